@@ -1,0 +1,286 @@
+"""DNN profiles: a validated, immutable DAG of layers with what each computes, stores and sends."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym.validation import non_negative_vector
+
+SCHEMA = "mjoa-gym/dnn/1"
+KINDS = (
+    "conv",
+    "depthwise_conv",
+    "linear",  # one row: a matrix-vector product
+    "matmul",  # several rows: a matrix-matrix product, attention included
+    "pool",
+    "elementwise",
+    "norm",
+    "embedding",
+    "other",
+)
+INPUT = -1
+"""The predecessor index that stands for the network's one input tensor."""
+
+
+@dataclass(frozen=True, eq=False)
+class DNN:
+    """A neural network as a DAG of layers `0..L-1` in program order.
+
+    Attributes:
+        name: Identifier.
+        flops: (L,) floating-point operations per layer, 2 x multiply-accumulates.
+        parameter_bytes: (L,) bytes of weights to upload before a layer can run at the edge.
+        output_bytes: (L,) bytes of each layer's output tensor.
+        predecessors: For each layer the tensors it reads: indices of earlier layers, or -1 for the
+            network's input tensor. Each layer reads at least one.
+        input_bytes: Bytes of the network's input tensor, which is on the UE at time 0.
+        kinds: For each layer one of `KINDS`, used by device models; default "other".
+        layer_names: Default "0", "1", ...
+        layers: For a DNN of blocks, the layer-level DNN it was made from, else None.
+        block_of: For a DNN of blocks, (L of `layers`,) the block of each original layer, else None.
+
+    Raises:
+        ValueError: Naming the layer and the value that is not allowed.
+    """
+
+    name: str
+    flops: NDArray[np.float64]
+    parameter_bytes: NDArray[np.float64]
+    output_bytes: NDArray[np.float64]
+    predecessors: tuple[tuple[int, ...], ...]
+    input_bytes: float
+    kinds: tuple[str, ...] = ()
+    layer_names: tuple[str, ...] = ()
+    layers: DNN | None = field(default=None, repr=False)
+    block_of: NDArray[np.intp] | None = field(default=None, repr=False)
+
+    def __init__(
+        self,
+        name: str,
+        flops: ArrayLike,
+        parameter_bytes: ArrayLike,
+        output_bytes: ArrayLike,
+        predecessors: Sequence[Sequence[int]],
+        input_bytes: float,
+        kinds: Sequence[str] | None = None,
+        layer_names: Sequence[str] | None = None,
+        layers: DNN | None = None,
+        block_of: NDArray[np.intp] | None = None,
+    ) -> None:
+        n = len(predecessors)
+        if n == 0:
+            raise ValueError("predecessors is empty: a DNN has at least one layer")
+        put = object.__setattr__
+        put(self, "name", str(name))
+        put(self, "flops", non_negative_vector("flops", flops, n))
+        put(self, "parameter_bytes", non_negative_vector("parameter_bytes", parameter_bytes, n))
+        put(self, "output_bytes", non_negative_vector("output_bytes", output_bytes, n))
+        put(self, "predecessors", _validated_predecessors(predecessors))
+        put(self, "input_bytes", float(non_negative_vector("input_bytes", [input_bytes], 1)[0]))
+        put(self, "kinds", _validated_kinds(kinds, n))
+        put(self, "layer_names", _validated_names(layer_names, n))
+        put(self, "layers", layers)
+        put(self, "block_of", block_of)
+
+    @property
+    def n_layers(self) -> int:
+        """The number of layers, L."""
+        return len(self.predecessors)
+
+    @cached_property
+    def predecessor_offsets(self) -> NDArray[np.int64]:
+        """(L + 1,): layer l reads `predecessor_indices[offsets[l]:offsets[l + 1]]`."""
+        return _frozen(np.cumsum([0, *map(len, self.predecessors)], dtype=np.int64))
+
+    @cached_property
+    def predecessor_indices(self) -> NDArray[np.int64]:
+        """(number of edges,): all predecessors, one layer after the other."""
+        return _frozen(np.array([p for ps in self.predecessors for p in ps], dtype=np.int64))
+
+    @cached_property
+    def is_sink(self) -> NDArray[np.bool_]:
+        """(L,): whether no layer reads this layer's output, so that it is an output of the network."""
+        sink = np.ones(self.n_layers, dtype=np.bool_)
+        sink[self.predecessor_indices[self.predecessor_indices >= 0]] = False
+        return _frozen(sink)
+
+    @cached_property
+    def is_chain(self) -> bool:
+        """Whether every layer reads just the layer before it."""
+        return all(ps == (l - 1,) for l, ps in enumerate(self.predecessors))
+
+    @cached_property
+    def is_cut(self) -> NDArray[np.bool_]:
+        """(L,): whether every path from the input to an output passes this layer (a dominator).
+
+        After a cut layer, nothing but its own output is read, so the network falls apart there. The
+        last layer in program order ends the last block and counts as a cut.
+        """
+        cut = np.zeros(self.n_layers, dtype=np.bool_)
+        last_reader = np.full(self.n_layers + 1, -1, dtype=np.int64)
+        for layer, ps in enumerate(self.predecessors):
+            for p in ps:
+                last_reader[p + 1] = layer
+        open_until, sink_seen = last_reader[0], False
+        for layer in range(self.n_layers):
+            cut[layer] = open_until <= layer and not sink_seen
+            open_until = max(open_until, last_reader[layer + 1])
+            sink_seen = sink_seen or bool(self.is_sink[layer])
+        cut[-1] = True
+        return _frozen(cut)
+
+    def blocks(self) -> DNN:
+        """The same network as a chain: the layers after one cut layer up to the next become one.
+
+        A block's FLOPs and parameters are its layers' sums, its output the cut layer's (for the last
+        block, all outputs of the network), its kind that of its layer with most FLOPs.
+        """
+        if self.layers is not None:
+            return self
+        block_of = np.concatenate(([0], np.cumsum(self.is_cut)[:-1])).astype(np.intp)
+        starts = np.flatnonzero(np.diff(block_of, prepend=-1))
+        ends = np.append(starts[1:], self.n_layers)
+        output_bytes = self.output_bytes[ends - 1].copy()
+        output_bytes[-1] = self.output_bytes[self.is_sink].sum()
+        heaviest = [a + int(np.argmax(self.flops[a:b])) for a, b in zip(starts, ends, strict=True)]
+        return DNN(
+            name=self.name,
+            flops=np.add.reduceat(self.flops, starts),
+            parameter_bytes=np.add.reduceat(self.parameter_bytes, starts),
+            output_bytes=output_bytes,
+            predecessors=[[b - 1] for b in range(len(starts))],
+            input_bytes=self.input_bytes,
+            kinds=[self.kinds[h] for h in heaviest],
+            layer_names=[self.layer_names[e - 1] for e in ends],
+            layers=self,
+            block_of=_frozen(block_of),
+        )
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """The names in the packaged catalogue, for `DNN.load`."""
+        files = (resources.files("mjoa_gym") / "catalogue").iterdir()
+        return tuple(sorted(f.name[:-5] for f in files if f.name.endswith(".json")))
+
+    @staticmethod
+    def load(name: str, granularity: Literal["layer", "block"] = "layer") -> DNN:
+        """A network of the packaged catalogue.
+
+        Args:
+            name: One of `DNN.names()`.
+            granularity: "layer" (a DAG) or "block" (its chain of blocks between cut layers).
+
+        Raises:
+            ValueError: If the name is not in the catalogue (with the nearest one) or the granularity
+                is unknown.
+        """
+        if granularity not in ("layer", "block"):
+            raise ValueError(f"granularity={granularity!r}: allowed are 'layer' and 'block'")
+        if name not in DNN.names():
+            near = difflib.get_close_matches(name, DNN.names(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"name={name!r} is not in the catalogue {list(DNN.names())}{hint}")
+        text = (resources.files("mjoa_gym") / "catalogue" / f"{name}.json").read_text("utf-8")
+        dnn = DNN.from_dict(json.loads(text))
+        return dnn if granularity == "layer" else dnn.blocks()
+
+    @staticmethod
+    def from_dict(profile: Mapping[str, Any]) -> DNN:
+        """A DNN from the catalogue's JSON schema.
+
+        Raises:
+            ValueError: If the schema is another one, a key is missing or a value is not allowed.
+        """
+        if profile.get("schema") != SCHEMA:
+            raise ValueError(f"schema={profile.get('schema')!r}: this version reads {SCHEMA!r}")
+        try:
+            layers = profile["layers"]
+            return DNN(
+                name=profile["name"],
+                flops=[layer["flops"] for layer in layers],
+                parameter_bytes=[layer["parameter_bytes"] for layer in layers],
+                output_bytes=[layer["output_bytes"] for layer in layers],
+                predecessors=[layer["predecessors"] for layer in layers],
+                input_bytes=profile["input_bytes"],
+                kinds=[layer["kind"] for layer in layers],
+                layer_names=[layer["name"] for layer in layers],
+            )
+        except KeyError as error:
+            raise ValueError(f"the profile has no key {error.args[0]!r}") from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DNN):
+            return NotImplemented
+        return (
+            self.name == other.name
+            and self.predecessors == other.predecessors
+            and self.input_bytes == other.input_bytes
+            and self.kinds == other.kinds
+            and self.layer_names == other.layer_names
+            and np.array_equal(self.flops, other.flops)
+            and np.array_equal(self.parameter_bytes, other.parameter_bytes)
+            and np.array_equal(self.output_bytes, other.output_bytes)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.predecessors, self.input_bytes))
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _validated_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    validated = []
+    for layer, given in enumerate(predecessors):
+        ps = tuple(int(p) for p in given)
+        if any(p != q for p, q in zip(ps, given, strict=True)):
+            raise ValueError(f"predecessors[{layer}]={list(given)}: indices must be whole numbers")
+        if not ps:
+            raise ValueError(
+                f"predecessors[{layer}] is empty: layer {layer} is unreachable; every layer reads an "
+                "earlier layer or the network's input (-1)"
+            )
+        for p in ps:
+            if p < INPUT:
+                raise ValueError(
+                    f"predecessors[{layer}] has {p}: a DNN has one input tensor, -1; "
+                    "merge several inputs into one"
+                )
+            if p >= layer:
+                raise ValueError(
+                    f"predecessors[{layer}] has {p}: only earlier layers (-1..{layer - 1}) are allowed"
+                )
+        if len(set(ps)) != len(ps):
+            raise ValueError(f"predecessors[{layer}]={list(ps)} names a layer twice")
+        validated.append(ps)
+    return tuple(validated)
+
+
+def _validated_kinds(kinds: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    if kinds is None:
+        return ("other",) * n
+    if len(kinds) != n:
+        raise ValueError(f"kinds has {len(kinds)} entries for {n} layers")
+    for layer, kind in enumerate(kinds):
+        if kind not in KINDS:
+            raise ValueError(f"kinds[{layer}]={kind!r}: allowed are {list(KINDS)}")
+    return tuple(kinds)
+
+
+def _validated_names(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(str(layer) for layer in range(n))
+    if len(names) != n:
+        raise ValueError(f"layer_names has {len(names)} entries for {n} layers")
+    return tuple(str(name) for name in names)

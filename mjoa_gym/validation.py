@@ -1,0 +1,78 @@
+"""Checks at the borders: each raises a ValueError that names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
+    """A read-only float64 copy of `values`, shape (n,), without NaN.
+
+    Raises:
+        ValueError: On another shape, on values that are not numbers, or on NaN.
+    """
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}") from error
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}; ({n},) is needed, one entry each")
+    _refuse(name, array, np.isnan(array), "must be a number")
+    array.flags.writeable = False
+    return array
+
+
+def non_negative_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
+    """As `vector`, with every entry finite and at least 0."""
+    array = vector(name, values, n)
+    _refuse(name, array, ~np.isfinite(array) | (array < 0), "must be finite and >= 0")
+    return array
+
+
+def fraction_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
+    """As `vector`, with every entry in [0, 1]; booleans are allowed."""
+    array = vector(name, values, n)
+    _refuse(name, array, (array < 0) | (array > 1), "must be in [0, 1]")
+    return array
+
+
+def binary_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.int8]:
+    """A read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
+    array = vector(name, values, n)
+    _refuse(name, array, (array != 0) & (array != 1), "must be 0 or 1")
+    binary = array.astype(np.int8)
+    binary.flags.writeable = False
+    return binary
+
+
+def positive(name: str, value: float) -> float:
+    """`value` as a float, finite and above 0."""
+    number = non_negative(name, value)
+    if number == 0:
+        raise ValueError(f"{name}={value!r}: must be above 0")
+    return number
+
+
+def non_negative(name: str, value: float) -> float:
+    """`value` as a float, finite and at least 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={value!r}: must be a number") from error
+    if not (np.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}={value!r}: must be finite and >= 0")
+    return number
+
+
+def choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """`value` if it is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}")
+    return value
+
+
+def _refuse(name: str, array: NDArray[np.float64], bad: NDArray[np.bool_], rule: str) -> None:
+    if bad.any():
+        index = int(np.argmax(bad))
+        raise ValueError(f"{name}[{index}]={array[index]!r}: {rule}")
