@@ -1,0 +1,1 @@
+"""Deciders that act through the Gymnasium interface."""

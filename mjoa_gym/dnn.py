@@ -108,7 +108,7 @@ class DNN:
 
     @cached_property
     def is_sink(self) -> NDArray[np.bool_]:
-        """(L,): whether no layer reads this layer's output, so that it is an output of the network."""
+        """(L,): whether no layer reads this layer's output, so it is an output."""
         sink = np.ones(self.n_layers, dtype=np.bool_)
         sink[self.predecessor_indices[self.predecessor_indices >= 0]] = False
         return _frozen(sink)
@@ -116,7 +116,7 @@ class DNN:
     @cached_property
     def is_chain(self) -> bool:
         """Whether every layer reads just the layer before it."""
-        return all(ps == (l - 1,) for l, ps in enumerate(self.predecessors))
+        return all(ps == (layer - 1,) for layer, ps in enumerate(self.predecessors))
 
     @cached_property
     def is_cut(self) -> NDArray[np.bool_]:
@@ -141,8 +141,8 @@ class DNN:
     def blocks(self) -> DNN:
         """The same network as a chain: the layers after one cut layer up to the next become one.
 
-        A block's FLOPs and parameters are its layers' sums, its output the cut layer's (for the last
-        block, all outputs of the network), its kind that of its layer with most FLOPs.
+        A block's FLOPs and parameters are its layers' sums, its output the cut layer's (for the
+        last block, all outputs of the network), its kind that of its layer with most FLOPs.
         """
         if self.layers is not None:
             return self
@@ -180,8 +180,8 @@ class DNN:
             granularity: "layer" (a DAG) or "block" (its chain of blocks between cut layers).
 
         Raises:
-            ValueError: If the name is not in the catalogue (with the nearest one) or the granularity
-                is unknown.
+            ValueError: If the name is not in the catalogue (with the nearest one) or the
+                granularity is unknown.
         """
         if granularity not in ("layer", "block"):
             raise ValueError(f"granularity={granularity!r}: allowed are 'layer' and 'block'")
@@ -248,8 +248,8 @@ def _validated_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tupl
             raise ValueError(f"predecessors[{layer}]={list(given)}: indices must be whole numbers")
         if not ps:
             raise ValueError(
-                f"predecessors[{layer}] is empty: layer {layer} is unreachable; every layer reads an "
-                "earlier layer or the network's input (-1)"
+                f"predecessors[{layer}] is empty: layer {layer} is unreachable; every layer reads "
+                "an earlier layer or the network's input (-1)"
             )
         for p in ps:
             if p < INPUT:
@@ -259,7 +259,7 @@ def _validated_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tupl
                 )
             if p >= layer:
                 raise ValueError(
-                    f"predecessors[{layer}] has {p}: only earlier layers (-1..{layer - 1}) are allowed"
+                    f"predecessors[{layer}] has {p}: allowed are earlier layers, -1..{layer - 1}"
                 )
         if len(set(ps)) != len(ps):
             raise ValueError(f"predecessors[{layer}]={list(ps)} names a layer twice")

@@ -294,9 +294,7 @@ def latencies(packed, placements, bandwidth_share, compute_share):
     seconds = np.empty(n_ues)
     for i in range(n_ues):
         placement = placements[packed.first[i] : packed.first[i + 1]]
-        seconds[i] = latency_of(
-            packed, i, placement, bandwidth_share[i], compute_share[i], scratch
-        )
+        seconds[i] = latency_of(packed, i, placement, bandwidth_share[i], compute_share[i], scratch)
     return seconds
 
 
@@ -314,16 +312,12 @@ def evaluate(instance: Instance, plan: Plan) -> NDArray[np.float64]:
     return latencies(instance.packed, placements, plan.bandwidth_share, plan.compute_share)
 
 
-def timelines(
-    instance: Instance, plan: Plan, until_s: float | None = None
-) -> tuple[Timeline, ...]:
+def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> tuple[Timeline, ...]:
     """The timeline of every UE under a plan (see `simulate`); `until_s` ends prefetching."""
     plan.check_fits(instance)
     results = []
     for i, ue in enumerate(instance.ues):
-        link = link_of(
-            instance.packed, i, plan.bandwidth_share[i], plan.compute_share[i]
-        )
+        link = link_of(instance.packed, i, plan.bandwidth_share[i], plan.compute_share[i])
         results.append(
             simulate(
                 ue.dnn,

@@ -267,8 +267,9 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
         n_up: As `run` returned it.
         scratch: As `run` left it.
         sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`.
-        segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each layer
-            of the placement whole, prefetched ones up to `until`; with no rows, nothing is recorded.
+        segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
+            layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
+            is recorded.
 
     Returns:
         The number of segments; at most 2 n + 1 are needed.

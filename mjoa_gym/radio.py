@@ -1,4 +1,4 @@
-"""The wireless link: what a share of the band is worth, and how distances and fading become SNRs."""
+"""The wireless link: what a share of the band is worth, and how distance and fading become SNRs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One inference in detail: its latency, the timeline of its four resources, what it leaves behind."""
+"""One inference in detail: latency, timeline of the four resources, what it leaves behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
     Attributes:
         resource: "ue", "uplink", "edge" or "downlink".
         what: "execute", "activation", "parameters" or "prefetch".
-        layer: The layer that executes, produced the tensor, or owns the parameters; -1 is the input.
+        layer: The layer that executes, made the tensor or owns the parameters; -1 is the input.
         start: Seconds.
         end: Seconds.
     """
@@ -127,8 +127,8 @@ def simulate(
         downlink_bps: Bits per second towards the UE.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
         upload: "parallel", "serial", "whole" or "preinstalled".
-        prefetch: (L,) layers whose parameters are sent in addition, after those the placement needs;
-            a mark on a layer that is placed at the edge adds nothing.
+        prefetch: (L,) layers whose parameters are sent in addition, after those the placement
+            needs; a mark on a layer that is placed at the edge adds nothing.
         until_s: When the round ends: prefetching stops, `resident` is taken. Default: the latency.
 
     Raises:
@@ -159,7 +159,9 @@ def simulate(
         kernel.upload(sides, marks, n, job, link, mode, until, n_up, scratch, sent, nothing)
     resident_then = np.ones(n) if mode == kernel.PREINSTALLED else there + (1.0 - there) * sent
     intervals = _execution_and_tensors(dnn, sides, scratch) + [
-        Interval("uplink", "parameters" if sides[int(layer)] else "prefetch", int(layer), start, end)
+        Interval(
+            "uplink", "parameters" if sides[int(layer)] else "prefetch", int(layer), start, end
+        )
         for layer, start, end in segments[:n_segments].tolist()
     ]
     happened = sorted((i for i in intervals if i.start < np.inf), key=lambda i: (i.start, i.end))

@@ -1,4 +1,4 @@
-"""Checks at the borders: each raises a ValueError that names the field, the value and what is allowed."""
+"""Checks at the borders: a ValueError names the field, the value and what is allowed."""
 
 from __future__ import annotations
 
