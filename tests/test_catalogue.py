@@ -18,15 +18,17 @@ KINDS = {"conv", "depthwise_conv", "linear", "matmul", "pool", "elementwise", "n
 HEAVY = {"conv", "depthwise_conv", "linear", "matmul"}
 CHAINS = {"alexnet", "vgg16", "nin", "mobilenet_v1", "tiny_yolov2"}
 
-# name: (published GMAC, parameters, layers). GMAC and parameters are torchvision's and the papers'
-# own numbers (sources beside the exceptions); layers is what fusing is expected to give.
+# name: (published GMAC, parameters, layers). torchvision publishes both numbers for its models; for
+# the others the exact parameters follow from the architecture and round to the published figure.
+# Layers are those the fusing rules must give: convolutions, linear layers, attentions, pools,
+# concatenations, sums and products, counted in the architecture.
 PUBLISHED = {
     "alexnet": (0.714, 61_100_840, 12),
     "vgg16": (15.47, 138_357_544, 22),
     "nin": (1.106, 7_595_176, 16),
     "mobilenet_v1": (0.569, 4_231_976, 29),
-    # Darknet publishes 15.87 M, which counts the running statistics of its 3,056 channels:
-    # 15,867,885 - 2 * 3,056. YOLOv3-tiny likewise, 8,858,734 - 2 * 3,184, and 5.56 BFLOPs.
+    # Darknet's weight files include the running statistics of 3,056 and 3,184 channels:
+    # 15,867,885 and 8,858,734 floats, less two per channel. Its BFLOPs are 2 x GMAC.
     "tiny_yolov2": (3.49, 15_861_773, 15),
     "yolov3_tiny": (5.56 / 2, 8_852_366, 20),
     "resnet18": (1.814, 11_689_512, 31),
