@@ -93,6 +93,7 @@ def _export(module: nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own use of its tree specs
+            warnings.filterwarnings("ignore", "The tensor attribute")  # recurrent modules' lists
             # Without decompositions this only removes in-place operators and aliases.
             return torch.export.export(module, inputs).run_decompositions({})
     finally:
