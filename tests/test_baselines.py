@@ -190,14 +190,15 @@ def test_what_is_placed_pays_now_and_what_is_prefetched_is_missing(name, seed):
         assert seconds_alone(instance, i, placed, "serial") <= ue.local_s * (1 + 1e-12)
 
 
-def test_uploading_a_small_a_large_and_a_huge_layer():
-    # One second each on the UE, none at the edge; uploads take 0.5 s, 10 s and 2000 s.
-    dnn = DNN("three", [1, 1, 1], [500, 10_000, 2_000_000], [0, 0, 0], [[-1], [0], [1]], 0)
-    instance = Instance([UE(dnn, [1, 1, 1], [0, 0, 0], 1.0, 1.0)], 8000.0, "serial")
+def test_levels_end_at_a_thousandth():
+    # One second each on the UE, none at the edge; uploads take 0.5, 790, 830 and 10 seconds.
+    # The last level counts 0.8^30 = 0.00124 of an upload.
+    dnn = DNN("four", [1] * 4, [500, 790e3, 830e3, 10e3], [0] * 4, [[-1], [0], [1], [2]], 0)
+    instance = Instance([UE(dnn, [1] * 4, [0] * 4, 1.0, 1.0)], 8000.0, "serial")
     ionn, efficiency = plan_with("ionn", instance), plan_with("efficiency", instance)
-    assert ionn.placements[0].tolist() == efficiency.placements[0].tolist() == [1, 0, 0]
-    assert ionn.prefetch[0].tolist() == [0, 1, 0]  # 0.8^30 x 2000 s still is above a second
-    assert efficiency.prefetch[0].tolist() == [0, 1, 1]
+    assert ionn.placements[0].tolist() == efficiency.placements[0].tolist() == [1, 0, 0, 0]
+    assert ionn.prefetch[0].tolist() == [0, 1, 0, 1]
+    assert efficiency.prefetch[0].tolist() == [0, 1, 1, 1]
 
 
 @cases
