@@ -57,8 +57,7 @@ class Population(NamedTuple):
 
 def draw(rng: np.random.Generator, n_ues: int) -> Draws:
     """One round's random numbers for N UEs: 9 N uniforms, then N normals."""
-    uniform = rng.random((9, n_ues))
-    return Draws(*uniform, rng.standard_normal(n_ues))
+    return Draws._make([*rng.random((9, n_ues)), rng.standard_normal(n_ues)])
 
 
 def newcomers(scenario: Scenario, draws: Draws) -> Population:

@@ -85,7 +85,7 @@ def _seconds(device: Times, dnn: DNN) -> NDArray[np.float64]:
 
 def _padded(rows: Sequence[ArrayLike], dtype: type = np.float64) -> NDArray:
     arrays = [np.asarray(row) for row in rows]
-    padded = np.zeros((len(arrays), max(map(len, arrays))), dtype=dtype)
+    padded: NDArray = np.zeros((len(arrays), max(map(len, arrays))), dtype=dtype)
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
     return _frozen(padded)

@@ -50,9 +50,8 @@ class RoundsEnv(gym.Env[Observation, Any]):
         self.scenario = Scenario.of(scenario).with_changes(n_ues=n_ues, rounds=rounds)
         self.view = action_view(action, self.scenario, self.streaming)
         self.action_space = self.view.space
-        self.observation_space = gym.spaces.Dict(
-            {**observation_spaces(self.scenario, self.streaming), **self.view.extra_spaces()}
-        )
+        spaces = observation_spaces(self.scenario, self.streaming) | self.view.extra_spaces()
+        self.observation_space = gym.spaces.Dict(spaces)
         self.render_mode = render_mode
         self._state: State | None = None
         self._shown: tuple[Instance, Plan, float | None] | None = None
@@ -60,7 +59,13 @@ class RoundsEnv(gym.Env[Observation, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode with fresh UEs and an empty server; there are no options."""
+        """Start an episode with fresh UEs and an empty server.
+
+        Raises:
+            ValueError: If there are options; there are none to choose.
+        """
+        if options:
+            raise ValueError(f"options={options!r}: there are none")
         super().reset(seed=seed)
         self.view.restart()
         self._state = self._empty(newcomers(self.scenario, self._draw()), 0)
@@ -132,7 +137,7 @@ class RoundsEnv(gym.Env[Observation, Any]):
         return State(population, np.zeros(shape), np.zeros(shape, dtype=np.int64), round_index)
 
     def _observation(self, state: State) -> Observation:
-        return {**observe(state, self.streaming), **self.view.extra_observation()}
+        return observe(state, self.streaming) | self.view.extra_observation()
 
     def _to_show(
         self, state: State, decision: Decision | None, until_s: float | None

@@ -40,9 +40,9 @@ class ColdStartEnv(RoundsEnv):
     |---|---|---|---|
     | `dnn` | (N,) int64 | 0 .. D - 1 | index of the UE's network in `scenario.dnns` |
     | `device` | (N,) int64 | 0 .. K - 1 | index of its device in `scenario.ue_devices` |
-    | `speed` | (N,) float64 | `ue_speed_min` .. `ue_speed_max` | factor on the device's speed |
-    | `weight` | (N,) float64 | `weight_min` .. `weight_max` | weight in the objective |
-    | `snr_up` | (N,) float64 | `snr_min_db` .. `snr_max_db`, linear | uplink SNR at full band |
+    | `speed` | (N,) float64 | 0 .. `ue_speed_max` | factor on the device's speed |
+    | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
+    | `snr_up` | (N,) float64 | 0 .. `snr_max_db`, but linear | uplink SNR at full band |
     | `snr_down` | (N,) float64 | likewise | downlink SNR at full band |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
 

@@ -15,7 +15,7 @@ from mjoa_gym.instance import Instance
 from mjoa_gym.population import Population, to_instance
 from mjoa_gym.scenario import Scenario
 
-Observation = dict[str, NDArray[Any]]
+Observation = dict[str, Any]
 
 
 class State(NamedTuple):
@@ -38,14 +38,14 @@ def observation_spaces(scenario: Scenario, streaming: bool) -> dict[str, gym.Spa
     """The entries of an observation (the environments' pages describe them)."""
     n = scenario.n_ues
     shape = (n, scenario.tables.width)
-    snr_min, snr_max = radio.from_db([scenario.snr_min_db, scenario.snr_max_db])
+    snr_max = float(radio.from_db(scenario.snr_max_db))
     spaces: dict[str, gym.Space[Any]] = {
         "dnn": MultiDiscrete([len(scenario.dnns)] * n),
         "device": MultiDiscrete([len(scenario.ue_devices)] * n),
-        "speed": Box(scenario.ue_speed_min, scenario.ue_speed_max, (n,), dtype=np.float64),
-        "weight": Box(scenario.weight_min, scenario.weight_max, (n,), dtype=np.float64),
-        "snr_up": Box(snr_min, snr_max, (n,), dtype=np.float64),
-        "snr_down": Box(snr_min, snr_max, (n,), dtype=np.float64),
+        "speed": Box(0.0, scenario.ue_speed_max, (n,), dtype=np.float64),
+        "weight": Box(0.0, scenario.weight_max, (n,), dtype=np.float64),
+        "snr_up": Box(0.0, snr_max, (n,), dtype=np.float64),
+        "snr_down": Box(0.0, snr_max, (n,), dtype=np.float64),
         "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
     }
     if streaming:
