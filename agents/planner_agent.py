@@ -1,4 +1,4 @@
-"""Planners as agents: they see observations like every other agent, and act through the same view."""
+"""Planners as agents: they see what every agent sees, and act through the same view."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class PlannerAgent:
     ) -> None:
         self.planner_name = choice("planner_name", planner_name, planner_names())
         self.scenario = Scenario.of(scenario)
+        self._views: dict[tuple[int, bool], PlanView] = {}
 
     def predict(
         self,
@@ -61,6 +62,8 @@ class PlannerAgent:
 
     def _act(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         instance = decode_observation(observation, self.scenario)
-        scenario = self.scenario.with_changes(n_ues=instance.n_ues)
-        view = PlanView(scenario, streaming="resident" in observation)
-        return view.encode(plan_with(self.planner_name, instance))
+        key = (instance.n_ues, "resident" in observation)
+        if key not in self._views:
+            scenario = self.scenario.with_changes(n_ues=instance.n_ues)
+            self._views[key] = PlanView(scenario, streaming=key[1])
+        return self._views[key].encode(plan_with(self.planner_name, instance))
