@@ -267,15 +267,22 @@ def job_of(packed, i):
 
 
 @njit(cache=True, nogil=True)
-def link_of(packed, i, bandwidth_share, compute_share):
-    """UE i's link with the given shares."""
-    up = radio.uplink_bps(packed.bandwidth_hz, bandwidth_share, packed.snr_up[i])
-    down = radio.downlink_bps(packed.bandwidth_hz, bandwidth_share, packed.snr_down[i])
+def link_with(bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share):
+    """A UE's link with the given shares of a band and of the server."""
+    up = radio.uplink_bps(bandwidth_hz, bandwidth_share, snr_up)
+    down = radio.downlink_bps(bandwidth_hz, bandwidth_share, snr_down)
     return kernel.Link(
         BITS_PER_BYTE / up if up > 0.0 else np.inf,
         BITS_PER_BYTE / down if down > 0.0 else np.inf,
         1.0 / compute_share if compute_share > 0.0 else np.inf,
     )
+
+
+@njit(cache=True, nogil=True)
+def link_of(packed, i, bandwidth_share, compute_share):
+    """UE i's link with the given shares."""
+    snr_up, snr_down = packed.snr_up[i], packed.snr_down[i]
+    return link_with(packed.bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share)
 
 
 @njit(cache=True, nogil=True)

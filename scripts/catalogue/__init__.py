@@ -1,0 +1,1 @@
+"""Builds the packaged model catalogue from real architectures; needs torch and torchvision."""

@@ -1,0 +1,1 @@
+"""Published architectures that torchvision does not have, as plain modules."""
