@@ -6,10 +6,30 @@ import difflib
 from collections.abc import Callable
 
 from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.planners.ablations import ABLATIONS
+from mjoa_gym.planners.dads import dads, dads_serial
+from mjoa_gym.planners.efficiency import efficiency
+from mjoa_gym.planners.iao import iao
+from mjoa_gym.planners.ionn import ionn
+from mjoa_gym.planners.neurosurgeon import neurosurgeon
+from mjoa_gym.planners.single_cut import single_cut
+from mjoa_gym.planners.trivial import edge_only, local_only, random
 
 Planner = Callable[[Instance], Plan]
 
-PLANNERS: dict[str, Planner] = {}
+PLANNERS: dict[str, Planner] = {
+    "local-only": local_only,
+    "edge-only": edge_only,
+    "random": random,
+    "neurosurgeon": neurosurgeon,
+    "single-cut": single_cut,
+    "dads": dads,
+    "dads-serial": dads_serial,
+    "ionn": ionn,
+    "efficiency": efficiency,
+    "iao": iao,
+    **ABLATIONS,
+}
 
 
 def planner_names() -> tuple[str, ...]:

@@ -1,0 +1,132 @@
+"""DADS: the minimum s-t cut of a DAG, models preinstalled; and the same with serial uploading.
+
+Source: Hu et al., "Dynamic Adaptive DNN Surgery for Inference Acceleration on the Edge", INFOCOM
+2019, its light-load case: minimise the latency of one inference.
+
+Its own assumptions: the server holds every model; the latency is the *sum* of all times on the
+device, on the server and on the network, nothing overlaps. For a chain that is exact. On a DAG the
+simulator overlaps branches and transfers: the minimum of the sum need not be that of the latency.
+
+Our formulation of it: data may cross in both directions any number of times; a tensor that crosses
+is paid once, however many layers read it; the outputs end on the UE. Each of N UEs plans with 1/N
+of band and server, and those that offload then share both equally. `dads` foresees no upload, yet
+is charged for it; `dads-serial` is our extension: the seconds to upload a layer's missing
+parameters are added to its server time. That leaves the problem a minimum cut, and on a chain it is
+the optimum of serial uploading.
+
+The graph: UE side = source, edge side = sink of the flow. Layer l cut off from the source pays its
+edge time (arc source -> l), cut off from the sink its UE time (l -> sink). Tensor p has a node
+`sent` (arc p -> sent of the uplink seconds, sent -> each reader unlimited) and, unless it is the
+network's input, a node `returned` (reader -> returned unlimited, returned -> p of the downlink
+seconds).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym import kernel
+from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
+
+RESOLUTION = 2**29
+"""Units of time in the all-local latency.
+
+Max-flow works on 32-bit integers. Each arc is rounded to a unit, hence the cut found is at most
+(arcs in a cut, < 4 L) / 2^29 of the all-local latency above the optimum: below 2e-6 for 250 layers.
+An arc that costs more than the whole all-local execution is never cut; there capacities are capped,
+so that neither unlimited arcs nor sums overflow.
+"""
+
+
+def dads(instance: Instance) -> Plan:
+    """Plan every UE with DADS; one max-flow over 3 L + 3 nodes per UE."""
+    return plan_each(instance, preinstalled_cut)
+
+
+def dads_serial(instance: Instance) -> Plan:
+    """Plan every UE with DADS that pays for serial uploading; one max-flow per UE."""
+    return plan_each(instance, serial_cut)
+
+
+def preinstalled_cut(one: OneUE) -> Placement:
+    """The placement of least total time if all parameters already were on the server."""
+    return minimum_cut(one.job, one.link, one.job.edge_s * one.link.slowdown)
+
+
+def serial_cut(one: OneUE) -> Placement:
+    """The placement of least total time with every missing parameter's upload added."""
+    upload_s = one.job.missing_bytes * one.link.up
+    return minimum_cut(one.job, one.link, one.job.edge_s * one.link.slowdown + upload_s)
+
+
+def minimum_cut(job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float64]) -> Placement:
+    """The placement that minimises UE, edge and transfer seconds, summed up.
+
+    Args:
+        job: The inference.
+        link: Rates, all above zero.
+        at_edge_s: (L,) what each layer costs at the edge.
+
+    Returns:
+        (L,) 0 = UE, 1 = edge; of equally good placements, the one that offloads least.
+    """
+    n = len(job.ue_s)
+    local_s = job.ue_s.sum()
+    if local_s == 0.0:
+        return np.zeros(n, dtype=np.int8)
+    tails, heads, seconds = _arcs(job, link, at_edge_s)
+    ue_units = np.rint(job.ue_s * (RESOLUTION / local_s))
+    never = ue_units.sum() + 1
+    units = np.minimum(np.rint(seconds * (RESOLUTION / local_s)), never).astype(np.int32)
+    on_edge_side = _edge_side(3 * n + 3, source=n, sink=n + 1, arcs=(tails, heads, units))
+    return on_edge_side[:n].astype(np.int8)
+
+
+def _arcs(
+    job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Tails, heads and seconds of all arcs; no two arcs join the same two nodes.
+
+    Nodes: layers 0..n-1, source n, sink n + 1, `sent` of tensors -1..n-1 from n + 3 - 1 on,
+    `returned` of tensors 0..n-1 after them.
+    """
+    n = len(job.ue_s)
+    source, sink, sent, returned = n, n + 1, n + 3, 2 * n + 3
+    layers = np.arange(n)
+    readers = np.repeat(layers, np.diff(job.offsets))
+    read = job.predecessors
+    from_ue = read >= 0
+    down_s = job.output_bytes * link.down
+    groups = [
+        (np.full(n, source), layers, at_edge_s + np.where(job.is_sink, down_s, 0.0)),
+        (layers, np.full(n, sink), job.ue_s),
+        ([source], [sent - 1], [job.input_bytes * link.up]),
+        (layers, sent + layers, job.output_bytes * link.up),
+        (sent + read, readers, np.full(len(read), np.inf)),
+        (readers[from_ue], returned + read[from_ue], np.full(from_ue.sum(), np.inf)),
+        (returned + layers, layers, down_s),
+    ]
+    tails, heads, seconds = (np.concatenate(column) for column in zip(*groups, strict=True))
+    return tails, heads, seconds
+
+
+def _edge_side(
+    n_nodes: int,
+    source: int,
+    sink: int,
+    arcs: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]],
+) -> NDArray[np.bool_]:
+    """(n_nodes,) whether a node can still reach the sink when a maximum flow has been sent."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+    tails, heads, units = arcs
+    backwards = csr_array((units, (heads, tails)), shape=(n_nodes, n_nodes))
+    residual = csr_array(backwards - maximum_flow(backwards, sink, source).flow)
+    residual.eliminate_zeros()
+    reached = breadth_first_order(residual, sink, return_predecessors=False)
+    on_edge_side = np.zeros(n_nodes, dtype=np.bool_)
+    on_edge_side[reached] = True
+    return on_edge_side

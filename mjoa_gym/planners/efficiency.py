@@ -1,0 +1,102 @@
+"""Efficiency-based uploading: greedy by latency gained per uploaded byte.
+
+Source: Shin, Jeong, Moon, "Enhanced Partitioning of DNN Layers for Uploading from Mobile Devices to
+Edge Servers", EMDL 2019, a follow-up of IONN with a finer upload plan.
+
+Its own assumptions: IONN's chain of blocks and IONN's serial uploading; a range of blocks is worth
+uploading by its efficiency, the latency it takes off later queries per byte of its parameters.
+
+Our formulation of it, as only its outline is known to us: starting from all-local, take the range
+of consecutive blocks whose move to the edge has the greatest gain per missing byte, the gain being
+that of a query *after* the upload; move it, and repeat until no range has a gain. That is the
+upload plan. In its order, each range is placed at the edge if that shortens this very inference
+with its upload charged in full; the others are marked as `prefetch`, which the simulator sends in
+program order. Each of N UEs plans with 1/N of band and server, and those that offload then share
+both equally.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.planners.block_chain import block_chain
+from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
+
+
+def efficiency(instance: Instance) -> Plan:
+    """Plan every UE greedily; at most B steps of O(B^2) for B blocks per UE."""
+    return plan_each_with_prefetch(instance, efficient_ranges)
+
+
+def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
+    """The placement that pays within this inference, and marks of the others that pay later."""
+    chain, block_of = block_chain(one)
+    n = len(chain.ue_s)
+    uploaded, placed = np.zeros(n, np.int8), np.zeros(n, np.int8)
+    while True:
+        first, end = most_efficient_range(chain, uploaded)
+        if first == end:
+            break
+        uploaded[first:end] = 1
+        extended = placed.copy()
+        extended[first:end] = 1
+        if path_seconds(chain, extended, 1.0) < path_seconds(chain, placed, 1.0):
+            placed = extended
+    at_edge, later = placed[block_of], uploaded[block_of] == 1
+    return at_edge, (later & (at_edge == 0) & (one.job.missing_bytes > 0)).astype(np.int8)
+
+
+@njit(cache=True, nogil=True)
+def path_seconds(chain, placement, factor):
+    """Seconds of one inference, with `factor` times the seconds of uploading parameters."""
+    total, side = 0.0, 0
+    for b in range(len(placement)):
+        if placement[b] != side:
+            total += chain.up_s[b] if side == 0 else chain.down_s[b]
+        side = placement[b]
+        total += chain.edge_s[b] + factor * chain.upload_s[b] if side else chain.ue_s[b]
+    return total + (chain.down_s[-1] if side else 0.0)
+
+
+@njit(cache=True, nogil=True)
+def most_efficient_range(chain, at_edge):
+    """The range of blocks with most seconds gained per missing byte, as (first, end).
+
+    Args:
+        chain: The network's `BlockChain`.
+        at_edge: (B,) the blocks that are at the edge already; a range may include some of them.
+
+    Returns:
+        first == end if no range has a gain. A gain without any missing byte comes first.
+    """
+    n = len(at_edge)
+    best_first, best_end, best_gain, best_bytes = 0, 0, 0.0, 0.0
+    rounding = 1e-12 * path_seconds(chain, at_edge, 0.0)
+    for first in range(n):
+        if at_edge[first]:
+            continue
+        gain = 0.0  # of the range's blocks, without the tensor after its last one
+        missing_bytes = 0.0
+        if first == 0 or at_edge[first - 1] == 0:
+            gain -= chain.up_s[first]
+        else:
+            gain += chain.down_s[first]
+        for b in range(first, n):
+            if at_edge[b] == 0:
+                gain += chain.ue_s[b] - chain.edge_s[b]
+                missing_bytes += chain.missing_bytes[b]
+            next_side = at_edge[b + 1] if b + 1 < n else 0
+            if at_edge[b] == 0 and next_side == 1:
+                gain += chain.up_s[b + 1]  # it crossed so far
+            elif at_edge[b] == 1 and next_side == 0:
+                gain += chain.down_s[b + 1]
+            range_gain = gain - (chain.down_s[b + 1] if next_side == 0 else 0.0)
+            better = range_gain * best_bytes - best_gain * missing_bytes
+            if range_gain > rounding and (
+                best_first == best_end or better > 0.0 or (better == 0.0 and range_gain > best_gain)
+            ):
+                best_first, best_end = first, b + 1
+                best_gain, best_bytes = range_gain, missing_bytes
+    return best_first, best_end

@@ -1,0 +1,77 @@
+"""IONN: which blocks to offload and in which order to upload them, by shortest paths.
+
+Source: Jeong et al., "IONN: Incremental Offloading of Neural Network Computations from Mobile
+Devices to Edge Servers", SoCC 2018.
+
+Its own assumptions: the layers between dominators merge into one, which makes every network a
+chain; a graph with, per block, the client's execution, an upload edge (input / rate), the server's
+execution (with parameters / rate added: uploading is serial) and a download edge; the shortest path
+is the plan. Parameters serve several queries, so the system repeats the search with the parameters'
+seconds scaled by K^level, level 0, 1, 2, ..., with K = 0.8 as in its published example, until the
+factor is below 0.001. Each new plan is the next step of the upload.
+
+Our formulation for one round: the placement is the plan of level 0, which pays for all of its
+uploading; what the later plans put on the server in addition is marked as `prefetch`. The steps'
+order is not kept: the simulator sends prefetched layers in program order. The system would not wait
+for an upload within a query; here it does, where level 0 finds that this pays. No load time of the
+model on the server. Each of N UEs plans with 1/N of band and server, and those that offload then
+share both equally.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.planners.block_chain import block_chain
+from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
+
+FACTORS = 0.8 ** np.arange(31)
+"""K^level for K = 0.8: what each level multiplies the parameters' seconds by, down to 0.001."""
+
+
+def ionn(instance: Instance) -> Plan:
+    """Plan every UE with IONN; 31 shortest paths of O(blocks) each per UE."""
+    return plan_each_with_prefetch(instance, upload_steps)
+
+
+def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
+    """The placement of level 0, and marks of the layers that later levels upload in addition."""
+    chain, block_of = block_chain(one)
+    plans = np.stack([shortest_path(chain, factor) for factor in FACTORS])
+    at_edge = plans[0][block_of]
+    later = (plans == 1).any(axis=0)[block_of]
+    return at_edge, (later & (at_edge == 0) & (one.job.missing_bytes > 0)).astype(np.int8)
+
+
+@njit(cache=True, nogil=True)
+def shortest_path(chain, factor):
+    """(B,) the side of every block on the path of least seconds; of equal ones, the UE's.
+
+    Args:
+        chain: The network's `BlockChain`.
+        factor: What the seconds of uploading parameters are multiplied by.
+    """
+    n = len(chain.ue_s)
+    from_edge = np.zeros(n + 1, np.bool_)  # the best way to have tensor b on the UE
+    from_ue = np.zeros(n + 1, np.bool_)  # the best way to have tensor b at the edge
+    on_ue, at_edge = 0.0, chain.up_s[0]
+    from_ue[0] = True
+    for b in range(n):
+        ue_end = on_ue + chain.ue_s[b]
+        edge_end = at_edge + chain.edge_s[b] + factor * chain.upload_s[b]
+        downloaded = edge_end + chain.down_s[b + 1]
+        uploaded = ue_end + chain.up_s[b + 1]
+        from_edge[b + 1] = downloaded < ue_end
+        from_ue[b + 1] = uploaded <= edge_end
+        on_ue, at_edge = min(ue_end, downloaded), min(edge_end, uploaded)
+    placement = np.empty(n, np.int8)
+    side = 0
+    for b in range(n, 0, -1):
+        if side == 0 and from_edge[b]:
+            side = 1
+        elif side == 1 and from_ue[b]:
+            side = 0
+        placement[b - 1] = side
+    return placement

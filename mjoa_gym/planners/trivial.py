@@ -1,0 +1,48 @@
+"""Reference points that plan nothing: all on the UE, all at the edge, and chance."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from mjoa_gym.instance import Instance, Packed, Plan
+from mjoa_gym.planners.one_ue import all_local, at_equal_shares, plan_each
+
+
+def local_only(instance: Instance) -> Plan:
+    """Every layer on its UE, no shares. O(total layers)."""
+    nothing = np.zeros(instance.n_ues)
+    return Plan([all_local(ue) for ue in instance.ues], nothing, nothing)
+
+
+def edge_only(instance: Instance) -> Plan:
+    """Every layer at the edge, equal shares; a UE that cannot reach it stays local."""
+    return plan_each(instance, lambda one: np.ones(one.ue.dnn.n_layers, dtype=np.int8))
+
+
+def random(instance: Instance) -> Plan:
+    """A fair coin per layer, and shares uniform over the simplex of the UEs that offload.
+
+    A planner sees the instance and no generator, so the seed is a checksum of the instance: equal
+    instances get equal plans, and any other instance gets an unrelated one. O(total layers).
+    """
+    rng = np.random.default_rng(_checksum(instance.packed))
+    placements = [
+        all_local(one_ue) if view is None else rng.integers(2, size=one_ue.dnn.n_layers)
+        for one_ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
+    ]
+    users = np.flatnonzero([placement.any() for placement in placements])
+    bandwidth_share, compute_share = np.zeros((2, instance.n_ues))
+    if len(users):
+        bandwidth_share[users] = rng.dirichlet(np.ones(len(users)))
+        compute_share[users] = rng.dirichlet(np.ones(len(users)))
+    return Plan(placements, bandwidth_share, compute_share)
+
+
+def _checksum(packed: Packed) -> int:
+    """CRC-32 over everything that the instance consists of."""
+    checksum = 0
+    for field in packed:
+        checksum = zlib.crc32(np.asarray(field).tobytes(), checksum)
+    return checksum

@@ -1,0 +1,1 @@
+"""The tests of mjoa-gym."""
