@@ -35,11 +35,12 @@ def play(sweep: Sweep, cell: Cell) -> list[Row]:
     scenario = sweep.scenario_at(cell.point, cell.world)
     if cell.planner == LOWER_BOUND:
         return _bounds(sweep, cell, scenario)
-    env = gym.make(ENVIRONMENTS[sweep.environment], action="plan", scenario=scenario)
+    env = _environment(sweep.environment, scenario)
     agent = PlannerAgent(cell.planner, scenario)
     observation, _ = env.reset(seed=cell.seed)
     _warm_up(sweep.environment, cell.planner, cell.world)
-    rows, over = [], False
+    rows: list[Row] = []
+    over = False
     while not over:
         start = time.perf_counter()
         action, _ = agent.predict(observation)
@@ -62,10 +63,11 @@ def _bounds(sweep: Sweep, cell: Cell, scenario: Scenario) -> list[Row]:
     """The certified lower bounds of the same instances (fresh UEs do not depend on actions)."""
     from mjoa_gym.planners.bound import lower_bound
 
-    env = gym.make(ENVIRONMENTS[sweep.environment], action="plan", scenario=scenario)
+    env = _environment(sweep.environment, scenario)
     agent = PlannerAgent("local-only", scenario)
     observation, _ = env.reset(seed=cell.seed)
-    rows, over = [], False
+    rows: list[Row] = []
+    over = False
     while not over:
         instance = decode_observation(observation, scenario)
         start = time.perf_counter()
@@ -83,12 +85,17 @@ def _bounds(sweep: Sweep, cell: Cell, scenario: Scenario) -> list[Row]:
     return rows
 
 
+def _environment(name: str, scenario: Scenario) -> gym.Env:
+    """Without Gymnasium's checks, which tests make: here they would only take time."""
+    return gym.make(ENVIRONMENTS[name], action="plan", scenario=scenario, disable_env_checker=True)
+
+
 @cache
 def _warm_up(environment: str, planner: str, world: str) -> None:
     """Compile what a planner needs, once per process, so that no planning time contains it."""
     for dnn in ("alexnet", "googlenet"):  # a chain and a DAG
         scenario = Scenario(n_ues=2, rounds=1, dnns=(dnn,), upload=world)
-        env = gym.make(ENVIRONMENTS[environment], action="plan", scenario=scenario)
+        env = _environment(environment, scenario)
         observation, _ = env.reset(seed=0)
         PlannerAgent(planner, scenario).predict(observation)
 

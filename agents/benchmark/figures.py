@@ -109,8 +109,7 @@ def bars_figure(results: Results, sweep: Sweep) -> Figure:
     figure = _figure(7.6, 0.9 + 0.32 * len(names))
     axes = figure.subplots()
     values = np.array([found[name] for name in names]) * 1e3
-    colours = [OURS if name == results.suite.ours else "#56B4E9" for name in names]
-    colours = [GREY if n == results.suite.reference else c for n, c in zip(names, colours)]
+    colours = [_bar_colour(results, name) for name in names]
     errors = np.abs(values[:, 1:].T - values[:, 0])
     axes.barh(names, values[:, 0], xerr=errors, color=colours, ecolor=INK, error_kw={"lw": 1})
     for y, value in enumerate(values):
@@ -138,7 +137,7 @@ def gap_figure(results: Results, sweep: Sweep) -> Figure:
     names = [names[k] for k in order]
     figure = _figure(7.6, 0.9 + 0.32 * len(names))
     axes = figure.subplots()
-    colours = [OURS if name == results.suite.ours else "#56B4E9" for name in names]
+    colours = [_bar_colour(results, name) for name in names]
     errors = np.abs(shown[:, 1:].T - shown[:, 0])
     axes.barh(names, shown[:, 0], xerr=errors, color=colours, ecolor=INK, error_kw={"lw": 1})
     for y, value in enumerate(shown):
@@ -163,7 +162,9 @@ def placement_figure(results: Results, sweep: Sweep) -> Figure:
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (dnn, values) in zip(panels, sorted(shares.items()), strict=True):
         weights = np.full(len(values), 100 / len(values))
-        axes.hist(values, bins=np.linspace(0, 100, 11), weights=weights, color="#0072B2", ec="white")
+        axes.hist(
+            values, bins=np.linspace(0, 100, 11), weights=weights, color="#0072B2", ec="white"
+        )
         _dress(axes, dnn, "layers at the edge (%)", "inferences (%)" if axes is panels[0] else "")
         axes.set_xlim(0, 100)
     return figure
@@ -176,7 +177,7 @@ def diversity_figure(results: Results, sweep: Sweep) -> Figure:
     axes = figure.subplots()
     for y, planner in enumerate(reversed(planners)):
         kinds: Counter[int] = Counter()
-        distinct = set()
+        distinct: set[tuple[str, int]] = set()
         for key, rows in results.rows.items():
             if key[0] == sweep.name and key[2:] == (OUR_WORLD, planner):
                 for _, row in rows:
@@ -185,7 +186,14 @@ def diversity_figure(results: Results, sweep: Sweep) -> Figure:
         left = 0.0
         for kind, colour in enumerate(KIND_COLOURS):
             width = 100 * kinds[kind] / max(1, kinds.total())
-            axes.barh(planner, width, left=left, color=colour, ec="white", label=KINDS[kind] if y == 0 else None)
+            axes.barh(
+                planner,
+                width,
+                left=left,
+                color=colour,
+                ec="white",
+                label=KINDS[kind] if y == 0 else None,
+            )
             left += width
         axes.annotate(f"{len(distinct)}", (101, y), va="center", fontsize=8.5, color=INK)
     axes.annotate("different", (101, len(planners) - 0.35), fontsize=8, color=GREY)
@@ -203,11 +211,20 @@ def runtime_figure(layers: Sequence[Timing], ues: Sequence[Timing]) -> Figure:
         some = [t for t in layers if t.chain == chain]
         label = "chains" if chain else "other graphs"
         left.plot(
-            [t.layers for t in some], [1e3 * t.seconds for t in some], marker, color=colour, label=label
+            [t.layers for t in some],
+            [1e3 * t.seconds for t in some],
+            marker,
+            color=colour,
+            label=label,
         )
     for t in layers:
         left.annotate(
-            t.label, (t.layers, 1e3 * t.seconds), (4, 3), textcoords="offset points", fontsize=6.5, color=GREY
+            t.label,
+            (t.layers, 1e3 * t.seconds),
+            (4, 3),
+            textcoords="offset points",
+            fontsize=6.5,
+            color=GREY,
         )
     _dress(left, "PBT-DP, one UE", "layers", "planning time (ms)", grid="both")
     for k, planner in enumerate(dict.fromkeys(t.what for t in ues)):
@@ -233,6 +250,11 @@ def encoded(figure: Figure, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "mjoa-gym"}):
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     return buffer.getvalue()
+
+
+def _bar_colour(results: Results, name: str) -> str:
+    special = {results.suite.ours: OURS, results.suite.reference: GREY}
+    return special.get(name, "#56B4E9")
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -39,7 +39,11 @@ def run(suite: Suite, store: Store, processes: int = 2, progress: bool = True) -
     cells = list(suite.cells())
     missing = [cell for cell in cells if cell not in store.rows]
     bar = tqdm(
-        total=len(cells), initial=len(cells) - len(missing), unit="cell", disable=not progress
+        total=len(cells),
+        initial=len(cells) - len(missing),
+        unit="cell",
+        mininterval=0.5,
+        disable=not progress,
     )
     with bar:
         results = _serially if processes == 1 else _in_processes
@@ -49,9 +53,7 @@ def run(suite: Suite, store: Store, processes: int = 2, progress: bool = True) -
             bar.update()
 
 
-def _serially(
-    suite: Suite, cells: list[Cell], processes: int
-) -> Iterator[tuple[Cell, list[Row]]]:
+def _serially(suite: Suite, cells: list[Cell], processes: int) -> Iterator[tuple[Cell, list[Row]]]:
     for cell in cells:
         yield cell, _play(suite, cell)
 

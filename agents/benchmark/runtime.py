@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +14,13 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from mjoa_gym import DNN, UE, Instance
+from mjoa_gym import Instance
 from mjoa_gym.envs import decode_observation
 from mjoa_gym.planners import plan_with
 from mjoa_gym.scenario import Scenario
 
 REPEATS = 5
 UPLINK_BPS, DOWNLINK_BPS = 40e6, 80e6
-SNR = 100.0
 
 
 class Timing(NamedTuple):
@@ -50,18 +50,16 @@ def measure_layers(dnns: Sequence[str]) -> list[Timing]:
     scenario = Scenario(dnns=tuple(dnns))
     timings = []
     for d, dnn in enumerate(scenario.profiles):
-        times = scenario.tables.ue_s[d, 0, : dnn.n_layers], scenario.tables.edge_s[d, : dnn.n_layers]
+        times = (
+            scenario.tables.ue_s[d, 0, : dnn.n_layers],
+            scenario.tables.edge_s[d, : dnn.n_layers],
+        )
 
-        def partition(dnn: DNN = dnn, times: tuple = times) -> object:
-            return pbt_dp(
-                dnn,
-                ue_seconds=times[0],
-                edge_seconds=times[1],
-                uplink_bps=UPLINK_BPS,
-                downlink_bps=DOWNLINK_BPS,
-            )
-
-        seconds = _median_seconds(partition)
+        call = partial(
+            pbt_dp, dnn, ue_seconds=times[0], edge_seconds=times[1],
+            uplink_bps=UPLINK_BPS, downlink_bps=DOWNLINK_BPS,
+        )  # fmt: skip
+        seconds = _median_seconds(call)
         timings.append(Timing("pbt-dp", dnn.name, dnn.n_layers, 1, dnn.is_chain, seconds))
     return timings
 
@@ -70,17 +68,18 @@ def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
     """Whole plans of rounds of the default scenario with more and more UEs."""
     timings = []
     for count in counts:
-        instance = _instance(Scenario(n_ues=count))
+        instance = first_instance(Scenario(n_ues=count))
         layers = sum(ue.dnn.n_layers for ue in instance.ues)
         for planner in planners:
-            seconds = _median_seconds(lambda p=planner, i=instance: plan_with(p, i))
+            seconds = _median_seconds(partial(plan_with, planner, instance))
             timings.append(Timing(planner, "", layers, count, False, seconds))
     return timings
 
 
-def _instance(scenario: Scenario) -> Instance:
-    env = gym.make("MJOA/ColdStart-v0", action="plan", scenario=scenario)
-    return decode_observation(env.reset(seed=0)[0], scenario)
+def first_instance(scenario: Scenario, seed: int = 0) -> Instance:
+    """The first round of a cold-start episode."""
+    env = gym.make("MJOA/ColdStart-v0", scenario=scenario, disable_env_checker=True)
+    return decode_observation(env.reset(seed=seed)[0], scenario)
 
 
 def _median_seconds(call: Callable[[], object]) -> float:
@@ -92,12 +91,6 @@ def _median_seconds(call: Callable[[], object]) -> float:
         call()
         taken.append(time.perf_counter() - start)
     return float(np.median(taken))
-
-
-def one_ue(instance: Instance, index: int, upload: str) -> Instance:
-    """The instance of one of the UEs alone, in another world."""
-    ue: UE = instance.ues[index]
-    return Instance([ue], instance.bandwidth_hz, upload)
 
 
 def machine() -> dict[str, str]:

@@ -98,17 +98,15 @@ class Results:
         """The reduction of a planner against a base, each in its world, on paired instances."""
         latency = self.column(sweep.name, point, world, planner)
         other = self.column(sweep.name, point, base_world, base)
-        local = (self.column(sweep.name, point, w, p, "local_s")
-                 for w, p in ((world, planner), (base_world, base)))  # fmt: skip
-        if sweep.environment == "cold-start" and not np.array_equal(*local):
+        local = self.column(sweep.name, point, world, planner, "local_s")
+        their_local = self.column(sweep.name, point, base_world, base, "local_s")
+        if sweep.environment == "cold-start" and not np.allclose(local, their_local, rtol=1e-12):
             raise ValueError(f"{sweep.name}/{point}: {planner} and {base} met other instances")
         return reduction(units_of(sweep, latency), units_of(sweep, other))
 
     def strongest(self, sweep: Sweep, point: str, world: str) -> str | None:
         """The earlier system with the lowest mean latency in a setting; None if none ran."""
-        ran = [
-            p for p in self.suite.earlier if (sweep.name, point, world, p) in self.rows
-        ]
+        ran = [p for p in self.suite.earlier if (sweep.name, point, world, p) in self.rows]
         means = {p: self.column(sweep.name, point, world, p).mean() for p in ran}
         return min(means, key=lambda p: means[p]) if means else None
 
@@ -125,7 +123,7 @@ def bootstrap(values: NDArray[np.float64]) -> Estimate:
 
 
 def reduction(latency: NDArray[np.float64], base: NDArray[np.float64]) -> Reduction:
-    """The reduction from (units,) of a base to (units,) of a planner; units are resampled paired."""
+    """The reduction from (units,) of a base to (units,) of a planner, resampled in pairs."""
     if latency.shape != base.shape:
         raise ValueError(f"not paired: {latency.shape} and {base.shape} units")
     chosen = _resamples(len(base))

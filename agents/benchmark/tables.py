@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
     caption: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     def markdown(self) -> str:
         """As a GitHub table."""
@@ -84,7 +84,7 @@ def _claim(ours: str, found: Overview) -> str:
     nearest = "; ".join(f"{c.where} ({100 * c.reduction.mean.value:.1f} %)" for c in ranked)
     reached = "reach" if single >= CLAIM else "do not reach"
     return (
-        f'No setting\'s mean reaches the paper\'s "up to {100 * CLAIM:.1f} %"; single instances '
+        f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\"; single instances "
         f"{reached} it. The nearest conditions are {nearest}."
     )
 
