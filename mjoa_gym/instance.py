@@ -325,12 +325,15 @@ def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> t
     results = []
     for i, ue in enumerate(instance.ues):
         link = link_of(instance.packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        busy = (plan.placements[i] == 1) & (ue.edge_seconds > 0)  # others take no time, whatever
+        edge_s = np.zeros(ue.dnn.n_layers)
+        np.multiply(ue.edge_seconds, link.slowdown, out=edge_s, where=busy)
         results.append(
             simulate(
                 ue.dnn,
                 plan.placements[i],
                 ue.ue_seconds,
-                np.where(ue.edge_seconds > 0, ue.edge_seconds * link.slowdown, 0.0),
+                edge_s,
                 BITS_PER_BYTE / link.up,
                 BITS_PER_BYTE / link.down,
                 ue.resident,

@@ -107,6 +107,14 @@ def test_endless_and_empty_rounds_are_drawn():
     assert gantt_text([instant]).startswith("UE 0: 0 ")
 
 
+def test_a_round_of_ues_without_shares_is_drawn():
+    ue = UE(CHAIN, [0.1] * 4, [0.1, 0.0, 0.1, 0.1], 10.0, 10.0)
+    instance = Instance([ue, ue], 1e6)
+    charts = timelines(instance, Plan([[0] * 4] * 2, [0.0, 0.0], [0.0, 0.0]))
+    assert [chart.latency for chart in charts] == pytest.approx([0.4, 0.4])
+    assert gantt_rgb(charts).shape == (gantt_height(2), 960, 3)
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 132])
 def test_text_fits_and_shows_every_lane(width):
     lines = gantt_text(five_ues(), [f"UE {i} with a rather long title" for i in range(5)], width)
