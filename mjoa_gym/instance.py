@@ -267,15 +267,22 @@ def job_of(packed, i):
 
 
 @njit(cache=True, nogil=True)
-def link_of(packed, i, bandwidth_share, compute_share):
-    """UE i's link with the given shares."""
-    up = radio.uplink_bps(packed.bandwidth_hz, bandwidth_share, packed.snr_up[i])
-    down = radio.downlink_bps(packed.bandwidth_hz, bandwidth_share, packed.snr_down[i])
+def link_with(bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share):
+    """A UE's link with the given shares of a band and of the server."""
+    up = radio.uplink_bps(bandwidth_hz, bandwidth_share, snr_up)
+    down = radio.downlink_bps(bandwidth_hz, bandwidth_share, snr_down)
     return kernel.Link(
         BITS_PER_BYTE / up if up > 0.0 else np.inf,
         BITS_PER_BYTE / down if down > 0.0 else np.inf,
         1.0 / compute_share if compute_share > 0.0 else np.inf,
     )
+
+
+@njit(cache=True, nogil=True)
+def link_of(packed, i, bandwidth_share, compute_share):
+    """UE i's link with the given shares."""
+    snr_up, snr_down = packed.snr_up[i], packed.snr_down[i]
+    return link_with(packed.bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share)
 
 
 @njit(cache=True, nogil=True)
@@ -318,12 +325,15 @@ def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> t
     results = []
     for i, ue in enumerate(instance.ues):
         link = link_of(instance.packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        busy = (plan.placements[i] == 1) & (ue.edge_seconds > 0)  # others take no time, whatever
+        edge_s = np.zeros(ue.dnn.n_layers)
+        np.multiply(ue.edge_seconds, link.slowdown, out=edge_s, where=busy)
         results.append(
             simulate(
                 ue.dnn,
                 plan.placements[i],
                 ue.ue_seconds,
-                np.where(ue.edge_seconds > 0, ue.edge_seconds * link.slowdown, 0.0),
+                edge_s,
                 BITS_PER_BYTE / link.up,
                 BITS_PER_BYTE / link.down,
                 ue.resident,

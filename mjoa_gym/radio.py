@@ -1,4 +1,9 @@
-"""The wireless link: what a share of the band is worth, and how distance and fading become SNRs."""
+"""The wireless link: what a share of the band is worth, and how distance and fading become SNRs.
+
+The link budget is the usual one of edge-offloading studies: log-distance path loss, log-normal
+shadowing, Rayleigh block fading, thermal noise over the whole band (Goldsmith, *Wireless
+Communications*, 2005, chapters 2 and 3). Functions work element by element on arrays.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +35,91 @@ def downlink_bps(bandwidth_hz, share, snr):
     The base station spreads its power over the whole band, so the SNR does not depend on the share.
     """
     return share * bandwidth_hz * np.log2(1.0 + snr)
+
+
+def from_db(decibel):
+    """The linear ratio of a level in dB, `10^(dB / 10)`; of dBm, the power in mW."""
+    return 10.0 ** (np.asarray(decibel, dtype=np.float64) / 10.0)
+
+
+def noise_dbm(noise_dbm_per_hz, bandwidth_hz):
+    """Noise power in dBm over a band, `N0 + 10 log10(B)`."""
+    return noise_dbm_per_hz + 10.0 * np.log10(bandwidth_hz)
+
+
+def path_loss_db(distance_m, exponent, reference_loss_db):
+    """Log-distance path loss in dB, `PL(1 m) + 10 n log10(d / 1 m)`.
+
+    Args:
+        distance_m: Metres to the base station, > 0.
+        exponent: The path-loss exponent n; 2 in free space, about 3 in cities.
+        reference_loss_db: Loss at 1 m; in free space `20 log10(4 pi f / c)`.
+    """
+    return reference_loss_db + 10.0 * exponent * np.log10(distance_m)
+
+
+def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
+    """Linear SNR, `10^((P - loss - noise) / 10) |h|^2`.
+
+    Args:
+        power_dbm: Transmit power over the whole band.
+        loss_db: Path loss and shadowing together.
+        noise_power_dbm: Noise power over the whole band.
+        fading_gain: Power gain of the small-scale fading, mean 1; 1 without fading.
+    """
+    return from_db(power_dbm - loss_db - noise_power_dbm) * fading_gain
+
+
+def rayleigh_gain(uniform):
+    """Power gain |h|^2 of Rayleigh fading, exponential with mean 1, from a uniform in [0, 1)."""
+    return -np.log1p(-uniform)
+
+
+def disc_distance_m(uniform, distance_min_m, distance_max_m):
+    """Distance to the centre of a point that is uniform over an annulus.
+
+    The area within distance d grows with d^2, so `d = sqrt(a^2 + u (b^2 - a^2))`.
+
+    Args:
+        uniform: In [0, 1).
+        distance_min_m: Inner radius a.
+        distance_max_m: Outer radius b.
+    """
+    inner, outer = distance_min_m**2, distance_max_m**2
+    return np.clip(np.sqrt(inner + uniform * (outer - inner)), distance_min_m, distance_max_m)
+
+
+def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
+    """Distance to the centre after a straight walk in some direction.
+
+    The law of cosines gives the new distance; a UE that would leave the annulus turns back at its
+    border (reflection), and one that walks further than the cell is wide ends on the border.
+
+    Args:
+        distance_m: Before the walk.
+        step_m: Length of the walk.
+        turn: Direction as a fraction of a full turn; 0 is straight away from the centre.
+        distance_min_m: Inner radius.
+        distance_max_m: Outer radius.
+    """
+    step = np.minimum(step_m, distance_max_m)
+    squared = distance_m**2 + step**2 + 2.0 * distance_m * step * np.cos(2.0 * np.pi * turn)
+    new = np.sqrt(np.maximum(squared, 0.0))
+    new = np.where(new > distance_max_m, 2.0 * distance_max_m - new, new)
+    new = np.where(new < distance_min_m, 2.0 * distance_min_m - new, new)
+    return np.clip(new, distance_min_m, distance_max_m)
+
+
+def next_shadowing_db(shadowing_db, correlation, deviation_db, normal):
+    """Correlated log-normal shadowing, a first-order autoregressive process in dB.
+
+    `s' = rho s + sqrt(1 - rho^2) sigma z` keeps the standard deviation sigma (Gudmundson,
+    *Electronics Letters* 27(23), 1991).
+
+    Args:
+        shadowing_db: The present value s.
+        correlation: rho, from one round to the next.
+        deviation_db: sigma.
+        normal: z, a standard normal draw.
+    """
+    return correlation * shadowing_db + np.sqrt(1.0 - correlation**2) * deviation_db * normal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -56,19 +58,50 @@ def positive(name: str, value: float) -> float:
 
 def non_negative(name: str, value: float) -> float:
     """`value` as a float, finite and at least 0."""
+    number = finite(name, value)
+    if number < 0:
+        raise ValueError(f"{name}={value!r}: must be finite and >= 0")
+    return number
+
+
+def finite(name: str, value: float) -> float:
+    """`value` as a float, not NaN or infinite."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={value!r}: must be a number") from error
-    if not (np.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}={value!r}: must be finite and >= 0")
+    if not np.isfinite(number):
+        raise ValueError(f"{name}={value!r}: must be finite")
     return number
+
+
+def fraction(name: str, value: float) -> float:
+    """`value` as a float in [0, 1]."""
+    number = finite(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}={value!r}: must be in [0, 1]")
+    return number
+
+
+def count(name: str, value: int) -> int:
+    """`value` as an int, at least 1; 2.0 is refused like 2.5."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number >= 1")
+    return int(value)
+
+
+def at_most(low_name: str, low: float, high_name: str, high: float) -> None:
+    """Raise a ValueError unless `low <= high`."""
+    if low > high:
+        raise ValueError(f"{low_name}={low!r}: must be at most {high_name}={high!r}")
 
 
 def choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """`value` if it is one of `allowed`."""
     if value not in allowed:
-        raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}")
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}{hint}")
     return value
 
 

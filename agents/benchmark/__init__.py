@@ -1,0 +1,1 @@
+"""The benchmark: every planner through the environments, over a suite of settings, to a report."""

@@ -1,0 +1,148 @@
+"""Everything a finished run leaves behind: CSVs, figures, the report, the README's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from agents.benchmark import figures as draw
+from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD, compared_sweeps
+from agents.benchmark.export import rounds_csv
+from agents.benchmark.report import readme_section, report_html, update_readme
+from agents.benchmark.runtime import (
+    Timing,
+    first_instance,
+    machine,
+    measure_layers,
+    measure_ues,
+)
+from agents.benchmark.statistics import Results
+from agents.benchmark.store import Store, write_atomically
+from agents.benchmark.suite import LOWER_BOUND, Suite
+from agents.benchmark.tables import Table, all_tables, overview_table
+from mjoa_gym import DNN, timelines
+from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym.rendering import gantt_figure
+from mjoa_gym.scenario import Scenario
+
+
+class Picture(NamedTuple):
+    """A figure, its file's name, the section it belongs to, and its caption."""
+
+    name: str
+    section: str
+    caption: str
+    figure: Figure
+
+
+def publish(suite: Suite, store: Store, out: Path, command: str, readme: Path | None) -> Path:
+    """Write all outputs of a run and return the report's path.
+
+    Args:
+        suite: What was run.
+        store: Its results.
+        out: The folder of the outputs.
+        command: How to repeat it, for the report.
+        readme: A README whose table is to be replaced, or None.
+    """
+    results = Results(suite, store)
+    write_atomically(out / "rounds.csv", rounds_csv(suite, store))
+    layers, ues = _timings(suite)
+    write_atomically(out / "planning_time.csv", _timings_table([*layers, *ues]).csv())
+    tables = all_tables(results)
+    write_atomically(out / "tables" / "overview.csv", overview_table(results).csv())
+    for name, some in tables.items():
+        for k, table in enumerate(some):
+            write_atomically(out / "tables" / f"{name}_{k}.csv", table.csv())
+    images: dict[str, list[tuple[str, bytes]]] = {}
+    for picture in _pictures(results, layers, ues):
+        for kind in ("png", "svg"):
+            data = draw.encoded(picture.figure, kind)
+            write_atomically(out / "figures" / f"{picture.name}.{kind}", data)
+            if kind == "png":
+                images.setdefault(picture.section, []).append((picture.caption, data))
+    page = report_html(results, images, tables, machine(), command)
+    write_atomically(out / "report.html", page)
+    if readme is not None:
+        update_readme(readme, readme_section(results, command))
+    return out / "report.html"
+
+
+def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list[Picture]:
+    suite = results.suite
+    pictures = []
+    for sweep in suite.sweeps:
+        if sweep.kind == "ablation":
+            caption = "Every combination of partitioning and allocation."
+            figure = draw.bars_figure(results, sweep)
+        elif sweep.kind == "optimum":
+            if LOWER_BOUND not in sweep.planners:
+                continue
+            caption = "How far from optimal: mean excess over the certified lower bound."
+            figure = draw.gap_figure(results, sweep)
+        else:
+            caption = "Mean latency with 95 % intervals; far worse than all-local is cut off."
+            figure = draw.sweep_figure(results, sweep)
+        pictures.append(Picture(sweep.name, sweep.name, caption, figure))
+        if sweep.environment == "streaming":
+            caption = "Mean latency round by round, in the parallel world."
+            figure = draw.rounds_figure(results, sweep)
+            pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
+    for sweep in compared_sweeps(suite)[:1]:
+        caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
+        figure = draw.placement_figure(results, sweep)
+        pictures.append(Picture("edge_share", "placements", caption, figure))
+        caption = "Kinds of placements, and how many different ones each planner chose."
+        figure = draw.diversity_figure(results, sweep)
+        pictures.append(Picture("diversity", "placements", caption, figure))
+        pictures += _mechanism(suite)
+    if layers:
+        caption = "Median planning time of a call, everything compiled."
+        figure = draw.runtime_figure(layers, ues)
+        pictures.append(Picture("planning_time", "runtime", caption, figure))
+    return pictures
+
+
+def _timings(suite: Suite) -> tuple[list[Timing], list[Timing]]:
+    from mjoa_gym import planners
+
+    layers = measure_layers(DNN.names()) if hasattr(planners, "pbt_dp") else []
+    timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
+    return layers, measure_ues(timed, (1, 2, 5, 10, 20))
+
+
+def _timings_table(timings: list[Timing]) -> Table:
+    rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
+    return Table("", Timing._fields, rows)
+
+
+def _mechanism(suite: Suite) -> list[Picture]:
+    """One UE, three ways: the best serial plan, the same placement in parallel, and ours."""
+    earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
+    found = []
+    for index in range(8):
+        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=20e6)
+        serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
+        parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)
+        plans = plan_with(earlier, serial), plan_with(suite.ours, parallel)
+        shown = (
+            *timelines(serial, plans[0]),
+            *timelines(parallel, plans[0]),
+            *timelines(parallel, plans[1]),
+        )
+        found.append((shown[2].latency / shown[0].latency, index, serial, shown))
+    _, _, instance, shown = min(found, key=lambda entry: entry[:2])
+    dnn = instance.ues[0].dnn.name
+    titles = (
+        f"{dnn}, {earlier}, serial uploading",
+        "the same placement, parallel uploading",
+        f"{suite.ours}, parallel uploading",
+    )
+    caption = (
+        "One UE alone on 20 MHz; of eight random ones that with the largest reduction. Serial "
+        "uploading leaves the uplink idle while layers execute."
+    )
+    figure = gantt_figure(shown, titles, width=1040)
+    return [Picture("serial_against_parallel", "mechanism", caption, figure)]

@@ -1,0 +1,163 @@
+"""The report: one HTML file with its figures and tables inside, and the README's table."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agents.benchmark.comparison import compared_sweeps
+from agents.benchmark.statistics import LEVEL, RESAMPLES, Results
+from agents.benchmark.store import write_atomically
+from agents.benchmark.suite import ENVIRONMENTS, Sweep
+from agents.benchmark.tables import Table, headline, overview_table
+
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.55 system-ui, sans-serif; color: #1b1b1f; max-width: 1080px; margin: 2rem auto;
+       padding: 0 1.2rem; }
+h1 { font-size: 1.7rem; } h2 { margin-top: 2.6rem; border-bottom: 1px solid #e4e4ea; }
+figure { margin: 1.2rem 0; overflow-x: auto; } figure img { max-width: 100%; }
+figcaption, caption { color: #55555f; font-size: .88rem; text-align: left; padding: .3rem 0; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
+        font-size: .88rem; display: block; overflow-x: auto; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e4ea; text-align: right;
+         white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+tr.ours td { font-weight: 600; color: #b34a00; }
+.headline { background: #f3f3f6; border-left: 4px solid #d55e00; padding: .6rem 1.1rem; }
+details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6; }
+"""
+
+
+def report_html(
+    results: Results,
+    figures: Mapping[str, Sequence[tuple[str, bytes]]],
+    tables: Mapping[str, Sequence[Table]],
+    machine: Mapping[str, str],
+    command: str,
+) -> str:
+    """The report as one page that needs nothing else.
+
+    Args:
+        results: What was measured.
+        figures: Caption and PNG of each figure, by the section it belongs to: a sweep's name, or
+            "mechanism", "placements" or "runtime".
+        tables: The tables of every sweep, by its name; the first is always shown.
+        machine: What it was measured on and with.
+        command: What to type to repeat it.
+    """
+    suite = results.suite
+    ours = suite.ours
+    sentences = "".join(f"<p>{html.escape(s)}</p>" for s in headline(results))
+    parts = [
+        f"<h1>Benchmark: {html.escape(suite.name)}</h1><p>{html.escape(suite.about)}</p>",
+        f'<div class="headline">{sentences}</div>',
+        _table(overview_table(results), ours),
+        _section("Serial against parallel uploading", figures.get("mechanism", ()), (), ours),
+    ]
+    for sweep in suite.sweeps:
+        note = f"<p>{html.escape(_conditions(sweep))}</p>"
+        shown = figures.get(sweep.name, ()), tables.get(sweep.name, ())
+        parts.append(_section(sweep.title, *shown, ours, note))
+    parts += [
+        _section("What the plans look like", figures.get("placements", ()), (), ours),
+        _section("Planning time", figures.get("runtime", ()), (), ours),
+        _method(results),
+        "<h2>Machine and versions</h2>",
+        _table(Table("", ("", "value"), list(machine.items())), ours),
+        f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
+    ]
+    title = f"mjoa-gym benchmark: {html.escape(suite.name)}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def readme_section(results: Results, command: str) -> str:
+    """What belongs between the README's markers."""
+    table = overview_table(results)
+    sentences = " ".join(headline(results))
+    return f"{sentences}\n\n{table.markdown()}\n\n{table.caption}. Repeat it with `{command}`."
+
+
+def update_readme(path: Path, section: str) -> None:
+    """Replace what stands between the markers of a README.
+
+    Raises:
+        ValueError: If the file lacks a marker, or they are in the wrong order.
+    """
+    text = path.read_text("utf-8")
+    begin, end = text.find(BEGIN), text.find(END)
+    if begin < 0 or end < begin or text.count(BEGIN) > 1 or text.count(END) > 1:
+        raise ValueError(f"{path.name} needs one line {BEGIN!r} and after it one line {END!r}")
+    write_atomically(path, f"{text[: begin + len(BEGIN)]}\n{section}\n{text[end:]}")
+
+
+def _section(
+    title: str,
+    figures: Sequence[tuple[str, bytes]],
+    tables: Sequence[Table],
+    ours: str,
+    note: str = "",
+) -> str:
+    if not figures and not tables:
+        return ""
+    parts = [f"<h2>{html.escape(title)}</h2>", note]
+    for caption, png in figures:
+        data = base64.b64encode(png).decode()
+        text = html.escape(caption)
+        parts.append(
+            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+    parts += [_table(table, ours) for table in tables[:1]]
+    if len(tables) > 1:
+        more = "".join(_table(table, ours) for table in tables[1:])
+        parts.append(f"<details><summary>Latencies of every planner</summary>{more}</details>")
+    return "".join(parts)
+
+
+def _table(table: Table, ours: str) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
+    rows = []
+    for row in table.rows:
+        mark = ' class="ours"' if row[0] == ours else ""
+        rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>")
+    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    body = "".join(rows)
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _conditions(sweep: Sweep) -> str:
+    changes = ", ".join(f"{key} = {value}" for key, value in sweep.scenario.items())
+    return (
+        f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
+        f"seeds of {sweep.rounds} rounds; default scenario{' with ' + changes if changes else ''}."
+    )
+
+
+def _method(results: Results) -> str:
+    suite = results.suite
+    sweeps = ", ".join(s.title for s in compared_sweeps(suite))
+    sentences = [
+        "Every planner meets the same instances: seeds are shared by planners, worlds and points.",
+        f"Latency is the weighted mean over the UEs of a round; intervals are {100 * LEVEL:.0f} % "
+        f"percentile bootstraps with {RESAMPLES} resamples of paired instances (rounds; in "
+        "streaming, whole episodes).",
+        "A reduction is 1 - mean latency / mean latency of the other; that of an instance is 1 - "
+        "latency / latency of the other.",
+        f"Earlier systems: {', '.join(suite.earlier)}, each our formulation of its published idea. "
+        "The strongest is the one with the lowest mean latency in a setting.",
+        "In the serial world a layer's parameters may start only when its predecessors have "
+        "finished executing, as in earlier systems; in the parallel world they flow from the "
+        f"start. {suite.ours} is always measured in the parallel world here.",
+        f"The headline is taken over the cold-start sweeps: {sweeps}.",
+        "Planning time is from observation to action, while two processes share the machine.",
+    ]
+    items = "".join(f"<li>{html.escape(s)}</li>" for s in sentences)
+    return f"<h2>Method</h2><ul>{items}</ul>"

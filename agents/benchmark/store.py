@@ -1,0 +1,116 @@
+"""Results on disk: one line per finished cell, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import agents
+import mjoa_gym
+from agents.benchmark.suite import Cell, Suite
+
+FILE = "cells.jsonl"
+Row = dict[str, Any]
+"""What one round of one cell measured (see `agents.benchmark.episode`)."""
+
+
+class Store:
+    """The append-only file of a run.
+
+    Its first line identifies suite and code; every other line is one finished cell. A line that a
+    kill left incomplete is cut off when the file is opened again.
+
+    Args:
+        folder: Where the file lies; made if need be.
+        suite: What is run.
+        fresh: Whether to begin anew.
+
+    Raises:
+        ValueError: If the file belongs to another configuration or other code.
+    """
+
+    def __init__(self, folder: Path, suite: Suite, fresh: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE
+        self.rows: dict[Cell, list[Row]] = {}
+        identity = {"suite": fingerprint(suite), "code": code_fingerprint(), "name": suite.name}
+        if fresh:
+            self.path.unlink(missing_ok=True)
+        lines = _complete_lines(self.path)
+        if not lines:
+            self._append(identity)
+            return
+        _refuse_other(self.path, json.loads(lines[0]), identity)
+        for line in lines[1:]:
+            entry = json.loads(line)
+            self.rows[Cell(*entry["cell"])] = entry["rows"]
+
+    def add(self, cell: Cell, rows: list[Row]) -> None:
+        """Keep a finished cell; it is on disk when this returns."""
+        self._append({"cell": cell, "rows": rows})
+        self.rows[cell] = rows
+
+    def __iter__(self) -> Iterator[tuple[Cell, Row]]:
+        """All rows, in the order in which cells finished."""
+        return ((cell, row) for cell, rows in self.rows.items() for row in rows)
+
+    def _append(self, entry: Row) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def fingerprint(suite: Suite) -> str:
+    """Changes whenever anything in the suite does."""
+    return _digest(json.dumps(asdict(suite), sort_keys=True, default=str).encode())
+
+
+def code_fingerprint() -> str:
+    """Changes whenever code or data does that results depend on: the world and the episode."""
+    package = Path(mjoa_gym.__file__).parent
+    files = [f for f in package.rglob("*") if f.suffix in (".py", ".json", ".yaml", ".csv")]
+    deciding = Path(agents.__file__).parent
+    files += [deciding / "planner_agent.py", deciding / "benchmark" / "episode.py"]
+    drawing = package / "rendering"
+    kept = sorted(f for f in files if drawing not in f.parents and f.exists())
+    return _digest(b"".join(f.name.encode() + f.read_bytes() for f in kept))
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    data = content.encode() if isinstance(content, str) else content
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    """The file's lines; a last one without its end is removed from the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    return whole.splitlines()
+
+
+def _refuse_other(path: Path, found: Row, wanted: Row) -> None:
+    for key, what in (("suite", "configuration"), ("code", "version of the code")):
+        if found.get(key) != wanted[key]:
+            raise ValueError(
+                f"{path} holds results of another {what} ({found.get(key)} instead of "
+                f"{wanted[key]}): results are not mixed. Begin anew with --fresh, or keep them and "
+                "write elsewhere with --out."
+            )

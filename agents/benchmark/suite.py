@@ -1,0 +1,233 @@
+"""What a benchmark runs: sweeps over settings, read from `configs/benchmarks/*.yaml`.
+
+A *setting* is an environment, a scenario that differs from the default in the suite's and the
+sweep's fields, and a *world*: how models are uploaded. A *cell* is one planner in one setting with
+one seed; the same seed means the same UEs for every planner, world and point of a sweep.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from mjoa_gym import kernel
+from mjoa_gym.planners import planner_names
+from mjoa_gym.scenario import Scenario
+
+ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v0", "streaming": "MJOA/Streaming-v0"}
+LOWER_BOUND = "lower-bound"
+"""Stands among the planners for the certified bound, which has latencies but no plan."""
+
+
+class Point(NamedTuple):
+    """One value of a swept quantity: its label, its place on the axis, and the fields it sets."""
+
+    label: str
+    x: float
+    changes: dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """One planner in one setting with one seed."""
+
+    sweep: str
+    point: str
+    world: str
+    planner: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A unique name."""
+        return "/".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One swept quantity.
+
+    Attributes:
+        name: Identifier.
+        title: For headings.
+        label: Of the axis.
+        points: The values.
+        kind: "sweep" (lines), "ablation" (bars) or "optimum" (gaps to the lower bound).
+        environment: "cold-start" or "streaming".
+        worlds: Upload modes.
+        planners: Who runs.
+        seeds: Episodes per planner, point and world.
+        rounds: Rounds per episode.
+        scenario: Fields that differ from the default scenario, points aside.
+    """
+
+    name: str
+    title: str
+    label: str
+    points: tuple[Point, ...]
+    kind: str
+    environment: str
+    worlds: tuple[str, ...]
+    planners: tuple[str, ...]
+    seeds: int
+    rounds: int
+    scenario: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
+        _check_choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
+        for world in self.worlds:
+            _check_choice(f"{self.name}: worlds", world, kernel.UPLOAD_MODES)
+        for planner in self.planners:
+            known = (*planner_names(), LOWER_BOUND)
+            _check_choice(f"{self.name}: planners", planner, known)
+        for field, value in (("seeds", self.seeds), ("rounds", self.rounds)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{self.name}: {field}={value!r}: must be a whole number above 0")
+        for field in ("points", "worlds", "planners"):
+            if not getattr(self, field):
+                raise ValueError(f"{self.name}: {field} is empty")
+        labels = [point.label for point in self.points]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"{self.name}: two points have the same label in {labels}")
+        if self.environment == "streaming" and LOWER_BOUND in self.planners:
+            raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
+        for point in self.points:
+            self.scenario_at(point.label, self.worlds[0])
+
+    def scenario_at(self, point: str, world: str) -> Scenario:
+        """The scenario of one setting."""
+        changes = next(p.changes for p in self.points if p.label == point)
+        settings = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
+        return Scenario.from_dict({"name": f"{self.name}: {point}", **settings})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+        name: Identifier, and the folder of its results.
+        about: What it is for, a sentence or two.
+        ours: The planner whose reductions are reported.
+        reference: The planner that offloads nothing.
+        earlier: The systems before it, whose strongest it is held against.
+        first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
+        sweeps: What is run.
+    """
+
+    name: str
+    about: str
+    ours: str
+    reference: str
+    earlier: tuple[str, ...]
+    first_seed: int
+    sweeps: tuple[Sweep, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sweeps:
+            raise ValueError("sweeps is empty")
+        for sweep in self.sweeps:
+            missing = {self.ours, self.reference} - set(sweep.planners)
+            if missing:
+                raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
+
+    def sweep(self, name: str) -> Sweep:
+        """The sweep of that name."""
+        return next(sweep for sweep in self.sweeps if sweep.name == name)
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells; those of one setting and seed lie next to each other."""
+        for s in self.sweeps:
+            for point in s.points:
+                for seed in range(self.first_seed, self.first_seed + s.seeds):
+                    for world in s.worlds:
+                        for planner in s.planners:
+                            if planner != LOWER_BOUND or world == "parallel":
+                                yield Cell(s.name, point.label, world, planner, seed)
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read and check a suite.
+
+    Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` hold for every
+    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's).
+
+    Raises:
+        ValueError: Naming the field, its value and what is allowed.
+        OSError: If the file cannot be read.
+    """
+    content = yaml.safe_load(Path(path).read_text("utf-8"))
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: must hold `field: value` lines")
+    return suite_from(content)
+
+
+def suite_from(content: Mapping[str, Any]) -> Suite:
+    """A suite from the content of its file (see `load_suite`)."""
+    shared = ("planners", "worlds", "seeds", "rounds", "environment", "scenario")
+    _check_keys("suite", content, [*(f.name for f in fields(Suite)), *shared])
+    defaults = {key: content[key] for key in shared if key in content}
+    given = content.get("sweeps") or {}
+    sweeps = tuple(_sweep(str(name), sweep, defaults) for name, sweep in given.items())
+    own = {f.name: content[f.name] for f in fields(Suite) if f.name in content}
+    _check_complete("suite", Suite, own)
+    return Suite(**{**own, "earlier": tuple(own["earlier"]), "sweeps": sweeps})
+
+
+def _sweep(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sweep:
+    axis = ("fields", "values", "scale")
+    _check_keys(f"sweep {name}", given, [*(f.name for f in fields(Sweep)), *axis])
+    merged = {
+        "kind": "sweep",
+        "environment": "cold-start",
+        "worlds": ("parallel",),
+        "title": name,
+        "label": name,
+        **defaults,
+        **{key: value for key, value in given.items() if key not in axis},
+    }
+    merged["scenario"] = {**defaults.get("scenario", {}), **given.get("scenario", {})}
+    merged["points"] = _points(name, given)
+    for key in ("planners", "worlds"):
+        merged[key] = tuple(merged.get(key, ()))
+    _check_complete(f"sweep {name}", Sweep, {"name": name, **merged})
+    return Sweep(**{"name": name, **merged})
+
+
+def _points(name: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
+    """From `fields`, `values` and `scale` (numbers), or from `points` (label: changes)."""
+    if ("values" in given) == ("points" in given):
+        raise ValueError(f"sweep {name}: either `fields` and `values` or `points` is needed")
+    if "points" in given:
+        labelled = enumerate(given["points"].items())
+        return tuple(Point(str(label), float(x), dict(to or {})) for x, (label, to) in labelled)
+    scale = float(given.get("scale", 1.0))
+    return tuple(
+        Point(f"{value * scale:g}", value * scale, dict.fromkeys(given["fields"], value))
+        for value in given["values"]
+    )
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {list(allowed)}"
+        raise ValueError(f"{name}: {value!r} is unknown; {hint}")
+
+
+def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: must hold `field: value` lines")
+    for key in given:
+        _check_choice(f"{where}: field", str(key), allowed)
+
+
+def _check_complete(where: str, kind: type, given: Mapping[str, Any]) -> None:
+    for field in fields(kind):
+        if field.name not in given and field.default is MISSING:
+            raise ValueError(f"{where}: field {field.name!r} is missing")

@@ -1,0 +1,192 @@
+"""The tables of a report: a caption, a header and rows of text, for HTML, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agents.benchmark.comparison import (
+    CLAIM,
+    OUR_WORLD,
+    THEIR_WORLD,
+    Overview,
+    against,
+    against_strongest,
+    compared_sweeps,
+)
+from agents.benchmark.statistics import Estimate, Results, gap
+from agents.benchmark.suite import LOWER_BOUND, Sweep
+
+
+class Table(NamedTuple):
+    """A table; numbers are text already."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """As a GitHub table."""
+        head = f"| {' | '.join(self.header)} |"
+        line = "|" + "|".join(["---"] + ["---:"] * (len(self.header) - 1)) + "|"
+        return "\n".join([head, line, *(f"| {' | '.join(row)} |" for row in self.rows)])
+
+    def csv(self) -> str:
+        """As comma-separated values."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        return text.getvalue()
+
+
+def percent(estimate: Estimate) -> str:
+    """A fraction with its interval."""
+    value, low, high = (100 * x for x in estimate)
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds with three digits."""
+    return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
+def headline(results: Results) -> list[str]:
+    """What the benchmark found about the paper's headline, in sentences."""
+    ours, sweeps = results.suite.ours, compared_sweeps(results.suite)
+    theirs = against_strongest(results, sweeps, THEIR_WORLD)
+    same = against_strongest(results, sweeps, OUR_WORLD)
+    sentences = []
+    if theirs is not None:
+        sentences += _reductions(ours, theirs, "as the earlier systems upload: serially")
+        sentences.append(_claim(ours, theirs))
+    if same is not None:
+        sentences += _reductions(ours, same, "with parallel uploading for all")
+    return sentences or [f"{ours} or the earlier systems did not run."]
+
+
+def _reductions(ours: str, found: Overview, how: str) -> list[str]:
+    mean, largest, best = found.mean, found.largest, found.best
+    return [
+        f"Against the strongest earlier system in each of {len(found.comparisons)} cold-start "
+        f"settings ({how}), {ours} lowers the weighted mean latency by {percent(mean)} on average.",
+        f"The largest reduction of a setting is {percent(largest.reduction.mean)}, against "
+        f"{largest.other} ({largest.where}); of a single instance it is "
+        f"{100 * best.reduction.best:.1f} %, against {best.other} ({best.where}).",
+    ]
+
+
+def _claim(ours: str, found: Overview) -> str:
+    setting, single = found.largest.reduction.mean.value, found.best.reduction.best
+    if setting >= CLAIM:
+        return f'That is within the paper\'s "up to {100 * CLAIM:.1f} %" for a whole setting.'
+    ranked = sorted(found.comparisons, key=lambda c: -c.reduction.mean.value)[:3]
+    nearest = "; ".join(f"{c.where} ({100 * c.reduction.mean.value:.1f} %)" for c in ranked)
+    reached = "reach" if single >= CLAIM else "do not reach"
+    return (
+        f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\"; single instances "
+        f"{reached} it. The nearest conditions are {nearest}."
+    )
+
+
+def overview_table(results: Results) -> Table:
+    """One row per sweep: ours against the strongest earlier system, in either world."""
+    header = (
+        "Sweep", "Mean reduction, earlier systems serial", "Largest of a setting",
+        "Largest of an instance", "Mean reduction, earlier systems parallel",
+    )  # fmt: skip
+    rows = []
+    for sweep in (s for s in results.suite.sweeps if s.kind == "sweep"):
+        theirs = against_strongest(results, [sweep], THEIR_WORLD)
+        same = against_strongest(results, [sweep], OUR_WORLD)
+        if theirs is None and same is None:
+            continue
+        shown = ("-", "-", "-")
+        if theirs is not None:
+            largest = theirs.largest
+            at = f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}"
+            shown = (percent(theirs.mean), at, f"{100 * theirs.best.reduction.best:.1f} %")
+        rows.append((sweep.title, *shown, "-" if same is None else percent(same.mean)))
+    caption = (
+        f"Latency reduction of {results.suite.ours} (parallel uploading) against the strongest "
+        "earlier system of each setting, with 95 % bootstrap intervals over paired instances"
+    )
+    return Table(caption, header, rows)
+
+
+def baseline_table(results: Results, sweep: Sweep) -> Table:
+    """One row per other planner: the reduction of ours against it over a sweep."""
+    rows = []
+    for planner in sweep.planners:
+        if planner in (results.suite.ours, LOWER_BOUND):
+            continue
+        cells = [planner]
+        for world in (THEIR_WORLD, OUR_WORLD):
+            found = against(results, sweep, planner, world)
+            if found is None:
+                cells += ["-", "-"]
+            else:
+                largest = found.largest
+                cells.append(percent(found.mean))
+                cells.append(f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}")
+        rows.append(tuple(cells))
+    header = ("Against", "Serial world: mean", "largest", "Parallel world: mean", "largest")
+    caption = f"{sweep.title}: reduction of {results.suite.ours} in the parallel world"
+    return Table(caption, header, rows)
+
+
+def latency_table(results: Results, sweep: Sweep, world: str) -> Table:
+    """One row per planner: mean latency at every point."""
+    rows = []
+    for planner in sweep.planners:
+        keys = [(sweep.name, point.label, world, planner) for point in sweep.points]
+        if all(key in results.rows for key in keys):
+            found = [results.summary(sweep, point.label, world, planner) for point in sweep.points]
+            rows.append((planner, *(milliseconds(s.mean.value) for s in found)))
+    header = (sweep.label, *(point.label for point in sweep.points))
+    return Table(f"{sweep.title}, {world} world: mean latency (ms)", header, rows)
+
+
+def detail_table(results: Results, sweep: Sweep, point: str, world: str) -> Table:
+    """One row per planner in one setting: mean, median, p95, planning time."""
+    rows = []
+    for planner in sweep.planners:
+        if (sweep.name, point, world, planner) not in results.rows:
+            continue
+        s = results.summary(sweep, point, world, planner)
+        interval = f"{milliseconds(s.mean.low)} - {milliseconds(s.mean.high)}"
+        mean, median, p95 = (milliseconds(x) for x in (s.mean.value, s.median, s.p95))
+        rows.append((planner, mean, interval, median, p95, milliseconds(s.planning_s)))
+    header = ("Planner", "Mean (ms)", "95 % interval", "Median", "p95", "Planning (ms)")
+    return Table(f"{sweep.title}, {sweep.label} {point}, {world} world", header, rows)
+
+
+def gap_table(results: Results, sweep: Sweep) -> Table:
+    """One row per planner: excess over the certified lower bound, at every point."""
+    rows = []
+    for planner in (p for p in sweep.planners if p != LOWER_BOUND):
+        cells = [planner]
+        for point in sweep.points:
+            latency, bound = (
+                results.column(sweep.name, point.label, OUR_WORLD, p)
+                for p in (planner, LOWER_BOUND)
+            )
+            cells.append(percent(gap(latency, bound)))
+        rows.append(tuple(cells))
+    header = (sweep.label, *(point.label for point in sweep.points))
+    return Table(f"{sweep.title}: mean excess over the certified lower bound", header, rows)
+
+
+def all_tables(results: Results) -> dict[str, Sequence[Table]]:
+    """The tables of every sweep, by its name."""
+    tables: dict[str, Sequence[Table]] = {}
+    for sweep in results.suite.sweeps:
+        middle = sweep.points[len(sweep.points) // 2].label
+        if sweep.kind == "optimum" and LOWER_BOUND in sweep.planners:
+            tables[sweep.name] = [gap_table(results, sweep)]
+        elif sweep.kind == "sweep":
+            latencies = [latency_table(results, sweep, world) for world in sweep.worlds]
+            tables[sweep.name] = [baseline_table(results, sweep), *latencies]
+        else:
+            tables[sweep.name] = [detail_table(results, sweep, middle, w) for w in sweep.worlds]
+    return tables

@@ -1,0 +1,23 @@
+"""Action views: ways to say the same decision to the one environment, by name."""
+
+from mjoa_gym.actions.base import ActionView
+from mjoa_gym.actions.plan import PlanView
+from mjoa_gym.actions.shares import Shares
+from mjoa_gym.scenario import Scenario
+from mjoa_gym.validation import choice
+
+ACTION_VIEWS: dict[str, type[ActionView]] = {
+    "plan": PlanView,
+}
+
+
+def action_view(name: str, scenario: Scenario, streaming: bool) -> ActionView:
+    """The named view for a scenario.
+
+    Raises:
+        ValueError: If no view has that name (with the nearest one).
+    """
+    return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, streaming)
+
+
+__all__ = ["ACTION_VIEWS", "ActionView", "PlanView", "Shares", "action_view"]

@@ -1,0 +1,96 @@
+"""What never changes during an episode, as padded arrays that kernels can index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.validation import non_negative_vector
+
+
+class Times(Protocol):
+    """Anything that knows how long it takes per layer, such as a `mjoa_gym.devices.Device`."""
+
+    def seconds(self, dnn: DNN) -> NDArray[np.float64]:
+        """(L,) seconds."""
+
+
+class Tables(NamedTuple):
+    """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
+
+    Attributes:
+        n_layers: (D,) layers of each network.
+        offsets: (D, L + 1) `predecessors[d, offsets[d, l]:offsets[d, l + 1]]` are read by layer l.
+        predecessors: (D, edges) tensor indices, -1 is the network's input.
+        is_sink: (D, L) bool.
+        ue_s: (D, K, L) seconds on a UE at speed factor 1.
+        edge_s: (D, L) seconds on the whole server.
+        output_bytes: (D, L).
+        parameter_bytes: (D, L).
+        input_bytes: (D,).
+    """
+
+    n_layers: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    predecessors: NDArray[np.int64]
+    is_sink: NDArray[np.bool_]
+    ue_s: NDArray[np.float64]
+    edge_s: NDArray[np.float64]
+    output_bytes: NDArray[np.float64]
+    parameter_bytes: NDArray[np.float64]
+    input_bytes: NDArray[np.float64]
+
+    @property
+    def width(self) -> int:
+        """The greatest number of layers, L: rows of this length fit every network."""
+        return self.is_sink.shape[1]
+
+
+@lru_cache(maxsize=32)
+def tables_of(
+    dnns: tuple[DNN, ...], devices: tuple[Times, ...], server: Times, edge_speed: float
+) -> Tables:
+    """The tables of networks, UE devices and a server that runs at `edge_speed` times its speed.
+
+    Raises:
+        ValueError: If a device's times do not fit a network, or a network takes no time at all on
+            a UE (there would be nothing to gain).
+    """
+    ue_s = [[_seconds(device, dnn) for device in devices] for dnn in dnns]
+    for dnn, rows in zip(dnns, ue_s, strict=True):
+        if min(row.sum() for row in rows) <= 0:
+            raise ValueError(f"{dnn.name} takes no time on a UE: nothing could be gained")
+    return Tables(
+        n_layers=_frozen(np.array([dnn.n_layers for dnn in dnns], dtype=np.int64)),
+        offsets=_padded([dnn.predecessor_offsets for dnn in dnns], np.int64),
+        predecessors=_padded([dnn.predecessor_indices for dnn in dnns], np.int64),
+        is_sink=_padded([dnn.is_sink for dnn in dnns], np.bool_),
+        ue_s=_frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
+        edge_s=_padded([_seconds(server, dnn) / edge_speed for dnn in dnns]),
+        output_bytes=_padded([dnn.output_bytes for dnn in dnns]),
+        parameter_bytes=_padded([dnn.parameter_bytes for dnn in dnns]),
+        input_bytes=_frozen(np.array([dnn.input_bytes for dnn in dnns])),
+    )
+
+
+def _seconds(device: Times, dnn: DNN) -> NDArray[np.float64]:
+    name = f"seconds of {dnn.name} on {getattr(device, 'name', device)}"
+    return non_negative_vector(name, device.seconds(dnn), dnn.n_layers)
+
+
+def _padded(rows: Sequence[ArrayLike], dtype: type = np.float64) -> NDArray:
+    arrays = [np.asarray(row) for row in rows]
+    padded: NDArray = np.zeros((len(arrays), max(map(len, arrays))), dtype=dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return _frozen(padded)
+
+
+def _frozen(array: NDArray) -> NDArray:
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,47 @@
+import numpy as np
+
+from mjoa_gym import memory
+
+PARAMETERS = np.array([[10.0, 20.0, 30.0], [5.0, 5.0, 0.0]])
+DNN = np.array([0, 1])
+
+
+def evict(resident, idle, memory_bytes):
+    resident, idle = np.array(resident, dtype=float), np.array(idle)
+    dropped, kept = memory.evict(resident, idle, DNN, PARAMETERS, memory_bytes)
+    assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
+    return resident.tolist(), dropped
+
+
+def test_what_fits_stays():
+    full = [[1, 1, 1], [1, 1, 0]]
+    assert evict(full, np.zeros((2, 3), dtype=int), 70.0) == (full, 0.0)
+
+
+def test_the_longest_unused_goes_first_whatever_its_size():
+    idle = [[3, 0, 2], [1, 0, 0]]
+    assert evict([[1, 1, 1], [1, 1, 0]], idle, 60.0) == ([[0, 1, 1], [1, 1, 0]], 10.0)
+    assert evict([[1, 1, 1], [1, 1, 0]], idle, 59.0) == ([[0, 1, 0], [1, 1, 0]], 40.0)
+
+
+def test_among_equals_the_biggest_then_the_later():
+    same = np.zeros((2, 3), dtype=int)
+    assert evict([[1, 1, 1], [1, 1, 0]], same, 69.0) == ([[1, 1, 0], [1, 1, 0]], 30.0)
+    # a part counts as its bytes: 0.2 of 30 is less than 10
+    assert evict([[1, 0, 0.2], [1, 1, 0]], same, 25.0) == ([[0, 0, 0.2], [1, 1, 0]], 10.0)
+    assert evict([[0, 0, 0], [1, 1, 0]], same, 9.0) == ([[0, 0, 0], [1, 0, 0]], 5.0)
+    assert evict([[0.5, 0, 0], [1, 0, 0]], same, 9.0) == ([[0.5, 0, 0], [0, 0, 0]], 5.0)
+
+
+def test_no_memory_keeps_nothing():
+    assert evict([[1, 1, 1], [1, 1, 0]], np.zeros((2, 3), dtype=int), 0.0)[1] == 70.0
+
+
+def test_age_counts_rounds_without_use():
+    idle = np.array([[4, 4, 4, 4]])
+    before = np.array([[1.0, 0.5, 1.0, 0.0]])
+    after = np.array([[1.0, 0.6, 1.0, 0.0]])
+    placements = np.array([[1, 0, 0, 0]], dtype=np.int8)
+    memory.age(idle, placements, before, after)
+    # placed at the edge, uploaded to, neither, not there
+    assert idle.tolist() == [[0, 0, 5, 0]]

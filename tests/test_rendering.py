@@ -1,0 +1,177 @@
+"""Pictures: shape, speed, colours where they belong, text that fits, no display and no pyplot."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mjoa_gym import DNN, UE, Instance, Plan, simulate, timelines
+from mjoa_gym.rendering import (
+    STYLES,
+    gantt_figure,
+    gantt_height,
+    gantt_rgb,
+    gantt_text,
+    overlap,
+)
+
+CHAIN = DNN("chain", [1.0] * 4, [1e6] * 4, [1e5] * 4, [[-1], [0], [1], [2]], 1e5)
+
+
+def chain_timeline(upload="parallel", placement=(0, 1, 1, 0), uplink_bps=80e6, prefetch=None):
+    return simulate(
+        CHAIN, placement, [0.1] * 4, [0.1] * 4, uplink_bps, 80e6, upload=upload, prefetch=prefetch
+    )
+
+
+def five_ues():
+    rng = np.random.default_rng(0)
+    n = 30
+    dnn = DNN(
+        "long", [1.0] * n, rng.uniform(1e5, 1e6, n), [1e5] * n, [[i - 1] for i in range(n)], 1e5
+    )
+    ue_s = rng.uniform(0.01, 0.05, (5, n))
+    instance = Instance([UE(dnn, s, s / 20, 100.0, 100.0) for s in ue_s], 50e6)
+    marks = [np.ones(n)] * 5
+    plan = Plan([[0] * 3 + [1] * 20 + [0] * 7] * 5, [0.2] * 5, [0.2] * 5, prefetch=marks)
+    return timelines(instance, plan)
+
+
+def rgb_of(key):
+    face = STYLES[key].face
+    return tuple(int(face[k : k + 2], 16) for k in (1, 3, 5))
+
+
+def has_colour(image, key):
+    return bool((image == np.array(rgb_of(key), dtype=np.uint8)).all(axis=2).any())
+
+
+def test_rgb_has_the_asked_shape_and_is_repeatable():
+    charts = five_ues()
+    image = gantt_rgb(charts, width=801, height=433)
+    assert image.shape == (433, 801, 3)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, gantt_rgb(charts, width=801, height=433))
+    assert gantt_rgb(charts).shape == (gantt_height(5), 960, 3)
+    other = [chain_timeline()] * 5
+    assert gantt_rgb(other).shape == gantt_rgb(charts).shape
+
+
+def test_rgb_is_fast_enough_for_videos():
+    charts = five_ues()
+    gantt_rgb(charts)
+    best = min(_seconds(lambda: gantt_rgb(charts)) for _ in range(5))
+    assert best < 0.1
+
+
+def _seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def test_colours_show_what_happens():
+    image = gantt_rgb([chain_timeline(prefetch=[0, 0, 0, 1])])[32:]  # below the legend
+    assert all(has_colour(image, key) for key in STYLES)
+    image = gantt_rgb([chain_timeline(placement=[0] * 4)])[32:]
+    assert [key for key in STYLES if has_colour(image, key)] == [("ue", "execute")]
+
+
+def test_bars_lie_where_their_times_are():
+    image = gantt_rgb([chain_timeline(placement=[0] * 4)], width=1000)
+    blue = (image[32:] == np.array(rgb_of(("ue", "execute")))).all(axis=2).any(axis=0)
+    columns = np.flatnonzero(blue)
+    assert abs(columns[0] - 84) <= 1
+    assert abs(columns[-1] - (1000 - 24)) <= 2
+    image = gantt_rgb([chain_timeline(placement=[0] * 4)], width=1000, span_s=0.8)
+    blue = (image[32:] == np.array(rgb_of(("ue", "execute")))).all(axis=2).any(axis=0)
+    assert abs(np.flatnonzero(blue)[-1] - (84 + (1000 - 24 - 84) / 2)) <= 2
+
+
+def test_figure_saves_in_vector_and_pixel_formats(tmp_path):
+    figure = gantt_figure([chain_timeline("serial"), chain_timeline()], ["serial", "parallel"])
+    for name in ("chart.svg", "chart.png", "chart.pdf"):
+        figure.savefig(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_endless_and_empty_rounds_are_drawn():
+    endless = chain_timeline(uplink_bps=0.0)
+    assert endless.latency == np.inf
+    assert "never finishes" in gantt_text([endless])
+    assert gantt_rgb([endless]).shape == (gantt_height(1), 960, 3)
+    instant = simulate(CHAIN, [0] * 4, [0.0] * 4, [0.0] * 4, 1e6, 1e6)
+    assert gantt_rgb([instant]).shape == (gantt_height(1), 960, 3)
+    assert gantt_text([instant]).startswith("UE 0: 0 ")
+
+
+def test_a_round_of_ues_without_shares_is_drawn():
+    ue = UE(CHAIN, [0.1] * 4, [0.1, 0.0, 0.1, 0.1], 10.0, 10.0)
+    instance = Instance([ue, ue], 1e6)
+    charts = timelines(instance, Plan([[0] * 4] * 2, [0.0, 0.0], [0.0, 0.0]))
+    assert [chart.latency for chart in charts] == pytest.approx([0.4, 0.4])
+    assert gantt_rgb(charts).shape == (gantt_height(2), 960, 3)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 132])
+def test_text_fits_and_shows_every_lane(width):
+    lines = gantt_text(five_ues(), [f"UE {i} with a rather long title" for i in range(5)], width)
+    rows = lines.splitlines()
+    assert max(map(len, rows)) <= width
+    assert sum("edge share" in row for row in rows) == 5
+    assert len({len(row) for row in rows if "│" in row}) == 1
+
+
+def test_text_tells_the_kinds_apart():
+    rows = gantt_text([chain_timeline(prefetch=[0, 0, 0, 1])]).splitlines()
+    assert rows[0].startswith("UE 0: ")
+    processor, uplink, edge, downlink = (row.split("│")[1] for row in rows[1:5])
+    assert set("█") <= set(processor) & set(edge)
+    assert set("▒▓░") <= set(uplink)
+    assert "▓" in downlink
+
+
+def test_overlap_by_hand():
+    # uplink 80 Mbit/s = 10 MB/s: 0.1 s per layer, 0.01 s per tensor
+    # parallel: parameters of 1 and 2 run 0-0.1 (beside layer 0), 0.1-0.21 around the activation,
+    # which is sent 0.1-0.11; layer 1 executes at the edge from 0.11 to 0.21: all beside execution
+    assert overlap(chain_timeline("parallel")) == pytest.approx(1.0)
+    assert overlap(chain_timeline("serial")) == 0.0
+    assert overlap(chain_timeline(placement=[0] * 4)) == 0.0
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="timelines is empty"):
+        gantt_rgb([])
+    with pytest.raises(ValueError, match="titles has 2 entries for 1"):
+        gantt_text([chain_timeline()], ["a", "b"])
+    with pytest.raises(ValueError, match="width=10"):
+        gantt_text([chain_timeline()], width=10)
+
+
+def test_missing_matplotlib_is_told_with_the_remedy(monkeypatch):
+    for name in [m for m in sys.modules if m.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install mjoa-gym\[render\]"):
+        gantt_figure([chain_timeline()])
+    assert "processor" in gantt_text([chain_timeline()])  # text needs none
+
+
+def test_importing_loads_no_matplotlib_and_drawing_no_pyplot():
+    code = (
+        "import sys, mjoa_gym, mjoa_gym.rendering as r\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "d = mjoa_gym.DNN('d', [1.0], [1.0], [1.0], [[-1]], 1.0)\n"
+        "r.gantt_rgb([mjoa_gym.simulate(d, [1], [1.0], [1.0], 8.0, 8.0)])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": "", **_no_display()})
+
+
+def _no_display():
+    import os
+
+    return {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
