@@ -1,0 +1,250 @@
+"""A latency as the maximum of planes, and the shares that balance such latencies.
+
+For a fixed placement of a chain every path through the timing model is a sum of seconds on the UE,
+bytes over a rate and edge seconds over a share. The latency, the longest path, is thus a maximum of
+planes d + a up + b down + c slowdown in the seconds per byte of the links and in 1 / compute share:
+convex in the shares. The plane that holds at some shares is read off the simulator with three small
+steps, exact up to rounding because the latency is piecewise linear.
+
+`balance` minimises the weighted sum of such latencies over all shares of both resources at once by
+Newton's method on a smoothed maximum whose smoothing goes to zero. UEs couple through the two sums of
+shares only, so a step costs O(N x planes).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mjoa_gym import kernel, radio
+from mjoa_gym.instance import job_of, link_of
+from mjoa_gym.simulator import BITS_PER_BYTE
+
+STEP = 1e-6
+"""Relative step that reads slopes off the simulator."""
+SMOOTHING = (3e-2, 5e-3, 8e-4, 1e-4, 1e-5)
+"""Temperatures of the smoothed maximum, relative to a UE's latency."""
+SAME = 1e-7
+"""Planes that agree this well, relative to the latency, are one."""
+
+
+@njit(cache=True, nogil=True)
+def touching_plane(job, link, mode, placement, scratch, plane):
+    """Write the plane (d, a, b, c) of a latency at a link into `plane`; returns the latency."""
+    n = len(placement)
+    base = kernel.run(placement, n, job, link, mode, scratch)[1]
+    up, down, slow = link.up * STEP, link.down * STEP, link.slowdown * STEP
+    more_up = kernel.Link(link.up + up, link.down, link.slowdown)
+    more_down = kernel.Link(link.up, link.down + down, link.slowdown)
+    slower = kernel.Link(link.up, link.down, link.slowdown + slow)
+    plane[1] = max(0.0, (kernel.run(placement, n, job, more_up, mode, scratch)[1] - base) / up)
+    plane[2] = max(0.0, (kernel.run(placement, n, job, more_down, mode, scratch)[1] - base) / down)
+    plane[3] = max(0.0, (kernel.run(placement, n, job, slower, mode, scratch)[1] - base) / slow)
+    plane[0] = base - plane[1] * link.up - plane[2] * link.down - plane[3] * link.slowdown
+    return base
+
+
+@njit(cache=True, nogil=True)
+def height(plane, link):
+    """Seconds of a plane at a link."""
+    return plane[0] + plane[1] * link.up + plane[2] * link.down + plane[3] * link.slowdown
+
+
+@njit(cache=True, nogil=True)
+def add_planes(packed, placements, active, bandwidth_share, compute_share, planes, n_planes):
+    """Simulate every active UE at its shares and add the planes found there that are new.
+
+    Args:
+        packed: The instance.
+        placements: Concatenated placements.
+        active: (N,) whether a UE has a layer at the edge.
+        bandwidth_share: (N,).
+        compute_share: (N,).
+        planes: (N, K, 4); when a UE's are full, the lowest at its shares is replaced.
+        n_planes: (N,) how many each UE has.
+
+    Returns:
+        The weighted sum of latencies, and the largest relative amount by which a latency exceeded
+        its planes so far.
+    """
+    scratch = kernel.new_scratch(np.max(np.diff(packed.first)))
+    total, surprise = 0.0, 0.0
+    plane = np.empty(4)
+    for i in range(len(active)):
+        if not active[i]:
+            total += packed.weight[i] * packed.local_s[i]
+            continue
+        link = link_of(packed, i, bandwidth_share[i], compute_share[i])
+        placement = placements[packed.first[i] : packed.first[i + 1]]
+        latency = touching_plane(job_of(packed, i), link, packed.mode, placement, scratch, plane)
+        total += packed.weight[i] * latency
+        if not latency < np.inf:
+            continue
+        known, lowest, least = -np.inf, 0, np.inf
+        for k in range(n_planes[i]):
+            h = height(planes[i, k], link)
+            known = max(known, h)
+            if h < least:
+                lowest, least = k, h
+        surprise = max(surprise, (latency - known) / latency if latency > 0.0 else 0.0)
+        if latency > known + SAME * latency or n_planes[i] == 0:
+            k = lowest
+            if n_planes[i] < planes.shape[1]:
+                k = n_planes[i]
+                n_planes[i] += 1
+            planes[i, k] = plane
+    return total, surprise
+
+
+@njit(cache=True, nogil=True)
+def uplink_derivatives(bandwidth_hz, share, snr):
+    """Seconds per byte of the uplink at a share, and its first two derivatives in the share."""
+    rate = radio.uplink_bps(bandwidth_hz, share, snr)
+    unit = bandwidth_hz / np.log(2.0)
+    slope = rate / share - unit * snr / (share + snr)
+    bend = -unit * snr * snr / (share * (share + snr) ** 2)
+    value = BITS_PER_BYTE / rate
+    first = -value * slope / rate
+    return value, first, value * (2.0 * slope * slope / rate - bend) / rate
+
+
+@njit(cache=True, nogil=True)
+def smoothed(packed, i, beta, phi, planes, n_planes, temperature, out):
+    """A UE's smoothed weighted latency at its shares.
+
+    Writes gradient and Hessian (g_beta, g_phi, h_bb, h_bp, h_pp) into `out`; returns the value.
+    """
+    up, up1, up2 = uplink_derivatives(packed.bandwidth_hz, beta, packed.snr_up[i])
+    down = BITS_PER_BYTE / radio.downlink_bps(packed.bandwidth_hz, beta, packed.snr_down[i])
+    down1, down2 = -down / beta, 2.0 * down / (beta * beta)
+    slow = 1.0 / phi
+    slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
+    top = -np.inf
+    for k in range(n_planes):
+        top = max(top, planes[k, 0] + planes[k, 1] * up + planes[k, 2] * down + planes[k, 3] * slow)
+    mass = gb = gp = bb = bp = pp = curve_b = curve_p = 0.0
+    for k in range(n_planes):
+        h = planes[k, 0] + planes[k, 1] * up + planes[k, 2] * down + planes[k, 3] * slow
+        p = np.exp((h - top) / temperature)
+        by_beta = planes[k, 1] * up1 + planes[k, 2] * down1
+        by_phi = planes[k, 3] * slow1
+        mass += p
+        gb += p * by_beta
+        gp += p * by_phi
+        bb += p * by_beta * by_beta
+        bp += p * by_beta * by_phi
+        pp += p * by_phi * by_phi
+        curve_b += p * (planes[k, 1] * up2 + planes[k, 2] * down2)
+        curve_p += p * planes[k, 3] * slow2
+    w = packed.weight[i]
+    gb, gp = gb / mass, gp / mass
+    out[0], out[1] = w * gb, w * gp
+    out[2] = w * (curve_b / mass + (bb / mass - gb * gb) / temperature)
+    out[3] = w * (bp / mass - gb * gp) / temperature
+    out[4] = w * (curve_p / mass + (pp / mass - gp * gp) / temperature)
+    return w * (top + temperature * np.log(mass))
+
+
+@njit(cache=True, nogil=True)
+def newton_step(local, active, step):
+    """The Newton step that keeps both sums of shares.
+
+    Args:
+        local: (N, 5) gradients and Hessians as `smoothed` writes them.
+        active: (N,) UEs that take part.
+        step: (N, 2) overwritten.
+
+    Returns:
+        The price of bandwidth and of compute (the marginal latencies that all UEs come to share), and
+        the decrease that the step promises, twice.
+    """
+    m00 = m01 = m11 = r0 = r1 = 0.0
+    for i in range(len(active)):
+        if active[i]:
+            gb, gp, a, b, c = local[i]
+            a += 1e-12 * (1.0 + abs(a))
+            c += 1e-12 * (1.0 + abs(c))
+            det = max(a * c - b * b, 1e-14 * a * c)
+            m00 += c / det
+            m01 -= b / det
+            m11 += a / det
+            r0 += (c * gb - b * gp) / det
+            r1 += (a * gp - b * gb) / det
+    det = m00 * m11 - m01 * m01
+    price_b = (m11 * r0 - m01 * r1) / det
+    price_p = (m00 * r1 - m01 * r0) / det
+    decrement = 0.0
+    for i in range(len(active)):
+        step[i] = 0.0
+        if active[i]:
+            gb, gp, a, b, c = local[i]
+            a += 1e-12 * (1.0 + abs(a))
+            c += 1e-12 * (1.0 + abs(c))
+            det = max(a * c - b * b, 1e-14 * a * c)
+            db, dp = price_b - gb, price_p - gp
+            step[i, 0] = (c * db - b * dp) / det
+            step[i, 1] = (a * dp - b * db) / det
+            decrement -= gb * step[i, 0] + gp * step[i, 1]
+    return price_b, price_p, decrement
+
+
+@njit(cache=True, nogil=True)
+def balance(packed, active, planes, n_planes, shares, first_smoothing):
+    """Minimise the weighted sum of latencies, each the maximum of its planes, over the shares.
+
+    Args:
+        packed: The instance.
+        active: (N,) UEs that take part, at least one.
+        planes: (N, K, 4).
+        n_planes: (N,).
+        shares: (N, 2) bandwidth and compute, positive for active UEs; changed in place, the sums
+            stay as they are.
+        first_smoothing: Index into `SMOOTHING` to start from.
+
+    Returns:
+        The prices of bandwidth and compute: minus the common marginal latencies.
+    """
+    n = len(active)
+    local, step, trial = np.empty((n, 5)), np.empty((n, 2)), shares.copy()
+    scale = np.ones(n)
+    price_b = price_p = 0.0
+    for level in range(first_smoothing, len(SMOOTHING)):
+        for i in range(n):
+            if active[i]:
+                link = link_of(packed, i, shares[i, 0], shares[i, 1])
+                for k in range(n_planes[i]):
+                    h = height(planes[i, k], link)
+                    scale[i] = h if k == 0 else max(scale[i], h)
+                scale[i] = max(scale[i], 1e-300)
+        for _ in range(40):
+            value = 0.0
+            for i in range(n):
+                if active[i]:
+                    value += smoothed(
+                        packed, i, shares[i, 0], shares[i, 1], planes[i], n_planes[i],
+                        SMOOTHING[level] * scale[i], local[i],
+                    )  # fmt: skip
+            price_b, price_p, decrement = newton_step(local, active, step)
+            if not decrement > 1e-10 * abs(value):
+                break
+            length = 1.0
+            for i in range(n):
+                for r in range(2):
+                    if active[i] and step[i, r] < 0.0:
+                        length = min(length, -0.9 * shares[i, r] / step[i, r])
+            for _ in range(30):
+                trial[:] = shares + length * step
+                new = 0.0
+                for i in range(n):
+                    if active[i]:
+                        new += smoothed(
+                            packed, i, trial[i, 0], trial[i, 1], planes[i], n_planes[i],
+                            SMOOTHING[level] * scale[i], local[i],
+                        )  # fmt: skip
+                if new <= value - 0.1 * length * decrement:
+                    break
+                length *= 0.5
+            if not new < value:
+                break
+            shares[:] = trial
+    return -price_b, -price_p
