@@ -106,7 +106,8 @@ def overview_table(results: Results) -> Table:
             largest = theirs.largest
             at = f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}"
             shown = (percent(theirs.mean), at, f"{100 * theirs.best.reduction.best:.1f} %")
-        rows.append((sweep.title, *shown, "-" if same is None else percent(same.mean)))
+        name = "" if sweep.ours == results.suite.ours else f" ({sweep.ours})"
+        rows.append((sweep.title + name, *shown, "-" if same is None else percent(same.mean)))
     caption = (
         f"Latency reduction of {results.suite.ours} (parallel uploading) against the strongest "
         "earlier system of each setting, with 95 % bootstrap intervals over paired instances"
@@ -118,7 +119,7 @@ def baseline_table(results: Results, sweep: Sweep) -> Table:
     """One row per other planner: the reduction of ours against it over a sweep."""
     rows = []
     for planner in sweep.planners:
-        if planner in (results.suite.ours, LOWER_BOUND):
+        if planner in (sweep.ours, LOWER_BOUND):
             continue
         cells = [planner]
         for world in (THEIR_WORLD, OUR_WORLD):
@@ -131,7 +132,7 @@ def baseline_table(results: Results, sweep: Sweep) -> Table:
                 cells.append(f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}")
         rows.append(tuple(cells))
     header = ("Against", "Serial world: mean", "largest", "Parallel world: mean", "largest")
-    caption = f"{sweep.title}: reduction of {results.suite.ours} in the parallel world"
+    caption = f"{sweep.title}: latency reduction of {sweep.ours} in the parallel world"
     return Table(caption, header, rows)
 
 
