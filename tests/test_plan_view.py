@@ -133,7 +133,6 @@ def test_shares_space():
     assert np.full(N, 0.21) not in space
     assert np.full(N, np.nan) not in space
     assert np.full(N - 1, 0.1) not in space
-    assert "shares" not in space
     assert space == Shares(N)
     assert space != Shares(N + 1)
     assert space != gym.spaces.Box(0.0, 1.0, (N,), np.float64)

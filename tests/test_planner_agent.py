@@ -3,14 +3,15 @@ import numpy as np
 import pytest
 
 from agents.planner_agent import PlannerAgent
-from mjoa_gym import decode_observation, evaluate
-from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym import Plan, decode_observation, evaluate
+from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.registry import PLANNERS
 
 SCENARIO = {"dnns": ["alexnet", "squeezenet1_1"], "granularity": "block", "rounds": 2}
-FAST = tuple(name for name in planner_names() if "optimal" not in name and "exact" not in name)
+NAMES = ("local-only", "edge-only", "random", "neurosurgeon", "ionn", "dads", "iao")
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
 def test_an_agent_does_what_its_planner_says(name, env_id):
     env = gym.make(env_id, scenario=SCENARIO, n_ues=3)
@@ -27,9 +28,27 @@ def test_an_agent_does_what_its_planner_says(name, env_id):
         )
 
 
+def test_prefetches_survive_the_way_through_the_agent(monkeypatch):
+    """A planner with prefetches, seen through the Streaming environment."""
+
+    def greedy(instance):
+        depth = [ue.dnn.n_layers for ue in instance.ues]
+        share = np.full(len(depth), 1.0 / len(depth))
+        return Plan([np.zeros(n) for n in depth], share, share, [np.ones(n) for n in depth])
+
+    monkeypatch.setitem(PLANNERS, "greedy", greedy)
+    agent = PlannerAgent("greedy", SCENARIO)
+    for env_id in ("MJOA/ColdStart-v0", "MJOA/Streaming-v0"):
+        env = gym.make(env_id, scenario=SCENARIO | {"departure_probability": 0.0})
+        action, _ = agent.predict(env.reset(seed=0)[0])
+        observation, reward, *_ = env.step(action)
+        assert reward == 0.0
+        assert "resident" not in observation or observation["resident"].any(axis=1).all()
+
+
 def test_batches():
     envs = gym.make_vec("MJOA/Streaming-v0", 3, scenario=SCENARIO, n_ues=2)
-    agent = PlannerAgent(planner_names()[-1], SCENARIO)
+    agent = PlannerAgent("ionn", SCENARIO)
     observation, _ = envs.reset(seed=0)
     actions, _ = agent.predict(observation)
     assert actions in envs.action_space

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.population import Population, draw, newcomers, next_round
+from mjoa_gym.population import Draws, Population, draw, newcomers, next_round
 
 
 @pytest.fixture
@@ -80,16 +80,16 @@ def test_the_departure_rate_is_the_scenarios(rng):
 def test_leading_axes_are_allowed(rng):
     """A batch of environments gives what each of them gives."""
     scenario = Scenario(departure_probability=0.5)
-    first, second = (draw(rng, 5) for _ in range(2)), (draw(rng, 5) for _ in range(2))
-    singles, batch = [], None
-    draws = [list(first), list(second)]
-    for pair in draws:
-        population = newcomers(scenario, pair[0])
-        singles.append(next_round(scenario, population, 1.5, pair[1])[0])
-    stacked = [type(a)(*map(np.stack, zip(a, b, strict=True))) for a, b in zip(*draws, strict=True)]
-    batch = next_round(scenario, newcomers(scenario, stacked[0]), np.full((2, 1), 1.5), stacked[1])[
-        0
-    ]
+
+    def play(first, second, round_s):
+        return next_round(scenario, newcomers(scenario, first), round_s, second)[0]
+
+    def stacked(pair):
+        return Draws(*map(np.stack, zip(*pair, strict=True)))
+
+    firsts, seconds = ([draw(rng, 5) for _ in range(2)] for _ in "ab")
+    batch = play(stacked(firsts), stacked(seconds), np.full((2, 1), 1.5))
+    singles = [play(a, b, 1.5) for a, b in zip(firsts, seconds, strict=True)]
     for name in Population._fields:
         together = [getattr(single, name) for single in singles]
         np.testing.assert_allclose(getattr(batch, name), together, rtol=1e-12)
