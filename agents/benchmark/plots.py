@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from agents.benchmark.statistics import Results
+from agents.benchmark.suite import Sweep
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"
@@ -27,25 +30,25 @@ class Look(NamedTuple):
     size: float
     width: float
     style: str
+    order: int
 
 
-def looks(results: Results) -> dict[str, Look]:
-    """Ours stands out, the reference is dotted, the others have a colour and marker each.
+def looks(results: Results, sweep: Sweep) -> dict[str, Look]:
+    """Ours is wide and beneath all, the reference dotted, the others have colour and marker each.
 
     Lines get thinner one after the other, so that those that coincide are all seen.
     """
     suite = results.suite
     names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
-    look = {
-        suite.ours: Look(OURS, "o", 5.0, 2.4, "-"),
-        suite.reference: Look(INK, "", 0.0, 1.2, ":"),
-    }
-    others = [name for name in names if name not in look]
+    look = {suite.reference: Look(INK, "", 0.0, 1.2, ":", 4)}
+    others = [name for name in names if name not in (*look, suite.ours)]
     for k, name in enumerate(others):
         thick = 1 - k / max(1, len(others) - 1)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         style = "-" if k < len(COLOURS) else "--"
-        look[name] = Look(colour, marker, 4 + 4.5 * thick, 0.9 + 3 * thick, style)
+        look[name] = Look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style, 3)
+    look[sweep.ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
+    look.setdefault(suite.ours, Look("#F0A878", "o", 9.0, 4.5, "-", 2))
     return look
 
 
@@ -67,6 +70,13 @@ def dress(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
     axes.set_axisbelow(True)
     if grid:
         axes.grid(axis=grid, color=GRID, lw=0.8)  # type: ignore[arg-type]
+
+
+def plain_log(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, written plainly."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def encoded(figure: Figure, kind: str) -> bytes:

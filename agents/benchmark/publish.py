@@ -8,6 +8,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from agents.benchmark import figures as draw
+from agents.benchmark import plan_figures
 from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD, compared_sweeps
 from agents.benchmark.export import rounds_csv
 from agents.benchmark.plots import encoded
@@ -95,15 +96,15 @@ def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list
             pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
     for sweep in compared_sweeps(suite)[:1]:
         caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
-        figure = draw.placement_figure(results, sweep)
+        figure = plan_figures.placement_figure(results, sweep)
         pictures.append(Picture("edge_share", "placements", caption, figure))
         caption = "Kinds of placements, and how many different ones each planner chose."
-        figure = draw.diversity_figure(results, sweep)
+        figure = plan_figures.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
         pictures += _mechanism(suite)
     if layers:
         caption = "Median planning time of a call, everything compiled."
-        figure = draw.runtime_figure(layers, ues)
+        figure = plan_figures.runtime_figure(layers, ues)
         pictures.append(Picture("planning_time", "runtime", caption, figure))
     return pictures
 
