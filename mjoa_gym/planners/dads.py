@@ -86,7 +86,7 @@ def minimum_cut(job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float6
 
 def _arcs(
     job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Tails, heads and seconds of all arcs; no two arcs join the same two nodes.
 
     Nodes: layers 0..n-1, source n, sink n + 1, `sent` of tensors -1..n-1 from n + 3 - 1 on,
@@ -109,14 +109,14 @@ def _arcs(
         (returned + layers, layers, down_s),
     ]
     tails, heads, seconds = (np.concatenate(column) for column in zip(*groups, strict=True))
-    return tails, heads, seconds
+    return tails.astype(np.int32), heads.astype(np.int32), seconds  # SciPy's solver takes 32 bits
 
 
 def _edge_side(
     n_nodes: int,
     source: int,
     sink: int,
-    arcs: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]],
+    arcs: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
 ) -> NDArray[np.bool_]:
     """(n_nodes,) whether a node can still reach the sink when a maximum flow has been sent."""
     from scipy.sparse import csr_array
