@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
     @property
     def where(self) -> str:
         """The setting in words."""
-        return f"{self.sweep.label}: {self.point}"
+        return f"{self.sweep.title}; {self.sweep.label}: {self.point}"
 
 
 class Overview(NamedTuple):

@@ -102,19 +102,14 @@ def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list
         figure = plan_figures.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
         pictures += _mechanism(suite)
-    if layers:
-        caption = "Median planning time of a call, everything compiled."
-        figure = plan_figures.runtime_figure(layers, ues)
-        pictures.append(Picture("planning_time", "runtime", caption, figure))
-    return pictures
+    caption = "Median planning time of a call, everything compiled."
+    figure = plan_figures.runtime_figure(layers, ues)
+    return [*pictures, Picture("planning_time", "runtime", caption, figure)]
 
 
 def _timings(suite: Suite) -> tuple[list[Timing], list[Timing]]:
-    from mjoa_gym import planners
-
-    layers = measure_layers(suite.timed_dnns) if hasattr(planners, "pbt_dp") else []
     timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
-    return layers, measure_ues(timed, suite.timed_ues)
+    return measure_layers(suite.timed_dnns), measure_ues(timed, suite.timed_ues)
 
 
 def _timings_table(timings: list[Timing]) -> Table:

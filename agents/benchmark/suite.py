@@ -64,6 +64,8 @@ class Sweep:
         seeds: Episodes per planner, point and world.
         rounds: Rounds per episode.
         scenario: Fields that differ from the default scenario, points aside.
+        typical: Whether the headline's mean counts it; a sweep that was chosen because it is
+            favourable must not.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Sweep:
     seeds: int
     rounds: int
     scenario: dict[str, Any]
+    typical: bool = True
 
     def __post_init__(self) -> None:
         _check_choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
