@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
     @property
     def where(self) -> str:
         """The setting in words."""
-        return f"{self.sweep.label}: {self.point}"
+        return f"{self.sweep.title}; {self.sweep.label}: {self.point}"
 
 
 class Overview(NamedTuple):
@@ -70,10 +70,11 @@ def _overview(
     world: str,
     other_of: Callable[[Sweep, str, str], str | None],
 ) -> Overview | None:
-    ours, comparisons = results.suite.ours, []
+    comparisons = []
     for sweep in sweeps:
         for point in sweep.points:
             other = other_of(sweep, point.label, world)
+            ours = sweep.ours
             needed = ((OUR_WORLD, ours), (world, other))
             if all((sweep.name, point.label, *pair) in results.rows for pair in needed):
                 assert other is not None

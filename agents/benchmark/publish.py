@@ -8,8 +8,10 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from agents.benchmark import figures as draw
+from agents.benchmark import plan_figures
 from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD, compared_sweeps
 from agents.benchmark.export import rounds_csv
+from agents.benchmark.plots import encoded
 from agents.benchmark.report import readme_section, report_html, update_readme
 from agents.benchmark.runtime import (
     Timing,
@@ -22,10 +24,12 @@ from agents.benchmark.statistics import Results
 from agents.benchmark.store import Store, write_atomically
 from agents.benchmark.suite import LOWER_BOUND, Suite
 from agents.benchmark.tables import Table, all_tables, overview_table
-from mjoa_gym import DNN, timelines
+from mjoa_gym import timelines
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.rendering import gantt_figure
 from mjoa_gym.scenario import Scenario
+
+CANDIDATES = 16
 
 
 class Picture(NamedTuple):
@@ -59,7 +63,7 @@ def publish(suite: Suite, store: Store, out: Path, command: str, readme: Path | 
     images: dict[str, list[tuple[str, bytes]]] = {}
     for picture in _pictures(results, layers, ues):
         for kind in ("png", "svg"):
-            data = draw.encoded(picture.figure, kind)
+            data = encoded(picture.figure, kind)
             write_atomically(out / "figures" / f"{picture.name}.{kind}", data)
             if kind == "png":
                 images.setdefault(picture.section, []).append((picture.caption, data))
@@ -83,7 +87,7 @@ def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list
             caption = "How far from optimal: mean excess over the certified lower bound."
             figure = draw.gap_figure(results, sweep)
         else:
-            caption = "Mean latency with 95 % intervals; far worse than all-local is cut off."
+            caption = "Mean latency; what is far worse than all-local is cut off."
             figure = draw.sweep_figure(results, sweep)
         pictures.append(Picture(sweep.name, sweep.name, caption, figure))
         if sweep.environment == "streaming":
@@ -92,25 +96,20 @@ def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list
             pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
     for sweep in compared_sweeps(suite)[:1]:
         caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
-        figure = draw.placement_figure(results, sweep)
+        figure = plan_figures.placement_figure(results, sweep)
         pictures.append(Picture("edge_share", "placements", caption, figure))
         caption = "Kinds of placements, and how many different ones each planner chose."
-        figure = draw.diversity_figure(results, sweep)
+        figure = plan_figures.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
         pictures += _mechanism(suite)
-    if layers:
-        caption = "Median planning time of a call, everything compiled."
-        figure = draw.runtime_figure(layers, ues)
-        pictures.append(Picture("planning_time", "runtime", caption, figure))
-    return pictures
+    caption = "Median planning time of a call, everything compiled."
+    figure = plan_figures.runtime_figure(layers, ues)
+    return [*pictures, Picture("planning_time", "runtime", caption, figure)]
 
 
 def _timings(suite: Suite) -> tuple[list[Timing], list[Timing]]:
-    from mjoa_gym import planners
-
-    layers = measure_layers(DNN.names()) if hasattr(planners, "pbt_dp") else []
     timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
-    return layers, measure_ues(timed, (1, 2, 5, 10, 20))
+    return measure_layers(suite.timed_dnns), measure_ues(timed, suite.timed_ues)
 
 
 def _timings_table(timings: list[Timing]) -> Table:
@@ -122,8 +121,8 @@ def _mechanism(suite: Suite) -> list[Picture]:
     """One UE, three ways: the best serial plan, the same placement in parallel, and ours."""
     earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
     found = []
-    for index in range(8):
-        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=20e6)
+    for index in range(CANDIDATES):
+        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
         serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
         parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)
         plans = plan_with(earlier, serial), plan_with(suite.ours, parallel)
@@ -141,8 +140,8 @@ def _mechanism(suite: Suite) -> list[Picture]:
         f"{suite.ours}, parallel uploading",
     )
     caption = (
-        "One UE alone on 20 MHz; of eight random ones that with the largest reduction. Serial "
-        "uploading leaves the uplink idle while layers execute."
+        f"One UE alone on 50 MHz; of {CANDIDATES} random ones that with the largest reduction. "
+        "Serial uploading leaves the uplink idle while layers execute."
     )
     figure = gantt_figure(shown, titles, width=1040)
     return [Picture("serial_against_parallel", "mechanism", caption, figure)]

@@ -17,6 +17,7 @@ import numpy as np
 from mjoa_gym import Instance
 from mjoa_gym.envs import decode_observation
 from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.pbt_dp import pbt_dp
 from mjoa_gym.scenario import Scenario
 
 REPEATS = 5
@@ -45,8 +46,6 @@ class Timing(NamedTuple):
 
 def measure_layers(dnns: Sequence[str]) -> list[Timing]:
     """PBT-DP on every network, for one UE of the default scenario's kind."""
-    from mjoa_gym.planners import pbt_dp
-
     scenario = Scenario(dnns=tuple(dnns))
     timings = []
     for d, dnn in enumerate(scenario.profiles):

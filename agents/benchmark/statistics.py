@@ -8,6 +8,7 @@ An *instance* is one round of one seed; every planner meets the same ones. Laten
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -143,6 +144,7 @@ def gap(latency: NDArray[np.float64], bound: NDArray[np.float64]) -> Estimate:
     return bootstrap((latency / bound - 1.0).ravel())
 
 
+@lru_cache(maxsize=8)
 def _resamples(n: int) -> NDArray[np.int64]:
     """(RESAMPLES, n) indices, always the same for the same n."""
     return np.random.default_rng(n).integers(n, size=(RESAMPLES, n))

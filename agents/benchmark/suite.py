@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mjoa_gym import kernel
+from mjoa_gym import DNN, kernel
 from mjoa_gym.planners import planner_names
 from mjoa_gym.scenario import Scenario
 
@@ -60,9 +60,12 @@ class Sweep:
         environment: "cold-start" or "streaming".
         worlds: Upload modes.
         planners: Who runs.
+        ours: The planner whose reductions are reported; default the suite's.
         seeds: Episodes per planner, point and world.
         rounds: Rounds per episode.
         scenario: Fields that differ from the default scenario, points aside.
+        typical: Whether the headline's mean counts it; a sweep that was chosen because it is
+            favourable must not.
     """
 
     name: str
@@ -73,9 +76,11 @@ class Sweep:
     environment: str
     worlds: tuple[str, ...]
     planners: tuple[str, ...]
+    ours: str
     seeds: int
     rounds: int
     scenario: dict[str, Any]
+    typical: bool = True
 
     def __post_init__(self) -> None:
         _check_choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
@@ -118,6 +123,8 @@ class Suite:
         earlier: The systems before it, whose strongest it is held against.
         first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
         sweeps: What is run.
+        timed_ues: Numbers of UEs that planning time is measured for.
+        timed_dnns: Networks that PBT-DP's time is measured for; default the catalogue.
     """
 
     name: str
@@ -127,12 +134,14 @@ class Suite:
     earlier: tuple[str, ...]
     first_seed: int
     sweeps: tuple[Sweep, ...]
+    timed_ues: tuple[int, ...] = (1, 2, 5, 10, 20)
+    timed_dnns: tuple[str, ...] = DNN.names()
 
     def __post_init__(self) -> None:
         if not self.sweeps:
             raise ValueError("sweeps is empty")
         for sweep in self.sweeps:
-            missing = {self.ours, self.reference} - set(sweep.planners)
+            missing = {sweep.ours, self.reference} - set(sweep.planners)
             if missing:
                 raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
 
@@ -169,14 +178,16 @@ def load_suite(path: str | Path) -> Suite:
 
 def suite_from(content: Mapping[str, Any]) -> Suite:
     """A suite from the content of its file (see `load_suite`)."""
-    shared = ("planners", "worlds", "seeds", "rounds", "environment", "scenario")
+    shared = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
     _check_keys("suite", content, [*(f.name for f in fields(Suite)), *shared])
     defaults = {key: content[key] for key in shared if key in content}
     given = content.get("sweeps") or {}
     sweeps = tuple(_sweep(str(name), sweep, defaults) for name, sweep in given.items())
     own = {f.name: content[f.name] for f in fields(Suite) if f.name in content}
     _check_complete("suite", Suite, own)
-    return Suite(**{**own, "earlier": tuple(own["earlier"]), "sweeps": sweeps})
+    lists = ("earlier", "timed_ues", "timed_dnns")
+    own |= {key: tuple(own[key]) for key in lists if key in own}
+    return Suite(**{**own, "sweeps": sweeps})
 
 
 def _sweep(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sweep:

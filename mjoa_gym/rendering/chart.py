@@ -250,7 +250,8 @@ def _draw(canvas: _Canvas, stretch: float) -> None:
         linewidths=0,
         zorder=4,
     )
-    glyphs.set_transform(Affine2D().scale(1, min(1.0, stretch)))
+    inches = Affine2D().scale(1 / DPI, min(1.0, stretch) / DPI)
+    glyphs.set_transform(inches + canvas.axes.figure.dpi_scale_trans)
     add(glyphs)
 
 
