@@ -11,7 +11,8 @@ How the two meet is our formulation:
    latency plus price. The UEs that gain most change together - all of them, or half of them, a
    quarter, ... until the objective, after ARA, has improved.
 4. *Refinement*: PBT-DP proposes again at every UE's own shares.
-5. *Single moves* (up to `FEW` UEs): every placement on every UE's menu is tried with ARA.
+5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried; ARA divides anew, the other
+   UEs take what is then best for them from their menus, and so on a few times.
 
 Steps 3 to 5 repeat until none improves. A change is kept only if the simulator confirms it, so the plan
 is never worse than any start, all-local included.
@@ -29,6 +30,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.dnn import DNN
 from mjoa_gym.instance import Instance, Packed, Plan, job_of, latency_of, link_of
 from mjoa_gym.kernel import new_scratch
 from mjoa_gym.planners.ara import ROUNDS, allocate
@@ -36,12 +38,17 @@ from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
 FEW = 8
 """Up to this many UEs, menus are wider and single moves are tried."""
-WIDE = ((1.0, 1.0), (0.4, 1.0), (1.0, 0.4), (2.5, 1.0), (1.0, 2.5), (2.5, 2.5), (0.4, 0.4))
+WIDE = (
+    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), (FEW, FEW)
+)  # fmt: skip
 NARROW = ((1.0, 1.0),)
 """Shares, in units of 1/N, at which PBT-DP proposes placements for the menus."""
-MOST_PROPOSALS = 24
-"""Longest menu."""
-MOST_ROUNDS = 8
+LONG_MENU, SHORT_MENU = 24, 6
+"""Most placements on a menu, for few and for many UEs."""
+MOST_ROUNDS, FEWER_ROUNDS = 8, 3
+"""Most rounds, for few and for many UEs."""
+ADAPTATIONS, ADAPT_ROUNDS = 3, 4
+"""How often UEs adapt to a move, and rounds of ARA each time."""
 GAIN = 1e-6
 """Smallest relative improvement worth a change."""
 
@@ -101,15 +108,13 @@ def cheapest_shares(packed, i, placement, start, prices, scratch):
     best = priced(packed, i, placement, beta, phi, prices, scratch)
     for factor in (2.0, 1.25):
         for _ in range(8):
-            old_beta, old_phi = beta, phi
-            for db in (1.0 / factor, 1.0, factor):
-                for dp in (1.0 / factor, 1.0, factor):
-                    b, p = min(1.0, old_beta * db), min(1.0, old_phi * dp)
-                    if b != old_beta or p != old_phi:
-                        value = priced(packed, i, placement, b, p, prices, scratch)
-                        if value < best:
-                            best, beta, phi = value, b, p
-            if beta == old_beta and phi == old_phi:
+            improved = False
+            for db, dp in ((1.0, factor), (1.0, 1.0 / factor), (factor, 1.0), (1.0 / factor, 1.0)):
+                b, p = min(1.0, beta * db), min(1.0, phi * dp)
+                value = priced(packed, i, placement, b, p, prices, scratch)
+                if value < best:
+                    best, beta, phi, improved = value, b, p, True
+            if not improved:
                 break
     return best, beta, phi
 
@@ -148,6 +153,8 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
         for k in range(menus.size[g]):
             at = menus.first[g] + k * (b - a)
             choice = menus.sides[at : at + b - a]
+            if packed.weight[i] * latency_of(packed, i, choice, 1.0, 1.0, scratch) >= best:
+                continue  # not even with everything
             value, beta, phi = cheapest_shares(packed, i, choice, start, prices, scratch)
             if value < best:
                 best = value
@@ -158,72 +165,101 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
 
 
 @njit(cache=True, nogil=True)
-def best_single_move(packed, menus, placements, shares, objective):
-    """Try every placement on every UE's menu, each with ARA; changes `placements` and `shares`.
+def adapt(packed, menus, placements, shares, scratch):
+    """Give every UE that has shares the fastest placement on its menu; returns whether any changed."""
+    changed = False
+    for i in range(len(packed.weight)):
+        if shares[i, 0] == 0.0 or shares[i, 1] == 0.0:
+            continue
+        a, b = packed.first[i], packed.first[i + 1]
+        best = latency_of(packed, i, placements[a:b], shares[i, 0], shares[i, 1], scratch)
+        g = menus.group[i]
+        for k in range(menus.size[g]):
+            at = menus.first[g] + k * (b - a)
+            choice = menus.sides[at : at + b - a]
+            seconds = latency_of(packed, i, choice, shares[i, 0], shares[i, 1], scratch)
+            if seconds < best * (1.0 - GAIN):
+                best, changed = seconds, True
+                placements[a:b] = choice
+    return changed
+
+
+@njit(cache=True, nogil=True)
+def best_moves(packed, menus, placements, shares, objective):
+    """Try every placement on every UE's menu, let ARA and the other UEs adapt, keep what helps.
+
+    Args:
+        packed: The instance.
+        menus: To choose from.
+        placements: Changed in place.
+        shares: (N, 2) changed in place.
+        objective: Their weighted sum of latencies.
 
     Returns:
         The objective, and whether any move improved it.
     """
+    scratch = new_scratch(np.max(np.diff(packed.first)))
     moved = False
     for i in range(len(packed.weight)):
         a, b = packed.first[i], packed.first[i + 1]
         g = menus.group[i]
         for k in range(-1, menus.size[g]):
-            before = placements[a:b].copy()
-            placements[a:b] = 0
+            trial, trial_shares = placements.copy(), shares.copy()
+            trial[a:b] = 0
             if k >= 0:
                 at = menus.first[g] + k * (b - a)
-                placements[a:b] = menus.sides[at : at + b - a]
-            if np.array_equal(before, placements[a:b]):
+                trial[a:b] = menus.sides[at : at + b - a]
+            if np.array_equal(trial[a:b], placements[a:b]):
                 continue
-            trial = shares.copy()
-            if np.any(placements[a:b] == 1) and trial[i, 0] == 0.0:
-                trial[i] = 1.0 / len(packed.weight)
-            value = allocate(packed, placements, trial, False, 6)[0]
+            if k >= 0 and trial_shares[i, 0] == 0.0:
+                trial_shares[i] = 1.0 / len(packed.weight)
+            value = allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
+            for _ in range(ADAPTATIONS):
+                if not adapt(packed, menus, trial, trial_shares, scratch):
+                    break
+                value = min(value, allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0])
             if value < objective * (1.0 - GAIN):
                 objective, moved = value, True
-                shares[:] = trial
-            else:
-                placements[a:b] = before
+                shares[:] = trial_shares
+                placements[:] = trial
     return objective, moved
 
 
 def mjoa_mu(instance: Instance) -> Plan:
     """The joint plan of MJOA-MU (see the module's docstring)."""
-    packed = instance.packed
-    state = joint_search(instance, packed)
-    n = instance.n_ues
+    return state_plan(instance.packed, joint_search(instance))
+
+
+def state_plan(packed: Packed, state: State) -> Plan:
+    """A state as a plan."""
+    n = len(packed.weight)
     placements = [state.placements[packed.first[i] : packed.first[i + 1]] for i in range(n)]
     used = np.array([placement.any() for placement in placements])
     return Plan(placements, state.shares[:, 0] * used, state.shares[:, 1] * used)
 
 
-def joint_search(instance: Instance, packed: Packed) -> State:
+def joint_search(instance: Instance) -> State:
     """Steps 1 to 5."""
-    n = instance.n_ues
+    packed, n = instance.packed, instance.n_ues
     reachable = np.array([min(ue.snr_up, ue.snr_down) > 0 for ue in instance.ues])
     conditions = WIDE if n <= FEW else NARROW
     proposals = [
         propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions
     ]
-    local = State(
-        float(np.sum(instance.weights * instance.local_s)),
-        np.zeros(packed.first[-1], np.int8),
-        np.zeros((n, 2)),
-        (0.0, 0.0),
-    )
-    state = min([local] + [settled(packed, p) for p in proposals], key=lambda s: s.objective)
-    for _ in range(MOST_ROUNDS):
+    starts = [np.zeros(packed.first[-1], np.int8), *proposals]
+    state = min((settled(packed, start) for start in starts), key=lambda s: s.objective)
+    longest = LONG_MENU if n <= FEW else SHORT_MENU
+    for _ in range(MOST_ROUNDS if n <= FEW else FEWER_ROUNDS):
         before = state.objective
-        menus = make_menus(instance, packed, [*proposals, state.placements])
+        menus = make_menus(instance, packed, [*proposals, state.placements], longest)
         state = follow_prices(packed, menus, state)
         active = reachable & (state.shares[:, 0] > 0)
         proposals.append(propose(packed, state.shares, active, WIDTH))
         state = min(state, settled(packed, proposals[-1], state.shares), key=lambda s: s.objective)
         if n <= FEW:
-            menus = make_menus(instance, packed, [*proposals, state.placements])
+            menus = make_menus(instance, packed, [*proposals, state.placements], longest)
             placements, shares = state.placements.copy(), state.shares.copy()
-            _, moved = best_single_move(packed, menus, placements, shares, state.objective)
+            _, moved = best_moves(packed, menus, placements, shares, state.objective)
             if moved:
                 state = settled(packed, placements, shares)
         if not state.objective < before * (1 - GAIN):
@@ -241,14 +277,17 @@ def settled(
 
 
 def make_menus(
-    instance: Instance, packed: Packed, proposals: Sequence[NDArray[np.int8]]
+    instance: Instance, packed: Packed, proposals: Sequence[NDArray[np.int8]], longest: int
 ) -> Menus:
-    """The distinct proposals of all UEs with the same network, the most frequent ones first."""
-    groups: dict[int, int] = {}
+    """The distinct proposals of all UEs with the same network, the most frequent ones first.
+
+    At most `longest` of them.
+    """
+    groups: dict[DNN, int] = {}
     counts: list[dict[bytes, int]] = []
     group = np.empty(instance.n_ues, np.int64)
     for i, ue in enumerate(instance.ues):
-        group[i] = groups.setdefault(id(ue.dnn), len(groups))
+        group[i] = groups.setdefault(ue.dnn, len(groups))
         if group[i] == len(counts):
             counts.append({})
         for proposal in proposals:
@@ -256,7 +295,7 @@ def make_menus(
             if any(sides):
                 counts[group[i]][sides] = counts[group[i]].get(sides, 0) + 1
     chosen = [
-        sorted(count, key=lambda sides: -count[sides])[:MOST_PROPOSALS]  # noqa: B023
+        sorted(count, key=lambda sides: -count[sides])[:longest]  # noqa: B023
         for count in counts
     ]
     joined = [b"".join(menu) for menu in chosen]
@@ -271,11 +310,9 @@ def make_menus(
 
 def follow_prices(packed: Packed, menus: Menus, state: State) -> State:
     """Step 3, until the prices move nobody."""
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MOST_ROUNDS if len(state.shares) <= FEW else FEWER_ROUNDS):
         choices, shares = np.empty_like(state.placements), np.empty_like(state.shares)
-        gain = respond(
-            packed, menus, state.placements, state.shares, state.prices, choices, shares
-        )
+        gain = respond(packed, menus, state.placements, state.shares, state.prices, choices, shares)
         willing = np.argsort(-gain)[: int(np.sum(gain > GAIN * state.objective / len(gain)))]
         better = None
         while len(willing) and better is None:

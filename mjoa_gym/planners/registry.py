@@ -11,7 +11,10 @@ from mjoa_gym.planners.dads import dads, dads_serial
 from mjoa_gym.planners.efficiency import efficiency
 from mjoa_gym.planners.iao import iao
 from mjoa_gym.planners.ionn import ionn
+from mjoa_gym.planners.mjoa_mu import mjoa_mu
 from mjoa_gym.planners.neurosurgeon import neurosurgeon
+from mjoa_gym.planners.oracle import oracle
+from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.single_cut import single_cut
 from mjoa_gym.planners.trivial import edge_only, local_only, random
 
@@ -29,6 +32,9 @@ PLANNERS: dict[str, Planner] = {
     "efficiency": efficiency,
     "iao": iao,
     **ABLATIONS,
+    "mjoa-mu": mjoa_mu,
+    "mjoa-mu-prefetch": mjoa_mu_prefetch,
+    "oracle": oracle,
 }
 
 

@@ -1,0 +1,113 @@
+"""MJOA-MU with prefetch: ours, not the paper's.
+
+The plan is MJOA-MU's. In addition, layers are uploaded in the uplink's idle time, for the inferences to
+come: greedily by latency gain per missing byte. What is looked at is the next inference at the same
+shares, with everything resident that this one uploads. Candidates are runs of layers in program order:
+a run's gain is how much earlier that inference would end if the run were resident and executed at the
+edge; the run with the largest gain per missing byte is taken, then the next on top of it, until none
+gains.
+
+Prefetches never delay the inference they accompany, so they cost nothing in the round itself. A planner
+knows neither how long the uplink will be idle nor how much memory the server has left: layers are sent
+in program order until the round ends, and what nobody uses is dropped first. A UE that MJOA-MU leaves
+without bandwidth cannot prefetch, unless nobody needs any: then the UEs that would gain share the band.
+
+Cost: per UE one call of PBT-DP and O(runs) simulations for every run taken.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym import kernel
+from mjoa_gym.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.planners.mjoa_mu import mjoa_mu
+from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
+
+BOUNDARIES = 32
+"""Runs of layers start and end at about so many positions, evenly spread."""
+LEAST_GAIN = 1e-3
+"""Smallest gain, relative to the inference, that is worth an upload."""
+
+
+@njit(cache=True, nogil=True)
+def greedy_prefetch(job, link, mode, placement, marks):
+    """Mark the layers to prefetch for one UE.
+
+    Args:
+        job: The inference.
+        link: Rates.
+        mode: Upload mode's code.
+        placement: (L,) of this inference; what it misses will be resident after it.
+        marks: (L,) overwritten with 1 for layers to prefetch.
+    """
+    n = len(placement)
+    marks[:] = 0
+    missing = job.missing_bytes.copy()
+    missing[placement == 1] = 0.0
+    after = kernel.Job(
+        job.offsets, job.predecessors, job.is_sink, job.ue_s, job.edge_s, job.output_bytes,
+        missing, job.input_bytes,
+    )  # fmt: skip
+    following = np.empty(n, np.int8)
+    now = best_partition(after, link, mode, WIDTH, following)
+    for layer in range(n):  # what the next inference would upload by itself is worth having early
+        if following[layer] == 1 and missing[layer] > 0.0:
+            marks[layer] = 1
+            missing[layer] = 0.0
+    scratch = kernel.new_scratch(n)
+    now = kernel.run(following, n, after, link, mode, scratch)[1]
+    stride = max(1, n // BOUNDARIES)
+    trial = np.empty(n, np.int8)
+    held = np.empty(n)
+    while True:
+        best_rate, best_first, best_end, best_latency = 0.0, 0, 0, now
+        for first in range(0, n, stride):
+            trial[:] = following
+            held[:] = missing
+            sent = 0.0
+            for end in range(first + 1, n + 1):
+                trial[end - 1] = 1
+                sent += missing[end - 1]
+                missing[end - 1] = 0.0
+                if (end % stride != 0 and end != n) or sent == 0.0:
+                    continue
+                latency = kernel.run(trial, n, after, link, mode, scratch)[1]
+                if (now - latency) / sent > best_rate and now - latency > LEAST_GAIN * now:
+                    best_rate, best_latency = (now - latency) / sent, latency
+                    best_first, best_end = first, end
+            missing[:] = held
+        if best_rate == 0.0:
+            return
+        for layer in range(best_first, best_end):
+            following[layer] = 1
+            if missing[layer] > 0.0:
+                marks[layer] = 1
+                missing[layer] = 0.0
+        now = best_latency
+
+
+def mjoa_mu_prefetch(instance: Instance) -> Plan:
+    """MJOA-MU's plan with layers to prefetch (see the module's docstring)."""
+    return with_prefetch(instance, mjoa_mu(instance))
+
+
+def with_prefetch(instance: Instance, plan: Plan) -> Plan:
+    """A plan with the greedy prefetch added; band that nobody uses goes to those that prefetch."""
+    packed, n = instance.packed, instance.n_ues
+    bandwidth, compute = plan.bandwidth_share, plan.compute_share
+    unused = bandwidth.sum() == 0
+    marks: list[NDArray[np.int8]] = []
+    for i, ue in enumerate(instance.ues):
+        own = np.zeros(ue.dnn.n_layers, np.int8)
+        beta, phi = (1.0 / n, 1.0 / n) if unused else (bandwidth[i], compute[i])
+        if beta > 0 and min(ue.snr_up, ue.snr_down) > 0 and instance.upload != "preinstalled":
+            link = link_of(packed, i, beta, phi)
+            greedy_prefetch(job_of(packed, i), link, packed.mode, plan.placements[i], own)
+        marks.append(own)
+    if unused:
+        wanted = np.array([own.any() for own in marks], dtype=np.float64)
+        bandwidth = wanted / max(1.0, wanted.sum())
+    return Plan(plan.placements, bandwidth, compute, marks)
