@@ -1,16 +1,16 @@
 """ARA: shares of bandwidth and compute for given placements (Asynchronous Resource Allocation).
 
 Name and idea are the paper's (Yang et al., Computer Networks 231, 2023): allocate both resources
-asynchronously, from the inner-association of the two resources within a UE and the inter-association
-between UEs. Its details are our formulation, in two steps:
+asynchronously, from the inner-association of the two resources within a UE and the
+inter-association between UEs. Its details are our formulation, in two steps:
 
-1. *Exchange*: one resource and one pair of UEs at a time. The UE whose weighted latency gains most
-   from a little more of the resource takes some from the UE that misses it least, as much as lowers
-   their sum most; only these two are simulated again. The resources take turns.
-2. *Balance*: single exchanges stall where a UE's latency has a kink (its longest path changes from
-   one bound by the link to one bound by the server): there, more of one resource alone helps nobody,
-   although more of both would. So the paths found so far, as planes, are balanced over both
-   resources and all UEs at once (`planes.balance`), the simulator adds the paths that
+1. *Exchange*: one resource and one pair of UEs at a time. The UE whose weighted latency gains
+   most from a little more of the resource takes some from the UE that misses it least, as much
+   as lowers their sum most; only these two are simulated again. The resources take turns.
+2. *Balance*: single exchanges stall where a UE's latency has a kink (its longest path changes
+   from one bound by the link to one bound by the server): there, more of one resource alone
+   helps nobody, although more of both would. So the paths found so far, as planes, are balanced
+   over both resources and all UEs at once (`planes.balance`), the simulator adds the paths that
    become longest there, and so on until it knows no longer one. On chains the planes bound the
    latency from below, so this converges to the optimum of the convex problem.
 

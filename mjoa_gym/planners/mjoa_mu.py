@@ -1,21 +1,21 @@
-"""MJOA-MU: partition and allocation together, for many UEs (Yang et al., Computer Networks 231, 2023).
+"""MJOA-MU: partition and allocation together, for many UEs.
 
-The paper's abstract: PBT-DP partitions each UE's network, ARA allocates bandwidth and compute, jointly.
-How the two meet is our formulation:
+Yang et al., Computer Networks 231, 2023; from the abstract: PBT-DP partitions each UE's network,
+ARA allocates bandwidth and compute, jointly. How the two meet is our formulation:
 
-1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs that run
-   the same network share their proposals.
+1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs
+   that run the same network share their proposals.
 2. *Starts*: the placements proposed at the equal split, and all-local.
-3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices every UE
-   picks from its menu the placement (all-local included) and the shares with the least weighted
-   latency plus price. The UEs that gain most change together - all of them, or half of them, a
-   quarter, ... until the objective, after ARA, has improved.
+3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices
+   every UE picks from its menu the placement (all-local included) and the shares with the least
+   weighted latency plus price. The UEs that gain most change together - all of them, or half of
+   them, a quarter, ... until the objective, after ARA, has improved.
 4. *Refinement*: PBT-DP proposes again at every UE's own shares.
-5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried; ARA divides anew, the other
-   UEs take what is then best for them from their menus, and so on a few times.
+5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried; ARA divides anew, the
+   other UEs take what is then best for them from their menus, and so on a few times.
 
-Steps 3 to 5 repeat until none improves. A change is kept only if the simulator confirms it, so the plan
-is never worse than any start, all-local included.
+Steps 3 to 5 repeat until none improves. A change is kept only if the simulator confirms it, so
+the plan is never worse than any start, all-local included.
 
 Cost: O(N) calls of PBT-DP and O(N x menu) simulations per round, a few rounds; single moves
 O(N^2 x menu) for at most `FEW` UEs.
@@ -166,7 +166,7 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
 
 @njit(cache=True, nogil=True)
 def adapt(packed, menus, placements, shares, scratch):
-    """Give every UE that has shares the fastest placement on its menu; returns whether any changed."""
+    """Give every UE with shares the fastest placement on its menu; returns whether any changed."""
     changed = False
     for i in range(len(packed.weight)):
         if shares[i, 0] == 0.0 or shares[i, 1] == 0.0:
@@ -294,10 +294,7 @@ def make_menus(
             sides = proposal[packed.first[i] : packed.first[i + 1]].tobytes()
             if any(sides):
                 counts[group[i]][sides] = counts[group[i]].get(sides, 0) + 1
-    chosen = [
-        sorted(count, key=lambda sides: -count[sides])[:longest]  # noqa: B023
-        for count in counts
-    ]
+    chosen = [sorted(count, key=lambda sides: -count[sides])[:longest] for count in counts]
     joined = [b"".join(menu) for menu in chosen]
     first = np.cumsum([0] + [len(menu) for menu in joined[:-1]], dtype=np.int64)
     return Menus(

@@ -1,14 +1,14 @@
 """A latency as the maximum of planes, and the shares that balance such latencies.
 
-For a fixed placement of a chain every path through the timing model is a sum of seconds on the UE,
-bytes over a rate and edge seconds over a share. The latency, the longest path, is thus a maximum of
-planes d + a up + b down + c slowdown in the seconds per byte of the links and in 1 / compute share:
-convex in the shares. The plane that holds at some shares is read off the simulator with three small
-steps, exact up to rounding because the latency is piecewise linear.
+For a fixed placement of a chain every path through the timing model is a sum of seconds on the
+UE, bytes over a rate and edge seconds over a share. The latency, the longest path, is thus a
+maximum of planes d + a up + b down + c slowdown in the seconds per byte of the links and in 1 /
+compute share: convex in the shares. The plane that holds at some shares is read off the
+simulator with three small steps, exact up to rounding because the latency is piecewise linear.
 
-`balance` minimises the weighted sum of such latencies over all shares of both resources at once by
-Newton's method on a smoothed maximum whose smoothing goes to zero. UEs couple through the two sums of
-shares only, so a step costs O(N x planes).
+`balance` minimises the weighted sum of such latencies over all shares of both resources at once
+by Newton's method on a smoothed maximum whose smoothing goes to zero. UEs couple through the two
+sums of shares only, so a step costs O(N x planes).
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def newton_step(local, active, step):
         step: (N, 2) overwritten.
 
     Returns:
-        The price of bandwidth and of compute (the marginal latencies that all UEs come to share), and
-        the decrease that the step promises, twice.
+        The price of bandwidth and of compute (the marginal latencies that all UEs come to share),
+        and the decrease that the step promises, twice.
     """
     m00 = m01 = m11 = r0 = r1 = 0.0
     for i in range(len(active)):
