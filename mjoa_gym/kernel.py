@@ -318,7 +318,7 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
                 now = end
             if now <= until and now < np.inf:
                 sent[layer] = 1.0
-            elif duration < np.inf:
+            elif 0.0 < duration < np.inf:
                 sent[layer] = min(1.0, sent_s / duration)
     return n_segments
 
