@@ -145,7 +145,7 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
     first[1:] = ends
     n_blocks, longest = len(ends), np.max(np.diff(first))
     trees = np.sum(np.diff(first) > 1)
-    most = 4 * (n_blocks - trees) + 2 * width * trees
+    most = 4 * (n_blocks - trees) + 2 * (width + 1) * trees
     a, b, c = np.empty(most), np.empty(most), np.empty(most)
     out, sides = np.zeros(most, np.int8), np.zeros((most, longest), np.int8)
     start = np.zeros((n_blocks, 2, 2), np.int64)
@@ -171,15 +171,19 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
                     limit if block == 0 else np.inf, layout, paths,
                 )  # fmt: skip
                 for k in range(leaves):
-                    node, column = level.nodes[k], DONE
-                    if end < n:
-                        tensor = TENSORS + PER_TENSOR * layout.slot[end]
-                        out[count] = int(node[tensor + WHERE])
-                        column = tensor + 2 * out[count]
-                    a[count], b[count] = node[column], node[column + 1]
-                    c[count] = 0.0 if mode == SERIAL else node[STREAM + 1]
-                    sides[count, : end - begin] = level.sides[k, : end - begin]
-                    count += 1
+                    node = level.nodes[k]
+                    for o in range(2 if end < n else 1):
+                        column = DONE
+                        if end < n:
+                            tensor = TENSORS + PER_TENSOR * layout.slot[end]
+                            if node[tensor + WHERE] == 1 - o:
+                                continue  # a merged node may stand for both sides
+                            column = tensor + 2 * o
+                        a[count], b[count] = node[column], node[column + 1]
+                        c[count] = 0.0 if mode == SERIAL else node[STREAM + 1]
+                        out[count] = o
+                        sides[count, : end - begin] = level.sides[k, : end - begin]
+                        count += 1
             start[block, side, 1] = count
             for o in range(start[block, side, 0], count):
                 for r in range(len(THETAS)):
