@@ -1,8 +1,9 @@
 """PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP).
 
-The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over the
-layers, pruned with regard to the long-term influence between layers. Its details are our formulation:
-blocks between cut layers, each with its options (`pbt_block`), and a tree over the blocks (`pbt_tree`).
+The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
+the layers, pruned with regard to the long-term influence between layers. Its details are our
+formulation: blocks between cut layers, each with its options (`pbt_block`), and a tree over the
+blocks (`pbt_tree`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def longest_block(layout):
 
 @njit(cache=True, nogil=True)
 def best_partition(job, link, mode, width, placement):
-    """PBT-DP on arrays: overwrites `placement` (L,) and returns its simulated latency in seconds."""
+    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds."""
     n = len(job.ue_s)
     scratch = kernel.new_scratch(n)
     layout = layout_of(job)
@@ -167,8 +168,8 @@ def pbt_dp(
 ) -> NDArray[np.int8]:
     """The placement of one DNN with (near-)minimal latency.
 
-    Exactly optimal on chains in every upload mode but "whole"; on other networks near-optimal, never
-    worse than the best single cut, all-UE and all-edge.
+    Exactly optimal on chains in every upload mode but "whole"; on other networks near-optimal,
+    never worse than the best single cut, all-UE and all-edge.
 
     Args:
         dnn: The network, L layers.

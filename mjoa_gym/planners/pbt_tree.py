@@ -1,16 +1,16 @@
 """PBT-DP over the blocks of a network: fronts of (t, s), pruned by dominance and bounds.
 
-A node of the binary tree at a cut layer is a side and the two times (t, s) of `pbt_block`; an option
-(A, B, C) of the next block makes it t' = max(t + A, s + B), s' = s + C. Per side only the
+A node of the binary tree at a cut layer is a side and the two times (t, s) of `pbt_block`; an
+option (A, B, C) of the next block makes it t' = max(t + A, s + B), s' = s + C. Per side only the
 non-dominated pairs are kept.
 
 Why this is exact on chains:
     There every layer is a block with one option per pair of sides, and the options are the timing
     model's chain recursion. Each step is non-decreasing in t and s. So if one node has t and s no
-    larger than another on the same side, then whatever sides follow, it ends no later: the other can
-    go. All pairs that are not dominated are kept, and a node is cut off by a bound only if no way to
-    the end is shorter than a latency known to be reachable. Hence the smallest final t is the optimum
-    over all 2^L placements.
+    larger than another on the same side, then whatever sides follow, it ends no later: the other
+    can go. All pairs that are not dominated are kept, and a node is cut off by a bound only if no
+    way to the end is shorter than a latency known to be reachable. Hence the smallest final t is
+    the optimum over all 2^L placements.
 
 Two bounds cut nodes off. Whatever the stream does, an option takes at least A and adds C. With the
 least theta A + (1 - theta) C over all remaining blocks (a shortest path over the cuts) for a weight
@@ -21,8 +21,8 @@ theta in [0, 1],
 since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
 with all parameters present; smaller ones carry the long-term influence of an upload.
 
-Cost: O(blocks x options x front). On chains of real networks the front has a handful of pairs, in the
-worst case 2^L; on DAGs it is held to `cap`.
+Cost: O(blocks x options x front). On chains of real networks the front has a handful of pairs, in
+the worst case 2^L; on DAGs it is held to `cap`.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class Options(NamedTuple):
 @njit(cache=True, nogil=True)
 def grow(array, size):
     """A copy with a longer last axis."""
-    bigger = np.empty(array.shape[:-1] + (size,), array.dtype)
+    bigger = np.empty(array.shape[:-1] + (size,), array.dtype)  # noqa: RUF005 - Numba's way
     bigger[..., : array.shape[-1]] = array
     return bigger
 
 
 @njit(cache=True, nogil=True)
 def longest_paths(job, link, first, end, to_go):
-    """Extend `to_go` from tensor `end` back to tensor `first`: longest path, each layer's best side."""
+    """Extend `to_go` from tensor `end` back to `first`: longest path, each layer's best side."""
     for layer in range(end - 1, first - 1, -1):
         if job.is_sink[layer]:
             to_go[layer + 1, 1] = seconds_for(job.output_bytes[layer], link.down)
