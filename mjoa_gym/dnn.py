@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from typing import Any, Literal
@@ -89,7 +89,7 @@ class DNN:
         put(self, "kinds", _validated_kinds(kinds, n))
         put(self, "layer_names", _validated_names(layer_names, n))
         put(self, "layers", layers)
-        put(self, "block_of", block_of)
+        put(self, "block_of", None if block_of is None else _frozen(np.array(block_of, np.intp)))
 
     @property
     def n_layers(self) -> int:
@@ -162,7 +162,7 @@ class DNN:
             kinds=[self.kinds[h] for h in heaviest],
             layer_names=[self.layer_names[e - 1] for e in ends],
             layers=self,
-            block_of=_frozen(block_of),
+            block_of=block_of,
         )
 
     @staticmethod
@@ -231,6 +231,9 @@ class DNN:
             and np.array_equal(self.output_bytes, other.output_bytes)
         )
 
+    def __reduce__(self) -> tuple[type[DNN], tuple[Any, ...]]:
+        return DNN, tuple(getattr(self, f.name) for f in fields(self))  # immutable when unpickled
+
     def __hash__(self) -> int:
         return hash((self.name, self.predecessors, self.input_bytes))
 
@@ -243,8 +246,14 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 def _validated_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     validated = []
     for layer, given in enumerate(predecessors):
-        ps = tuple(int(p) for p in given)
-        if any(p != q for p, q in zip(ps, given, strict=True)):
+        try:
+            ps = tuple(int(p) for p in given)
+            whole = all(p == q for p, q in zip(ps, given, strict=True))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"predecessors[{layer}]={given!r}: must be a list of indices"
+            ) from error
+        if not whole:
             raise ValueError(f"predecessors[{layer}]={list(given)}: indices must be whole numbers")
         if not ps:
             raise ValueError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import kernel, radio
 from mjoa_gym.dnn import DNN
-from mjoa_gym.simulator import BITS_PER_BYTE, Timeline, make_job, simulate
+from mjoa_gym.simulator import BITS_PER_BYTE, Timeline, make_job, timeline_of
 from mjoa_gym.validation import (
     binary_vector,
     choice,
@@ -27,8 +27,15 @@ SHARE_TOLERANCE = 1e-9
 """Shares may sum to 1 plus this: rounding is not an error."""
 
 
+class _Rebuilt:
+    """A dataclass that is unpickled by its constructor, so that its arrays stay read-only."""
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, eq=False)
-class UE:
+class UE(_Rebuilt):
     """One user equipment and the inference it issues.
 
     Attributes:
@@ -80,7 +87,7 @@ class UE:
 
 
 @dataclass(frozen=True, eq=False)
-class Instance:
+class Instance(_Rebuilt):
     """One round's problem.
 
     Attributes:
@@ -126,7 +133,7 @@ class Instance:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(_Rebuilt):
     """The answer to an instance.
 
     Attributes:
@@ -322,25 +329,14 @@ def evaluate(instance: Instance, plan: Plan) -> NDArray[np.float64]:
 def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> tuple[Timeline, ...]:
     """The timeline of every UE under a plan (see `simulate`); `until_s` ends prefetching."""
     plan.check_fits(instance)
+    packed = instance.packed
     results = []
     for i, ue in enumerate(instance.ues):
-        link = link_of(instance.packed, i, plan.bandwidth_share[i], plan.compute_share[i])
-        busy = (plan.placements[i] == 1) & (ue.edge_seconds > 0)  # others take no time, whatever
-        edge_s = np.zeros(ue.dnn.n_layers)
-        np.multiply(ue.edge_seconds, link.slowdown, out=edge_s, where=busy)
+        marks = np.zeros(ue.dnn.n_layers) if plan.prefetch is None else plan.prefetch[i]
+        link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        job, sides = job_of(packed, i), plan.placements[i]
         results.append(
-            simulate(
-                ue.dnn,
-                plan.placements[i],
-                ue.ue_seconds,
-                edge_s,
-                BITS_PER_BYTE / link.up,
-                BITS_PER_BYTE / link.down,
-                ue.resident,
-                instance.upload,
-                None if plan.prefetch is None else plan.prefetch[i],
-                until_s,
-            )
+            timeline_of(ue.dnn, job, ue.resident, sides, marks == 1, link, packed.mode, until_s)
         )
     return tuple(results)
 

@@ -119,9 +119,12 @@ def next_piece(left, now, k, n_up, up_start, up_end):
     while k < n_up and up_start[k] <= now:
         now = max(now, up_end[k])
         k += 1
-    if k == n_up or up_start[k] >= now + left:
-        return now, now + left, True, k
-    return now, up_start[k], False, k
+    end = now + left
+    if k < n_up and up_start[k] < end:
+        if up_start[k] - now < left:
+            return now, up_start[k], False, k
+        end = up_start[k]  # only rounding has pushed it further
+    return now, end, True, k
 
 
 @njit(cache=True, nogil=True)
@@ -253,6 +256,20 @@ def run(placement, n, job, link, mode, scratch):
 
 
 @njit(cache=True, nogil=True)
+def record(segments, n_segments, layer, start, end):
+    """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
+    if n_segments == segments.shape[0]:
+        return n_segments
+    row = max(n_segments - 1, 0)
+    if n_segments == 0 or segments[row, 0] != layer or segments[row, 2] != start:
+        row = n_segments
+        segments[row, 0] = layer
+        segments[row, 1] = start
+    segments[row, 2] = end
+    return row + 1
+
+
+@njit(cache=True, nogil=True)
 def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, segments):
     """Replay the parameter stream of an inference that `run` has just simulated.
 
@@ -266,7 +283,8 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
         until: When the round ends; what is sent after it does not count.
         n_up: As `run` returned it.
         scratch: As `run` left it.
-        sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`.
+        sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`;
+            0 where nothing is missing.
         segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
             layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
             is recorded.
@@ -294,16 +312,13 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
                 now, end, complete, k = next_piece(left, now, k, n_up, up_start, up_end)
                 sent_s += max(0.0, min(end, until) - now) if now < until else 0.0
                 shown = min(end, until) if prefetched else end
-                if n_segments < segments.shape[0] and (shown > now or now == end <= until):
-                    segments[n_segments, 0] = layer
-                    segments[n_segments, 1] = now
-                    segments[n_segments, 2] = shown
-                    n_segments += 1
+                if shown > now or now == end <= until:
+                    n_segments = record(segments, n_segments, layer, now, shown)
                 left -= end - now if end < np.inf else 0.0
                 now = end
             if now <= until and now < np.inf:
                 sent[layer] = 1.0
-            elif duration < np.inf:
+            elif 0.0 < duration < np.inf:
                 sent[layer] = min(1.0, sent_s / duration)
     return n_segments
 

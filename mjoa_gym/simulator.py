@@ -11,7 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import kernel
 from mjoa_gym.dnn import DNN, INPUT
-from mjoa_gym.validation import binary_vector, choice, fraction_vector, non_negative_vector
+from mjoa_gym.validation import (
+    binary_vector,
+    choice,
+    fraction_vector,
+    non_negative_vector,
+    zero_or_more,
+)
 
 BITS_PER_BYTE = 8
 
@@ -41,7 +47,8 @@ class Timeline:
     Attributes:
         latency: Seconds until all outputs are on the UE; inf if a needed rate is zero.
         intervals: Every use of a resource, ordered by start; uses that never start are left out.
-        resident: (L,) fraction of each layer's parameters on the server at `until_s`.
+        resident: (L,) fraction of each layer's parameters on the server at `until_s`; 1 for layers
+            without any.
         until_s: The time that `resident` belongs to; by default the latency.
     """
 
@@ -98,9 +105,7 @@ def seconds_per_byte(name: str, bps: float) -> float:
     Raises:
         ValueError: If the rate is negative or not a number.
     """
-    rate = float(bps)
-    if not rate >= 0:
-        raise ValueError(f"{name}={bps!r}: must be >= 0")
+    rate = zero_or_more(name, bps)
     return BITS_PER_BYTE / rate if rate > 0 else np.inf
 
 
@@ -144,28 +149,47 @@ def simulate(
         seconds_per_byte("downlink_bps", downlink_bps),
         1.0,
     )
+    return timeline_of(dnn, job, there, sides, marks, link, mode, until_s)
+
+
+def timeline_of(
+    dnn: DNN,
+    job: kernel.Job,
+    resident: NDArray[np.float64],
+    placement: NDArray[np.int8],
+    prefetch: NDArray[np.bool_],
+    link: kernel.Link,
+    mode: int,
+    until_s: float | None,
+) -> Timeline:
+    """`simulate` for inputs that the kernel takes.
+
+    Raises:
+        ValueError: If `until_s` is negative or not a number.
+    """
+    n = dnn.n_layers
     scratch = kernel.new_scratch(n)
-    n_up, latency = kernel.run(sides, n, job, link, mode, scratch)
-    until = latency if until_s is None else float(until_s)
-    if not until >= 0:
-        raise ValueError(f"until_s={until_s!r}: must be >= 0")
+    n_up, latency = kernel.run(placement, n, job, link, mode, scratch)
+    until = latency if until_s is None else zero_or_more("until_s", until_s)
     sent, segments = np.empty(n), np.empty((2 * n + 1, 3))
     horizon = max(latency, until)
     n_segments = kernel.upload(
-        sides, marks, n, job, link, mode, horizon, n_up, scratch, sent, segments
+        placement, prefetch, n, job, link, mode, horizon, n_up, scratch, sent, segments
     )
     if until < horizon:
         nothing = np.empty((0, 3))
-        kernel.upload(sides, marks, n, job, link, mode, until, n_up, scratch, sent, nothing)
-    resident_then = np.ones(n) if mode == kernel.PREINSTALLED else there + (1.0 - there) * sent
-    intervals = _execution_and_tensors(dnn, sides, scratch) + [
+        kernel.upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, nothing)
+    present = (dnn.parameter_bytes == 0) | (mode == kernel.PREINSTALLED)
+    resident_then = np.where(present, 1.0, np.minimum(resident + (1.0 - resident) * sent, 1.0))
+    resident_then.flags.writeable = False
+    intervals = _execution_and_tensors(dnn, placement, scratch) + [
         Interval(
-            "uplink", "parameters" if sides[int(layer)] else "prefetch", int(layer), start, end
+            "uplink", "parameters" if placement[int(layer)] else "prefetch", int(layer), start, end
         )
         for layer, start, end in segments[:n_segments].tolist()
     ]
     happened = sorted((i for i in intervals if i.start < np.inf), key=lambda i: (i.start, i.end))
-    return Timeline(latency, tuple(happened), np.minimum(resident_then, 1.0), until)
+    return Timeline(latency, tuple(happened), resident_then, until)
 
 
 def _execution_and_tensors(

@@ -64,12 +64,25 @@ def non_negative(name: str, value: float) -> float:
     return number
 
 
-def finite(name: str, value: float) -> float:
-    """`value` as a float, not NaN or infinite."""
+def zero_or_more(name: str, value: float) -> float:
+    """`value` as a float at least 0, infinity included."""
+    number = as_number(name, value)
+    if not number >= 0:
+        raise ValueError(f"{name}={value!r}: must be >= 0")
+    return number
+
+
+def as_number(name: str, value: float) -> float:
+    """`value` as a float."""
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={value!r}: must be a number") from error
+
+
+def finite(name: str, value: float) -> float:
+    """`value` as a float, not NaN or infinite."""
+    number = as_number(name, value)
     if not np.isfinite(number):
         raise ValueError(f"{name}={value!r}: must be finite")
     return number
@@ -108,4 +121,4 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
 def _refuse(name: str, array: NDArray[np.float64], bad: NDArray[np.bool_], rule: str) -> None:
     if bad.any():
         index = int(np.argmax(bad))
-        raise ValueError(f"{name}[{index}]={array[index]!r}: {rule}")
+        raise ValueError(f"{name}[{index}]={float(array[index])!r}: {rule}")

@@ -1,26 +1,25 @@
 """The options of one block: PBT-DP's binary tree between two cut layers.
 
 After a cut layer, all that the rest of the inference can feel of the past is the side that its
-output is on and two times: `t`, when it exists there, and `s`, the uplink time used for what
-edge layers so far needed (the *stream*). Whatever side each layer of the next block is given, it
-acts on them as
+output is on and two times: `t`, when it exists there, and `s`, the uplink time used for what edge
+layers so far needed (the *stream*). Whatever side each layer of the next block is given, it acts on
+them as
 
     t' = max(t + A, s + B),    s' = s + C
 
-because every time in the block is a longest path that starts either with the block's input or
-with the parameter stream. This module finds the non-dominated (A, B, C) of a block, its
-*options*, by a binary tree over its layers. A node carries times as pairs (a, b) meaning
-max(t + a, s + b).
+because every time in the block is a longest path that starts either with the block's input or with
+the parameter stream. This module finds the non-dominated (A, B, C) of a block, its *options*, by a
+binary tree over its layers. A node carries times as pairs (a, b) meaning max(t + a, s + b).
 
 Two readings of the timing model:
     *Relaxed*: links carry any number of tensors at once, except that an edge layer never starts
     before all bytes that it and the edge layers before it need have been sent (they share one
-    uplink, and edge layers run in program order). Every time is at most the true one and grows
-    with every time before it, so dominance is exact, and options lead to lower bounds. Beyond
-    `width` nodes the least promising are replaced by their minimum.
-    *Queued*: links are first come, first served in the order of need; an estimate. Beyond
-    `width` nodes the least promising are dropped. On a block of one layer both are the chain
-    recursion of the timing model.
+    uplink, and edge layers run in program order). Every time is at most the true one and grows with
+    every time before it, so dominance is exact, and options lead to lower bounds. Beyond `width`
+    nodes the least promising are replaced by their minimum.
+    *Queued*: links are first come, first served in the order of need; an estimate. Beyond `width`
+    nodes the least promising are dropped.
+On a block of one layer both are the chain recursion of the timing model.
 
 Cost: O(layers x width x (live tensors + width)) per block and side.
 """
@@ -225,7 +224,7 @@ def settle(node, layer, job, layout, to_go, tensor_of):
 @njit(cache=True, nogil=True)
 def dominates(a, b):
     """Whether no time of node a is later than that of node b."""
-    for column in range(len(a)):  # noqa: SIM110 - numba compiles no generators
+    for column in range(len(a)):  # noqa: SIM110 - Numba's way
         if a[column] > b[column]:
             return False
     return True
@@ -283,7 +282,7 @@ def most_promising(level, n_kept):
 
 @njit(cache=True, nogil=True)
 def merge_similar(level, n_kept):
-    """Keep the better half of the level's width, merge neighbours among the rest into their minimum.
+    """Keep the better half of the width; replace neighbours among the rest by their minimum.
 
     Neighbours have their tensors in the same places, where possible, and similar bounds.
     """

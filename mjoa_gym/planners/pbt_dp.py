@@ -1,9 +1,9 @@
 """PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP).
 
-The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree
-over the layers, pruned with regard to the long-term influence between layers. Its details are
-our formulation: blocks between cut layers, each with its options (`pbt_block`), and a tree over
-the blocks (`pbt_tree`).
+The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
+the layers, pruned with regard to the long-term influence between layers. Its details are our
+formulation: blocks between cut layers, each with its options (`pbt_block`), and a tree over the
+blocks (`pbt_tree`).
 """
 
 from __future__ import annotations
@@ -127,19 +127,31 @@ def best_single_cut(job, link, mode, scratch, placement):
 
 @njit(cache=True, nogil=True)
 def improve(job, link, mode, scratch, placement, best):
-    """Move single layers to the other side as long as that helps; returns the latency."""
+    """Move layers to the other side, alone or with one they read, as long as that helps.
+
+    Returns:
+        The latency.
+    """
     n = len(placement)
     failed = 0
     layer = 0
     while failed < n:
-        placement[layer] = 1 - placement[layer]
-        latency = kernel.run(placement, n, job, link, mode, scratch)[1]
-        if latency < best:
-            best = latency
-            failed = 0
-        else:
+        failed += 1
+        for i in range(job.offsets[layer] - 1, job.offsets[layer + 1]):
+            p = job.predecessors[i] if i >= job.offsets[layer] else layer
+            if p < 0:
+                continue
             placement[layer] = 1 - placement[layer]
-            failed += 1
+            if p != layer:
+                placement[p] = 1 - placement[p]
+            latency = kernel.run(placement, n, job, link, mode, scratch)[1]
+            if latency < best:
+                best = latency
+                failed = 0
+            else:
+                placement[layer] = 1 - placement[layer]
+                if p != layer:
+                    placement[p] = 1 - placement[p]
         layer = (layer + 1) % n
     return best
 

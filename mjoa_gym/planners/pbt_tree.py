@@ -5,24 +5,24 @@ option (A, B, C) of the next block makes it t' = max(t + A, s + B), s' = s + C. 
 non-dominated pairs are kept.
 
 Why this is exact on chains:
-    There every layer is a block with one option per pair of sides, and the options are the
-    timing model's chain recursion. Each step is non-decreasing in t and s. So if one node has t
-    and s no larger than another on the same side, then whatever sides follow, it ends no later:
-    the other can go. All pairs that are not dominated are kept, and a node is cut off by a bound
-    only if no way to the end is shorter than a latency known to be reachable. Hence the smallest
-    final t is the optimum over all 2^L placements.
+    There every layer is a block with one option per pair of sides, and the options are the timing
+    model's chain recursion. Each step is non-decreasing in t and s. So if one node has t and s no
+    larger than another on the same side, then whatever sides follow, it ends no later: the other
+    can go. All pairs that are not dominated are kept, and a node is cut off by a bound only if no
+    way to the end is shorter than a latency known to be reachable. Hence the smallest final t is
+    the optimum over all 2^L placements.
 
-Two bounds cut nodes off. Whatever the stream does, an option takes at least A and adds C. With
-the least theta A + (1 - theta) C over all remaining blocks (a shortest path over the cuts) for a
-weight theta in [0, 1],
+Two bounds cut nodes off. Whatever the stream does, an option takes at least A and adds C. With the
+least theta A + (1 - theta) C over all remaining blocks (a shortest path over the cuts) for a weight
+theta in [0, 1],
 
     latency >= theta t + (1 - theta) s + that,
 
-since the latency is at least the last t and at least the whole stream. theta = 1 is the time to
-go with all parameters present; smaller ones carry the long-term influence of an upload.
+since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
+with all parameters present; smaller ones carry the long-term influence of an upload.
 
-Cost: O(blocks x options x front). On chains of real networks the front has a handful of pairs,
-in the worst case 2^L; on DAGs it is held to `cap`.
+Cost: O(blocks x options x front). On chains of real networks the front has a handful of pairs, in
+the worst case 2^L; on DAGs it is held to `cap`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Options(NamedTuple):
 @njit(cache=True, nogil=True)
 def grow(array, size):
     """A copy with a longer last axis."""
-    bigger = np.empty((*array.shape[:-1], size), array.dtype)
+    bigger = np.empty(array.shape[:-1] + (size,), array.dtype)  # noqa: RUF005 - Numba's way
     bigger[..., : array.shape[-1]] = array
     return bigger
 
@@ -145,7 +145,7 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
     first[1:] = ends
     n_blocks, longest = len(ends), np.max(np.diff(first))
     trees = np.sum(np.diff(first) > 1)
-    most = 4 * (n_blocks - trees) + 2 * width * trees
+    most = 4 * (n_blocks - trees) + 2 * (width + 1) * trees
     a, b, c = np.empty(most), np.empty(most), np.empty(most)
     out, sides = np.zeros(most, np.int8), np.zeros((most, longest), np.int8)
     start = np.zeros((n_blocks, 2, 2), np.int64)
@@ -171,15 +171,19 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
                     limit if block == 0 else np.inf, layout, paths,
                 )  # fmt: skip
                 for k in range(leaves):
-                    node, column = level.nodes[k], DONE
-                    if end < n:
-                        tensor = TENSORS + PER_TENSOR * layout.slot[end]
-                        out[count] = int(node[tensor + WHERE])
-                        column = tensor + 2 * out[count]
-                    a[count], b[count] = node[column], node[column + 1]
-                    c[count] = 0.0 if mode == SERIAL else node[STREAM + 1]
-                    sides[count, : end - begin] = level.sides[k, : end - begin]
-                    count += 1
+                    node = level.nodes[k]
+                    for o in range(2 if end < n else 1):
+                        column = DONE
+                        if end < n:
+                            tensor = TENSORS + PER_TENSOR * layout.slot[end]
+                            if node[tensor + WHERE] == 1 - o:
+                                continue  # a merged node may stand for both sides
+                            column = tensor + 2 * o
+                        a[count], b[count] = node[column], node[column + 1]
+                        c[count] = 0.0 if mode == SERIAL else node[STREAM + 1]
+                        out[count] = o
+                        sides[count, : end - begin] = level.sides[k, : end - begin]
+                        count += 1
             start[block, side, 1] = count
             for o in range(start[block, side, 0], count):
                 for r in range(len(THETAS)):
