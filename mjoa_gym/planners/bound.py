@@ -64,8 +64,13 @@ def approximate_dual(packed, menus, prices):
     return total
 
 
-@njit(cache=True, nogil=True)
-def cell_bound(packed, i, cell, prices, target):
+def cell_bound(
+    packed: Packed,
+    i: int,
+    cell: NDArray[np.float64],
+    prices: NDArray[np.float64],
+    target: float,
+) -> float:
     """No share in the cell (low_b, high_b, low_c, high_c) costs UE i less than this (or target)."""
     price = prices[0] * cell[0] + prices[1] * cell[2]
     if price >= target:
@@ -78,16 +83,17 @@ def cell_bound(packed, i, cell, prices, target):
     return min(target, packed.weight[i] * seconds + price)
 
 
-@njit(cache=True, nogil=True)
-def certified_cost(packed, i, prices, target, most_cells):
+def certified_cost(
+    packed: Packed, i: int, prices: NDArray[np.float64], target: float, most_cells: int
+) -> float:
     """A lower bound, at most `target`, on UE i's priced latency over all shares and placements."""
-    cells = np.zeros((2 * most_cells + 2, 4))
-    bounds = np.full(2 * most_cells + 2, np.inf)
+    cells = np.zeros((most_cells + 1, 4))
+    bounds = np.full(most_cells + 1, np.inf)
     cells[0, 1] = cells[0, 3] = 1.0
     bounds[0] = cell_bound(packed, i, cells[0], prices, target)
     count = 1
     for _ in range(most_cells):
-        worst = np.argmin(bounds[:count])
+        worst = int(np.argmin(bounds[:count]))
         if bounds[worst] >= target * (1.0 - 1e-12):
             return target
         cell = cells[worst].copy()
@@ -101,7 +107,7 @@ def certified_cost(packed, i, prices, target, most_cells):
         bounds[count] = max(bounds[worst], cell_bound(packed, i, cells[count], prices, target))
         bounds[worst] = max(bounds[worst], cell_bound(packed, i, cells[worst], prices, target))
         count += 1
-    return np.min(bounds[:count])
+    return float(np.min(bounds[:count]))
 
 
 def lower_bound(

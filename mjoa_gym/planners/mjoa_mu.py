@@ -78,8 +78,9 @@ class State(NamedTuple):
     prices: tuple[float, float]
 
 
-@njit(cache=True, nogil=True)
-def propose(packed, shares, active, width):
+def propose(
+    packed: Packed, shares: NDArray[np.float64], active: NDArray[np.bool_], width: int
+) -> NDArray[np.int8]:
     """PBT-DP for the active UEs at their shares (N, 2); all-local for the others."""
     placements = np.zeros(packed.first[-1], np.int8)
     for i in range(len(active)):

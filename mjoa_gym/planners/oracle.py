@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.instance import Instance, Packed, Plan, job_of, link_of
 from mjoa_gym.planners.mjoa_mu import (
     FEW,
     State,
@@ -30,8 +30,13 @@ LEVELS = 20
 """Levels of each resource; a UE that stays local gets level 0."""
 
 
-@njit(cache=True, nogil=True)
-def share_table(packed, i, levels, seconds, placements):
+def share_table(
+    packed: Packed,
+    i: int,
+    levels: int,
+    seconds: NDArray[np.float64],
+    placements: NDArray[np.int8],
+) -> None:
     """Fill UE i's table: best latency and placement at every pair of share levels.
 
     Args:

@@ -124,14 +124,14 @@ def layout_of(job):
     return Layout(slot, last_reader, is_cut, n_slots)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def later(node, column, other):
     """Raise the pair at `column` to the pair at `other`."""
     node[column] = max(node[column], node[other])
     node[column + 1] = max(node[column + 1], node[other + 1])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def put(node, column, other, seconds):
     """Set the pair at `column` to `seconds` after the pair at `other`."""
     node[column] = node[other] + seconds

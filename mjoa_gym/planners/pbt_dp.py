@@ -51,44 +51,54 @@ def longest_block(layout):
 
 
 @njit(cache=True, nogil=True)
-def best_partition(job, link, mode, width, placement):
-    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds."""
-    n = len(job.ue_s)
-    scratch = kernel.new_scratch(n)
-    layout = layout_of(job)
+def fastest(leaves, job, link, mode, scratch):
+    """The index and the simulated latency of the fastest leaf; (0, inf) without leaves."""
+    best, index = np.inf, 0
+    for k in range(len(leaves)):
+        latency = kernel.run(leaves[k], leaves.shape[1], job, link, mode, scratch)[1]
+        if latency < best:
+            best, index = latency, k
+    return index, best
+
+
+def best_partition(
+    job: kernel.Job, link: kernel.Link, mode: int, width: int, placement: NDArray[np.int8]
+) -> float:
+    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds.
+
+    The kernels it calls are compiled one by one: inlined into each other they would take minutes.
+    """
+    n = len(placement)
+    scratch, layout = kernel.new_scratch(n), layout_of(job)
     exact = mode != kernel.WHOLE and is_chain(job)
     tree_mode = kernel.PARALLEL if mode == kernel.WHOLE else mode
     placement[:] = 0
-    best = np.sum(job.ue_s)
+    best = float(np.sum(job.ue_s))
     if not exact:
         best = best_single_cut(job, link, mode, scratch, placement)
-    leaves = np.empty((1 if exact else LEAVES, n), np.int8)
     if longest_block(layout) > LONG_BLOCK:
         width *= 4
     for relaxed in (True, False):
         limit = best * (1.0 + 1e-9)
         options = find_options(job, link, tree_mode, relaxed, width, limit, layout)
+        leaves = np.empty((1 if exact else LEAVES, n), np.int8)
         cap = UNLIMITED if exact else FRONT
         n_leaves, bound = search(options, relaxed, cap, limit, leaves)
-        reading_best, reading_leaf = np.inf, 0
-        for k in range(n_leaves):
-            latency = kernel.run(leaves[k], n, job, link, mode, scratch)[1]
-            if latency < reading_best:
-                reading_best, reading_leaf = latency, k
-        proven = exact or (relaxed and min(best, reading_best) <= bound * (1.0 + 1e-9))
+        k, latency = fastest(leaves[:n_leaves], job, link, mode, scratch)
+        proven = exact or (relaxed and min(best, latency) <= bound * (1.0 + 1e-9))
         if n_leaves > 0 and not proven:
-            leaf = leaves[reading_leaf]
-            reading_best = improve(job, link, mode, scratch, leaf, reading_best)
-        if reading_best < best:
-            best = reading_best
-            placement[:] = leaves[reading_leaf]
+            latency = improve(job, link, mode, scratch, leaves[k], latency)
+        if latency < best:
+            best = latency
+            placement[:] = leaves[k]
         if proven:
             break
     return best
 
 
-@njit(cache=True, nogil=True)
-def partition_bound(job, link, mode, width, front, limit):
+def partition_bound(
+    job: kernel.Job, link: kernel.Link, mode: int, width: int, front: int, limit: float
+) -> float:
     """A certified lower bound on the latency of every placement, at most `limit`.
 
     Args:

@@ -33,36 +33,46 @@ LEAST_GAIN = 1e-3
 """Smallest gain, relative to the inference, that is worth an upload."""
 
 
-@njit(cache=True, nogil=True)
-def greedy_prefetch(job, link, mode, placement, marks):
-    """Mark the layers to prefetch for one UE.
+def greedy_prefetch(
+    job: kernel.Job, link: kernel.Link, mode: int, placement: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """The layers to prefetch for one UE.
 
     Args:
         job: The inference.
         link: Rates.
         mode: Upload mode's code.
         placement: (L,) of this inference; what it misses will be resident after it.
-        marks: (L,) overwritten with 1 for layers to prefetch.
+
+    Returns:
+        (L,) 1 for layers to prefetch.
     """
-    n = len(placement)
-    marks[:] = 0
-    missing = job.missing_bytes.copy()
-    missing[placement == 1] = 0.0
-    after = kernel.Job(
-        job.offsets, job.predecessors, job.is_sink, job.ue_s, job.edge_s, job.output_bytes,
-        missing, job.input_bytes,
-    )  # fmt: skip
-    following = np.empty(n, np.int8)
-    now = best_partition(after, link, mode, WIDTH, following)
-    for layer in range(n):  # what the next inference would upload by itself is worth having early
-        if following[layer] == 1 and missing[layer] > 0.0:
-            marks[layer] = 1
-            missing[layer] = 0.0
+    missing = np.where(placement == 1, 0.0, job.missing_bytes)
+    after = job._replace(missing_bytes=missing)
+    following = np.empty_like(placement)
+    best_partition(after, link, mode, WIDTH, following)
+    before = missing.copy()
+    missing[following == 1] = 0.0  # what the next inference would upload is worth having early
+    add_runs(after, link, mode, following)
+    return ((before > 0) & (missing == 0)).astype(np.int8)
+
+
+@njit(cache=True, nogil=True)
+def add_runs(job, link, mode, following):
+    """Extend the edge layers of the next inference by the runs that gain most per missing byte.
+
+    Args:
+        job: The next inference; the missing bytes of what is taken become 0.
+        link: Rates.
+        mode: Upload mode's code.
+        following: (L,) its placement; changed in place.
+    """
+    n = len(following)
+    missing = job.missing_bytes
     scratch = kernel.new_scratch(n)
-    now = kernel.run(following, n, after, link, mode, scratch)[1]
+    now = kernel.run(following, n, job, link, mode, scratch)[1]
     stride = max(1, n // BOUNDARIES)
-    trial = np.empty(n, np.int8)
-    held = np.empty(n)
+    trial, held = np.empty(n, np.int8), np.empty(n)
     while True:
         best_rate, best_first, best_end, best_latency = 0.0, 0, 0, now
         for first in range(0, n, stride):
@@ -75,18 +85,16 @@ def greedy_prefetch(job, link, mode, placement, marks):
                 missing[end - 1] = 0.0
                 if (end % stride != 0 and end != n) or sent == 0.0:
                     continue
-                latency = kernel.run(trial, n, after, link, mode, scratch)[1]
-                if (now - latency) / sent > best_rate and now - latency > LEAST_GAIN * now:
-                    best_rate, best_latency = (now - latency) / sent, latency
+                latency = kernel.run(trial, n, job, link, mode, scratch)[1]
+                gain = now - latency
+                if gain / sent > best_rate and gain > LEAST_GAIN * now:
+                    best_rate, best_latency = gain / sent, latency
                     best_first, best_end = first, end
             missing[:] = held
         if best_rate == 0.0:
             return
-        for layer in range(best_first, best_end):
-            following[layer] = 1
-            if missing[layer] > 0.0:
-                marks[layer] = 1
-                missing[layer] = 0.0
+        following[best_first:best_end] = 1
+        missing[best_first:best_end] = 0.0
         now = best_latency
 
 
@@ -106,7 +114,7 @@ def with_prefetch(instance: Instance, plan: Plan) -> Plan:
         beta, phi = (1.0 / n, 1.0 / n) if unused else (bandwidth[i], compute[i])
         if beta > 0 and min(ue.snr_up, ue.snr_down) > 0 and instance.upload != "preinstalled":
             link = link_of(packed, i, beta, phi)
-            greedy_prefetch(job_of(packed, i), link, packed.mode, plan.placements[i], own)
+            own = greedy_prefetch(job_of(packed, i), link, packed.mode, plan.placements[i])
         marks.append(own)
     if unused:
         wanted = np.array([own.any() for own in marks], dtype=np.float64)
