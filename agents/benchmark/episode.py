@@ -16,6 +16,7 @@ from agents.benchmark.store import Row
 from agents.benchmark.suite import ENVIRONMENTS, LOWER_BOUND, Cell, Sweep
 from agents.planner_agent import PlannerAgent
 from mjoa_gym.envs import decode_observation
+from mjoa_gym.planners.bound import lower_bound
 from mjoa_gym.scenario import Scenario
 
 KINDS = ("all on the UE", "all at the edge", "one change of side", "several changes")
@@ -38,7 +39,7 @@ def play(sweep: Sweep, cell: Cell) -> list[Row]:
     env = _environment(sweep.environment, scenario)
     agent = PlannerAgent(cell.planner, scenario)
     observation, _ = env.reset(seed=cell.seed)
-    _warm_up(sweep.environment, cell.planner, cell.world)
+    warm_up(sweep.environment, cell.planner, cell.world)
     rows: list[Row] = []
     over = False
     while not over:
@@ -61,8 +62,6 @@ def play(sweep: Sweep, cell: Cell) -> list[Row]:
 
 def _bounds(sweep: Sweep, cell: Cell, scenario: Scenario) -> list[Row]:
     """The certified lower bounds of the same instances (fresh UEs do not depend on actions)."""
-    from mjoa_gym.planners.bound import lower_bound
-
     env = _environment(sweep.environment, scenario)
     agent = PlannerAgent("local-only", scenario)
     observation, _ = env.reset(seed=cell.seed)
@@ -91,13 +90,16 @@ def _environment(name: str, scenario: Scenario) -> gym.Env:
 
 
 @cache
-def _warm_up(environment: str, planner: str, world: str) -> None:
+def warm_up(environment: str, planner: str, world: str) -> None:
     """Compile what a planner needs, once per process, so that no planning time contains it."""
     for dnn in ("alexnet", "googlenet"):  # a chain and a DAG
         scenario = Scenario(n_ues=2, rounds=1, dnns=(dnn,), upload=world)
         env = _environment(environment, scenario)
         observation, _ = env.reset(seed=0)
-        PlannerAgent(planner, scenario).predict(observation)
+        if planner == LOWER_BOUND:
+            lower_bound(decode_observation(observation, scenario))
+        else:
+            PlannerAgent(planner, scenario).predict(observation)
 
 
 def _mean(weight: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:

@@ -12,7 +12,7 @@ from itertools import islice
 
 from tqdm import tqdm
 
-from agents.benchmark.episode import play
+from agents.benchmark.episode import play, warm_up
 from agents.benchmark.store import Row, Store
 from agents.benchmark.suite import Cell, Suite
 
@@ -38,6 +38,8 @@ def run(suite: Suite, store: Store, processes: int = 2, progress: bool = True) -
     """
     cells = list(suite.cells())
     missing = [cell for cell in cells if cell not in store.rows]
+    if processes > 1:
+        _compile_once(suite, missing, progress)
     bar = tqdm(
         total=len(cells),
         initial=len(cells) - len(missing),
@@ -51,6 +53,14 @@ def run(suite: Suite, store: Store, processes: int = 2, progress: bool = True) -
             store.add(cell, rows)
             bar.set_postfix_str(f"{cell.sweep} {cell.planner}", refresh=False)
             bar.update()
+
+
+def _compile_once(suite: Suite, cells: list[Cell], progress: bool) -> None:
+    """Compile the planners here, so that the other processes find them in Numba's cache."""
+    needed = {(suite.sweep(cell.sweep).environment, cell.planner): cell.world for cell in cells}
+    jobs = tqdm(needed.items(), desc="compiling", unit="planner", disable=not progress)
+    for (environment, planner), world in jobs:
+        warm_up(environment, planner, world)
 
 
 def _serially(suite: Suite, cells: list[Cell], processes: int) -> Iterator[tuple[Cell, list[Row]]]:

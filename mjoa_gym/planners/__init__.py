@@ -1,5 +1,12 @@
-"""Planners: pure functions Instance -> Plan, one file per system."""
+"""Planners: pure functions Instance -> Plan, one file per system.
 
+The functions `pbt_dp` and `ara` take the names of their modules here; what else the modules hold is
+imported from them: `from mjoa_gym.planners.pbt_dp import partition_bound`.
+"""
+
+from mjoa_gym.planners.ara import ara
+from mjoa_gym.planners.bound import lower_bound
+from mjoa_gym.planners.pbt_dp import pbt_dp
 from mjoa_gym.planners.registry import plan_with, planner_names
 
-__all__ = ["plan_with", "planner_names"]
+__all__ = ["ara", "lower_bound", "pbt_dp", "plan_with", "planner_names"]
