@@ -2,9 +2,9 @@
 
 A yardstick, not a system. Both resources are cut into `LEVELS` equal parts. For every UE and
 every pair of levels PBT-DP gives the best placement and its latency (exactly so on chains); a
-dynamic programme over the UEs, with the levels left of both resources as its state, then picks the pair of every UE. The
-result is polished: ARA allocates continuously, and MJOA-MU's moves over all placements of the
-tables are tried.
+dynamic programme over the UEs, with the levels left of both resources as its state, then picks
+the pair of every UE. The result is polished: ARA allocates continuously, and MJOA-MU's moves over
+all placements of the tables are tried.
 
 Cost: O(N x LEVELS^2) calls of PBT-DP and O(N x LEVELS^4) additions; a second or so for 5 UEs.
 """
