@@ -7,10 +7,10 @@ convex in the shares. The plane that holds at some shares is read off the simula
 steps, exact up to rounding because the latency is piecewise linear.
 
 `balance` minimises the weighted sum of such latencies over all shares of both resources at once by
-Newton's method on a smoothed maximum whose smoothing goes to zero, together with a logarithmic barrier:
-without it, a UE whose latency hardly depends on a resource would make its share zero in one step and
-with that shorten the steps of all others to nothing. UEs couple through the two sums of shares only,
-so a step costs O(N x planes).
+Newton's method on a smoothed maximum whose smoothing goes to zero, together with a logarithmic
+barrier: without it, a UE whose latency hardly depends on a resource would make its share zero in
+one step and with that shorten the steps of all others to nothing. UEs couple through the two sums
+of shares only, so a step costs O(N x planes).
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def newton_step(local, active, step):
         step: (N, 2) overwritten.
 
     Returns:
-        The price of bandwidth and of compute (the marginal latencies that all UEs come to share), and
-        the decrease that the step promises, twice.
+        The price of bandwidth and of compute (the marginal latencies that all UEs come to share),
+        and the decrease that the step promises, twice.
     """
     m00 = m01 = m11 = r0 = r1 = 0.0
     for i in range(len(active)):
