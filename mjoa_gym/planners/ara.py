@@ -4,15 +4,15 @@ Name and idea are the paper's (Yang et al., Computer Networks 231, 2023): alloca
 asynchronously, from the inner-association of the two resources within a UE and the
 inter-association between UEs. Its details are our formulation, in two steps:
 
-1. *Exchange*: one resource and one pair of UEs at a time. The UE whose weighted latency gains
-   most from a little more of the resource takes some from the UE that misses it least, as much
-   as lowers their sum most; only these two are simulated again. The resources take turns.
-2. *Balance*: single exchanges stall where a UE's latency has a kink (its longest path changes
-   from one bound by the link to one bound by the server): there, more of one resource alone
-   helps nobody, although more of both would. So the paths found so far, as planes, are balanced
-   over both resources and all UEs at once (`planes.balance`), the simulator adds the paths that
-   become longest there, and so on until it knows no longer one. On chains the planes bound the
-   latency from below, so this converges to the optimum of the convex problem.
+1. *Exchange*: one resource and one pair of UEs at a time. The UE whose weighted latency gains most
+   from a little more of the resource takes some from the UE that misses it least, as much as lowers
+   their sum most; only these two are simulated again. The resources take turns.
+2. *Balance*: single exchanges stall where a UE's latency has a kink (its longest path changes from
+   one bound by the link to one bound by the server): there, more of one resource alone helps
+   nobody, although more of both would. So the paths found so far, as planes, are balanced over both
+   resources and all UEs at once (`planes.balance`), the simulator adds the paths that become
+   longest there, and so on until it knows no longer one. On chains the planes bound the latency
+   from below, so this converges to the optimum of the convex problem.
 
 Cost: O(N) simulations per round of exchanges and of planes; a few rounds of each.
 """
@@ -192,7 +192,8 @@ def ara(
         ValueError: If the placements do not fit the instance.
     """
     n = instance.n_ues
-    plan = Plan(placements, np.zeros(n), np.zeros(n))
+    nothing = np.zeros(len(placements))
+    plan = Plan(placements, nothing, nothing)
     plan.check_fits(instance)
     shares = np.zeros((n, 2))
     rounds = ROUNDS if balanced else 0

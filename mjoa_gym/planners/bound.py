@@ -5,15 +5,14 @@ For any prices of bandwidth and compute (the Lagrangian dual), no plan costs les
     sum over UEs of min over shares and placements of
         (weighted latency + price x bandwidth share + price x compute share)  -  both prices,
 
-because the shares sum to at most 1. There the UEs separate. Each UE's minimum is bounded from
-below by dividing the square of its two shares into cells: within a cell no placement is faster
-than the best at the cell's upper corner, and no shares are cheaper than those of its lower
-corner. The cell with the least bound is split until the bound is as close as asked to what the
-UE can reach.
+because the shares sum to at most 1. There the UEs separate. Each UE's minimum is bounded from below
+by dividing the square of its two shares into cells: within a cell no placement is faster than the
+best at the cell's upper corner, and no shares are cheaper than those of its lower corner. The cell
+with the least bound is split until the bound is as close as asked to what the UE can reach.
 
 The latency of the best placement at given shares is PBT-DP's exact optimum on chains and its
-certified bound (`pbt_dp.partition_bound`) elsewhere. A duality gap remains, because UEs cannot
-mix placements: it shrinks with the number of UEs and vanishes for one.
+certified bound (`pbt_dp.partition_bound`) elsewhere. A duality gap remains, because UEs cannot mix
+placements: it shrinks with the number of UEs and vanishes for one.
 """
 
 from __future__ import annotations

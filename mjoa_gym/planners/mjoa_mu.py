@@ -1,21 +1,24 @@
 """MJOA-MU: partition and allocation together, for many UEs.
 
-Yang et al., Computer Networks 231, 2023; from the abstract: PBT-DP partitions each UE's network,
-ARA allocates bandwidth and compute, jointly. How the two meet is our formulation:
+The idea is the paper's (Yang et al., Computer Networks 231, 2023): by its abstract, PBT-DP
+partitions each UE's network, ARA allocates bandwidth and compute, jointly. How the two meet is our
+formulation:
 
-1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs
-   that run the same network share their proposals.
-2. *Starts*: the placements proposed at the equal split, and all-local.
-3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices
-   every UE picks from its menu the placement (all-local included) and the shares with the least
-   weighted latency plus price. The UEs that gain most change together - all of them, or half of
-   them, a quarter, ... until the objective, after ARA, has improved.
+1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs that
+   run the same network share their proposals.
+2. *Starts*: whichever is best of all-local and the proposals (the same shares for everybody), with
+   ARA's shares. Up to `FEW` UEs all-local is a start in any case.
+3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices every
+   UE picks from its menu the placement (all-local included) and the shares with the least weighted
+   latency plus price. The UEs that gain most change together - all of them, or half of them, a
+   quarter, ... until the objective, after ARA, has improved.
 4. *Refinement*: PBT-DP proposes again at every UE's own shares.
-5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried; ARA divides anew, the
-   other UEs take what is then best for them from their menus, and so on a few times.
+5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried, also with the UE that
+   gains least from its shares sent home; ARA divides anew, the other UEs take what is then best for
+   them from their menus, and so on a few times.
 
-Steps 3 to 5 repeat until none improves. A change is kept only if the simulator confirms it, so
-the plan is never worse than any start, all-local included.
+Steps 3 to 5 repeat until none improves, from every start. A change is kept only if the simulator
+confirms it, so the plan is never worse than any start, all-local included.
 
 Cost: O(N) calls of PBT-DP and O(N x menu) simulations per round, a few rounds; single moves
 O(N^2 x menu) for at most `FEW` UEs.
@@ -39,7 +42,8 @@ from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 FEW = 8
 """Up to this many UEs, menus are wider and single moves are tried."""
 WIDE = (
-    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), (FEW, FEW)
+    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), (FEW, FEW),
+    (0.1, 0.1),
 )  # fmt: skip
 NARROW = ((1.0, 1.0),)
 """Shares, in units of 1/N, at which PBT-DP proposes placements for the menus."""
@@ -167,7 +171,7 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
 
 @njit(cache=True, nogil=True)
 def adapt(packed, menus, placements, shares, scratch):
-    """Give every UE with shares the fastest placement on its menu; returns whether any changed."""
+    """Give every UE with shares the fastest placement on its menu; whether any changed."""
     changed = False
     for i in range(len(packed.weight)):
         if shares[i, 0] == 0.0 or shares[i, 1] == 0.0:
@@ -186,8 +190,26 @@ def adapt(packed, menus, placements, shares, scratch):
 
 
 @njit(cache=True, nogil=True)
+def least_user(packed, placements, shares, but):
+    """The UE, apart from one, whose shares lower its weighted latency least; -1 if nobody's do."""
+    scratch = new_scratch(np.max(np.diff(packed.first)))
+    least, found = np.inf, -1
+    for i in range(len(packed.weight)):
+        own = placements[packed.first[i] : packed.first[i + 1]]
+        if i == but or not np.any(own == 1):
+            continue
+        seconds = latency_of(packed, i, own, shares[i, 0], shares[i, 1], scratch)
+        gain = packed.weight[i] * (packed.local_s[i] - seconds)
+        if gain < least:
+            least, found = gain, i
+    return found
+
+
+@njit(cache=True, nogil=True)
 def best_moves(packed, menus, placements, shares, objective):
     """Try every placement on every UE's menu, let ARA and the other UEs adapt, keep what helps.
+
+    Each is tried twice, the second time with the UE that gains least from its shares sent home.
 
     Args:
         packed: The instance.
@@ -205,24 +227,32 @@ def best_moves(packed, menus, placements, shares, objective):
         a, b = packed.first[i], packed.first[i + 1]
         g = menus.group[i]
         for k in range(-1, menus.size[g]):
-            trial, trial_shares = placements.copy(), shares.copy()
-            trial[a:b] = 0
-            if k >= 0:
-                at = menus.first[g] + k * (b - a)
-                trial[a:b] = menus.sides[at : at + b - a]
-            if np.array_equal(trial[a:b], placements[a:b]):
-                continue
-            if k >= 0 and trial_shares[i, 0] == 0.0:
-                trial_shares[i] = 1.0 / len(packed.weight)
-            value = allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
-            for _ in range(ADAPTATIONS):
-                if not adapt(packed, menus, trial, trial_shares, scratch):
-                    break
-                value = min(value, allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0])
-            if value < objective * (1.0 - GAIN):
-                objective, moved = value, True
-                shares[:] = trial_shares
-                placements[:] = trial
+            for evict in range(2):
+                trial, trial_shares = placements.copy(), shares.copy()
+                trial[a:b] = 0
+                if k >= 0:
+                    at = menus.first[g] + k * (b - a)
+                    trial[a:b] = menus.sides[at : at + b - a]
+                if evict == 1:
+                    j = least_user(packed, placements, shares, i)
+                    if j < 0 or k < 0:
+                        continue
+                    trial[packed.first[j] : packed.first[j + 1]] = 0
+                elif np.array_equal(trial[a:b], placements[a:b]):
+                    continue
+                if k >= 0 and trial_shares[i, 0] == 0.0:
+                    trial_shares[i] = 1.0 / len(packed.weight)
+                value = allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
+                for _ in range(ADAPTATIONS):
+                    if not adapt(packed, menus, trial, trial_shares, scratch):
+                        break
+                    value = min(
+                        value, allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
+                    )
+                if value < objective * (1.0 - GAIN):
+                    objective, moved = value, True
+                    shares[:] = trial_shares
+                    placements[:] = trial
     return objective, moved
 
 
@@ -247,8 +277,22 @@ def joint_search(instance: Instance) -> State:
     proposals = [
         propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions
     ]
-    starts = [np.zeros(packed.first[-1], np.int8), *proposals]
-    state = min((settled(packed, start) for start in starts), key=lambda s: s.objective)
+    nobody = np.zeros(packed.first[-1], np.int8)
+    states = [settled(packed, start) for start in (nobody, *proposals)]
+    best = min(states, key=lambda s: s.objective)
+    starts = [best] if n > FEW or best is states[0] else [best, states[0]]
+    found = [search_from(instance, proposals, reachable, start) for start in starts]
+    return min(found, key=lambda s: s.objective)
+
+
+def search_from(
+    instance: Instance,
+    proposals: list[NDArray[np.int8]],
+    reachable: NDArray[np.bool_],
+    state: State,
+) -> State:
+    """Steps 3 to 5 until none improves; `proposals` grows by those of step 4."""
+    packed, n = instance.packed, instance.n_ues
     longest = LONG_MENU if n <= FEW else SHORT_MENU
     for _ in range(MOST_ROUNDS if n <= FEW else FEWER_ROUNDS):
         before = state.objective

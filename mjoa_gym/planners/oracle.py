@@ -1,12 +1,12 @@
-"""The oracle: exact over shares on a grid, polished by continuous allocation.
+"""The oracle: exact over shares on a grid, then polished. A yardstick, not a system.
 
-A yardstick, not a system. Both resources are cut into `LEVELS` equal parts. For every UE and
-every pair of levels PBT-DP gives the best placement and its latency (exactly so on chains); a
-dynamic programme over the UEs, with the levels left of both resources as its state, then picks
-the pair of every UE. The result is polished: ARA allocates continuously, and MJOA-MU's moves over
-all placements of the tables are tried.
+Both resources are cut into `LEVELS` equal parts. For every UE and every pair of levels PBT-DP gives
+the best placement and its latency (exactly so on chains); a dynamic programme over the UEs, with
+the levels left of both resources as its state, then picks the pair of every UE. The result is
+polished: ARA allocates continuously, and MJOA-MU's moves over all placements of the tables are
+tried.
 
-Cost: O(N x LEVELS^2) calls of PBT-DP and O(N x LEVELS^4) additions; a second or so for 5 UEs.
+Cost: O(N x LEVELS^2) calls of PBT-DP and O(N x LEVELS^4) additions; a few seconds for 5 UEs.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ maximum of planes d + a up + b down + c slowdown in the seconds per byte of the 
 compute share: convex in the shares. The plane that holds at some shares is read off the
 simulator with three small steps, exact up to rounding because the latency is piecewise linear.
 
-`balance` minimises the weighted sum of such latencies over all shares of both resources at once
-by Newton's method on a smoothed maximum whose smoothing goes to zero. UEs couple through the two
-sums of shares only, so a step costs O(N x planes).
+`balance` minimises the weighted sum of such latencies over all shares of both resources at once by
+Newton's method on a smoothed maximum whose smoothing goes to zero, together with a logarithmic
+barrier: without it, a UE whose latency hardly depends on a resource would make its share zero in
+one step and with that shorten the steps of all others to nothing. UEs couple through the two sums
+of shares only, so a step costs O(N x planes).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ STEP = 1e-6
 """Relative step that reads slopes off the simulator."""
 SMOOTHING = (3e-2, 5e-3, 8e-4, 1e-4, 1e-5)
 """Temperatures of the smoothed maximum, relative to a UE's latency."""
+BARRIER = 0.1
+"""Weight of all barriers together, relative to the objective times the temperature."""
 SAME = 1e-7
 """Planes that agree this well, relative to the latency, are one."""
 
@@ -109,8 +113,8 @@ def uplink_derivatives(bandwidth_hz, share, snr):
 
 
 @njit(cache=True, nogil=True)
-def smoothed(packed, i, beta, phi, planes, n_planes, temperature, out):
-    """A UE's smoothed weighted latency at its shares.
+def smoothed(packed, i, beta, phi, planes, n_planes, temperature, barrier, out):
+    """A UE's smoothed weighted latency at its shares, plus the barriers of both.
 
     Writes gradient and Hessian (g_beta, g_phi, h_bb, h_bp, h_pp) into `out`; returns the value.
     """
@@ -138,11 +142,11 @@ def smoothed(packed, i, beta, phi, planes, n_planes, temperature, out):
         curve_p += p * planes[k, 3] * slow2
     w = packed.weight[i]
     gb, gp = gb / mass, gp / mass
-    out[0], out[1] = w * gb, w * gp
-    out[2] = w * (curve_b / mass + (bb / mass - gb * gb) / temperature)
+    out[0], out[1] = w * gb - barrier / beta, w * gp - barrier / phi
+    out[2] = w * (curve_b / mass + (bb / mass - gb * gb) / temperature) + barrier / (beta * beta)
     out[3] = w * (bp / mass - gb * gp) / temperature
-    out[4] = w * (curve_p / mass + (pp / mass - gp * gp) / temperature)
-    return w * (top + temperature * np.log(mass))
+    out[4] = w * (curve_p / mass + (pp / mass - gp * gp) / temperature) + barrier / (phi * phi)
+    return w * (top + temperature * np.log(mass)) - barrier * (np.log(beta) + np.log(phi))
 
 
 @njit(cache=True, nogil=True)
@@ -162,8 +166,6 @@ def newton_step(local, active, step):
     for i in range(len(active)):
         if active[i]:
             gb, gp, a, b, c = local[i]
-            a += 1e-12 * (1.0 + abs(a))
-            c += 1e-12 * (1.0 + abs(c))
             det = max(a * c - b * b, 1e-14 * a * c)
             m00 += c / det
             m01 -= b / det
@@ -178,8 +180,6 @@ def newton_step(local, active, step):
         step[i] = 0.0
         if active[i]:
             gb, gp, a, b, c = local[i]
-            a += 1e-12 * (1.0 + abs(a))
-            c += 1e-12 * (1.0 + abs(c))
             det = max(a * c - b * b, 1e-14 * a * c)
             db, dp = price_b - gb, price_p - gp
             step[i, 0] = (c * db - b * dp) / det
@@ -209,20 +209,25 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
     scale = np.ones(n)
     price_b = price_p = 0.0
     for level in range(first_smoothing, len(SMOOTHING)):
+        objective = 0.0
         for i in range(n):
             if active[i]:
                 link = link_of(packed, i, shares[i, 0], shares[i, 1])
                 for k in range(n_planes[i]):
                     h = height(planes[i, k], link)
                     scale[i] = h if k == 0 else max(scale[i], h)
+                objective += packed.weight[i] * scale[i]
                 scale[i] = max(scale[i], 1e-300)
+        if objective <= 0.0:
+            return 0.0, 0.0
+        barrier = BARRIER * SMOOTHING[level] * objective / np.sum(active)
         for _ in range(40):
             value = 0.0
             for i in range(n):
                 if active[i]:
                     value += smoothed(
                         packed, i, shares[i, 0], shares[i, 1], planes[i], n_planes[i],
-                        SMOOTHING[level] * scale[i], local[i],
+                        SMOOTHING[level] * scale[i], barrier, local[i],
                     )  # fmt: skip
             price_b, price_p, decrement = newton_step(local, active, step)
             if not decrement > 1e-10 * abs(value):
@@ -239,7 +244,7 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
                     if active[i]:
                         new += smoothed(
                             packed, i, trial[i, 0], trial[i, 1], planes[i], n_planes[i],
-                            SMOOTHING[level] * scale[i], local[i],
+                            SMOOTHING[level] * scale[i], barrier, local[i],
                         )  # fmt: skip
                 if new <= value - 0.1 * length * decrement:
                     break

@@ -2,16 +2,16 @@
 
 The plan is MJOA-MU's. In addition, layers are uploaded in the uplink's idle time, for the
 inferences to come: greedily by latency gain per missing byte. What is looked at is the next
-inference at the same shares, with everything resident that this one uploads. Candidates are runs
-of layers in program order: a run's gain is how much earlier that inference would end if the run
-were resident and executed at the edge; the run with the largest gain per missing byte is taken,
-then the next on top of it, until none gains.
+inference at the same shares, with everything resident that this one uploads. Candidates are runs of
+layers in program order: a run's gain is how much earlier that inference would end if the run were
+resident and executed at the edge; the run with the largest gain per missing byte is taken, then the
+next on top of it, until none gains.
 
 Prefetches never delay the inference they accompany, so they cost nothing in the round itself. A
 planner knows neither how long the uplink will be idle nor how much memory the server has left:
-layers are sent in program order until the round ends, and what nobody uses is dropped first. A
-UE that MJOA-MU leaves without bandwidth cannot prefetch, unless nobody needs any: then the UEs
-that would gain share the band.
+layers are sent in program order until the round ends, and what nobody uses is dropped first. A UE
+that MJOA-MU leaves without bandwidth cannot prefetch, unless nobody needs any: then the UEs that
+would gain share the band.
 
 Cost: per UE one call of PBT-DP and O(runs) simulations for every run taken.
 """

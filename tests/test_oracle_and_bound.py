@@ -1,0 +1,155 @@
+"""The yardsticks themselves: the oracle's grid, and the bound that no plan may beat."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mjoa_gym import UE, Instance, Plan
+from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym.planners.bound import lower_bound
+from mjoa_gym.planners.oracle import grid_optimum
+from tests.random_instances import random_instance, without_link
+from tests.reference_allocation import best_of_all, objective, seconds_of_all
+
+UPLOADS = ("parallel", "serial", "whole", "preinstalled")
+
+
+def tiny_instance(seed: int, chain: bool, upload: str | None = None) -> Instance:
+    return random_instance(seed, n_ues=2, max_layers=5, chain=chain, upload=upload)
+
+
+def grid_brute_force(instance: Instance, levels: int) -> float:
+    """The least objective of two UEs over all placements and all divisions of both resources."""
+    tables = []
+    for i, ue in enumerate(instance.ues):
+        table = np.full((levels + 1, levels + 1), ue.local_s)
+        for b, c in itertools.product(range(1, levels + 1), repeat=2):
+            table[b, c] = seconds_of_all(instance, i, b / levels, c / levels).min()
+        tables.append(ue.weight * table)
+    grid = itertools.product(range(levels + 1), repeat=2)
+    return min(tables[0][b, c] + tables[1][levels - b, levels - c] for b, c in grid)
+
+
+def grid_plan(instance: Instance, levels: int) -> float:
+    placements, shares, _ = grid_optimum(instance, levels)
+    first = instance.packed.first
+    own = [placements[first[i] : first[i + 1]] for i in range(instance.n_ues)]
+    return objective(instance, Plan(own, *shares.T))
+
+
+@pytest.mark.parametrize("upload", ["parallel", "serial", "preinstalled"])
+def test_the_grid_is_searched_exactly_on_chains(upload):
+    for seed in range(12):
+        instance = tiny_instance(seed, True, upload)
+        assert grid_plan(instance, 5) == pytest.approx(grid_brute_force(instance, 5), rel=1e-9)
+
+
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_the_grid_is_searched_nearly_exactly_elsewhere(chain):
+    for seed in range(12):
+        instance = tiny_instance(seed, chain, "whole" if chain else None)
+        best = grid_brute_force(instance, 5)
+        assert best * (1 - 1e-9) <= grid_plan(instance, 5) <= best * 1.01
+
+
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_the_oracle_is_no_worse_than_its_grid(chain):
+    for seed in range(30):
+        instance = random_instance(seed, 1 + seed % 4, 6, chain)
+        ours = objective(instance, plan_with("oracle", instance))
+        assert ours <= grid_plan(instance, 20) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_the_oracle_is_near_the_best_of_all_plans(chain):
+    gaps = []
+    for seed in range(200, 216):
+        instance = random_instance(seed, 2 + seed % 2, 5, chain)
+        best = best_of_all(instance)
+        gaps.append(objective(instance, plan_with("oracle", instance)) / best - 1)
+    assert np.mean(gaps) <= 1e-3
+    assert max(gaps) <= 0.02
+
+
+@pytest.mark.parametrize("upload", UPLOADS)
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_no_plan_beats_the_bound(chain, upload, capsys):
+    slack = []
+    for seed in range(15):
+        instance = tiny_instance(seed, chain, upload)
+        best = best_of_all(instance, levels=8)
+        for name in ("mjoa-mu", "oracle", "pbt-dp+ara"):
+            best = min(best, objective(instance, plan_with(name, instance)))
+        bound = lower_bound(instance)
+        assert 0 < bound <= best * (1 + 1e-9)
+        slack.append(1 - bound / best)
+    with capsys.disabled():
+        print(
+            f"\nbound, {upload}: mean {np.mean(slack):.1%} below, worst {max(slack):.1%}", end=" "
+        )
+
+
+def test_no_registered_planner_beats_the_bound():
+    for seed in range(12):
+        instance = random_instance(seed, n_ues=1 + seed % 5, max_layers=8)
+        bound = lower_bound(instance)
+        for name in planner_names():
+            assert bound <= objective(instance, plan_with(name, instance)) * (1 + 1e-9)
+
+
+def test_the_bound_does_not_depend_on_the_plan_it_is_given():
+    """A plan only says where to look: a silly one makes the bound looser, never invalid."""
+    for seed in range(10):
+        instance = random_instance(seed, n_ues=3, max_layers=6)
+        best = objective(instance, plan_with("oracle", instance))
+        for name in ("random", "edge-only"):
+            assert lower_bound(instance, plan_with(name, instance)) <= best * (1 + 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_no_plan_beats_the_bound_anywhere(chain):
+    for seed in range(1000, 1400):
+        instance = random_instance(seed, 1 + seed % 6, 8, chain)
+        best = min(objective(instance, plan_with(n, instance)) for n in ("mjoa-mu", "oracle"))
+        assert lower_bound(instance) <= best * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("upload", ["parallel", "serial", "preinstalled"])
+def test_the_bound_is_the_optimum_of_one_chain(upload):
+    """Nothing to share and PBT-DP is exact: no slack at all."""
+    for seed in range(25):
+        instance = random_instance(seed, 1, 8, chain=True, upload=upload)
+        best = instance.ues[0].weight * seconds_of_all(instance, 0, 1.0, 1.0).min()
+        assert lower_bound(instance) == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("direction", ["snr_up", "snr_down"])
+def test_the_bound_without_a_link(direction):
+    for seed in range(10):
+        instance = without_link(random_instance(seed, n_ues=1 + seed % 3, max_layers=6), direction)
+        best = objective(instance, plan_with("oracle", instance))
+        bound = lower_bound(instance)
+        assert np.isfinite(bound)
+        assert bound <= best * (1 + 1e-9)
+        if instance.n_ues == 1:
+            assert bound == pytest.approx(instance.ues[0].local_s, rel=1e-9)
+
+
+def test_the_bound_with_a_free_server_and_with_a_useless_one():
+    for seed in range(10):
+        instance = random_instance(seed, n_ues=3, max_layers=6)
+        for factor in (0.0, 1e6):
+            ues = [
+                UE(
+                    ue.dnn, ue.ue_seconds, factor * ue.edge_seconds, ue.snr_up, ue.snr_down,
+                    ue.resident, ue.weight,
+                )
+                for ue in instance.ues
+            ]  # fmt: skip
+            other = Instance(ues, instance.bandwidth_hz, instance.upload)
+            best = objective(other, plan_with("oracle", other))
+            assert lower_bound(other) <= best * (1 + 1e-9)
