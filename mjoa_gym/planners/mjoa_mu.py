@@ -13,9 +13,9 @@ formulation:
    latency plus price. The UEs that gain most change together - all of them, or half of them, a
    quarter, ... until the objective, after ARA, has improved.
 4. *Refinement*: PBT-DP proposes again at every UE's own shares.
-5. *Moves* (up to `FEW` UEs): every placement on every UE's menu is tried, also with the UE that
-   gains least from its shares sent home; ARA divides anew, the other UEs take what is then best for
-   them from their menus, and so on a few times.
+5. *Moves* (up to `FEW` UEs): the most promising placements on every UE's menu, at these prices,
+   are tried, also with the UE that gains least from its shares sent home; ARA divides anew, the
+   other UEs take what is then best for them from their menus, and so on a few times.
 
 Steps 3 to 5 repeat until none improves, from every start. A change is kept only if the simulator
 confirms it, so the plan is never worse than any start, all-local included.
@@ -49,6 +49,8 @@ NARROW = ((1.0, 1.0),)
 """Shares, in units of 1/N, at which PBT-DP proposes placements for the menus."""
 LONG_MENU, SHORT_MENU = 24, 6
 """Most placements on a menu, for few and for many UEs."""
+TRIED = 6
+"""Placements tried per UE in step 5."""
 MOST_ROUNDS, FEWER_ROUNDS = 8, 3
 """Most rounds, for few and for many UEs."""
 ADAPTATIONS, ADAPT_ROUNDS = 3, 4
@@ -206,8 +208,24 @@ def least_user(packed, placements, shares, but):
 
 
 @njit(cache=True, nogil=True)
-def best_moves(packed, menus, placements, shares, objective):
-    """Try every placement on every UE's menu, let ARA and the other UEs adapt, keep what helps.
+def promising(packed, menus, i, shares, prices, most, scratch):
+    """The placements on UE i's menu with the least priced latency, as indices: at most `most`."""
+    a, b = packed.first[i], packed.first[i + 1]
+    g = menus.group[i]
+    start = np.full(2, 1.0 / len(packed.weight))
+    if shares[i, 0] > 0.0:
+        start = shares[i]
+    cost = np.empty(menus.size[g])
+    for k in range(menus.size[g]):
+        at = menus.first[g] + k * (b - a)
+        choice = menus.sides[at : at + b - a]
+        cost[k] = cheapest_shares(packed, i, choice, start, prices, scratch)[0]
+    return np.argsort(cost)[:most]
+
+
+@njit(cache=True, nogil=True)
+def best_moves(packed, menus, placements, shares, objective, prices, most):
+    """Try placements on every UE's menu, let ARA and the other UEs adapt, keep what helps.
 
     Each is tried twice, the second time with the UE that gains least from its shares sent home.
 
@@ -217,6 +235,8 @@ def best_moves(packed, menus, placements, shares, objective):
         placements: Changed in place.
         shares: (N, 2) changed in place.
         objective: Their weighted sum of latencies.
+        prices: Of bandwidth and compute.
+        most: How many placements to try per UE, those with the least priced latency.
 
     Returns:
         The objective, and whether any move improved it.
@@ -226,7 +246,9 @@ def best_moves(packed, menus, placements, shares, objective):
     for i in range(len(packed.weight)):
         a, b = packed.first[i], packed.first[i + 1]
         g = menus.group[i]
-        for k in range(-1, menus.size[g]):
+        chosen = promising(packed, menus, i, shares, prices, most, scratch)
+        for c in range(-1, len(chosen)):
+            k = -1 if c < 0 else chosen[c]
             for evict in range(2):
                 trial, trial_shares = placements.copy(), shares.copy()
                 trial[a:b] = 0
@@ -304,7 +326,9 @@ def search_from(
         if n <= FEW:
             menus = make_menus(instance, packed, [*proposals, state.placements], longest)
             placements, shares = state.placements.copy(), state.shares.copy()
-            _, moved = best_moves(packed, menus, placements, shares, state.objective)
+            _, moved = best_moves(
+                packed, menus, placements, shares, state.objective, state.prices, TRIED
+            )
             if moved:
                 state = settled(packed, placements, shares)
         if not state.objective < before * (1 - GAIN):

@@ -127,7 +127,10 @@ def oracle(instance: Instance) -> Plan:
     while instance.n_ues <= FEW:
         menus = make_menus(instance, packed, [*proposals, state.placements], len(proposals) + 1)
         trial, trial_shares = state.placements.copy(), state.shares.copy()
-        _, moved = best_moves(packed, menus, trial, trial_shares, state.objective)
+        everything = int(menus.size.max())
+        _, moved = best_moves(
+            packed, menus, trial, trial_shares, state.objective, state.prices, everything
+        )
         if not moved:
             break
         state = settled(packed, trial, trial_shares)
