@@ -57,5 +57,5 @@ def test_batches():
 
 
 def test_unknown_planners_are_named():
-    with pytest.raises(ValueError, match="planner_name='oracle'"):
-        PlannerAgent("oracle")
+    with pytest.raises(ValueError, match="planner_name='orakel'"):
+        PlannerAgent("orakel")
