@@ -65,7 +65,7 @@ def test_near_the_best_of_many_plans(chain):
     instances = [tiny_instance(seed, chain) for seed in range(1000, 1300)]
     best = [best_of_all(instance) for instance in instances]
     ours = [planned("mjoa-mu", instance) for instance in instances]
-    assert_near(ours, best, mean=1e-3)
+    assert_near(ours, best, mean=1e-3, worst=0.05)  # one in some thousands is 3 % short
 
 
 @pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
@@ -156,26 +156,26 @@ def test_more_of_everything_helps():
 
 
 def test_many_ues(capsys):
-    """Beyond a few UEs no single moves are tried; times are printed, not judged."""
+    """Times are printed, not judged. Serving a few of a thousand well beats serving nobody."""
     lines = []
-    for n_ues in (10, 100):
+    for n_ues in (10, 100, 1000):
         instance = catalogue_instance(0, "chains", n_ues)
         begin = time.perf_counter()
         ours = planned("mjoa-mu", instance)
         lines.append(f"{n_ues} UEs {time.perf_counter() - begin:.2f} s")
         assert ours <= planned("pbt-dp+ara", instance) * (1 + 1e-5)
-        assert ours <= planned("local-only", instance)
+        assert ours <= 0.8 * planned("local-only", instance)
     with capsys.disabled():
         print(f"\nMJOA-MU: {', '.join(lines)}", end=" ")
 
 
 @pytest.mark.slow
-def test_a_thousand_ues(capsys):
+def test_a_thousand_ues_with_large_networks(capsys):
     instance = catalogue_instance(0, "default", 1000)
     begin = time.perf_counter()
     plan = plan_with("mjoa-mu", instance)
     seconds = time.perf_counter() - begin
     assert np.isfinite(evaluate(instance, plan)).all()
-    assert objective(instance, plan) <= instance.local_s.sum()
+    assert objective(instance, plan) <= 0.8 * instance.local_s.sum()
     with capsys.disabled():
         print(f"\nMJOA-MU: 1000 UEs {seconds:.1f} s", end=" ")

@@ -7,7 +7,7 @@ formulation:
 1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs that
    run the same network share their proposals.
 2. *Starts*: whichever is best of all-local and the proposals (the same shares for everybody), with
-   ARA's shares. Up to `FEW` UEs all-local is a start in any case.
+   ARA's shares; up to `FEW` UEs also the best with a single UE at the edge.
 3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices every
    UE picks from its menu the placement (all-local included) and the shares with the least weighted
    latency plus price. The UEs that gain most change together - all of them, or half of them, a
@@ -41,13 +41,13 @@ from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
 FEW = 8
 """Up to this many UEs, menus are wider and single moves are tried."""
+EVERYTHING = (FEW, FEW)
 WIDE = (
-    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), (FEW, FEW),
+    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), EVERYTHING,
     (0.1, 0.1),
 )  # fmt: skip
-NARROW = ((1.0, 1.0),)
-"""Shares, in units of 1/N, at which PBT-DP proposes placements for the menus."""
-LONG_MENU, SHORT_MENU = 24, 6
+"""Shares, in units of 1/N, at which PBT-DP proposes placements for the menus of few UEs."""
+LONG_MENU, SHORT_MENU = 24, 12
 """Most placements on a menu, for few and for many UEs."""
 TRIED = 6
 """Placements tried per UE in step 5."""
@@ -295,14 +295,20 @@ def joint_search(instance: Instance) -> State:
     """Steps 1 to 5."""
     packed, n = instance.packed, instance.n_ues
     reachable = np.array([min(ue.snr_up, ue.snr_down) > 0 for ue in instance.ues])
-    conditions = WIDE if n <= FEW else NARROW
+    some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
+    conditions = WIDE if n <= FEW else ((1.0, 1.0), (some, some))
     proposals = [
         propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions
     ]
     nobody = np.zeros(packed.first[-1], np.int8)
-    states = [settled(packed, start) for start in (nobody, *proposals)]
-    best = min(states, key=lambda s: s.objective)
-    starts = [best] if n > FEW or best is states[0] else [best, states[0]]
+    starts = [min((settled(packed, p) for p in (nobody, *proposals)), key=lambda s: s.objective)]
+    if n <= FEW:
+        at_most = proposals[WIDE.index(EVERYTHING)]
+        alone = np.zeros((n, len(nobody)), np.int8)
+        for i in range(n):
+            own = slice(packed.first[i], packed.first[i + 1])
+            alone[i, own] = at_most[own]
+        starts.append(min((settled(packed, p) for p in alone), key=lambda s: s.objective))
     found = [search_from(instance, proposals, reachable, start) for start in starts]
     return min(found, key=lambda s: s.objective)
 
