@@ -23,8 +23,8 @@ from mjoa_gym.validation import (
     positive,
 )
 
-SHARE_TOLERANCE = 1e-9
-"""Shares may sum to 1 plus this: rounding is not an error."""
+SHARE_TOLERANCE = 1e-6
+"""Shares may sum to 1 plus this: rounding, of float32 policies too, is not an error."""
 
 
 class _Rebuilt:

@@ -134,7 +134,10 @@ class Scenario:
                 return Scenario()
             file = resources.files("mjoa_gym") / "scenarios" / f"{name}.yaml"
             text = file.read_text("utf-8")
-        content = yaml.safe_load(text)
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"scenario {name!r} is not valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise ValueError(f"scenario {name!r}: the file must hold `field: value` lines")
         return Scenario.from_dict({"name": name, **content})

@@ -35,7 +35,7 @@ INVALID = [
     (broken("bandwidth_share", lambda x: x * np.nan), "bandwidth_share=.*must be >= 0"),
     (broken("bandwidth_share", lambda x: x + np.inf), "bandwidth_share sums"),
     (broken("compute_share", negative), "compute_share=.*must be >= 0"),
-    (broken("compute_share", lambda x: x * (1 + 1e-8)), "compute_share sums to"),
+    (broken("compute_share", lambda x: x * (1 + 1e-5)), "compute_share sums to"),
     (broken("compute_share", lambda x: x.astype(str)), "compute_share has dtype"),
     (broken("bandwidth_share", lambda x: x * 0), r"bandwidth_share\[0\]=0.0: UE 0 has layers"),
     (broken("compute_share", lambda x: x * [1, 1, 1, 1, 0]), r"compute_share\[4\]=0.0: UE 4"),
@@ -68,7 +68,7 @@ def test_shares_may_miss_one_by_rounding():
     env = gym.make("MJOA/ColdStart-v0").unwrapped
     env.reset(seed=0)
     action = env.action_space.sample()
-    action["bandwidth_share"] = action["bandwidth_share"] * (1 + 1e-10)
+    action["bandwidth_share"] = action["bandwidth_share"] * (1 + 1e-7)
     assert action in env.action_space
     env.step(action)
 

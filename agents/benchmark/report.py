@@ -81,8 +81,12 @@ def report_html(
 def readme_section(results: Results, command: str) -> str:
     """What belongs between the README's markers."""
     table = overview_table(results)
-    sentences = " ".join(headline(results))
-    return f"{sentences}\n\n{table.markdown()}\n\n{table.caption}. Repeat it with `{command}`."
+    sizes = {(s.seeds, s.rounds) for s in compared_sweeps(results.suite)}
+    sample = "".join(f"; {seeds} seeds of {rounds} rounds" for seeds, rounds in sorted(sizes))
+    sentences = "\n".join(f"* {sentence}" for sentence in headline(results))
+    return (
+        f"{sentences}\n\n{table.markdown()}\n\n{table.caption}{sample}. Repeat it with `{command}`."
+    )
 
 
 def update_readme(path: Path, section: str) -> None:

@@ -19,6 +19,9 @@ from agents.benchmark.comparison import (
 from agents.benchmark.statistics import Estimate, Results, gap
 from agents.benchmark.suite import LOWER_BOUND, Sweep
 
+ONE_CUT = "single-cut"
+"""Our control: the best single cut, which is charged for uploading when it plans."""
+
 
 class Table(NamedTuple):
     """A table; numbers are text already."""
@@ -67,9 +70,9 @@ def headline(results: Results) -> list[str]:
                 f"{len(typical.comparisons)} cold-start settings, {ours} lowers the weighted mean "
                 f"latency by {percent(typical.mean)} on average."
             )
-        if every is not None:
-            sentences.append(_largest(every))
-            sentences += [_claim(every)] if world == THEIR_WORLD else []
+            sentences.append(_largest(typical))
+        if every is not None and world == THEIR_WORLD:
+            sentences += [_claim(every), *_one_cut(results, sweeps)]
     return sentences or [f"{ours} or the earlier systems did not run."]
 
 
@@ -88,11 +91,28 @@ def _claim(found: Overview) -> str:
         return f'That is within the paper\'s "up to {100 * CLAIM:.1f} %" for a whole setting.'
     ranked = sorted(found.comparisons, key=lambda c: -c.reduction.mean.value)[:3]
     nearest = "; ".join(f"{c.where} ({100 * c.reduction.mean.value:.1f} %)" for c in ranked)
-    reached = "reach" if single >= CLAIM else "do not reach"
+    instance = "but a single instance does" if single >= CLAIM else "nor does any single instance"
     return (
-        f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\"; single instances "
-        f"{reached} it. The nearest conditions are {nearest}."
+        f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\", {instance}. "
+        f"The nearest conditions, favourable sweeps included, are {nearest}."
     )
+
+
+def _one_cut(results: Results, sweeps: Sequence[Sweep]) -> list[str]:
+    """Which opponent it takes: the best single cut, which knows of uploading."""
+    found = [against(results, sweep, ONE_CUT, THEIR_WORLD) for sweep in sweeps]
+    largest = [f.largest for f in found if f is not None]
+    if not largest:
+        return []
+    best = max(largest, key=lambda c: c.reduction.mean.value)
+    above = sum(
+        c.reduction.mean.value >= CLAIM for f in found if f is not None for c in f.comparisons
+    )
+    return [
+        f"Against systems restricted to the best single cut (uploading serially, and charged for "
+        f"it) the largest reduction of a setting is {percent(best.reduction.mean)} ({best.where}), "
+        f"and {above} settings reach the paper's figure."
+    ]
 
 
 def overview_table(results: Results) -> Table:
@@ -100,6 +120,7 @@ def overview_table(results: Results) -> Table:
     header = (
         "Sweep", "Mean reduction, earlier systems serial", "Largest of a setting",
         "Largest of an instance", "Mean reduction, earlier systems parallel",
+        "Mean reduction, single cut serial",
     )  # fmt: skip
     rows = []
     for sweep in (s for s in results.suite.sweeps if s.kind == "sweep"):
@@ -113,7 +134,9 @@ def overview_table(results: Results) -> Table:
             at = f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}"
             shown = (percent(theirs.mean), at, f"{100 * theirs.best.reduction.best:.1f} %")
         name = "" if sweep.ours == results.suite.ours else f" ({sweep.ours})"
-        rows.append((sweep.title + name, *shown, "-" if same is None else percent(same.mean)))
+        one_cut = against(results, sweep, ONE_CUT, THEIR_WORLD)
+        others = ("-" if found is None else percent(found.mean) for found in (same, one_cut))
+        rows.append((sweep.title + name, *shown, *others))
     caption = (
         f"Latency reduction of {results.suite.ours} (parallel uploading) against the strongest "
         "earlier system of each setting, with 95 % bootstrap intervals over paired instances"

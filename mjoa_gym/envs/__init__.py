@@ -2,7 +2,9 @@
 
 import gymnasium as gym
 
+from mjoa_gym.envs.cold_start import ColdStartEnv
 from mjoa_gym.envs.observation import decode_observation
+from mjoa_gym.envs.streaming import StreamingEnv
 
 ENTRY_POINTS = {
     "MJOA/ColdStart-v0": "mjoa_gym.envs.cold_start:ColdStartEnv",
@@ -20,4 +22,10 @@ def register_all() -> None:
             gym.register(id=env_id, entry_point=entry_point)
 
 
-__all__ = ["ENTRY_POINTS", "decode_observation", "register_all"]
+__all__ = [
+    "ENTRY_POINTS",
+    "ColdStartEnv",
+    "StreamingEnv",
+    "decode_observation",
+    "register_all",
+]

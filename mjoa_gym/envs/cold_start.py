@@ -30,7 +30,7 @@ class ColdStartEnv(RoundsEnv):
     | `compute_share` | `Shares(N)`, float64 | part of the server of each UE, each >= 0, sum <= 1 |
 
     An action that is not a plan raises a `ValueError` and changes nothing: a missing or unknown
-    key, a wrong shape or dtype, NaN, negative shares, a sum above 1 (by more than 1e-9), or a zero
+    key, a wrong shape or dtype, NaN, negative shares, a sum above 1 (by more than 1e-6), or a zero
     share of a resource that the placement needs.
 
     ## Observation space

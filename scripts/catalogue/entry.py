@@ -15,8 +15,8 @@ SCHEMA = "mjoa-gym/dnn/1"
 COUNTED = (
     "flops: 2 x MACs for layers with convolutions, linear layers or attention (what is fused into"
     " them is free), else 1 per element (batch norm 2, layer norm and softmax 5, pooling 1 per"
-    " element read, data movement 0); parameters without buffers, shared ones charged to their"
-    " first user; outputs once per producer"
+    " element read, data movement 0); parameters without buffers, shared ones charged to the"
+    " user with most MACs; outputs once per producer"
 )
 
 

@@ -26,7 +26,7 @@ class Operator:
         kind: Layer kind, see ``operators.kind_of``.
         macs: Multiply-accumulates.
         light_flops: FLOPs of an operator without multiply-accumulates, else 0.
-        parameter_bytes: Parameters of which this operator is the first user.
+        parameter_bytes: Parameters charged to this operator.
         parameters: The same, as a number of elements.
         output_bytes: What its readers need of its output; see ``trace``.
         cheap: Whether it may be fused into a neighbour.
@@ -72,7 +72,8 @@ def trace(module: nn.Module, inputs: tuple[Any, ...]) -> OperatorGraph:
     count as the one input tensor of the network. Rules:
 
     * Operators that do not depend on an input are folded into their first reader, with their
-      parameters; a parameter shared by several operators is charged to the first one.
+      parameters; a parameter shared by several operators is charged to the one with most
+      MACs, the first of several.
     * Buffers (the running statistics of batch normalisation) are not parameters and not counted.
     * Views and copies are dropped. ``output_bytes`` counts the part of a tensor that is read
       through views, each part once: of a sequence whose first token alone is read, that token.
@@ -126,7 +127,7 @@ class _Tracer:
         self.full_bytes: list[int] = []
         self.sources: dict[Node, _Source] = {}
         self.pending: dict[Node, dict[int, nn.Parameter]] = {}
-        self.charged: set[int] = set()
+        self.users: dict[int, tuple[nn.Parameter, list[int]]] = {}
         self.parts_read: dict[int, dict[Node, int]] = {}
         self.names: set[str] = set()
 
@@ -143,6 +144,7 @@ class _Tracer:
                     self.pending[node] = {} if parameter is None else {id(parameter): parameter}
                 elif node.op != "output" and node in needed:
                     self._visit(node, counter)
+        self._charge_parameters()
         self._add_outputs(nodes[-1])
         operators = tuple(
             replace(operator, output_bytes=self._bytes_read(index))
@@ -163,8 +165,8 @@ class _Tracer:
             narrower = size < whole.bytes
             self.sources[node] = _Source(whole.index, node, size) if narrower else whole
             return
-        own = [p for key, p in waiting.items() if key not in self.charged]
-        self.charged.update(waiting)
+        for key, parameter in waiting.items():
+            self.users.setdefault(key, (parameter, []))[1].append(len(self.operators))
         macs = ops.count_macs(node, counter)
         kind = ops.kind_of(node, macs)
         size = ops.num_bytes(node)
@@ -173,14 +175,30 @@ class _Tracer:
             kind=kind,
             macs=macs,
             light_flops=0 if macs else ops.light_flops(node, kind),
-            parameter_bytes=sum(p.numel() * p.element_size() for p in own),
-            parameters=sum(p.numel() for p in own),
+            parameter_bytes=0,
+            parameters=0,
             output_bytes=0,
             cheap=ops.is_cheap(node, kind),
             grows=size > sum(self.sources[source].bytes for source in read),
             inputs=self._read(read),
         )
         self._append(node, operator, size)
+
+    def _charge_parameters(self) -> None:
+        """Charges every parameter to that of its users which computes most, the first of several.
+
+        So the tied head of a language model needs its matrix to run elsewhere, while the lookup in
+        the same matrix, which costs next to nothing, does not.
+        """
+        for parameter, users in self.users.values():
+            index = max(users, key=lambda user: self.operators[user].macs)
+            payer = self.operators[index]
+            self.operators[index] = replace(
+                payer,
+                parameters=payer.parameters + parameter.numel(),
+                parameter_bytes=payer.parameter_bytes
+                + parameter.numel() * parameter.element_size(),
+            )
 
     def _append(self, node: Node, operator: Operator, size: int) -> None:
         self.sources[node] = _Source(len(self.operators), node, size)
