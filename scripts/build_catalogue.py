@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from catalogue.entry import describe, to_text
+from catalogue.page import networks_page
 from catalogue.zoo import MODELS
 
-PACKAGED = Path(__file__).resolve().parents[1] / "mjoa_gym" / "catalogue"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGED = ROOT / "mjoa_gym" / "catalogue"
 
 
 def main() -> None:
@@ -46,6 +48,8 @@ def main() -> None:
             f" {time.perf_counter() - start:6.1f} s",
             flush=True,
         )
+    if arguments.output == PACKAGED:
+        (ROOT / "docs" / "networks.md").write_text(networks_page(PACKAGED), encoding="utf-8")
 
 
 if __name__ == "__main__":
