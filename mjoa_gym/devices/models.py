@@ -12,18 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = (
-    "conv",
-    "depthwise_conv",
-    "linear",
-    "matmul",
-    "pool",
-    "elementwise",
-    "norm",
-    "embedding",
-    "other",
-)
-"""The kinds of layers; `linear` has one row (matrix times vector), `matmul` has several."""
+from mjoa_gym.dnn import KINDS
 
 LABELS = ("device", "runtime", "threads", "date")
 """What a measured table may say about its origin."""

@@ -150,6 +150,19 @@ def smoothed(packed, i, beta, phi, planes, n_planes, temperature, barrier, out):
 
 
 @njit(cache=True, nogil=True)
+def smoothed_total(packed, active, shares, planes, n_planes, temperature, barrier, local):
+    """The sum of `smoothed` over the active UEs; writes their derivatives into `local` (N, 5)."""
+    total = 0.0
+    for i in range(len(active)):
+        if active[i]:
+            total += smoothed(
+                packed, i, shares[i, 0], shares[i, 1], planes[i], n_planes[i], temperature[i],
+                barrier, local[i],
+            )  # fmt: skip
+    return total
+
+
+@njit(cache=True, nogil=True)
 def newton_step(local, active, step):
     """The Newton step that keeps both sums of shares.
 
@@ -220,15 +233,12 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
                 scale[i] = max(scale[i], 1e-300)
         if objective <= 0.0:
             return 0.0, 0.0
+        temperature = SMOOTHING[level] * scale
         barrier = BARRIER * SMOOTHING[level] * objective / np.sum(active)
         for _ in range(40):
-            value = 0.0
-            for i in range(n):
-                if active[i]:
-                    value += smoothed(
-                        packed, i, shares[i, 0], shares[i, 1], planes[i], n_planes[i],
-                        SMOOTHING[level] * scale[i], barrier, local[i],
-                    )  # fmt: skip
+            value = smoothed_total(
+                packed, active, shares, planes, n_planes, temperature, barrier, local
+            )
             price_b, price_p, decrement = newton_step(local, active, step)
             if not decrement > 1e-10 * abs(value):
                 break
@@ -239,13 +249,9 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
                         length = min(length, -0.9 * shares[i, r] / step[i, r])
             for _ in range(30):
                 trial[:] = shares + length * step
-                new = 0.0
-                for i in range(n):
-                    if active[i]:
-                        new += smoothed(
-                            packed, i, trial[i, 0], trial[i, 1], planes[i], n_planes[i],
-                            SMOOTHING[level] * scale[i], barrier, local[i],
-                        )  # fmt: skip
+                new = smoothed_total(
+                    packed, active, trial, planes, n_planes, temperature, barrier, local
+                )
                 if new <= value - 0.1 * length * decrement:
                     break
                 length *= 0.5
