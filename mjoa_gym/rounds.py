@@ -12,6 +12,7 @@ from mjoa_gym import kernel
 from mjoa_gym.instance import link_with
 from mjoa_gym.population import Population
 from mjoa_gym.scenario import Scenario
+from mjoa_gym.uploads import upload
 
 
 class Decision(NamedTuple):
@@ -135,7 +136,7 @@ def _play(tables, everybody, decision, bandwidth_hz, mode, period_s):
                 for layer in range(n):  # in the order of execution, so all-local is exactly 0
                     local_s[i] += job.ue_s[layer]
                 continue
-            kernel.upload(
+            upload(
                 placement, decision.prefetch[i], n, job, link, mode, round_s, n_up, scratch, sent,
                 nothing,
             )  # fmt: skip
