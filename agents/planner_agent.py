@@ -65,5 +65,5 @@ class PlannerAgent:
         key = (instance.n_ues, "resident" in observation)
         if key not in self._views:
             scenario = self.scenario.with_changes(n_ues=instance.n_ues)
-            self._views[key] = PlanView(scenario, streaming=key[1])
+            self._views[key] = PlanView(scenario, persists=key[1])
         return self._views[key].encode(plan_with(self.planner_name, instance))

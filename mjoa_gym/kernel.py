@@ -3,8 +3,12 @@
 Four serial resources (UE processor, edge share, uplink, downlink), each in a fixed order. Because
 processors work strictly in program order and activations pre-empt parameters, no event queue is
 needed: the UE runs ahead until it needs a tensor that the edge has yet to produce; from then on no
-new activation can appear before the edge's next layer is done, so that layer's parameters have a
-final arrival time. Two sweeps over the layers, one per side, give every time exactly.
+new activation can appear before the edge sends that tensor, so the parameters of all layers up to
+it have a final arrival time. Two sweeps over the layers, one per side, give every time exactly.
+
+What does not depend on times (which tensors cross, which layers wait for the other side) is a
+placement's *outline*; who simulates one placement often (`follow`) makes it once. Inside a side
+layers need not look at their inputs: they run in order, one at a time.
 
 Cost: O(layers + edges) per inference, no allocation.
 """
@@ -20,6 +24,10 @@ from numpy.typing import NDArray
 PARALLEL, SERIAL, WHOLE, PREINSTALLED = range(4)
 UPLOAD_MODES = ("parallel", "serial", "whole", "preinstalled")
 """Names of the upload modes; an upload's code is its index."""
+
+AT_EDGE, WAITS, CROSSES, OUTPUT = 1, 2, 4, 8
+"""An outline's bits: the layer is at the edge, it reads a tensor of the other side, its own tensor
+is sent to the other side, it is a sink."""
 
 
 class Job(NamedTuple):
@@ -69,7 +77,7 @@ class Scratch(NamedTuple):
         start: (L,) start of each layer's execution.
         end: (L + 1,) when each tensor exists where it is produced.
         there: (L + 1,) when each tensor has arrived on the other side, if it is sent.
-        crosses: (L + 1,) whether a tensor is sent.
+        outline: (L + 1,) of the placement, see `outline_of`.
         up_start: (L + 1,) starts of the uplink's activations, in the order sent.
         up_end: (L + 1,) their ends.
     """
@@ -77,7 +85,7 @@ class Scratch(NamedTuple):
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     there: NDArray[np.float64]
-    crosses: NDArray[np.bool_]
+    outline: NDArray[np.uint8]
     up_start: NDArray[np.float64]
     up_end: NDArray[np.float64]
 
@@ -89,7 +97,7 @@ def new_scratch(n_layers):
         np.empty(n_layers),
         np.empty(n_layers + 1),
         np.empty(n_layers + 1),
-        np.empty(n_layers + 1, np.bool_),
+        np.empty(n_layers + 1, np.uint8),
         np.empty(n_layers + 1),
         np.empty(n_layers + 1),
     )
@@ -148,17 +156,46 @@ def release_time(layer, job, end):
 
 
 @njit(cache=True, nogil=True)
-def mark_crossings(placement, n, job, crosses):
-    """Note which tensors are read on the side that does not produce them; outputs end on the UE."""
-    crosses[: n + 1] = False
+def outline_of(placement, n, job, outline):
+    """Write down what follows from a placement whatever the times.
+
+    Args:
+        placement: (>= n,) 0 = UE, 1 = edge.
+        n: Number of layers.
+        job: The inference; only its graph is read.
+        outline: (>= n + 1,) uint8, overwritten with sums of AT_EDGE, WAITS, CROSSES and OUTPUT for
+            the network's input and then each layer. Outputs that are produced at the edge cross.
+    """
+    outline[0] = 0
     for layer in range(n):
-        here = placement[layer]
+        here = placement[layer] & AT_EDGE
+        code = here
         for i in range(job.offsets[layer], job.offsets[layer + 1]):
-            p = job.predecessors[i]
-            if here != (placement[p] if p >= 0 else 0):
-                crosses[p + 1] = True
-        if here == 1 and job.is_sink[layer]:
-            crosses[layer + 1] = True
+            tensor = job.predecessors[i] + 1
+            other_side = (outline[tensor] & AT_EDGE) ^ here
+            outline[tensor] |= CROSSES * other_side
+            code |= WAITS * other_side
+        if job.is_sink[layer]:
+            code |= OUTPUT | CROSSES * here
+        outline[layer + 1] = code
+
+
+@njit(cache=True, nogil=True, inline="always")
+def inputs_there(layer, job, outline, there, known):
+    """When the last of a layer's inputs from the other side has arrived.
+
+    Returns:
+        Seconds; -1 if one of them is an edge layer's that is not among the first `known` layers.
+    """
+    here = outline[layer + 1] & AT_EDGE
+    ready = 0.0
+    for i in range(job.offsets[layer], job.offsets[layer + 1]):
+        tensor = job.predecessors[i] + 1
+        if outline[tensor] & AT_EDGE != here:
+            if tensor > known:
+                return -1.0
+            ready = max(ready, there[tensor])
+    return ready
 
 
 @njit(cache=True, nogil=True)
@@ -177,13 +214,18 @@ def run(placement, n, job, link, mode, scratch):
         The number of activations sent, and the latency: the time at which the outputs of all sink
         layers among the first n are on the UE (infinite if a rate that is needed is zero).
     """
-    start, end, there, crosses, up_start, up_end = scratch
-    offsets, predecessors = job.offsets, job.predecessors
-    mark_crossings(placement, n, job, crosses)
+    outline_of(placement, n, job, scratch.outline)
+    return follow(scratch.outline, n, job, link, mode, scratch)
+
+
+@njit(cache=True, nogil=True)
+def follow(outline, n, job, link, mode, scratch):
+    """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
+    start, end, there, _, up_start, up_end = scratch
     end[0] = 0.0
     n_up = 0
     up_free = 0.0
-    if crosses[0]:
+    if outline[0] & CROSSES:
         up_start[0] = 0.0
         up_free = seconds_for(job.input_bytes, link.up)
         up_end[0] = up_free
@@ -195,132 +237,68 @@ def run(placement, n, job, link, mode, scratch):
     u = e = 0  # the next layer of the UE, of the edge
     while True:
         while u < n:  # the UE runs until it needs what the edge has not produced yet
-            if placement[u] == 0:
+            code = outline[u + 1]
+            if not code & AT_EDGE:
                 ready = ue_free
-                blocked = False
-                for i in range(offsets[u], offsets[u + 1]):
-                    p = predecessors[i]
-                    if p >= 0 and placement[p] == 1:
-                        if p >= e:
-                            blocked = True
-                            break
-                        ready = max(ready, there[p + 1])
-                if blocked:
-                    break
+                if code & WAITS:
+                    arrived = inputs_there(u, job, outline, there, e)
+                    if arrived < 0.0:
+                        break
+                    ready = max(ready, arrived)
                 start[u] = ready
                 ue_free = ready + job.ue_s[u]
                 end[u + 1] = ue_free
-                if crosses[u + 1]:
+                if code & CROSSES:
                     up_start[n_up] = max(ue_free, up_free)
                     up_free = up_start[n_up] + seconds_for(job.output_bytes[u], link.up)
                     up_end[n_up] = up_free
                     there[u + 1] = up_free
                     n_up += 1
-                if job.is_sink[u]:
+                if code & OUTPUT:
                     latency = max(latency, ue_free)
             u += 1
-        while e < n and placement[e] == 0:
-            e += 1
         if e == n:
             return n_up, latency
-        ready = edge_free
-        for i in range(offsets[e], offsets[e + 1]):
-            p = predecessors[i]
-            ready = max(ready, end[p + 1] if p >= 0 and placement[p] == 1 else there[p + 1])
-        if mode == WHOLE:
-            if whole_arrived < 0.0:
-                whole_arrived = 0.0
-                for layer in range(n):
-                    if placement[layer] == 1 and job.missing_bytes[layer] > 0.0:
-                        whole_arrived, passed = send_parameters(
-                            job.missing_bytes[layer] * link.up,
-                            whole_arrived, passed, n_up, up_start, up_end,
-                        )  # fmt: skip
-            ready = max(ready, whole_arrived)
-        elif mode != PREINSTALLED and job.missing_bytes[e] > 0.0:
-            if mode == SERIAL:
-                stream = max(stream, release_time(e, job, end))
-            stream, passed = send_parameters(
-                job.missing_bytes[e] * link.up, stream, passed, n_up, up_start, up_end
-            )
-            ready = max(ready, stream)
-        start[e] = ready
-        edge_free = ready + seconds_for(job.edge_s[e], link.slowdown)
-        end[e + 1] = edge_free
-        if crosses[e + 1]:
-            down_free = max(edge_free, down_free) + seconds_for(job.output_bytes[e], link.down)
-            there[e + 1] = down_free
-            if job.is_sink[e]:
-                latency = max(latency, down_free)
-        e += 1
-
-
-@njit(cache=True, nogil=True)
-def record(segments, n_segments, layer, start, end):
-    """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
-    if n_segments == segments.shape[0]:
-        return n_segments
-    row = max(n_segments - 1, 0)
-    if n_segments == 0 or segments[row, 0] != layer or segments[row, 2] != start:
-        row = n_segments
-        segments[row, 0] = layer
-        segments[row, 1] = start
-    segments[row, 2] = end
-    return row + 1
-
-
-@njit(cache=True, nogil=True)
-def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, segments):
-    """Replay the parameter stream of an inference that `run` has just simulated.
-
-    Args:
-        placement: (n,).
-        prefetch: (n,) bool, layers to send after those of the placement.
-        n: Number of layers.
-        job: The inference.
-        link: Rates.
-        mode: Upload mode.
-        until: When the round ends; what is sent after it does not count.
-        n_up: As `run` returned it.
-        scratch: As `run` left it.
-        sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`;
-            0 where nothing is missing.
-        segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
-            layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
-            is recorded.
-
-    Returns:
-        The number of segments; at most 2 n + 1 are needed.
-    """
-    up_start, up_end = scratch.up_start, scratch.up_end
-    sent[:n] = 0.0
-    now, k, n_segments = 0.0, 0, 0
-    if mode == PREINSTALLED:
-        return 0
-    for prefetched in (False, True):
-        for layer in range(n):
-            if job.missing_bytes[layer] <= 0.0 or (placement[layer] == 1) == prefetched:
+        code = 0
+        while e < n and not code & CROSSES:  # the edge runs until it sends something
+            code = outline[e + 1]
+            if not code & AT_EDGE:
+                code = 0
+                e += 1
                 continue
-            if prefetched and not prefetch[layer]:
-                continue
-            if mode == SERIAL:
-                now = max(now, release_time(layer, job, scratch.end))
-            left = duration = job.missing_bytes[layer] * link.up
-            sent_s = 0.0
-            complete = False
-            while not complete:
-                now, end, complete, k = next_piece(left, now, k, n_up, up_start, up_end)
-                sent_s += max(0.0, min(end, until) - now) if now < until else 0.0
-                shown = min(end, until) if prefetched else end
-                if shown > now or now == end <= until:
-                    n_segments = record(segments, n_segments, layer, now, shown)
-                left -= end - now if end < np.inf else 0.0
-                now = end
-            if now <= until and now < np.inf:
-                sent[layer] = 1.0
-            elif 0.0 < duration < np.inf:
-                sent[layer] = min(1.0, sent_s / duration)
-    return n_segments
+            ready = edge_free
+            if code & WAITS:
+                ready = max(ready, inputs_there(e, job, outline, there, n))
+            if mode == WHOLE:
+                if whole_arrived < 0.0:
+                    whole_arrived = 0.0
+                    for layer in range(n):
+                        if outline[layer + 1] & AT_EDGE and job.missing_bytes[layer] > 0.0:
+                            whole_arrived, passed = send_parameters(
+                                job.missing_bytes[layer] * link.up,
+                                whole_arrived, passed, n_up, up_start, up_end,
+                            )  # fmt: skip
+                ready = max(ready, whole_arrived)
+            elif mode != PREINSTALLED and job.missing_bytes[e] > 0.0:
+                if mode == SERIAL:
+                    stream = max(stream, release_time(e, job, end))
+                sending = job.missing_bytes[e] * link.up
+                if passed == n_up:  # what send_parameters would return, without the call
+                    stream += sending
+                else:
+                    stream, passed = send_parameters(
+                        sending, stream, passed, n_up, up_start, up_end
+                    )
+                ready = max(ready, stream)
+            start[e] = ready
+            edge_free = ready + seconds_for(job.edge_s[e], link.slowdown)
+            end[e + 1] = edge_free
+            if code & CROSSES:
+                down_free = max(edge_free, down_free) + seconds_for(job.output_bytes[e], link.down)
+                there[e + 1] = down_free
+                if code & OUTPUT:
+                    latency = max(latency, down_free)
+            e += 1
 
 
 @njit(cache=True, nogil=True)

@@ -9,26 +9,26 @@ fewest layers are lost), then that of the later UE, then the later layer.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def age(idle, placements, before, after):
-    """Count the rounds since each layer was used; in place.
+def settle(resident, idle, placement, sent):
+    """Add what a UE has sent in a round, and count the rounds since each layer was used; in place.
 
     Args:
-        idle: (N, L) rounds since the last use; 0 for layers that are not on the server.
-        placements: (N, L) 1 = edge, in the round that ends.
-        before: (N, L) resident fractions at the round's start.
-        after: (N, L) at its end.
+        resident: (L,) fractions at the round's start; then, at its end.
+        idle: (L,) rounds since the last use; 0 for layers that are not on the server.
+        placement: (>= L,) 1 = edge.
+        sent: (>= L,) which fraction of the missing part of each layer arrived.
     """
-    for i in range(idle.shape[0]):
-        for layer in range(idle.shape[1]):
-            used = placements[i, layer] == 1 or after[i, layer] > before[i, layer]
-            if used or after[i, layer] <= 0.0:
-                idle[i, layer] = 0
-            else:
-                idle[i, layer] += 1
+    for layer in range(len(resident)):
+        before = resident[layer]
+        after = min(1.0, before + (1.0 - before) * sent[layer])
+        resident[layer] = after
+        used = placement[layer] == 1 or after > before
+        idle[layer] = 0 if used or after <= 0.0 else idle[layer] + 1
 
 
 @njit(cache=True, nogil=True)
@@ -43,25 +43,40 @@ def evict(resident, idle, dnn, parameter_bytes, memory_bytes):
         memory_bytes: What the server keeps.
 
     Returns:
-        The bytes dropped, and the bytes kept.
+        The bytes dropped, and the bytes kept. Cost: O(N L), and O(layers there) for each dropped.
     """
+    n_ues, width = resident.shape
+    total = 0.0
+    n_there = 0
+    for i in range(n_ues):
+        for layer in range(width):
+            if resident[i, layer] > 0.0:
+                here = resident[i, layer] * parameter_bytes[dnn[i], layer]
+                total += here
+                n_there += here > 0.0
+    if total <= memory_bytes:
+        return 0.0, total
+    ues, layers = np.empty(n_there, np.int64), np.empty(n_there, np.int64)
+    held, k = np.empty(n_there), 0
+    for i in range(n_ues):
+        for layer in range(width):
+            here = resident[i, layer] * parameter_bytes[dnn[i], layer]
+            if here > 0.0:
+                ues[k], layers[k], held[k] = i, layer, here
+                k += 1
     dropped = 0.0
     while True:
-        total = worst_bytes = 0.0
-        worst_ue = worst_layer = -1
-        worst_idle = -1
-        for i in range(resident.shape[0]):
-            for layer in range(resident.shape[1]):
-                here = resident[i, layer] * parameter_bytes[dnn[i], layer]
-                if here <= 0.0:
-                    continue
-                total += here
-                older = idle[i, layer] > worst_idle
-                if older or (idle[i, layer] == worst_idle and here >= worst_bytes):
-                    worst_ue, worst_layer = i, layer
-                    worst_idle, worst_bytes = idle[i, layer], here
+        total = 0.0
+        worst, worst_idle = -1, -1
+        for k in range(n_there):
+            if held[k] > 0.0:
+                total += held[k]
+                unused = idle[ues[k], layers[k]]
+                if unused > worst_idle or (unused == worst_idle and held[k] >= held[worst]):
+                    worst, worst_idle = k, unused
         if total <= memory_bytes:
             return dropped, total
-        resident[worst_ue, worst_layer] = 0.0
-        idle[worst_ue, worst_layer] = 0
-        dropped += worst_bytes
+        resident[ues[worst], layers[worst]] = 0.0
+        idle[ues[worst], layers[worst]] = 0
+        dropped += held[worst]
+        held[worst] = 0.0

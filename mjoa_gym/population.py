@@ -1,7 +1,7 @@
-"""The UEs of a round: drawn afresh, moved on, replaced; every array's last axis is the UE.
+"""The UEs of a round: they arrive, move on, leave and are replaced.
 
-All randomness of a round is one block of numbers per environment (`Draws`), the same amount
-whatever happens; everything after it is deterministic and works on any leading axes.
+A population holds E environments of N UEs each. Every round draws the same amount of random numbers
+per UE, whatever happens; so environments with the same seed stay comparable under different plans.
 """
 
 from __future__ import annotations
@@ -9,30 +9,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym import radio
 from mjoa_gym.instance import UE, Instance
+from mjoa_gym.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.scenario import Scenario
 
-
-class Draws(NamedTuple):
-    """A round's random numbers, each (..., N): uniforms in [0, 1), and a standard normal."""
-
-    dnn: NDArray[np.float64]
-    device: NDArray[np.float64]
-    speed: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    fade_up: NDArray[np.float64]
-    fade_down: NDArray[np.float64]
-    turn: NDArray[np.float64]
-    departure: NDArray[np.float64]
-    shadowing: NDArray[np.float64]
+(
+    DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
+    DRAWS,
+) = range(12)  # fmt: skip
+"""What a UE's random numbers of a round are for, and how many there are."""
 
 
 class Population(NamedTuple):
-    """The UEs of a round, each (..., N).
+    """The UEs of a round, each (E, N); or (N,), those of one environment.
 
     Attributes:
         dnn: Index into the scenario's networks.
@@ -54,47 +47,23 @@ class Population(NamedTuple):
     snr_up: NDArray[np.float64]
     snr_down: NDArray[np.float64]
 
-
-def draw(rng: np.random.Generator, n_ues: int) -> Draws:
-    """One round's random numbers for N UEs: 9 N uniforms, then N normals."""
-    return Draws._make([*rng.random((9, n_ues)), rng.standard_normal(n_ues)])
-
-
-def newcomers(scenario: Scenario, draws: Draws) -> Population:
-    """A fresh population."""
-    dnn = _index(draws.dnn, len(scenario.dnns))
-    return _arrive(scenario, dnn, draws)
+    def of(self, e: int) -> Population:
+        """The population of one environment, copied."""
+        return Population(*(values[e].copy() for values in self))
 
 
-def next_round(
-    scenario: Scenario, population: Population, round_s: float | NDArray, draws: Draws
-) -> tuple[Population, NDArray[np.bool_]]:
-    """The population of the next round, and (..., N) who left after this one.
+def empty_population(n_envs: int, n_ues: int) -> Population:
+    """Room for E x N UEs, all zeros."""
+    shape = (n_envs, n_ues)
+    indices = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+    return Population(*indices, *(np.zeros(shape) for _ in range(6)))
 
-    Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
-    at once, by someone with another network if the scenario has more than one.
-    """
-    distance_m = radio.moved_distance_m(
-        population.distance_m,
-        scenario.speed_m_per_s * round_s,
-        draws.turn,
-        scenario.distance_min_m,
-        scenario.distance_max_m,
-    )
-    shadowing_db = radio.next_shadowing_db(
-        population.shadowing_db,
-        scenario.shadowing_correlation,
-        scenario.shadowing_db,
-        draws.shadowing,
-    )
-    snrs = _snrs(scenario, distance_m, shadowing_db, draws)
-    stayed = Population(*population[:4], distance_m, shadowing_db, *snrs)
-    n = len(scenario.dnns)
-    another = (population.dnn + 1 + _index(draws.dnn, n - 1)) % n
-    arrived = _arrive(scenario, another, draws)
-    left = draws.departure < scenario.departure_probability
-    merged = (np.where(left, a, b) for a, b in zip(arrived, stayed, strict=True))
-    return Population(*merged), left
+
+def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
+    """N newcomers, arrays of shape (N,)."""
+    population = empty_population(1, n_ues)
+    newcomers(population, 0, np.array([new_stream(rng)]), scenario.constants)
+    return population.of(0)
 
 
 def to_instance(
@@ -119,42 +88,102 @@ def to_instance(
     return Instance(ues, scenario.bandwidth_hz, scenario.upload)
 
 
-def _arrive(scenario: Scenario, dnn: NDArray[np.int64], draws: Draws) -> Population:
-    distance_m = radio.disc_distance_m(
-        draws.distance, scenario.distance_min_m, scenario.distance_max_m
+@njit(cache=True, nogil=True)
+def newcomers(population, e, streams, constants):
+    """Fill environment `e` with fresh UEs; its stream moves on."""
+    draws = np.empty(DRAWS)
+    for i in range(population.dnn.shape[1]):
+        fill_uniform(streams, e, draws)
+        arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
+
+
+@njit(cache=True, nogil=True)
+def next_round(population, e, streams, constants, round_s, left):
+    """Move environment `e` on by a round.
+
+    Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
+    at once, by someone with another network if the scenario has more than one.
+
+    Args:
+        population: Changed in place.
+        e: The environment.
+        streams: (E,) random streams.
+        constants: The scenario's.
+        round_s: How long the round has lasted.
+        left: (N,) bool, overwritten: who left after it.
+    """
+    draws = np.empty(DRAWS)
+    for i in range(population.dnn.shape[1]):
+        fill_uniform(streams, e, draws)
+        left[i] = draws[DEPARTURE] < constants.departure_probability
+        if left[i]:
+            n = constants.n_dnns
+            another = (population.dnn[e, i] + 1 + index(draws[DNN], n - 1)) % n
+            arrive(population, e, i, another, constants, draws)
+        else:
+            stay(population, e, i, constants, round_s, draws)
+
+
+@njit(cache=True, nogil=True)
+def arrive(population, e, i, dnn, constants, draws):
+    """Make UE `i` of environment `e` a newcomer with the given network."""
+    population.dnn[e, i] = dnn
+    population.device[e, i] = index(draws[DEVICE], constants.n_devices)
+    population.speed[e, i] = between(
+        draws[SPEED], constants.ue_speed_min, constants.ue_speed_max
     )
-    shadowing_db = scenario.shadowing_db * draws.shadowing
-    return Population(
-        dnn,
-        _index(draws.device, len(scenario.ue_devices)),
-        _between(draws.speed, scenario.ue_speed_min, scenario.ue_speed_max),
-        _between(draws.weight, scenario.weight_min, scenario.weight_max),
-        distance_m,
-        shadowing_db,
-        *_snrs(scenario, distance_m, shadowing_db, draws),
+    population.weight[e, i] = between(draws[WEIGHT], constants.weight_min, constants.weight_max)
+    population.distance_m[e, i] = radio.disc_distance_m(
+        draws[DISTANCE], constants.distance_min_m, constants.distance_max_m
     )
+    shadow = normal(draws[SHADOW], draws[SHADOW_TOO])
+    population.shadowing_db[e, i] = constants.shadowing_db * shadow
+    fade(population, e, i, constants, draws)
 
 
-def _snrs(
-    scenario: Scenario, distance_m: NDArray, shadowing_db: NDArray, draws: Draws
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    loss_db = shadowing_db + radio.path_loss_db(
-        distance_m, scenario.path_loss_exponent, scenario.reference_loss_db
+@njit(cache=True, nogil=True)
+def stay(population, e, i, constants, round_s, draws):
+    """Move UE `i` of environment `e`, and its channel."""
+    population.distance_m[e, i] = radio.moved_distance_m(
+        population.distance_m[e, i],
+        constants.speed_m_per_s * round_s,
+        draws[TURN],
+        constants.distance_min_m,
+        constants.distance_max_m,
     )
-    noise_dbm = radio.noise_dbm(scenario.noise_dbm_per_hz, scenario.bandwidth_hz)
-    low, high = radio.from_db(scenario.snr_min_db), radio.from_db(scenario.snr_max_db)
-
-    def snr(power_dbm: float, fade: NDArray[np.float64]) -> NDArray[np.float64]:
-        gain = radio.rayleigh_gain(fade) if scenario.rayleigh_fading else 1.0
-        return np.clip(radio.received_snr(power_dbm, loss_db, noise_dbm, gain), low, high)
-
-    up = snr(scenario.ue_power_dbm, draws.fade_up)
-    return up, snr(scenario.edge_power_dbm, draws.fade_down)
+    population.shadowing_db[e, i] = radio.next_shadowing_db(
+        population.shadowing_db[e, i],
+        constants.shadowing_correlation,
+        constants.shadowing_db,
+        normal(draws[SHADOW], draws[SHADOW_TOO]),
+    )
+    fade(population, e, i, constants, draws)
 
 
-def _index(uniform: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    return np.minimum(uniform * n, max(0, n - 1)).astype(np.int64)
+@njit(cache=True, nogil=True)
+def fade(population, e, i, constants, draws):
+    """The SNRs of UE `i` of environment `e` where it stands now."""
+    loss_db = population.shadowing_db[e, i] + radio.path_loss_db(
+        population.distance_m[e, i], constants.path_loss_exponent, constants.reference_loss_db
+    )
+    gain_up = gain_down = 1.0
+    if constants.rayleigh_fading:
+        gain_up = radio.rayleigh_gain(draws[FADE_UP])
+        gain_down = radio.rayleigh_gain(draws[FADE_DOWN])
+    noise_dbm, low, high = constants.noise_power_dbm, constants.snr_min, constants.snr_max
+    up = radio.received_snr(constants.ue_power_dbm, loss_db, noise_dbm, gain_up)
+    down = radio.received_snr(constants.edge_power_dbm, loss_db, noise_dbm, gain_down)
+    population.snr_up[e, i] = radio.within(up, low, high)
+    population.snr_down[e, i] = radio.within(down, low, high)
 
 
-def _between(uniform: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return np.clip(low + uniform * (high - low), low, high)
+@njit(cache=True, nogil=True)
+def index(uniform, n):
+    """A whole number from 0 to n - 1; 0 if n is 0."""
+    return min(int(uniform * n), max(0, n - 1))
+
+
+@njit(cache=True, nogil=True)
+def between(uniform, low, high):
+    """A number from `low` to `high`."""
+    return radio.within(low + uniform * (high - low), low, high)

@@ -2,7 +2,8 @@
 
 The link budget is the usual one of edge-offloading studies: log-distance path loss, log-normal
 shadowing, Rayleigh block fading, thermal noise over the whole band (Goldsmith, *Wireless
-Communications*, 2005, chapters 2 and 3). Functions work element by element on arrays.
+Communications*, 2005, chapters 2 and 3). Functions work element by element on arrays, and on numbers
+inside kernels.
 """
 
 from __future__ import annotations
@@ -37,16 +38,25 @@ def downlink_bps(bandwidth_hz, share, snr):
     return share * bandwidth_hz * np.log2(1.0 + snr)
 
 
+@njit(cache=True, nogil=True)
+def within(value, low, high):
+    """`value`, or the limit that it is beyond."""
+    return np.minimum(np.maximum(value, low), high)
+
+
+@njit(cache=True, nogil=True)
 def from_db(decibel):
     """The linear ratio of a level in dB, `10^(dB / 10)`; of dBm, the power in mW."""
-    return 10.0 ** (np.asarray(decibel, dtype=np.float64) / 10.0)
+    return 10.0 ** (decibel / 10.0)
 
 
+@njit(cache=True, nogil=True)
 def noise_dbm(noise_dbm_per_hz, bandwidth_hz):
     """Noise power in dBm over a band, `N0 + 10 log10(B)`."""
     return noise_dbm_per_hz + 10.0 * np.log10(bandwidth_hz)
 
 
+@njit(cache=True, nogil=True)
 def path_loss_db(distance_m, exponent, reference_loss_db):
     """Log-distance path loss in dB, `PL(1 m) + 10 n log10(d / 1 m)`.
 
@@ -58,6 +68,7 @@ def path_loss_db(distance_m, exponent, reference_loss_db):
     return reference_loss_db + 10.0 * exponent * np.log10(distance_m)
 
 
+@njit(cache=True, nogil=True)
 def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
     """Linear SNR, `10^((P - loss - noise) / 10) |h|^2`.
 
@@ -70,11 +81,13 @@ def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
     return from_db(power_dbm - loss_db - noise_power_dbm) * fading_gain
 
 
+@njit(cache=True, nogil=True)
 def rayleigh_gain(uniform):
     """Power gain |h|^2 of Rayleigh fading, exponential with mean 1, from a uniform in [0, 1)."""
     return -np.log1p(-uniform)
 
 
+@njit(cache=True, nogil=True)
 def disc_distance_m(uniform, distance_min_m, distance_max_m):
     """Distance to the centre of a point that is uniform over an annulus.
 
@@ -86,9 +99,11 @@ def disc_distance_m(uniform, distance_min_m, distance_max_m):
         distance_max_m: Outer radius b.
     """
     inner, outer = distance_min_m**2, distance_max_m**2
-    return np.clip(np.sqrt(inner + uniform * (outer - inner)), distance_min_m, distance_max_m)
+    distance_m = np.sqrt(inner + uniform * (outer - inner))
+    return within(distance_m, distance_min_m, distance_max_m)
 
 
+@njit(cache=True, nogil=True)
 def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
     """Distance to the centre after a straight walk in some direction.
 
@@ -105,11 +120,12 @@ def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
     step = np.minimum(step_m, distance_max_m)
     squared = distance_m**2 + step**2 + 2.0 * distance_m * step * np.cos(2.0 * np.pi * turn)
     new = np.sqrt(np.maximum(squared, 0.0))
-    new = np.where(new > distance_max_m, 2.0 * distance_max_m - new, new)
-    new = np.where(new < distance_min_m, 2.0 * distance_min_m - new, new)
-    return np.clip(new, distance_min_m, distance_max_m)
+    new = np.minimum(new, 2.0 * distance_max_m - new)
+    new = np.maximum(new, 2.0 * distance_min_m - new)
+    return within(new, distance_min_m, distance_max_m)
 
 
+@njit(cache=True, nogil=True)
 def next_shadowing_db(shadowing_db, correlation, deviation_db, normal):
     """Correlated log-normal shadowing, a first-order autoregressive process in dB.
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from mjoa_gym import kernel
+from mjoa_gym import kernel, radio
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
-from mjoa_gym.tables import Tables, tables_of
+from mjoa_gym.tables import Constants, Tables, tables_of
 from mjoa_gym.validation import (
     at_most,
     choice,
@@ -209,6 +209,20 @@ class Scenario:
     def tables(self) -> Tables:
         """What never changes, as arrays for kernels; shared by equal scenarios."""
         return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """The numbers that kernels read."""
+        derived = {
+            "mode": kernel.UPLOAD_MODES.index(self.upload),
+            "n_dnns": len(self.dnns),
+            "n_devices": len(self.ue_devices),
+            "noise_power_dbm": radio.noise_dbm(self.noise_dbm_per_hz, self.bandwidth_hz),
+            "snr_min": radio.from_db(self.snr_min_db),
+            "snr_max": radio.from_db(self.snr_max_db),
+        }
+        own = {name: getattr(self, name) for name in Constants._fields if name not in derived}
+        return Constants(**derived, **own)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
         return self  # immutable; `gym.make` copies its arguments deeply

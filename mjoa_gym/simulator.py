@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import kernel
 from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.uploads import upload
 from mjoa_gym.validation import (
     binary_vector,
     choice,
@@ -173,12 +174,12 @@ def timeline_of(
     until = latency if until_s is None else zero_or_more("until_s", until_s)
     sent, segments = np.empty(n), np.empty((2 * n + 1, 3))
     horizon = max(latency, until)
-    n_segments = kernel.upload(
+    n_segments = upload(
         placement, prefetch, n, job, link, mode, horizon, n_up, scratch, sent, segments
     )
     if until < horizon:
         nothing = np.empty((0, 3))
-        kernel.upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, nothing)
+        upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, nothing)
     present = (dnn.parameter_bytes == 0) | (mode == kernel.PREINSTALLED)
     resident_then = np.where(present, 1.0, np.minimum(resident + (1.0 - resident) * sent, 1.0))
     resident_then.flags.writeable = False
@@ -205,10 +206,10 @@ def _execution_and_tensors(
         if layer != INPUT:
             side = "edge" if at_edge else "ue"
             intervals.append(Interval(side, "execute", layer, float(scratch.start[layer]), end))
-        if scratch.crosses[tensor] and at_edge:
+        if scratch.outline[tensor] & kernel.CROSSES and at_edge:
             start, down_free = max(end, down_free), float(scratch.there[tensor])
             intervals.append(Interval("downlink", "activation", layer, start, down_free))
-        elif scratch.crosses[tensor]:
+        elif scratch.outline[tensor] & kernel.CROSSES:
             start, end = float(scratch.up_start[n_up]), float(scratch.up_end[n_up])
             intervals.append(Interval("uplink", "activation", layer, start, end))
             n_up += 1

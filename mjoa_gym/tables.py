@@ -29,6 +29,7 @@ class Tables(NamedTuple):
         predecessors: (D, edges) tensor indices, -1 is the network's input.
         is_sink: (D, L) bool.
         ue_s: (D, K, L) seconds on a UE at speed factor 1.
+        local_s: (D, K) their sums.
         edge_s: (D, L) seconds on the whole server.
         output_bytes: (D, L).
         parameter_bytes: (D, L).
@@ -40,6 +41,7 @@ class Tables(NamedTuple):
     predecessors: NDArray[np.int64]
     is_sink: NDArray[np.bool_]
     ue_s: NDArray[np.float64]
+    local_s: NDArray[np.float64]
     edge_s: NDArray[np.float64]
     output_bytes: NDArray[np.float64]
     parameter_bytes: NDArray[np.float64]
@@ -49,6 +51,44 @@ class Tables(NamedTuple):
     def width(self) -> int:
         """The greatest number of layers, L: rows of this length fit every network."""
         return self.is_sink.shape[1]
+
+
+class Constants(NamedTuple):
+    """A scenario's numbers, as kernels read them (units in the names; see `Scenario`).
+
+    Attributes:
+        mode: The upload mode's code.
+        n_dnns: D.
+        n_devices: K.
+        noise_power_dbm: Noise over the whole band.
+        snr_min: Least SNR, linear.
+        snr_max: Greatest, linear.
+    """
+
+    mode: int
+    n_dnns: int
+    n_devices: int
+    ue_speed_min: float
+    ue_speed_max: float
+    weight_min: float
+    weight_max: float
+    bandwidth_hz: float
+    ue_power_dbm: float
+    edge_power_dbm: float
+    noise_power_dbm: float
+    path_loss_exponent: float
+    reference_loss_db: float
+    distance_min_m: float
+    distance_max_m: float
+    shadowing_db: float
+    rayleigh_fading: bool
+    snr_min: float
+    snr_max: float
+    period_s: float
+    server_memory_bytes: float
+    departure_probability: float
+    shadowing_correlation: float
+    speed_m_per_s: float
 
 
 @lru_cache(maxsize=32)
@@ -71,6 +111,7 @@ def tables_of(
         predecessors=_padded([dnn.predecessor_indices for dnn in dnns], np.int64),
         is_sink=_padded([dnn.is_sink for dnn in dnns], np.bool_),
         ue_s=_frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
+        local_s=_frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
         edge_s=_padded([_seconds(server, dnn) / edge_speed for dnn in dnns]),
         output_bytes=_padded([dnn.output_bytes for dnn in dnns]),
         parameter_bytes=_padded([dnn.parameter_bytes for dnn in dnns]),

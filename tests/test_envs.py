@@ -170,13 +170,13 @@ def test_an_observation_gives_the_instance_back_exactly(env_id, name):
             action["bandwidth_share"],
             action["compute_share"],
         )
-        state = env.unwrapped._state
+        state = env.unwrapped.core.batch.state
         if "resident" in observation:
-            for ue, row in zip(instance.ues, state.resident, strict=True):
+            for ue, row in zip(instance.ues, state.resident[0], strict=True):
                 np.testing.assert_array_equal(ue.resident, row[: ue.dnn.n_layers])
         for key in ("weight", "snr_up", "snr_down"):
             values = [getattr(ue, key) for ue in instance.ues]
-            np.testing.assert_array_equal(values, getattr(state.population, key))
+            np.testing.assert_array_equal(values, getattr(state.population, key)[0])
         observation, _, _, _, info = env.step(action)
         np.testing.assert_array_equal(evaluate(instance, plan), info["latency_s"])
 

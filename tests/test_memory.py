@@ -37,11 +37,10 @@ def test_no_memory_keeps_nothing():
     assert evict([[1, 1, 1], [1, 1, 0]], np.zeros((2, 3), dtype=int), 0.0)[1] == 70.0
 
 
-def test_age_counts_rounds_without_use():
-    idle = np.array([[4, 4, 4, 4]])
-    before = np.array([[1.0, 0.5, 1.0, 0.0]])
-    after = np.array([[1.0, 0.6, 1.0, 0.0]])
-    placements = np.array([[1, 0, 0, 0]], dtype=np.int8)
-    memory.age(idle, placements, before, after)
+def test_settling_counts_rounds_without_use():
+    resident, idle = np.array([1.0, 0.5, 1.0, 0.0]), np.array([4, 4, 4, 4])
+    placement = np.array([1, 0, 0, 0], dtype=np.int8)
+    memory.settle(resident, idle, placement, np.array([0.0, 0.2, 0.0, 0.0]))
     # placed at the edge, uploaded to, neither, not there
-    assert idle.tolist() == [[0, 0, 5, 0]]
+    assert idle.tolist() == [0, 0, 5, 0]
+    assert resident.tolist() == [1.0, 0.6, 1.0, 0.0]

@@ -9,7 +9,7 @@ import pytest
 
 from mjoa_gym import UE, Instance, Scenario, evaluate
 from mjoa_gym.planners import plan_with
-from mjoa_gym.population import draw, newcomers, to_instance
+from mjoa_gym.population import random_population, to_instance
 from tests.random_instances import random_instance
 from tests.reference_allocation import best_of_all, objective
 
@@ -33,7 +33,7 @@ def catalogue_instance(seed: int, character: str, n_ues: int | None = None) -> I
     if seed % 2:
         longest = max(dnn.n_layers for dnn in scenario.profiles)
         resident = rng.choice([0.0, 0.0, 0.5, 1.0], size=(n_ues, longest))
-    return to_instance(scenario, newcomers(scenario, draw(rng, n_ues)), resident)
+    return to_instance(scenario, random_population(scenario, n_ues, rng), resident)
 
 
 def tiny_instance(seed: int, chain: bool) -> Instance:

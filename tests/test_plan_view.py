@@ -7,7 +7,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector.utils import batch_space, iterate
 
 from mjoa_gym import Plan, Scenario
-from mjoa_gym.actions import ACTION_VIEWS, ActionView, PlanView, Shares, action_view
+from mjoa_gym.actions import PlanView, Shares, action_view
+from mjoa_gym.rounds import NO_PREFETCH
 
 N = 5
 
@@ -81,7 +82,7 @@ def test_padding_is_ignored():
         action = {key: np.full(5, 0.2) for key in ("bandwidth_share", "compute_share")}
         for key in ("placements", "prefetch"):
             action[key] = np.full(env.action_space[key].shape, filler, np.int8)
-            for row, d in zip(action[key], env._state.population.dnn, strict=True):
+            for row, d in zip(action[key], env.core.dnn[0], strict=True):
                 row[: env.scenario.tables.n_layers[d]] = [1, 0] * (
                     env.scenario.tables.n_layers[d] // 2
                 ) + [1] * (env.scenario.tables.n_layers[d] % 2)
@@ -111,12 +112,18 @@ def test_encode_and_decode_are_inverse(streaming):
     plan = Plan(rows[0], [0.3, 0.7], [0.5, 0.1], rows[1] if streaming else None)
     action = view.encode(plan)
     assert action in view.space
-    decision = view.decode(action, dnn)
+    decision, complete = view.decode(view.single(action), dnn[None], np.ones(1, dtype=bool))
+    assert complete.all()
     for i, n in enumerate(depth):
-        np.testing.assert_array_equal(decision.placements[i, :n], rows[0][i])
-        np.testing.assert_array_equal(decision.prefetch[i, :n], rows[1][i] * streaming)
-        assert not decision.placements[i, n:].any()
-    np.testing.assert_array_equal(decision.bandwidth_share, plan.bandwidth_share)
+        placement = decision.placements[decision.placement_of[0, i]]
+        np.testing.assert_array_equal(placement[:n], rows[0][i])
+        assert not placement[n:].any()
+        if streaming:
+            marks = decision.placements[decision.prefetch_of[0, i]]
+            np.testing.assert_array_equal(marks[:n], rows[1][i])
+        else:
+            assert decision.prefetch_of[0, i] == NO_PREFETCH
+    np.testing.assert_array_equal(decision.bandwidth_share[0], plan.bandwidth_share)
     with pytest.raises(ValueError, match="3 entries for 2 UEs"):
         view.encode(Plan([[1]] * 3, [0.1] * 3, [0.1] * 3))
     with pytest.raises(ValueError, match="at most 81"):
@@ -151,54 +158,6 @@ def test_shares_in_batches():
     assert sample in batch
     assert all(row in Shares(N) for row in iterate(batch, sample))
     assert np.full((3, N), 0.21) not in batch
-
-
-class OneByOne(ActionView):
-    """A toy view that asks for one UE after the other: may all its layers run at the edge?"""
-
-    def __init__(self, scenario, streaming):
-        super().__init__(scenario, streaming)
-        self.space = gym.spaces.Discrete(2)
-        self.answers = []
-
-    def decode(self, action, dnn):
-        self.answers.append(int(action))
-        if len(self.answers) < len(dnn):
-            return None
-        marks = np.repeat(np.array(self.answers, np.int8)[:, None], self.shape[1], axis=1)
-        plan = {"placements": marks} | {
-            key: np.full(len(dnn), 1 / len(dnn)) for key in ("bandwidth_share", "compute_share")
-        }
-        self.answers = []
-        return PlanView(self.scenario, False).decode(plan, dnn)
-
-    def encode(self, plan):
-        raise NotImplementedError
-
-    def restart(self):
-        self.answers = []
-
-    def extra_spaces(self):
-        return {"turn": gym.spaces.Box(0, self.shape[0], (1,), np.int64)}
-
-    def extra_observation(self):
-        return {"turn": np.array([len(self.answers)])}
-
-
-def test_a_view_may_ask_several_times_a_round(monkeypatch):
-    monkeypatch.setitem(ACTION_VIEWS, "one-by-one", OneByOne)
-    env = gym.make("MJOA/ColdStart-v0", action="one-by-one", n_ues=3, rounds=2).unwrapped
-    observation, _ = env.reset(seed=0)
-    turns, rewards, ends = [int(observation["turn"][0])], [], []
-    for answer in (0, 0, 1, 1, 1, 1):
-        observation, reward, _, truncated, _ = env.step(answer)
-        assert observation in env.observation_space
-        turns.append(int(observation["turn"][0]))
-        rewards.append(reward)
-        ends.append(truncated)
-    assert turns == [0, 1, 2, 0, 1, 2, 0]
-    assert [reward != 0.0 for reward in rewards] == [False, False, True] * 2
-    assert ends == [False] * 5 + [True]
 
 
 def test_unknown_views_are_named():

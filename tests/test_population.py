@@ -2,12 +2,23 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.population import Draws, Population, draw, newcomers, next_round
+from mjoa_gym.population import Population, empty_population, random_population
+from mjoa_gym.population import newcomers as fill_with_newcomers
+from mjoa_gym.population import next_round as move_on
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(1)
+
+
+def next_round(scenario, population, round_s, rng):
+    """The population of the next round, and who left."""
+    batch = Population(*(values[None].copy() for values in population))
+    left = np.zeros(len(population.dnn), dtype=bool)
+    stream = rng.integers(0, 1 << 64, size=1, dtype=np.uint64)
+    move_on(batch, 0, stream, scenario.constants, round_s, left)
+    return batch.of(0), left
 
 
 def within(scenario, population):
@@ -25,7 +36,7 @@ def within(scenario, population):
 
 def test_newcomers_cover_the_scenario_and_stay_within(rng):
     scenario = Scenario(n_ues=4000, weight_max=3.0, snr_min_db=0.0, snr_max_db=30.0)
-    population = newcomers(scenario, draw(rng, 4000))
+    population = random_population(scenario, 4000, rng)
     within(scenario, population)
     assert set(population.dnn) == set(range(5))
     assert set(population.device) == set(range(3))
@@ -37,15 +48,15 @@ def test_snr_without_randomness_is_the_link_budget(rng):
     scenario = Scenario(
         distance_min_m=100.0, distance_max_m=100.0, shadowing_db=0.0, rayleigh_fading=False
     )
-    population = newcomers(scenario, draw(rng, 5))
+    population = random_population(scenario, 5, rng)
     assert population.snr_up == pytest.approx(10**1.37)  # 23 - 103.3 + 94 dB
     assert population.snr_down == pytest.approx(10**2.07)  # 30 - 103.3 + 94 dB
 
 
 def test_without_departures_everyone_stays(rng):
     scenario = Scenario(n_ues=50, departure_probability=0.0)
-    population = newcomers(scenario, draw(rng, 50))
-    later, left = next_round(scenario, population, 2.0, draw(rng, 50))
+    population = random_population(scenario, 50, rng)
+    later, left = next_round(scenario, population, 2.0, rng)
     within(scenario, later)
     assert not left.any()
     for name in ("dnn", "device", "speed", "weight"):
@@ -56,8 +67,8 @@ def test_without_departures_everyone_stays(rng):
 
 def test_a_successor_runs_another_network(rng):
     scenario = Scenario(n_ues=500, departure_probability=1.0)
-    population = newcomers(scenario, draw(rng, 500))
-    later, left = next_round(scenario, population, 1.0, draw(rng, 500))
+    population = random_population(scenario, 500, rng)
+    later, left = next_round(scenario, population, 1.0, rng)
     within(scenario, later)
     assert left.all()
     assert not np.any(later.dnn == population.dnn)
@@ -66,30 +77,35 @@ def test_a_successor_runs_another_network(rng):
 
 def test_with_one_network_the_successor_runs_it_too(rng):
     scenario = Scenario(n_ues=9, dnns=("alexnet",), departure_probability=1.0)
-    population = newcomers(scenario, draw(rng, 9))
-    assert not next_round(scenario, population, 1.0, draw(rng, 9))[0].dnn.any()
+    population = random_population(scenario, 9, rng)
+    assert not next_round(scenario, population, 1.0, rng)[0].dnn.any()
 
 
 def test_the_departure_rate_is_the_scenarios(rng):
     scenario = Scenario(n_ues=20_000, departure_probability=0.1)
-    population = newcomers(scenario, draw(rng, 20_000))
-    _, left = next_round(scenario, population, 1.0, draw(rng, 20_000))
+    population = random_population(scenario, 20_000, rng)
+    _, left = next_round(scenario, population, 1.0, rng)
     assert left.mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_leading_axes_are_allowed(rng):
-    """A batch of environments gives what each of them gives."""
-    scenario = Scenario(departure_probability=0.5)
+def test_streams_are_independent_and_repeatable():
+    """An environment in a batch draws what it draws alone; the others differ."""
+    scenario = Scenario()
+    streams = np.array([3, 4, 5], dtype=np.uint64)
+    batch = empty_population(3, 5)
+    for e in range(3):
+        fill_with_newcomers(batch, e, streams, scenario.constants)
+    alone, stream = empty_population(1, 5), np.array([4], dtype=np.uint64)
+    fill_with_newcomers(alone, 0, stream, scenario.constants)
+    for one, several in zip(alone.of(0), batch, strict=True):
+        np.testing.assert_array_equal(one, several[1])
+    assert stream[0] == streams[1]
+    assert len({tuple(row) for row in batch.snr_up}) == 3
 
-    def play(first, second, round_s):
-        return next_round(scenario, newcomers(scenario, first), round_s, second)[0]
 
-    def stacked(pair):
-        return Draws(*map(np.stack, zip(*pair, strict=True)))
-
-    firsts, seconds = ([draw(rng, 5) for _ in range(2)] for _ in "ab")
-    batch = play(stacked(firsts), stacked(seconds), np.full((2, 1), 1.5))
-    singles = [play(a, b, 1.5) for a, b in zip(firsts, seconds, strict=True)]
-    for name in Population._fields:
-        together = [getattr(single, name) for single in singles]
-        np.testing.assert_allclose(getattr(batch, name), together, rtol=1e-12)
+def test_the_shadowing_is_normal(rng):
+    scenario = Scenario(shadowing_db=6.0)
+    shadowing = random_population(scenario, 50_000, rng).shadowing_db
+    assert shadowing.mean() == pytest.approx(0.0, abs=0.1)
+    assert shadowing.std() == pytest.approx(6.0, rel=0.02)
+    assert (shadowing > 12.0).mean() == pytest.approx(0.0228, abs=0.003)

@@ -1,82 +1,113 @@
-"""The padded round against the simulator it must agree with."""
+"""The compiled round against the simulator it must agree with."""
 
 import numpy as np
 import pytest
 
-from mjoa_gym import Plan, Scenario, evaluate, timelines
+from mjoa_gym import Scenario, evaluate, timelines
+from mjoa_gym.actions import PlanView
+from mjoa_gym.batch import Batch
 from mjoa_gym.kernel import UPLOAD_MODES
-from mjoa_gym.population import draw, newcomers, to_instance
-from mjoa_gym.rounds import Decision, play, reward_of
+from mjoa_gym.population import random_population
+from mjoa_gym.rounds import NO_PREFETCH, plan_of
+
+WHICH = np.ones(1, dtype=bool)
 
 
 def a_round(seed, **changes):
-    """A random population with random residency, and a random decision."""
+    """A batch of one in a random state, and a random decision; memory enough, nobody leaves."""
     rng = np.random.default_rng(seed)
-    scenario = Scenario(weight_max=4.0, **changes)
-    population = newcomers(scenario, draw(rng, scenario.n_ues))
-    shape = (scenario.n_ues, scenario.tables.width)
-    exists = np.arange(shape[1]) < scenario.tables.n_layers[population.dnn, None]
-    resident = exists * np.clip(rng.uniform(-1, 2, shape), 0, 1)
-    placements, prefetch = ((exists & (rng.random(shape) < 0.5)).astype(np.int8) for _ in "ab")
-    shares = rng.dirichlet(np.ones(scenario.n_ues), 2)
-    return scenario, population, resident, Decision(placements, prefetch, *shares)
+    quiet = {"departure_probability": 0.0, "server_memory_bytes": 1e12}
+    scenario = Scenario(weight_max=4.0, **quiet | changes)
+    batch = Batch(scenario, True, 1)
+    for mine, drawn in zip(
+        batch.state.population, random_population(scenario, scenario.n_ues, rng), strict=True
+    ):
+        mine[0] = drawn
+    dnn = batch.state.population.dnn
+    shape = batch.state.resident.shape
+    exists = np.arange(shape[2]) < scenario.tables.n_layers[dnn, None]
+    held = scenario.tables.parameter_bytes[dnn] > 0
+    batch.state.resident[:] = exists * held * np.clip(rng.uniform(-1, 2, shape), 0, 1)
+    view = PlanView(scenario, True)
+    action = {key: rng.integers(0, 2, shape) for key in ("placements", "prefetch")}
+    for key in ("bandwidth_share", "compute_share"):
+        action[key] = rng.dirichlet(np.ones(scenario.n_ues), 1)
+    return batch, view.decode(action, dnn, WHICH)[0]
 
 
-def as_plan(scenario, population, decision):
-    depth = scenario.tables.n_layers[population.dnn]
-    rows = [[m[:n] for m, n in zip(marks, depth, strict=True)] for marks in decision[:2]]
-    return Plan(rows[0], decision.bandwidth_share, decision.compute_share, rows[1])
+def play(batch, decision, **changes):
+    """The outcome, and the resident fractions at the round's end; the batch is left alone."""
+    batch.scenario = batch.scenario.with_changes(**changes)
+    before = [values.copy() for values in (*batch.state.population, *batch.state[1:])]
+    outcome = batch.play(decision, WHICH, endless=True)
+    resident = batch.state.resident[0].copy()
+    for values, old in zip((*batch.state.population, *batch.state[1:]), before, strict=True):
+        values[:] = old
+    return outcome, resident
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_a_round_is_what_evaluate_and_timelines_say(seed, upload):
-    scenario, population, resident, decision = a_round(seed, upload=upload)
-    outcome = play(scenario, population, resident, decision, 1.0)
-    instance = to_instance(scenario, population, resident)
-    plan = as_plan(scenario, population, decision)
-    np.testing.assert_array_equal(outcome.latency_s, evaluate(instance, plan))
-    np.testing.assert_allclose(outcome.local_s, instance.local_s, rtol=1e-12)
-    assert outcome.round_s == max(1.0, outcome.latency_s.max())
+    batch, decision = a_round(seed, upload=upload)
+    instance, people = batch.instance(0), batch.state.population.of(0)
+    plan = plan_of(decision, 0, instance)
+    outcome, resident = play(batch, decision)
+    latency_s, local_s = outcome.latency_s[0], outcome.local_s[0]
+    np.testing.assert_array_equal(latency_s, evaluate(instance, plan))
+    np.testing.assert_allclose(local_s, instance.local_s, rtol=1e-12)
+    assert outcome.round_s[0] == max(1.0, latency_s.max())
+    weight = people.weight
+    saved = 1 - (weight * latency_s).sum() / (weight * local_s).sum()
+    assert outcome.reward[0] == pytest.approx(saved)
+    assert not outcome.left.any()
     if upload != "preinstalled":  # there the simulator calls everything resident
-        for i, timeline in enumerate(timelines(instance, plan, outcome.round_s)):
+        for i, timeline in enumerate(timelines(instance, plan, outcome.round_s[0])):
             n = len(timeline.resident)
             held = instance.ues[i].dnn.parameter_bytes > 0  # others count as there in timelines
-            np.testing.assert_array_equal(outcome.resident[i, :n][held], timeline.resident[held])
-            assert not outcome.resident[i, n:].any()
+            np.testing.assert_array_equal(resident[i, :n][held], timeline.resident[held])
+            assert not resident[i, n:].any()
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_prefetching_delays_nobody_and_loses_nothing(seed):
-    scenario, population, resident, decision = a_round(seed)
-    without = decision._replace(prefetch=np.zeros_like(decision.prefetch))
-    a, b = (play(scenario, population, resident, d, 1.0) for d in (without, decision))
+    batch, decision = a_round(seed)
+    start = batch.state.resident[0].copy()
+    without = decision._replace(prefetch_of=np.full_like(decision.prefetch_of, NO_PREFETCH))
+    (a, kept), (b, more) = (play(batch, d) for d in (without, decision))
     np.testing.assert_array_equal(a.latency_s, b.latency_s)
-    assert np.all(resident <= a.resident)
-    assert np.all(a.resident <= b.resident)
-    assert np.all(b.resident <= 1.0)
-    assert b.resident.sum() > a.resident.sum()
+    assert np.all(start <= kept)
+    assert np.all(kept <= more)
+    assert np.all(more <= 1.0)
+    assert more.sum() > kept.sum()
 
 
 def test_nothing_at_the_edge_earns_exactly_nothing():
-    scenario, population, resident, decision = a_round(3)
-    nobody = np.zeros(scenario.n_ues)
-    idle = Decision(decision.placements * 0, decision.prefetch * 0, nobody, nobody)
-    outcome = play(scenario, population, resident, idle, 1.0)
-    assert reward_of(outcome, population.weight) == 0.0
-    np.testing.assert_array_equal(outcome.resident, resident)
-
-
-def test_reward_is_weighted():
-    scenario, population, resident, decision = a_round(4)
-    outcome = play(scenario, population, resident, decision, 1.0)
-    w, t, local = population.weight, outcome.latency_s, outcome.local_s
-    assert reward_of(outcome, w) == pytest.approx(1 - (w * t).sum() / (w * local).sum())
+    batch, decision = a_round(3)
+    start = batch.state.resident[0].copy()
+    idle = decision._replace(
+        placements=decision.placements * 0,
+        outlines=decision.outlines & 8,  # only that outputs are outputs
+        bandwidth_share=np.zeros((1, 5)),
+        compute_share=np.zeros((1, 5)),
+    )
+    outcome, resident = play(batch, idle)
+    assert outcome.reward[0] == 0.0
+    np.testing.assert_array_equal(resident, start)
 
 
 def test_a_longer_period_lets_more_arrive():
-    scenario, population, resident, decision = a_round(5)
-    short, long = (play(scenario, population, resident, decision, p) for p in (0.0, 100.0))
-    assert short.round_s == short.latency_s.max()
-    assert long.round_s == 100.0
-    assert long.resident.sum() > short.resident.sum()
+    batch, decision = a_round(5)
+    (short, few), (long, many) = (play(batch, decision, period_s=p) for p in (0.0, 1e5))
+    assert short.round_s[0] == short.latency_s.max()
+    assert long.round_s[0] == 1e5
+    assert many.sum() > few.sum()
+
+
+def test_those_who_do_not_play_are_left_alone():
+    batch, decision = a_round(6)
+    before = [values.copy() for values in (*batch.state.population, *batch.state[1:])]
+    outcome = batch.play(decision, ~WHICH, endless=False)
+    assert not outcome.latency_s.any()
+    for values, old in zip((*batch.state.population, *batch.state[1:]), before, strict=True):
+        np.testing.assert_array_equal(values, old)

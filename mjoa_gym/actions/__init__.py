@@ -11,13 +11,13 @@ ACTION_VIEWS: dict[str, type[ActionView]] = {
 }
 
 
-def action_view(name: str, scenario: Scenario, streaming: bool) -> ActionView:
-    """The named view for a scenario.
+def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) -> ActionView:
+    """The named view for E environments of a scenario.
 
     Raises:
         ValueError: If no view has that name (with the nearest one).
     """
-    return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, streaming)
+    return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 
 __all__ = ["ACTION_VIEWS", "ActionView", "PlanView", "Shares", "action_view"]

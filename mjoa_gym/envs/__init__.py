@@ -3,29 +3,37 @@
 import gymnasium as gym
 
 from mjoa_gym.envs.cold_start import ColdStartEnv
-from mjoa_gym.envs.observation import decode_observation
+from mjoa_gym.envs.observation import OBSERVERS, decode_observation
 from mjoa_gym.envs.streaming import StreamingEnv
+from mjoa_gym.envs.vector import ColdStartVectorEnv, StreamingVectorEnv
 
 ENTRY_POINTS = {
-    "MJOA/ColdStart-v0": "mjoa_gym.envs.cold_start:ColdStartEnv",
-    "MJOA/Streaming-v0": "mjoa_gym.envs.streaming:StreamingEnv",
+    "MJOA/ColdStart-v0": ("cold_start:ColdStartEnv", "vector:ColdStartVectorEnv"),
+    "MJOA/Streaming-v0": ("streaming:StreamingEnv", "vector:StreamingVectorEnv"),
 }
 
 
 def register_all() -> None:
-    """Make the environments known to `gymnasium.make`; again is harmless.
+    """Make the environments known to `gymnasium.make` and `make_vec`; again is harmless.
 
     The horizon is the environments' own, so no `max_episode_steps` is registered.
     """
-    for env_id, entry_point in ENTRY_POINTS.items():
+    for env_id, (one, many) in ENTRY_POINTS.items():
         if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=entry_point)
+            gym.register(
+                id=env_id,
+                entry_point=f"mjoa_gym.envs.{one}",
+                vector_entry_point=f"mjoa_gym.envs.{many}",
+            )
 
 
 __all__ = [
     "ENTRY_POINTS",
+    "OBSERVERS",
     "ColdStartEnv",
+    "ColdStartVectorEnv",
     "StreamingEnv",
+    "StreamingVectorEnv",
     "decode_observation",
     "register_all",
 ]

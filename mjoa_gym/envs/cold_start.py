@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mjoa_gym.envs.base import RoundsEnv
-from mjoa_gym.envs.observation import State
-from mjoa_gym.population import newcomers
-from mjoa_gym.rounds import Decision, Outcome
 
 
 class ColdStartEnv(RoundsEnv):
@@ -71,12 +68,4 @@ class ColdStartEnv(RoundsEnv):
     * v0: first version.
     """  # noqa: E501 - cells of a table cannot be broken
 
-    streaming: ClassVar[bool] = False
-
-    def _period_s(self) -> float:
-        return 0.0
-
-    def _next(
-        self, state: State, decision: Decision, outcome: Outcome
-    ) -> tuple[State, dict[str, Any]]:
-        return self._empty(newcomers(self.scenario, self._draw()), state.round + 1), {}
+    persists: ClassVar[bool] = False

@@ -2,86 +2,227 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
+from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym import radio
+from mjoa_gym.actions import ActionView
+from mjoa_gym.batch import in_parts
 from mjoa_gym.instance import Instance
 from mjoa_gym.population import Population, to_instance
+from mjoa_gym.rounds import State
 from mjoa_gym.scenario import Scenario
+from mjoa_gym.validation import choice
 
-Observation = dict[str, Any]
+PEOPLE = ("dnn", "device", "speed", "weight", "snr_up", "snr_down")
+"""What an observation says of the UEs themselves."""
 
 
-class State(NamedTuple):
-    """What an environment is in between two steps.
+class Observer(ABC):
+    """One way to show the state of environments.
 
     Attributes:
-        population: The N UEs.
-        resident: (N, L) resident fractions.
-        idle: (N, L) rounds since each resident layer was used.
-        round: How many rounds are over.
+        view: The action view; it may have something to show, too.
+        space: The observation space of one environment.
     """
 
-    population: Population
-    resident: NDArray[np.float64]
-    idle: NDArray[np.int64]
-    round: int
+    space: gym.Space[Any]
+
+    def __init__(self, view: ActionView) -> None:
+        self.view = view
+
+    @abstractmethod
+    def observe(self, state: State, threads: int = 1) -> Any:
+        """The observations of a state of E environments, with a leading axis E, newly allocated."""
 
 
-def observation_spaces(scenario: Scenario, streaming: bool) -> dict[str, gym.Space[Any]]:
-    """The entries of an observation (the environments' pages describe them)."""
-    n = scenario.n_ues
-    shape = (n, scenario.tables.width)
-    snr_max = float(radio.from_db(scenario.snr_max_db))
-    spaces: dict[str, gym.Space[Any]] = {
-        "dnn": MultiDiscrete([len(scenario.dnns)] * n),
-        "device": MultiDiscrete([len(scenario.ue_devices)] * n),
-        "speed": Box(0.0, scenario.ue_speed_max, (n,), dtype=np.float64),
-        "weight": Box(0.0, scenario.weight_max, (n,), dtype=np.float64),
-        "snr_up": Box(0.0, snr_max, (n,), dtype=np.float64),
-        "snr_down": Box(0.0, snr_max, (n,), dtype=np.float64),
-        "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
-    }
-    if streaming:
-        spaces["resident"] = Box(0.0, 1.0, shape, dtype=np.float64)
-        spaces["idle_rounds"] = Box(0, scenario.rounds, shape, dtype=np.int64)
-    return spaces
+class DictObserver(Observer):
+    """Physical units, one entry per quantity; the environments' pages describe them."""
+
+    space: gym.spaces.Dict
+
+    def __init__(self, view: ActionView) -> None:
+        super().__init__(view)
+        scenario, n = view.scenario, view.scenario.n_ues
+        snr_max = float(radio.from_db(scenario.snr_max_db))
+        spaces: dict[str, gym.Space[Any]] = {
+            "dnn": MultiDiscrete([len(scenario.dnns)] * n),
+            "device": MultiDiscrete([len(scenario.ue_devices)] * n),
+            "speed": Box(0.0, scenario.ue_speed_max, (n,), dtype=np.float64),
+            "weight": Box(0.0, scenario.weight_max, (n,), dtype=np.float64),
+            "snr_up": Box(0.0, snr_max, (n,), dtype=np.float64),
+            "snr_down": Box(0.0, snr_max, (n,), dtype=np.float64),
+            "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
+        }
+        if view.persists:
+            spaces["resident"] = Box(0.0, 1.0, view.shape, dtype=np.float64)
+            spaces["idle_rounds"] = Box(0, scenario.rounds, view.shape, dtype=np.int64)
+        self.space = gym.spaces.Dict(spaces | view.extra_spaces())
+
+    def observe(self, state: State, threads: int = 1) -> dict[str, NDArray[Any]]:
+        """See `Observer.observe`."""
+        values = {key: getattr(state.population, key).copy() for key in PEOPLE}
+        values["round"] = state.round[:, None].copy()
+        if self.view.persists:
+            values["resident"] = state.resident.copy()
+            values["idle_rounds"] = state.idle.copy()
+        values |= self.view.extra_observation()
+        return {key: values[key] for key in self.space}
 
 
-def observe(state: State, streaming: bool) -> Observation:
-    """The observation of a state, newly allocated."""
-    keys = ("dnn", "device", "speed", "weight", "snr_up", "snr_down")
-    observation = {key: getattr(state.population, key).copy() for key in keys}
-    observation["round"] = np.array([state.round], dtype=np.int64)
-    if streaming:
-        observation["resident"] = state.resident.copy()
-        observation["idle_rounds"] = state.idle.copy()
-    return observation
+class FlatObserver(Observer):
+    """One vector of float32 in [0, 1]; N blocks of the same columns, one per UE, and the clock.
+
+    A block has: the network and the device, one-hot; speed and weight over their greatest; both SNRs
+    in dB, from least to greatest; the UE's part of the round's all-local objective; when streaming,
+    the resident fraction of each of L layers, and the rounds since its last use over the rounds of
+    an episode; and what the action view adds. The blocks begin with the UE whose turn it is, if the
+    view asks one after the other. The last number is the round over the rounds of an episode.
+    """
+
+    space: gym.spaces.Box
+
+    def __init__(self, view: ActionView) -> None:
+        super().__init__(view)
+        scenario = view.scenario
+        self.columns = columns_of(scenario, view.persists) + view.features().shape[2]
+        self.space = Box(0.0, 1.0, (scenario.n_ues * self.columns + 1,), dtype=np.float32)
+
+    def observe(self, state: State, threads: int = 1) -> NDArray[np.float32]:
+        """See `Observer.observe`."""
+        scenario, view = self.view.scenario, self.view
+        n_envs = len(state.round)
+        flat = np.empty((n_envs, *self.space.shape), dtype=np.float32)
+        features, turn = view.features(), view.turn()
+
+        def part(first: int, last: int) -> None:
+            _write(
+                flat, state, scenario.tables, scenario.constants, scenario.rounds, view.persists,
+                features, turn, first, last,
+            )  # fmt: skip
+
+        in_parts(part, n_envs, threads)
+        return flat
 
 
-def decode_observation(observation: Mapping[str, Any], scenario: Scenario) -> Instance:
-    """The Instance that an observation shows, exactly as the environment computes with it.
+OBSERVERS: dict[str, type[Observer]] = {"flat": FlatObserver, "dict": DictObserver}
 
-    Args:
-        observation: Of either environment; an entry "resident" is absent where nothing ever is.
-        scenario: The environment's; `n_ues` and `rounds` may differ.
+
+def observation_of(name: str, view: ActionView) -> Observer:
+    """The named observation, for environments with an action view.
 
     Raises:
-        ValueError: If an entry is missing.
+        ValueError: If none has that name (with the nearest one).
     """
+    return OBSERVERS[choice("observation", name, tuple(OBSERVERS))](view)
+
+
+def columns_of(scenario: Scenario, persists: bool) -> int:
+    """Numbers that a flat observation has for a UE, without what an action view adds."""
+    layers = 2 * scenario.tables.width if persists else 0
+    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + layers
+
+
+@njit(cache=True, nogil=True)
+def _write(flat, state, tables, constants, rounds, persists, features, turn, first, last):
+    """Fill the rows `first` to `last` of flat observations (see `FlatObserver`)."""
+    people = state.population
+    n_ues, width = state.resident.shape[1:]
+    columns = (flat.shape[1] - 1) // n_ues
+    low = 10.0 * np.log10(constants.snr_min)
+    span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
+    local = np.empty(n_ues)
+    for e in range(first, last):
+        row = flat[e]
+        for i in range(n_ues):
+            seconds = tables.local_s[people.dnn[e, i], people.device[e, i]]
+            local[i] = people.weight[e, i] * seconds / people.speed[e, i]
+        total = local.sum()
+        for k in range(n_ues):
+            i = (turn[e] + k) % n_ues
+            c = k * columns
+            row[c : c + constants.n_dnns + constants.n_devices] = 0.0
+            row[c + people.dnn[e, i]] = 1.0
+            c += constants.n_dnns
+            row[c + people.device[e, i]] = 1.0
+            c += constants.n_devices
+            row[c] = people.speed[e, i] / constants.ue_speed_max
+            row[c + 1] = people.weight[e, i] / constants.weight_max
+            row[c + 2] = radio.within(
+                (10.0 * np.log10(people.snr_up[e, i]) - low) / span, 0.0, 1.0
+            )
+            row[c + 3] = radio.within(
+                (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
+            )
+            row[c + 4] = local[i] / total
+            c += 5
+            if persists:
+                for layer in range(width):
+                    row[c + layer] = state.resident[e, i, layer]
+                    row[c + width + layer] = state.idle[e, i, layer] / rounds
+                c += 2 * width
+            for x in range(features.shape[2]):
+                row[c + x] = features[e, i, x]
+        row[n_ues * columns] = state.round[e] / rounds
+
+
+def decode_observation(observation: Any, scenario: Scenario) -> Instance:
+    """The Instance that an observation shows.
+
+    Args:
+        observation: Of one environment; a dictionary gives exactly what the environment computes
+            with, a flat one the same to the accuracy of float32. In a dictionary an entry
+            "resident" is absent where nothing ever is. A flat observation must be of a view that
+            adds nothing to it, or the scenario's `n_ues` the environment's.
+        scenario: The environment's; with a dictionary `n_ues` and `rounds` may differ.
+
+    Raises:
+        ValueError: If an entry is missing, or a flat observation has another length.
+    """
+    if not isinstance(observation, Mapping):
+        return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
     try:
-        dnn, device, speed, weight, snr_up, snr_down = (
-            np.asarray(observation[key])
-            for key in ("dnn", "device", "speed", "weight", "snr_up", "snr_down")
-        )
+        people = [np.asarray(observation[key]) for key in PEOPLE]
     except KeyError as error:
         raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    unknown = np.full(len(dnn), np.nan)
-    population = Population(dnn, device, speed, weight, unknown, unknown, snr_up, snr_down)
+    unknown = np.full(len(people[0]), np.nan)
+    population = Population(*people[:4], unknown, unknown, *people[4:])
     return to_instance(scenario, population, observation.get("resident"))
+
+
+def _unflatten(
+    flat: NDArray[Any], scenario: Scenario
+) -> tuple[Population, NDArray[np.float64] | None]:
+    """The UEs, and the resident fractions (None if there never are any), of a flat observation."""
+    columns, left_over = divmod(flat.size - 1, scenario.n_ues)
+    cold, streaming = (columns_of(scenario, persists) for persists in (False, True))
+    if flat.ndim != 1 or left_over or columns < cold:
+        raise ValueError(
+            f"the observation has shape {flat.shape}; with {scenario.n_ues} UEs it needs"
+            f" {scenario.n_ues * cold + 1} numbers, or {scenario.n_ues * streaming + 1} when streaming"
+        )
+    rows = flat[:-1].reshape(scenario.n_ues, columns).astype(np.float64)
+    networks, devices = len(scenario.dnns), len(scenario.ue_devices)
+    rest = rows[:, networks + devices :]
+    span_db = scenario.snr_max_db - scenario.snr_min_db
+    snr_up, snr_down = radio.from_db(scenario.snr_min_db + span_db * rest[:, 2:4].T)
+    unknown = np.full(scenario.n_ues, np.nan)
+    population = Population(
+        rows[:, :networks].argmax(axis=1),
+        rows[:, networks : networks + devices].argmax(axis=1),
+        rest[:, 0] * scenario.ue_speed_max,
+        rest[:, 1] * scenario.weight_max,
+        unknown,
+        unknown,
+        snr_up,
+        snr_down,
+    )
+    width = scenario.tables.width
+    return population, rest[:, 5 : 5 + width] if columns >= streaming else None

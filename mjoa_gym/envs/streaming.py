@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
-from mjoa_gym import memory
 from mjoa_gym.envs.base import RoundsEnv
-from mjoa_gym.envs.observation import State
-from mjoa_gym.population import next_round
-from mjoa_gym.rounds import Decision, Outcome
 
 
 class StreamingEnv(RoundsEnv):
@@ -83,25 +77,4 @@ class StreamingEnv(RoundsEnv):
     * v0: first version.
     """  # noqa: E501 - cells of a table cannot be broken
 
-    streaming: ClassVar[bool] = True
-
-    def _period_s(self) -> float:
-        return self.scenario.period_s
-
-    def _next(
-        self, state: State, decision: Decision, outcome: Outcome
-    ) -> tuple[State, dict[str, Any]]:
-        scenario = self.scenario
-        population, left = next_round(scenario, state.population, outcome.round_s, self._draw())
-        resident = np.where(left[:, None], 0.0, outcome.resident)
-        idle = state.idle.copy()
-        memory.age(idle, decision.placements, state.resident, resident)
-        dropped, kept = memory.evict(
-            resident,
-            idle,
-            population.dnn,
-            scenario.tables.parameter_bytes,
-            scenario.server_memory_bytes,
-        )
-        info = {"left": left, "resident_bytes": kept, "dropped_bytes": dropped}
-        return State(population, resident, idle, state.round + 1), info
+    persists: ClassVar[bool] = True

@@ -1,0 +1,84 @@
+"""Real numbers, several per UE, for PPO and SAC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.actions.choices import Choice, MenuView, checked
+from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.rounds import Decision
+from mjoa_gym.scenario import Scenario
+
+BID_RANGE = 8.0
+"""A bid is at most so many times, and at least that part of, a bid of 0."""
+
+
+class BoxView(MenuView):
+    """`Box(-1, 1)`, float32: for each UE in turn the numbers below; beyond -1 or 1, they are cut.
+
+    | Number | Meaning |
+    |---|---|
+    | placement | the menu, ordered by uploaded bytes, cut into equal parts of [-1, 1] |
+    | prefetch (streaming only) | likewise: whose edge layers are uploaded in addition |
+    | bandwidth bid | a bids BID_RANGE^a |
+    | compute bid | likewise |
+    """
+
+    space: gym.spaces.Box
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        self.space = gym.spaces.Box(
+            -1.0, 1.0, (scenario.n_ues * (4 if persists else 3),), dtype=np.float32
+        )
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        given = checked("action", actions, (self.n_envs, *self.space.shape), "fui")
+        for e, k in np.argwhere(np.isnan(given) & which[:, None]):
+            raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
+        numbers = np.clip(np.where(which[:, None], given, 0.0).astype(np.float64), -1.0, 1.0)
+        parts = np.moveaxis(numbers.reshape(*dnn.shape, -1), -1, 0)
+        entry, *prefetch, bandwidth, compute = parts
+        size = self.sizes[dnn]
+        choice = Choice(
+            _part(entry, size),
+            _part(prefetch[0], size) if prefetch else np.zeros_like(size),
+            BID_RANGE**bandwidth,
+            BID_RANGE**compute,
+        )
+        return self.decision(choice, dnn), which
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
+        """The action nearest to a plan (see `MenuView.choices`): middles of the menu's parts.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        choice = self.choices(plan, instance)
+        assert instance is not None
+        size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]
+        entries = [choice.entry, choice.prefetch] if self.persists else [choice.entry]
+        middles = [(2 * entry + 1) / size - 1 for entry in entries]
+        bids = _exponent(choice.bandwidth_bid), _exponent(choice.compute_bid)
+        return np.stack([*middles, *bids], axis=-1).ravel().astype(np.float32)
+
+
+def _part(number: NDArray[np.float64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of `size` equal parts of [-1, 1] a number is in."""
+    return np.minimum((number + 1) / 2 * size, size - 1).astype(np.int64)
+
+
+def _exponent(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bids' exponents in [-1, 1] that give shares (N,), the largest and the least centred."""
+    used = shares > 0
+    if not used.any():
+        return np.zeros_like(shares)
+    exponent = np.log(np.where(used, shares, shares[used].min())) / np.log(BID_RANGE)
+    return np.clip(exponent - (exponent.max() + exponent.min()) / 2, -1.0, 1.0)

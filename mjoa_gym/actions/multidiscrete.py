@@ -1,0 +1,80 @@
+"""Whole numbers, several per UE, for PPO and MaskablePPO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.actions.choices import (
+    BID_LEVELS,
+    Choice,
+    MenuView,
+    bid_of,
+    checked,
+    in_range,
+    level_of,
+)
+from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.rounds import Decision
+from mjoa_gym.scenario import Scenario
+
+
+class MultiDiscreteView(MenuView):
+    """`MultiDiscrete` of one dimension: for each UE in turn the numbers below.
+
+    | Number | Values | Meaning |
+    |---|---|---|
+    | placement | M | entry of the menu; 0 = all on the UE |
+    | prefetch (streaming only) | M | entry whose edge layers are uploaded in addition; 0 = nothing |
+    | bandwidth bid | BID_LEVELS | level k bids BID_RATIO^k |
+    | compute bid | BID_LEVELS | likewise |
+
+    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show them
+    as void.
+    """
+
+    space: gym.spaces.MultiDiscrete
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        entries = [self.entries] * (2 if persists else 1)
+        self.space = gym.spaces.MultiDiscrete(
+            np.array([*entries, BID_LEVELS, BID_LEVELS] * scenario.n_ues, dtype=np.int64)
+        )
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui")
+        in_range("action", chosen, self.space.nvec, which)
+        parts = np.moveaxis(chosen.reshape(*dnn.shape, -1), -1, 0).astype(np.int64)
+        entry, *prefetch, bandwidth, compute = parts
+        choice = Choice(
+            entry,
+            prefetch[0] if prefetch else np.zeros_like(entry),
+            bid_of(bandwidth),
+            bid_of(compute),
+        )
+        return self.decision(choice, dnn), which
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
+        """The action nearest to a plan (see `MenuView.choices`); bids to the nearest level.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        choice = self.choices(plan, instance)
+        prefetch = [choice.prefetch] if self.persists else []
+        levels = level_of(choice.bandwidth_bid), level_of(choice.compute_bid)
+        return np.stack([choice.entry, *prefetch, *levels], axis=-1).ravel()
+
+    def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
+        """See `ActionView.masks`."""
+        menu = self.void_beyond_the_menu(dnn)
+        menus = [menu] * (2 if self.persists else 1)
+        bids = np.ones((*dnn.shape, 2 * BID_LEVELS), dtype=np.int8)
+        return np.concatenate([*menus, bids], axis=-1).reshape(len(dnn), -1)

@@ -1,0 +1,150 @@
+"""Menus of placements: what is on them, in which order, and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mjoa_gym import DNN, Scenario, kernel
+from mjoa_gym.actions.menu import ENTRIES, menu_of
+from mjoa_gym.devices import load_device
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+from menu_gap import expert_rounds, gap_of  # noqa: E402
+
+QUICK = ("alexnet", "vgg16", "squeezenet1_1")
+both = pytest.mark.parametrize("streaming", [False, True])
+
+
+def entries(scenario: Scenario, streaming: bool) -> list[np.ndarray]:
+    """The placements of every network, after checking what holds for any menu."""
+    menu = menu_of(scenario, streaming)
+    assert menu.placements.dtype == np.int8
+    assert menu.size.dtype == np.int64
+    assert menu.placements.shape == (
+        len(scenario.dnns),
+        menu.size.max(),
+        scenario.tables.width,
+    )
+    assert ((menu.placements == 0) | (menu.placements == 1)).all()
+    found = []
+    for d, dnn in enumerate(scenario.profiles):
+        m, n = menu.size[d], dnn.n_layers
+        assert 2 <= m <= ENTRIES
+        own = menu.placements[d, :m, :n]
+        assert not menu.placements[d, m:].any()
+        assert not menu.placements[d, :, n:].any()
+        assert not own[0].any()
+        assert own[-1].all()
+        assert len({placement.tobytes() for placement in own}) == m
+        edge_bytes = own @ dnn.parameter_bytes
+        assert (np.diff(edge_bytes) >= 0).all()
+        found.append(own)
+    return found
+
+
+@both
+@pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+def test_every_upload_mode_and_number_of_ues_has_menus(upload, streaming):
+    for n_ues in (1, 15):
+        found = entries(Scenario(dnns=QUICK, upload=upload, n_ues=n_ues), streaming)
+        assert upload == "preinstalled" or min(len(own) for own in found) > 3
+
+
+@both
+def test_blocks_have_menus(streaming):
+    entries(Scenario(dnns=("googlenet", "resnet18"), granularity="block"), streaming)
+
+
+@both
+def test_packaged_scenarios_have_menus(streaming):
+    for name in Scenario.names():
+        found = entries(Scenario.load(name), streaming)
+        assert max(len(own) for own in found) == ENTRIES
+
+
+def test_the_default_menu_is_read_only_and_computed_once():
+    menu = menu_of(Scenario(), True)
+    assert not menu.placements.flags.writeable
+    assert not menu.size.flags.writeable
+    assert menu_of(Scenario(), True) is menu
+    assert menu_of(Scenario(rounds=7, departure_probability=0.5, name="other"), True) is menu
+    assert menu_of(Scenario(), False) is not menu
+    assert menu_of(Scenario(n_ues=3), True) is not menu
+
+
+def test_a_menu_does_not_depend_on_the_other_networks():
+    several, alone = Scenario(dnns=QUICK), Scenario(dnns=QUICK[1:2])
+    np.testing.assert_array_equal(entries(several, True)[1], entries(alone, True)[0])
+
+
+def test_other_processes_find_the_same():
+    program = (
+        "import hashlib; from mjoa_gym import Scenario; from mjoa_gym.actions.menu import menu_of\n"
+        f"menus = [menu_of(Scenario(dnns={QUICK}), s) for s in (False, True)]\n"
+        "print(hashlib.sha256(b''.join(m.placements.tobytes() for m in menus)).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    menus = [menu_of(Scenario(dnns=QUICK), streaming) for streaming in (False, True)]
+    ours = hashlib.sha256(b"".join(menu.placements.tobytes() for menu in menus)).hexdigest()
+    assert done.stdout.strip() == ours
+
+
+@both
+def test_a_single_layer_is_here_or_there(streaming):
+    dnn = DNN("one", [1e9], [1e6], [1e3], [[-1]], 1e5)
+    assert [own.tolist() for own in entries(Scenario(dnns=(dnn,)), streaming)] == [[[0], [1]]]
+
+
+@both
+def test_objects_zero_times_and_parameter_free_layers(streaming):
+    """A diamond with a layer that takes no time, one without parameters, and two outputs."""
+    dnn = DNN(
+        name="odd",
+        flops=[2e9, 0, 3e9, 1e9, 0],
+        parameter_bytes=[1e5, 0, 0, 5e6, 0],
+        output_bytes=[1e5, 0, 2e5, 10, 0],
+        predecessors=[[-1], [0], [0], [1, 2], [2, -1]],
+        input_bytes=0,
+    )
+    devices = (load_device("odroid-xu4"), load_device("phone-cpu"))
+    server = load_device("server-gpu")
+    scenario = Scenario(dnns=(dnn, "alexnet"), ue_devices=devices, edge_device=server)
+    assert len(entries(scenario, streaming)[0]) > 2
+
+
+@both
+def test_nothing_between_the_extremes_where_nothing_ever_offloads(streaming):
+    scenario = Scenario(dnns=("alexnet", "resnet18"), edge_speed=1e-9)
+    assert [len(own) for own in entries(scenario, streaming)] == [2, 2]
+
+
+@both
+def test_ues_out_of_reach_get_menus(streaming):
+    assert len(entries(Scenario(dnns=("alexnet",), snr_max_db=-4000, snr_min_db=-4000), streaming))
+
+
+@pytest.mark.parametrize(("streaming", "worst"), [(False, 0.25), (True, 0.35)])
+def test_free_placement_is_hardly_better(streaming, worst):
+    """The expert's shares and residencies in episodes of the default scenario."""
+    scenario = Scenario()
+    menu = menu_of(scenario, streaming)
+    gaps = [
+        gap_of(scenario, menu, instance, plan)
+        for instance, plan in expert_rounds(scenario, streaming, 2, seed=100)
+    ]
+    inferences = np.concatenate([gap.inferences for gap in gaps])
+    assert len(inferences) > 50
+    assert inferences.min() > -0.02  # PBT-DP is near-optimal on networks that are no chains
+    assert inferences.mean() < 0.02
+    assert inferences.max() < worst
+    assert np.mean([gap.same_shares for gap in gaps]) < 0.02
+    assert np.mean([gap.divided_anew for gap in gaps]) < 0.02
