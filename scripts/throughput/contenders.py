@@ -97,7 +97,10 @@ def scalar_group() -> Group:
 
 
 def vector_group(n_envs: int, all_views: bool) -> Group:
-    """Native vector environments; mobile-env, which has none, runs one at a time."""
+    """Native vector environments; mobile-env, which has none, runs one at a time.
+
+    Ours use all processors, the others one.
+    """
 
     def cartpole() -> Player:
         return VectorPlayer(gym.make_vec("CartPole-v1", n_envs, "vector_entry_point"))
@@ -109,6 +112,8 @@ def vector_group(n_envs: int, all_views: bool) -> Group:
             rows.append(ours(env_id, "multidiscrete", "dict", n_envs))
             rows += [ours(env_id, view, "flat", n_envs) for view in ("box", "discrete")]
             rows.append(ours(env_id, "plan", "dict", n_envs))
+            alone = ours(env_id, "multidiscrete", "flat", n_envs, threads=1)
+            rows.append(replace(alone, name=f"{env_id}, one thread"))
     rows.append(mobile_env("small", 5))
     title = f"Vector environments, {n_envs:,} at once (`gym.make_vec`)"
     return Group("vector", title, rows, PEERS)
