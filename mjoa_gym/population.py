@@ -124,7 +124,7 @@ def next_round(population, e, streams, constants, round_s, left):
             stay(population, e, i, constants, round_s, draws)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def arrive(population, e, i, dnn, constants, draws):
     """Make UE `i` of environment `e` a newcomer with the given network."""
     population.dnn[e, i] = dnn
@@ -141,7 +141,7 @@ def arrive(population, e, i, dnn, constants, draws):
     fade(population, e, i, constants, draws)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def stay(population, e, i, constants, round_s, draws):
     """Move UE `i` of environment `e`, and its channel."""
     population.distance_m[e, i] = radio.moved_distance_m(
@@ -160,7 +160,7 @@ def stay(population, e, i, constants, round_s, draws):
     fade(population, e, i, constants, draws)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def fade(population, e, i, constants, draws):
     """The SNRs of UE `i` of environment `e` where it stands now."""
     loss_db = population.shadowing_db[e, i] + radio.path_loss_db(
@@ -177,13 +177,13 @@ def fade(population, e, i, constants, draws):
     population.snr_down[e, i] = radio.within(down, low, high)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def index(uniform, n):
     """A whole number from 0 to n - 1; 0 if n is 0."""
     return min(int(uniform * n), max(0, n - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def between(uniform, low, high):
     """A number from `low` to `high`."""
     return radio.within(low + uniform * (high - low), low, high)

@@ -169,7 +169,7 @@ def new_room(n_ues, width):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def job_in(room, tables, d, i):
     """UE i's job with network d, as views; its times and missing bytes are in the room."""
     n = tables.n_layers[d]
@@ -185,7 +185,7 @@ def job_in(room, tables, d, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def scratch_in(room, i):
     """UE i's scratch."""
     return kernel.Scratch(
@@ -193,7 +193,7 @@ def scratch_in(room, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def link_in(population, e, i, decision, constants):
     """UE i's link in environment e."""
     return link_with(
@@ -205,19 +205,22 @@ def link_in(population, e, i, decision, constants):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def infer(room, tables, constants, state, decision, e, i):
     """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
     people = state.population
-    d, k, speed = people.dnn[e, i], people.device[e, i], people.speed[e, i]
-    resident = state.resident[e, i]
-    local_s = 0.0
-    for layer in range(tables.n_layers[d]):
-        seconds = tables.ue_s[d, k, layer] / speed
-        room.ue_s[i, layer] = seconds
-        room.missing_bytes[i, layer] = tables.parameter_bytes[d, layer] * (1.0 - resident[layer])
-        local_s += seconds  # in the order of execution, so that all-local gains exactly 0
+    d, speed = people.dnn[e, i], people.speed[e, i]
     job = job_in(room, tables, d, i)
+    ue_s, missing_bytes = job.ue_s, job.missing_bytes
+    at_full_speed = tables.ue_s[d, people.device[e, i]]
+    parameter_bytes, resident = tables.parameter_bytes[d], state.resident[e, i]
+    for layer in range(len(ue_s)):
+        ue_s[layer] = at_full_speed[layer] / speed
+    for layer in range(len(ue_s)):
+        missing_bytes[layer] = parameter_bytes[layer] * (1.0 - resident[layer])
+    local_s = 0.0
+    for layer in range(len(ue_s)):  # in the order of execution, so that all-local gains exactly 0
+        local_s += ue_s[layer]
     link = link_in(people, e, i, decision, constants)
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(
@@ -291,7 +294,7 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def settle_ue(room, tables, constants, state, decision, e, i, round_s):
     """Bring what UE i has uploaded in `round_s` seconds to the server."""
     people = state.population

@@ -1,6 +1,8 @@
 """Action views: ways to say the same decision to the one environment, by name."""
 
 from mjoa_gym.actions.base import ActionView
+from mjoa_gym.actions.box import BoxView
+from mjoa_gym.actions.multidiscrete import MultiDiscreteView
 from mjoa_gym.actions.plan import PlanView
 from mjoa_gym.actions.shares import Shares
 from mjoa_gym.scenario import Scenario
@@ -8,6 +10,8 @@ from mjoa_gym.validation import choice
 
 ACTION_VIEWS: dict[str, type[ActionView]] = {
     "plan": PlanView,
+    "box": BoxView,
+    "multidiscrete": MultiDiscreteView,
 }
 
 
@@ -20,4 +24,4 @@ def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) 
     return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 
-__all__ = ["ACTION_VIEWS", "ActionView", "PlanView", "Shares", "action_view"]
+__all__ = ["ACTION_VIEWS", "ActionView", "BoxView", "MultiDiscreteView", "PlanView", "Shares", "action_view"]

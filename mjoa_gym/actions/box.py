@@ -49,7 +49,7 @@ class BoxView(MenuView):
         size = self.sizes[dnn]
         choice = Choice(
             _part(entry, size),
-            _part(prefetch[0], size) if prefetch else np.zeros_like(size),
+            _part(prefetch[0], size) if prefetch else size,
             BID_RANGE**bandwidth,
             BID_RANGE**compute,
         )

@@ -20,6 +20,8 @@ BID_LEVELS = 6
 """How many sizes of bids a whole number can say."""
 BID_RATIO = 2.0
 """Of one size to the one before."""
+BIDS = BID_RATIO ** np.arange(BID_LEVELS)
+"""The bids that the levels stand for."""
 
 
 class Choice(NamedTuple):
@@ -27,7 +29,8 @@ class Choice(NamedTuple):
 
     Attributes:
         entry: Of the menu of each UE's network: its placement.
-        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing.
+        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not read
+            where nothing persists.
         bandwidth_bid: > 0.
         compute_bid: > 0.
     """
@@ -49,6 +52,8 @@ class MenuView(ActionView):
     Attributes:
         entries: M, entries of the longest menu.
         sizes: (D,) entries of each network's menu.
+        wrapped: (D, M) the entry of its menu that a number from 0 to M - 1 stands for.
+        exists: (D, M) int8, 0 where that is not the number itself.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
@@ -59,19 +64,26 @@ class MenuView(ActionView):
         self._placements = menu.placements.reshape(-1, width).copy()
         networks = np.repeat(np.arange(n_dnns), self.entries)
         self._outlines = outlines_of(self._placements, networks, scenario.tables)
+        entries = np.arange(self.entries)
+        self.wrapped = entries % self.sizes[:, None]
+        self.exists = (entries < self.sizes[:, None]).astype(np.int8)
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
-        size = self.sizes[dnn]
-        entry, prefetch = choice.entry % size, choice.prefetch % size
-        offloads, prefetches = entry > 0, prefetch > 0
+        entry = self.wrapped[dnn, choice.entry]
+        offloads, needs_band = entry > 0, entry > 0
         first = dnn * self.entries
+        prefetch_of = np.full_like(first, NO_PREFETCH)
+        if self.persists:
+            prefetch = self.wrapped[dnn, choice.prefetch]
+            needs_band = offloads | (prefetch > 0)
+            prefetch_of = np.where(prefetch > 0, first + prefetch, NO_PREFETCH)
         return Decision(
             self._placements,
             self._outlines,
             first + entry,
-            np.where(prefetches, first + prefetch, NO_PREFETCH),
-            _normalised(choice.bandwidth_bid, offloads | prefetches),
+            prefetch_of,
+            _normalised(choice.bandwidth_bid, needs_band),
             _normalised(choice.compute_bid, offloads),
         )
 
@@ -108,10 +120,6 @@ class MenuView(ActionView):
         missing = ue.dnn.parameter_bytes * (1.0 - (0.0 if ue.resident is None else ue.resident))
         return entry, int(np.argmin((((rows | rows[entry]) != wanted) * missing).sum(axis=1)))
 
-    def void_beyond_the_menu(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
-        """(E, N, M) 1 for entries that a UE's menu has."""
-        return (np.arange(self.entries) < self.sizes[dnn][..., None]).astype(np.int8)
-
 
 def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
     """`given` as an array of the shape and one of the dtype kinds.
@@ -139,11 +147,6 @@ def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bo
         where = f"[{rest[0]}]" if rest else ""
         most = (counts[rest[0]] if rest else counts) - 1
         raise ValueError(f"{name}{where}={choices[e, *rest]}: must be from 0 to {most}")
-
-
-def bid_of(level: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The bid that a level, 0 to BID_LEVELS - 1, stands for."""
-    return BID_RATIO ** level.astype(np.float64)
 
 
 def level_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:

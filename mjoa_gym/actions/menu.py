@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mjoa_gym import kernel
 from mjoa_gym.instance import Instance, job_of, link_of
 from mjoa_gym.planners.pbt_dp import best_partition
-from mjoa_gym.population import draw, newcomers, to_instance
+from mjoa_gym.population import random_population, to_instance
 from mjoa_gym.scenario import Scenario
 
 ENTRIES = 16
@@ -129,7 +129,7 @@ def _proposals(
 
 def _crowd(scenario: Scenario, d: int, rng: np.random.Generator) -> Instance:
     """A UE per condition, drawn as the scenario's newcomers are, all with network d."""
-    drawn = newcomers(scenario, draw(rng, CONDITIONS))
+    drawn = random_population(scenario, CONDITIONS, rng)
     return to_instance(scenario, drawn._replace(dnn=np.full(CONDITIONS, d)), None)
 
 

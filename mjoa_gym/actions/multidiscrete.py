@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mjoa_gym.actions.choices import (
     BID_LEVELS,
+    BIDS,
     Choice,
     MenuView,
-    bid_of,
     checked,
     in_range,
     level_of,
@@ -44,6 +44,8 @@ class MultiDiscreteView(MenuView):
         self.space = gym.spaces.MultiDiscrete(
             np.array([*entries, BID_LEVELS, BID_LEVELS] * scenario.n_ues, dtype=np.int64)
         )
+        bids = np.ones((len(self.sizes), 2 * BID_LEVELS), dtype=np.int8)
+        self._masks = np.concatenate([self.exists] * len(entries) + [bids], axis=1)
 
     def decode(
         self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
@@ -55,9 +57,9 @@ class MultiDiscreteView(MenuView):
         entry, *prefetch, bandwidth, compute = parts
         choice = Choice(
             entry,
-            prefetch[0] if prefetch else np.zeros_like(entry),
-            bid_of(bandwidth),
-            bid_of(compute),
+            prefetch[0] if prefetch else entry,
+            BIDS[bandwidth],
+            BIDS[compute],
         )
         return self.decision(choice, dnn), which
 
@@ -74,7 +76,4 @@ class MultiDiscreteView(MenuView):
 
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
         """See `ActionView.masks`."""
-        menu = self.void_beyond_the_menu(dnn)
-        menus = [menu] * (2 if self.persists else 1)
-        bids = np.ones((*dnn.shape, 2 * BID_LEVELS), dtype=np.int8)
-        return np.concatenate([*menus, bids], axis=-1).reshape(len(dnn), -1)
+        return self._masks[dnn].reshape(len(dnn), -1)
