@@ -4,11 +4,28 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUITE  ?= quick
 
-.PHONY: benchmark test test-all lint clean
+.PHONY: benchmark test test-all test-oldest lint clean
+
+# The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
+TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH) 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The oldest Gymnasium that pyproject.toml allows, beside the installed one: first on the path, it wins.
+OLDEST     := $(shell sed -n 's/.*"gymnasium>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+OLDEST_DIR := $(VENV)/gymnasium-$(OLDEST)
+WITH_OLDEST = PYTHONPATH=$(CURDIR)/$(OLDEST_DIR) $(BIN)/python
+ENV_TESTS   = $(wildcard tests/test_env*.py tests/test_streaming.py tests/test_plan_view.py \
+	tests/test_vector*.py tests/test_views*.py tests/test_adapter*.py)
+
+$(OLDEST_DIR)/.installed: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST_DIR) gymnasium==$(OLDEST)
 	touch $@
 
 benchmark: $(BIN)/.installed  ## run every planner over a suite (SUITE=quick or full) and write the report
@@ -19,11 +36,15 @@ lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## lint, types and the default test suite
+test: lint test-oldest  ## lint, types and the default test suite
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: lint  ## everything, slow tests included
+test-all: lint test-oldest  ## everything, slow tests included
 	$(BIN)/python -m pytest -n 2
+
+test-oldest: $(OLDEST_DIR)/.installed  ## the environments' tests with the oldest Gymnasium
+	$(WITH_OLDEST) -c "import gymnasium as g; assert g.__version__ == '$(OLDEST)', g.__version__"
+	$(WITH_OLDEST) -m pytest -n 2 -m "not slow" $(ENV_TESTS)
 
 clean:  ## remove what the other targets made, except results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -100,12 +100,13 @@ def machine() -> dict[str, str]:
         "Cores": str(os.cpu_count()),
         "System": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
-        **{name: _version(name) for name in packages},
+        **{name: version_of(name) for name in packages},
         "Date": time.strftime("%Y-%m-%d"),
     }
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed version of a package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:

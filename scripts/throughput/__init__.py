@@ -1,0 +1,1 @@
+"""How `bench_env.py` measures environments: what takes part, and how each is stepped."""

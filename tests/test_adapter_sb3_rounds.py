@@ -1,0 +1,71 @@
+"""Our environments under Stable-Baselines3: the adapted vector form is the scalar one."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector.utils import iterate
+
+pytest.importorskip("stable_baselines3")
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+from mjoa_gym.actions import ACTION_VIEWS
+from mjoa_gym.adapters.stable_baselines3 import make_vec_env
+from mjoa_gym.envs import ENTRY_POINTS
+from tests.test_adapter_sb3 import assert_same
+
+N_ENVS = 3
+every_env = pytest.mark.parametrize("env_id", ENTRY_POINTS)
+
+
+@every_env
+@pytest.mark.parametrize("infos", ["lean", "full"])
+@pytest.mark.parametrize("observation", ["dict", "flat"])
+@pytest.mark.parametrize("view", ACTION_VIEWS)
+def test_equals_dummy_vec_env_of_scalar_environments(env_id, view, observation, infos):
+    settings = {"action": view, "observation": observation, "rounds": 3, "n_ues": 2}
+    ours = make_vec_env(env_id, N_ENVS, seed=4, infos=infos, **settings)
+    theirs = DummyVecEnv([lambda: gym.make(env_id, **settings)] * N_ENVS)
+    theirs.seed(4)
+    actions = ours.env.action_space
+    actions.seed(0)
+    assert ours.observation_space == theirs.observation_space
+    assert_same(ours.reset(), theirs.reset())
+    ends = 0
+    for _ in range(20):
+        batch = actions.sample()
+        mine = ours.step(batch)
+        expected = theirs.step(list(iterate(actions, batch)))
+        for one, other in zip(mine[:3], expected[:3], strict=True):
+            assert_same(one, other)
+        for done, info, full in zip(mine[2], mine[3], expected[3], strict=True):
+            ends += done
+            if infos == "full":
+                assert_same(info, full)
+            elif done:
+                assert_same(info, {key: full[key] for key in info})
+                assert info["TimeLimit.truncated"]
+                assert "terminal_observation" in info
+            else:
+                assert info == {}
+    assert ends >= N_ENVS
+
+
+@every_env
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "SAC", "DQN", "MaskablePPO"])
+@pytest.mark.parametrize("view", sorted(set(ACTION_VIEWS) - {"plan"}))
+def test_learning(env_id, view, algorithm):
+    torch = pytest.importorskip("torch")
+    contrib = pytest.importorskip("sb3_contrib")
+    import stable_baselines3
+
+    takes = {"SAC": ["box"], "DQN": ["discrete"], "MaskablePPO": ["discrete", "multidiscrete"]}
+    if view not in takes.get(algorithm, [view]):
+        pytest.skip(f"{algorithm} has no use for a {view} action")
+    torch.set_num_threads(1)
+    envs = VecMonitor(make_vec_env(env_id, 4, seed=0, action=view, observation="flat", rounds=4))
+    on_policy = {"n_steps": 8, "batch_size": 16} if "PPO" in algorithm else {}
+    off_policy = {"learning_starts": 20} if algorithm in ("SAC", "DQN") else {}
+    kind = getattr(contrib if algorithm == "MaskablePPO" else stable_baselines3, algorithm)
+    model = kind("MlpPolicy", envs, device="cpu", seed=0, **on_policy, **off_policy).learn(128)
+    assert len(model.ep_info_buffer) >= 4
+    assert np.isfinite([episode["r"] for episode in model.ep_info_buffer]).all()
