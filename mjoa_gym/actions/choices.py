@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym import kernel
@@ -22,6 +23,8 @@ BID_RATIO = 2.0
 """Of one size to the one before."""
 BIDS = BID_RATIO ** np.arange(BID_LEVELS)
 """The bids that the levels stand for."""
+LEAST = 1e-300
+"""In place of a sum of no bids."""
 
 
 class Choice(NamedTuple):
@@ -70,21 +73,8 @@ class MenuView(ActionView):
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
-        entry = self.wrapped[dnn, choice.entry]
-        offloads, needs_band = entry > 0, entry > 0
-        first = dnn * self.entries
-        prefetch_of = np.full_like(first, NO_PREFETCH)
-        if self.persists:
-            prefetch = self.wrapped[dnn, choice.prefetch]
-            needs_band = offloads | (prefetch > 0)
-            prefetch_of = np.where(prefetch > 0, first + prefetch, NO_PREFETCH)
         return Decision(
-            self._placements,
-            self._outlines,
-            first + entry,
-            prefetch_of,
-            _normalised(choice.bandwidth_bid, needs_band),
-            _normalised(choice.compute_bid, offloads),
+            self._placements, self._outlines, *_decide(choice, dnn, self.wrapped, self.persists)
         )
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
@@ -141,22 +131,48 @@ _KINDS = {"ui": "whole numbers", "fui": "numbers"}
 
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
-    """Raise a ValueError unless the choices (E, ...) of those who act are in `[0, counts)`."""
-    bad = ((choices < 0) | (choices >= counts)) & which.reshape(-1, *[1] * (choices.ndim - 1))
-    for e, *rest in np.argwhere(bad):
-        where = f"[{rest[0]}]" if rest else ""
-        most = (counts[rest[0]] if rest else counts) - 1
-        raise ValueError(f"{name}{where}={choices[e, *rest]}: must be from 0 to {most}")
+    """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
+    e, k = _first_outside(choices, counts, which)
+    if e >= 0:
+        where = f"[{k}]" if choices.shape[1] > 1 else ""
+        raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
+
+
+@njit(cache=True, nogil=True)
+def _first_outside(choices, counts, which):
+    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
+    for e in range(choices.shape[0]):
+        if which[e]:
+            for k in range(choices.shape[1]):
+                if choices[e, k] < 0 or choices[e, k] >= counts[k]:
+                    return e, k
+    return -1, -1
+
+
+@njit(cache=True, nogil=True)
+def _decide(choice, dnn, wrapped, persists):
+    """`placement_of`, `prefetch_of`, `bandwidth_share` and `compute_share` of a decision."""
+    placement_of, prefetch_of = np.empty_like(dnn), np.full(dnn.shape, NO_PREFETCH)
+    bandwidth, compute = np.zeros(dnn.shape), np.zeros(dnn.shape)
+    for e in range(dnn.shape[0]):
+        for i in range(dnn.shape[1]):
+            first = dnn[e, i] * wrapped.shape[1]
+            entry, prefetch = wrapped[dnn[e, i], choice.entry[e, i]], 0
+            placement_of[e, i] = first + entry
+            if persists:
+                prefetch = wrapped[dnn[e, i], choice.prefetch[e, i]]
+                if prefetch > 0:
+                    prefetch_of[e, i] = first + prefetch
+            if entry > 0 or prefetch > 0:
+                bandwidth[e, i] = choice.bandwidth_bid[e, i]
+            if entry > 0:
+                compute[e, i] = choice.compute_bid[e, i]
+        bandwidth[e] /= max(bandwidth[e].sum(), LEAST)
+        compute[e] /= max(compute[e].sum(), LEAST)
+    return placement_of, prefetch_of, bandwidth, compute
 
 
 def level_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """The levels whose bids come nearest to shares (N,), in the logarithm, the largest on top."""
     below = np.log(np.maximum(shares, 1e-300) / max(shares.max(), 1e-300)) / np.log(BID_RATIO)
     return np.clip(np.rint(below) + BID_LEVELS - 1, 0, BID_LEVELS - 1).astype(np.int64)
-
-
-def _normalised(bids: NDArray[np.float64], needs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(E, N) shares: bids of those who need the resource, over their sum."""
-    bids = bids * needs
-    total = bids.sum(axis=-1, keepdims=True)
-    return np.divide(bids, total, out=np.zeros_like(bids), where=total > 0)
