@@ -80,9 +80,9 @@ class MenuView(ActionView):
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
         """The choice, arrays of shape (N,), that comes nearest to a plan.
 
-        Of the menu, a UE takes the entry that is fastest with the plan's shares; to prefetch, the
-        entry whose edge layers differ in the fewest bytes from what the plan has there or prefetches.
-        Bids are the plan's shares.
+        Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
+        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge or
+        prefetches, but for the fewest bytes. Bids are the plan's shares.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
@@ -100,10 +100,10 @@ class MenuView(ActionView):
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         rows = self._placements[d * self.entries : d * self.entries + self.sizes[d], :n]
         link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
-        entry = 0
-        if plan.placements[i].any():
-            seconds = kernel.run_many(rows, job_of(packed, i), link, packed.mode)
-            entry = int(np.argmin(seconds))
+        same = (rows == plan.placements[i]).all(axis=1)
+        entry = int(np.argmax(same))
+        if not same.any():
+            entry = int(np.argmin(kernel.run_many(rows, job_of(packed, i), link, packed.mode)))
         if not self.persists or plan.prefetch is None or not plan.prefetch[i].any():
             return entry, 0
         wanted = plan.prefetch[i] | plan.placements[i]
