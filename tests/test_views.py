@@ -252,9 +252,7 @@ def test_batches_decode_like_singles(action):
         together, _ = many.decode(action_of_all, dnn, which)
     for e in range(4):
         one = action_view(action, scenario, True, 1)
-        rows = [
-            {k: v[e] for k, v in a.items()} if isinstance(a, dict) else a[e] for a in actions
-        ]
+        rows = [{k: v[e] for k, v in a.items()} if isinstance(a, dict) else a[e] for a in actions]
         alone = decided(one, rows if one.one_by_one else rows[0], dnn[e : e + 1])
         np.testing.assert_array_equal(alone.bandwidth_share[0], together.bandwidth_share[e])
         np.testing.assert_array_equal(alone.compute_share[0], together.compute_share[e])

@@ -26,4 +26,13 @@ def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) 
     return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 
-__all__ = ["ACTION_VIEWS", "ActionView", "BoxView", "DiscreteView", "MultiDiscreteView", "PlanView", "Shares", "action_view"]
+__all__ = [
+    "ACTION_VIEWS",
+    "ActionView",
+    "BoxView",
+    "DiscreteView",
+    "MultiDiscreteView",
+    "PlanView",
+    "Shares",
+    "action_view",
+]

@@ -16,12 +16,11 @@ from mjoa_gym.instance import Instance, Plan, job_of, link_of
 from mjoa_gym.rounds import NO_PREFETCH, Decision
 from mjoa_gym.scenario import Scenario
 
-
 BID_LEVELS = 6
 """How many sizes of bids a whole number can say."""
 BID_RATIO = 2.0
 """Of one size to the one before."""
-BIDS = BID_RATIO ** np.arange(BID_LEVELS)
+BIDS: NDArray[np.float64] = BID_RATIO ** np.arange(BID_LEVELS, dtype=np.float64)
 """The bids that the levels stand for."""
 LEAST = 1e-300
 """In place of a sum of no bids."""
@@ -32,8 +31,8 @@ class Choice(NamedTuple):
 
     Attributes:
         entry: Of the menu of each UE's network: its placement.
-        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not read
-            where nothing persists.
+        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not
+            read where nothing persists.
         bandwidth_bid: > 0.
         compute_bid: > 0.
     """
@@ -81,8 +80,8 @@ class MenuView(ActionView):
         """The choice, arrays of shape (N,), that comes nearest to a plan.
 
         Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
-        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge or
-        prefetches, but for the fewest bytes. Bids are the plan's shares.
+        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge
+        or prefetches, but for the fewest bytes. Bids are the plan's shares.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.

@@ -28,12 +28,12 @@ class MultiDiscreteView(MenuView):
     | Number | Values | Meaning |
     |---|---|---|
     | placement | M | entry of the menu; 0 = all on the UE |
-    | prefetch (streaming only) | M | entry whose edge layers are uploaded in addition; 0 = nothing |
+    | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
     | bandwidth bid | BID_LEVELS | level k bids BID_RATIO^k |
     | compute bid | BID_LEVELS | likewise |
 
-    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show them
-    as void.
+    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
+    them as void.
     """
 
     space: gym.spaces.MultiDiscrete

@@ -1,4 +1,4 @@
-"""What scalar, vector and multi-agent environments are made of: rounds, an action view, observations."""
+"""What scalar, vector and multi-agent environments are made of."""
 
 from __future__ import annotations
 
