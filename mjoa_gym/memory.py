@@ -55,12 +55,12 @@ def evict(resident, idle, dnn, tables, memory_bytes):
     if total <= memory_bytes:
         return 0.0, total
     ues, layers = np.empty(n_there, np.int64), np.empty(n_there, np.int64)
-    held, k = np.empty(n_there), 0
+    unused, held, k = np.empty(n_there, np.int64), np.empty(n_there), 0
     for i in range(len(dnn)):
         for layer in range(tables.n_layers[dnn[i]]):
             here = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
             if here > 0.0:
-                ues[k], layers[k], held[k] = i, layer, here
+                ues[k], layers[k], unused[k], held[k] = i, layer, idle[i, layer], here
                 k += 1
     dropped = 0.0
     while True:
@@ -69,9 +69,9 @@ def evict(resident, idle, dnn, tables, memory_bytes):
         for k in range(n_there):
             if held[k] > 0.0:
                 total += held[k]
-                unused = idle[ues[k], layers[k]]
-                if unused > worst_idle or (unused == worst_idle and held[k] >= held[worst]):
-                    worst, worst_idle = k, unused
+                older = unused[k] > worst_idle
+                if older or (unused[k] == worst_idle and held[k] >= held[worst]):
+                    worst, worst_idle = k, unused[k]
         if total <= memory_bytes:
             return dropped, total
         resident[ues[worst], layers[worst]] = 0.0

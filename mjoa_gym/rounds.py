@@ -142,7 +142,7 @@ class Room(NamedTuple):
         up_end: (N, L + 1).
         n_up: (N,) activations sent.
         sent: (L,) fractions of missing bytes that have arrived.
-        unmarked: (L,) zeros: nothing to prefetch.
+        unmarked: (0,) nothing to prefetch.
         unrecorded: (0, 3), for `upload`.
     """
 
@@ -174,7 +174,7 @@ def new_room(n_ues, width):
         np.empty((n_ues, width + 1)),
         np.empty(n_ues, np.int64),
         np.empty(width),
-        np.zeros(width, np.int8),
+        np.empty(0, np.int8),
         np.empty((0, 3)),
     )
 

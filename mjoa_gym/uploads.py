@@ -28,7 +28,7 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
 
     Args:
         placement: (n,).
-        prefetch: (n,) bool, layers to send after those of the placement.
+        prefetch: (n,) bool, layers to send after those of the placement; (0,) for none.
         n: Number of layers.
         job: The inference.
         link: Rates.
@@ -50,11 +50,11 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
     now, k, n_segments = 0.0, 0, 0
     if mode == PREINSTALLED:
         return 0
-    for prefetched in (False, True):
+    for prefetched in range(2 if len(prefetch) > 0 else 1):
         for layer in range(n):
-            if job.missing_bytes[layer] <= 0.0 or (placement[layer] == 1) == prefetched:
+            if job.missing_bytes[layer] <= 0.0 or placement[layer] == prefetched:
                 continue
-            if prefetched and not prefetch[layer]:
+            if prefetched == 1 and not prefetch[layer]:
                 continue
             if now > until and len(segments) == 0:
                 return 0  # nothing more counts
@@ -66,7 +66,7 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
             while not complete:
                 now, end, complete, k = next_piece(left, now, k, n_up, up_start, up_end)
                 sent_s += max(0.0, min(end, until) - now) if now < until else 0.0
-                shown = min(end, until) if prefetched else end
+                shown = min(end, until) if prefetched == 1 else end
                 if shown > now or now == end <= until:
                     n_segments = record(segments, n_segments, layer, now, shown)
                 left -= end - now if end < np.inf else 0.0

@@ -21,7 +21,17 @@ class StreamingEnv(RoundsEnv):
     place. What is best for this round is therefore not best for the episode.
 
     ## Action space
-    With `action="plan"` a `Dict`; L is the number of layers of the scenario's deepest network.
+    `action` names the view through which an agent decides; the dynamics are the same. N is `n_ues`,
+    L the number of layers of the scenario's deepest network, M that of the longest menu.
+
+    | `action` | Space | For |
+    |---|---|---|
+    | `"plan"` | `Dict`, see below | planners |
+    | `"box"` | `Box(-1, 1, (4N,), float32)` | PPO, SAC |
+    | `"multidiscrete"` | `MultiDiscrete([M, M, BID_LEVELS, BID_LEVELS] * N)` | PPO, MaskablePPO |
+    | `"discrete"` | `Discrete(M * 2 * BID_LEVELS)`, one UE after the other | DQN |
+
+    **plan**
 
     | Key | Space | Meaning |
     |---|---|---|
@@ -31,12 +41,34 @@ class StreamingEnv(RoundsEnv):
     | `compute_share` | `Shares(N)`, float64 | part of the server of each UE, each >= 0, sum <= 1 |
 
     An action that is not a plan raises a `ValueError` and changes nothing: a missing or unknown
-    key, a wrong shape or dtype, NaN, negative shares, a sum above 1 (by more than 1e-9), or a zero
+    key, a wrong shape or dtype, NaN, negative shares, a sum above 1 (by more than 1e-6), or a zero
     share of a resource that the placement needs.
 
+    **The learned views** choose each UE's placement from a *menu* of its network: at most 16
+    sensible placements, found by PBT-DP when the environment is made (`docs/menu.md` says how, and
+    what it costs against free placement). Entry 0 leaves all layers on the UE, the last entry none;
+    the bytes to upload increase in between. Shares are bids: a UE gets its bid over the sum of the
+    bids of all UEs that need the resource. So every action is a plan in which every inference ends.
+
+    | View | Numbers of a UE, in this order |
+    |---|---|
+    | `box` | placement: the menu cut into equal parts of [-1, 1]; prefetch: likewise, what that entry has at the edge is uploaded in addition; bandwidth bid, compute bid: a bids BID_RANGE^a. Beyond -1 or 1, numbers are cut |
+    | `multidiscrete` | placement: entry of the menu; prefetch: the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k bids BID_RATIO^k |
+    | `discrete` | `(placement * 2 + prefetch) * BID_LEVELS + bid`; prefetch 1 uploads all other layers in addition; `bid: level k bids BID_RATIO^k`; the bid is for band and server alike |
+
+    With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
+    them and is 0 before, so an episode's sum is that of the other views; so does `info`.
+
+    **Masks.** `info["action_mask"]` (int8) and `action_masks()` (bool) show with 0 the choices that
+    are void: entries beyond the UE's own menu (they would wrap around it), and with `discrete` also
+    what another action says as well. The numbers of `multidiscrete` are concatenated. An action
+    outside the space raises a `ValueError` and changes nothing.
+
     ## Observation space
-    A `Dict`; it holds all that a planner needs (`mjoa_gym.decode_observation`), and what the
-    server's memory goes by.
+    `observation` is `"dict"` (the default with `action="plan"`) or `"flat"` (with the others). Either
+    holds all that a planner needs: `mjoa_gym.decode_observation` gives the `Instance` back.
+
+    **dict**
 
     | Key | Shape, dtype | Range | Meaning |
     |---|---|---|---|
@@ -49,6 +81,23 @@ class StreamingEnv(RoundsEnv):
     | `resident` | (N, L) float64 | 0 .. 1 | fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
+    | `turn` | (1,) int64 | 0 .. N - 1 | `discrete` only: the UE to decide about |
+    | `chosen` | (N,) int64 | -1 .. actions - 1 | `discrete` only: this round's actions so far, -1 where there is none |
+
+    **flat** is a `Box(0, 1, float32)`: for each UE the columns below, then the rounds that are over
+    as a part of all. With `discrete` it begins with the UE to decide about, the others follow in
+    order.
+
+    | Columns | Meaning |
+    |---|---|
+    | D | network, one-hot |
+    | K | device, one-hot |
+    | 1, 1 | speed over `ue_speed_max`, weight over `weight_max` |
+    | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db` |
+    | 1 | the UE's part of `sum_i w_i T_i(local)` |
+    | L | resident fraction of each layer |
+    | L | rounds since each layer was used, over `rounds` |
+    | 4 | `discrete` only: decided or not, and the chosen placement, prefetch and bid over their greatest values |
 
     ## Rewards
     `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against
@@ -69,9 +118,14 @@ class StreamingEnv(RoundsEnv):
     |---|---|---|
     | `action` | `"plan"` | the action view |
     | `n_ues` | `None` | N; overrides the scenario's |
-    | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults, a packaged scenario's name or a YAML file's path |
+    | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults (`scenario={"bandwidth_hz": 20e6}`), a packaged scenario's name or a YAML file's path |
     | `rounds` | `None` | length of an episode; overrides the scenario's |
-    | `render_mode` | `None` | `"rgb_array"` (Gantt chart of the last round) or `"ansi"` (as text) |
+    | `render_mode` | `None` | `"rgb_array"` (a picture of the last round) or `"ansi"` (as text) |
+    | `observation` | `None` | `"dict"` or `"flat"`; by default what the action view's agents usually want |
+
+    `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")` makes many in one compiled
+    loop, equal to as many single ones; it also takes `autoreset_mode` and `threads`
+    (`mjoa_gym.envs.RoundsVectorEnv`).
 
     ## Version history
     * v0: first version.
