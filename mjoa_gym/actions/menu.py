@@ -120,8 +120,8 @@ def _proposals(
     for i, own in enumerate(shares):
         job, link = job_of(packed, i), link_of(packed, i, *own)
         if streaming:
-            missing = job.missing_bytes * (1.0 - _resident(pool, rng))
-            job = job._replace(missing_bytes=missing)
+            resident = _resident(pool, job.missing_bytes, rng)
+            job = job._replace(missing_bytes=job.missing_bytes * (1.0 - resident))
         conditions.append(Condition(job, link))
         if i < PROPOSALS:
             placement = np.zeros_like(pool[0])
@@ -149,18 +149,28 @@ def _shares(n_ues: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.minimum(1.0, np.stack([level * tilt, level / tilt], axis=1))
 
 
-def _resident(pool: list[NDArray[np.int8]], rng: np.random.Generator) -> NDArray[np.float64]:
+def _resident(
+    pool: list[NDArray[np.int8]], parameter_bytes: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """(L,) fractions that earlier rounds might have left on the server.
 
     Nothing in a quarter of the cases. Otherwise what one of the placements so far needs (or, again
-    in a quarter, none), and all layers up to a random position in program order: an upload that the
-    end of a round, or the server's memory, cut short. In a fifth of these it was not.
+    in a quarter, none), and in addition, turn and turn about,
+
+    - all layers up to a random position in program order: an upload that the end of a round cut
+      short (in a fifth of these cases it did not), or
+    - all layers that are no larger than a random one: what memory without room for the largest
+      keeps.
     """
-    nothing, no_placement, which, until = rng.random(4)
-    n = len(pool[0])
+    nothing, no_placement, which, by_size, until = rng.random(5)
+    n = len(parameter_bytes)
     if nothing < 0.25:
         return np.zeros(n)
     placement = pool[0 if no_placement < 0.25 else int(which * len(pool))]
+    if by_size < 0.5:
+        sizes = parameter_bytes[parameter_bytes > 0]
+        most = sizes[int(until * len(sizes))] if len(sizes) else 0.0
+        return np.maximum(placement, parameter_bytes <= most)
     return np.maximum(placement, np.clip(1.25 * until * n - np.arange(n), 0.0, 1.0))
 
 
