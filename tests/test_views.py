@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from mjoa_gym import Scenario, evaluate
 from mjoa_gym.actions import ACTION_VIEWS, action_view
-from mjoa_gym.actions.choices import BID_LEVELS
-from mjoa_gym.actions.discrete import UNDECIDED
+from mjoa_gym.actions.discrete import OWN_BIDS, UNDECIDED
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.planners import plan_with
 from mjoa_gym.population import random_population, to_instance
@@ -117,7 +116,7 @@ def test_discrete_masks_are_sound_and_complete():
                 row = decision.prefetch_of[0, 0]
                 extra = decision.placements[row] * (1 - placement) if row >= 0 else placement * 0
                 needs = bool((placement | extra).any())
-                level = code % BID_LEVELS if needs else None
+                level = code % len(OWN_BIDS) if needs else None
                 meaning = (placement.tobytes(), extra.tobytes(), level)
                 if mask[code]:
                     meanings[1].append(meaning)
@@ -198,7 +197,7 @@ def test_one_ue_after_the_other(env_id):
         entry, prefetch, level = np.unravel_index(actions, view._parts)
         last = view.sizes[env.unwrapped.core.dnn[0]] - 1
         if not streaming:  # there the next round's networks are other ones
-            parts = np.stack([entry, level, level], axis=1)
+            parts = np.stack([entry, 2 * level, 2 * level], axis=1)
             assert joint.step(parts.ravel())[1] == rewards[2]
         else:
             assert prefetch.max() <= 1

@@ -16,12 +16,8 @@ from mjoa_gym.instance import Instance, Plan, job_of, link_of
 from mjoa_gym.rounds import NO_PREFETCH, Decision
 from mjoa_gym.scenario import Scenario
 
-BID_LEVELS = 6
-"""How many sizes of bids a whole number can say."""
-BID_RATIO = 2.0
-"""Of one size to the one before."""
-BIDS: NDArray[np.float64] = BID_RATIO ** np.arange(BID_LEVELS, dtype=np.float64)
-"""The bids that the levels stand for."""
+BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
+"""The bids that whole numbers can say, level by level; half an octave apart."""
 LEAST = 1e-300
 """In place of a sum of no bids."""
 
@@ -171,7 +167,7 @@ def _decide(choice, dnn, wrapped, persists):
     return placement_of, prefetch_of, bandwidth, compute
 
 
-def level_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+def level_of(shares: NDArray[np.float64], bids: NDArray[np.float64]) -> NDArray[np.int64]:
     """The levels whose bids come nearest to shares (N,), in the logarithm, the largest on top."""
-    below = np.log(np.maximum(shares, 1e-300) / max(shares.max(), 1e-300)) / np.log(BID_RATIO)
-    return np.clip(np.rint(below) + BID_LEVELS - 1, 0, BID_LEVELS - 1).astype(np.int64)
+    wanted = np.log(np.maximum(shares, LEAST) / max(shares.max(), LEAST)) + np.log(bids[-1])
+    return np.abs(wanted[:, None] - np.log(bids)).argmin(axis=1)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.actions.choices import (
-    BID_LEVELS,
     BIDS,
     LEAST,
     Choice,
@@ -23,18 +22,20 @@ from mjoa_gym.rounds import Decision
 from mjoa_gym.scenario import Scenario
 
 UNDECIDED = -1
+OWN_BIDS = BIDS[::2]
+"""An octave apart: fewer actions for learners that give each its own output."""
 
 
 class DiscreteView(MenuView):
     """`Discrete`: N actions make a round, one for each UE in order; its reward comes with the last.
 
-    An action is `(placement * P + prefetch) * BID_LEVELS + bid`:
+    An action is `(placement * P + prefetch) * 4 + bid`:
 
     | Part | Values | Meaning |
     |---|---|---|
     | placement | M | entry of the menu; 0 = all on the UE |
     | prefetch | P = 2 when streaming, else 1 | 1 = upload all other layers in addition |
-    | bid | BID_LEVELS | level k bids BID_RATIO^k, for band and server alike |
+    | bid | 4 | level k bids 2^k, for band and server alike |
 
     Masks show as void: entries beyond the UE's own menu (they wrap around it), prefetching with all
     layers at the edge, and any bid but the least where nothing is placed or uploaded. Observations
@@ -48,7 +49,7 @@ class DiscreteView(MenuView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        self._parts = (self.entries, 2 if persists else 1, BID_LEVELS)
+        self._parts = (self.entries, 2 if persists else 1, len(OWN_BIDS))
         self.space = gym.spaces.Discrete(int(np.prod(self._parts)))
         self._masks = self._void()
         self._chosen = np.full((n_envs, scenario.n_ues), UNDECIDED, dtype=np.int64)
@@ -68,7 +69,7 @@ class DiscreteView(MenuView):
             return None, complete
         entry, prefetch, level = np.unravel_index(np.maximum(self._chosen, 0), self._parts)
         everything = np.where(prefetch == 1, self.sizes[dnn] - 1, 0)
-        decision = self.decision(Choice(entry, everything, BIDS[level], BIDS[level]), dnn)
+        decision = self.decision(Choice(entry, everything, OWN_BIDS[level], OWN_BIDS[level]), dnn)
         self.restart(complete)
         return decision, complete
 
@@ -85,7 +86,7 @@ class DiscreteView(MenuView):
         prefetch = (choice.prefetch > 0).astype(np.int64)
         offloads, band, compute = choice.entry > 0, choice.bandwidth_bid, choice.compute_bid
         scale = band[offloads].sum() / max(compute[offloads].sum(), LEAST)
-        level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band))
+        level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band), OWN_BIDS)
         level[(choice.entry == 0) & (prefetch == 0)] = 0
         return np.ravel_multi_index((choice.entry, prefetch, level), self._parts)
 

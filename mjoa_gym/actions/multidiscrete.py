@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.actions.choices import (
-    BID_LEVELS,
     BIDS,
     Choice,
     MenuView,
@@ -29,8 +28,8 @@ class MultiDiscreteView(MenuView):
     |---|---|---|
     | placement | M | entry of the menu; 0 = all on the UE |
     | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
-    | bandwidth bid | BID_LEVELS | level k bids BID_RATIO^k |
-    | compute bid | BID_LEVELS | likewise |
+    | bandwidth bid | 8 | level k bids 2^(k/2) |
+    | compute bid | 8 | likewise |
 
     M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
     them as void.
@@ -42,9 +41,9 @@ class MultiDiscreteView(MenuView):
         super().__init__(scenario, persists, n_envs)
         entries = [self.entries] * (2 if persists else 1)
         self.space = gym.spaces.MultiDiscrete(
-            np.array([*entries, BID_LEVELS, BID_LEVELS] * scenario.n_ues, dtype=np.int64)
+            np.array([*entries, len(BIDS), len(BIDS)] * scenario.n_ues, dtype=np.int64)
         )
-        bids = np.ones((len(self.sizes), 2 * BID_LEVELS), dtype=np.int8)
+        bids = np.ones((len(self.sizes), 2 * len(BIDS)), dtype=np.int8)
         self._masks = np.concatenate([self.exists] * len(entries) + [bids], axis=1)
 
     def decode(
@@ -66,7 +65,7 @@ class MultiDiscreteView(MenuView):
         """
         choice = self.choices(plan, instance)
         prefetch = [choice.prefetch] if self.persists else []
-        levels = level_of(choice.bandwidth_bid), level_of(choice.compute_bid)
+        levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))
         return np.stack([choice.entry, *prefetch, *levels], axis=-1).ravel()
 
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:

@@ -25,8 +25,8 @@ class ColdStartEnv(RoundsEnv):
     |---|---|---|
     | `"plan"` | `Dict`, see below | planners |
     | `"box"` | `Box(-1, 1, (3N,), float32)` | PPO, SAC |
-    | `"multidiscrete"` | `MultiDiscrete([M, BID_LEVELS, BID_LEVELS] * N)` | PPO, MaskablePPO |
-    | `"discrete"` | `Discrete(M * BID_LEVELS)`, one UE after the other | DQN |
+    | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | PPO, MaskablePPO |
+    | `"discrete"` | `Discrete(M * 4)`, one UE after the other | DQN |
 
     **plan**
 
@@ -48,9 +48,9 @@ class ColdStartEnv(RoundsEnv):
 
     | View | Numbers of a UE, in this order |
     |---|---|
-    | `box` | placement: the menu cut into equal parts of [-1, 1]; bandwidth bid, compute bid: a bids BID_RANGE^a. Beyond -1 or 1, numbers are cut |
-    | `multidiscrete` | placement: entry of the menu; bandwidth bid, compute bid: level k bids BID_RATIO^k |
-    | `discrete` | `placement * BID_LEVELS + bid`; `bid: level k bids BID_RATIO^k`; the bid is for band and server alike |
+    | `box` | placement: the menu cut into equal parts of [-1, 1]; bandwidth bid, compute bid: a bids 8^a. Beyond -1 or 1, numbers are cut |
+    | `multidiscrete` | placement: entry of the menu; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
+    | `discrete` | `placement * 4 + bid`; level k bids 2^k, for band and server alike |
 
     With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
     them and is 0 before, so an episode's sum is that of the other views; so does `info`.

@@ -28,8 +28,8 @@ class StreamingEnv(RoundsEnv):
     |---|---|---|
     | `"plan"` | `Dict`, see below | planners |
     | `"box"` | `Box(-1, 1, (4N,), float32)` | PPO, SAC |
-    | `"multidiscrete"` | `MultiDiscrete([M, M, BID_LEVELS, BID_LEVELS] * N)` | PPO, MaskablePPO |
-    | `"discrete"` | `Discrete(M * 2 * BID_LEVELS)`, one UE after the other | DQN |
+    | `"multidiscrete"` | `MultiDiscrete([M, M, 8, 8] * N)` | PPO, MaskablePPO |
+    | `"discrete"` | `Discrete(M * 2 * 4)`, one UE after the other | DQN |
 
     **plan**
 
@@ -52,9 +52,9 @@ class StreamingEnv(RoundsEnv):
 
     | View | Numbers of a UE, in this order |
     |---|---|
-    | `box` | placement: the menu cut into equal parts of [-1, 1]; prefetch: likewise, what that entry has at the edge is uploaded in addition; bandwidth bid, compute bid: a bids BID_RANGE^a. Beyond -1 or 1, numbers are cut |
-    | `multidiscrete` | placement: entry of the menu; prefetch: the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k bids BID_RATIO^k |
-    | `discrete` | `(placement * 2 + prefetch) * BID_LEVELS + bid`; prefetch 1 uploads all other layers in addition; `bid: level k bids BID_RATIO^k`; the bid is for band and server alike |
+    | `box` | placement: the menu cut into equal parts of [-1, 1]; prefetch: likewise, what that entry has at the edge is uploaded in addition; bandwidth bid, compute bid: a bids 8^a. Beyond -1 or 1, numbers are cut |
+    | `multidiscrete` | placement: entry of the menu; prefetch: the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
+    | `discrete` | `(placement * 2 + prefetch) * 4 + bid`; prefetch 1 uploads all other layers in addition; level k bids 2^k, for band and server alike |
 
     With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
     them and is 0 before, so an episode's sum is that of the other views; so does `info`.
