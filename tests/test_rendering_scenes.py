@@ -12,7 +12,7 @@ from mjoa_gym.rendering import STYLES, Memory, Scene, scene_figure, scene_rgb
 from mjoa_gym.rendering.output import rgb
 from mjoa_gym.rendering.picture import TILE, scene_sheet
 from mjoa_gym.rendering.sheet import text_width
-from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, amount, round_span
+from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, amount, faded, round_span
 from tests.random_scenes import first_scene, random_scene
 
 UPLOADED, PREFETCHED = STYLES["uplink", "parameters"].face, STYLES["uplink", "prefetch"].face
@@ -100,6 +100,7 @@ def test_the_memory_is_seen_to_grow():
 def test_evictions_are_seen():
     scene = scene_of_4(kept=(0, 1, 1, 0))
     assert shelf_pixels(scene, DROPPED) > 500
+    assert shelf_pixels(scene, faded(RESIDENT)) > 1000
     texts = [text.text for text in scene_sheet(scene, 1280, 720).texts]
     assert "×" in texts
     assert "−1 MB dropped" in texts

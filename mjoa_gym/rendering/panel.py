@@ -9,7 +9,7 @@ import numpy as np
 
 from mjoa_gym.rendering.scene import Stock
 from mjoa_gym.rendering.sheet import GREY, INK, Sheet, text_width
-from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, STYLES, amount
+from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, STYLES, amount, faded
 
 EMPTY = "#e9e9ee"
 UPLOADED, PREFETCHED = STYLES["uplink", "parameters"].face, STYLES["uplink", "prefetch"].face
@@ -79,7 +79,10 @@ def draw_stock(
 
 
 def _draw_cell(sheet: Sheet, cell: tuple[float, float, float, float], stock: Stock, k: int) -> None:
-    """One layer, filled from below: what was there, what was uploaded, what was prefetched."""
+    """One layer, filled from below: what was there, what was uploaded, what was prefetched.
+
+    What is dropped is faded.
+    """
     x, y, width, height = cell
     sheet.box(x, y, width, height, EMPTY)
     parts = ((stock.before, RESIDENT), (stock.uploaded, UPLOADED), (stock.prefetched, PREFETCHED))
@@ -88,10 +91,8 @@ def _draw_cell(sheet: Sheet, cell: tuple[float, float, float, float], stock: Sto
         if fractions[k] > 0:
             upper = min(1.0, level + fractions[k])
             rise = max(1.0, round(upper * height) - round(level * height))
-            sheet.box(
-                x, y + height - max(rise, round(upper * height)), width, rise,
-                GONE if stock.left else colour,
-            )  # fmt: skip
+            face = GONE if stock.left else faded(colour) if stock.dropped[k] > 0 else colour
+            sheet.box(x, y + height - max(rise, round(upper * height)), width, rise, face)
             level = upper
 
 

@@ -46,6 +46,12 @@ STYLES = {
 RESIDENT, DROPPED, GONE = "#56B4E9", "#D55E00", "#b9b9c4"
 """Colours of the server's memory: there before the round, dropped after it, its UE left."""
 
+
+def faded(colour: str) -> str:
+    """A colour "#rrggbb" on its way to white."""
+    return "#" + "".join(f"{(int(colour[k : k + 2], 16) + 2 * 255) // 3:02x}" for k in (1, 3, 5))
+
+
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
 """Units per second, name, and the least time it is used for."""
 
