@@ -1,21 +1,36 @@
-"""A round as a picture: a Gantt chart per UE, as a figure, as RGB frames or as text.
+"""Rounds as pictures: what an environment did, as RGB frames, as figures or as text.
 
 Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, so that
-uploads are seen to overlap execution. Matplotlib is imported only when a picture is drawn; its Agg
-canvas is used directly, without a display and without pyplot's global state.
+uploads are seen to overlap execution; beside them is what the server has of its parameters.
+Matplotlib is imported only when a picture is drawn, without a display and without pyplot's global
+state.
 """
 
 from mjoa_gym.rendering.chart import gantt_figure, gantt_height, gantt_rgb
+from mjoa_gym.rendering.picture import scene_figure, scene_rgb
+from mjoa_gym.rendering.scene import Memory, Scene, Stock
+from mjoa_gym.rendering.scene_text import scene_text
 from mjoa_gym.rendering.style import LANES, STYLES, Style, overlap
 from mjoa_gym.rendering.text import gantt_text
+from mjoa_gym.rendering.tiles import MOST_DRAWN, scene_frames, scenes_rgb, tile
 
 __all__ = [
     "LANES",
+    "MOST_DRAWN",
     "STYLES",
+    "Memory",
+    "Scene",
+    "Stock",
     "Style",
     "gantt_figure",
     "gantt_height",
     "gantt_rgb",
     "gantt_text",
     "overlap",
+    "scene_figure",
+    "scene_frames",
+    "scene_rgb",
+    "scene_text",
+    "scenes_rgb",
+    "tile",
 ]

@@ -18,34 +18,81 @@ class Style(NamedTuple):
 
     Attributes:
         label: Its name in the legend.
+        short: Its name where there is little room.
         face: Fill colour, from the Okabe-Ito palette (told apart by colour-blind readers).
         ink: Colour of the layer number on it.
         glyph: Its character in text.
     """
 
     label: str
+    short: str
     face: str
     ink: str
     glyph: str
 
 
+ACTIVATION = Style("sends an activation", "activation", "#CC79A7", "#1b1b1f", "▓")
+
 STYLES = {
-    ("ue", "execute"): Style("executes on the UE", "#0072B2", "#ffffff", "█"),
-    ("edge", "execute"): Style("executes at the edge", "#009E73", "#ffffff", "█"),
-    ("uplink", "parameters"): Style("uploads parameters", "#E69F00", "#1b1b1f", "▒"),
-    ("uplink", "prefetch"): Style("prefetches parameters", "#F0E442", "#1b1b1f", "░"),
-    ("uplink", "activation"): Style("sends an activation", "#CC79A7", "#1b1b1f", "▓"),
-    ("downlink", "activation"): Style("sends an activation", "#CC79A7", "#1b1b1f", "▓"),
+    ("ue", "execute"): Style("UE executes", "UE", "#0072B2", "#ffffff", "█"),
+    ("edge", "execute"): Style("edge executes", "edge", "#009E73", "#ffffff", "█"),
+    ("uplink", "parameters"): Style("uploads parameters", "upload", "#E69F00", "#1b1b1f", "▒"),
+    ("uplink", "prefetch"): Style("prefetches", "prefetch", "#F0E442", "#1b1b1f", "░"),
+    ("uplink", "activation"): ACTIVATION,
+    ("downlink", "activation"): ACTIVATION,
 }
 """How each (resource, what) of an interval is drawn."""
 
+RESIDENT, DROPPED, GONE = "#56B4E9", "#D55E00", "#b9b9c4"
+"""Colours of the server's memory: there before the round, dropped after it, its UE left."""
+
+
+def faded(colour: str) -> str:
+    """A colour "#rrggbb" on its way to white."""
+    return "#" + "".join(f"{(int(colour[k : k + 2], 16) + 2 * 255) // 3:02x}" for k in (1, 3, 5))
+
+
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
 """Units per second, name, and the least time it is used for."""
+
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+"""Bytes per unit, and its name."""
+
+SPANS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+"""Where time axes end, times a power of ten."""
 
 
 def unit_for(seconds: float) -> tuple[float, str]:
     """Units per second and the name of the unit that suits a time."""
     return next((scale, unit) for scale, unit, least in UNITS if seconds >= least)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    return written(seconds, *unit_for(seconds)) if np.isfinite(seconds) else "never finishes"
+
+
+def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
+    """Bytes with three digits, as "58.1 MB".
+
+    Args:
+        size: Bytes.
+        unit_of: Bytes whose unit is taken; default `size` itself.
+        unit: Whether to say it.
+    """
+    if not np.isfinite(size):
+        return "no limit"
+    suiting = size if unit_of is None else unit_of
+    scale, name = next((s, n) for s, n in BYTES if suiting >= s or s == 1)
+    value = size / scale
+    number = f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.3g}"
+    return f"{number} {name}" if unit else number
+
+
+def round_span(seconds: float) -> float:
+    """The next round number, so that time axes seldom change from picture to picture."""
+    magnitude = 10.0 ** np.floor(np.log10(seconds))
+    return float(magnitude * next(s for s in SPANS if seconds <= magnitude * s * (1 + 1e-9)))
 
 
 def written(seconds: float, scale: float, unit: str) -> str:

@@ -45,15 +45,20 @@ def gantt_text(
     for timeline, name in zip(timelines, names, strict=True):
         lines.append(f"{name}: {written(timeline.latency, scale, unit)}"[:width])
         for resource, lane in LANES.items():
-            row = _lane(timeline.by_resource[resource], span, cells)
+            row = lane_row(timeline.by_resource[resource], span, cells)
             lines.append(f"{lane:>{LABEL}} │{row}│")
-    lines.append(f"{'0':>{LABEL + 3}}{written(span, scale, unit):>{cells - 1}}")
+    lines.append(time_row(span, cells))
     lines.append("█ executes  ▒ parameters  ░ prefetch  ▓ activation  17 layer"[:width])
     return "\n".join(lines)
 
 
-def _lane(intervals: Sequence[Interval], span: float, cells: int) -> str:
-    """One lane as `cells` characters."""
+def time_row(span: float, cells: int) -> str:
+    """The two ends of the time axis below lanes of `cells` characters."""
+    return f"{'0':>{LABEL + 3}}{written(span, *unit_for(span)):>{cells - 1}}"
+
+
+def lane_row(intervals: Sequence[Interval], span: float, cells: int) -> str:
+    """One lane as `cells` characters: layer numbers where they fit on what it does."""
     cell = span / cells
     busy = np.zeros(cells)
     row = [" "] * cells

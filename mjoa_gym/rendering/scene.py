@@ -1,0 +1,194 @@
+"""What a picture of an environment shows: one round, and what it did to the server's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.instance import Instance, Plan, timelines
+from mjoa_gym.rendering.style import duration
+from mjoa_gym.simulator import Timeline
+
+LEAST_FRACTION = 1e-9
+"""Differences of resident fractions below this are rounding."""
+
+
+class Memory(NamedTuple):
+    """What becomes of the server's memory when a round is over.
+
+    Attributes:
+        limit_bytes: Parameters that the server keeps between rounds.
+        kept: Per UE of the round (L,) or longer, or (N, L): the fractions of its layers that are
+            still there when the next round begins; 0 for those of a UE that left.
+        left: (N,) whether each UE left after the round.
+    """
+
+    limit_bytes: float
+    kept: Sequence[NDArray[np.float64]] | NDArray[np.float64]
+    left: NDArray[np.bool_]
+
+
+class Stock(NamedTuple):
+    """What a UE has on the server: its P layers with parameters, and the round's changes to them.
+
+    Fractions are of a layer's parameters.
+
+    Attributes:
+        layers: (P,) their numbers.
+        sizes: (P,) bytes.
+        before: (P,) fraction on the server when the round began.
+        uploaded: (P,) fraction that this inference's uploads added.
+        prefetched: (P,) fraction that prefetching added.
+        dropped: (P,) fraction that the server dropped after the round, for want of memory.
+        left: Whether the UE left, and everything of it.
+    """
+
+    layers: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    before: NDArray[np.float64]
+    uploaded: NDArray[np.float64]
+    prefetched: NDArray[np.float64]
+    dropped: NDArray[np.float64]
+    left: bool
+
+    def bytes_of(self, fractions: NDArray[np.float64]) -> float:
+        """Bytes in given fractions (P,) of the layers."""
+        return float(self.sizes @ fractions)
+
+    @property
+    def after(self) -> NDArray[np.float64]:
+        """(P,) fraction on the server at the round's end, before anything is dropped."""
+        return self.before + self.uploaded + self.prefetched
+
+    @property
+    def kept_bytes(self) -> float:
+        """Bytes on the server when the next round begins."""
+        return 0.0 if self.left else self.bytes_of(self.after - self.dropped)
+
+    @property
+    def total_bytes(self) -> float:
+        """Bytes of the network."""
+        return float(self.sizes.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All that a picture of an environment shows.
+
+    Attributes:
+        instance: The round's problem, with what was resident when it began.
+        plan: The agent's answer; None before the first round: every UE is shown on its own.
+        name: What the title begins with.
+        round: Rounds that are over, this one included; 0 before the first.
+        rounds: Rounds of an episode, or None not to say.
+        reward: Of the round, or None.
+        round_s: Seconds that the round lasted; default until the last UE is done.
+        memory: The server's memory after the round, or None if it keeps nothing between rounds.
+
+    Raises:
+        ValueError: If the plan or the memory is not that of the instance's UEs.
+    """
+
+    instance: Instance
+    plan: Plan | None = None
+    name: str = ""
+    round: int = 0
+    rounds: int | None = None
+    reward: float | None = None
+    round_s: float | None = None
+    memory: Memory | None = None
+
+    def __post_init__(self) -> None:
+        if self.plan is not None:
+            self.plan.check_fits(self.instance)
+        if self.memory is None:
+            return
+        for name in ("kept", "left"):
+            n = len(getattr(self.memory, name))
+            if n != self.instance.n_ues:
+                raise ValueError(f"{name} has {n} entries for {self.instance.n_ues} UEs")
+
+    @cached_property
+    def answer(self) -> Plan:
+        """The plan, or all layers on the UEs."""
+        if self.plan is not None:
+            return self.plan
+        nobody = np.zeros(self.instance.n_ues)
+        return Plan([np.zeros(ue.dnn.n_layers) for ue in self.instance.ues], nobody, nobody)
+
+    @cached_property
+    def timelines(self) -> tuple[Timeline, ...]:
+        """Of every UE."""
+        return timelines(self.instance, self.answer, self.round_s)
+
+    @cached_property
+    def latency_s(self) -> NDArray[np.float64]:
+        """(N,) seconds."""
+        return np.array([timeline.latency for timeline in self.timelines])
+
+    @cached_property
+    def end_s(self) -> float:
+        """When the round ends; at least the last finite latency, and above 0."""
+        finite = self.latency_s[np.isfinite(self.latency_s)]
+        return max([self.round_s or 0.0, *finite.tolist()]) or 1.0
+
+    @cached_property
+    def stocks(self) -> tuple[Stock, ...]:
+        """What every UE has on the server; empty if it keeps nothing between rounds."""
+        if self.memory is None:
+            return ()
+        return tuple(_stock(self, i, self.memory) for i in range(self.instance.n_ues))
+
+
+def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
+    """UE i's part of the server's memory."""
+    ue, placement = scene.instance.ues[i], scene.answer.placements[i]
+    layers = np.flatnonzero(ue.dnn.parameter_bytes > 0)
+    before = ue.resident[layers]
+    after = before if scene.instance.upload == "preinstalled" else scene.timelines[i].resident
+    if after is not before:
+        after = np.maximum(before, after[layers])
+    gained = np.where(after - before > LEAST_FRACTION, after - before, 0.0)
+    asked = placement[layers] == 1
+    left = bool(memory.left[i])
+    lost = np.maximum(0.0, before + gained - np.asarray(memory.kept[i])[layers])
+    return Stock(
+        layers,
+        ue.dnn.parameter_bytes[layers],
+        before,
+        np.where(asked, gained, 0.0),
+        np.where(asked, 0.0, gained),
+        np.where((lost > LEAST_FRACTION) & (not left), lost, 0.0),
+        left,
+    )
+
+
+def headline(scene: Scene) -> str:
+    """What is shown: "Streaming · round 3 of 20"."""
+    of = "" if scene.rounds is None else f" of {scene.rounds}"
+    if scene.plan is None:
+        text = f"before round {scene.round + 1}{of}"
+    else:
+        text = f"round {scene.round}{of}"
+    return f"{scene.name} · {text}" if scene.name else text
+
+
+def summaries(scene: Scene) -> tuple[str, ...]:
+    """How the round went, from long to short: its reward and the mean latency of its UEs.
+
+    The mean is weighted if the weights differ.
+    """
+    weights = scene.instance.weights
+    kind = "mean latency" if np.ptp(weights) == 0 else "weighted mean latency"
+    now = duration(float(weights @ scene.latency_s / weights.sum()))
+    if scene.plan is None:
+        return f"{kind} {now} if every UE is alone", f"alone {now}"
+    alone = duration(float(weights @ scene.instance.local_s / weights.sum()))
+    reward = "" if scene.reward is None else f"reward {scene.reward:.3f} · "
+    says = f"{now} (alone {alone})"
+    return f"{reward}{kind} {says}", f"{reward}{says}", f"{reward}{now}"

@@ -1,0 +1,106 @@
+"""Scenes as text that fits a terminal, and several frames on one."""
+
+import numpy as np
+import pytest
+
+from mjoa_gym.rendering import scene_frames, scene_rgb, scene_text, scenes_rgb, tile
+from mjoa_gym.rendering.picture import TILE
+from tests.random_scenes import first_scene, random_scene
+from tests.test_rendering_scenes import scene_of_4
+
+
+@pytest.mark.parametrize("n_ues", [1, 2, 5, 6, 12, 15, 16, 33, 40])
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_text_fits_a_terminal(n_ues, columns):
+    for scene in (
+        first_scene(0, n_ues),
+        random_scene(1, n_ues),
+        random_scene(2, n_ues, streaming=False),
+    ):
+        rows = scene_text(scene, columns=columns).splitlines()
+        assert max(map(len, rows)) <= columns
+        assert len(rows) <= max(40, n_ues + 7)
+        names = [f"UE {i} " if n_ues <= 16 else f"{i:>2} " for i in range(n_ues)]
+        assert all(any(row.startswith(name) for row in rows) for name in names)
+
+
+def test_text_of_five_ues_shows_every_lane_and_the_memory():
+    text = scene_text(random_scene(0))
+    rows = text.splitlines()
+    assert len(rows) <= 40
+    assert "Streaming · round 3 of 20" in rows[0]
+    assert "reward 0.250" in text
+    for lane in ("processor", "uplink", "edge share", "downlink", "memory"):
+        assert sum(row.lstrip().startswith(f"{lane} │") for row in rows) == 5
+    assert "server keeps" in rows[-1]
+
+
+def test_text_shows_evictions_and_departures():
+    rows = scene_text(scene_of_4(kept=(0, 1, 1, 0))).splitlines()
+    assert "    memory │×▒░·│ 2 of 4 MB, +2, −1" in rows
+    assert "server keeps 2 of 3 MB, dropped 1 MB" in rows
+    rows = scene_text(scene_of_4(kept=(0,) * 4, left=True)).splitlines()
+    assert "    memory │---·│ left, 3 MB" in rows
+    assert "server keeps 0 of 3 MB, left: UE 0" in rows
+    assert "×" not in scene_text(scene_of_4()).replace("× dropped", "")
+    partly = scene_text(scene_of_4(kept=(1, 1, 1, 0), resident=(0.5, 0, 0, 0)))
+    assert "│▄▒░·│" in partly
+
+
+def test_text_of_a_cold_start_has_no_memory():
+    text = scene_text(random_scene(0, streaming=False))
+    assert not any(word in text for word in ("prefetch", "memory", "server keeps"))
+
+
+def test_text_is_repeatable_and_refuses_too_little_room():
+    assert scene_text(random_scene(5)) == scene_text(random_scene(5))
+    with pytest.raises(ValueError, match="columns=39"):
+        scene_text(random_scene(0), columns=39)
+
+
+def frames_of(n, height=20, width=30):
+    return [np.full((height, width, 3), 10 * i, dtype=np.uint8) for i in range(n)]
+
+
+@pytest.mark.parametrize(("n", "across", "rows"), [(1, 1, 1), (2, 2, 1), (5, 3, 2), (9, 3, 3)])
+def test_tiles_are_nearly_square_and_hold_every_frame(n, across, rows):
+    image = tile(frames_of(n), labels=[], border=2)
+    assert image.dtype == np.uint8
+    assert image.shape == (rows * 22 + 2, across * 32 + 2, 3)
+    for i in range(n):
+        y, x = 2 + i // across * 22, 2 + i % across * 32
+        assert (image[y : y + 20, x : x + 30] == 10 * i).all()
+
+
+def test_tiles_have_labels_and_even_sides():
+    plain, labelled = tile(frames_of(3), labels=[]), tile(frames_of(3), labels=["a", "b", "c"])
+    assert labelled.shape[0] > plain.shape[0]
+    assert not np.array_equal(tile(frames_of(3)), labelled)
+    for height in (20, 21):
+        assert not any(n % 2 for n in tile(frames_of(4, height, 31)).shape[:2])
+    assert tile(frames_of(4), columns=4).shape[1] > tile(frames_of(4)).shape[1]
+
+
+def test_wrong_tiles_are_refused():
+    with pytest.raises(ValueError, match="frames is empty"):
+        tile([])
+    with pytest.raises(ValueError, match="differ in shape"):
+        tile(frames_of(1) + frames_of(1, 21))
+    with pytest.raises(ValueError, match="labels has 1 entries for 2"):
+        tile(frames_of(2), labels=["a"])
+    with pytest.raises(ValueError, match="columns=0"):
+        tile(frames_of(2), columns=0)
+
+
+def test_frames_of_a_vector_environment():
+    scenes = [first_scene(), random_scene(1), random_scene(2)]
+    frames = scene_frames(scenes, num_envs=5)
+    assert len(frames) == 5
+    assert {frame.shape for frame in frames} == {(TILE[1], TILE[0], 3)}
+    assert np.array_equal(frames[1], scene_rgb(scenes[1], *TILE))
+    assert frames[3] is frames[4]
+    assert not frames[3].flags.writeable
+    assert len(scene_frames(scenes)) == 3
+    with pytest.raises(ValueError, match="num_envs=2"):
+        scene_frames(scenes, num_envs=2)
+    assert np.array_equal(scenes_rgb(scenes), tile(frames[:3]))
