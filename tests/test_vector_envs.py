@@ -1,6 +1,7 @@
 """The native vector environments against Gymnasium's loop over single ones."""
 
 import pickle
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -175,3 +176,32 @@ def test_gymnasiums_vector_wrappers_work(env_id):
     ends = [envs.step(envs.action_space.sample())[4] for _ in range(4)]
     assert [["episode" in info for info in infos] for infos in ends][2] == [True] * 3
     assert ends[2][0]["episode"]["l"] == 3
+
+
+@every_env
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_rendering_and_videos(env_id, mode, tmp_path):
+    envs = native(env_id, action="multidiscrete", render_mode=mode, num_envs=12)
+    envs.reset(seed=0)
+    first = envs.render()
+    for _ in range(4):
+        envs.step(envs.action_space.sample())
+    frames = envs.render()
+    assert len(frames) == 12
+    if mode == "ansi":
+        assert "UE 2" in frames[0]
+        assert frames[11] == "not drawn"
+        return
+    assert {frame.shape for frame in (*first, *frames)} == {frames[0].shape}
+    assert not np.array_equal(first[0], frames[0])
+    assert not np.array_equal(frames[0], frames[1])
+    pytest.importorskip("moviepy")
+    one = gym.make(env_id, action="box", n_ues=3, rounds=3, scenario=SMALL, render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of moviepy's own
+        video = gym.wrappers.RecordVideo(one, str(tmp_path), disable_logger=True)
+        video.reset(seed=0)
+        for _ in range(3):
+            video.step(video.action_space.sample())
+        video.close()
+    assert [file.suffix for file in tmp_path.iterdir()] == [".mp4"]

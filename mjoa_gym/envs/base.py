@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.actions import ActionView
 from mjoa_gym.envs.core import Core, ScenarioLike
-from mjoa_gym.instance import Instance, Plan, timelines
-from mjoa_gym.rounds import plan_of
+from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.scenario import Scenario
 from mjoa_gym.validation import choice
 
@@ -26,6 +25,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     Attributes:
         core: Dynamics, action view and observation.
         persists: Whether UEs and their parameters stay from round to round.
+        title: What pictures call it.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -33,6 +33,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         "render_fps": 2,
     }
     persists: ClassVar[bool]
+    title: ClassVar[str]
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         self.render_mode = render_mode
         self._begun = False
         self._seeded = False
-        self._shown: tuple[Instance, Plan, float | None] | None = None
+        self._pictures = None if render_mode is None else Pictures(self.core, self.title)
 
     @property
     def scenario(self) -> Scenario:
@@ -84,7 +85,8 @@ class RoundsEnv(gym.Env[Any, Any]):
             self._seeded = True
         self.core.begin(EVERYBODY)
         self._begun = True
-        self._shown = None
+        if self._pictures is not None:
+            self._pictures.restart(EVERYBODY)
         return self._observation(), self._masks()
 
     def step(self, action: Any) -> Step:
@@ -97,14 +99,15 @@ class RoundsEnv(gym.Env[Any, Any]):
         core = self.core
         if not self._begun or core.batch.over()[0]:
             raise ResetNeeded("the episode is over or has not begun: call reset() first")
-        before = None if self.render_mode is None else core.batch.instance(0)
-        outcome, _ = core.step(core.view.single(action), EVERYBODY)
+        if self._pictures is not None:
+            self._pictures.before()
+        outcome, complete = core.step(core.view.single(action), EVERYBODY)
+        if self._pictures is not None:
+            self._pictures.after(outcome, complete)
         info = {key: _plain(values[0]) for key, values in core.infos(outcome).items()}
         info |= self._masks()
         if outcome is None:
             return self._observation(), 0.0, False, False, info
-        if before is not None and core.decision is not None:
-            self._shown = before, plan_of(core.decision, 0, before), float(outcome.round_s[0])
         truncated = bool(core.batch.over()[0])
         return self._observation(), float(outcome.reward[0]), False, truncated, info
 
@@ -119,23 +122,20 @@ class RoundsEnv(gym.Env[Any, Any]):
         return masks[0] == 1
 
     def render(self) -> Any:
-        """The last round's timelines: uint8 (height, width, 3), or text for "ansi".
+        """The last round and the server's memory: uint8 (height, width, 3), or text for "ansi".
 
         Before the first round, every UE is shown as if it ran all layers itself.
         """
-        if self.render_mode is None:
+        if self._pictures is None:
             gym.logger.warn('render() needs a render_mode: gym.make(..., render_mode="rgb_array")')
             return None
         if not self._begun:
             raise ResetNeeded("there is nothing to render: call reset() first")
         from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
 
-        instance, plan, until_s = self._shown or _all_local(self.core.batch.instance(0))
-        titles = [
-            f"UE {i}: {ue.dnn.name}, local {ue.local_s:.3g} s" for i, ue in enumerate(instance.ues)
-        ]
-        gantt = rendering.gantt_rgb if self.render_mode == "rgb_array" else rendering.gantt_text
-        return gantt(timelines(instance, plan, until_s), titles)
+        (scene,) = self._pictures.scenes()
+        draw = rendering.scene_rgb if self.render_mode == "rgb_array" else rendering.scene_text
+        return draw(scene)
 
     def _observation(self) -> Any:
         observation = self.core.observe()
@@ -150,8 +150,3 @@ class RoundsEnv(gym.Env[Any, Any]):
 def _plain(value: Any) -> Any:
     """A NumPy number as Python's own; arrays as they are."""
     return value if isinstance(value, np.ndarray) else value.item()
-
-
-def _all_local(instance: Instance) -> tuple[Instance, Plan, float | None]:
-    nobody = np.zeros(instance.n_ues)
-    return instance, Plan([np.zeros(ue.dnn.n_layers) for ue in instance.ues], nobody, nobody), None

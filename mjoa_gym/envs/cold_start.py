@@ -122,3 +122,4 @@ class ColdStartEnv(RoundsEnv):
     """  # noqa: E501 - cells of a table cannot be broken
 
     persists: ClassVar[bool] = False
+    title: ClassVar[str] = "ColdStart"

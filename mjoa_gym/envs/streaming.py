@@ -132,3 +132,4 @@ class StreamingEnv(RoundsEnv):
     """  # noqa: E501 - cells of a table cannot be broken
 
     persists: ClassVar[bool] = True
+    title: ClassVar[str] = "Streaming"

@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.core import Core, ScenarioLike
+from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.rounds import Outcome
 from mjoa_gym.validation import choice, count
 
@@ -42,6 +43,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
     persists: ClassVar[bool]
+    title: ClassVar[str]
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.render_mode = render_mode
+        self._pictures = None if render_mode is None else Pictures(self.core, self.title)
         self._begun = np.zeros(num_envs, dtype=np.bool_)
         self._seeded = np.zeros(num_envs, dtype=np.bool_)
         self._over = np.zeros(num_envs, dtype=np.bool_)
@@ -111,7 +114,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self._seeded |= which
         self._begun |= which
         self._over &= ~which
-        self.core.begin(which)
+        self._begin(which)
         infos: dict[str, Any] = {}
         _add(infos, self.core.masks(), which)
         return self.core.observe(), infos
@@ -127,9 +130,13 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         disabled = self.autoreset_mode == AutoresetMode.DISABLED
         if not self._begun.all() or (disabled and ended.any()):
             raise ResetNeeded("an environment is over or has not begun: call reset() first")
+        if self._pictures is not None:
+            self._pictures.before()
         outcome, complete = self.core.step(actions, ~ended)
+        if self._pictures is not None:
+            self._pictures.after(outcome, complete)
         if ended.any():
-            self.core.begin(ended)
+            self._begin(ended)
         over = complete & self.core.batch.over()
         infos: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
@@ -152,6 +159,24 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
             return np.ones((self.num_envs, choices), dtype=np.bool_)
         return masks == 1
 
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame or a text for every environment; beyond the first nine, none is drawn.
+
+        Gymnasium's `wrappers.vector.RecordVideo` tiles them; so does `rendering.tile`.
+        """
+        if self._pictures is None:
+            gym.logger.warn("render() needs a render_mode: make_vec(..., render_mode='rgb_array')")
+            return None
+        if not self._begun.all():
+            raise ResetNeeded("there is nothing to render: call reset() first")
+        from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
+
+        scenes = self._pictures.scenes()
+        if self.render_mode == "rgb_array":
+            return rendering.scene_frames(scenes, self.num_envs)
+        texts = tuple(rendering.scene_text(scene) for scene in scenes)
+        return texts + ("not drawn",) * (self.num_envs - len(texts))
+
     def _finish(
         self, infos: dict[str, Any], outcome: Outcome | None, over: NDArray[np.bool_]
     ) -> None:
@@ -167,7 +192,12 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         infos["final_info"], infos["_final_info"] = {}, over.copy()
         _add(infos["final_info"], self.core.infos(outcome), over)
         _add(infos["final_info"], self.core.masks(), over)
-        self.core.begin(over)
+        self._begin(over)
+
+    def _begin(self, which: NDArray[np.bool_]) -> None:
+        self.core.begin(which)
+        if self._pictures is not None:
+            self._pictures.restart(which)
 
     def _reset_mask(self, options: dict[str, Any]) -> NDArray[np.bool_]:
         everybody = np.ones(self.num_envs, dtype=np.bool_)
@@ -186,12 +216,14 @@ class ColdStartVectorEnv(RoundsVectorEnv):
     """`MJOA/ColdStart-v0`, many at once; see `ColdStartEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = False
+    title: ClassVar[str] = "ColdStart"
 
 
 class StreamingVectorEnv(RoundsVectorEnv):
     """`MJOA/Streaming-v0`, many at once; see `StreamingEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = True
+    title: ClassVar[str] = "Streaming"
 
 
 def available_threads() -> int:
