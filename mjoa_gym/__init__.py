@@ -1,10 +1,17 @@
 """mjoa-gym: which layers run where, and who gets what, while the model is still being uploaded."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs import decode_observation, register_all
 from mjoa_gym.instance import UE, Instance, Plan, evaluate, timelines
 from mjoa_gym.scenario import Scenario
 from mjoa_gym.simulator import Interval, Timeline, simulate
+
+if TYPE_CHECKING:
+    from mjoa_gym.adapters.pettingzoo import OffloadingParallelEnv
 
 __version__ = "0.1.0"
 
@@ -18,8 +25,17 @@ __all__ = [
     "Timeline",
     "decode_observation",
     "evaluate",
+    "parallel_env",
     "simulate",
     "timelines",
 ]
+
+
+def parallel_env(*args: Any, **kwargs: Any) -> OffloadingParallelEnv:
+    """Every UE an agent: see `mjoa_gym.adapters.pettingzoo.OffloadingParallelEnv`."""
+    from mjoa_gym.adapters.pettingzoo import OffloadingParallelEnv  # an extra: multiagent
+
+    return OffloadingParallelEnv(*args, **kwargs)
+
 
 register_all()

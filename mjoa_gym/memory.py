@@ -32,35 +32,33 @@ def settle(resident, idle, placement, sent):
 
 
 @njit(cache=True, nogil=True)
-def evict(resident, idle, dnn, parameter_bytes, memory_bytes):
+def evict(resident, idle, dnn, tables, memory_bytes):
     """Drop the least recently used layers until the rest fits; in place.
 
     Args:
         resident: (N, L) resident fractions.
         idle: (N, L) rounds since the last use.
         dnn: (N,) index of each UE's network.
-        parameter_bytes: (D, L) of each network.
+        tables: With `n_layers` (D,) and `parameter_bytes` (D, L).
         memory_bytes: What the server keeps.
 
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(N L), and O(layers there) for each dropped.
     """
-    n_ues, width = resident.shape
     total = 0.0
     n_there = 0
-    for i in range(n_ues):
-        for layer in range(width):
-            if resident[i, layer] > 0.0:
-                here = resident[i, layer] * parameter_bytes[dnn[i], layer]
-                total += here
-                n_there += here > 0.0
+    for i in range(len(dnn)):
+        for layer in range(tables.n_layers[dnn[i]]):
+            here = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
+            total += here
+            n_there += here > 0.0
     if total <= memory_bytes:
         return 0.0, total
     ues, layers = np.empty(n_there, np.int64), np.empty(n_there, np.int64)
     held, k = np.empty(n_there), 0
-    for i in range(n_ues):
-        for layer in range(width):
-            here = resident[i, layer] * parameter_bytes[dnn[i], layer]
+    for i in range(len(dnn)):
+        for layer in range(tables.n_layers[dnn[i]]):
+            here = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
             if here > 0.0:
                 ues[k], layers[k], held[k] = i, layer, here
                 k += 1

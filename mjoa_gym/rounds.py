@@ -36,7 +36,7 @@ class State(NamedTuple):
 
     population: Population
     resident: NDArray[np.float64]
-    idle: NDArray[np.int64]
+    idle: NDArray[np.int32]
     round: NDArray[np.int64]
     stream: NDArray[np.uint64]
 
@@ -91,7 +91,7 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
     return State(
         empty_population(n_envs, n_ues),
         np.zeros((n_envs, n_ues, width)),
-        np.zeros((n_envs, n_ues, width), dtype=np.int64),
+        np.zeros((n_envs, n_ues, width), dtype=np.int32),
         np.zeros(n_envs, dtype=np.int64),
         np.zeros(n_envs, dtype=np.uint64),
     )
@@ -136,6 +136,7 @@ class Room(NamedTuple):
         n_up: (N,) activations sent.
         sent: (L,) fractions of missing bytes that have arrived.
         unmarked: (L,) zeros: nothing to prefetch.
+        unrecorded: (0, 3), for `upload`.
     """
 
     ue_s: NDArray[np.float64]
@@ -149,6 +150,7 @@ class Room(NamedTuple):
     n_up: NDArray[np.int64]
     sent: NDArray[np.float64]
     unmarked: NDArray[np.int8]
+    unrecorded: NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
@@ -166,6 +168,7 @@ def new_room(n_ues, width):
         np.empty(n_ues, np.int64),
         np.empty(width),
         np.zeros(width, np.int8),
+        np.empty((0, 3)),
     )
 
 
@@ -289,7 +292,7 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
             state.resident[e],
             state.idle[e],
             people.dnn[e],
-            tables.parameter_bytes,
+            tables,
             constants.server_memory_bytes,
         )
 
@@ -313,7 +316,7 @@ def settle_ue(room, tables, constants, state, decision, e, i, round_s):
         room.n_up[i],
         scratch_in(room, i),
         room.sent,
-        np.empty((0, 3)),
+        room.unrecorded,
     )
     memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], placement, room.sent)
 

@@ -56,6 +56,8 @@ def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, 
                 continue
             if prefetched and not prefetch[layer]:
                 continue
+            if now > until and len(segments) == 0:
+                return 0  # nothing more counts
             if mode == SERIAL:
                 now = max(now, release_time(layer, job, scratch.end))
             left = duration = job.missing_bytes[layer] * link.up

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import mjoa_gym
 from mjoa_gym import Instance, Plan, Scenario, evaluate, kernel
-from mjoa_gym.actions.menu import Menu, menu_of
+from mjoa_gym.actions.menu import ENTRIES, Menu, menu_of
 from mjoa_gym.instance import job_of, link_of
 from mjoa_gym.planners import ara, plan_with
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
@@ -29,9 +29,9 @@ ENVIRONMENTS = {
     True: ("MJOA/Streaming-v0", "mjoa-mu-prefetch"),
 }
 HEADER = (
-    "| Scenario | Environment | Inferences | Mean gap | 95 % | Worst "
+    "| Scenario | Environment | Entries | Inferences | Mean gap | 95 % | Worst "
     "| Rounds | Objective, same shares | Worst round | Objective, ARA's shares |\n"
-    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -57,6 +57,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--scenario", nargs="+", default=["default", "chains", "crowded", "slow-uplink"],
         metavar="NAME", help="packaged scenarios or YAML files (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--entries", type=int, nargs="+", default=[ENTRIES], metavar="M",
+        help="most entries of a menu (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--episodes", type=int, default=5, help="of each environment (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode (%(default)s)")
@@ -101,27 +105,36 @@ def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Ga
     return Gap(inferences, float(same_s / expert_s - 1.0), float(anew_s / expert_s - 1.0))
 
 
-def row(name: str, args: argparse.Namespace, streaming: bool) -> str:
-    """One row of the table."""
+def rows(name: str, args: argparse.Namespace, streaming: bool) -> Iterator[str]:
+    """The rows of a scenario and an environment, one per length of the menu."""
     scenario = Scenario.load(name)
-    menu = menu_of(scenario, streaming)
-    rounds = tqdm(
+    menus = [menu_of(scenario, streaming, entries) for entries in args.entries]
+    environment = ENVIRONMENTS[streaming][0].removeprefix("MJOA/")
+    gaps: list[list[Gap]] = [[] for _ in menus]
+    for instance, plan in tqdm(
         expert_rounds(scenario, streaming, args.episodes, args.seed),
-        desc=f"{name}, {ENVIRONMENTS[streaming][0]}",
+        desc=f"{name}, {environment}",
         total=args.episodes * scenario.rounds,
         unit="round",
         leave=False,
-    )
-    gaps = [gap_of(scenario, menu, instance, plan) for instance, plan in rounds]
+    ):
+        for menu, found in zip(menus, gaps, strict=True):
+            found.append(gap_of(scenario, menu, instance, plan))
+    for entries, found in zip(args.entries, gaps, strict=True):
+        yield f"| `{scenario.name}` | {environment} | {entries} | {cells(found)} |"
+
+
+def cells(gaps: list[Gap]) -> str:
+    """The numbers of a row."""
     inferences = 100.0 * np.concatenate([gap.inferences for gap in gaps])
-    same, anew = (100.0 * np.array([gap[k] for gap in gaps]) for k in (1, 2))
     if not len(inferences):
-        raise ValueError(f"scenario {name!r}: the expert never uses the edge in these episodes")
-    environment = ENVIRONMENTS[streaming][0].removeprefix("MJOA/")
+        raise ValueError("the expert never uses the edge in these episodes")
+    same = 100.0 * np.array([gap.same_shares for gap in gaps])
+    anew = 100.0 * np.array([gap.divided_anew for gap in gaps])
     return (
-        f"| `{scenario.name}` | {environment} | {len(inferences)} | {inferences.mean():.2f} % "
-        f"| {np.quantile(inferences, 0.95):.1f} % | {inferences.max():.1f} % "
-        f"| {len(gaps)} | {same.mean():.2f} % | {same.max():.1f} % | {anew.mean():.2f} % |"
+        f"{len(inferences)} | {inferences.mean():.2f} % | {np.quantile(inferences, 0.95):.1f} % "
+        f"| {inferences.max():.1f} % | {len(gaps)} | {same.mean():.2f} % | {same.max():.1f} % "
+        f"| {anew.mean():.2f} %"
     )
 
 
@@ -135,9 +148,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for name in args.scenario:
             for streaming in ENVIRONMENTS:
-                print(row(name, args, streaming), flush=True)
+                for row in rows(name, args, streaming):
+                    print(row, flush=True)
     except (ValueError, OSError) as error:
-        print(f"menu_gap: {error}", file=sys.stderr)
+        print(f"menu_gap: {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

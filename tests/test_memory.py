@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import numpy as np
 
 from mjoa_gym import memory
@@ -6,9 +8,15 @@ PARAMETERS = np.array([[10.0, 20.0, 30.0], [5.0, 5.0, 0.0]])
 DNN = np.array([0, 1])
 
 
+class Networks(NamedTuple):
+    n_layers: np.ndarray
+    parameter_bytes: np.ndarray
+
+
+
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
-    dropped, kept = memory.evict(resident, idle, DNN, PARAMETERS, memory_bytes)
+    dropped, kept = memory.evict(resident, idle, DNN, Networks(np.array([3, 3]), PARAMETERS), memory_bytes)
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 

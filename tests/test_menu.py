@@ -79,6 +79,21 @@ def test_the_default_menu_is_read_only_and_computed_once():
     assert menu_of(Scenario(n_ues=3), True) is not menu
 
 
+@both
+def test_shorter_menus_hold_what_longer_ones_begin_with(streaming):
+    scenario = Scenario(dnns=QUICK)
+    menus = [menu_of(scenario, streaming, entries) for entries in (2, 5, 8)]
+    assert [menu.size.max() for menu in menus] == [2, 5, 8]
+    for d in range(len(QUICK)):
+        short, middle, long = (
+            {placement.tobytes() for placement in menu.placements[d, : menu.size[d]]}
+            for menu in menus
+        )
+        assert short < middle < long
+    with pytest.raises(ValueError, match="entries=1"):
+        menu_of(scenario, streaming, 1)
+
+
 def test_a_menu_does_not_depend_on_the_other_networks():
     several, alone = Scenario(dnns=QUICK), Scenario(dnns=QUICK[1:2])
     np.testing.assert_array_equal(entries(several, True)[1], entries(alone, True)[0])

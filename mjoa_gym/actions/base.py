@@ -29,11 +29,13 @@ class ActionView(ABC):
         endless: Whether an action can leave a UE without a share that it needs; the environment
             then refuses it.
         observation: The observation that the view's agents usually want.
+        steps_per_round: How many actions make a decision.
     """
 
     space: gym.Space[Any]
     endless = False
     observation = "flat"
+    steps_per_round = 1
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         self.scenario = scenario

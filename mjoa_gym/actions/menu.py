@@ -69,21 +69,27 @@ class Condition(NamedTuple):
     link: kernel.Link
 
 
-def menu_of(scenario: Scenario, streaming: bool) -> Menu:
+def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu:
     """The menus of a scenario's networks: computed once, and the same in every process.
 
     Args:
         scenario: The setting; fields that no single inference depends on make no difference.
         streaming: Whether parameters persist, so that there are placements to be found that only
             pay with some of them resident.
+        entries: Most placements on a network's menu.
+
+    Raises:
+        ValueError: If `entries` is less than 2: all-UE and all-edge always are on the menu.
     """
+    if entries < 2:
+        raise ValueError(f"entries={entries!r}: must be at least 2")
     alike = scenario.with_changes(**_BESIDE_THE_POINT)
-    return _menu_of(alike, streaming and scenario.upload != "preinstalled")
+    return _menu_of(alike, streaming and scenario.upload != "preinstalled", entries)
 
 
 @lru_cache(maxsize=32)
-def _menu_of(scenario: Scenario, streaming: bool) -> Menu:
-    menus = [_network_menu(scenario, d, streaming) for d in range(len(scenario.dnns))]
+def _menu_of(scenario: Scenario, streaming: bool, entries: int) -> Menu:
+    menus = [_network_menu(scenario, d, streaming, entries) for d in range(len(scenario.dnns))]
     size = np.array([len(menu) for menu in menus], dtype=np.int64)
     placements = np.zeros((len(menus), size.max(), scenario.tables.width), np.int8)
     for d, menu in enumerate(menus):
@@ -92,11 +98,11 @@ def _menu_of(scenario: Scenario, streaming: bool) -> Menu:
     return Menu(placements, size)
 
 
-def _network_menu(scenario: Scenario, d: int, streaming: bool) -> NDArray[np.int8]:
+def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
     """(entries, L) for the scenario's network d."""
     mode = kernel.UPLOAD_MODES.index(scenario.upload)
     conditions, candidates = _proposals(scenario, d, streaming, mode)
-    chosen = candidates[_choose(_excess(candidates, conditions, mode))]
+    chosen = candidates[_choose(_excess(candidates, conditions, mode), entries)]
     edge_bytes = (chosen * scenario.profiles[d].parameter_bytes).sum(axis=1)
     inner = 2 + np.lexsort((chosen[2:].sum(axis=1), edge_bytes[2:]))
     return chosen[[0, *inner, 1]]
@@ -167,11 +173,11 @@ def _excess(
     return seconds / np.maximum(best, 1e-9 * seconds[:, :1]) - 1.0  # some latencies can be zero
 
 
-def _choose(excess: NDArray[np.float64]) -> list[int]:
+def _choose(excess: NDArray[np.float64], entries: int) -> list[int]:
     """Candidates 0 and 1, then one by one the candidate that reduces the mean excess most."""
     chosen = [0, 1]
     least = excess[:, chosen].min(axis=1)
-    while len(chosen) < ENTRIES:
+    while len(chosen) < entries:
         means = np.minimum(excess, least[:, None]).mean(axis=0)
         best = int(means.argmin())
         if means[best] >= least.mean() - NEGLIGIBLE:

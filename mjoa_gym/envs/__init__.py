@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 
+from mjoa_gym.envs.base import RoundsEnv
 from mjoa_gym.envs.cold_start import ColdStartEnv
 from mjoa_gym.envs.observation import OBSERVERS, decode_observation
 from mjoa_gym.envs.streaming import StreamingEnv
@@ -32,6 +33,7 @@ __all__ = [
     "OBSERVERS",
     "ColdStartEnv",
     "ColdStartVectorEnv",
+    "RoundsEnv",
     "StreamingEnv",
     "StreamingVectorEnv",
     "decode_observation",

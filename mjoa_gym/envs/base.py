@@ -46,6 +46,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         if render_mode is not None:
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.core = Core(self.persists, 1, action, observation, n_ues, scenario, rounds)
+        self._names = {"action": action, "observation": observation}
         self.action_space = self.core.view.space
         self.observation_space = self.core.observation.space
         self.render_mode = render_mode
@@ -62,6 +63,10 @@ class RoundsEnv(gym.Env[Any, Any]):
     def view(self) -> ActionView:
         """The action view."""
         return self.core.view
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes an environment like this one, alone or as a vector."""
+        return self._names | {"scenario": self.scenario}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

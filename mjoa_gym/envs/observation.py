@@ -72,7 +72,7 @@ class DictObserver(Observer):
         values["round"] = state.round[:, None].copy()
         if self.view.persists:
             values["resident"] = state.resident.copy()
-            values["idle_rounds"] = state.idle.copy()
+            values["idle_rounds"] = state.idle.astype(np.int64)
         values |= self.view.extra_observation()
         return {key: values[key] for key in self.space}
 
@@ -138,6 +138,7 @@ def _write(flat, state, tables, constants, rounds, persists, features, turn, fir
     columns = (flat.shape[1] - 1) // n_ues
     low = 10.0 * np.log10(constants.snr_min)
     span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
+    per_round = np.float32(1.0 / rounds)
     local = np.empty(n_ues)
     for e in range(first, last):
         row = flat[e]
@@ -164,9 +165,14 @@ def _write(flat, state, tables, constants, rounds, persists, features, turn, fir
             row[c + 4] = local[i] / total
             c += 5
             if persists:
-                for layer in range(width):
-                    row[c + layer] = state.resident[e, i, layer]
-                    row[c + width + layer] = state.idle[e, i, layer] / rounds
+                n = tables.n_layers[people.dnn[e, i]]
+                there, idle = row[c : c + width], row[c + width : c + 2 * width]
+                for layer in range(n):
+                    there[layer] = state.resident[e, i, layer]
+                for layer in range(n):
+                    idle[layer] = state.idle[e, i, layer] * per_round
+                there[n:] = 0.0
+                idle[n:] = 0.0
                 c += 2 * width
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
