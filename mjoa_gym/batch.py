@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def in_parts(call: Callable[[int, int], None], n: int, threads: int) -> None:
         call(0, n)
         return
     bounds = [n * k // threads for k in range(threads + 1)]
-    parts = list(zip(bounds[:-1], bounds[1:], strict=True))
+    parts = list(pairwise(bounds))
     waiting = [_pool(os.getpid(), threads).submit(call, *part) for part in parts[1:]]
     call(*parts[0])
     for future in waiting:

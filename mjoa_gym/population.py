@@ -55,8 +55,9 @@ class Population(NamedTuple):
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
     shape = (n_envs, n_ues)
-    indices = (np.zeros(shape, dtype=np.int64) for _ in range(2))
-    return Population(*indices, *(np.zeros(shape) for _ in range(6)))
+    dnn, device = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+    speed, weight, distance_m, shadowing_db, snr_up, snr_down = (np.zeros(shape) for _ in range(6))
+    return Population(dnn, device, speed, weight, distance_m, shadowing_db, snr_up, snr_down)
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
@@ -129,9 +130,7 @@ def arrive(population, e, i, dnn, constants, draws):
     """Make UE `i` of environment `e` a newcomer with the given network."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
-    population.speed[e, i] = between(
-        draws[SPEED], constants.ue_speed_min, constants.ue_speed_max
-    )
+    population.speed[e, i] = between(draws[SPEED], constants.ue_speed_min, constants.ue_speed_max)
     population.weight[e, i] = between(draws[WEIGHT], constants.weight_min, constants.weight_max)
     population.distance_m[e, i] = radio.disc_distance_m(
         draws[DISTANCE], constants.distance_min_m, constants.distance_max_m

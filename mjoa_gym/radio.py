@@ -2,8 +2,8 @@
 
 The link budget is the usual one of edge-offloading studies: log-distance path loss, log-normal
 shadowing, Rayleigh block fading, thermal noise over the whole band (Goldsmith, *Wireless
-Communications*, 2005, chapters 2 and 3). Functions work element by element on arrays, and on numbers
-inside kernels.
+Communications*, 2005, chapters 2 and 3). Functions work element by element on arrays, and on
+numbers inside kernels.
 """
 
 from __future__ import annotations

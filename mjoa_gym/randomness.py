@@ -1,8 +1,8 @@
 """Random numbers inside kernels: one stream per environment, 64 bits of state each.
 
 SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014) is a
-counter and a hash: any number of streams, seeded by NumPy's generator, can go on inside one compiled
-loop, and an environment draws the same numbers alone and among a thousand.
+counter and a hash: any number of streams, seeded by NumPy's generator, can go on inside one
+compiled loop, and an environment draws the same numbers alone and among a thousand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One round of many environments: every UE's inference under a decision, and what follows from it.
 
-This is all of an environment's dynamics, for one environment and for thousands: a compiled loop over
-environments, each with its own random stream.
+This is all of an environment's dynamics, for one environment and for thousands: a compiled loop
+over environments, each with its own random stream.
 
 Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters persist.
 """
@@ -100,8 +100,15 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
 def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     """An outcome of nothing."""
     one, several = (n_envs,), (n_envs, n_ues)
-    seconds = (np.zeros(shape) for shape in (several, several, one, one))
-    return Outcome(*seconds, np.zeros(several, dtype=np.bool_), np.zeros(one), np.zeros(one))
+    return Outcome(
+        latency_s=np.zeros(several),
+        local_s=np.zeros(several),
+        round_s=np.zeros(one),
+        reward=np.zeros(one),
+        left=np.zeros(several, dtype=np.bool_),
+        resident_bytes=np.zeros(one),
+        dropped_bytes=np.zeros(one),
+    )
 
 
 def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:

@@ -92,7 +92,7 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
         expected = 1.0 - (weight * seconds).sum() / (weight * local_s).sum()
         assert np.isclose(reward, expected, rtol=1e-9, atol=1e-12), f"{reward} != {expected}"
         coded = view.encode(plan, instance)
-        for action in coded if view.steps_per_round > 1 else [coded]:
+        for action in coded if view.one_by_one else [coded]:
             assert action in env.action_space, "an encoded plan is not in the action space"
     assert rounds == core.scenario.rounds, f"{rounds} rounds instead of {core.scenario.rounds}"
 

@@ -13,10 +13,11 @@ class Networks(NamedTuple):
     parameter_bytes: np.ndarray
 
 
-
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
-    dropped, kept = memory.evict(resident, idle, DNN, Networks(np.array([3, 3]), PARAMETERS), memory_bytes)
+    dropped, kept = memory.evict(
+        resident, idle, DNN, Networks(np.array([3, 3]), PARAMETERS), memory_bytes
+    )
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 

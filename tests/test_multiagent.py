@@ -10,8 +10,8 @@ import mjoa_gym
 from mjoa_gym.envs import ENTRY_POINTS
 
 pytest.importorskip("pettingzoo")
-from pettingzoo.test import parallel_api_test, parallel_seed_test  # noqa: E402
-from pettingzoo.utils.conversions import parallel_to_aec  # noqa: E402
+from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo.utils.conversions import parallel_to_aec
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", ["multidiscrete", "box"])

@@ -2,6 +2,7 @@
 
 from mjoa_gym.actions.base import ActionView
 from mjoa_gym.actions.box import BoxView
+from mjoa_gym.actions.discrete import DiscreteView
 from mjoa_gym.actions.multidiscrete import MultiDiscreteView
 from mjoa_gym.actions.plan import PlanView
 from mjoa_gym.actions.shares import Shares
@@ -12,6 +13,7 @@ ACTION_VIEWS: dict[str, type[ActionView]] = {
     "plan": PlanView,
     "box": BoxView,
     "multidiscrete": MultiDiscreteView,
+    "discrete": DiscreteView,
 }
 
 
@@ -24,4 +26,13 @@ def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) 
     return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 
-__all__ = ["ACTION_VIEWS", "ActionView", "BoxView", "MultiDiscreteView", "PlanView", "Shares", "action_view"]
+__all__ = [
+    "ACTION_VIEWS",
+    "ActionView",
+    "BoxView",
+    "DiscreteView",
+    "MultiDiscreteView",
+    "PlanView",
+    "Shares",
+    "action_view",
+]

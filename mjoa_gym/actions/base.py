@@ -29,13 +29,13 @@ class ActionView(ABC):
         endless: Whether an action can leave a UE without a share that it needs; the environment
             then refuses it.
         observation: The observation that the view's agents usually want.
-        steps_per_round: How many actions make a decision.
+        one_by_one: Whether there is an action for one UE after the other; one action decides else.
     """
 
     space: gym.Space[Any]
     endless = False
     observation = "flat"
-    steps_per_round = 1
+    one_by_one = False
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         self.scenario = scenario
@@ -46,7 +46,7 @@ class ActionView(ABC):
     @abstractmethod
     def decode(
         self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
-    ) -> tuple[Decision, NDArray[np.bool_]]:
+    ) -> tuple[Decision | None, NDArray[np.bool_]]:
         """The decisions that actions stand for.
 
         Args:
@@ -55,7 +55,7 @@ class ActionView(ABC):
             which: (E,) who acts; the others' actions are ignored.
 
         Returns:
-            The decisions, and (E,) bool: which environments' are complete now.
+            The decisions (None if none is complete), and (E,) bool: whose is complete now.
 
         Raises:
             ValueError: Naming what is not allowed; the view is unchanged then.
@@ -63,7 +63,7 @@ class ActionView(ABC):
 
     @abstractmethod
     def encode(self, plan: Plan, instance: Instance | None = None) -> Any:
-        """The action (or, with several a round, the actions) for a plan, or the nearest there is.
+        """The action for a plan, or the nearest there is; (N,) actions if they are one by one.
 
         Args:
             plan: The plan.

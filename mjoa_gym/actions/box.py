@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.actions.choices import Choice, MenuView, checked
@@ -41,19 +42,13 @@ class BoxView(MenuView):
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
         given = checked("action", actions, (self.n_envs, *self.space.shape), "fui")
-        for e, k in np.argwhere(np.isnan(given) & which[:, None]):
+        numbers = given.astype(np.float64)
+        numbers[~which] = 0.0
+        if np.isnan(numbers).any():
+            e, k = np.argwhere(np.isnan(numbers))[0]
             raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
-        numbers = np.clip(np.where(which[:, None], given, 0.0).astype(np.float64), -1.0, 1.0)
-        parts = np.moveaxis(numbers.reshape(*dnn.shape, -1), -1, 0)
-        entry, *prefetch, bandwidth, compute = parts
-        size = self.sizes[dnn]
-        choice = Choice(
-            _part(entry, size),
-            _part(prefetch[0], size) if prefetch else size,
-            BID_RANGE**bandwidth,
-            BID_RANGE**compute,
-        )
-        return self.decision(choice, dnn), which
+        own = numbers.reshape(*dnn.shape, -1)
+        return self.decision(_choice(own, self.sizes, dnn), dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
         """The action nearest to a plan (see `MenuView.choices`): middles of the menu's parts.
@@ -70,9 +65,21 @@ class BoxView(MenuView):
         return np.stack([*middles, *bids], axis=-1).ravel().astype(np.float32)
 
 
-def _part(number: NDArray[np.float64], size: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which of `size` equal parts of [-1, 1] a number is in."""
-    return np.minimum((number + 1) / 2 * size, size - 1).astype(np.int64)
+@njit(cache=True, nogil=True)
+def _choice(own, sizes, dnn):
+    """What UEs' numbers (E, N, 3 or 4) stand for."""
+    entry, prefetch = np.empty_like(dnn), np.zeros_like(dnn)
+    bandwidth, compute = np.empty(dnn.shape), np.empty(dnn.shape)
+    for e in range(dnn.shape[0]):
+        for i in range(dnn.shape[1]):
+            numbers = np.minimum(np.maximum(own[e, i], -1.0), 1.0)
+            size = sizes[dnn[e, i]]
+            entry[e, i] = min(int((numbers[0] + 1.0) / 2.0 * size), size - 1)
+            if len(numbers) == 4:
+                prefetch[e, i] = min(int((numbers[1] + 1.0) / 2.0 * size), size - 1)
+            bandwidth[e, i] = BID_RANGE ** numbers[-2]
+            compute[e, i] = BID_RANGE ** numbers[-1]
+    return Choice(entry, prefetch, bandwidth, compute)
 
 
 def _exponent(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym import kernel
@@ -15,13 +16,14 @@ from mjoa_gym.instance import Instance, Plan, job_of, link_of
 from mjoa_gym.rounds import NO_PREFETCH, Decision
 from mjoa_gym.scenario import Scenario
 
-
 BID_LEVELS = 6
 """How many sizes of bids a whole number can say."""
 BID_RATIO = 2.0
 """Of one size to the one before."""
-BIDS = BID_RATIO ** np.arange(BID_LEVELS)
+BIDS: NDArray[np.float64] = BID_RATIO ** np.arange(BID_LEVELS, dtype=np.float64)
 """The bids that the levels stand for."""
+LEAST = 1e-300
+"""In place of a sum of no bids."""
 
 
 class Choice(NamedTuple):
@@ -29,8 +31,8 @@ class Choice(NamedTuple):
 
     Attributes:
         entry: Of the menu of each UE's network: its placement.
-        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not read
-            where nothing persists.
+        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not
+            read where nothing persists.
         bandwidth_bid: > 0.
         compute_bid: > 0.
     """
@@ -70,29 +72,16 @@ class MenuView(ActionView):
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
-        entry = self.wrapped[dnn, choice.entry]
-        offloads, needs_band = entry > 0, entry > 0
-        first = dnn * self.entries
-        prefetch_of = np.full_like(first, NO_PREFETCH)
-        if self.persists:
-            prefetch = self.wrapped[dnn, choice.prefetch]
-            needs_band = offloads | (prefetch > 0)
-            prefetch_of = np.where(prefetch > 0, first + prefetch, NO_PREFETCH)
         return Decision(
-            self._placements,
-            self._outlines,
-            first + entry,
-            prefetch_of,
-            _normalised(choice.bandwidth_bid, needs_band),
-            _normalised(choice.compute_bid, offloads),
+            self._placements, self._outlines, *_decide(choice, dnn, self.wrapped, self.persists)
         )
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
         """The choice, arrays of shape (N,), that comes nearest to a plan.
 
-        Of the menu, a UE takes the entry that is fastest with the plan's shares; to prefetch, the
-        entry whose edge layers differ in the fewest bytes from what the plan has there or prefetches.
-        Bids are the plan's shares.
+        Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
+        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge
+        or prefetches, but for the fewest bytes. Bids are the plan's shares.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
@@ -110,10 +99,10 @@ class MenuView(ActionView):
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         rows = self._placements[d * self.entries : d * self.entries + self.sizes[d], :n]
         link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
-        entry = 0
-        if plan.placements[i].any():
-            seconds = kernel.run_many(rows, job_of(packed, i), link, packed.mode)
-            entry = int(np.argmin(seconds))
+        same = (rows == plan.placements[i]).all(axis=1)
+        entry = int(np.argmax(same))
+        if not same.any():
+            entry = int(np.argmin(kernel.run_many(rows, job_of(packed, i), link, packed.mode)))
         if not self.persists or plan.prefetch is None or not plan.prefetch[i].any():
             return entry, 0
         wanted = plan.prefetch[i] | plan.placements[i]
@@ -141,22 +130,48 @@ _KINDS = {"ui": "whole numbers", "fui": "numbers"}
 
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
-    """Raise a ValueError unless the choices (E, ...) of those who act are in `[0, counts)`."""
-    bad = ((choices < 0) | (choices >= counts)) & which.reshape(-1, *[1] * (choices.ndim - 1))
-    for e, *rest in np.argwhere(bad):
-        where = f"[{rest[0]}]" if rest else ""
-        most = (counts[rest[0]] if rest else counts) - 1
-        raise ValueError(f"{name}{where}={choices[e, *rest]}: must be from 0 to {most}")
+    """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
+    e, k = _first_outside(choices, counts, which)
+    if e >= 0:
+        where = f"[{k}]" if choices.shape[1] > 1 else ""
+        raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
+
+
+@njit(cache=True, nogil=True)
+def _first_outside(choices, counts, which):
+    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
+    for e in range(choices.shape[0]):
+        if which[e]:
+            for k in range(choices.shape[1]):
+                if choices[e, k] < 0 or choices[e, k] >= counts[k]:
+                    return e, k
+    return -1, -1
+
+
+@njit(cache=True, nogil=True)
+def _decide(choice, dnn, wrapped, persists):
+    """`placement_of`, `prefetch_of`, `bandwidth_share` and `compute_share` of a decision."""
+    placement_of, prefetch_of = np.empty_like(dnn), np.full(dnn.shape, NO_PREFETCH)
+    bandwidth, compute = np.zeros(dnn.shape), np.zeros(dnn.shape)
+    for e in range(dnn.shape[0]):
+        for i in range(dnn.shape[1]):
+            first = dnn[e, i] * wrapped.shape[1]
+            entry, prefetch = wrapped[dnn[e, i], choice.entry[e, i]], 0
+            placement_of[e, i] = first + entry
+            if persists:
+                prefetch = wrapped[dnn[e, i], choice.prefetch[e, i]]
+                if prefetch > 0:
+                    prefetch_of[e, i] = first + prefetch
+            if entry > 0 or prefetch > 0:
+                bandwidth[e, i] = choice.bandwidth_bid[e, i]
+            if entry > 0:
+                compute[e, i] = choice.compute_bid[e, i]
+        bandwidth[e] /= max(bandwidth[e].sum(), LEAST)
+        compute[e] /= max(compute[e].sum(), LEAST)
+    return placement_of, prefetch_of, bandwidth, compute
 
 
 def level_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """The levels whose bids come nearest to shares (N,), in the logarithm, the largest on top."""
     below = np.log(np.maximum(shares, 1e-300) / max(shares.max(), 1e-300)) / np.log(BID_RATIO)
     return np.clip(np.rint(below) + BID_LEVELS - 1, 0, BID_LEVELS - 1).astype(np.int64)
-
-
-def _normalised(bids: NDArray[np.float64], needs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(E, N) shares: bids of those who need the resource, over their sum."""
-    bids = bids * needs
-    total = bids.sum(axis=-1, keepdims=True)
-    return np.divide(bids, total, out=np.zeros_like(bids), where=total > 0)

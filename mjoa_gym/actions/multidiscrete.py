@@ -28,12 +28,12 @@ class MultiDiscreteView(MenuView):
     | Number | Values | Meaning |
     |---|---|---|
     | placement | M | entry of the menu; 0 = all on the UE |
-    | prefetch (streaming only) | M | entry whose edge layers are uploaded in addition; 0 = nothing |
+    | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
     | bandwidth bid | BID_LEVELS | level k bids BID_RATIO^k |
     | compute bid | BID_LEVELS | likewise |
 
-    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show them
-    as void.
+    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
+    them as void.
     """
 
     space: gym.spaces.MultiDiscrete
@@ -51,16 +51,11 @@ class MultiDiscreteView(MenuView):
         self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
-        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui")
+        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui").astype(np.int64)
         in_range("action", chosen, self.space.nvec, which)
-        parts = np.moveaxis(chosen.reshape(*dnn.shape, -1), -1, 0).astype(np.int64)
-        entry, *prefetch, bandwidth, compute = parts
-        choice = Choice(
-            entry,
-            prefetch[0] if prefetch else entry,
-            BIDS[bandwidth],
-            BIDS[compute],
-        )
+        chosen[~which] = 0
+        own = chosen.reshape(*dnn.shape, -1)
+        choice = Choice(own[..., 0], own[..., 1], BIDS[own[..., -2]], BIDS[own[..., -1]])
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:

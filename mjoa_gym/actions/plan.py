@@ -101,9 +101,7 @@ class PlanView(ActionView):
         used = exists & which[:, None, None]
         return np.where(used, marks, 0).astype(np.int8).reshape(-1, self.shape[1])
 
-    def _shares(
-        self, name: str, given: Any, which: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
+    def _shares(self, name: str, given: Any, which: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(E, N)."""
         shares = np.asarray(given)
         self._check_shape(name, shares, self.shape[:1])

@@ -27,8 +27,8 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     A share is an agent's bid over the sum of the bids of all that need the resource, so agents
     compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
 
-    An agent's observation is the flat one of the environment, beginning with its own UE; `state()` is
-    the same beginning with UE 0. Its action is its UE's part of the environment's: see
+    An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
+    is the same beginning with UE 0. Its action is its UE's part of the environment's: see
     `mjoa_gym.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the UE's `latency_s` and
     `local_s`, the round's `round_s`, when streaming whether the UE has `left`, and with
     "multidiscrete" the agent's `action_mask`.
@@ -85,7 +85,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Start an episode with fresh UEs and an empty server; options, as usual here, are ignored."""
+        """Start an episode with fresh UEs and an empty server; options are ignored."""
         self._flat, info = self.env.reset(seed=seed)
         self.agents = list(self.possible_agents)
         return self._observations(), self._infos(info)
@@ -105,7 +105,9 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
             ValueError: If an agent has no action, or one that is not allowed; nothing has changed.
         """
         if set(actions) != set(self.agents):
-            raise ValueError(f"actions: got {sorted(actions)}; needed is one for each {self.agents}")
+            raise ValueError(
+                f"actions: got {sorted(actions)}; needed is one for each {self.agents}"
+            )
         for agent, action in actions.items():
             if np.shape(action) != self.action_spaces[agent].shape:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""What scalar, vector and multi-agent environments are made of: rounds, an action view, observations."""
+"""What scalar, vector and multi-agent environments are made of."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Core:
             ValueError: If an action is not allowed; nothing has changed then.
         """
         decision, complete = self.view.decode(actions, self.dnn, which)
-        if not complete.any():
+        if decision is None or not complete.any():
             return None, complete
         outcome = self.batch.play(decision, complete, self.view.endless)
         self.decision = decision

@@ -80,8 +80,8 @@ class DictObserver(Observer):
 class FlatObserver(Observer):
     """One vector of float32 in [0, 1]; N blocks of the same columns, one per UE, and the clock.
 
-    A block has: the network and the device, one-hot; speed and weight over their greatest; both SNRs
-    in dB, from least to greatest; the UE's part of the round's all-local objective; when streaming,
+    A block has: the network and the device, one-hot; speed and weight over their greatest; both
+    SNRs in dB, from least to greatest; the UE's part of the round's all-local objective; when streaming,
     the resident fraction of each of L layers, and the rounds since its last use over the rounds of
     an episode; and what the action view adds. The blocks begin with the UE whose turn it is, if the
     view asks one after the other. The last number is the round over the rounds of an episode.
@@ -156,9 +156,7 @@ def _write(flat, state, tables, constants, rounds, persists, features, turn, fir
             c += constants.n_devices
             row[c] = people.speed[e, i] / constants.ue_speed_max
             row[c + 1] = people.weight[e, i] / constants.weight_max
-            row[c + 2] = radio.within(
-                (10.0 * np.log10(people.snr_up[e, i]) - low) / span, 0.0, 1.0
-            )
+            row[c + 2] = radio.within((10.0 * np.log10(people.snr_up[e, i]) - low) / span, 0.0, 1.0)
             row[c + 3] = radio.within(
                 (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
             )
@@ -199,7 +197,8 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     except KeyError as error:
         raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
     unknown = np.full(len(people[0]), np.nan)
-    population = Population(*people[:4], unknown, unknown, *people[4:])
+    dnn, device, speed, weight, snr_up, snr_down = people
+    population = Population(dnn, device, speed, weight, unknown, unknown, snr_up, snr_down)
     return to_instance(scenario, population, observation.get("resident"))
 
 
@@ -211,8 +210,8 @@ def _unflatten(
     cold, streaming = (columns_of(scenario, persists) for persists in (False, True))
     if flat.ndim != 1 or left_over or columns < cold:
         raise ValueError(
-            f"the observation has shape {flat.shape}; with {scenario.n_ues} UEs it needs"
-            f" {scenario.n_ues * cold + 1} numbers, or {scenario.n_ues * streaming + 1} when streaming"
+            f"the observation has shape {flat.shape}; one of {scenario.n_ues} UEs has"
+            f" {scenario.n_ues * cold + 1} numbers, {scenario.n_ues * streaming + 1} when streaming"
         )
     rows = flat[:-1].reshape(scenario.n_ues, columns).astype(np.float64)
     networks, devices = len(scenario.dnns), len(scenario.ue_devices)

@@ -18,9 +18,7 @@ from mjoa_gym.envs.core import Core, ScenarioLike
 from mjoa_gym.rounds import Outcome
 from mjoa_gym.validation import choice, count
 
-VectorStep = tuple[
-    Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-]
+VectorStep = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
 class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
@@ -28,8 +26,8 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
 
     Args:
         num_envs: E.
-        autoreset_mode: As in `gymnasium.vector.SyncVectorEnv`: NEXT_STEP (the default), SAME_STEP or
-            DISABLED, or their names.
+        autoreset_mode: As in `gymnasium.vector.SyncVectorEnv`: NEXT_STEP (the default), SAME_STEP
+            or DISABLED, or their names.
         threads: Threads that share the work; by default as many as this process may use. Results
             do not depend on it.
         **arguments: Those of the environment.
@@ -62,7 +60,9 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.num_envs = count("num_envs", num_envs)
         self.autoreset_mode = _mode(autoreset_mode)
-        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.metadata = self.metadata | {  # type: ignore[misc]
+            "autoreset_mode": self.autoreset_mode
+        }
         n_threads = available_threads() if threads is None else count("threads", threads)
         self.core = Core(
             self.persists, num_envs, action, observation, n_ues, scenario, rounds, n_threads
@@ -104,7 +104,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries for {self.num_envs} environments")
-        for e in np.flatnonzero(which):
+        for e in np.flatnonzero(which).tolist():
             if seeds[e] is not None or not self._seeded[e]:
                 rng, self._seeds[e] = seeding.np_random(seeds[e])
                 self.core.batch.seed(e, rng)
@@ -212,7 +212,9 @@ def _add(infos: dict[str, Any], entries: dict[str, NDArray[Any]], who: NDArray[n
     """Add entries (E, ...) that `who` (E,) has, as Gymnasium's vector environments do."""
     for key, values in entries.items():
         if not who.all():
-            values = np.where(who.reshape(-1, *[1] * (values.ndim - 1)), values, values.dtype.type(0))
+            values = np.where(
+                who.reshape(-1, *[1] * (values.ndim - 1)), values, values.dtype.type(0)
+            )
         if f"_{key}" in infos:
             values, who = values + infos[key], who | infos[f"_{key}"]
         infos[key], infos[f"_{key}"] = values, who.copy()
