@@ -2,18 +2,20 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark test test-all test-oldest lint clean
+.PHONY: benchmark test test-all test-oldest test-rllib lint clean
 
 # The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+install_torch = $(1) -m pip install --quiet $(TORCH) 2>/dev/null || \
+	$(1) -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH)
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH) 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(call install_torch,$(BIN)/python)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -46,6 +48,15 @@ test-oldest: $(OLDEST_DIR)/.installed  ## the environments' tests with the oldes
 	$(WITH_OLDEST) -c "import gymnasium as g; assert g.__version__ == '$(OLDEST)', g.__version__"
 	$(WITH_OLDEST) -m pytest -n 2 -m "not slow" $(ENV_TESTS)
 
+$(RLLIB)/.installed: pyproject.toml constraints.txt
+	test -x $(RLLIB)/bin/python || $(PYTHON) -m venv $(RLLIB)
+	$(call install_torch,$(RLLIB)/bin/python)
+	$(RLLIB)/bin/python -m pip install --quiet --editable '.[rllib]' pytest
+	touch $@
+
+test-rllib: $(RLLIB)/.installed  ## RLlib, in a virtual environment with the Gymnasium that it insists on
+	$(RLLIB)/bin/python -m pytest tests/test_train_rllib.py
+
 clean:  ## remove what the other targets made, except results
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RLLIB) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,148 @@
+"""Train RLlib's PPO on an environment, with several processes that collect experience.
+
+On this machine:
+
+    python scripts/train_rllib.py --iterations 5
+
+On a cluster, with this package on every node: `ray start --head` on one of them, what that prints
+on the others (`ray start --address=HEAD:6379`), then on the first
+
+    python scripts/train_rllib.py --address auto --env-runners 16
+
+Ray protects a cluster with a token in `~/.ray/auth_token`, which all nodes must share
+(`ray get-auth-token --generate` makes one).
+
+Needs the extra `rllib` in a virtual environment of its own: RLlib 2.60 insists on Gymnasium 1.2.2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import time
+import warnings
+from typing import Any
+
+IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+WHO = "steps_by_process"
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--env", choices=IDS, default=IDS[0], help="environment (%(default)s)")
+    add("--scenario", help="a packaged scenario's name or a YAML file (default: the default one)")
+    add("--ues", type=int, help="number of UEs (default: the scenario's)")
+    add("--action", choices=("box", "multidiscrete"), default="multidiscrete",
+        help="action view (%(default)s)")  # fmt: skip
+    add("--iterations", type=int, default=3, help="of PPO (%(default)s)")
+    add("--env-runners", type=int, default=2, help="processes that collect (%(default)s)")
+    add("--envs", type=int, default=8, help="environments in each of them (%(default)s)")
+    add("--batch", type=int, default=2000, help="steps of an iteration, of all (%(default)s)")
+    add("--lr", type=float, default=3e-4, help="learning rate (%(default)s)")
+    add("--gamma", type=float, default=0.99, help="discount (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--address", help='of a running Ray cluster, "auto" on one of its nodes (default: none)')
+    add("--cpus", type=int, default=2, help="for Ray, where there is no cluster (%(default)s)")
+    add("--checkpoint", metavar="DIR", help="write the trained algorithm there")
+    return parser.parse_args(argv)
+
+
+def create_env(settings: dict[str, Any]) -> Any:
+    """The environment of one process; it imports what it needs."""
+    import gymnasium as gym
+
+    import mjoa_gym  # noqa: F401 - registers the environments
+
+    settings = dict(settings)
+    return gym.make(settings.pop("id"), observation="flat", **settings)
+
+
+def configuration(args: argparse.Namespace) -> Any:
+    """PPO's configuration."""
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+    from ray.tune.registry import register_env
+
+    class CountByProcess(RLlibCallback):  # type: ignore[misc]
+        def on_sample_end(
+            self, *, env_runner: Any, metrics_logger: Any, samples: Any, **_: Any
+        ) -> None:
+            """Log which process has collected how many steps."""
+            who = f"worker {env_runner.worker_index} (pid {os.getpid()} on {socket.gethostname()})"
+            metrics_logger.log_value((WHO, who), sum(map(len, samples)), reduce="sum")
+
+    register_env("mjoa", create_env)
+    settings = {"id": args.env, "action": args.action}
+    settings |= {"scenario": args.scenario} if args.scenario else {}
+    settings |= {"n_ues": args.ues} if args.ues else {}
+    return (
+        PPOConfig()
+        .environment("mjoa", env_config=settings)
+        .env_runners(num_env_runners=args.env_runners, num_envs_per_env_runner=args.envs)
+        .learners(num_learners=0)
+        .training(
+            lr=args.lr,
+            gamma=args.gamma,
+            train_batch_size_per_learner=args.batch,
+            minibatch_size=min(256, args.batch),
+            num_epochs=5,
+        )
+        .callbacks(CountByProcess)
+        .debugging(seed=args.seed, log_level="ERROR")
+    )
+
+
+def report(iteration: int, result: dict[str, Any], seconds: float) -> None:
+    """One line per iteration, and one per process that collected."""
+    runners = result["env_runners"]
+    steps = {who: int(count) for who, count in runners[WHO].items()}
+    print(
+        f"iteration {iteration}: mean return {runners['episode_return_mean']:.3f}, "
+        f"{sum(steps.values())} steps by {len(steps)} processes in {seconds:.1f} s"
+    )
+    for who in sorted(steps):
+        print(f"    {who}: {steps[who]} steps")
+    sys.stdout.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train; returns the exit status."""
+    args = arguments(argv)
+    try:
+        import ray
+        import ray.rllib
+    except ImportError:
+        print("train_rllib: RLlib is needed: pip install 'mjoa-gym[rllib]'", file=sys.stderr)
+        return 1
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("ray", "ray.rllib", "ray.tune", "ray._private"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    local = {"address": "local", "num_cpus": args.cpus, "include_dashboard": False}
+    where: dict[str, Any] = {"address": args.address} if args.address else local
+    print(
+        f"starting {args.env_runners} processes that collect; the first time takes a minute",
+        flush=True,
+    )
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, **where)
+    try:
+        algorithm = configuration(args).build_algo()
+        for iteration in range(1, args.iterations + 1):
+            begin = time.perf_counter()
+            report(iteration, algorithm.train(), time.perf_counter() - begin)
+        if args.checkpoint:
+            print(f"written: {algorithm.save_to_path(os.path.abspath(args.checkpoint))}")
+        algorithm.stop()
+    finally:
+        ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
