@@ -11,8 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LN_10 = np.log(10.0)
-
 
 @njit(cache=True, nogil=True)
 def uplink_bps(bandwidth_hz, share, snr):
@@ -49,7 +47,7 @@ def within(value, low, high):
 @njit(cache=True, nogil=True)
 def from_db(decibel):
     """The linear ratio of a level in dB, `10^(dB / 10)`; of dBm, the power in mW."""
-    return np.exp(decibel * (LN_10 / 10.0))
+    return 10.0 ** (decibel / 10.0)
 
 
 @njit(cache=True, nogil=True)
