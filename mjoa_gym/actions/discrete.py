@@ -102,8 +102,9 @@ class DiscreteView(MenuView):
     def extra_spaces(self) -> dict[str, gym.Space[Any]]:
         """See `ActionView.extra_spaces`."""
         n = self.scenario.n_ues
+        last = max(n - 1, 1)  # Gymnasium warns of a box that holds one point
         return {
-            "turn": gym.spaces.Box(0, n - 1, (1,), dtype=np.int64),
+            "turn": gym.spaces.Box(0, last, (1,), dtype=np.int64),
             "chosen": gym.spaces.Box(UNDECIDED, int(self.space.n) - 1, (n,), dtype=np.int64),
         }
 
