@@ -2,6 +2,7 @@
 
 from mjoa_gym.actions.base import ActionView
 from mjoa_gym.actions.box import BoxView
+from mjoa_gym.actions.choices import MenuView
 from mjoa_gym.actions.discrete import DiscreteView
 from mjoa_gym.actions.multidiscrete import MultiDiscreteView
 from mjoa_gym.actions.plan import PlanView
@@ -31,6 +32,7 @@ __all__ = [
     "ActionView",
     "BoxView",
     "DiscreteView",
+    "MenuView",
     "MultiDiscreteView",
     "PlanView",
     "Shares",

@@ -114,9 +114,13 @@ class DiscreteView(MenuView):
 
     def features(self) -> NDArray[np.float32]:
         """See `ActionView.features`."""
-        parts = np.stack(np.unravel_index(np.maximum(self._chosen, 0), self._parts), axis=-1)
+        return self.features_of(self._chosen)
+
+    def features_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(E, N, 4) features of what the UEs have chosen, (E, N)."""
+        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), self._parts), axis=-1)
         most = np.maximum(np.array(self._parts) - 1, 1)
-        decided = self._chosen != UNDECIDED
+        decided = chosen != UNDECIDED
         return np.concatenate([decided[..., None], parts / most], axis=-1, dtype=np.float32)
 
     def turn(self) -> NDArray[np.int64]:

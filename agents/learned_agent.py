@@ -1,0 +1,133 @@
+"""Learned policies as agents: they see what every agent sees, and act through their view.
+
+A saved agent is a folder: `policy.pt` (weights only, nothing that runs code), `card.yaml` (what it
+is, how it was made, what it reached) and `README.md`, the same for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Space
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+
+from agents import cards
+from agents.outlook import Outlook
+from agents.policies import UeDQNPolicy, UePolicy
+from mjoa_gym import Scenario
+from mjoa_gym.actions import action_view
+from mjoa_gym.validation import choice
+
+POLICIES: dict[str, tuple[type[BasePolicy], str]] = {
+    "ppo": (UePolicy, "multidiscrete"),
+    "dqn": (UeDQNPolicy, "discrete"),
+}
+"""By algorithm: the policy's class and its action view."""
+
+State = tuple[np.ndarray, ...] | None
+
+
+class LearnedAgent:
+    """A policy behind Stable-Baselines3's `predict`, for environments with dictionary observations.
+
+    Attributes:
+        policy: An SB3 policy on the `Outlook` of a scenario.
+        outlook: Turns observations into what the policy sees.
+        card: What is known of it.
+    """
+
+    def __init__(
+        self, policy: BasePolicy, outlook: Outlook, card: Mapping[str, Any] | None = None
+    ) -> None:
+        self.policy = policy
+        self.outlook = outlook
+        self.card = dict(card or {})
+
+    @property
+    def action_view(self) -> str:
+        """The action view of the environments that it acts in."""
+        return POLICIES[self.card["algorithm"]][1]
+
+    @property
+    def persists(self) -> bool:
+        """Whether it was trained where UEs and their parameters stay."""
+        return self.outlook.view.persists
+
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        state: State = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], State]:
+        """The action for a dictionary observation, or for a batch of them.
+
+        Args:
+            observation: Of one environment, or with a leading axis for several.
+            state: Handed back; nothing is remembered.
+            episode_start: Not used.
+            deterministic: Whether to take the likeliest action, or to draw one.
+
+        Returns:
+            The action, with the same leading axis, and the state.
+        """
+        if np.ndim(observation["dnn"]) == 1:
+            batch = {key: np.asarray(value)[None] for key, value in observation.items()}
+            return self.predict(batch, state, episode_start, deterministic)[0][0], state
+        action, _ = self.policy.predict(self.outlook(observation), deterministic=deterministic)
+        return action, state
+
+    def save(self, folder: Path | str) -> Path:
+        """Write weights and card to a folder, and return it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.policy.state_dict(), folder / "policy.pt")
+        cards.write(self.card, folder)
+        return folder
+
+    @staticmethod
+    def load(
+        folder: Path | str,
+        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
+        n_ues: int | None = None,
+    ) -> LearnedAgent:
+        """Read a saved agent.
+
+        Args:
+            folder: Where it was saved.
+            scenario: That it is to act in; the one it was trained in if None.
+            n_ues: Overrides the scenario's.
+
+        Raises:
+            ValueError: If the folder holds no agent, or one of another version.
+        """
+        card = cards.read(Path(folder))
+        given = Scenario.of(card["scenario"] if scenario is None else scenario)
+        outlook = outlook_of(card["algorithm"], given.with_changes(n_ues=n_ues), card["persists"])
+        policy = new_policy(card["algorithm"], outlook, card["width"])
+        weights = torch.load(Path(folder) / "policy.pt", map_location="cpu", weights_only=True)
+        try:
+            policy.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: the weights do not fit the card: {error}") from error
+        policy.set_training_mode(False)
+        return LearnedAgent(policy, outlook, card)
+
+
+def outlook_of(algorithm: str, scenario: Scenario, persists: bool) -> Outlook:
+    """What a policy of an algorithm sees of a scenario."""
+    view = POLICIES[choice("algorithm", algorithm, tuple(POLICIES))][1]
+    return Outlook(action_view(view, scenario, persists))
+
+
+def new_policy(algorithm: str, outlook: Outlook, width: int) -> BasePolicy:
+    """An untrained policy for an outlook."""
+    kind: Any = POLICIES[algorithm][0]
+    space: Space[Any] = outlook.view.space
+    policy: BasePolicy = kind(outlook.space, space, lambda _: 0.0, width=width)
+    return policy

@@ -1,0 +1,127 @@
+"""Networks over sets of UEs: the order of the UEs makes no difference, nor does their number.
+
+A UE is a token. All tokens pass through the same layers and meet in means and maxima over the
+round's UEs, so every output is permutation-equivariant, and one set of weights serves any N. A
+menu's entries are scored one by one with shared weights, too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from agents.outlook import PER_ENTRY, Layout
+
+IMPOSSIBLE = -1e8
+"""Logit of an entry that a menu does not have."""
+
+
+class UeEncoder(nn.Module):
+    """Tokens (B, N, columns) to embeddings (B, N, width) that know the other UEs.
+
+    Cost: O(N width (columns + blocks width)).
+    """
+
+    def __init__(self, columns: int, width: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.width = width
+        self.own = nn.Sequential(
+            nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(blocks)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See the class."""
+        known = self.own(spread(tokens))
+        for block in self.blocks:
+            others = torch.cat([known.mean(1, keepdim=True), known.amax(1, keepdim=True)], dim=2)
+            known = known + block(torch.cat([known, others.expand(-1, known.shape[1], -1)], dim=2))
+        return known
+
+
+class EntryScorer(nn.Module):
+    """Scores of each entry of a UE's menu, from what it would lead to and the UE's embedding."""
+
+    def __init__(self, width: int, scores: int, hidden: int = 48) -> None:
+        super().__init__()
+        self.entry = nn.Linear(PER_ENTRY, hidden)
+        self.ue = nn.Linear(width, hidden)
+        self.score = nn.Sequential(
+            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, scores)
+        )
+
+    def forward(self, entries: Tensor, known: Tensor) -> Tensor:
+        """(..., M, scores) from entries (..., M, PER_ENTRY) and embeddings (..., width)."""
+        scores: Tensor = self.score(self.entry(spread(entries)) + self.ue(known).unsqueeze(-2))
+        return scores
+
+
+class ChoiceNetwork(nn.Module):
+    """Logits of a `multidiscrete` action: for each UE its placement, prefetch and bids."""
+
+    def __init__(self, layout: Layout, numbers: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.encoder = UeEncoder(layout.columns, width)
+        self.scorer = EntryScorer(width, scores=len(numbers) - 2)
+        self.bids = nn.Linear(width, sum(numbers[-2:]))
+        self.logits = sum(numbers)
+        for layer in (self.scorer.score[-1], self.bids):  # almost uniform at first
+            layer.weight.data *= 0.1
+            layer.bias.data *= 0.0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N * logits) from (B, N, columns)."""
+        known = self.encoder(tokens)
+        entries = entries_of(tokens, self.layout)
+        scores = self.scorer(entries, known)
+        scores = torch.where(entries[..., :1] > 0.5, scores, IMPOSSIBLE)
+        chosen = scores.transpose(2, 3).flatten(2)
+        return torch.cat([chosen, self.bids(known)], dim=2).flatten(1)
+
+
+class ActionValues(nn.Module):
+    """Values of a `discrete` action: the first token's UE has its turn."""
+
+    def __init__(self, layout: Layout, per_entry: int, width: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.encoder = UeEncoder(layout.columns, width)
+        self.scorer = EntryScorer(width, per_entry)
+        self.value = nn.Linear(width, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, actions) from (B, N, columns); entries beyond the menu's end wrap around it."""
+        known = self.encoder(tokens)[:, 0]
+        entries = entries_of(tokens[:, :1], self.layout)[:, 0]
+        scores = self.scorer(entries, known) + self.value(known).unsqueeze(1)
+        size = (entries[..., 0] > 0.5).sum(dim=1, keepdim=True)
+        wrapped = torch.arange(self.layout.entries).expand(len(tokens), -1) % size
+        return scores.gather(1, wrapped.unsqueeze(2).expand_as(scores)).flatten(1)
+
+
+class RoundValue(nn.Module):
+    """What a round is worth: an embedding (B, 2 width) of all UEs."""
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.encoder = UeEncoder(layout.columns, width, blocks=1)
+        self.width = 2 * width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, 2 width) from (B, N, columns)."""
+        known = self.encoder(tokens)
+        return torch.cat([known.mean(1), known.amax(1)], dim=1).relu()
+
+
+def spread(numbers: Tensor) -> Tensor:
+    """Numbers in [0, 1], mostly logarithms, to a range in which small differences count."""
+    return 4.0 * numbers - 2.0
+
+
+def entries_of(tokens: Tensor, layout: Layout) -> Tensor:
+    """(B, N, M, PER_ENTRY) the menus in tokens (B, N, columns)."""
+    return tokens[..., layout.context :].unflatten(-1, (layout.entries, PER_ENTRY))

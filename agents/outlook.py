@@ -1,0 +1,259 @@
+"""What a learned agent looks at: for each UE, what each entry of its menu would lead to.
+
+An observation says who the UEs are, how their channels are and what lies on the server. This turns
+it into what matters for the decision: a few simulations for every entry of a UE's menu, at shares
+that the UE might get. It uses the observation and the scenario, nothing else. It knows no network
+by name, so what is learned from it serves networks, devices and numbers of UEs never trained on.
+
+Cost: 2 simulations per UE and entry of its menu, 3 when streaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym import kernel, radio
+from mjoa_gym.actions import ActionView, DiscreteView, MenuView
+from mjoa_gym.actions.menu import menu_of
+from mjoa_gym.actions.plan import outlines_of
+from mjoa_gym.batch import in_parts
+from mjoa_gym.envs.observation import PEOPLE
+from mjoa_gym.instance import link_with
+from mjoa_gym.population import Population
+from mjoa_gym.rounds import job_in, new_room, scratch_in
+
+PER_UE = 14
+"""Numbers that describe a UE, see `Outlook`."""
+PER_ENTRY = 7
+"""Numbers that describe an entry of its menu."""
+GENEROUS = 3.0
+"""A generous share is so many times an equal one."""
+LEAST, DECADES = np.exp(-7.0), 10.0
+
+
+class Layout(NamedTuple):
+    """Where the columns of a UE are: the UE's, then what the view adds, then M entries'.
+
+    Attributes:
+        view: How many columns the view adds.
+        entries: M.
+    """
+
+    view: int
+    entries: int
+
+    @property
+    def context(self) -> int:
+        """Columns before the entries'."""
+        return PER_UE + self.view
+
+    @property
+    def columns(self) -> int:
+        """All columns."""
+        return self.context + self.entries * PER_ENTRY
+
+
+class Outlook:
+    """Turns dictionary observations into arrays (E, N, columns), float32 in [0, 1].
+
+    Seconds are seen in relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to
+    e^3 (so is everything marked *). Each entry of the menu has (zeros beyond the menu's end):
+
+    | Column | Meaning |
+    |---|---|
+    | 0 | 1: there is such an entry |
+    | 1, 2 | seconds of the inference at an equal share, and at a generous one * |
+    | 3 | seconds to upload what it misses, at an equal share * |
+    | 4 | its seconds on the server, at an equal share * |
+    | 5 | streaming: seconds at an equal share if nothing of it were missing * |
+    | 6 | streaming: the bytes that it misses, over the server's memory |
+
+    A UE has, before them:
+
+    | Column | Meaning |
+    |---|---|
+    | 0, 1 | its all-local seconds, absolute *, and as a part of the round's objective |
+    | 2 | its weight over the greatest |
+    | 3, 4 | spectral efficiency at full band, up and down, over 20 bit/s/Hz |
+    | 5, 6 | fewest seconds over the menu, at an equal and at a generous share * |
+    | 7 | streaming: fewest seconds over the menu if nothing were missing * |
+    | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
+    | 9 | streaming: what it keeps on the server, over the server's memory |
+    | 10 | streaming: what all keep there, over the server's memory |
+    | 11 | rounds still to come over the rounds of an episode |
+    | 12, 13 | 1 / N, and the mean of column 5, weighted with column 1 |
+
+    What the action view adds (see `DiscreteView.features`) comes in between, and the first UE is
+    the one whose turn it is.
+
+    Attributes:
+        view: The action view.
+        layout: What is where.
+        space: Of one environment.
+        threads: Threads that share the work.
+    """
+
+    def __init__(self, view: ActionView, threads: int = 1) -> None:
+        """Look through an action view.
+
+        Raises:
+            TypeError: If the view does not choose from a menu.
+        """
+        if not isinstance(view, MenuView):
+            raise TypeError(f"view is a {type(view).__name__}; needed is one that has a menu")
+        self.view, self.threads = view, threads
+        menu = menu_of(view.scenario, view.persists)
+        self._sizes = menu.size
+        self._placements = np.ascontiguousarray(menu.placements)
+        flat = self._placements.reshape(-1, view.shape[1])
+        networks = np.repeat(np.arange(len(menu.size)), view.entries)
+        outlines = outlines_of(flat, networks, view.scenario.tables)
+        self._outlines = outlines.reshape(len(menu.size), view.entries, -1)
+        self.layout = Layout(view.features().shape[2], view.entries)
+        shape = (view.shape[0], self.layout.columns)
+        self.space = gym.spaces.Box(0.0, 1.0, shape, dtype=np.float32)
+
+    def __call__(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The outlook of a batch of E dictionary observations."""
+        people = _population(observation)
+        n_envs, n_ues = people.dnn.shape
+        scenario = self.view.scenario
+        tables, constants = scenario.tables, scenario.constants
+        persists = "resident" in observation
+        resident = (
+            np.asarray(observation["resident"], np.float64)
+            if persists
+            else np.zeros((n_envs, n_ues, tables.width))
+        )
+        left = 1.0 - np.asarray(observation["round"], np.float64)[:, 0] / scenario.rounds
+        seen = np.zeros((n_envs, n_ues, self.layout.columns), np.float32)
+
+        def part(first: int, last: int) -> None:
+            _look(
+                seen, people, resident, left, tables, constants, persists, self._sizes,
+                self._placements, self._outlines, self.layout.context, first, last,
+            )  # fmt: skip
+
+        in_parts(part, n_envs, self.threads)
+        if isinstance(self.view, DiscreteView):
+            added = self.view.features_of(np.asarray(observation["chosen"]))
+            seen[:, :, PER_UE : self.layout.context] = added
+            turn = np.asarray(observation["turn"])
+            order = (np.arange(n_ues) + turn) % n_ues
+            seen = np.take_along_axis(seen, order[:, :, None], axis=1)
+        return seen
+
+
+def _population(observation: Mapping[str, Any]) -> Population:
+    dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
+    speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
+    nowhere = np.zeros(dnn.shape)
+    whole = dnn.astype(np.int64), device.astype(np.int64)
+    return Population(*whole, speed, weight, nowhere, nowhere, snr_up, snr_down)
+
+
+@njit(inline="always")
+def scaled(ratio):
+    """A number >= 0 on a logarithmic scale, 0 for 0 and 1 for e^3 and more."""
+    return min(1.0, np.log(ratio + LEAST) / DECADES + 0.7) if ratio > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _look(
+    seen, people, resident, left, tables, constants, persists, sizes, placements, outlines,
+    context, first, last,
+):  # fmt: skip
+    """Fill `seen[first:last]`, but for what the view adds; see `Outlook`."""
+    n_ues = people.dnn.shape[1]
+    room = new_room(n_ues, tables.is_sink.shape[1])
+    local_s, here_bytes = np.empty(n_ues), np.empty(n_ues)
+    memory_bytes = max(constants.server_memory_bytes, 1.0)
+    for e in range(first, last):
+        for i in range(n_ues):
+            local_s[i], here_bytes[i] = _load(room, people, resident, tables, e, i)
+        total = (people.weight[e] * local_s).sum()
+        mean = 0.0
+        for i in range(n_ues):
+            d = people.dnn[e, i]
+            own = seen[e, i]
+            part = people.weight[e, i] * local_s[i] / total
+            own[0], own[1] = scaled(local_s[i]), part
+            own[2] = people.weight[e, i] / constants.weight_max
+            own[3] = min(1.0, np.log2(1.0 + people.snr_up[e, i]) / 20.0)
+            own[4] = min(1.0, np.log2(1.0 + people.snr_down[e, i]) / 20.0)
+            _entries(
+                own, context, room, people, tables, constants, persists, local_s[i], sizes[d],
+                placements[d], outlines[d], e, i,
+            )  # fmt: skip
+            if persists:
+                missing = tables.parameter_bytes[d].sum() - here_bytes[i]
+                share = radio.uplink_bps(constants.bandwidth_hz, 1.0 / n_ues, people.snr_up[e, i])
+                own[8] = scaled(missing * 8.0 / max(share, 1e-9) / constants.period_s)
+                own[9] = min(1.0, here_bytes[i] / memory_bytes)
+                own[10] = min(1.0, here_bytes.sum() / memory_bytes)
+            own[11] = left[e]
+            own[12] = 1.0 / n_ues
+            mean += part * own[5]
+        seen[e, :, 13] = mean
+
+
+@njit(inline="always")
+def _load(room, people, resident, tables, e, i):
+    """Put UE i's seconds and missing bytes into the room; its all-local seconds, bytes there."""
+    d, device = people.dnn[e, i], people.device[e, i]
+    local_s = here_bytes = 0.0
+    for layer in range(tables.n_layers[d]):
+        seconds = tables.ue_s[d, device, layer] / people.speed[e, i]
+        bytes_ = tables.parameter_bytes[d, layer]
+        room.ue_s[i, layer] = seconds
+        room.missing_bytes[i, layer] = bytes_ * (1.0 - resident[e, i, layer])
+        local_s += seconds
+        here_bytes += bytes_ * resident[e, i, layer]
+    return local_s, here_bytes
+
+
+@njit(cache=True, nogil=True)
+def _entries(
+    own, context, room, people, tables, constants, persists, local_s, size, placements, outlines,
+    e, i,
+):  # fmt: skip
+    """Fill the columns of UE i's entries, and its fewest seconds over them."""
+    n_ues = people.dnn.shape[1]
+    job, scratch = job_in(room, tables, people.dnn[e, i], i), scratch_in(room, i)
+    n = len(job.ue_s)
+    snr_up, snr_down = people.snr_up[e, i], people.snr_down[e, i]
+    equal, generous = 1.0 / n_ues, min(1.0, GENEROUS / n_ues)
+    usual = link_with(constants.bandwidth_hz, snr_up, snr_down, equal, equal)
+    good = link_with(constants.bandwidth_hz, snr_up, snr_down, generous, generous)
+    memory_bytes = max(constants.server_memory_bytes, 1.0)
+    own[5] = own[6] = own[7] = 1.0
+    for entry in range(size):
+        missing = edge_s = 0.0
+        for layer in range(n):
+            if placements[entry, layer] == 1:
+                missing += job.missing_bytes[layer]
+                edge_s += job.edge_s[layer]
+        to = own[context + PER_ENTRY * entry : context + PER_ENTRY * (entry + 1)]
+        to[0] = 1.0
+        to[1] = scaled(
+            kernel.follow(outlines[entry], n, job, usual, constants.mode, scratch)[1] / local_s
+        )
+        to[2] = scaled(
+            kernel.follow(outlines[entry], n, job, good, constants.mode, scratch)[1] / local_s
+        )
+        to[3] = scaled(missing * usual.up / local_s) if missing > 0.0 else 0.0
+        to[4] = scaled(edge_s * usual.slowdown / local_s)
+        own[5], own[6] = min(own[5], to[1]), min(own[6], to[2])
+        if persists:
+            installed = kernel.PREINSTALLED
+            to[5] = scaled(
+                kernel.follow(outlines[entry], n, job, usual, installed, scratch)[1] / local_s
+            )
+            to[6] = min(1.0, missing / memory_bytes)
+            own[7] = min(own[7], to[5])
