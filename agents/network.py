@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.outlook import PER_ENTRY, Layout
+from mjoa_gym.actions.menu import ENTRIES
 
 IMPOSSIBLE = -1e8
 """Logit of an entry that a menu does not have."""
@@ -19,12 +20,16 @@ IMPOSSIBLE = -1e8
 class UeEncoder(nn.Module):
     """Tokens (B, N, columns) to embeddings (B, N, width) that know the other UEs.
 
+    Shorter menus are filled up with entries that do not exist, so weights fit every scenario.
+
     Cost: O(N width (columns + blocks width)).
     """
 
-    def __init__(self, columns: int, width: int, blocks: int = 2) -> None:
+    def __init__(self, layout: Layout, width: int, blocks: int = 2) -> None:
         super().__init__()
+        columns = layout._replace(entries=ENTRIES).columns
         self.width = width
+        self.filling = (0, columns - layout.columns)
         self.own = nn.Sequential(
             nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
@@ -35,7 +40,7 @@ class UeEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """See the class."""
-        known = self.own(spread(tokens))
+        known = self.own(spread(nn.functional.pad(tokens, self.filling)))
         for block in self.blocks:
             others = torch.cat([known.mean(1, keepdim=True), known.amax(1, keepdim=True)], dim=2)
             known = known + block(torch.cat([known, others.expand(-1, known.shape[1], -1)], dim=2))
@@ -45,7 +50,7 @@ class UeEncoder(nn.Module):
 class EntryScorer(nn.Module):
     """Scores of each entry of a UE's menu, from what it would lead to and the UE's embedding."""
 
-    def __init__(self, width: int, scores: int, hidden: int = 48) -> None:
+    def __init__(self, width: int, scores: int, hidden: int = 32) -> None:
         super().__init__()
         self.entry = nn.Linear(PER_ENTRY, hidden)
         self.ue = nn.Linear(width, hidden)
@@ -65,7 +70,7 @@ class ChoiceNetwork(nn.Module):
     def __init__(self, layout: Layout, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.layout = layout
-        self.encoder = UeEncoder(layout.columns, width)
+        self.encoder = UeEncoder(layout, width)
         self.scorer = EntryScorer(width, scores=len(numbers) - 2)
         self.bids = nn.Linear(width, sum(numbers[-2:]))
         self.logits = sum(numbers)
@@ -89,7 +94,7 @@ class ActionValues(nn.Module):
     def __init__(self, layout: Layout, per_entry: int, width: int) -> None:
         super().__init__()
         self.layout = layout
-        self.encoder = UeEncoder(layout.columns, width)
+        self.encoder = UeEncoder(layout, width)
         self.scorer = EntryScorer(width, per_entry)
         self.value = nn.Linear(width, 1)
 
@@ -108,7 +113,7 @@ class RoundValue(nn.Module):
 
     def __init__(self, layout: Layout, width: int) -> None:
         super().__init__()
-        self.encoder = UeEncoder(layout.columns, width, blocks=1)
+        self.encoder = UeEncoder(layout, width, blocks=1)
         self.width = 2 * width
 
     def forward(self, tokens: Tensor) -> Tensor:

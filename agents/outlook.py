@@ -149,6 +149,19 @@ class Outlook:
             seen = np.take_along_axis(seen, order[:, :, None], axis=1)
         return seen
 
+    def local_s(self, observation: Mapping[str, Any]) -> NDArray[np.float64]:
+        """(E, N) weighted all-local seconds of the UEs of a batch of observations."""
+        at_full_speed = self.view.scenario.tables.local_s[observation["dnn"], observation["device"]]
+        seconds: NDArray[np.float64] = observation["weight"] * at_full_speed / observation["speed"]
+        return seconds
+
+    def usual_local_s(self) -> float:
+        """About the mean of `local_s`."""
+        scenario = self.view.scenario
+        slowness = 2.0 / (scenario.ue_speed_min + scenario.ue_speed_max)
+        weight = (scenario.weight_min + scenario.weight_max) / 2.0
+        return float(scenario.tables.local_s.mean()) * slowness * weight
+
 
 def _population(observation: Mapping[str, Any]) -> Population:
     dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)

@@ -10,30 +10,47 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.outlook import Outlook
+from mjoa_gym.validation import choice
 
 
 class OutlookVecEnv(VecEnvWrapper):
     """Shows the `Outlook` of dictionary observations; works with our adapter and `DummyVecEnv`.
 
+    Args:
+        venv: Environments of this package with `observation="dict"`.
+        threads: Threads that share the work.
+        objective: What rewards are to count: "reduction" as the environment does, every round
+            alike; or "seconds", the same of a round that weighs its all-local seconds over their
+            mean, so that an episode's sum goes with the mean latency.
+
     Attributes:
         outlook: What is applied to every observation.
     """
 
-    def __init__(self, venv: VecEnv, threads: int = 1) -> None:
+    def __init__(self, venv: VecEnv, threads: int = 1, objective: str = "reduction") -> None:
         self.outlook = Outlook(venv.get_attr("core")[0].view, threads)
+        self.objective = choice("objective", objective, ("reduction", "seconds"))
+        self._round_weight = np.ones(venv.num_envs)
+        self._usual_s = self.outlook.usual_local_s()
         super().__init__(venv, observation_space=self.outlook.space)
 
     def reset(self) -> NDArray[np.float32]:
         """See `VecEnv.reset`."""
-        return self.outlook(self.venv.reset())  # type: ignore[arg-type]
+        return self._seen(self.venv.reset())
 
     def step_wait(self) -> VecEnvStepReturn:
         """See `VecEnv.step_wait`."""
         observations, rewards, dones, infos = self.venv.step_wait()
+        rewards = rewards * self._round_weight.astype(np.float32)
         ended = np.flatnonzero(dones).tolist()
         if ended:
             last = [infos[e]["terminal_observation"] for e in ended]
             together: dict[str, Any] = {key: np.stack([o[key] for o in last]) for key in last[0]}
             for e, seen in zip(ended, self.outlook(together), strict=True):
                 infos[e]["terminal_observation"] = seen
-        return self.outlook(observations), rewards, dones, infos  # type: ignore[arg-type]
+        return self._seen(observations), rewards, dones, infos
+
+    def _seen(self, observations: Any) -> NDArray[np.float32]:
+        if self.objective == "seconds":
+            self._round_weight = self.outlook.local_s(observations).mean(axis=1) / self._usual_s
+        return self.outlook(observations)

@@ -43,7 +43,7 @@ def evict(resident, idle, dnn, tables, memory_bytes):
         memory_bytes: What the server keeps.
 
     Returns:
-        The bytes dropped, and the bytes kept. Cost: O(N L), and O(layers there) for each dropped.
+        The bytes dropped, and the bytes kept. Cost: O(N L), and O(log(N L)) for each dropped.
     """
     total = 0.0
     n_there = 0
@@ -62,19 +62,46 @@ def evict(resident, idle, dnn, tables, memory_bytes):
             if here > 0.0:
                 ues[k], layers[k], unused[k], held[k] = i, layer, idle[i, layer], here
                 k += 1
+    heap = np.arange(n_there)
+    for k in range(n_there // 2 - 1, -1, -1):
+        _sift_down(heap, k, n_there, unused, held)
     dropped = 0.0
     while True:
-        total = 0.0
-        worst, worst_idle = -1, -1
-        for k in range(n_there):
-            if held[k] > 0.0:
-                total += held[k]
-                older = unused[k] > worst_idle
-                if older or (unused[k] == worst_idle and held[k] >= held[worst]):
-                    worst, worst_idle = k, unused[k]
-        if total <= memory_bytes:
-            return dropped, total
+        worst = heap[0]
         resident[ues[worst], layers[worst]] = 0.0
         idle[ues[worst], layers[worst]] = 0
         dropped += held[worst]
+        total -= held[worst]
         held[worst] = 0.0
+        n_there -= 1
+        if total <= memory_bytes or n_there == 0:
+            total = held.sum()  # without the rounding errors of the differences
+            if total <= memory_bytes or n_there == 0:
+                return dropped, total
+        heap[0] = heap[n_there]
+        _sift_down(heap, 0, n_there, unused, held)
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(heap, k, n, unused, held):
+    """Move entry k of a heap of n layers down to its place; the first one is to be dropped next."""
+    layer = heap[k]
+    while 2 * k + 1 < n:
+        child = 2 * k + 1
+        if child + 1 < n and _before(heap[child + 1], heap[child], unused, held):
+            child += 1
+        if not _before(heap[child], layer, unused, held):
+            break
+        heap[k] = heap[child]
+        k = child
+    heap[k] = layer
+
+
+@njit(inline="always")
+def _before(a, b, unused, held):
+    """Whether layer a is dropped before layer b."""
+    if unused[a] != unused[b]:
+        return unused[a] > unused[b]
+    if held[a] != held[b]:
+        return held[a] > held[b]
+    return a > b
