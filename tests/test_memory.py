@@ -1,6 +1,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from mjoa_gym import memory
 
@@ -53,3 +54,22 @@ def test_settling_counts_rounds_without_use():
     # placed at the edge, uploaded to, neither, not there
     assert idle.tolist() == [0, 0, 5, 0]
     assert resident.tolist() == [1.0, 0.6, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_layers_go_as_one_after_the_other_would(seed):
+    rng = np.random.default_rng(seed)
+    fractions = rng.choice([0.25, 1.0, rng.random()], (4, 30))
+    resident = np.where(rng.random((4, 30)) < 0.7, fractions, 0.0)
+    idle = np.where(resident > 0, rng.integers(0, 4, (4, 30)), 0).astype(np.int32)
+    limit = rng.uniform(0.0, resident.sum())
+    left, unused = resident.copy(), idle.copy()
+    while left.sum() > limit:
+        last = max(zip(*left.nonzero(), strict=True), key=lambda at: (unused[at], left[at], at))
+        left[last], unused[last] = 0.0, 0
+    networks = Networks(np.array([30] * 4), np.ones((4, 30)))
+    dropped, kept = memory.evict(resident, idle, np.arange(4), networks, limit)
+    np.testing.assert_array_equal(resident, left)
+    np.testing.assert_array_equal(idle, unused)
+    assert kept == pytest.approx(left.sum())
+    assert dropped > 0
