@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents.outlook import Outlook
-from mjoa_gym import Instance, Plan, decode_observation
+from mjoa_gym import Plan, decode_observation
 from mjoa_gym.actions import MultiDiscreteView
 
 
@@ -30,20 +29,27 @@ class Demonstrations(NamedTuple):
     actions: NDArray[np.int64]
 
 
+class Planning(Protocol):
+    """An agent for `action="plan"`, such as a `PlannerAgent`."""
+
+    def predict(self, observation: Any) -> tuple[dict[str, NDArray[Any]], Any]:
+        """The actions for a batch of observations."""
+
+
 def demonstrate(
     env_id: str,
-    planner: Callable[[Instance], Plan],
+    agent: Planning,
     rounds: int,
     seed: int,
     n_envs: int = 16,
     progress: bool = True,
     **arguments: Any,
 ) -> Demonstrations:
-    """Let a planner play through the `multidiscrete` view.
+    """Let a planning agent play through the `multidiscrete` view.
 
     Args:
         env_id: The environment.
-        planner: Plans each round.
+        agent: Plans each round, and sees what every agent sees.
         rounds: How many rounds to see, at least.
         seed: Of the first environment.
         n_envs: Environments at once.
@@ -56,19 +62,28 @@ def demonstrate(
     outlook = Outlook(view)
     tokens, actions = [], []
     observation, _ = envs.reset(seed=seed)
-    for _ in tqdm(range(-(-rounds // n_envs)), desc="cloning: demonstrations", disable=not progress):
-        chosen = [_act(view, planner, observation, e) for e in range(n_envs)]
+    steps = range(-(-rounds // n_envs))
+    for _ in tqdm(steps, desc="demonstrations", disable=not progress):
+        plans, _ = agent.predict(observation)
         tokens.append(outlook(observation))
-        actions.append(np.stack(chosen))
+        actions.append(np.stack([_encode(view, plans, observation, e) for e in range(n_envs)]))
         observation, *_ = envs.step(actions[-1])
     return Demonstrations(np.concatenate(tokens), np.concatenate(actions))
 
 
-def _act(
-    view: MultiDiscreteView, planner: Callable[[Instance], Plan], observation: Any, e: int
+def _encode(
+    view: MultiDiscreteView, plans: dict[str, NDArray[Any]], observation: Any, e: int
 ) -> NDArray[np.int64]:
+    """The action that comes nearest to what was planned for environment e."""
     instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)
-    return view.encode(planner(instance), instance)
+    sizes = [ue.dnn.n_layers for ue in instance.ues]
+    placements, prefetch = (
+        [row[:n] for row, n in zip(plans[key][e], sizes, strict=True)] if key in plans else None
+        for key in ("placements", "prefetch")
+    )
+    assert placements is not None
+    shares = plans["bandwidth_share"][e], plans["compute_share"][e]
+    return view.encode(Plan(placements, *shares, prefetch), instance)
 
 
 def clone(

@@ -22,15 +22,24 @@ class OutlookVecEnv(VecEnvWrapper):
         objective: What rewards are to count: "reduction" as the environment does, every round
             alike; or "seconds", the same of a round that weighs its all-local seconds over their
             mean, so that an episode's sum goes with the mean latency.
+        least_reward: Rewards below count as this one: random plans can take a hundred times as long
+            as local ones, and how bad exactly is not worth learning.
 
     Attributes:
         outlook: What is applied to every observation.
     """
 
-    def __init__(self, venv: VecEnv, threads: int = 1, objective: str = "reduction") -> None:
+    def __init__(
+        self,
+        venv: VecEnv,
+        threads: int = 1,
+        objective: str = "reduction",
+        least_reward: float = -np.inf,
+    ) -> None:
         self.outlook = Outlook(venv.get_attr("core")[0].view, threads)
         self.objective = choice("objective", objective, ("reduction", "seconds"))
         self._round_weight = np.ones(venv.num_envs)
+        self.least_reward = least_reward
         self._usual_s = self.outlook.usual_local_s()
         super().__init__(venv, observation_space=self.outlook.space)
 
@@ -41,14 +50,14 @@ class OutlookVecEnv(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """See `VecEnv.step_wait`."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        rewards = rewards * self._round_weight.astype(np.float32)
+        rewards = np.maximum(rewards, self.least_reward) * self._round_weight
         ended = np.flatnonzero(dones).tolist()
         if ended:
             last = [infos[e]["terminal_observation"] for e in ended]
             together: dict[str, Any] = {key: np.stack([o[key] for o in last]) for key in last[0]}
             for e, seen in zip(ended, self.outlook(together), strict=True):
                 infos[e]["terminal_observation"] = seen
-        return self._seen(observations), rewards, dones, infos
+        return self._seen(observations), rewards.astype(np.float32), dones, infos
 
     def _seen(self, observations: Any) -> NDArray[np.float32]:
         if self.objective == "seconds":

@@ -1,0 +1,167 @@
+"""Hyper-parameters from YAML files in RL-Zoo's syntax: one per algorithm, keyed by environment."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from mjoa_gym.validation import choice, count
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "agents"
+OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
+"""Keys that are not the algorithm's own."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that a run depends on.
+
+    Attributes:
+        algorithm: "ppo" or "dqn".
+        env_id: The environment.
+        seed: Of weights, exploration and environments.
+        scenario: Fields of the scenario that differ from the default's, or its name or file.
+        n_envs: Environments at once.
+        n_timesteps: Steps of all environments together.
+        policy: Name or dotted path of the policy's class.
+        env_kwargs: The environment's arguments.
+        vec_env_wrapper: Dotted path of a wrapper, or `{path: arguments}`; None for none.
+        hyperparameters: The algorithm's arguments.
+        cloning: What `agents.training.warm_start` needs, None to start from nothing.
+    """
+
+    algorithm: str
+    env_id: str
+    seed: int
+    scenario: Any
+    n_envs: int
+    n_timesteps: int
+    policy: str
+    env_kwargs: dict[str, Any]
+    vec_env_wrapper: str | dict[str, Any] | None
+    hyperparameters: dict[str, Any]
+    cloning: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for YAML."""
+        return asdict(self)
+
+
+def load_config(
+    algorithm: str,
+    env_id: str,
+    seed: int = 0,
+    scenario: Any = None,
+    file: Path | None = None,
+    cloning_file: Path | None = None,
+    **changes: Any,
+) -> TrainingConfig:
+    """The configuration of an algorithm for an environment.
+
+    Args:
+        algorithm: "ppo" or "dqn".
+        env_id: The environment.
+        seed: See `TrainingConfig`.
+        scenario: Likewise.
+        file: YAML; by default that of `configs/agents`.
+        cloning_file: YAML by environment of what PPO clones before it learns; likewise.
+        **changes: Keys of the file to be set otherwise.
+
+    Raises:
+        ValueError: If there is no such algorithm, environment or argument.
+        OSError: If a file cannot be read.
+    """
+    choice("algorithm", algorithm, tuple(ALGORITHMS))
+    by_env = _read(file or FOLDER / f"{algorithm}.yml")
+    settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
+    own = {key: settings.pop(key, None) for key in OURS}
+    known = ALGORITHMS[algorithm].__init__.__code__.co_varnames
+    for key in settings:
+        choice(f"hyper-parameter of {algorithm}", key, known)
+    cloning = _read(cloning_file or FOLDER / "cloning.yml") if algorithm == "ppo" else {}
+    return TrainingConfig(
+        algorithm=algorithm,
+        env_id=env_id,
+        seed=int(seed),
+        scenario=scenario,
+        n_envs=count("n_envs", int(own["n_envs"] or 1)),
+        n_timesteps=count("n_timesteps", int(float(own["n_timesteps"]))),
+        policy=own["policy"] or "MlpPolicy",
+        env_kwargs=dict(own["env_kwargs"] or {}),
+        vec_env_wrapper=own["vec_env_wrapper"],
+        hyperparameters=settings,
+        cloning=cloning.get(env_id),
+    )
+
+
+def without_cloning(config: TrainingConfig) -> TrainingConfig:
+    """The same, from nothing."""
+    return replace(config, cloning=None)
+
+
+def algorithm_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """The algorithm's arguments, schedules and classes in place of their names."""
+    arguments = {key: _scheduled(value) for key, value in config.hyperparameters.items()}
+    if isinstance(arguments.get("policy_kwargs"), str):
+        raise ValueError("policy_kwargs: must be a mapping, not a string")
+    return {"policy": by_path(config.policy)} | arguments
+
+
+def wrapped(envs: Any, config: TrainingConfig) -> Any:
+    """Environments in the configuration's wrapper."""
+    wrapper = config.vec_env_wrapper
+    if wrapper is None:
+        return envs
+    path, arguments = (wrapper, {}) if isinstance(wrapper, str) else next(iter(wrapper.items()))
+    return by_path(path)(envs, **(arguments or {}))
+
+
+def by_path(name: str) -> Any:
+    """The object at a dotted path; a name without dots is left alone.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if "." not in name:
+        return name
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+
+
+def _scheduled(value: Any) -> Any:
+    """`"lin_3e-4"` as a function of the remaining progress, as in RL-Zoo."""
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    return Linear(float(value[4:]))
+
+
+class Linear:
+    """A value that falls to 0 with the remaining progress."""
+
+    def __init__(self, first: float) -> None:
+        self.first = first
+
+    def __call__(self, remaining: float) -> float:
+        """The value, with the part of the run that remains."""
+        return self.first * remaining
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: must hold settings by environment")
+    return content

@@ -1,0 +1,306 @@
+"""A training run: begun, interrupted, resumed, finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecMonitor
+from tqdm import tqdm
+
+from agents import cards
+from agents.benchmark.runtime import machine, version_of
+from agents.learned_agent import POLICIES, LearnedAgent
+from agents.training import checkpoints
+from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
+from agents.training.validation import FIRST_SEED, Score, planner_score, score
+from mjoa_gym import Scenario
+from mjoa_gym.adapters.stable_baselines3 import make_vec_env
+
+SEEDS_PER_RUN = 5_000
+"""Environments of run s get seeds from s times this on."""
+LOG_COLUMNS = (
+    "timesteps", "seconds", "steps_per_second", "training_reward", "latency_s", "reward",
+    "against_local", "against_mjoa_mu",
+)  # fmt: skip
+RUN, LOG, BEST, FINAL = "run.yaml", "log.csv", "best", "agent"
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Somebody wants the run to stop; the last checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not change a run's result.
+
+    Attributes:
+        every: Steps between two checkpoints and validations.
+        episodes: Of a validation; 0 for none.
+        tensorboard: Whether to write events.
+        progress: Whether to show a bar.
+    """
+
+    every: int = 40_000
+    episodes: int = 100
+    tensorboard: bool = True
+    progress: bool = True
+
+
+def train(config: TrainingConfig, folder: Path, options: Options | None = None) -> LearnedAgent:
+    """Train, or go on with training, until the configured number of steps.
+
+    The folder gets `run.yaml`, `log.csv`, a checkpoint, TensorBoard's events, and at the end the
+    agent with its card.
+
+    Raises:
+        ValueError: If the folder holds a run with another configuration.
+        Interrupted: After SIGINT, when the state is saved.
+        OSError: If something cannot be written; the last checkpoint is intact then.
+    """
+    options = options or Options()
+    torch.set_num_threads(1)
+    scenario = scenario_of(config)
+    _claim(folder, config)
+    last = checkpoints.latest(folder)
+    if last is None:
+        model = _begin(config, scenario, folder)
+    else:
+        model = checkpoints.load(last, ALGORITHMS[config.algorithm])
+    _truncate(folder / LOG, model.num_timesteps)
+    model.set_logger(configure(str(folder), ["tensorboard"] if options.tensorboard else []))
+    if model.num_timesteps < config.n_timesteps:
+        with _Bar(config, model, options) as bar, _Stop() as stop:
+            model.learn(
+                config.n_timesteps - model.num_timesteps,
+                callback=Keeper(config, scenario, folder, options, bar, stop),
+                reset_num_timesteps=False,
+            )
+        checkpoints.save(folder, model)
+    agent = agent_of(model, config, scenario)
+    agent.save(folder / FINAL)
+    return agent
+
+
+def scenario_of(config: TrainingConfig) -> Scenario:
+    """The scenario that a policy is for; `rounds` of the environment's arguments is for training."""
+    given = Scenario.of(config.scenario)
+    return given.with_changes(n_ues=config.env_kwargs.get("n_ues"))
+
+
+def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -> LearnedAgent:
+    """The policy of a model, with its card."""
+    from agents.learned_agent import outlook_of
+
+    persists = "Streaming" in config.env_id
+    policy: Any = model.policy
+    command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
+    card = {
+        "format": cards.FORMAT,
+        "algorithm": config.algorithm,
+        "environment": config.env_id,
+        "persists": persists,
+        "width": policy.width,
+        "seed": config.seed,
+        "timesteps": model.num_timesteps,
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "command": f"{command} --seed {config.seed}",
+        "training": {
+            "n_envs": config.n_envs,
+            "env_kwargs": json.dumps(config.env_kwargs),
+            **{key: str(value) for key, value in config.hyperparameters.items()},
+            **{f"cloning_{key}": value for key, value in (config.cloning or {}).items()},
+        },
+        "versions": machine() | {name: version_of(name) for name in ("stable-baselines3", "torch")},
+        "scenario": scenario.to_dict(),
+    }
+    return LearnedAgent(policy, outlook_of(config.algorithm, scenario, persists), card)
+
+
+def _begin(config: TrainingConfig, scenario: Scenario, folder: Path) -> BaseAlgorithm:
+    """A model at its first step."""
+    random.seed(config.seed)
+    np.random.seed(config.seed)
+    torch.manual_seed(config.seed)
+    envs = make_vec_env(
+        config.env_id, config.n_envs, seed=config.seed * SEEDS_PER_RUN, threads=1,
+        **{"scenario": scenario.to_dict()} | config.env_kwargs,
+    )  # fmt: skip
+    model = ALGORITHMS[config.algorithm](
+        env=wrapped(VecMonitor(envs), config), seed=config.seed, device="cpu",
+        **algorithm_arguments(config),
+    )  # fmt: skip
+    if config.cloning is not None:
+        from agents.training.warm_start import warm_start
+
+        warm_start(model, config, scenario, folder.parent)  # type: ignore[arg-type]
+    return model
+
+
+def _claim(folder: Path, config: TrainingConfig) -> None:
+    """Note the configuration in the folder, or compare it with the one that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = json.loads(json.dumps(config.to_dict()))
+    file = folder / RUN
+    if not file.is_file():
+        file.write_text(yaml.safe_dump(wanted, sort_keys=False), "utf-8")
+        return
+    found = yaml.safe_load(file.read_text("utf-8"))
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{folder} holds a run with {key}={found.get(key)!r}, not {wanted[key]!r}: "
+            "go on with its settings, or choose another folder"
+        )
+
+
+def _truncate(log: Path, timesteps: int) -> None:
+    """Drop the rows of a log that come after the checkpoint that the run goes on from."""
+    if not log.is_file():
+        return
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines[1:] if int(line.split(",")[0]) <= timesteps]
+    log.write_text("".join([lines[0], *kept]), "utf-8")
+
+
+class Keeper(BaseCallback):
+    """Saves and validates at the start of roll-outs, and stops there if asked to."""
+
+    def __init__(
+        self, config: TrainingConfig, scenario: Scenario, folder: Path, options: Options,
+        bar: _Bar, stop: _Stop,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config, self.scenario, self.folder, self.options = config, scenario, folder, options
+        self.bar, self.stop = bar, stop
+        self.mjoa_mu: Score | None = None
+        self.since = time.perf_counter()
+        self.before = 0
+
+    def _on_training_start(self) -> None:
+        self.before = self.num_timesteps = self.model.num_timesteps
+        if self.options.episodes:
+            self.mjoa_mu = planner_score(
+                "mjoa-mu", self.config.env_id, self.scenario, self.options.episodes,
+                self.folder.parent / f"validation-{self.config.env_id.split('/')[-1]}.json",
+            )  # fmt: skip
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        steps = self.model.num_timesteps
+        self.bar.show(steps, _recent_reward(self.model))
+        due = steps // self.options.every > self.before // self.options.every
+        if due:
+            self._validate(steps)
+        if due or self.stop.asked:
+            checkpoints.save(self.folder, self.model)
+            self.before = steps
+        if self.stop.asked:
+            raise Interrupted
+
+    def _on_training_end(self) -> None:
+        self._validate(self.model.num_timesteps)
+
+    def _validate(self, steps: int) -> None:
+        """Append a row to the log, and to TensorBoard."""
+        seconds = time.perf_counter() - self.since
+        row: dict[str, float] = {
+            "timesteps": steps,
+            "seconds": seconds,
+            "steps_per_second": (steps - self.before) / max(seconds, 1e-9),
+            "training_reward": _recent_reward(self.model),
+        }
+        if self.mjoa_mu is not None:
+            agent = agent_of(self.model, self.config, self.scenario)
+            action = POLICIES[self.config.algorithm][1]
+            own = score(agent, self.config.env_id, self.scenario, self.options.episodes, action)
+            row |= {
+                "latency_s": own.latency_s,
+                "reward": own.reward,
+                "against_local": own.latency_s / own.local_s - 1.0,
+                "against_mjoa_mu": own.latency_s / self.mjoa_mu.latency_s - 1.0,
+            }
+            self.bar.note(row["against_mjoa_mu"])
+        _append(self.folder / LOG, row)
+        for key, value in row.items():
+            self.model.logger.record(f"mjoa/{key}", value)
+        self.model.logger.dump(steps)
+        self.since = time.perf_counter()
+
+
+def _append(log: Path, row: dict[str, float]) -> None:
+    fresh = not log.is_file()
+    with open(log, "a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, LOG_COLUMNS, restval="", lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerow({k: v if k == "timesteps" else f"{v:.6g}" for k, v in row.items()})
+
+
+def _recent_reward(model: BaseAlgorithm) -> float:
+    """Mean reward of the last episodes that ended."""
+    recent = [episode["r"] for episode in model.ep_info_buffer or ()]
+    return float(np.mean(recent)) if recent else float("nan")
+
+
+class _Bar:
+    """The progress bar."""
+
+    def __init__(self, config: TrainingConfig, model: BaseAlgorithm, options: Options) -> None:
+        title = f"{config.algorithm} seed {config.seed}"
+        self._bar = tqdm(
+            total=config.n_timesteps, initial=model.num_timesteps, desc=title, unit="step",
+            unit_scale=True, disable=not options.progress, mininterval=1.0,
+        )  # fmt: skip
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, steps: int, reward: float) -> None:
+        """Move on to so many steps."""
+        self._said["reward"] = f"{reward:.3f}"
+        self._bar.set_postfix(self._said, refresh=False)
+        self._bar.update(max(0, steps - self._bar.n))
+
+    def note(self, against: float) -> None:
+        """Say how the policy compares with MJOA-MU."""
+        self._said["latency against mjoa-mu"] = f"{100 * against:+.1f} %"
+
+
+class _Stop:
+    """Turns the first SIGINT into a wish; the second one ends the program as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._usual: Any = None
+
+    def __enter__(self) -> _Stop:
+        self._usual = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._usual)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._usual)
+        tqdm.write("saving at the end of this update; press again to stop at once")

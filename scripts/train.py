@@ -1,0 +1,143 @@
+"""Train PPO or DQN on one of the environments; the same command goes on where a run was stopped.
+
+    python scripts/train.py --algo ppo --env MJOA/Streaming-v0
+    python scripts/train.py --algo ppo --env MJOA/Streaming-v0 --seeds 0 1 2 3 4 --jobs 2
+
+Hyper-parameters are in `configs/agents/`, in RL-Zoo's syntax. A run's folder has its log, its
+checkpoint, events for TensorBoard if that is installed, and at the end the agent with its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from agents.training.config import ALGORITHMS, TrainingConfig, load_config, without_cloning
+from agents.training.run import Interrupted, Options, train
+
+INTERRUPTED = 130
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--algo", choices=tuple(ALGORITHMS), default="ppo", help="algorithm (%(default)s)")
+    add("--env", default="MJOA/Streaming-v0", help="environment (%(default)s)")
+    add("--scenario", help="name or YAML file of a scenario (the default one)")
+    add("--n-ues", type=int, help="UEs in a round (the scenario's)")
+    add("--timesteps", type=float, help="steps of all environments together (the file's)")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other hyper-parameters")
+    add("--from-scratch", action="store_true", help="no cloning before PPO")
+    add("--seeds", "--seed", nargs="+", type=int, default=[0], help="training seeds (0)")
+    add("--jobs", type=int, default=1, help="processes for several seeds (%(default)s)")
+    add("--ray", action="store_true", help="run the seeds on a Ray cluster instead")
+    add("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
+    add("--every", type=int, default=40_000, help="steps between checkpoints (%(default)s)")
+    add("--episodes", type=int, default=100, help="of a validation, 0 for none (%(default)s)")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser.parse_args(argv)
+
+
+def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
+    """The configuration of one seed's run."""
+    changes: dict[str, Any] = {}
+    for pair in args.set:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--set {pair}: must be KEY=VALUE")
+        changes[key] = yaml.safe_load(value)
+    if args.timesteps:
+        changes["n_timesteps"] = args.timesteps
+    config = load_config(args.algo, args.env, seed, args.scenario, **changes)
+    if args.n_ues:
+        config.env_kwargs["n_ues"] = args.n_ues
+    return without_cloning(config) if args.from_scratch else config
+
+
+def folder_of(args: argparse.Namespace, seed: int) -> Path:
+    """Where a seed's run is kept."""
+    name = args.env.split("/")[-1].split("-")[0].lower()
+    folder: Path = args.out / f"{args.algo}-{name}-seed{seed}"
+    return folder
+
+
+def run_one(args: argparse.Namespace, seed: int) -> int:
+    """Train with one seed; the exit status."""
+    folder = folder_of(args, seed)
+    tensorboard = importlib.util.find_spec("tensorboard") is not None
+    options = Options(args.every, args.episodes, tensorboard, not args.quiet)
+    try:
+        train(config_of(args, seed), folder, options)
+    except Interrupted:
+        print(f"stopped and saved in {folder}: the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"error: cannot write to {folder}: {error}. The last checkpoint is intact: "
+            "the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"{folder / 'agent'} holds the trained agent")
+    return 0
+
+
+def command_of(args: argparse.Namespace, seed: int) -> list[str]:
+    """The command that runs one seed in a process of its own."""
+    own = [sys.executable, __file__, "--algo", args.algo, "--env", args.env, "--seeds", str(seed)]
+    own += ["--out", str(args.out), "--every", str(args.every), "--episodes", str(args.episodes)]
+    own += ["--scenario", args.scenario] if args.scenario else []
+    own += ["--n-ues", str(args.n_ues)] if args.n_ues else []
+    own += ["--timesteps", str(args.timesteps)] if args.timesteps else []
+    own += ["--set", *args.set] if args.set else []
+    own += ["--from-scratch"] if args.from_scratch else []
+    return [*own, "--quiet"] if args.quiet or args.jobs > 1 else own
+
+
+def run_several(args: argparse.Namespace) -> int:
+    """Every seed in a process of its own, `--jobs` at once; the worst exit status."""
+    call: Callable[[int], int] = lambda seed: subprocess.call(command_of(args, seed))  # noqa: E731
+    with ThreadPoolExecutor(args.jobs) as pool:
+        return max(pool.map(call, args.seeds))
+
+
+def run_on_ray(args: argparse.Namespace) -> int:
+    """Every seed as a task of a Ray cluster (a local one if there is none)."""
+    try:
+        import ray
+    except ImportError:
+        print("error: --ray needs Ray: pip install 'mjoa-gym[ray]'", file=sys.stderr)
+        return 2
+    ray.init(ignore_reinit_error=True, include_dashboard=False)
+    call = ray.remote(num_cpus=1)(lambda seed: subprocess.call(command_of(args, seed)))
+    return int(max(ray.get([call.remote(seed) for seed in args.seeds])))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, and say how it ended: 0 done, 1 disk, 2 arguments, 130 interrupted."""
+    args = arguments(argv)
+    if args.ray:
+        return run_on_ray(args)
+    if len(args.seeds) > 1:
+        return run_several(args)
+    return run_one(args, args.seeds[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Training runs can be interrupted in every way, and repeat themselves bit for bit."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("stable_baselines3")
+
+from agents.learned_agent import LearnedAgent  # noqa: E402
+from agents.training import checkpoints  # noqa: E402
+from agents.training.config import (  # noqa: E402
+    ALGORITHMS,
+    Linear,
+    algorithm_arguments,
+    load_config,
+    without_cloning,
+)
+from agents.training.run import Options, train  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "scripts" / "train.py"
+COMMON = ["n_envs=4", "learning_rate=0.001"]
+SMALL = {
+    "ppo": [*COMMON, "n_steps=10", "batch_size=20", "n_epochs=2", "n_timesteps=1200"],
+    "dqn": [*COMMON, "learning_starts=60", "batch_size=16", "buffer_size=500",
+            "target_update_interval=50", "gradient_steps=2", "n_timesteps=1200"],
+}  # fmt: skip
+CASES = pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+
+
+def command(algorithm, out, *more, env="MJOA/Streaming-v0", seed=0):
+    """A small run, without validations (they would need MJOA-MU)."""
+    return [
+        sys.executable, str(TRAIN), "--algo", algorithm, "--env", env, "--seed", str(seed),
+        "--from-scratch", "--episodes", "0", "--every", "200", "--out", str(out), "--quiet",
+        "--set", *SMALL[algorithm], *more,
+    ]  # fmt: skip
+
+
+def folder(algorithm, out, env="streaming", seed=0):
+    return out / f"{algorithm}-{env}-seed{seed}"
+
+
+def weights(run):
+    return torch.load(run / "agent" / "policy.pt", weights_only=True)
+
+
+def equal(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def wait_for_checkpoint(run, process, least=400):
+    """Until the run has a checkpoint of so many steps."""
+    for _ in range(6000):
+        assert process.poll() is None, process.stderr.read().decode()[-2000:]
+        found = checkpoints.latest(run)
+        if found is not None and int(found.name.removeprefix(checkpoints.PREFIX)) >= least:
+            return
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint within a minute")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The weights of runs that nothing has happened to."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    for algorithm in SMALL:
+        subprocess.run(command(algorithm, out), check=True, capture_output=True)
+    return {algorithm: weights(folder(algorithm, out)) for algorithm in SMALL}
+
+
+@CASES
+def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_path):
+    process = subprocess.Popen(command(algorithm, tmp_path), stderr=subprocess.PIPE)
+    run = folder(algorithm, tmp_path)
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (run / "agent").exists(), "killed too late to show anything"
+    subprocess.run(command(algorithm, tmp_path), check=True, capture_output=True)
+    assert equal(weights(run), undisturbed[algorithm])
+    rows = (run / "log.csv").read_text().splitlines()[1:]
+    steps = [int(row.split(",")[0]) for row in rows]
+    assert steps == sorted(set(steps))
+    assert steps[-1] >= 1200
+
+
+@CASES
+def test_an_interrupted_run_says_so_and_goes_on(algorithm, undisturbed, tmp_path):
+    process = subprocess.Popen(command(algorithm, tmp_path), stderr=subprocess.PIPE)
+    run = folder(algorithm, tmp_path)
+    wait_for_checkpoint(run, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said.decode()
+    assert b"the same command goes on" in said
+    assert b"Traceback" not in said
+    subprocess.run(command(algorithm, tmp_path), check=True, capture_output=True)
+    assert equal(weights(run), undisturbed[algorithm])
+
+
+def test_another_seed_learns_something_else(undisturbed, tmp_path):
+    subprocess.run(command("ppo", tmp_path, seed=1), check=True, capture_output=True)
+    assert not equal(weights(folder("ppo", tmp_path, seed=1)), undisturbed["ppo"])
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(undisturbed, tmp_path):
+    process = subprocess.Popen(command("ppo", tmp_path), stderr=subprocess.PIPE)
+    run = folder("ppo", tmp_path)
+    wait_for_checkpoint(run, process, least=200)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = checkpoints.latest(run)
+
+    def no_space():  # every write beyond this size fails, as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    failed = subprocess.run(command("ppo", tmp_path), capture_output=True, preexec_fn=no_space)
+    assert failed.returncode == 1, failed.stderr.decode()
+    assert b"The last checkpoint is intact" in failed.stderr
+    assert b"Traceback" not in failed.stderr
+    assert checkpoints.latest(run) == before
+    subprocess.run(command("ppo", tmp_path), check=True, capture_output=True)
+    assert equal(weights(run), undisturbed["ppo"])
+
+
+def test_a_damaged_checkpoint_is_not_used(tmp_path):
+    for steps in (1, 2):
+        checkpoint = tmp_path / f"{checkpoints.PREFIX}{steps:010d}"
+        checkpoint.mkdir()
+        (checkpoint / "rest.pkl").write_bytes(b"whole")
+        sums = {"rest.pkl": checkpoints._sum(checkpoint / "rest.pkl")}
+        (checkpoint / "sums.json").write_text(yaml.safe_dump(sums, default_flow_style=True))
+    assert checkpoints.latest(tmp_path).name.endswith("2")
+    (tmp_path / f"{checkpoints.PREFIX}{2:010d}" / "rest.pkl").write_bytes(b"hal")
+    assert checkpoints.latest(tmp_path).name.endswith("1")
+
+
+def test_a_folder_is_not_used_for_two_different_runs(tmp_path):
+    subprocess.run(command("ppo", tmp_path, "n_timesteps=40"), check=True, capture_output=True)
+    other = command("ppo", tmp_path, "n_timesteps=40", "learning_rate=0.5")
+    failed = subprocess.run(other, capture_output=True)
+    assert failed.returncode == 2
+    assert b"holds a run with hyperparameters" in failed.stderr
+
+
+def test_several_seeds_at_once(tmp_path):
+    several = command("ppo", tmp_path, "n_timesteps=40")
+    several[several.index("--seed") : several.index("--seed") + 2] = ["--seeds", "3", "4"]
+    subprocess.run([*several, "--jobs", "2"], check=True, capture_output=True)
+    assert (folder("ppo", tmp_path, seed=3) / "agent" / "card.yaml").is_file()
+    assert (folder("ppo", tmp_path, seed=4) / "agent" / "card.yaml").is_file()
+
+
+@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
+@CASES
+def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_path):
+    changes = yaml.safe_load("{" + ", ".join(SMALL[algorithm]).replace("=", ": ") + "}")
+    config = without_cloning(
+        load_config(algorithm, env_id, scenario={"dnns": ["alexnet", "nin"]},
+                    **{**changes, "n_timesteps": 120})
+    )  # fmt: skip
+    train(
+        config, tmp_path / "run", Options(every=40, episodes=2, tensorboard=False, progress=False)
+    )
+    agent = LearnedAgent.load(tmp_path / "run" / "agent")
+    assert agent.card["timesteps"] >= 120
+    assert agent.card["scenario"]["dnns"] == ["alexnet", "nin"]
+    rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert rows[0].endswith("against_mjoa_mu")
+    assert np.isfinite(float(rows[-1].split(",")[-1]))
+
+
+def test_schedules_are_rl_zoos():
+    config = load_config("ppo", "MJOA/Streaming-v0", learning_rate="lin_0.5")
+    schedule = algorithm_arguments(config)["learning_rate"]
+    assert isinstance(schedule, Linear)
+    assert (schedule(1.0), schedule(0.25)) == (0.5, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": "pp0"}, "did you mean 'ppo'"),
+        ({"env_id": "MJOA/Streeming-v0"}, "did you mean 'MJOA/Streaming-v0'"),
+        ({"learning_rat": 1}, "did you mean 'learning_rate'"),
+        ({"n_envs": 0}, "n_envs"),
+    ],
+)
+def test_mistakes_in_a_configuration_are_named(changes, message):
+    arguments = {"algorithm": "ppo", "env_id": "MJOA/Streaming-v0"} | changes
+    with pytest.raises(ValueError, match=message):
+        load_config(**arguments)
+
+
+def test_all_configurations_are_accepted_by_their_algorithms():
+    for algorithm in ALGORITHMS:
+        for env_id in ("MJOA/ColdStart-v0", "MJOA/Streaming-v0"):
+            arguments = algorithm_arguments(load_config(algorithm, env_id))
+            assert callable(arguments["learning_rate"])
