@@ -45,7 +45,8 @@ def save(folder: Path, model: BaseAlgorithm) -> Path:
         model.save(draft / MODEL)
         rest: dict[str, Any] = {
             "envs": _layers(model.get_env()),
-            "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+            "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
+            "action_space": model.action_space,  # with its generator, which loading would seed anew
         }
         if isinstance(model, OffPolicyAlgorithm):
             rest["replay_buffer"] = model.replay_buffer
@@ -78,9 +79,10 @@ def load(checkpoint: Path, algorithm: type[BaseAlgorithm]) -> BaseAlgorithm:
     )
     if isinstance(model, OffPolicyAlgorithm):
         model.replay_buffer = rest["replay_buffer"]
+    model.action_space = rest["action_space"]
     python, numpy_, torch_ = rest["random"]
     random.setstate(python)
-    np.random.set_state(numpy_)
+    np.random.set_state(numpy_)  # noqa: NPY002 - what SB3 draws from
     torch.set_rng_state(torch_)
     return model
 

@@ -25,7 +25,7 @@ from agents.benchmark.runtime import machine, version_of
 from agents.learned_agent import POLICIES, LearnedAgent
 from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
-from agents.training.validation import FIRST_SEED, Score, planner_score, score
+from agents.training.validation import Score, planner_score, score
 from mjoa_gym import Scenario
 from mjoa_gym.adapters.stable_baselines3 import make_vec_env
 
@@ -38,7 +38,7 @@ LOG_COLUMNS = (
 RUN, LOG, BEST, FINAL = "run.yaml", "log.csv", "best", "agent"
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
+class Interrupted(Exception):
     """Somebody wants the run to stop; the last checkpoint is written."""
 
 
@@ -95,7 +95,7 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
 
 
 def scenario_of(config: TrainingConfig) -> Scenario:
-    """The scenario that a policy is for; `rounds` of the environment's arguments is for training."""
+    """The scenario that a policy is for; other `rounds` are for training only."""
     given = Scenario.of(config.scenario)
     return given.with_changes(n_ues=config.env_kwargs.get("n_ues"))
 
@@ -132,7 +132,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -
 def _begin(config: TrainingConfig, scenario: Scenario, folder: Path) -> BaseAlgorithm:
     """A model at its first step."""
     random.seed(config.seed)
-    np.random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002 - what SB3 draws from
     torch.manual_seed(config.seed)
     envs = make_vec_env(
         config.env_id, config.n_envs, seed=config.seed * SEEDS_PER_RUN, threads=1,
