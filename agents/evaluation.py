@@ -105,18 +105,22 @@ def agent_of(name_or_path: str, scenario: Scenario, persists: bool) -> Agent:
 def version_of(name_or_path: str) -> str:
     """Tells agents apart, and changes whenever an agent's code or weights do."""
     here = Path(__file__).parent
-    files = [here / "planner_agent.py"]
+    files = [here / "evaluation.py", here / "planner_agent.py"]
     if is_path(name_or_path):
         files = sorted([*here.glob("*.py"), *Path(name_or_path).glob("*.*")])
     elif name_or_path == FAR_SIGHTED:
-        files = [here / "far_sighted.py", here / "residency.py"]
+        files += [here / "far_sighted.py", here / "residency.py"]
     own = b"".join(file.read_bytes() for file in files)
     return digest((label_of(name_or_path) + code_fingerprint()).encode() + own)
 
 
 def label_of(name_or_path: str) -> str:
-    """What an agent is called in tables."""
-    return Path(name_or_path).name
+    """What an agent is called in tables.
+
+    Raises:
+        ValueError: If there is no such agent (with the nearest name).
+    """
+    return Path(name_or_path).resolve().name if is_path(name_or_path) else name_or_path
 
 
 def play(agent: Agent, setting: Setting, seeds: Sequence[int]) -> list[list[Row]]:

@@ -15,10 +15,21 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from agents.benchmark.plots import COLOURS, GREY, INK, MARKERS, OURS, dress, encoded, new_figure
+from agents.benchmark.plots import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    OURS,
+    dress,
+    encoded,
+    new_figure,
+    plain_log,
+)
 from agents.benchmark.statistics import Estimate, bootstrap, reduction
 from agents.benchmark.store import Row, write_atomically
 
@@ -158,7 +169,9 @@ def rounds_figure(results: Results) -> Figure:
             np.arange(1, len(latency_s) + 1), 1e3 * latency_s, label=agent,
             color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], ms=4.5, lw=1.6,
         )  # fmt: skip
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # all-local can take ten times as long as the others
+    plain_log(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(axes, "", "round", "mean latency (ms)")
     figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
     return figure

@@ -54,10 +54,13 @@ def main(argv: list[str] | None = None) -> int:
         first = FIRST_SEED if args.seed is None else args.seed
         seeds = range(first, first + count("episodes", args.episodes))
         agents = list(dict.fromkeys([args.reference, *args.agents]))
+        labels = [label_of(agent) for agent in agents]
         episodes = Episodes(out, setting, args.fresh)
         run(episodes, agents, seeds, count("together", args.together), max(1, args.processes))
-        rows = {label_of(agent): episodes.of(agent, seeds) for agent in agents}
-        results = Results(seeds, rows, label_of(args.reference))
+        rows = {
+            label: episodes.of(agent, seeds) for label, agent in zip(labels, agents, strict=True)
+        }
+        results = Results(seeds, rows, labels[0])
         table = publish(results, out, setting.persists)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)

@@ -174,8 +174,9 @@ def test_the_command(tmp_path):
     assert "| local-only |" in done.stdout
     assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 1 + 2 * 4 * 2
     wrong = subprocess.run(
-        [*command[:2], "mjoa-um"], cwd=ROOT, capture_output=True, text=True,
-        env={"PYTHONPATH": str(ROOT)},
+        [*command[:2], "mjoa-um", "--out", str(tmp_path / "none")], cwd=ROOT, capture_output=True,
+        text=True, env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert wrong.returncode == 1
     assert "did you mean 'mjoa-mu'" in wrong.stderr
+    assert not (tmp_path / "none").exists()
