@@ -73,7 +73,7 @@ def _in_processes(
 ) -> Iterator[tuple[Cell, list[Row]]]:
     """Fresh processes (not forks: numeric libraries have threads) that end with this one."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _end_with_parent, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, context, end_with_parent, (os.getpid(),)) as pool:
         waiting = iter(cells)
         running: dict[Future[list[Row]], Cell] = {}
         try:
@@ -95,7 +95,7 @@ def _play(suite: Suite, cell: Cell) -> list[Row]:
         raise CellError(f"{cell.key}: {type(error).__name__}: {error}") from error
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Let this process end soon after its parent, even if that was killed."""
 
     def watch() -> None:

@@ -19,11 +19,46 @@ Row = dict[str, Any]
 """What one round of one cell measured (see `agents.benchmark.episode`)."""
 
 
-class Store:
-    """The append-only file of a run.
+class Journal:
+    """An append-only file of JSON lines, the first of which says what the others belong to.
 
-    Its first line identifies suite and code; every other line is one finished cell. A line that a
-    kill left incomplete is cut off when the file is opened again.
+    A line that a kill left incomplete is cut off when the file is opened again.
+
+    Args:
+        path: The file; made if need be, with its folder.
+        identity: What the lines are results of: "suite" and "code" must be the same when the file
+            is opened again.
+        fresh: Whether to begin anew.
+
+    Attributes:
+        entries: The lines that were there, but for the first.
+
+    Raises:
+        ValueError: If the file belongs to another configuration or other code.
+    """
+
+    def __init__(self, path: Path, identity: Row, fresh: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        if fresh:
+            path.unlink(missing_ok=True)
+        lines = [json.loads(line) for line in _complete_lines(path)]
+        if lines:
+            _refuse_other(path, lines[0], identity)
+        else:
+            self.append(identity)
+        self.entries: list[Row] = lines[1:]
+
+    def append(self, entry: Row) -> None:
+        """Add a line; it is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Store:
+    """The journal of a run; every line is one finished cell.
 
     Args:
         folder: Where the file lies; made if need be.
@@ -35,40 +70,26 @@ class Store:
     """
 
     def __init__(self, folder: Path, suite: Suite, fresh: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / FILE
-        self.rows: dict[Cell, list[Row]] = {}
         identity = {"suite": fingerprint(suite), "code": code_fingerprint(), "name": suite.name}
-        if fresh:
-            self.path.unlink(missing_ok=True)
-        lines = _complete_lines(self.path)
-        if not lines:
-            self._append(identity)
-            return
-        _refuse_other(self.path, json.loads(lines[0]), identity)
-        for line in lines[1:]:
-            entry = json.loads(line)
-            self.rows[Cell(*entry["cell"])] = entry["rows"]
+        self._journal = Journal(folder / FILE, identity, fresh)
+        self.path = self._journal.path
+        self.rows: dict[Cell, list[Row]] = {
+            Cell(*entry["cell"]): entry["rows"] for entry in self._journal.entries
+        }
 
     def add(self, cell: Cell, rows: list[Row]) -> None:
         """Keep a finished cell; it is on disk when this returns."""
-        self._append({"cell": cell, "rows": rows})
+        self._journal.append({"cell": cell, "rows": rows})
         self.rows[cell] = rows
 
     def __iter__(self) -> Iterator[tuple[Cell, Row]]:
         """All rows, in the order in which cells finished."""
         return ((cell, row) for cell, rows in self.rows.items() for row in rows)
 
-    def _append(self, entry: Row) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
 
 def fingerprint(suite: Suite) -> str:
     """Changes whenever anything in the suite does."""
-    return _digest(json.dumps(asdict(suite), sort_keys=True, default=str).encode())
+    return digest(json.dumps(asdict(suite), sort_keys=True, default=str).encode())
 
 
 def code_fingerprint() -> str:
@@ -79,7 +100,7 @@ def code_fingerprint() -> str:
     files += [deciding / "planner_agent.py", deciding / "benchmark" / "episode.py"]
     drawing = package / "rendering"
     kept = sorted(f for f in files if drawing not in f.parents and f.exists())
-    return _digest(b"".join(f.name.encode() + f.read_bytes() for f in kept))
+    return digest(b"".join(f.name.encode() + f.read_bytes() for f in kept))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -91,7 +112,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     temporary.replace(path)
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """A short name of some bytes that no others have."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

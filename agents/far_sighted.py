@@ -1,0 +1,225 @@
+"""A far-sighted planner for `MJOA/Streaming-v0`: ours, not the paper's.
+
+MJOA-MU answers a round as if it were the last. This agent starts from its plan (with prefetch) and
+changes placements, shares and prefetches wherever that lowers
+
+    sum_i w_i * (T_i + patience * rounds_ahead * V_i),
+
+where T_i is the latency of this round and V_i that of the UE's fastest placement on its menu in a
+later one, with what will be on the server by then. A round's end is replayed exactly: what the
+uplink has carried, and what the server's memory must drop. The rounds ahead are those that the UE
+is expected to stay for, until the episode ends. A later inference is estimated with a nominal share
+of band and server, over the path loss that both directions' SNRs suggest, because fades do not
+last. Layers that this round cannot upload to the end count from the round in which they will be
+there, uploaded at such a share.
+
+So bandwidth goes to a UE that stays local if its uploads pay later, and nothing is uploaded for
+which there is no memory. The search is in `agents.residency`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.residency import Prospect, search
+from mjoa_gym import Plan, Scenario, decode_observation, radio, rounds
+from mjoa_gym.actions import PlanView
+from mjoa_gym.actions.menu import Menu, menu_of
+from mjoa_gym.actions.plan import outlines_of
+from mjoa_gym.planners import plan_with
+from mjoa_gym.rounds import Decision
+
+State = tuple[np.ndarray, ...] | None
+LARGEST = 6
+"""Prefetches without the one, two, ... largest layers are tried, up to so many."""
+
+
+class Constants(NamedTuple):
+    """What is tuned (`scripts/tune_far_sighted.py`).
+
+    Attributes:
+        patience: Weight of a round ahead against the present one.
+        share: Of band and server, in units of 1 / N, at which later inferences are estimated.
+    """
+
+    patience: float = 0.3
+    share: float = 2.0
+
+
+class FarSightedAgent:
+    """The planner behind Stable-Baselines3's `predict`, for environments with `action="plan"`.
+
+    Where nothing persists it plans as MJOA-MU does.
+
+    Attributes:
+        scenario: The environment's; `n_ues` may differ, the observation counts.
+        constants: What is tuned.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
+        constants: Constants | None = None,
+    ) -> None:
+        self.scenario = Scenario.of(scenario)
+        self.constants = Constants() if constants is None else constants
+
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        state: State = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[dict[str, np.ndarray], State]:
+        """The action for an observation, or for a batch of them.
+
+        Args:
+            observation: Of one environment, or with a leading axis for several.
+            state: Handed back; nothing is remembered.
+            episode_start: Not used.
+            deterministic: Not used; the agent always is.
+
+        Returns:
+            The action, with the same leading axis, and the state.
+        """
+        if np.ndim(observation["dnn"]) == 1:
+            return self._act(observation), state
+        several = range(len(observation["dnn"]))
+        actions = [self._act({k: v[e] for k, v in observation.items()}) for e in several]
+        return {key: np.stack([action[key] for action in actions]) for key in actions[0]}, state
+
+    def _act(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        instance = decode_observation(observation, self.scenario)
+        persists = "resident" in observation
+        scenario = self.scenario.with_changes(n_ues=instance.n_ues)
+        view = PlanView(scenario, persists)
+        plan = plan_with("mjoa-mu-prefetch" if persists else "mjoa-mu", instance)
+        start = view.encode(plan)
+        rounds_ahead = self.constants.patience * expected_rounds(
+            scenario, int(observation["round"][0])
+        )
+        if not persists or rounds_ahead == 0.0:
+            return start
+        prospect = prospect_of(scenario, observation, plan, rounds_ahead, self.constants.share)
+        search(prospect)
+        return action_of(prospect)
+
+
+def expected_rounds(scenario: Scenario, over: int) -> float:
+    """Rounds that a UE is expected to stay for after the present one, of which `over` are over."""
+    stays = 1.0 - scenario.departure_probability
+    return float(np.sum(stays ** np.arange(1, scenario.rounds - over)))
+
+
+def action_of(prospect: Prospect) -> dict[str, np.ndarray]:
+    """The decision as an action of the plan view."""
+    decision = prospect.decision
+    placements = decision.placements[decision.placement_of[0]]
+    prefetch = decision.placements[decision.prefetch_of[0]] & (1 - placements)
+    return {
+        "placements": placements,
+        "bandwidth_share": decision.bandwidth_share[0],
+        "compute_share": decision.compute_share[0],
+        "prefetch": prefetch,
+    }
+
+
+def prospect_of(
+    scenario: Scenario,
+    observation: Mapping[str, Any],
+    plan: Plan,
+    rounds_ahead: float,
+    share: float,
+) -> Prospect:
+    """What the search needs, with a plan to start from."""
+    dnn = np.asarray(observation["dnn"], dtype=np.int64)
+    n_ues, width = len(dnn), scenario.tables.width
+    blocks, sizes = zip(*(_rows(scenario, d, plan, i) for i, d in enumerate(dnn)), strict=True)
+    rows = np.concatenate(blocks)
+    counts = [len(block) for block in blocks]
+    outlines = outlines_of(rows, np.repeat(dnn, counts), scenario.tables)
+    first = np.cumsum([0, *counts], dtype=np.int64)
+    placements = np.array(sizes, dtype=np.int64)
+    own = (first[:-1] + placements - 1)[None]
+    state = _state(scenario, observation)
+    even = np.full((1, n_ues), min(1.0, share / n_ues))
+    return Prospect(
+        tables=scenario.tables,
+        constants=scenario.constants,
+        state=state,
+        resident=state.resident.copy(),
+        idle=state.idle.copy(),
+        decision=Decision(
+            rows, outlines, own.copy(), own + 1,
+            plan.bandwidth_share[None].copy(), plan.compute_share[None].copy(),
+        ),
+        first=first,
+        placements=placements,
+        ahead=_ahead(scenario, state),
+        habit=Decision(rows, outlines, own.copy(), own.copy(), even, even),
+        rounds_ahead=rounds_ahead,
+        known=np.full((2, n_ues, width), np.nan),
+        worth=np.zeros((2, n_ues)),
+        trial=np.zeros((2, 1, n_ues, width)),
+        trial_worth=np.zeros((2, n_ues)),
+        room=rounds.new_room(n_ues, width),
+    )  # fmt: skip
+
+
+def _rows(scenario: Scenario, d: int, plan: Plan, i: int) -> tuple[NDArray[np.int8], int]:
+    """UE i's table, and how many of its rows are placements; the plan's is the last of those.
+
+    The others are for prefetching: first the plan's, then all layers but for the largest.
+    """
+    menu: Menu = menu_of(scenario, streaming=True)
+    own = np.zeros((2, scenario.tables.width), np.int8)
+    n = int(scenario.tables.n_layers[d])
+    own[0, :n] = plan.placements[i]
+    own[1, :n] = 0 if plan.prefetch is None else plan.prefetch[i]
+    on_menu = menu.placements[d, : menu.size[d]]
+    return np.concatenate([on_menu, own, _up_to_size(scenario, d)]), len(on_menu) + 1
+
+
+@lru_cache(maxsize=256)
+def _up_to_size(scenario: Scenario, d: int) -> NDArray[np.int8]:
+    """(rows, L) all layers of network d, then those but for the one, two, ... largest sizes."""
+    sizes = scenario.tables.parameter_bytes[d]
+    limits = np.unique(sizes[sizes > 0])[::-1][: LARGEST + 1]
+    exists = np.arange(len(sizes)) < scenario.tables.n_layers[d]
+    return np.array([(sizes <= limit) & exists for limit in limits], dtype=np.int8).reshape(
+        -1, len(sizes)
+    )
+
+
+def _state(scenario: Scenario, observation: Mapping[str, Any]) -> rounds.State:
+    """What an observation shows, as the state of a batch of one."""
+    state = rounds.new_state(scenario, 1)
+    for key in ("dnn", "device", "speed", "weight", "snr_up", "snr_down"):
+        getattr(state.population, key)[0] = observation[key]
+    state.resident[0] = observation["resident"]
+    state.idle[0] = observation["idle_rounds"]
+    return state
+
+
+def _ahead(scenario: Scenario, state: rounds.State) -> rounds.State:
+    """The same UEs in a later round, as far as one can tell: without this round's fades.
+
+    Both directions share the path loss, so the mean of their gains tells more than either.
+    """
+    people = state.population
+    up, down = (
+        float(radio.from_db(power_dbm))
+        for power_dbm in (scenario.ue_power_dbm, scenario.edge_power_dbm)
+    )
+    gain = 0.5 * (people.snr_up / up + people.snr_down / down)
+    low, high = scenario.constants.snr_min, scenario.constants.snr_max
+    faded = people._replace(
+        snr_up=np.clip(gain * up, low, high), snr_down=np.clip(gain * down, low, high)
+    )
+    return state._replace(population=faded, resident=np.zeros_like(state.resident))
