@@ -102,10 +102,12 @@ def clone(
     Returns:
         The mean cross-entropy of a number in the last epoch.
     """
-    nvec = policy.action_space.nvec  # type: ignore[attr-defined]
+    space: Any = policy.action_space
+    nvec = space.nvec
     tokens, actions = torch.as_tensor(seen.tokens), torch.as_tensor(seen.actions)
     counts = torch.as_tensor(_counts(seen, nvec))
-    optimizer = torch.optim.Adam(policy.mlp_extractor.actor.parameters(), learning_rate)  # type: ignore[attr-defined]
+    actor: Any = policy.mlp_extractor.actor
+    optimizer = torch.optim.Adam(actor.parameters(), learning_rate)
     order = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     for _ in tqdm(range(epochs), desc="cloning: epochs", disable=not progress):
@@ -122,7 +124,7 @@ def clone(
 
 def _log_probabilities(policy: ActorCriticPolicy, tokens: Tensor, actions: Tensor) -> Tensor:
     """(B, N * numbers) of each number of the actions."""
-    parts = policy.get_distribution(tokens).distribution  # one categorical for each number
+    parts: Any = policy.get_distribution(tokens).distribution  # a categorical for each number
     each = [part.log_prob(own) for part, own in zip(parts, actions.T, strict=True)]
     return torch.stack(each, dim=1)
 

@@ -54,13 +54,13 @@ class EntryScorer(nn.Module):
         super().__init__()
         self.entry = nn.Linear(PER_ENTRY, hidden)
         self.ue = nn.Linear(width, hidden)
-        self.score = nn.Sequential(
-            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, scores)
-        )
+        self.both = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.last = nn.Linear(hidden, scores)
 
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
         """(..., M, scores) from entries (..., M, PER_ENTRY) and embeddings (..., width)."""
-        scores: Tensor = self.score(self.entry(spread(entries)) + self.ue(known).unsqueeze(-2))
+        together = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
+        scores: Tensor = self.last(self.both(together))
         return scores
 
 
@@ -74,9 +74,8 @@ class ChoiceNetwork(nn.Module):
         self.scorer = EntryScorer(width, scores=len(numbers) - 2)
         self.bids = nn.Linear(width, sum(numbers[-2:]))
         self.logits = sum(numbers)
-        for layer in (self.scorer.score[-1], self.bids):  # almost uniform at first
-            layer.weight.data *= 0.1
-            layer.bias.data *= 0.0
+        almost_uniform(self.scorer.last)
+        almost_uniform(self.bids)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N * logits) from (B, N, columns)."""
@@ -120,6 +119,13 @@ class RoundValue(nn.Module):
         """(B, 2 width) from (B, N, columns)."""
         known = self.encoder(tokens)
         return torch.cat([known.mean(1), known.amax(1)], dim=1).relu()
+
+
+def almost_uniform(layer: nn.Linear) -> None:
+    """Make a layer that gives logits prefer nothing much, for a start."""
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        layer.bias.zero_()
 
 
 def spread(numbers: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def test_a_saved_agent_acts_alike_and_for_other_numbers_of_ues(algorithm, tmp_pa
 
 def test_other_networks_than_in_training(tmp_path):
     agent("ppo", "MJOA/ColdStart-v0").save(tmp_path)
-    scenario = Scenario(dnns=("squeezenet1_1", "nin"))
+    scenario = Scenario(dnns=("alexnet", "tiny_yolov2"))
     other = LearnedAgent.load(tmp_path, scenario)
     assert other.outlook.layout.entries < ENTRIES  # of menus, too
     observation, view = played("MJOA/ColdStart-v0", "multidiscrete", scenario=scenario)

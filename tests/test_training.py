@@ -1,5 +1,6 @@
 """Training runs can be interrupted in every way, and repeat themselves bit for bit."""
 
+import json
 import resource
 import signal
 import subprocess
@@ -139,7 +140,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path):
         checkpoint.mkdir()
         (checkpoint / "rest.pkl").write_bytes(b"whole")
         sums = {"rest.pkl": checkpoints._sum(checkpoint / "rest.pkl")}
-        (checkpoint / "sums.json").write_text(yaml.safe_dump(sums, default_flow_style=True))
+        (checkpoint / "sums.json").write_text(json.dumps(sums))
     assert checkpoints.latest(tmp_path).name.endswith("2")
     (tmp_path / f"{checkpoints.PREFIX}{2:010d}" / "rest.pkl").write_bytes(b"hal")
     assert checkpoints.latest(tmp_path).name.endswith("1")
@@ -170,7 +171,7 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
                     **{**changes, "n_timesteps": 120})
     )  # fmt: skip
     train(
-        config, tmp_path / "run", Options(every=40, episodes=2, tensorboard=False, progress=False)
+        config, tmp_path / "run", Options(every=40, episodes=2, progress=False)
     )
     agent = LearnedAgent.load(tmp_path / "run" / "agent")
     assert agent.card["timesteps"] >= 120
@@ -178,6 +179,7 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
     rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert rows[0].endswith("against_mjoa_mu")
     assert np.isfinite(float(rows[-1].split(",")[-1]))
+    assert list((tmp_path / "run").glob("events.*")), "nothing for TensorBoard"
 
 
 def test_schedules_are_rl_zoos():
@@ -193,7 +195,7 @@ def test_schedules_are_rl_zoos():
         ({"algorithm": "pp0"}, "did you mean 'ppo'"),
         ({"env_id": "MJOA/Streeming-v0"}, "did you mean 'MJOA/Streaming-v0'"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
-        ({"n_envs": 0}, "n_envs"),
+        ({"n_envs": 0}, "n_envs=0"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named(changes, message):

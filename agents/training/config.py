@@ -92,7 +92,7 @@ def load_config(
         env_id=env_id,
         seed=int(seed),
         scenario=scenario,
-        n_envs=count("n_envs", int(own["n_envs"] or 1)),
+        n_envs=count("n_envs", 1 if own["n_envs"] is None else int(own["n_envs"])),
         n_timesteps=count("n_timesteps", int(float(own["n_timesteps"]))),
         policy=own["policy"] or "MlpPolicy",
         env_kwargs=dict(own["env_kwargs"] or {}),
