@@ -64,6 +64,32 @@ class EntryScorer(nn.Module):
         return scores
 
 
+class BidHead(nn.Module):
+    """Logits of bids, from what the entries that are likely to be chosen need, and what others do.
+
+    Args:
+        width: Of the embeddings.
+        choices: How many entries a UE chooses: 1, or 2 with a prefetch.
+        logits: Of all bids of a UE.
+        hidden: Width in between.
+    """
+
+    def __init__(self, width: int, choices: int, logits: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.own = nn.Sequential(nn.Linear(width + choices * PER_ENTRY, hidden), nn.ReLU())
+        self.logits = nn.Sequential(
+            nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, logits)
+        )
+
+    def forward(self, known: Tensor, entries: Tensor, scores: Tensor) -> Tensor:
+        """(B, N, logits) from embeddings, entries and their scores (B, N, M, choices)."""
+        expected = torch.einsum("bnmc,bnme->bnce", scores.softmax(dim=2), spread(entries))
+        own = self.own(torch.cat([known, expected.flatten(2)], dim=2))
+        others = torch.cat([own.mean(1, keepdim=True), own.amax(1, keepdim=True)], dim=2)
+        logits: Tensor = self.logits(torch.cat([own, others.expand(-1, own.shape[1], -1)], dim=2))
+        return logits
+
+
 class ChoiceNetwork(nn.Module):
     """Logits of a `multidiscrete` action: for each UE its placement, prefetch and bids."""
 
@@ -72,10 +98,10 @@ class ChoiceNetwork(nn.Module):
         self.layout = layout
         self.encoder = UeEncoder(layout, width)
         self.scorer = EntryScorer(width, scores=len(numbers) - 2)
-        self.bids = nn.Linear(width, sum(numbers[-2:]))
+        self.bids = BidHead(width, len(numbers) - 2, sum(numbers[-2:]))
         self.logits = sum(numbers)
         almost_uniform(self.scorer.last)
-        almost_uniform(self.bids)
+        almost_uniform(self.bids.logits[-1])
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N * logits) from (B, N, columns)."""
@@ -84,7 +110,7 @@ class ChoiceNetwork(nn.Module):
         scores = self.scorer(entries, known)
         scores = torch.where(entries[..., :1] > 0.5, scores, IMPOSSIBLE)
         chosen = scores.transpose(2, 3).flatten(2)
-        return torch.cat([chosen, self.bids(known)], dim=2).flatten(1)
+        return torch.cat([chosen, self.bids(known, entries, scores)], dim=2).flatten(1)
 
 
 class ActionValues(nn.Module):
@@ -121,8 +147,9 @@ class RoundValue(nn.Module):
         return torch.cat([known.mean(1), known.amax(1)], dim=1).relu()
 
 
-def almost_uniform(layer: nn.Linear) -> None:
+def almost_uniform(layer: nn.Module) -> None:
     """Make a layer that gives logits prefer nothing much, for a start."""
+    assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         layer.weight.mul_(0.1)
         layer.bias.zero_()
