@@ -170,9 +170,7 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
         load_config(algorithm, env_id, scenario={"dnns": ["alexnet", "nin"]},
                     **{**changes, "n_timesteps": 120})
     )  # fmt: skip
-    train(
-        config, tmp_path / "run", Options(every=40, episodes=2, progress=False)
-    )
+    train(config, tmp_path / "run", Options(every=40, episodes=2, progress=False))
     agent = LearnedAgent.load(tmp_path / "run" / "agent")
     assert agent.card["timesteps"] >= 120
     assert agent.card["scenario"]["dnns"] == ["alexnet", "nin"]
