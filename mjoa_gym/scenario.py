@@ -159,13 +159,22 @@ class Scenario:
 
     @staticmethod
     def of(given: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:
-        """A scenario from whatever an environment's `scenario` argument may be."""
+        """A scenario from whatever an environment's `scenario` argument may be.
+
+        Raises:
+            TypeError: If it is something else.
+            ValueError: If its content is not allowed.
+        """
         if given is None:
             return Scenario()
         if isinstance(given, Scenario):
             return given
         if isinstance(given, Mapping):
             return Scenario.from_dict(given)
+        if not isinstance(given, (str, Path)):
+            raise TypeError(
+                f"scenario={given!r}: must be a Scenario, a dictionary of fields, a name or a path"
+            )
         return Scenario.load(given)
 
     def to_dict(self) -> dict[str, Any]:

@@ -278,3 +278,31 @@ def test_importing_loads_no_learning_or_drawing_library():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "matplotlib", "stable_baselines3", "pandas", "agents", "pygame"}
     assert not heavy & set(out.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **given: gym.make("MJOA/Streaming-v0", **given),
+        lambda **given: gym.make_vec(
+            "MJOA/Streaming-v0", 2, vectorization_mode="vector_entry_point", **given
+        ),
+        lambda **given: mjoa_gym.parallel_env("MJOA/Streaming-v0", **given),
+    ],
+    ids=["one", "vector", "parallel"],
+)
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (
+            {"bandwidth_hz": 2e7},
+            r"a field of the scenario: scenario=\{'bandwidth_hz': 20000000.0\}",
+        ),
+        ({"n_use": 3}, "did you mean 'n_ues'"),
+        ({"nonsense": 3}, "allowed are .*'rounds'"),
+        ({"scenario": 3}, "scenario=3: must be"),
+    ],
+)
+def test_what_is_no_argument_gets_a_hint(make, given, hint):
+    with pytest.raises(TypeError, match=hint):
+        make(**given)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,24 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
     assert rows[0].endswith("against_mjoa_mu")
     assert np.isfinite(float(rows[-1].split(",")[-1]))
     assert list((tmp_path / "run").glob("events.*")), "nothing for TensorBoard"
+
+
+def test_cloning_is_kept_and_the_critic_follows(tmp_path):
+    scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
+    config = load_config("ppo", "MJOA/Streaming-v0", scenario=scenario, n_envs=4, n_steps=5,
+                         batch_size=20, n_timesteps=20)  # fmt: skip
+    few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
+    config = replace(config, cloning=few)
+    options = Options(every=100, episodes=0, tensorboard=False, progress=False)
+    agents = [train(config, tmp_path / name, options) for name in ("one", "two")]
+    kept = list(tmp_path.glob("demonstrations-far-sighted-*.npz"))
+    assert len(kept) == 1
+    assert equal(agents[0].policy.state_dict(), agents[1].policy.state_dict())
+    assert agents[0].card["timesteps"] == 20
+    with np.load(kept[0]) as seen:
+        shown, expert = seen["tokens"], seen["actions"].reshape(160, 2, 4)
+    cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(160, 2, 4)
+    assert (cloned[..., 0] == expert[..., 0]).mean() > 0.7, "placements are not the planner's"
 
 
 def test_schedules_are_rl_zoos():

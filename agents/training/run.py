@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -22,10 +23,11 @@ from tqdm import tqdm
 
 from agents import cards
 from agents.benchmark.runtime import machine, version_of
-from agents.learned_agent import POLICIES, LearnedAgent
+from agents.learned_agent import POLICIES, LearnedAgent, outlook_of
 from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
 from agents.training.validation import Score, planner_score, score
+from agents.training.warm_start import warm_start
 from mjoa_gym import Scenario
 from mjoa_gym.adapters.stable_baselines3 import make_vec_env
 
@@ -76,7 +78,7 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
     _claim(folder, config)
     last = checkpoints.latest(folder)
     if last is None:
-        model = _begin(config, scenario, folder)
+        model = _begin(config, scenario, folder, options)
     else:
         model = checkpoints.load(last, ALGORITHMS[config.algorithm])
     _truncate(folder / LOG, model.num_timesteps)
@@ -102,8 +104,6 @@ def scenario_of(config: TrainingConfig) -> Scenario:
 
 def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -> LearnedAgent:
     """The policy of a model, with its card."""
-    from agents.learned_agent import outlook_of
-
     persists = "Streaming" in config.env_id
     policy: Any = model.policy
     command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
@@ -129,7 +129,9 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -
     return LearnedAgent(policy, outlook_of(config.algorithm, scenario, persists), card)
 
 
-def _begin(config: TrainingConfig, scenario: Scenario, folder: Path) -> BaseAlgorithm:
+def _begin(
+    config: TrainingConfig, scenario: Scenario, folder: Path, options: Options
+) -> BaseAlgorithm:
     """A model at its first step."""
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002 - what SB3 draws from
@@ -143,9 +145,8 @@ def _begin(config: TrainingConfig, scenario: Scenario, folder: Path) -> BaseAlgo
         **algorithm_arguments(config),
     )  # fmt: skip
     if config.cloning is not None:
-        from agents.training.warm_start import warm_start
-
-        warm_start(model, config, scenario, folder.parent)  # type: ignore[arg-type]
+        assert isinstance(model, PPO)
+        warm_start(model, config, scenario, folder.parent, options.progress)
     return model
 
 

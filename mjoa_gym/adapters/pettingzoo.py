@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from mjoa_gym.envs import ColdStartEnv, RoundsEnv, StreamingEnv
-from mjoa_gym.envs.core import ScenarioLike
+from mjoa_gym.envs.base import ARGUMENTS
+from mjoa_gym.envs.core import ScenarioLike, refuse_unknown
 from mjoa_gym.validation import choice
 
 ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
@@ -56,7 +57,9 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         scenario: ScenarioLike = None,
         rounds: int | None = None,
         render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(unknown, (*ARGUMENTS[:-1], "env_id", "reward"))
         make = ENVIRONMENTS[choice("env_id", env_id, tuple(ENVIRONMENTS))]
         self.reward = choice("reward", reward, REWARDS)
         self.env = make(

@@ -10,12 +10,13 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from mjoa_gym.actions import ActionView
-from mjoa_gym.envs.core import Core, ScenarioLike
+from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
 from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.scenario import Scenario
 from mjoa_gym.validation import choice
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
+ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")
 EVERYBODY = np.ones(1, dtype=np.bool_)
 
 
@@ -43,7 +44,9 @@ class RoundsEnv(gym.Env[Any, Any]):
         rounds: int | None = None,
         render_mode: str | None = None,
         observation: str | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(unknown, ARGUMENTS)
         if render_mode is not None:
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.core = Core(self.persists, 1, action, observation, n_ues, scenario, rounds)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,22 @@ from mjoa_gym.rounds import Decision, Outcome
 from mjoa_gym.scenario import Scenario
 
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
+
+
+def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Say what an argument that an environment does not have may be meant to be.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for name, value in unknown.items():
+        hint = f"allowed are {list(known)}"
+        near = difflib.get_close_matches(name, known, n=1)
+        if name in {field.name for field in fields(Scenario)}:
+            hint = f"it is a field of the scenario: scenario={{{name!r}: {value!r}}}"
+        elif near:
+            hint = f"did you mean {near[0]!r}?"
+        raise TypeError(f"the environment has no argument {name!r}; {hint}")
 
 
 class Core:

@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.core import Core, ScenarioLike
+from mjoa_gym.envs.base import ARGUMENTS
+from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
 from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.rounds import Outcome
 from mjoa_gym.validation import choice, count
@@ -56,8 +57,10 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         observation: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         threads: int | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__()
+        refuse_unknown(unknown, (*ARGUMENTS, "num_envs", "autoreset_mode", "threads"))
         if render_mode is not None:
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.num_envs = count("num_envs", num_envs)
