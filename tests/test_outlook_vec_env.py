@@ -1,0 +1,84 @@
+"""What a learned agent trains on: outlooks, and rewards that count as they should."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.outlook import Outlook
+from agents.outlook_vec_env import OutlookVecEnv
+from mjoa_gym.adapters.stable_baselines3 import make_vec_env
+from mjoa_gym.envs import StreamingEnv
+
+ARGUMENTS = {"action": "multidiscrete", "observation": "dict", "rounds": 3}
+
+
+def environments(infos="lean", **more):
+    return make_vec_env("MJOA/Streaming-v0", 4, 0, infos=infos, **ARGUMENTS | more)
+
+
+def episode(envs, steps=3, seed=5):
+    """Everything that is said, with random actions."""
+    envs.seed(0)
+    said = [envs.reset()]
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        nvec = envs.action_space.nvec
+        said.append(envs.step(rng.integers(nvec, size=(envs.num_envs, len(nvec)))))
+    return said
+
+
+def test_it_shows_the_outlook_of_what_is_inside():
+    inside, outside = episode(environments()), episode(OutlookVecEnv(environments()))
+    outlook = Outlook(environments().get_attr("core")[0].view)
+    np.testing.assert_array_equal(outside[0], outlook(inside[0]))
+    for raw, seen in zip(inside[1:], outside[1:], strict=True):
+        np.testing.assert_array_equal(seen[0], outlook(raw[0]))
+        np.testing.assert_array_equal(seen[1], raw[1])
+    last = inside[-1][3][0]["terminal_observation"]
+    expected = outlook({key: value[None] for key, value in last.items()})[0]
+    np.testing.assert_array_equal(outside[-1][3][0]["terminal_observation"], expected)
+
+
+def test_single_environments_in_a_dummy_are_shown_alike():
+    dummy = OutlookVecEnv(DummyVecEnv([lambda: StreamingEnv(**ARGUMENTS)] * 4))
+    ours, theirs = episode(OutlookVecEnv(environments())), episode(dummy)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_allclose(one[1], other[1])
+
+
+def test_rewards_have_a_floor():
+    plain = np.array([said[1] for said in episode(OutlookVecEnv(environments()))[1:]])
+    floored = OutlookVecEnv(environments(), least_reward=-0.5)
+    cut = np.array([said[1] for said in episode(floored)[1:]])
+    assert (plain < -0.5).any()
+    np.testing.assert_array_equal(cut, np.maximum(plain, np.float32(-0.5)))
+
+
+@pytest.mark.parametrize("action", ["multidiscrete", "discrete"])
+def test_seconds_go_with_the_latency(action):
+    """One minus the reward, in seconds: the mean latency, over one and the same constant."""
+    envs = OutlookVecEnv(environments("full", action=action), objective="seconds")
+    envs.seed(0)
+    envs.reset()
+    rng = np.random.default_rng(5)
+    ratios = []
+    for _ in range(10 if action == "discrete" else 2):
+        before = envs._round_weight.copy()
+        shape = (4, *envs.action_space.shape)
+        high = envs.action_space.n if action == "discrete" else envs.action_space.nvec
+        _, rewards, _, infos = envs.step(rng.integers(high, size=shape))
+        for e, info in enumerate(infos):
+            if "latency_s" in info:
+                ratios.append((before[e] - rewards[e]) / info["latency_s"].mean())
+    assert len(ratios) == 8
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'seconds'"):
+        OutlookVecEnv(environments(), objective="second")
