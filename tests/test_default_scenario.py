@@ -1,5 +1,8 @@
 """The default task is worth learning: neither extreme wins, and UEs want different things."""
 
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,13 +11,9 @@ from mjoa_gym import decode_observation, kernel
 from mjoa_gym.instance import link_of
 from mjoa_gym.simulator import make_job
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-def ranges(n):
-    """All contiguous ranges of layers at the edge: none first, all of them last."""
-    layer = np.arange(n)
-    rows = [(layer >= i) & (layer < j) for i in range(n) for j in range(i + 1, n + 1)]
-    order = sorted(rows, key=np.sum)
-    return np.array([np.zeros(n), *order], dtype=np.int8)
+from describe_scenarios import main, ranges
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +62,12 @@ def test_good_placements_differ(brute_force):
     assert min(share[kind] for kind in ("local", "prefix", "middle")) > 0.2
     for name in {found[0] for found in brute_force}:
         assert len({found[4] for found in brute_force if found[0] == name}) >= 4
+
+
+def test_tables_are_printed(capsys):
+    assert main(["slow-uplink", "--episodes", "1", "--streaming-episodes", "1"]) == 0
+    cold, streaming = capsys.readouterr().out.strip().split("\n\n")
+    kinds = [float(cell.strip(" %")) for cell in cold.splitlines()[-1].split("|")[4:-1]]
+    assert sum(kinds) == pytest.approx(100.0, abs=0.2)
+    nothing, everything, _ = (float(c) for c in streaming.splitlines()[-1].split("|")[2:-1])
+    assert nothing < everything
