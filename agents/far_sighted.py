@@ -27,15 +27,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.planner_agent import PlanAction, PlanningAgent
 from agents.residency import Prospect, search
-from mjoa_gym import Plan, Scenario, decode_observation, radio, rounds
+from mjoa_gym import Instance, Plan, Scenario, radio, rounds
 from mjoa_gym.actions import PlanView
 from mjoa_gym.actions.menu import Menu, menu_of
 from mjoa_gym.actions.plan import outlines_of
+from mjoa_gym.envs.observation import PEOPLE
 from mjoa_gym.planners import plan_with
 from mjoa_gym.rounds import Decision
 
-State = tuple[np.ndarray, ...] | None
 LARGEST = 6
 """Prefetches without the one, two, ... largest layers are tried, up to so many."""
 
@@ -52,13 +53,10 @@ class Constants(NamedTuple):
     share: float = 2.0
 
 
-class FarSightedAgent:
-    """The planner behind Stable-Baselines3's `predict`, for environments with `action="plan"`.
-
-    Where nothing persists it plans as MJOA-MU does.
+class FarSightedAgent(PlanningAgent):
+    """The planner as an agent. Where nothing persists it plans as MJOA-MU does.
 
     Attributes:
-        scenario: The environment's; `n_ues` may differ, the observation counts.
         constants: What is tuned.
     """
 
@@ -67,46 +65,17 @@ class FarSightedAgent:
         scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
         constants: Constants | None = None,
     ) -> None:
-        self.scenario = Scenario.of(scenario)
+        super().__init__(scenario)
         self.constants = Constants() if constants is None else constants
 
-    def predict(
-        self,
-        observation: Mapping[str, Any],
-        state: State = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[dict[str, np.ndarray], State]:
-        """The action for an observation, or for a batch of them.
-
-        Args:
-            observation: Of one environment, or with a leading axis for several.
-            state: Handed back; nothing is remembered.
-            episode_start: Not used.
-            deterministic: Not used; the agent always is.
-
-        Returns:
-            The action, with the same leading axis, and the state.
-        """
-        if np.ndim(observation["dnn"]) == 1:
-            return self._act(observation), state
-        several = range(len(observation["dnn"]))
-        actions = [self._act({k: v[e] for k, v in observation.items()}) for e in several]
-        return {key: np.stack([action[key] for action in actions]) for key in actions[0]}, state
-
-    def _act(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        instance = decode_observation(observation, self.scenario)
-        persists = "resident" in observation
-        scenario = self.scenario.with_changes(n_ues=instance.n_ues)
-        view = PlanView(scenario, persists)
-        plan = plan_with("mjoa-mu-prefetch" if persists else "mjoa-mu", instance)
-        start = view.encode(plan)
-        rounds_ahead = self.constants.patience * expected_rounds(
-            scenario, int(observation["round"][0])
-        )
-        if not persists or rounds_ahead == 0.0:
-            return start
-        prospect = prospect_of(scenario, observation, plan, rounds_ahead, self.constants.share)
+    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
+        """See `PlanningAgent.act`."""
+        plan = plan_with("mjoa-mu-prefetch" if view.persists else "mjoa-mu", instance)
+        over = int(observation["round"][0])
+        rounds_ahead = self.constants.patience * expected_rounds(view.scenario, over)
+        if not view.persists or rounds_ahead == 0.0:
+            return view.encode(plan)
+        prospect = prospect_of(view.scenario, observation, plan, rounds_ahead, self.constants.share)
         search(prospect)
         return action_of(prospect)
 
@@ -117,7 +86,7 @@ def expected_rounds(scenario: Scenario, over: int) -> float:
     return float(np.sum(stays ** np.arange(1, scenario.rounds - over)))
 
 
-def action_of(prospect: Prospect) -> dict[str, np.ndarray]:
+def action_of(prospect: Prospect) -> PlanAction:
     """The decision as an action of the plan view."""
     decision = prospect.decision
     placements = decision.placements[decision.placement_of[0]]
@@ -200,7 +169,7 @@ def _up_to_size(scenario: Scenario, d: int) -> NDArray[np.int8]:
 def _state(scenario: Scenario, observation: Mapping[str, Any]) -> rounds.State:
     """What an observation shows, as the state of a batch of one."""
     state = rounds.new_state(scenario, 1)
-    for key in ("dnn", "device", "speed", "weight", "snr_up", "snr_down"):
+    for key in PEOPLE:
         getattr(state.population, key)[0] = observation[key]
     state.resident[0] = observation["resident"]
     state.idle[0] = observation["idle_rounds"]

@@ -28,7 +28,6 @@ class UeEncoder(nn.Module):
     def __init__(self, layout: Layout, width: int, blocks: int = 2) -> None:
         super().__init__()
         columns = layout._replace(entries=ENTRIES).columns
-        self.width = width
         self.filling = (0, columns - layout.columns)
         self.own = nn.Sequential(
             nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
@@ -42,8 +41,7 @@ class UeEncoder(nn.Module):
         """See the class."""
         known = self.own(spread(nn.functional.pad(tokens, self.filling)))
         for block in self.blocks:
-            others = torch.cat([known.mean(1, keepdim=True), known.amax(1, keepdim=True)], dim=2)
-            known = known + block(torch.cat([known, others.expand(-1, known.shape[1], -1)], dim=2))
+            known = known + block(with_others(known))
         return known
 
 
@@ -59,8 +57,8 @@ class EntryScorer(nn.Module):
 
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
         """(..., M, scores) from entries (..., M, PER_ENTRY) and embeddings (..., width)."""
-        together = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
-        scores: Tensor = self.last(self.both(together))
+        seen = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
+        scores: Tensor = self.last(self.both(seen))
         return scores
 
 
@@ -85,8 +83,7 @@ class BidHead(nn.Module):
         """(B, N, logits) from embeddings, entries and their scores (B, N, M, choices)."""
         expected = torch.einsum("bnmc,bnme->bnce", scores.softmax(dim=2), spread(entries))
         own = self.own(torch.cat([known, expected.flatten(2)], dim=2))
-        others = torch.cat([own.mean(1, keepdim=True), own.amax(1, keepdim=True)], dim=2)
-        logits: Tensor = self.logits(torch.cat([own, others.expand(-1, own.shape[1], -1)], dim=2))
+        logits: Tensor = self.logits(with_others(own))
         return logits
 
 
@@ -143,8 +140,17 @@ class RoundValue(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, 2 width) from (B, N, columns)."""
-        known = self.encoder(tokens)
-        return torch.cat([known.mean(1), known.amax(1)], dim=1).relu()
+        return together(self.encoder(tokens)).relu()
+
+
+def together(known: Tensor) -> Tensor:
+    """(B, 2 width) means and maxima over the UEs of (B, N, width)."""
+    return torch.cat([known.mean(1), known.amax(1)], dim=1)
+
+
+def with_others(known: Tensor) -> Tensor:
+    """(B, N, 3 width) each UE's own (B, N, width), and what is known of all together."""
+    return torch.cat([known, together(known).unsqueeze(1).expand(-1, known.shape[1], -1)], dim=2)
 
 
 def almost_uniform(layer: nn.Module) -> None:

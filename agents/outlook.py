@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from mjoa_gym import kernel, radio
 from mjoa_gym.actions import ActionView, DiscreteView, MenuView
-from mjoa_gym.actions.menu import menu_of
-from mjoa_gym.actions.plan import outlines_of
 from mjoa_gym.batch import in_parts
 from mjoa_gym.envs.observation import PEOPLE
 from mjoa_gym.instance import link_with
@@ -34,7 +32,7 @@ PER_ENTRY = 7
 """Numbers that describe an entry of its menu."""
 GENEROUS = 3.0
 """A generous share is so many times an equal one."""
-LEAST, DECADES = np.exp(-7.0), 10.0
+LEAST, SPAN = np.exp(-7.0), 10.0
 
 
 class Layout(NamedTuple):
@@ -108,13 +106,9 @@ class Outlook:
         if not isinstance(view, MenuView):
             raise TypeError(f"view is a {type(view).__name__}; needed is one that has a menu")
         self.view, self.threads = view, threads
-        menu = menu_of(view.scenario, view.persists)
-        self._sizes = menu.size
-        self._placements = np.ascontiguousarray(menu.placements)
-        flat = self._placements.reshape(-1, view.shape[1])
-        networks = np.repeat(np.arange(len(menu.size)), view.entries)
-        outlines = outlines_of(flat, networks, view.scenario.tables)
-        self._outlines = outlines.reshape(len(menu.size), view.entries, -1)
+        menus = (len(view.sizes), view.entries, -1)
+        self._placements = view.placements.reshape(menus)
+        self._outlines = view.outlines.reshape(menus)
         self.layout = Layout(view.features().shape[2], view.entries)
         shape = (view.shape[0], self.layout.columns)
         self.space = gym.spaces.Box(0.0, 1.0, shape, dtype=np.float32)
@@ -136,7 +130,7 @@ class Outlook:
 
         def part(first: int, last: int) -> None:
             _look(
-                seen, people, resident, left, tables, constants, persists, self._sizes,
+                seen, people, resident, left, tables, constants, persists, self.view.sizes,
                 self._placements, self._outlines, self.layout.context, first, last,
             )  # fmt: skip
 
@@ -174,7 +168,7 @@ def _population(observation: Mapping[str, Any]) -> Population:
 @njit(inline="always")
 def scaled(ratio):
     """A number >= 0 on a logarithmic scale, 0 for 0 and 1 for e^3 and more."""
-    return min(1.0, np.log(ratio + LEAST) / DECADES + 0.7) if ratio > 0.0 else 0.0
+    return min(1.0, np.log(ratio + LEAST) / SPAN + 0.7) if ratio > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)

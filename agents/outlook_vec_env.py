@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.outlook import Outlook
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import non_negative
 
 
 class OutlookVecEnv(VecEnvWrapper):
@@ -19,9 +19,9 @@ class OutlookVecEnv(VecEnvWrapper):
     Args:
         venv: Environments of this package with `observation="dict"`.
         threads: Threads that share the work.
-        objective: What rewards are to count: "reduction" as the environment does, every round
-            alike; or "seconds", the same of a round that weighs its all-local seconds over their
-            mean, so that an episode's sum goes with the mean latency.
+        stakes: A round's reward, its relative reduction, weighs (its all-local seconds over their
+            mean) to this power. With 0 every round counts alike, as the environment has it; with 1
+            an episode's sum goes with the mean latency, and few rounds are most of it.
         least_reward: Rewards below count as this one: random plans can take a hundred times as long
             as local ones, and how bad exactly is not worth learning.
 
@@ -33,11 +33,11 @@ class OutlookVecEnv(VecEnvWrapper):
         self,
         venv: VecEnv,
         threads: int = 1,
-        objective: str = "reduction",
+        stakes: float = 0.0,
         least_reward: float = -np.inf,
     ) -> None:
         self.outlook = Outlook(venv.get_attr("core")[0].view, threads)
-        self.objective = choice("objective", objective, ("reduction", "seconds"))
+        self.stakes = non_negative("stakes", stakes)
         self._round_weight = np.ones(venv.num_envs)
         self.least_reward = least_reward
         self._usual_s = self.outlook.usual_local_s()
@@ -60,6 +60,7 @@ class OutlookVecEnv(VecEnvWrapper):
         return self._seen(observations), rewards.astype(np.float32), dones, infos
 
     def _seen(self, observations: Any) -> NDArray[np.float32]:
-        if self.objective == "seconds":
-            self._round_weight = self.outlook.local_s(observations).mean(axis=1) / self._usual_s
+        if self.stakes > 0.0:
+            at_stake = self.outlook.local_s(observations).mean(axis=1) / self._usual_s
+            self._round_weight = at_stake**self.stakes
         return self.outlook(observations)

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mjoa_gym import Scenario, decode_observation
+from mjoa_gym import Instance, Scenario, decode_observation
 from mjoa_gym.actions import PlanView
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.validation import choice
 
 State = tuple[np.ndarray, ...] | None
+PlanAction = dict[str, np.ndarray]
 
 
-class PlannerAgent:
-    """A planner behind Stable-Baselines3's `predict`, for environments with `action="plan"`.
+class PlanningAgent(ABC):
+    """What plans from the observation alone, behind Stable-Baselines3's `predict`.
+
+    For environments with `action="plan"`.
 
     Attributes:
-        planner_name: One of `mjoa_gym.planners.planner_names()`.
         scenario: The environment's; `n_ues` may differ, the observation counts.
-
-    Raises:
-        ValueError: If no planner has that name (with the nearest one).
     """
 
-    def __init__(
-        self,
-        planner_name: str,
-        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
-    ) -> None:
-        self.planner_name = choice("planner_name", planner_name, planner_names())
+    def __init__(self, scenario: Scenario | Mapping[str, Any] | str | Path | None = None) -> None:
         self.scenario = Scenario.of(scenario)
         self._views: dict[tuple[int, bool], PlanView] = {}
+
+    @abstractmethod
+    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
+        """The action for one environment's observation, and the instance that it shows."""
 
     def predict(
         self,
@@ -42,8 +41,8 @@ class PlannerAgent:
         state: State = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[dict[str, np.ndarray], State]:
-        """The planner's action for an observation, or for a batch of them.
+    ) -> tuple[PlanAction, State]:
+        """The action for an observation, or for a batch of them.
 
         Args:
             observation: Of one environment, or with a leading axis for several.
@@ -60,10 +59,33 @@ class PlannerAgent:
         actions = [self._act({k: v[e] for k, v in observation.items()}) for e in several]
         return {key: np.stack([action[key] for action in actions]) for key in actions[0]}, state
 
-    def _act(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _act(self, observation: Mapping[str, Any]) -> PlanAction:
         instance = decode_observation(observation, self.scenario)
         key = (instance.n_ues, "resident" in observation)
         if key not in self._views:
             scenario = self.scenario.with_changes(n_ues=instance.n_ues)
             self._views[key] = PlanView(scenario, persists=key[1])
-        return self._views[key].encode(plan_with(self.planner_name, instance))
+        return self.act(observation, instance, self._views[key])
+
+
+class PlannerAgent(PlanningAgent):
+    """A planner of `mjoa_gym.planners`, under its name.
+
+    Attributes:
+        planner_name: One of `mjoa_gym.planners.planner_names()`.
+
+    Raises:
+        ValueError: If no planner has that name (with the nearest one).
+    """
+
+    def __init__(
+        self,
+        planner_name: str,
+        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
+    ) -> None:
+        super().__init__(scenario)
+        self.planner_name = choice("planner_name", planner_name, planner_names())
+
+    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
+        """See `PlanningAgent.act`."""
+        return view.encode(plan_with(self.planner_name, instance))

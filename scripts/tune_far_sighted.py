@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 from itertools import product
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-import mjoa_gym  # noqa: F401 - registers the environments
+from agents.evaluation import Agent, Setting, play
 from agents.far_sighted import Constants, FarSightedAgent
 from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario
@@ -38,28 +35,23 @@ def main() -> None:
         parser.error(f"seeds must not exceed {LAST_TRAINING_SEED}: the others are for evaluation")
     scenario = Scenario.load(options.scenario)
     seeds = range(options.seed, options.seed + options.episodes)
-    reference = latencies(PlannerAgent("mjoa-mu-prefetch", scenario), scenario, seeds)
+    setting = Setting("streaming", scenario)
     print("| patience | share | latency, ms | against mjoa-mu-prefetch |\n|---:|---:|---:|---:|")
-    print(f"| | | {1e3 * reference.mean():.1f} | |")
-    for patience, share in product(options.patience, options.share):
+    reference = mean_latency_s(PlannerAgent("mjoa-mu-prefetch", scenario), setting, seeds)
+    print(f"| | | {1e3 * reference:.1f} | |")
+    settings = list(product(options.patience, options.share))
+    for patience, share in tqdm(settings, unit="setting", leave=False):
         agent = FarSightedAgent(scenario, Constants(patience, share))
-        latency = latencies(agent, scenario, seeds)
-        change = latency.mean() / reference.mean() - 1
-        row = f"| {patience:g} | {share:g} | {1e3 * latency.mean():.1f} | {100 * change:+.1f} % |"
-        print(row, flush=True)
+        latency = mean_latency_s(agent, setting, seeds)
+        change = latency / reference - 1
+        row = f"| {patience:g} | {share:g} | {1e3 * latency:.1f} | {100 * change:+.1f} % |"
+        tqdm.write(row)
 
 
-def latencies(agent: Any, scenario: Scenario, seeds: range) -> NDArray[np.float64]:
-    """(episodes, rounds) weighted mean latencies of an agent, in seconds."""
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario, disable_env_checker=True)
-    seconds = np.empty((len(seeds), scenario.rounds))
-    for episode, seed in enumerate(tqdm(seeds, unit="episode", leave=False)):
-        observation, _ = env.reset(seed=seed)
-        for k in range(scenario.rounds):
-            weight = observation["weight"]
-            observation, _, _, _, info = env.step(agent.predict(observation)[0])
-            seconds[episode, k] = np.average(info["latency_s"], weights=weight)
-    return seconds
+def mean_latency_s(agent: Agent, setting: Setting, seeds: range) -> float:
+    """Over all episodes and rounds."""
+    rows = (row for episode in play(agent, setting, seeds) for row in episode)
+    return float(np.mean([row["latency_s"] for row in rows]))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_rewards_have_a_floor():
 @pytest.mark.parametrize("action", ["multidiscrete", "discrete"])
 def test_seconds_go_with_the_latency(action):
     """One minus the reward, in seconds: the mean latency, over one and the same constant."""
-    envs = OutlookVecEnv(environments("full", action=action), objective="seconds")
+    envs = OutlookVecEnv(environments("full", action=action), stakes=1.0)
     envs.seed(0)
     envs.reset()
     rng = np.random.default_rng(5)
@@ -79,6 +79,6 @@ def test_seconds_go_with_the_latency(action):
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)
 
 
-def test_an_unknown_objective_is_refused():
-    with pytest.raises(ValueError, match="did you mean 'seconds'"):
-        OutlookVecEnv(environments(), objective="second")
+def test_negative_stakes_are_refused():
+    with pytest.raises(ValueError, match=r"stakes=-1\.0: must be"):
+        OutlookVecEnv(environments(), stakes=-1.0)

@@ -59,13 +59,15 @@ def equal(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def wait_for_checkpoint(run, process, least=400):
-    """Until the run has a checkpoint of so many steps."""
+def begun(algorithm, out, least=400):
+    """A run in a process of its own, with a checkpoint of so many steps, and its folder."""
+    process = subprocess.Popen(command(algorithm, out), stderr=subprocess.PIPE)
+    run = folder(algorithm, out)
     for _ in range(6000):
         assert process.poll() is None, process.stderr.read().decode()[-2000:]
         found = checkpoints.latest(run)
         if found is not None and int(found.name.removeprefix(checkpoints.PREFIX)) >= least:
-            return
+            return process, run
         time.sleep(0.01)
     raise AssertionError("no checkpoint within a minute")
 
@@ -81,9 +83,7 @@ def undisturbed(tmp_path_factory):
 
 @CASES
 def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_path):
-    process = subprocess.Popen(command(algorithm, tmp_path), stderr=subprocess.PIPE)
-    run = folder(algorithm, tmp_path)
-    wait_for_checkpoint(run, process)
+    process, run = begun(algorithm, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (run / "agent").exists(), "killed too late to show anything"
@@ -97,9 +97,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_p
 
 @CASES
 def test_an_interrupted_run_says_so_and_goes_on(algorithm, undisturbed, tmp_path):
-    process = subprocess.Popen(command(algorithm, tmp_path), stderr=subprocess.PIPE)
-    run = folder(algorithm, tmp_path)
-    wait_for_checkpoint(run, process)
+    process, run = begun(algorithm, tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said.decode()
@@ -115,9 +113,7 @@ def test_another_seed_learns_something_else(undisturbed, tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(undisturbed, tmp_path):
-    process = subprocess.Popen(command("ppo", tmp_path), stderr=subprocess.PIPE)
-    run = folder("ppo", tmp_path)
-    wait_for_checkpoint(run, process, least=200)
+    process, run = begun("ppo", tmp_path, least=200)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = checkpoints.latest(run)
@@ -189,13 +185,13 @@ def test_cloning_is_kept_and_the_critic_follows(tmp_path):
     config = replace(config, cloning=few)
     options = Options(every=100, episodes=0, tensorboard=False, progress=False)
     agents = [train(config, tmp_path / name, options) for name in ("one", "two")]
-    kept = list(tmp_path.glob("demonstrations-far-sighted-*.npz"))
+    kept = list(tmp_path.glob("demonstrations-far-sighted-*/*.npz"))
     assert len(kept) == 1
     assert equal(agents[0].policy.state_dict(), agents[1].policy.state_dict())
     assert agents[0].card["timesteps"] == 20
     with np.load(kept[0]) as seen:
-        shown, expert = seen["tokens"], seen["actions"].reshape(160, 2, 4)
-    cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(160, 2, 4)
+        shown, expert = seen["tokens"], seen["actions"].reshape(-1, 2, 4)
+    cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(-1, 2, 4)
     assert (cloned[..., 0] == expert[..., 0]).mean() > 0.7, "placements are not the planner's"
 
 

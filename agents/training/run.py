@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor
-from tqdm import tqdm
 
 from agents import cards
 from agents.benchmark.runtime import machine, version_of
-from agents.learned_agent import POLICIES, LearnedAgent, outlook_of
+from agents.benchmark.suite import ENVIRONMENTS
+from agents.evaluation import Setting
+from agents.learned_agent import LearnedAgent, outlook_of
 from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
+from agents.training.console import Bar, Stop
 from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import warm_start
 from mjoa_gym import Scenario
@@ -37,7 +38,7 @@ LOG_COLUMNS = (
     "timesteps", "seconds", "steps_per_second", "training_reward", "latency_s", "reward",
     "against_local", "against_mjoa_mu",
 )  # fmt: skip
-RUN, LOG, BEST, FINAL = "run.yaml", "log.csv", "best", "agent"
+RUN, LOG, FINAL = "run.yaml", "log.csv", "agent"
 
 
 class Interrupted(Exception):
@@ -74,24 +75,23 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
     """
     options = options or Options()
     torch.set_num_threads(1)
-    scenario = scenario_of(config)
     _claim(folder, config)
     last = checkpoints.latest(folder)
     if last is None:
-        model = _begin(config, scenario, folder, options)
+        model = _begin(config, folder, options)
     else:
         model = checkpoints.load(last, ALGORITHMS[config.algorithm])
     _truncate(folder / LOG, model.num_timesteps)
     model.set_logger(configure(str(folder), ["tensorboard"] if options.tensorboard else []))
     if model.num_timesteps < config.n_timesteps:
-        with _Bar(config, model, options) as bar, _Stop() as stop:
+        with Bar(config, model.num_timesteps, options.progress) as bar, Stop() as stop:
             model.learn(
                 config.n_timesteps - model.num_timesteps,
-                callback=Keeper(config, scenario, folder, options, bar, stop),
+                callback=Keeper(config, folder, options, bar, stop),
                 reset_num_timesteps=False,
             )
         checkpoints.save(folder, model)
-    agent = agent_of(model, config, scenario)
+    agent = agent_of(model, config)
     agent.save(folder / FINAL)
     return agent
 
@@ -102,16 +102,22 @@ def scenario_of(config: TrainingConfig) -> Scenario:
     return given.with_changes(n_ues=config.env_kwargs.get("n_ues"))
 
 
-def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -> LearnedAgent:
+def setting_of(config: TrainingConfig) -> Setting:
+    """Where a policy is validated, and is to be used: with the scenario's number of rounds."""
+    environment = next(name for name, env_id in ENVIRONMENTS.items() if env_id == config.env_id)
+    return Setting(environment, scenario_of(config))
+
+
+def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
     """The policy of a model, with its card."""
-    persists = "Streaming" in config.env_id
+    setting = setting_of(config)
     policy: Any = model.policy
     command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
     card = {
         "format": cards.FORMAT,
         "algorithm": config.algorithm,
         "environment": config.env_id,
-        "persists": persists,
+        "persists": setting.persists,
         "width": policy.width,
         "seed": config.seed,
         "timesteps": model.num_timesteps,
@@ -124,15 +130,15 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario) -
             **{f"cloning_{key}": value for key, value in (config.cloning or {}).items()},
         },
         "versions": machine() | {name: version_of(name) for name in ("stable-baselines3", "torch")},
-        "scenario": scenario.to_dict(),
+        "scenario": setting.scenario.to_dict(),
     }
-    return LearnedAgent(policy, outlook_of(config.algorithm, scenario, persists), card)
+    outlook = outlook_of(config.algorithm, setting.scenario, setting.persists)
+    return LearnedAgent(policy, outlook, card)
 
 
-def _begin(
-    config: TrainingConfig, scenario: Scenario, folder: Path, options: Options
-) -> BaseAlgorithm:
+def _begin(config: TrainingConfig, folder: Path, options: Options) -> BaseAlgorithm:
     """A model at its first step."""
+    scenario = scenario_of(config)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002 - what SB3 draws from
     torch.manual_seed(config.seed)
@@ -181,11 +187,11 @@ class Keeper(BaseCallback):
     """Saves and validates at the start of roll-outs, and stops there if asked to."""
 
     def __init__(
-        self, config: TrainingConfig, scenario: Scenario, folder: Path, options: Options,
-        bar: _Bar, stop: _Stop,
-    ) -> None:  # fmt: skip
+        self, config: TrainingConfig, folder: Path, options: Options, bar: Bar, stop: Stop
+    ) -> None:
         super().__init__()
-        self.config, self.scenario, self.folder, self.options = config, scenario, folder, options
+        self.config, self.folder, self.options = config, folder, options
+        self.setting = setting_of(config)
         self.bar, self.stop = bar, stop
         self.mjoa_mu: Score | None = None
         self.since = time.perf_counter()
@@ -194,10 +200,9 @@ class Keeper(BaseCallback):
     def _on_training_start(self) -> None:
         self.before = self.num_timesteps = self.model.num_timesteps
         if self.options.episodes:
-            self.mjoa_mu = planner_score(
-                "mjoa-mu", self.config.env_id, self.scenario, self.options.episodes,
-                self.folder.parent / f"validation-{self.config.env_id.split('/')[-1]}.json",
-            )  # fmt: skip
+            self.agent = agent_of(self.model, self.config)
+            cache = self.folder.parent / "validation.json"
+            self.mjoa_mu = planner_score("mjoa-mu", self.setting, self.options.episodes, cache)
 
     def _on_step(self) -> bool:
         return True
@@ -227,9 +232,7 @@ class Keeper(BaseCallback):
             "training_reward": _recent_reward(self.model),
         }
         if self.mjoa_mu is not None:
-            agent = agent_of(self.model, self.config, self.scenario)
-            action = POLICIES[self.config.algorithm][1]
-            own = score(agent, self.config.env_id, self.scenario, self.options.episodes, action)
+            own = score(self.agent, self.setting, self.options.episodes)
             row |= {
                 "latency_s": own.latency_s,
                 "reward": own.reward,
@@ -257,51 +260,3 @@ def _recent_reward(model: BaseAlgorithm) -> float:
     """Mean reward of the last episodes that ended."""
     recent = [episode["r"] for episode in model.ep_info_buffer or ()]
     return float(np.mean(recent)) if recent else float("nan")
-
-
-class _Bar:
-    """The progress bar."""
-
-    def __init__(self, config: TrainingConfig, model: BaseAlgorithm, options: Options) -> None:
-        title = f"{config.algorithm} seed {config.seed}"
-        self._bar = tqdm(
-            total=config.n_timesteps, initial=model.num_timesteps, desc=title, unit="step",
-            unit_scale=True, disable=not options.progress, mininterval=1.0,
-        )  # fmt: skip
-        self._said: dict[str, str] = {}
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, steps: int, reward: float) -> None:
-        """Move on to so many steps."""
-        self._said["reward"] = f"{reward:.3f}"
-        self._bar.set_postfix(self._said, refresh=False)
-        self._bar.update(max(0, steps - self._bar.n))
-
-    def note(self, against: float) -> None:
-        """Say how the policy compares with MJOA-MU."""
-        self._said["latency against mjoa-mu"] = f"{100 * against:+.1f} %"
-
-
-class _Stop:
-    """Turns the first SIGINT into a wish; the second one ends the program as usual."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._usual: Any = None
-
-    def __enter__(self) -> _Stop:
-        self._usual = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._usual)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._usual)
-        tqdm.write("saving at the end of this update; press again to stop at once")

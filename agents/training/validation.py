@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
+from agents.benchmark.store import write_atomically
+from agents.evaluation import Agent, Setting, play
 from agents.planner_agent import PlannerAgent
-from mjoa_gym import Scenario
 
 FIRST_SEED = 900_000
 """Training uses smaller seeds, evaluation those from 1,000,000."""
@@ -31,45 +30,18 @@ class Score(NamedTuple):
     reward: float
 
 
-def score(
-    agent: Any, env_id: str, scenario: Scenario, episodes: int, action: str, seed: int = FIRST_SEED
-) -> Score:
-    """Play the validation episodes, all at once.
-
-    Args:
-        agent: With `predict`, for dictionary observations.
-        env_id: The environment.
-        scenario: Its scenario.
-        episodes: How many.
-        action: The agent's action view.
-        seed: Of the first episode.
-    """
-    envs = gym.make_vec(
-        env_id, episodes, vectorization_mode="vector_entry_point", action=action,
-        observation="dict", scenario=scenario,
-    )  # fmt: skip
-    observation, _ = envs.reset(seed=seed)
-    rounds: list[tuple[float, float, float]] = []
-    while len(rounds) < scenario.rounds:
-        actions, _ = agent.predict(observation, deterministic=True)
-        weight = observation["weight"] / observation["weight"].sum(axis=1, keepdims=True)
-        observation, reward, _, _, info = envs.step(actions)
-        if "latency_s" in info:
-            means = (float((weight * info[key]).sum(1).mean()) for key in ("latency_s", "local_s"))
-            rounds.append((*means, float(reward.mean())))  # type: ignore[arg-type]
-    return Score(*np.mean(rounds, axis=0).tolist())
+def score(agent: Agent, setting: Setting, episodes: int) -> Score:
+    """Play so many validation episodes."""
+    played = play(agent, setting, range(FIRST_SEED, FIRST_SEED + episodes))
+    means = [np.mean([[row[key] for row in rows] for rows in played]) for key in Score._fields]
+    return Score(*map(float, means))
 
 
-def planner_score(
-    planner: str, env_id: str, scenario: Scenario, episodes: int, cache: Path
-) -> Score:
+def planner_score(planner: str, setting: Setting, episodes: int, cache: Path) -> Score:
     """The score of a planner, kept in a file because it takes minutes."""
-    settings = json.dumps([planner, env_id, episodes, FIRST_SEED, scenario.to_dict()])
+    key = f"{planner}, {episodes} episodes from {FIRST_SEED}, {setting.fingerprint}"
     known = json.loads(cache.read_text("utf-8")) if cache.is_file() else {}
-    if settings not in known:
-        agent = PlannerAgent(planner, scenario)
-        known[settings] = score(agent, env_id, scenario, episodes, "plan")
-        draft = cache.with_suffix(f".{os.getpid()}.draft")
-        draft.write_text(json.dumps(known, indent=1), "utf-8")
-        os.replace(draft, cache)
-    return Score(*known[settings])
+    if key not in known:
+        known[key] = score(PlannerAgent(planner, setting.scenario), setting, episodes)
+        write_atomically(cache, json.dumps(known, indent=1))
+    return Score(*known[key])

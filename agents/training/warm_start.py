@@ -6,8 +6,8 @@ may move: an advantage from a critic that knows nothing would undo the cloning.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,19 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
+from tqdm import tqdm
 
+from agents.benchmark.store import write_atomically
+from agents.benchmark.suite import ENVIRONMENTS
 from agents.cloning import Demonstrations, clone, demonstrate
-from agents.far_sighted import FarSightedAgent
-from agents.planner_agent import PlannerAgent
+from agents.evaluation import agent_of
 from agents.training.config import TrainingConfig
 from mjoa_gym import Scenario
 
 FIRST_SEED = 500_000
 """Of the episodes that are demonstrated; training uses smaller ones."""
+PART = 320
+"""Rounds that are demonstrated, and kept, together."""
 CRITIC_LEARNING_RATE = 1e-3
 
 
@@ -53,20 +57,26 @@ def warm_start(
 def demonstrations(
     planner: str, env_id: str, scenario: Scenario, rounds: int, cache: Path, progress: bool = True
 ) -> Demonstrations:
-    """What a planner does in some rounds, computed if the folder does not keep it yet."""
-    key = json.dumps([planner, env_id, rounds, FIRST_SEED, scenario.to_dict()])
-    file = cache / f"demonstrations-{planner}-{zlib.crc32(key.encode()):08x}.npz"
-    if not file.is_file():
-        far_sighted = planner == "far-sighted"
-        agent: Any = FarSightedAgent(scenario) if far_sighted else PlannerAgent(planner, scenario)
-        seen = demonstrate(
-            env_id, agent, rounds, FIRST_SEED, progress=progress, scenario=scenario.to_dict()
-        )
-        draft = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez_compressed(draft, tokens=seen.tokens, actions=seen.actions)
-        os.replace(draft, file)
-    with np.load(file) as kept:
-        return Demonstrations(kept["tokens"], kept["actions"])
+    """What a planner does in some rounds, of which only those that a folder lacks are played.
+
+    They are played and kept part by part, so a stopped run loses one part at most.
+    """
+    agent: Any = agent_of(planner, scenario, env_id == ENVIRONMENTS["streaming"])
+    key = json.dumps([planner, env_id, scenario.to_dict()])
+    name = f"demonstrations-{planner}-{zlib.crc32(key.encode()):08x}"
+    parts = [cache / name / f"{k:03}.npz" for k in range(-(-rounds // PART))]
+    missing = [k for k, file in enumerate(parts) if not file.is_file()]
+    for k in tqdm(missing, desc=f"{planner}: {PART} rounds each", disable=not progress):
+        seed = FIRST_SEED + k * PART
+        seen = demonstrate(env_id, agent, PART, seed, progress=False, scenario=scenario.to_dict())
+        content = io.BytesIO()
+        np.savez_compressed(content, tokens=seen.tokens, actions=seen.actions)
+        write_atomically(parts[k], content.getvalue())
+    kept = [np.load(file) for file in parts]
+    columns = (
+        np.concatenate([part[key] for part in kept])[:rounds] for key in Demonstrations._fields
+    )
+    return Demonstrations(*columns)
 
 
 def fit_critic(model: PPO, timesteps: int) -> None:

@@ -50,6 +50,8 @@ class MenuView(ActionView):
     Attributes:
         entries: M, entries of the longest menu.
         sizes: (D,) entries of each network's menu.
+        placements: (D * M, L) int8, menu after menu; zeros after a network's last entry or layer.
+        outlines: (D * M, ...) what `mjoa_gym.kernel` needs to know of them.
         wrapped: (D, M) the entry of its menu that a number from 0 to M - 1 stands for.
         exists: (D, M) int8, 0 where that is not the number itself.
     """
@@ -59,9 +61,9 @@ class MenuView(ActionView):
         menu = menu_of(scenario, persists)
         n_dnns, self.entries, width = menu.placements.shape
         self.sizes = menu.size
-        self._placements = menu.placements.reshape(-1, width).copy()
+        self.placements = menu.placements.reshape(-1, width).copy()
         networks = np.repeat(np.arange(n_dnns), self.entries)
-        self._outlines = outlines_of(self._placements, networks, scenario.tables)
+        self.outlines = outlines_of(self.placements, networks, scenario.tables)
         entries = np.arange(self.entries)
         self.wrapped = entries % self.sizes[:, None]
         self.exists = (entries < self.sizes[:, None]).astype(np.int8)
@@ -69,7 +71,7 @@ class MenuView(ActionView):
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
         return Decision(
-            self._placements, self._outlines, *_decide(choice, dnn, self.wrapped, self.persists)
+            self.placements, self.outlines, *_decide(choice, dnn, self.wrapped, self.persists)
         )
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
@@ -93,7 +95,7 @@ class MenuView(ActionView):
         """UE i's entries of the menu: to place, and to prefetch."""
         ue, packed = instance.ues[i], instance.packed
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
-        rows = self._placements[d * self.entries : d * self.entries + self.sizes[d], :n]
+        rows = self.placements[d * self.entries : d * self.entries + self.sizes[d], :n]
         link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
         same = (rows == plan.placements[i]).all(axis=1)
         entry = int(np.argmax(same))
