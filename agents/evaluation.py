@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mjoa_gym  # noqa: F401 - registers the environments
+from agents import cards
 from agents.benchmark.store import Row, code_fingerprint, digest
 from agents.benchmark.suite import ENVIRONMENTS
 from agents.far_sighted import FarSightedAgent
@@ -115,12 +116,15 @@ def version_of(name_or_path: str) -> str:
 
 
 def label_of(name_or_path: str) -> str:
-    """What an agent is called in tables.
+    """What an agent is called in tables: a learned one as its card says, else as its folder.
 
     Raises:
         ValueError: If there is no such agent (with the nearest name).
     """
-    return Path(name_or_path).resolve().name if is_path(name_or_path) else name_or_path
+    if not is_path(name_or_path):
+        return name_or_path
+    folder = Path(name_or_path).resolve()
+    return str(cards.read(folder).get("name") or folder.name)
 
 
 def play(agent: Agent, setting: Setting, seeds: Sequence[int]) -> list[list[Row]]:

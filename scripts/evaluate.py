@@ -1,8 +1,9 @@
-"""Evaluate agents on the same episodes: a table with intervals, figures, and every round as CSV.
+"""Evaluate agents on the same episodes: a table with intervals, figures, and CSV.
 
     python scripts/evaluate.py mjoa-mu-prefetch far-sighted path/of/a/learned/agent
 
-Agents are planners' names, "far-sighted", or folders of learned agents. Killed or interrupted, it
+Agents are planners' names, "far-sighted", or folders of learned agents; those that differ in their
+training seed only are taken together. Killed or interrupted, it
 goes on where it stopped when the same command is given again.
 """
 
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     print(table.read_text("utf-8"))
-    print(f"Done in {time.monotonic() - start:.0f} s. Figures and rows are in {out}")
+    print(f"Done in {time.monotonic() - start:.0f} s. Figures and numbers are in {out}")
     return 0
 
 

@@ -8,10 +8,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents import evaluation, evaluation_runner
+from agents import cards, evaluation, evaluation_runner
 from agents.benchmark.statistics import reduction
-from agents.evaluation import Setting, agent_of, play, version_of
-from agents.evaluation_report import COLUMNS, Results, publish, score, table, tidy
+from agents.evaluation import Setting, agent_of, label_of, play, version_of
+from agents.evaluation_report import (
+    COLUMNS,
+    Results,
+    by_episode,
+    learned_against_planners,
+    publish,
+    score,
+    signed,
+    table,
+)
 from agents.evaluation_runner import Episodes, run
 from agents.far_sighted import FarSightedAgent
 from agents.planner_agent import PlannerAgent
@@ -72,10 +81,13 @@ def test_names_and_paths(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'mjoa-mu'"):
         agent_of("mjoa-um", SCENARIO, True)
     assert len({version_of(name) for name in ("far-sighted", "mjoa-mu", "ionn")}) == 3
-    (tmp_path / "card.yaml").write_text("a: 1")
+    card = dict.fromkeys(cards.REQUIRED, "") | {"format": cards.FORMAT, "name": "a-seed1"}
+    cards.write(card, tmp_path)
     before = version_of(str(tmp_path))
-    (tmp_path / "card.yaml").write_text("a: 2")
+    assert label_of(str(tmp_path)) == "a-seed1"
+    cards.write(card | {"name": ""}, tmp_path)
     assert version_of(str(tmp_path)) != before
+    assert label_of(str(tmp_path)) == tmp_path.name
 
 
 def test_learned_agents_are_loaded_by_path(tmp_path):
@@ -136,7 +148,7 @@ def made_up():
 def test_scores():
     results, base, better = made_up()
     own = score(results, "better")
-    assert own.latency_s.value == pytest.approx(better.mean())
+    assert own.latency_s == pytest.approx(better.mean())
     assert own.change.value == pytest.approx(better.mean() / base.mean() - 1)
     less = reduction(better, base).mean
     assert own.change == pytest.approx((-less.value, -less.high, -less.low))
@@ -147,19 +159,37 @@ def test_scores():
     assert score(results, "base").improvement == 0.5
 
 
+def test_training_seeds_are_one_family():
+    """Their mean counts, and how far they differ widens the interval."""
+    results, base, better = made_up()
+    rows = dict(results.rows)
+    rows["ppo-seed0"] = rows.pop("better")
+    alone = score(Results(results.seeds, rows, "base"), "ppo")
+    rows["ppo-seed1"] = rows["base"]
+    both = Results(results.seeds, rows, "base")
+    own = score(both, "ppo")
+    assert (alone.runs, own.runs) == (1, 2)
+    assert own.latency_s == pytest.approx((better.mean() + base.mean()) / 2)
+    assert own.improvement == pytest.approx((39 / 40 + 1 / 2) / 2)
+    width, narrow = (c.high - c.low for c in (own.change, alone.change))
+    assert width > 2 * narrow
+    assert own.change.low == pytest.approx(alone.change.value, abs=0.02)
+    assert [row[:2] for row in table(both).rows] == [("ppo", "2"), ("base", "")]
+    (versus,) = learned_against_planners(both).rows
+    assert versus == ("ppo", signed(own.change))
+
+
 def test_publishing(tmp_path):
     results, *_ = made_up()
-    rows = list(csv.DictReader(io.StringIO(tidy(results))))
+    rows = list(csv.DictReader(io.StringIO(by_episode(results))))
     assert tuple(rows[0]) == COLUMNS
-    assert len(rows) == 2 * 40 * 2
-    assert [line.split(" | ")[0] for line in table(results).splitlines()[2:]] == [
-        "| better",
-        "| base",
-    ]
-    page = publish(results, tmp_path, by_round=True)
+    assert len(rows) == 2 * 40
+    assert [row[0] for row in table(results).rows] == ["better", "base"]
+    page = publish(results, tmp_path, persists=True)
     assert "40 episodes of 2 rounds (seeds 0 to 39)" in page.read_text()
     assert {file.name for file in tmp_path.iterdir()} == {
-        "latency.svg", "latency.png", "rounds.svg", "rounds.png", "rounds.csv", "table.md",
+        "latency.svg", "latency.png", "rounds.svg", "rounds.png", "episodes.csv", "by_round.csv",
+        "table.md",
     }  # fmt: skip
 
 
@@ -172,7 +202,7 @@ def test_the_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "| local-only |" in done.stdout
-    assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 1 + 2 * 4 * 2
+    assert len((tmp_path / "episodes.csv").read_text().splitlines()) == 1 + 2 * 4
     wrong = subprocess.run(
         [*command[:2], "mjoa-um", "--out", str(tmp_path / "none")], cwd=ROOT, capture_output=True,
         text=True, env={"PYTHONPATH": str(ROOT)},

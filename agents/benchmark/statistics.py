@@ -133,6 +133,21 @@ def reduction(latency: NDArray[np.float64], base: NDArray[np.float64]) -> Reduct
     return Reduction(_estimate(value, resampled), float(np.max(1.0 - latency / base)), resampled)
 
 
+def change(runs: NDArray[np.float64], base: NDArray[np.float64]) -> Estimate:
+    """How much more than a base several training runs take, as a fraction of it.
+
+    Args:
+        runs: (training seeds, units); training seeds are resampled too.
+        base: (units,), the same ones.
+    """
+    if runs.shape[1:] != base.shape:
+        raise ValueError(f"not paired: {runs.shape[1:]} and {base.shape} units")
+    n_runs, n_units = runs.shape
+    units, chosen = _shares_of(_resamples(n_units)), _shares_of(_resamples(n_runs))
+    resampled = np.einsum("rk,kn,rn->r", chosen, runs, units) / (units @ base) - 1.0
+    return _estimate(float(runs.mean() / base.mean()) - 1.0, resampled)
+
+
 def mean_reduction(reductions: Sequence[Reduction]) -> Estimate:
     """The mean over settings; their resamples go together, as their seeds are the same."""
     values = [r.mean.value for r in reductions]
@@ -148,6 +163,12 @@ def gap(latency: NDArray[np.float64], bound: NDArray[np.float64]) -> Estimate:
 def _resamples(n: int) -> NDArray[np.int64]:
     """(RESAMPLES, n) indices, always the same for the same n."""
     return np.random.default_rng(n).integers(n, size=(RESAMPLES, n))
+
+
+def _shares_of(resamples: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(RESAMPLES, n) which part of each resample every one of n is."""
+    n = resamples.shape[1]
+    return np.array([np.bincount(row, minlength=n) for row in resamples]) / n
 
 
 def _estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:

@@ -92,6 +92,7 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
             )
         checkpoints.save(folder, model)
     agent = agent_of(model, config)
+    agent.card = {"name": folder.name} | agent.card
     agent.save(folder / FINAL)
     return agent
 
