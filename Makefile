@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark test test-all test-oldest test-rllib lint clean
+.PHONY: benchmark learned test test-all test-oldest test-rllib lint clean
 
 # The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
@@ -30,8 +30,11 @@ $(OLDEST_DIR)/.installed: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST_DIR) gymnasium==$(OLDEST)
 	touch $@
 
-benchmark: $(BIN)/.installed  ## run every planner over a suite (SUITE=quick or full) and write the report
+benchmark: $(BIN)/.installed  ## every planner and trained agent over a suite (SUITE=quick or full), and the report
 	$(BIN)/python scripts/benchmark.py --suite $(SUITE)
+
+learned: $(BIN)/.installed  ## the trained agents beside their yardsticks, for the README (an hour)
+	$(BIN)/python scripts/evaluate_learned.py --suite full --readme README.md
 
 lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

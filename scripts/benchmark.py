@@ -1,4 +1,4 @@
-"""Run every planner over a benchmark suite and write CSVs, figures and a report.
+"""Run every planner over a benchmark suite, and the trained agents beside them; write a report.
 
 Killed or interrupted, it goes on where it stopped when the same command is given again.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ROOT / "configs" / "benchmarks"
+LEARNED = ROOT / "configs" / "learned"
 README = ROOT / "README.md"
 
 
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     from agents.benchmark.runner import CellError, run
     from agents.benchmark.store import Store
     from agents.benchmark.suite import load_suite
+    from agents.learned_suite import run_suite
 
     start = time.monotonic()
     known = SUITES / f"{args.suite}.yaml"
@@ -51,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         run(suite, store, max(1, args.processes))
         wanted = suite.name == "quick" if args.readme is None else args.readme
         readme = README if wanted and README.exists() else None
-        report = publish(suite, store, out, f"make benchmark SUITE={suite.name}", readme)
+        learned = LEARNED / f"{suite.name}.yaml"
+        more = run_suite(learned, out / "learned", args.processes) if learned.exists() else ()
+        command = f"make benchmark SUITE={suite.name}"
+        report = publish(suite, store, out, command, readme, more)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130

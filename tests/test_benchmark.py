@@ -14,16 +14,17 @@ import yaml
 
 from agents.benchmark.comparison import against_strongest
 from agents.benchmark.publish import publish
-from agents.benchmark.report import BEGIN, END, update_readme
+from agents.benchmark.report import LEARNED, Section, update_readme
 from agents.benchmark.runner import CellError, run
 from agents.benchmark.statistics import Results
 from agents.benchmark.store import FILE, Store
 from agents.benchmark.suite import load_suite, suite_from
-from agents.benchmark.tables import headline
+from agents.benchmark.tables import Table, headline
 from mjoa_gym.planners import planner_names
 from scripts import benchmark
 
 ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 TINY = {
     "name": "tiny",
     "about": "A test.",
@@ -58,6 +59,9 @@ TINY = {
 }
 
 
+MORE = Section("Some more", [("a caption", b"a picture")], [Table("", ("agent",), [("ppo",)])])
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("tiny")
@@ -66,7 +70,7 @@ def finished(tmp_path_factory):
     run(suite, store, processes=1, progress=False)
     readme = out / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold numbers\n{END}\nrest\n")
-    report = publish(suite, store, out, "make benchmark SUITE=tiny", readme)
+    report = publish(suite, store, out, "make benchmark SUITE=tiny", readme, [MORE])
     return suite, store, out, report.read_text("utf-8")
 
 
@@ -111,6 +115,9 @@ def test_report_stands_alone(finished):
         assert outside not in page
     for text in ("64.5 %", "make benchmark SUITE=tiny", "numpy", *headline_words(page)):
         assert text in page
+    assert "<h2>Some more</h2>" in page
+    assert "a caption" in page
+    assert "<td>ppo</td>" in page
     names = {f.stem for f in (out / "figures").glob("*.svg")}
     assert names == {f.stem for f in (out / "figures").glob("*.png")}
     assert {s.name for s in suite.sweeps} <= names
@@ -136,6 +143,13 @@ def test_readme_without_markers_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match=r"README.md needs one line"):
         update_readme(path, "new")
     assert path.read_text() == text
+
+
+def test_a_readme_has_several_parts(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"{BEGIN}{END}<!-- learned:begin -->old<!-- learned:end -->")
+    update_readme(path, "new", LEARNED)
+    assert path.read_text() == f"{BEGIN}{END}<!-- learned:begin -->\nnew\n<!-- learned:end -->"
 
 
 def test_processes_give_the_same_results_and_continue(finished, tmp_path):

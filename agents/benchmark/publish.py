@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from agents.benchmark import plan_figures
 from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD, compared_sweeps
 from agents.benchmark.export import rounds_csv
 from agents.benchmark.plots import encoded
-from agents.benchmark.report import readme_section, report_html, update_readme
+from agents.benchmark.report import Section, readme_section, report_html, update_readme
 from agents.benchmark.runtime import (
     Timing,
     first_instance,
@@ -41,7 +42,14 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-def publish(suite: Suite, store: Store, out: Path, command: str, readme: Path | None) -> Path:
+def publish(
+    suite: Suite,
+    store: Store,
+    out: Path,
+    command: str,
+    readme: Path | None,
+    more: Sequence[Section] = (),
+) -> Path:
     """Write all outputs of a run and return the report's path.
 
     Args:
@@ -50,6 +58,7 @@ def publish(suite: Suite, store: Store, out: Path, command: str, readme: Path | 
         out: The folder of the outputs.
         command: How to repeat it, for the report.
         readme: A README whose table is to be replaced, or None.
+        more: Sections for the report that are not of the suite.
     """
     results = Results(suite, store)
     write_atomically(out / "rounds.csv", rounds_csv(suite, store))
@@ -67,7 +76,7 @@ def publish(suite: Suite, store: Store, out: Path, command: str, readme: Path | 
             write_atomically(out / "figures" / f"{picture.name}.{kind}", data)
             if kind == "png":
                 images.setdefault(picture.section, []).append((picture.caption, data))
-    page = report_html(results, images, tables, machine(), command)
+    page = report_html(results, images, tables, machine(), command, more)
     write_atomically(out / "report.html", page)
     if readme is not None:
         update_readme(readme, readme_section(results, command))

@@ -6,6 +6,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from agents.benchmark.comparison import compared_sweeps
 from agents.benchmark.statistics import LEVEL, RESAMPLES, Results
@@ -13,7 +14,8 @@ from agents.benchmark.store import write_atomically
 from agents.benchmark.suite import ENVIRONMENTS, Sweep
 from agents.benchmark.tables import Table, headline, overview_table
 
-BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+BENCHMARK, LEARNED = "benchmark", "learned"
+"""The README's marked parts."""
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.55 system-ui, sans-serif; color: #1b1b1f; max-width: 1080px; margin: 2rem auto;
@@ -32,12 +34,21 @@ details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6;
 """
 
 
+class Section(NamedTuple):
+    """A part of the report: figures as captions and PNGs, and tables."""
+
+    title: str
+    figures: Sequence[tuple[str, bytes]]
+    tables: Sequence[Table]
+
+
 def report_html(
     results: Results,
     figures: Mapping[str, Sequence[tuple[str, bytes]]],
     tables: Mapping[str, Sequence[Table]],
     machine: Mapping[str, str],
     command: str,
+    more: Sequence[Section] = (),
 ) -> str:
     """The report as one page that needs nothing else.
 
@@ -48,6 +59,7 @@ def report_html(
         tables: The tables of every sweep, by its name; the first is always shown.
         machine: What it was measured on and with.
         command: What to type to repeat it.
+        more: Sections that are not of the suite.
     """
     suite = results.suite
     ours = suite.ours
@@ -65,6 +77,7 @@ def report_html(
     parts += [
         _section("What the plans look like", figures.get("placements", ()), (), ours),
         _section("Planning time", figures.get("runtime", ()), (), ours),
+        *(_section(section.title, section.figures, section.tables, ours) for section in more),
         _method(results),
         "<h2>Machine and versions</h2>",
         _table(Table("", ("", "value"), list(machine.items())), ours),
@@ -89,17 +102,18 @@ def readme_section(results: Results, command: str) -> str:
     )
 
 
-def update_readme(path: Path, section: str) -> None:
-    """Replace what stands between the markers of a README.
+def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:
+    """Replace what stands between the markers of a part of a README.
 
     Raises:
         ValueError: If the file lacks a marker, or they are in the wrong order.
     """
     text = path.read_text("utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
-    if begin < 0 or end < begin or text.count(BEGIN) > 1 or text.count(END) > 1:
-        raise ValueError(f"{path.name} needs one line {BEGIN!r} and after it one line {END!r}")
-    write_atomically(path, f"{text[: begin + len(BEGIN)]}\n{section}\n{text[end:]}")
+    first, last = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
+    begin, end = text.find(first), text.find(last)
+    if begin < 0 or end < begin or text.count(first) > 1 or text.count(last) > 1:
+        raise ValueError(f"{path.name} needs one line {first!r} and after it one line {last!r}")
+    write_atomically(path, f"{text[: begin + len(first)]}\n{section}\n{text[end:]}")
 
 
 def _section(
@@ -121,8 +135,8 @@ def _section(
         )
     parts += [_table(table, ours) for table in tables[:1]]
     if len(tables) > 1:
-        more = "".join(_table(table, ours) for table in tables[1:])
-        parts.append(f"<details><summary>Latencies of every planner</summary>{more}</details>")
+        others = "".join(_table(table, ours) for table in tables[1:])
+        parts.append(f"<details><summary>More numbers</summary>{others}</details>")
     return "".join(parts)
 
 

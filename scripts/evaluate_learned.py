@@ -1,0 +1,49 @@
+"""Play the trained agents and their yardsticks in all settings of a suite, for the README.
+
+    python scripts/evaluate_learned.py --suite full
+
+Killed or interrupted, it goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", default="full", help="of configs/learned (%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "learned")
+    parser.add_argument("--processes", type=int, default=2, help="batches at a time (%(default)s)")
+    parser.add_argument("--readme", type=Path, help="whose table is to be replaced")
+    args = parser.parse_args(argv)
+    from agents.benchmark.report import LEARNED, update_readme
+    from agents.learned_suite import markdown, run_suite
+
+    try:
+        sections = run_suite(
+            ROOT / "configs" / "learned" / f"{args.suite}.yaml", args.out, args.processes
+        )
+        text = markdown(sections)
+        if args.readme is not None:
+            update_readme(args.readme, text, LEARNED)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"evaluate_learned: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    print(f"Figures and numbers are in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
