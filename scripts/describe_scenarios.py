@@ -55,7 +55,7 @@ def prefetched(ue: UE, n_ues: int, prefetch: str) -> NDArray[np.int8]:
 
 def play(
     env_id: str, scenario: str, seeds: range, prefetch: str = "nothing"
-) -> Iterator[tuple[list[NDArray[np.float64]], float]]:
+) -> Iterator[tuple[Instance, list[NDArray[np.float64]], float]]:
     """Every round's seconds of all ranges for each UE, and its reward."""
     env: Any = gym.make(env_id, scenario=scenario).unwrapped
     n = env.scenario.n_ues
@@ -75,7 +75,7 @@ def play(
                 if "prefetch" in action:
                     action["prefetch"][i, : len(best)] = prefetched(ue, n, prefetch)
             observation, reward, _, over, _ = env.step(action | shares)
-            yield seconds, reward
+            yield instance, seconds, reward
 
 
 def kind_of(seconds: NDArray[np.float64]) -> str:
@@ -90,27 +90,52 @@ def kind_of(seconds: NDArray[np.float64]) -> str:
 def cold_row(scenario: str, seeds: range) -> str:
     """A scenario's row of the first table."""
     rounds = list(play("MJOA/ColdStart-v0", scenario, seeds))
-    rewards = [reward for _, reward in rounds]
+    rewards = [reward for *_, reward in rounds]
     low, high = np.quantile(rewards, (0.1, 0.9))
     edge = np.mean([sum(s[-1] for s in seconds) < sum(s[0] for s in seconds)
-                    for seconds, _ in rounds])  # fmt: skip
-    kinds = [kind_of(s) for seconds, _ in rounds for s in seconds]
+                    for _, seconds, _ in rounds])  # fmt: skip
+    kinds = [kind_of(s) for _, seconds, _ in rounds for s in seconds]
     parts = [f"{100 * kinds.count(kind) / len(kinds):.3g} %" for kind in KINDS]
     cells = [f"`{scenario}`", f"{np.mean(rewards):.2f} ({low:.2f} - {high:.2f})"]
     return " | ".join(["", *cells, f"{100 * edge:.2g} %", *parts, ""]).strip()
 
 
+def balance(scenario: str, seeds: range) -> str:
+    """Uplinks, how uploads compare with execution, and how many ranges are best, in sentences."""
+    uplinks, ratios = [], []
+    best_of: dict[str, set[int]] = {}
+    for instance, seconds, _ in play("MJOA/ColdStart-v0", scenario, seeds):
+        for i, ue in enumerate(instance.ues):
+            best, share = int(seconds[i].argmin()), 1.0 / instance.n_ues
+            uplinks.append(1.0 / link_of(instance.packed, i, share, share).up * 8.0 / 1e6)
+            best_of.setdefault(ue.dnn.name, set()).add(best)
+            if best > 0:
+                at_edge = ranges(ue.dnn.n_layers)[best] == 1
+                upload_s = ue.dnn.parameter_bytes[at_edge].sum() * 8e-6 / uplinks[-1]
+                run_s = ue.ue_seconds[~at_edge].sum() + ue.edge_seconds[at_edge].sum() / share
+                ratios.append(upload_s / run_s)
+    low, high = np.quantile(uplinks, (0.05, 0.95))
+    least, middle, most = np.quantile(ratios, (0.1, 0.5, 0.9))
+    kinds = sorted(((len(best), name) for name, best in best_of.items()), reverse=True)
+    return (
+        f"`{scenario}`: uplink at an equal share {low:.0f} to {high:.0f} Mbit/s (5 % - 95 %). "
+        f"Where offloading pays, the best range's parameters take {middle:.2g} times as long to "
+        f"upload as all layers take to execute (median; {least:.2g} to {most:.2g} between 10 % and "
+        f"90 %). Different best ranges: {', '.join(f'{n} for {name}' for n, name in kinds)}."
+    )
+
+
 def streaming_row(scenario: str, seeds: range) -> str:
     """A scenario's row of the second table."""
     means = [
-        np.mean([reward for _, reward in play("MJOA/Streaming-v0", scenario, seeds, prefetch)])
+        np.mean([reward for *_, reward in play("MJOA/Streaming-v0", scenario, seeds, prefetch)])
         for prefetch in PREFETCHES
     ]
     return " | ".join(["", f"`{scenario}`", *(f"{mean:.2f}" for mean in means), ""]).strip()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", default=list(Scenario.names()))
     parser.add_argument("--episodes", type=int, default=10, help="of ColdStart (%(default)s)")
@@ -123,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\n| Scenario | {' | '.join(PREFETCHES)} |\n|{'---|' * 4}")
     for scenario in args.scenarios:
         print(streaming_row(scenario, range(args.streaming_episodes)), flush=True)
+    for scenario in args.scenarios:
+        print(f"\n{balance(scenario, range(args.episodes))}", flush=True)
     return 0
 
 

@@ -7,13 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mjoa_gym import decode_observation, kernel
-from mjoa_gym.instance import link_of
-from mjoa_gym.simulator import make_job
+from mjoa_gym import decode_observation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from describe_scenarios import main, ranges
+from describe_scenarios import main, ranges, seconds_of_ranges
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +24,7 @@ def brute_force():
     for _ in range(60):
         instance = decode_observation(observation, env.scenario)
         for i, ue in enumerate(instance.ues):
-            menu = menus[ue.dnn.name]
-            job, _ = make_job(ue.dnn, ue.ue_seconds, ue.edge_seconds, ue.resident)
-            share = 1.0 / instance.n_ues
-            seconds = kernel.run_many(menu, job, link_of(instance.packed, i, share, share), 0)
+            menu, seconds = menus[ue.dnn.name], seconds_of_ranges(instance, i)
             best = int(seconds.argmin())
             found.append((ue.dnn.name, seconds[0], seconds[-1], seconds[best], tuple(menu[best])))
         nothing = {"placements": np.zeros(env.action_space["placements"].shape, np.int8)}
@@ -66,7 +61,8 @@ def test_good_placements_differ(brute_force):
 
 def test_tables_are_printed(capsys):
     assert main(["slow-uplink", "--episodes", "1", "--streaming-episodes", "1"]) == 0
-    cold, streaming = capsys.readouterr().out.strip().split("\n\n")
+    cold, streaming, balance = capsys.readouterr().out.strip().split("\n\n")
+    assert balance.startswith("`slow-uplink`: uplink at an equal share ")
     kinds = [float(cell.strip(" %")) for cell in cold.splitlines()[-1].split("|")[4:-1]]
     assert sum(kinds) == pytest.approx(100.0, abs=0.2)
     nothing, everything, _ = (float(c) for c in streaming.splitlines()[-1].split("|")[2:-1])

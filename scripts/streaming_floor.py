@@ -1,0 +1,157 @@
+"""How much there is to gain on `MJOA/Streaming-v0`, if uploads of earlier rounds were free.
+
+    python scripts/streaming_floor.py --episodes 12
+
+In every round MJOA-MU plans twice more: with the parameters on the server that are best for this
+very round and fit the server's memory, and with all parameters there whatever the memory. Neither
+has cost anything to upload, so no agent can do as well; but the first choice is a knapsack at
+nominal shares and MJOA-MU is not the optimum, so it is an estimate and not a certified bound.
+Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import mjoa_gym  # noqa: F401 - registers the environments
+from mjoa_gym import Instance, Scenario, decode_observation, evaluate, kernel
+from mjoa_gym.actions.menu import Menu, menu_of
+from mjoa_gym.instance import job_of, link_of
+from mjoa_gym.planners import plan_with
+
+GRAIN_BYTES = 1e6
+"""Memory is counted in such steps, rounded up."""
+REPEATS = 3
+"""The knapsack is solved at equal shares first, then at those of the plan so far."""
+LEAST_SHARE = 0.02
+PLANNERS = ("mjoa-mu", "mjoa-mu-prefetch")
+FLOORS = ("best parameters within memory, for free", "all parameters, for free")
+
+
+def with_resident(instance: Instance, resident: list[NDArray[Any]]) -> Instance:
+    """The instance with other parameters on the server."""
+    ues = [replace(ue, resident=own) for ue, own in zip(instance.ues, resident, strict=True)]
+    return replace(instance, ues=tuple(ues))
+
+
+def seconds(instance: Instance) -> float:
+    """Weighted mean latency with MJOA-MU's plan."""
+    part = instance.weights / instance.weights.sum()
+    return float(part @ evaluate(instance, plan_with("mjoa-mu", instance)))
+
+
+def sets_of_layers(on_menu: NDArray[np.int8], sizes: NDArray[np.float64]) -> NDArray[np.int8]:
+    """(sets, L) what each entry of the menu needs, and all layers; but for the largest ones."""
+    everything = np.ones_like(on_menu[:1])
+    limits = np.unique(sizes)
+    sets = [row * (sizes <= limit) for row in (*everything, *on_menu) for limit in limits]
+    return np.unique(np.array(sets, dtype=np.int8), axis=0)
+
+
+def best_sets(
+    instance: Instance, scenario: Scenario, menu: Menu, shares: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """What is best on the server within its memory, if UE i has shares (N, 2) in any case.
+
+    A multiple-choice knapsack: one set of layers for each UE.
+    """
+    room = int(scenario.server_memory_bytes / GRAIN_BYTES)
+    best = np.zeros(room + 1)
+    steps = []
+    for i, ue in enumerate(instance.ues):
+        d, n = scenario.profiles.index(ue.dnn), ue.dnn.n_layers
+        sizes = ue.dnn.parameter_bytes
+        rows = np.ascontiguousarray(menu.placements[d, : menu.size[d], :n])
+        sets = sets_of_layers(rows, sizes)
+        job, link = job_of(instance.packed, i), link_of(instance.packed, i, *shares[i])
+        mode = instance.packed.mode
+        values = [
+            ue.weight * kernel.run_many(rows, job._replace(missing_bytes=m), link, mode).min()
+            for m in sizes * (1.0 - sets)
+        ]
+        costs = np.ceil((sets * sizes).sum(axis=1) / GRAIN_BYTES).astype(int)
+        after, chosen = np.full(room + 1, np.inf), np.zeros(room + 1, int)
+        for k in np.flatnonzero(costs <= room):
+            with_k = np.full(room + 1, np.inf)
+            with_k[costs[k] :] = best[: room + 1 - costs[k]] + values[k]
+            better = with_k < after
+            after[better], chosen[better] = with_k[better], k
+        best = after
+        steps.append((sets, costs, chosen))
+    return _backwards(steps, room)
+
+
+def _backwards(steps: list[Any], room: int) -> list[NDArray[np.float64]]:
+    found = []
+    for sets, costs, chosen in reversed(steps):
+        k = chosen[room]
+        found.append(sets[k].astype(np.float64))
+        room -= costs[k]
+    return found[::-1]
+
+
+def floors(instance: Instance, scenario: Scenario, menu: Menu) -> tuple[float, float]:
+    """Seconds of a round with what is best within memory, and with everything there."""
+    shares = np.full((instance.n_ues, 2), 1.0 / instance.n_ues)
+    least = np.inf
+    for _ in range(REPEATS):
+        free = with_resident(instance, best_sets(instance, scenario, menu, shares))
+        plan = plan_with("mjoa-mu", free)
+        least = min(least, seconds(free))
+        shares = np.stack([plan.bandwidth_share, plan.compute_share], axis=1)
+        shares = np.maximum(shares, LEAST_SHARE)
+    everything = [np.ones(ue.dnn.n_layers) for ue in instance.ues]
+    return least, seconds(with_resident(instance, everything))
+
+
+def rounds(planner: str, scenario: Scenario, seed: int) -> Iterator[tuple[Instance, float]]:
+    """The instances that a planner meets in an episode, and its weighted mean latency in each."""
+    env: Any = gym.make("MJOA/Streaming-v0", scenario=scenario, disable_env_checker=True)
+    observation, _ = env.reset(seed=seed)
+    for _ in range(scenario.rounds):
+        instance = decode_observation(observation, scenario)
+        action = env.unwrapped.view.encode(plan_with(planner, instance), instance)
+        observation, _, _, _, info = env.step(action)
+        yield instance, float(np.average(info["latency_s"], weights=instance.weights))
+
+
+def main() -> None:
+    """Play, plan again, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scenario", default="default", help="name, or a YAML file")
+    parser.add_argument("--episodes", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=10_000, help="of the first episode")
+    options = parser.parse_args()
+    scenario = Scenario.load(options.scenario)
+    menu = menu_of(scenario, streaming=True)
+    found: dict[str, list[float]] = {name: [] for name in (*PLANNERS, *FLOORS)}
+    for seed in tqdm(range(options.seed, options.seed + options.episodes), unit="episode"):
+        for planner in PLANNERS:
+            for instance, latency_s in rounds(planner, scenario, seed):
+                found[planner].append(latency_s)
+                if planner == PLANNERS[0]:
+                    for name, floor_s in zip(FLOORS, floors(instance, scenario, menu), strict=True):
+                        found[name].append(floor_s)
+    print("| | latency, ms | against mjoa-mu |\n|---|---:|---:|")
+    base = np.mean(found[PLANNERS[0]])
+    for name, values in found.items():
+        change = f"{100 * (np.mean(values) / base - 1):+.1f} %" if name != PLANNERS[0] else ""
+        print(f"| {name} | {1e3 * np.mean(values):.1f} | {change} |")
+
+
+if __name__ == "__main__":
+    main()
