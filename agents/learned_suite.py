@@ -18,8 +18,10 @@ from agents.benchmark.plots import encoded
 from agents.benchmark.report import Section
 from agents.benchmark.store import write_atomically
 from agents.benchmark.suite import ENVIRONMENTS
+from agents.decision_time import decision_times
 from agents.evaluation import Setting, label_of
 from agents.evaluation_report import (
+    SEED,
     Results,
     bars_figure,
     learned_against_planners,
@@ -119,10 +121,13 @@ def run_suite(
         For a report: a section per setting, and one with the learning curves.
     """
     sections = []
-    for entry in load_entries(file):
+    entries = load_entries(file)
+    for entry in entries:
         results = play_entry(entry, out, processes, progress, trained)
         publish(results, out / entry.name, entry.setting.persists)
         sections.append(_section(entry, results))
+    first = {entry.setting.environment: entry for entry in reversed(entries)}
+    sections += [_decisions(entry, out, trained) for entry in first.values()]
     curves = curves_figure(trained)
     if curves is not None:
         write_atomically(out / "learning_curves.png", encoded(curves, "png"))
@@ -142,6 +147,15 @@ def _section(entry: Entry, results: Results) -> Section:
     tables = [table(results), learned_against_planners(results)]
     images = [(caption, encoded(figure, "png")) for caption, figure in figures]
     return Section(entry.title, images, [t for t in tables if t.rows])
+
+
+def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
+    """How long everybody takes to decide in a setting; of a family, one agent."""
+    environment = entry.setting.environment
+    by_family = {SEED.sub("", label_of(path)): path for path in trained_for(environment, trained)}
+    times = decision_times([*entry.planners, *by_family.values()], entry.setting, FIRST_SEED)
+    write_atomically(out / f"decision_times-{environment}.csv", times.csv())
+    return Section(f"Decision time, {environment}", [], [times])
 
 
 def markdown(sections: list[Section]) -> str:

@@ -73,7 +73,7 @@ def test_a_suite_of_settings(kept, tmp_path):
     entry = {"title": "A title", "environment": "streaming", "scenario": SCENARIO, "episodes": 3}
     entry["planners"] = ["edge-only", "local-only"]
     file.write_text(yaml.safe_dump({"here": entry}))
-    section, learning = run_suite(file, tmp_path / "out", progress=False, trained=kept)
+    section, decisions, learning = run_suite(file, tmp_path / "out", progress=False, trained=kept)
     assert section.title == "A title"
     assert next(caption.split(";")[0] for caption, _ in section.figures) == "Mean latency"
     assert {row[0] for row in section.tables[0].rows} == {"ppo", "edge-only", "local-only"}
@@ -82,8 +82,10 @@ def test_a_suite_of_settings(kept, tmp_path):
         "against edge-only",
         "against local-only",
     )
+    alone, batch = (float(decisions.tables[0].rows[2][column]) for column in (1, 3))
+    assert 0 < batch < alone
     assert learning.figures[0][1].startswith(b"\x89PNG")
-    assert "**A title**" in markdown([section, learning])
+    assert "**A title**" in markdown([section, decisions, learning])
     assert (tmp_path / "out" / "here" / "by_round.csv").is_file()
     assert (tmp_path / "out" / "learning_curves.png").is_file()
 
