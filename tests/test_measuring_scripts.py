@@ -1,0 +1,81 @@
+"""The scripts behind numbers in the docs measure what they say."""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import mjoa_gym  # noqa: F401 - registers the environments
+from mjoa_gym import Scenario, decode_observation, kernel
+from mjoa_gym.actions.menu import menu_of
+from mjoa_gym.instance import job_of, link_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from profile_env import IDS, profile
+from streaming_floor import GRAIN_BYTES, best_sets, floors, seconds, sets_of_layers
+
+SMALL = Scenario(
+    dnns=("alexnet", "squeezenet1_1"), granularity="block", n_ues=3, server_memory_bytes=5e6
+)
+
+
+def first_instances(n):
+    env = gym.make("MJOA/Streaming-v0", scenario=SMALL)
+    return [decode_observation(env.reset(seed=seed)[0], SMALL) for seed in range(n)]
+
+
+def test_the_knapsack_finds_the_best_parameters_within_memory():
+    menu = menu_of(SMALL, streaming=True)
+    shares = np.array([[0.5, 0.2], [0.2, 0.5], [0.3, 0.3]])
+    for instance in first_instances(4):
+        packed = instance.packed
+
+        def value(i, resident, packed=packed, instance=instance):
+            ue = instance.ues[i]
+            d = SMALL.profiles.index(ue.dnn)
+            rows = np.ascontiguousarray(menu.placements[d, : menu.size[d], : ue.dnn.n_layers])
+            missing = ue.dnn.parameter_bytes * (1.0 - resident)
+            job = job_of(packed, i)._replace(missing_bytes=missing)
+            link = link_of(packed, i, *shares[i])
+            return ue.weight * kernel.run_many(rows, job, link, packed.mode).min()
+
+        options = []
+        for i, ue in enumerate(instance.ues):
+            d = SMALL.profiles.index(ue.dnn)
+            rows = menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
+            sets = sets_of_layers(rows, ue.dnn.parameter_bytes)
+            costs = np.ceil((sets * ue.dnn.parameter_bytes).sum(axis=1) / GRAIN_BYTES)
+            cheapest = {}
+            for own, cost in zip(sets, costs, strict=True):
+                cheapest[cost] = min(cheapest.get(cost, np.inf), value(i, own))
+            options.append(cheapest.items())
+        room = SMALL.server_memory_bytes / GRAIN_BYTES
+        brute = min(
+            sum(seconds_ for _, seconds_ in chosen)
+            for chosen in product(*options)
+            if sum(cost for cost, _ in chosen) <= room
+        )
+        found = best_sets(instance, SMALL, menu, shares)
+        assert sum(value(i, own) for i, own in enumerate(found)) == pytest.approx(brute)
+        used = sum(
+            own @ ue.dnn.parameter_bytes for own, ue in zip(found, instance.ues, strict=True)
+        )
+        assert used <= SMALL.server_memory_bytes
+
+
+def test_floors_are_below_what_an_empty_server_allows():
+    menu = menu_of(SMALL, streaming=True)
+    for instance in first_instances(2):
+        within_memory, everything = floors(instance, SMALL, menu)
+        assert everything <= within_memory * (1 + 1e-9) <= seconds(instance) * (1 + 2e-9)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_parts_of_a_step_add_up(env_id):
+    *parts, whole = profile(env_id, n_envs=32, steps=3)
+    assert sum(parts) == pytest.approx(whole)
+    assert min(parts[0], *parts[2:4]) > 0
