@@ -94,19 +94,24 @@ def trained_for(environment: str, folder: Path) -> list[str]:
 
 
 def play_entry(
-    entry: Entry, out: Path, processes: int = 1, progress: bool = True, trained: Path = AGENTS
+    entry: Entry, out: Path, processes: int, progress: bool, trained: Path, fresh: bool
 ) -> Results:
     """Play what is missing of a setting, and return all of it."""
     agents = [*entry.planners, *trained_for(entry.setting.environment, trained)]
     seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    episodes = Episodes(out / entry.name, entry.setting)
+    episodes = Episodes(out / entry.name, entry.setting, fresh)
     run(episodes, agents, seeds, processes=processes, progress=progress)
     rows = {label_of(agent): episodes.of(agent, seeds) for agent in agents}
     return Results(seeds, rows, entry.planners[0])
 
 
 def run_suite(
-    file: Path, out: Path, processes: int = 1, progress: bool = True, trained: Path = AGENTS
+    file: Path,
+    out: Path,
+    processes: int = 1,
+    progress: bool = True,
+    trained: Path = AGENTS,
+    fresh: bool = False,
 ) -> list[Section]:
     """Play and publish all settings of a suite.
 
@@ -116,6 +121,7 @@ def run_suite(
         processes: Batches of episodes at a time.
         progress: Whether to show bars.
         trained: Folder of the trained agents.
+        fresh: Whether to forget earlier results.
 
     Returns:
         For a report: a section per setting, and one with the learning curves.
@@ -123,7 +129,7 @@ def run_suite(
     sections = []
     entries = load_entries(file)
     for entry in entries:
-        results = play_entry(entry, out, processes, progress, trained)
+        results = play_entry(entry, out, processes, progress, trained, fresh)
         publish(results, out / entry.name, entry.setting.persists)
         sections.append(_section(entry, results))
     first = {entry.setting.environment: entry for entry in reversed(entries)}

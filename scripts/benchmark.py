@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = arguments(argv)
     from agents.benchmark.publish import publish
+    from agents.benchmark.report import Section
     from agents.benchmark.runner import CellError, run
     from agents.benchmark.store import Store
     from agents.benchmark.suite import load_suite
@@ -54,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         wanted = suite.name == "quick" if args.readme is None else args.readme
         readme = README if wanted and README.exists() else None
         learned = LEARNED / f"{suite.name}.yaml"
-        more = run_suite(learned, out / "learned", args.processes) if learned.exists() else ()
+        more: list[Section] = []
+        if learned.exists() and find_spec("stable_baselines3") is not None:
+            more = run_suite(learned, out / "learned", args.processes, fresh=args.fresh)
         command = f"make benchmark SUITE={suite.name}"
         report = publish(suite, store, out, command, readme, more)
     except KeyboardInterrupt:

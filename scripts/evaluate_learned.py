@@ -23,14 +23,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "learned")
     parser.add_argument("--processes", type=int, default=2, help="batches at a time (%(default)s)")
     parser.add_argument("--readme", type=Path, help="whose table is to be replaced")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     args = parser.parse_args(argv)
     from agents.benchmark.report import LEARNED, update_readme
     from agents.learned_suite import markdown, run_suite
 
     try:
-        sections = run_suite(
-            ROOT / "configs" / "learned" / f"{args.suite}.yaml", args.out, args.processes
-        )
+        file = ROOT / "configs" / "learned" / f"{args.suite}.yaml"
+        sections = run_suite(file, args.out, args.processes, fresh=args.fresh)
         text = markdown(sections)
         if args.readme is not None:
             update_readme(args.readme, text, LEARNED)
