@@ -54,11 +54,11 @@ test-oldest: $(OLDEST_DIR)/.installed  ## the environments' tests with the oldes
 $(RLLIB)/.installed: pyproject.toml constraints.txt
 	test -x $(RLLIB)/bin/python || $(PYTHON) -m venv $(RLLIB)
 	$(call install_torch,$(RLLIB)/bin/python)
-	$(RLLIB)/bin/python -m pip install --quiet --editable '.[rllib]' pytest
+	$(RLLIB)/bin/python -m pip install --quiet --editable '.[rllib,train]' pytest
 	touch $@
 
-test-rllib: $(RLLIB)/.installed  ## RLlib, in a virtual environment with the Gymnasium that it insists on
-	$(RLLIB)/bin/python -m pytest tests/test_train_rllib.py
+test-rllib: $(RLLIB)/.installed  ## RLlib and Ray, in a virtual environment with the Gymnasium that it insists on
+	$(RLLIB)/bin/python -m pytest tests/test_train_rllib.py tests/test_training.py -k "rllib or ray"
 
 clean:  ## remove what the other targets made, except results
 	rm -rf $(VENV) $(RLLIB) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Keep trained agents: weights, card with what they reach, and the log of their training.
+"""Keep trained agents: weights, card with what they reach, configuration and log of training.
 
     python scripts/keep_agents.py runs/ppo-streaming-seed*
 
@@ -22,6 +22,7 @@ from agents.evaluation_runner import FIRST_SEED
 from agents.learned_agent import LearnedAgent
 from agents.learned_suite import AGENTS
 from agents.learning_curves import LOG
+from agents.training.run import RUN
 
 
 def keep(run: Path, out: Path, episodes: int) -> Path:
@@ -37,7 +38,8 @@ def keep(run: Path, out: Path, episodes: int) -> Path:
     results = {"first_seed": FIRST_SEED, "episodes": episodes} | means
     agent.card = {"name": run.name} | agent.card | {"results": results}
     folder = agent.save(out / run.name)
-    shutil.copyfile(run / LOG, folder / LOG)
+    for name in (LOG, RUN):
+        shutil.copyfile(run / name, folder / name)
     return folder
 
 

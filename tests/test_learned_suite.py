@@ -37,6 +37,7 @@ def untrained(folder, seed):
     card |= {"persists": True, "scenario": scenario.to_dict(), "width": 8}
     LearnedAgent(new_policy("ppo", outlook, 8), outlook, card).save(folder / "agent")
     rows = [f"{step},{step / 1000 + seed}" for step in (100, 200, 300 + seed)]
+    (folder / "run.yaml").write_text(f"seed: {seed}")
     (folder / "log.csv").write_text("\n".join(["timesteps,against_mjoa_mu", *rows]))
 
 
@@ -59,6 +60,7 @@ def test_kept_agents_have_a_name_results_and_a_log(kept):
     for path in map(Path, paths):
         assert cards.read(path)["results"]["episodes"] == 2
         assert (path / "log.csv").is_file()
+        assert (path / "run.yaml").is_file()
 
 
 def test_a_run_without_an_agent_is_refused(tmp_path):

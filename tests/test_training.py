@@ -1,5 +1,6 @@
 """Training runs can be interrupted in every way, and repeat themselves bit for bit."""
 
+import importlib.util
 import json
 import resource
 import signal
@@ -157,6 +158,15 @@ def test_several_seeds_at_once(tmp_path):
     subprocess.run([*several, "--jobs", "2"], check=True, capture_output=True)
     assert (folder("ppo", tmp_path, seed=3) / "agent" / "card.yaml").is_file()
     assert (folder("ppo", tmp_path, seed=4) / "agent" / "card.yaml").is_file()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_several_seeds_on_ray(undisturbed, tmp_path):
+    several = command("ppo", tmp_path)
+    several[several.index("--seed") : several.index("--seed") + 2] = ["--seeds", "0", "5"]
+    subprocess.run([*several, "--ray"], check=True, capture_output=True)
+    assert equal(weights(folder("ppo", tmp_path)), undisturbed["ppo"])
+    assert not equal(weights(folder("ppo", tmp_path, seed=5)), undisturbed["ppo"])
 
 
 @pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
