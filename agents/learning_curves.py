@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
@@ -58,6 +59,7 @@ def curves_figure(folder: Path) -> Figure | None:
         axes.plot(steps, mean, color=colour, marker="o", ms=3, lw=1.6, label=label)
         axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
     axes.axhline(0.0, color=GREY, lw=1.0, ls=":")
+    axes.xaxis.set_major_formatter(EngFormatter())
     dress(axes, "", "steps", "latency against MJOA-MU (%)")
     figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
     return figure
