@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -14,19 +15,26 @@ from tqdm import tqdm
 
 from agents.outlook import Outlook
 from mjoa_gym import Plan, decode_observation
-from mjoa_gym.actions import MultiDiscreteView
+from mjoa_gym.actions import MenuView
+
+TURNS = ("turn", "chosen")
+"""What the `discrete` view adds to observations; it means nothing to planners."""
 
 
 class Demonstrations(NamedTuple):
-    """What a planner does.
+    """What a planner does, round after round of several environments side by side.
 
     Attributes:
-        tokens: (rounds, N, columns) float32, outlooks.
+        tokens: (rounds, N, columns) float32, outlooks before anybody has decided.
         actions: (rounds, N * numbers) its actions.
+        rewards: (rounds,) of the rounds.
+        follows: (rounds,) index of the round that comes next in the same episode, or -1.
     """
 
     tokens: NDArray[np.float32]
     actions: NDArray[np.int64]
+    rewards: NDArray[np.float64]
+    follows: NDArray[np.int64]
 
 
 class Planning(Protocol):
@@ -43,9 +51,10 @@ def demonstrate(
     seed: int,
     n_envs: int = 16,
     progress: bool = True,
+    view: str = "multidiscrete",
     **arguments: Any,
 ) -> Demonstrations:
-    """Let a planning agent play through the `multidiscrete` view.
+    """Let a planning agent play through a view that chooses from menus.
 
     Args:
         env_id: The environment.
@@ -54,25 +63,50 @@ def demonstrate(
         seed: Of the first environment.
         n_envs: Environments at once.
         progress: Whether to show a bar.
+        view: "multidiscrete", or "discrete", where a round is N steps.
         **arguments: The environment's.
     """
-    arguments |= {"action": "multidiscrete", "observation": "dict"}
+    arguments |= {"action": view, "observation": "dict", "autoreset_mode": "same_step"}
     envs: Any = gym.make_vec(env_id, n_envs, vectorization_mode="vector_entry_point", **arguments)
-    view = envs.unwrapped.core.view
-    outlook = Outlook(view)
-    tokens, actions = [], []
+    core = envs.unwrapped.core
+    outlook = Outlook(core.view)
+    one_by_one = core.view.one_by_one
+    tokens, actions, rewards, goes_on = [], [], [], []
     observation, _ = envs.reset(seed=seed)
     steps = range(-(-rounds // n_envs))
     for _ in tqdm(steps, desc="demonstrations", disable=not progress):
-        plans, _ = agent.predict(observation)
+        plans, _ = agent.predict({k: v for k, v in observation.items() if k not in TURNS})
         tokens.append(outlook(observation))
-        actions.append(np.stack([_encode(view, plans, observation, e) for e in range(n_envs)]))
-        observation, *_ = envs.step(actions[-1])
-    return Demonstrations(np.concatenate(tokens), np.concatenate(actions))
+        actions.append(np.stack([_encode(core.view, plans, observation, e) for e in range(n_envs)]))
+        for action in actions[-1].T if one_by_one else [actions[-1]]:
+            observation, reward, _, over, _ = envs.step(action)
+        rewards.append(reward)
+        goes_on.append(~over)
+    goes_on[-1][:] = False
+    later = np.arange(len(steps) * n_envs).reshape(-1, n_envs) + n_envs
+    return Demonstrations(
+        np.concatenate(tokens),
+        np.concatenate(actions),
+        np.concatenate(rewards),
+        np.where(goes_on, later, -1).ravel(),
+    )
+
+
+def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
+    """Several demonstrations as one."""
+    first = np.cumsum([0, *(len(part.rewards) for part in parts)])
+    follows = [
+        np.where(p.follows < 0, -1, p.follows + f) for p, f in zip(parts, first, strict=False)
+    ]
+    tokens, actions, rewards = (
+        np.concatenate([getattr(part, key) for part in parts])
+        for key in ("tokens", "actions", "rewards")
+    )
+    return Demonstrations(tokens, actions, rewards, np.concatenate(follows))
 
 
 def _encode(
-    view: MultiDiscreteView, plans: dict[str, NDArray[Any]], observation: Any, e: int
+    view: MenuView, plans: dict[str, NDArray[Any]], observation: Any, e: int
 ) -> NDArray[np.int64]:
     """The action that comes nearest to what was planned for environment e."""
     instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)

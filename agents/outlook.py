@@ -84,7 +84,7 @@ class Outlook:
     | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
     | 9 | streaming: what it keeps on the server, over the server's memory |
     | 10 | streaming: what all keep there, over the server's memory |
-    | 11 | rounds still to come over the rounds of an episode |
+    | 11 | rounds still to come over the rounds of an episode; 1 where nothing persists |
     | 12, 13 | 1 / N, and the mean of column 5, weighted with column 1 |
 
     What the action view adds (see `DiscreteView.features`) comes in between, and the first UE is
@@ -125,7 +125,8 @@ class Outlook:
             if persists
             else np.zeros((n_envs, n_ues, tables.width))
         )
-        left = 1.0 - np.asarray(observation["round"], np.float64)[:, 0] / scenario.rounds
+        over = np.asarray(observation["round"], np.float64)[:, 0] if persists else np.zeros(n_envs)
+        left = 1.0 - over / scenario.rounds
         seen = np.zeros((n_envs, n_ues, self.layout.columns), np.float32)
 
         def part(first: int, last: int) -> None:

@@ -17,7 +17,9 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 
+from agents.demonstrated_dqn import returns_of  # noqa: E402
 from agents.learned_agent import LearnedAgent  # noqa: E402
+from agents.outlook_vec_env import OutlookVecEnv  # noqa: E402
 from agents.training import checkpoints  # noqa: E402
 from agents.training.config import (  # noqa: E402
     ALGORITHMS,
@@ -26,7 +28,9 @@ from agents.training.config import (  # noqa: E402
     load_config,
     without_cloning,
 )
-from agents.training.run import Options, train  # noqa: E402
+from agents.training.run import Options, _begin, scenario_of, train  # noqa: E402
+from agents.training.warm_start import FIRST_SEED, demonstrations_for  # noqa: E402
+from mjoa_gym.adapters.stable_baselines3 import make_vec_env  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
@@ -203,6 +207,60 @@ def test_cloning_is_kept_and_the_critic_follows(tmp_path):
         shown, expert = seen["tokens"], seen["actions"].reshape(-1, 2, 4)
     cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(-1, 2, 4)
     assert (cloned[..., 0] == expert[..., 0]).mean() > 0.7, "placements are not the planner's"
+
+
+@pytest.fixture
+def small_dqn():
+    """DQN for two UEs that clones the planner that is quickest."""
+    scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
+    config = load_config("dqn", "MJOA/Streaming-v0", scenario=scenario, n_envs=4, buffer_size=500,
+                         learning_starts=100, batch_size=32, n_timesteps=400)  # fmt: skip
+    few = {"planner": "mjoa-mu-prefetch", "rounds": 320, "updates": 400}
+    return replace(config, cloning=few)
+
+
+def test_dqn_clones_and_goes_on_with_the_demonstrations(small_dqn, tmp_path):
+    options = Options(every=100, episodes=0, tensorboard=False, progress=False)
+    whole = train(small_dqn, tmp_path / "whole", options)
+    (kept,) = tmp_path.glob("demonstrations-mjoa-mu-prefetch-*/*.npz")
+    with np.load(kept) as seen:
+        tokens, expert = seen["tokens"], seen["actions"]
+    cloned, _ = whole.policy.predict(tokens, deterministic=True)
+    assert (cloned == expert[:, 0]).mean() > 0.6, "not what the planner did with the first UE"
+    half = replace(small_dqn, n_timesteps=200)
+    train(half, tmp_path / "half", options)
+    (tmp_path / "half" / "agent" / "card.yaml").unlink()
+    run = yaml.safe_load((tmp_path / "half" / "run.yaml").read_text())
+    (tmp_path / "half" / "run.yaml").write_text(yaml.safe_dump(run | {"n_timesteps": 400}))
+    resumed = train(small_dqn, tmp_path / "half", options)
+    assert resumed.card["timesteps"] == whole.card["timesteps"]
+
+
+def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
+    """With the UEs in their own order, what is shown is what the environment shows."""
+    scenario = scenario_of(small_dqn)
+    model = _begin(replace(small_dqn, cloning=None), tmp_path, Options(progress=False))
+    seen = demonstrations_for(small_dqn, scenario, tmp_path, progress=False)
+    model.show(seen)
+    envs = make_vec_env(small_dqn.env_id, 16, seed=FIRST_SEED, scenario=scenario.to_dict(),
+                        action="discrete", observation="dict")  # fmt: skip
+    envs = OutlookVecEnv(envs)
+    real = [envs.reset()]
+    for turn in range(3):  # the first round, and the first turn of the second
+        row = seen.actions[16 * (turn // 2) :][:16, turn % 2]
+        real.append(envs.step(row)[0])
+    with_first = {tuple(np.round(tokens[0], 5)) for step in real for tokens in step}
+    shown = model._shown(4000)
+    matching = sum(tuple(np.round(tokens[0], 5)) in with_first for tokens in shown.tokens.numpy())
+    assert matching > 4000 / (320 / 16) / 3, "turns of the environment never come up"
+    values = returns_of(seen, 0.5)
+    last = np.flatnonzero(seen.follows < 0)
+    np.testing.assert_allclose(values[last], seen.rewards[last])
+    before = np.flatnonzero(np.isin(seen.follows, last))
+    np.testing.assert_allclose(
+        values[before], seen.rewards[before] + 0.5 * seen.rewards[seen.follows[before]]
+    )
+    assert (seen.follows >= 0).sum() == 320 * 4 / 5
 
 
 def test_schedules_are_rl_zoos():

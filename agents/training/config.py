@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.demonstrated_dqn import DemonstratedDQN
 from mjoa_gym.validation import choice, count
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DemonstratedDQN}
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "agents"
 OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
 """Keys that are not the algorithm's own."""
@@ -72,7 +74,7 @@ def load_config(
         seed: See `TrainingConfig`.
         scenario: Likewise.
         file: YAML; by default that of `configs/agents`.
-        cloning_file: YAML by environment of what PPO clones before it learns; likewise.
+        cloning_file: YAML by algorithm and environment of what is cloned first; likewise.
         **changes: Keys of the file to be set otherwise.
 
     Raises:
@@ -83,10 +85,10 @@ def load_config(
     by_env = _read(file or FOLDER / f"{algorithm}.yml")
     settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
     own = {key: settings.pop(key, None) for key in OURS}
-    known = ALGORITHMS[algorithm].__init__.__code__.co_varnames
+    known = arguments_of(ALGORITHMS[algorithm])
     for key in settings:
         choice(f"hyper-parameter of {algorithm}", key, known)
-    cloning = _read(cloning_file or FOLDER / "cloning.yml") if algorithm == "ppo" else {}
+    cloning = _read(cloning_file or FOLDER / "cloning.yml").get(algorithm, {})
     return TrainingConfig(
         algorithm=algorithm,
         env_id=env_id,
@@ -100,6 +102,12 @@ def load_config(
         hyperparameters=settings,
         cloning=cloning.get(env_id),
     )
+
+
+def arguments_of(algorithm: type[BaseAlgorithm]) -> tuple[str, ...]:
+    """The names of an algorithm's arguments, its base classes' included."""
+    kinds = [kind for kind in algorithm.__mro__ if issubclass(kind, BaseAlgorithm)]
+    return tuple({name for kind in kinds for name in inspect.signature(kind).parameters})
 
 
 def without_cloning(config: TrainingConfig) -> TrainingConfig:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -28,7 +27,7 @@ from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
 from agents.training.console import Bar, Stop
 from agents.training.validation import Score, planner_score, score
-from agents.training.warm_start import warm_start
+from agents.training.warm_start import follow_up, warm_start
 from mjoa_gym import Scenario
 from mjoa_gym.adapters.stable_baselines3 import make_vec_env
 
@@ -81,6 +80,8 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
         model = _begin(config, folder, options)
     else:
         model = checkpoints.load(last, ALGORITHMS[config.algorithm])
+        if config.cloning is not None:
+            follow_up(model, config, scenario_of(config), folder.parent, options.progress)
     _truncate(folder / LOG, model.num_timesteps)
     model.set_logger(configure(str(folder), ["tensorboard"] if options.tensorboard else []))
     if model.num_timesteps < config.n_timesteps:
@@ -152,7 +153,6 @@ def _begin(config: TrainingConfig, folder: Path, options: Options) -> BaseAlgori
         **algorithm_arguments(config),
     )  # fmt: skip
     if config.cloning is not None:
-        assert isinstance(model, PPO)
         warm_start(model, config, scenario, folder.parent, options.progress)
     return model
 

@@ -1,7 +1,8 @@
-"""A warm start for PPO: it clones a planner, and learns what that is worth, before it improves.
+"""A warm start: a model clones a planner, and learns what that is worth, before it improves.
 
-Demonstrations are computed once and kept for all seeds. The critic has to follow before the actor
-may move: an advantage from a critic that knows nothing would undo the cloning.
+Demonstrations are computed once and kept for all seeds. PPO's critic has to follow before the actor
+may move: an advantage from a critic that knows nothing would undo the cloning. DQN goes on looking
+at the demonstrations while it learns.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
 from agents.benchmark.store import write_atomically
 from agents.benchmark.suite import ENVIRONMENTS
-from agents.cloning import Demonstrations, clone, demonstrate
+from agents.cloning import Demonstrations, clone, demonstrate, joined
+from agents.demonstrated_dqn import DemonstratedDQN
 from agents.evaluation import agent_of
 from agents.training.config import TrainingConfig
 from mjoa_gym import Scenario
@@ -32,51 +35,61 @@ CRITIC_LEARNING_RATE = 1e-3
 
 
 def warm_start(
-    model: PPO, config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool = True
-) -> float:
-    """Clone a planner, then let the critic follow.
+    model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool
+) -> None:
+    """Let a model at its first step clone a planner, as its configuration's `cloning` says.
 
     Args:
-        model: At its first step.
-        config: Its `cloning` has `planner`, `rounds`, `epochs` and `critic_timesteps`.
+        model: PPO (`planner`, `rounds`, `epochs`, `critic_timesteps`) or DQN (`planner`, `rounds`,
+            `updates`).
+        config: Its configuration.
         scenario: What the demonstrations are of.
         cache: Folder that keeps them.
         progress: Whether to show bars.
-
-    Returns:
-        The last mean cross-entropy of cloning.
     """
     settings = dict(config.cloning or {})
-    rounds = int(settings["rounds"])
-    seen = demonstrations(settings["planner"], config.env_id, scenario, rounds, cache, progress)
-    loss = clone(model.policy, seen, int(settings["epochs"]), config.seed, progress=progress)
-    fit_critic(model, int(settings["critic_timesteps"]))
-    return loss
+    seen = demonstrations_for(config, scenario, cache, progress)
+    if isinstance(model, DemonstratedDQN):
+        model.show(seen)
+        model.clone(int(settings["updates"]), progress=progress)
+    elif isinstance(model, PPO):
+        clone(model.policy, seen, int(settings["epochs"]), config.seed, progress=progress)
+        fit_critic(model, int(settings["critic_timesteps"]))
 
 
-def demonstrations(
-    planner: str, env_id: str, scenario: Scenario, rounds: int, cache: Path, progress: bool = True
+def follow_up(
+    model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool
+) -> None:
+    """Give a model that goes on from a checkpoint what it learns from beside its experience."""
+    if isinstance(model, DemonstratedDQN):
+        model.show(demonstrations_for(config, scenario, cache, progress))
+
+
+def demonstrations_for(
+    config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool = True
 ) -> Demonstrations:
-    """What a planner does in some rounds, of which only those that a folder lacks are played.
+    """What a run's planner does in some rounds; only those that a folder lacks are played.
 
     They are played and kept part by part, so a stopped run loses one part at most.
     """
-    agent: Any = agent_of(planner, scenario, env_id == ENVIRONMENTS["streaming"])
-    key = json.dumps([planner, env_id, scenario.to_dict()])
+    settings = dict(config.cloning or {})
+    planner, rounds = str(settings["planner"]), int(settings["rounds"])
+    agent: Any = agent_of(planner, scenario, config.env_id == ENVIRONMENTS["streaming"])
+    view, rounds_each = config.env_kwargs["action"], config.env_kwargs.get("rounds")
+    played = scenario.with_changes(rounds=rounds_each).to_dict()
+    key = json.dumps([planner, config.env_id, view, played])
     name = f"demonstrations-{planner}-{zlib.crc32(key.encode()):08x}"
     parts = [cache / name / f"{k:03}.npz" for k in range(-(-rounds // PART))]
     missing = [k for k, file in enumerate(parts) if not file.is_file()]
     for k in tqdm(missing, desc=f"{planner}: {PART} rounds each", disable=not progress):
         seed = FIRST_SEED + k * PART
-        seen = demonstrate(env_id, agent, PART, seed, progress=False, scenario=scenario.to_dict())
+        seen = demonstrate(
+            config.env_id, agent, PART, seed, progress=False, view=view, scenario=played
+        )
         content = io.BytesIO()
-        np.savez_compressed(content, tokens=seen.tokens, actions=seen.actions)
+        np.savez_compressed(content, **seen._asdict())
         write_atomically(parts[k], content.getvalue())
-    kept = [np.load(file) for file in parts]
-    columns = (
-        np.concatenate([part[key] for part in kept])[:rounds] for key in Demonstrations._fields
-    )
-    return Demonstrations(*columns)
+    return joined([Demonstrations(**np.load(file)) for file in parts])
 
 
 def fit_critic(model: PPO, timesteps: int) -> None:

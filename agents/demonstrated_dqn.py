@@ -1,0 +1,169 @@
+"""DQN that looks at a planner's demonstrations: first alone, then beside its own experience.
+
+After Hester et al., *Deep Q-learning from Demonstrations*, AAAI 2018: the planner's actions are to
+have the greatest values. Instead of their margin we use a cross-entropy over values at a small
+temperature, and values of the next state are those of double DQN (van Hasselt et al., AAAI 2016).
+Without demonstrations and with `double=False` this is Stable-Baselines3's DQN, but that each
+environment explores on its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from agents.cloning import Demonstrations
+from agents.outlook import PER_UE, Outlook
+from mjoa_gym.actions import DiscreteView
+from mjoa_gym.actions.discrete import UNDECIDED
+
+
+class Shown(NamedTuple):
+    """Turns of a planner.
+
+    Attributes:
+        tokens: (B, N, columns) what is seen.
+        actions: (B,) what it did.
+        returns: (B,) discounted rewards from there on.
+    """
+
+    tokens: Tensor
+    actions: Tensor
+    returns: Tensor
+
+
+class DemonstratedDQN(DQN):
+    """DQN on a `discrete` view with an `Outlook`, and demonstrations if some are shown.
+
+    Args:
+        *args: As for SB3's `DQN`.
+        double: Whether the online network chooses the next action that the target network values.
+        imitation: Weight of the demonstrations beside the temporal differences.
+        temperature: Of the cross-entropy, in units of the reward: values that differ by less are
+            alike.
+        **kwargs: As for SB3's `DQN`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        double: bool = True,
+        imitation: float = 1.0,
+        temperature: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        self.double, self.imitation, self.temperature = double, imitation, temperature
+        self.demonstrations: Demonstrations | None = None
+        self.returns: NDArray[np.float64] | None = None
+        super().__init__(*args, **kwargs)
+
+    def show(self, demonstrations: Demonstrations) -> None:
+        """Keep demonstrations through the `discrete` view, to learn from them."""
+        self.demonstrations = demonstrations
+        n_ues = demonstrations.tokens.shape[1]
+        self.returns = returns_of(demonstrations, self.gamma**n_ues)
+
+    def clone(self, updates: int, batch_size: int = 256, progress: bool = True) -> None:
+        """Learn from the demonstrations alone, at a rate that falls from 1e-3 to 0."""
+        self.policy.set_training_mode(True)
+        optimizer = torch.optim.Adam(self.q_net.parameters())
+        for update in tqdm(range(updates), desc="cloning: updates", disable=not progress):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * (1.0 - update / updates)
+            shown = self._shown(batch_size)
+            values = self.q_net(shown.tokens)
+            chosen = values.gather(1, shown.actions[:, None]).squeeze(1)
+            loss = self._imitation(values, shown.actions)
+            loss = loss + functional.mse_loss(chosen, shown.returns)
+            self._step(loss, optimizer)
+        self.q_net_target.load_state_dict(self.q_net.state_dict())
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """See `DQN.train`; demonstrations count beside the replay buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        assert self.replay_buffer is not None
+        for _ in range(gradient_steps):
+            seen = self.replay_buffer.sample(batch_size)
+            discount = self.gamma if seen.discounts is None else seen.discounts
+            with torch.no_grad():
+                later = self.q_net_target(seen.next_observations)
+                judge = self.q_net(seen.next_observations) if self.double else later
+                best = later.gather(1, judge.argmax(1, keepdim=True))
+                target = seen.rewards + (1 - seen.dones) * discount * best
+            values = self.q_net(seen.observations).gather(1, seen.actions.long())
+            loss = functional.smooth_l1_loss(values, target)
+            if self.demonstrations is not None:
+                shown = self._shown(batch_size)
+                imitation = self._imitation(self.q_net(shown.tokens), shown.actions)
+                loss = loss + self.imitation * imitation
+            self._step(loss, self.policy.optimizer)
+        self._n_updates += gradient_steps
+
+    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        optimizer.step()
+
+    def _imitation(self, values: Tensor, actions: Tensor) -> Tensor:
+        """Cross-entropy, in units of the reward."""
+        return functional.cross_entropy(values / self.temperature, actions) * self.temperature
+
+    def _shown(self, size: int) -> Shown:
+        """Turns of demonstrated rounds with the UEs in a random order, which plans do not know."""
+        assert self.demonstrations is not None
+        assert self.returns is not None
+        outlook: Outlook = self.env.outlook  # type: ignore[union-attr]  # a wrapper's
+        view, context = outlook.view, outlook.layout.context
+        assert isinstance(view, DiscreteView)
+        tokens, actions = self.demonstrations.tokens, self.demonstrations.actions
+        n_ues = tokens.shape[1]
+        rounds = np.random.randint(len(tokens), size=size)  # noqa: NPY002 - what SB3 draws from
+        turn = np.random.randint(n_ues, size=size)  # noqa: NPY002
+        order = np.argsort(np.random.rand(size, n_ues), axis=1)  # noqa: NPY002
+        seen = np.take_along_axis(tokens[rounds], order[:, :, None], axis=1)
+        own = np.take_along_axis(actions[rounds], order, axis=1)
+        decided = np.where(np.arange(n_ues) < turn[:, None], own, UNDECIDED)
+        seen[:, :, PER_UE:context] = view.features_of(decided)
+        rotated = (np.arange(n_ues) + turn[:, None]) % n_ues
+        seen = np.take_along_axis(seen, rotated[:, :, None], axis=1)
+        left = self.gamma ** (n_ues - 1.0 - turn)
+        return Shown(
+            torch.from_numpy(seen),
+            torch.from_numpy(own[np.arange(size), turn]),
+            torch.from_numpy((self.returns[rounds] * left).astype(np.float32)),
+        )
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Random actions at first, unless there are demonstrations; then where one explores."""
+        if self.num_timesteps < learning_starts and self.demonstrations is None:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        assert self._last_obs is not None
+        actions, _ = self.policy.predict(self._last_obs, deterministic=True)
+        explores = np.random.rand(n_envs) < self.exploration_rate  # noqa: NPY002
+        for e in np.flatnonzero(explores):
+            actions[e] = self.action_space.sample()
+        return actions, actions
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "demonstrations", "returns"]
+
+
+def returns_of(demonstrations: Demonstrations, discount: float) -> NDArray[np.float64]:
+    """(rounds,) discounted rewards from each round on, as far as the episode was seen."""
+    returns = demonstrations.rewards.astype(np.float64).copy()
+    for now in range(len(returns) - 1, -1, -1):
+        then = demonstrations.follows[now]
+        if then >= 0:
+            returns[now] += discount * returns[then]
+    return returns
