@@ -67,7 +67,7 @@ def report_html(
     parts = [
         f"<h1>Benchmark: {html.escape(suite.name)}</h1><p>{html.escape(suite.about)}</p>",
         f'<div class="headline">{sentences}</div>',
-        _table(overview_table(results), ours),
+        table_html(overview_table(results), ours),
         _section("Serial against parallel uploading", figures.get("mechanism", ()), (), ours),
     ]
     for sweep in suite.sweeps:
@@ -80,7 +80,7 @@ def report_html(
         *(_section(section.title, section.figures, section.tables, ours) for section in more),
         _method(results),
         "<h2>Machine and versions</h2>",
-        _table(Table("", ("", "value"), list(machine.items())), ours),
+        table_html(Table("", ("", "value"), list(machine.items())), ours),
         f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
     ]
     title = f"mjoa-gym benchmark: {html.escape(suite.name)}"
@@ -133,14 +133,14 @@ def _section(
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f"<figcaption>{text}</figcaption></figure>"
         )
-    parts += [_table(table, ours) for table in tables[:1]]
+    parts += [table_html(table, ours) for table in tables[:1]]
     if len(tables) > 1:
-        others = "".join(_table(table, ours) for table in tables[1:])
+        others = "".join(table_html(table, ours) for table in tables[1:])
         parts.append(f"<details><summary>More numbers</summary>{others}</details>")
     return "".join(parts)
 
 
-def _table(table: Table, ours: str) -> str:
+def table_html(table: Table, ours: str) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
     rows = []
     for row in table.rows:
