@@ -1,8 +1,8 @@
 """What would the edge gain one UE: every planner on one inference, and what it depends on.
 
 All latencies are what a plan really takes under the timing model, never what its planner assumes.
-A comparison costs what its planners cost (`docs/planners.md`): milliseconds for most, about a second
-for `mjoa-mu` on a network with hundreds of layers that is no chain.
+A comparison costs what its planners cost (`docs/planners.md`): milliseconds for most, about a
+second for `mjoa-mu` on a network with hundreds of layers that is no chain.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Answer:
         planner: Its name.
         upload: The upload mode that it planned for and that it is measured in.
         instance: The one UE.
-        plan: The planner's.
+        plan: The planner's, with all of band and server: there is nobody to leave a part to.
         timeline: What happens.
     """
 
@@ -142,7 +142,7 @@ def compare(
     worlds = {mode: Instance(instance.ues, instance.bandwidth_hz, mode) for mode in modes}
     answers = {}
     for mode, name in progress([(mode, name) for mode in modes for name in names]):
-        plan = plan_with(name, worlds[mode])
+        plan = _alone(plan_with(name, worlds[mode]))
         (timeline,) = timelines(worlds[mode], plan)
         answers[mode, name] = Answer(name, mode, worlds[mode], plan, timeline)
     return answers
@@ -157,7 +157,7 @@ def latencies_against(
     names = one_ue_planners() if planners is None else _known(planners)
     seconds = {name: np.empty(len(instances)) for name in names}
     for k, name in progress([(k, name) for k in range(len(instances)) for name in names]):
-        seconds[name][k] = evaluate(instances[k], plan_with(name, instances[k]))[0]
+        seconds[name][k] = evaluate(instances[k], _alone(plan_with(name, instances[k])))[0]
     return seconds
 
 
@@ -196,6 +196,11 @@ def placement_text(placement: ArrayLike, most: int | None = None) -> str:
     if most is None or len(ranges) <= most:
         return ", ".join(ranges)
     return ", ".join(ranges[:most]) + f", and {len(ranges) - most} more"
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan with everything for the one UE; some planners give a UE that stays local nothing."""
+    return Plan(plan.placements, [1.0], [1.0], plan.prefetch)
 
 
 def _known(planners: Sequence[str]) -> tuple[str, ...]:

@@ -52,7 +52,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--planners", nargs="+", metavar="NAME", help="default: all for one UE")
     parser.add_argument("--points", type=int, default=25, help="per figure (default 25)")
-    parser.add_argument("--out", type=Path, default=Path("runs/explore"), help="(default %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/explore"), help="(default %(default)s)"
+    )
     return parser.parse_args(argv)
 
 
@@ -112,7 +114,9 @@ def explore(args: argparse.Namespace) -> Exploration:
     modes = [args.upload, *(mode for mode in UPLOADS if mode != args.upload)]
     bar = partial(tqdm, unit="plan", leave=False, disable=None, desc="planners")
     answers = compare(instance, planners, modes, bar)
-    there = f", {amount(float(dnn.parameter_bytes @ resident))} there already" if resident.any() else ""
+    there = (
+        f", {amount(float(dnn.parameter_bytes @ resident))} there already" if resident.any() else ""
+    )
     rates = f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down"
     return Exploration(
         title=f"{dnn.name} on {args.ue} with {args.edge}",

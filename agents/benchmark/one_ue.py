@@ -225,8 +225,12 @@ def _placements_table(found: Exploration) -> Table:
     dnn = found.best.instance.ues[0].dnn
     answers = found.chosen
     rows = [
-        (str(layer), dnn.layer_names[layer], dnn.kinds[layer])
-        + tuple("edge" if a.placement[layer] else "ue" for a in answers)
+        (
+            str(layer),
+            dnn.layer_names[layer],
+            dnn.kinds[layer],
+            *("edge" if a.placement[layer] else "ue" for a in answers),
+        )
         for layer in range(dnn.n_layers)
     ]
     return Table("", ("layer", "name", "kind", *(a.planner for a in answers)), rows)

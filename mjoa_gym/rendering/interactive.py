@@ -93,7 +93,9 @@ def page_data(
         raise ValueError("timelines is empty: a page shows at least one")
     for choice in timelines:
         if len(choice) != len(switches):
-            raise ValueError(f"timelines has {choice!r}: must have one option for each of {switches!r}")
+            raise ValueError(
+                f"timelines has {choice!r}: must have one option for each of {switches!r}"
+            )
     if compare_with is not None and compare_with not in timelines:
         raise ValueError(f"compare_with={compare_with!r}: allowed are {list(timelines)}")
     rate = zero_or_more("uplink_bps", uplink_bps)

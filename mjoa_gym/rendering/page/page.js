@@ -3,7 +3,8 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const INK = "#1b1b1f", GREY = "#62626d", GRID = "#dcdce2", STRIP = "#f3f3f6", BAR = 0.84;
 const LANE_PX = 46, MARGIN = { l: 92, r: 16, t: 60, b: 46, pad: 0 };
-const NUMBERED_PX = 16, SHORT_PX = 5; // least width of a bar with a number; bars with a wider target
+const LEAST_PX = 1, NUMBERED_PX = 16; // least width of a bar, and of one with a number
+const SHORT_PX = 5; // bars that are narrower have a wider target for the pointer
 const LANE = Object.fromEntries(DATA.lanes.map((lane, k) => [lane.resource, k]));
 const chart = document.getElementById("chart");
 const sides = [{ on: true, choice: DATA.views[0].choice.slice() },
@@ -59,7 +60,7 @@ const channels = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16)
 const lighter = (hex) => `rgb(${channels(hex).map((v) => Math.round(v + (255 - v) * 0.27)).join(",")})`;
 
 // One trace per kind and side. Neighbouring layers alternate in shade, as borders would hide short
-// bars: Plotly draws opaque bars without border at least a pixel wide.
+// bars, which are drawn at least a pixel wide at any zoom.
 function bars(side, row, end, scale, pxPerSecond) {
   const axis = row ? "y2" : "y", byLabel = new Map();
   for (const interval of timelineOf(side).intervals) {
@@ -73,7 +74,7 @@ function bars(side, row, end, scale, pxPerSecond) {
     return {
       type: "bar", orientation: "h", name: label, legendgroup: label, yaxis: axis, width: BAR, showlegend: false,
       y: some.map((i) => LANE[DATA.kinds[i[0]].resource]), base: some.map((i) => i[2] * scale),
-      x: some.map((i) => Math.max(width(i), end * 1e-7) * scale),
+      x: some.map((i) => Math.max(width(i), LEAST_PX / pxPerSecond) * scale),
       marker: { color: some.map((i) => (i[1] % 2 ? lighter(style.face) : style.face)), line: { width: 0 } },
       text: some.map((i) => (width(i) * pxPerSecond < NUMBERED_PX ? "" : i[1] < 0 ? "in" : String(i[1]))),
       textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
