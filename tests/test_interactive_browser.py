@@ -215,6 +215,8 @@ def test_two_timelines_can_be_compared_on_one_axis(page):
     wait_for(page, "parallel|cut parallel|cut")
     choose_upload(page, "serial", side=1)
     wait_for(page, "parallel|cut serial|cut")
+    less = 1 - toy_timelines()["parallel", "cut"].latency / toy_timelines()["serial", "cut"].latency
+    assert f"{100 * less:.1f} % less than below" in page.find_element(By.ID, "summary-0").text
     both = [toy_timelines()[upload, "cut"] for upload in ("parallel", "serial")]
     assert len(bars(page)) == sum(len(timeline.intervals) for timeline in both)
     end = max(i.end for timeline in both for i in timeline.intervals)
@@ -222,6 +224,36 @@ def test_two_timelines_can_be_compared_on_one_axis(page):
     assert pixel_of(page, end) == pytest.approx(chart["x"] + chart["width"], abs=8)
     page.find_element(By.ID, "compare").click()
     wait_for(page, "parallel|cut")
+
+
+def test_a_kind_that_the_legend_hides_stays_hidden_when_switching(page):
+    entry = "#chart .legend .traces"
+    names = [e.text for e in page.find_elements(By.CSS_SELECTOR, f"{entry} .legendtext")]
+    toggle = page.find_elements(By.CSS_SELECTOR, f"{entry} .legendtoggle")
+    toggle[names.index("uploads parameters")].click()
+    WebDriverWait(page, 10).until(
+        lambda b: "uploads parameters" not in {bar["name"] for bar in bars(b)}
+    )
+    choose_upload(page, "serial")
+    wait_for(page, "serial|cut")
+    assert "sends an activation" in {bar["name"] for bar in bars(page)}
+    assert "uploads parameters" not in {bar["name"] for bar in bars(page)}
+
+
+def test_a_narrow_window_has_everything_within_it(page):
+    size = page.get_window_size()
+    try:
+        page.set_window_size(620, 1000)
+        chart = "document.getElementById('chart')"
+        WebDriverWait(page, 10).until(
+            lambda b: b.execute_script(f"return {chart}._fullLayout.width") <= 620
+        )
+        wait_for(page, "parallel|cut")
+        overflow = "return document.documentElement.scrollWidth - window.innerWidth"
+        assert page.execute_script(overflow) <= 0
+        assert len(bars(page)) == len(toy_timelines()["parallel", "cut"].intervals)
+    finally:
+        page.set_window_size(size["width"], size["height"])
 
 
 def test_dragging_zooms_and_a_double_click_shows_everything_again(page):

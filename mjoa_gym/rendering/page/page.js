@@ -3,6 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const INK = "#1b1b1f", GREY = "#62626d", GRID = "#dcdce2", STRIP = "#f3f3f6", BAR = 0.84;
 const LANE_PX = 46, MARGIN = { l: 92, r: 16, t: 60, b: 46, pad: 0 };
+const NARROW_PX = 860, LEGEND_PX = 40; // below this width the legend has a row of its own, so high
 const LEAST_PX = 1, NUMBERED_PX = 16; // least width of a bar, and of one with a number
 const SHORT_PX = 5; // bars that are narrower have a wider target for the pointer
 const LANE = Object.fromEntries(DATA.lanes.map((lane, k) => [lane.resource, k]));
@@ -73,6 +74,7 @@ function bars(side, row, end, scale, pxPerSecond) {
     const width = (i) => (i[3] ?? end) - i[2];
     return {
       type: "bar", orientation: "h", name: label, legendgroup: label, yaxis: axis, width: BAR, showlegend: false,
+      visible: !hidden.has(label),
       y: some.map((i) => LANE[DATA.kinds[i[0]].resource]), base: some.map((i) => i[2] * scale),
       x: some.map((i) => Math.max(width(i), LEAST_PX / pxPerSecond) * scale),
       marker: { color: some.map((i) => (i[1] % 2 ? lighter(style.face) : style.face)), line: { width: 0 } },
@@ -88,7 +90,7 @@ function bars(side, row, end, scale, pxPerSecond) {
 // Short bars can be pointed at from a few pixels away: invisible points in their middles.
 function targets(side, row, end, scale, pxPerSecond, range) {
   const short = timelineOf(side).intervals.filter((i) => i[3] !== null && (i[3] - i[2]) * pxPerSecond < SHORT_PX
-    && i[3] >= range[0] && i[2] <= range[1]);
+    && i[3] >= range[0] && i[2] <= range[1] && !hidden.has(DATA.kinds[i[0]].label));
   return {
     type: "scatter", mode: "markers", yaxis: row ? "y2" : "y", showlegend: false, name: "short",
     x: short.map((i) => ((i[2] + i[3]) / 2) * scale), y: short.map((i) => LANE[DATA.kinds[i[0]].resource]),
@@ -104,12 +106,14 @@ function legend() {
   const styles = new Map(DATA.kinds.map((style) => [style.label, style]));
   return [...styles.values()].filter((style) => used.has(style.label)).map((style) => ({
     type: "bar", orientation: "h", x: [null], y: [0], name: style.label, legendgroup: style.label, marker: { color: style.face },
+    visible: hidden.has(style.label) ? "legendonly" : true,
   }));
 }
 
 function layout(end, scale, unit, range) {
   const rows = shown(), n = DATA.lanes.length, gap = rows.length > 1 ? 0.11 : 0, shapes = [], annotations = [];
-  const height = MARGIN.t + MARGIN.b + (n * LANE_PX * rows.length) / (1 - gap) + 8;
+  const inner = (n * LANE_PX * rows.length) / (1 - gap), above = chart.clientWidth < NARROW_PX ? LEGEND_PX : 0;
+  const margin = { ...MARGIN, t: MARGIN.t + above }, height = margin.t + margin.b + inner;
   const axes = {};
   rows.forEach((side, row) => {
     const low = rows.length === 1 ? 0 : row ? 0 : 0.5 + gap / 2, high = rows.length === 1 ? 1 : row ? 0.5 - gap / 2 : 1;
@@ -130,14 +134,15 @@ function layout(end, scale, unit, range) {
                        text: `<b>${escaped(side.choice.join(", "))}</b>: ${duration(latency)}`, font: { color: INK, size: 14 } });
   });
   return {
-    ...axes, shapes, annotations, height, margin: MARGIN, barmode: "overlay", hovermode: "closest", hoverdistance: 9,
+    ...axes, shapes, annotations, height, margin, barmode: "overlay", hovermode: "closest", hoverdistance: 9,
     paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", dragmode: "zoom", font: { family: "inherit", color: INK },
-    legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", font: { size: 12 }, groupclick: "togglegroup" },
+    legend: { orientation: "h", x: above ? 0 : 1, xanchor: above ? "left" : "right", y: 1 + above / 2 / inner, yanchor: "bottom", font: { size: 12 } },
     xaxis: { range: range.map((s) => s * scale), title: { text: `time (${unit})`, font: { color: GREY, size: 13 }, standoff: 6 },
              gridcolor: GRID, zeroline: false, tickfont: { color: GREY }, nticks: 12, anchor: rows.length > 1 ? "y2" : "y" },
   };
 }
 
+const hidden = new Set(); // labels of kinds that are not shown
 let zoomed = null; // seconds, or null for everything
 let drawing = false;
 async function draw() {
@@ -159,18 +164,31 @@ function onRelayout(change) {
   draw();
 }
 
+function onLegend({ curveNumber, data }) {
+  const { name } = data[curveNumber];
+  if (!hidden.delete(name)) hidden.add(name);
+  draw();
+  return false; // Plotly itself would forget it at the next switch
+}
+
 function summarise(side, box) {
-  if (!side.on) { box.innerHTML = ""; return; }
   const { latency, overlap, intervals } = timelineOf(side);
   const count = (resource) => new Set(intervals.filter((i) => DATA.kinds[i[0]].resource === resource
     && DATA.kinds[i[0]].what === "execute").map((i) => i[1])).size;
   const sent = (what) => intervals.filter((i) => DATA.kinds[i[0]].what === what).reduce((sum, i) => sum + (bytesOf(i) ?? 0), 0);
-  const parts = [`<strong>${latency === null ? "never finishes" : duration(latency)}</strong>`,
+  const parts = [latency === null ? "never finishes" : duration(latency),
     `${count("edge")} of ${DATA.dnn.layer_names.length} layers at the edge`];
   if (sent("parameters") > 0) parts.push(`${amount(sent("parameters"))} of parameters uploaded, ${Math.round(100 * overlap)} % of it beside execution`);
   if (sent("activation") > 0) parts.push(`${amount(sent("activation"))} of activations`);
   if (sent("prefetch") > 0) parts.push(`${amount(sent("prefetch"))} prefetched`);
-  box.innerHTML = parts.join(" · ");
+  const [above, below] = sides.map((s) => timelineOf(s).latency);
+  if (side === sides[0] && sides[1].on && above !== null && below > 0 && above !== below) {
+    const percent = (100 * Math.abs(1 - above / below)).toFixed(1);
+    parts.push(`${percent} % ${above < below ? "less" : "more"} than below`);
+  }
+  box.textContent = "";
+  element("strong", box, { textContent: parts[0] });
+  box.append(["", ...parts.slice(1)].join(" · "));
 }
 
 // The nearest timeline there is, when the other switches' options do not go with a new one.
@@ -238,6 +256,8 @@ async function start() {
   chart.replaceChildren();
   await refresh();
   chart.on("plotly_relayout", onRelayout);
+  chart.on("plotly_legendclick", onLegend);
+  chart.on("plotly_legenddoubleclick", () => false);
   chart.on("plotly_doubleclick", () => { zoomed = null; draw(); });
   window.addEventListener("resize", () => draw());
 }
