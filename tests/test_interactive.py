@@ -6,6 +6,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,14 @@ def test_bad_arguments_are_named(changes, message):
     }
     with pytest.raises(ValueError, match=message):
         page_data(**{**arguments, **changes})
+
+
+def test_the_code_in_the_documentation_runs():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "exploring.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("MB")
 
 
 def test_without_plotly_the_error_says_what_to_install():
