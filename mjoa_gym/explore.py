@@ -26,6 +26,8 @@ LOCAL, EDGE, OURS = "local-only", "edge-only", "mjoa-mu"
 NOT_FOR_ONE_UE = ("random", "iao", "oracle")
 """No system; Neurosurgeon's cut when alone; takes minutes to search shares that are not shared."""
 
+MOST_BPS_PER_HZ = 500.0
+"""Bit/s per Hz up to which an SNR is a number that can be divided by a small share."""
 ROUNDING = 1e-12
 """Relative difference of two sums of the same seconds."""
 
@@ -103,14 +105,15 @@ def one_ue_instance(
 ) -> Instance:
     """An instance whose one UE has the given rates when it has the whole band.
 
-    The band is as many Hz as the faster direction has bit/s; its SNR is 1, that of the other is
-    `2^(rate / band) - 1`, so that `band log2(1 + SNR)` is the rate to rounding.
+    The band is as many Hz as the slower direction has bit/s, but wide enough for the other's SNR to
+    be a number. SNRs are `2^(rate / band) - 1`: `band log2(1 + SNR)` is the rate to rounding.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
     rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
-    band = max(positive(name, rate) for name, rate in rates.items())
+    slower, faster = sorted(positive(name, rate) for name, rate in rates.items())
+    band = max(slower, faster / MOST_BPS_PER_HZ)
     up, down = (float(np.expm1(np.log(2.0) * rate / band)) for rate in rates.values())
     ue = UE(dnn, ue_seconds, edge_seconds, snr_up=up, snr_down=down, resident=resident)
     return Instance([ue], bandwidth_hz=band, upload=upload)

@@ -61,14 +61,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Explore; returns the exit status."""
     args = arguments(argv)
-    from agents.benchmark.one_ue import (
-        comparison_table,
-        terminal_table,
-        verdict,
-        write_exploration,
-    )
-
     try:
+        from agents.benchmark.one_ue import (
+            comparison_table,
+            terminal_table,
+            verdict,
+            write_exploration,
+        )
+
         found = explore(args)
         print(f"{found.title}: {found.subtitle}\n")
         table = comparison_table(found)
@@ -77,8 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         print(f"explore: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"explore: {error}; pip install -e '.[explore]'", file=sys.stderr)
         return 1
     print(f"Open {page}; figures and numbers are beside it.")
     return 0

@@ -28,9 +28,7 @@ COMMAND = [
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("explore")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stderr", sys.stdout)
-        assert explore.main([*COMMAND, "--out", str(out)]) == 0
+    assert explore.main([*COMMAND, "--out", str(out)]) == 0
     return out
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+from mjoa_gym import DNN, simulate
+from mjoa_gym.rendering.interactive import timeline_html
 from tests.one_ue_pages import HOSTILE, TOY, UPLINK_BPS, toy_page, toy_timelines
 
 pytest.importorskip("plotly", reason="needs the extra `explore`")
@@ -273,9 +276,21 @@ def test_the_keyboard_reaches_the_switches(page):
     wait_for(page, "serial|cut")
 
 
-def test_many_planners_are_a_list(browser, tmp_path):
-    from mjoa_gym.rendering.interactive import timeline_html
+def test_hundreds_of_layers_are_all_drawn(browser, tmp_path):
+    dnn = DNN.load("densenet121")
+    seconds = np.linspace(1e-7, 1e-2, dnn.n_layers)
+    timeline = simulate(dnn, np.arange(dnn.n_layers) % 2, seconds, seconds / 10, 5e7, 5e7)
+    file = tmp_path / "large.html"
+    file.write_text(timeline_html(dnn, {("parallel", "every other"): timeline}, 5e7), "utf-8")
+    browser.get(file.as_uri())
+    wait_for(browser, "parallel|every other")
+    assert len(timeline.intervals) > 400
+    assert len(bars(browser)) == len(timeline.intervals)
+    assert min(bar["width"] for bar in bars(browser)) >= 0.99
+    assert browser.get_log("browser") == []
 
+
+def test_many_planners_are_a_list(browser, tmp_path):
     timelines = toy_timelines()
     many = {("parallel", f"planner {k}"): timelines["parallel", "all"] for k in range(6)}
     many["serial", "planner 5"] = timelines["serial", "all"]

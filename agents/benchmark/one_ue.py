@@ -22,6 +22,7 @@ from mjoa_gym.rendering.style import amount, duration
 
 RANGES_SHOWN = 4
 """Ranges of layers of a placement in tables that people read."""
+PLANS_ANEW = "Every planner plans anew for every way of uploading."
 
 
 class Curves(NamedTuple):
@@ -79,7 +80,8 @@ class Exploration(NamedTuple):
 def comparison_table(found: Exploration) -> Table:
     """The planners, the references first and the others by latency, for people."""
     answers = sorted(
-        found.chosen, key=lambda a: (a.planner not in (LOCAL, EDGE), a.latency_s, a.planner != OURS)
+        found.chosen,
+        key=lambda a: (a.planner != LOCAL, a.planner != EDGE, a.latency_s, a.planner != OURS),
     )
     header = ("planner", "latency", "gain", "gain, s", "at the edge", "uploaded", "placement")
     rows = [
@@ -122,7 +124,7 @@ def verdict(found: Exploration) -> str:
     best = found.best
     local = duration(best.instance.ues[0].local_s)
     if best.gain <= 0:
-        return f"Nothing is faster than everything on the UE: {local}."
+        return f"No plan is faster than everything on the UE: {local}."
     return (
         f"{best.planner} takes {duration(best.latency_s)} where the UE alone takes {local}: "
         f"{100 * best.gain:.1f} % or {duration(best.gain_s)} less."
@@ -175,7 +177,7 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
 def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
     below = [
         "<h2>What every planner would do</h2>",
-        f"<p>{html.escape(verdict(found))}</p>",
+        f"<p>{html.escape(verdict(found))} {PLANS_ANEW}</p>",
         table_html(comparison_table(found), found.best.planner),
         "<h2>What it depends on</h2>",
     ]

@@ -234,7 +234,7 @@ function pills(box, side, index, k, name, options, changed) {
   options.forEach((option) => {
     const pill = element("label", group);
     const input = element("input", pill, { type: "radio", name: `switch-${index}-${k}`, value: option, checked: option === side.choice[k] });
-    pill.append(option);
+    element("span", pill, { textContent: option });
     input.addEventListener("change", () => changed(option));
   });
 }
