@@ -70,10 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         )
 
         found = explore(args)
-        print(f"{found.title}: {found.subtitle}\n")
-        table = comparison_table(found)
-        print(f"{terminal_table(table)}\n\n{table.caption}\n{verdict(found)}")
-        page = write_exploration(found, args.out)
+        page, table = write_exploration(found, args.out), comparison_table(found)
+        print(f"{found.title}: {found.subtitle}\n\n{terminal_table(table)}\n")
+        print(f"{table.caption}\n{verdict(found)}")
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130

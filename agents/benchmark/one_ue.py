@@ -16,13 +16,16 @@ from agents.benchmark.plots import GREY, dress, encoded, new_figure, plain_log, 
 from agents.benchmark.report import table_html
 from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
+from mjoa_gym import Timeline, timelines
 from mjoa_gym.explore import EDGE, LOCAL, OURS, Answer, placement_text
 from mjoa_gym.rendering.interactive import timeline_html
 from mjoa_gym.rendering.style import amount, duration
 
 RANGES_SHOWN = 4
 """Ranges of layers of a placement in tables that people read."""
-PLANS_ANEW = "Every planner plans anew for every way of uploading."
+PLANS_ANEW = (
+    "Every planner plans anew for every way of uploading; the last of the list keeps the best plan."
+)
 
 
 class Curves(NamedTuple):
@@ -174,6 +177,14 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
     return figure
 
 
+def same_plan(found: Exploration) -> dict[tuple[str, str], Timeline]:
+    """What the best plan takes with every way of uploading, though made for one of them."""
+    best = found.best
+    name = f"{best.planner}, plan for {best.upload}"
+    worlds = {upload: a.instance for (upload, _), a in found.answers.items()}
+    return {(mode, name): timelines(world, best.plan)[0] for mode, world in worlds.items()}
+
+
 def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
     below = [
         "<h2>What every planner would do</h2>",
@@ -194,7 +205,7 @@ def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
     compared = (other, found.best.planner)
     return timeline_html(
         found.best.instance.ues[0].dnn,
-        {key: found.answers[key].timeline for key in ordered},
+        {key: found.answers[key].timeline for key in ordered} | same_plan(found),
         found.uplink_bps,
         title=found.title,
         subtitle=found.subtitle,
