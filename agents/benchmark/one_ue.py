@@ -18,7 +18,7 @@ from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
 from mjoa_gym import Timeline, timelines
 from mjoa_gym.explore import EDGE, LOCAL, OURS, Answer, placement_text
-from mjoa_gym.rendering.interactive import timeline_html
+from mjoa_gym.rendering.interactive import Choice, timeline_html
 from mjoa_gym.rendering.style import amount, duration
 
 RANGES_SHOWN = 4
@@ -177,7 +177,7 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
     return figure
 
 
-def same_plan(found: Exploration) -> dict[tuple[str, str], Timeline]:
+def same_plan(found: Exploration) -> dict[Choice, Timeline]:
     """What the best plan takes with every way of uploading, though made for one of them."""
     best = found.best
     name = f"{best.planner}, plan for {best.upload}"
@@ -203,9 +203,10 @@ def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
     ordered = sorted(found.answers, key=lambda key: (key != best, key[0] != found.upload))
     other = "serial" if found.upload == "parallel" else "parallel"
     compared = (other, found.best.planner)
+    shown: dict[Choice, Timeline] = {key: found.answers[key].timeline for key in ordered}
     return timeline_html(
         found.best.instance.ues[0].dnn,
-        {key: found.answers[key].timeline for key in ordered} | same_plan(found),
+        shown | same_plan(found),
         found.uplink_bps,
         title=found.title,
         subtitle=found.subtitle,
