@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -93,14 +94,18 @@ def bars(browser):
 
 
 def hover(browser, x, y):
-    """Move the pointer to a place in the window; the text that appears."""
+    """Move the pointer to a place in the window, from outside the chart; the text that appears."""
+    label = (By.CSS_SELECTOR, "#chart .hoverlayer .hovertext")
+    point_at(browser, 1, 1)
+    WebDriverWait(browser, 10, 0.05).until(lambda b: not b.find_elements(*label))
+    point_at(browser, round(x), round(y))
+    return WebDriverWait(browser, 10, 0.05).until(lambda b: b.find_element(*label).text)
+
+
+def point_at(browser, x, y):
     move = ActionChains(browser, duration=0)
-    move.w3c_actions.pointer_action.move_to_location(1, 1)
-    move.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    move.w3c_actions.pointer_action.move_to_location(x, y)
     move.perform()
-    return WebDriverWait(browser, 10, 0.05).until(
-        lambda b: b.find_element(By.CSS_SELECTOR, "#chart .hoverlayer .hovertext").text
-    )
 
 
 def pixel_of(browser, seconds):
@@ -167,12 +172,21 @@ def test_the_pointer_shows_layer_kind_bytes_and_times(page):
     text = hover(page, pixel_of(page, (upload.start + upload.end) / 2), row["y"] + 10)
     assert "third" in text
     assert "layer 2, linear" in text
-    assert "uploads parameters" in text
-    sent = (upload.end - upload.start) * UPLINK_BPS / 8 / 1e6
-    assert f"{sent:.3g} MB" in text
+    assert re.search(r"uploads parameters\s*2 MB", text)
     assert f"{upload.start * 1e3:.3f} ms – {upload.end * 1e3:.3f} ms" in text
     takes = upload.end - upload.start
     assert f"takes {takes * 1e3:.0f} ms" in text or f"takes {takes:.3g} s" in text
+
+
+def test_a_pre_empted_upload_says_how_much_each_piece_carries(page):
+    uplink = toy_timelines()["parallel", "cut"].by_resource["uplink"]
+    pieces = [i for i in uplink if i.what == "parameters" and i.layer == 1]
+    assert len(pieces) == 2
+    row = next(bar for bar in bars(page) if bar["name"] == "uploads parameters")
+    for piece in pieces:
+        text = hover(page, pixel_of(page, (piece.start + piece.end) / 2), row["y"] + 10)
+        sent = (piece.end - piece.start) * UPLINK_BPS / 8
+        assert re.search(rf"uploads parameters\s*{sent / 1e3:.0f} kB of its 1 MB", text)
 
 
 def test_names_are_shown_as_they_are_and_never_run(page):
