@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark learned test test-all test-oldest test-rllib lint clean
+.PHONY: benchmark learned test test-all test-browser test-oldest test-rllib lint clean
 
 # The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
@@ -46,6 +46,15 @@ test: lint test-oldest  ## lint, types and the default test suite
 
 test-all: lint test-oldest  ## everything, slow tests included
 	$(BIN)/python -m pytest -n 2
+
+CHROMIUM = command -v chromium && command -v chromedriver
+
+test-browser: $(BIN)/.installed  ## the interactive timeline in a real browser, without a display
+	@$(CHROMIUM) >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || \
+		{ echo "Install chromium and chromedriver first (Debian: apt-get install chromium chromium-driver)."; exit 1; }
+	@$(CHROMIUM) >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; }
+	$(BIN)/python -m pytest -m browser
 
 test-oldest: $(OLDEST_DIR)/.installed  ## the environments' tests with the oldest Gymnasium
 	$(WITH_OLDEST) -c "import gymnasium as g; assert g.__version__ == '$(OLDEST)', g.__version__"

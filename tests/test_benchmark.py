@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from agents.benchmark.comparison import against_strongest
+from agents.benchmark.mechanism import find_example
 from agents.benchmark.publish import publish
 from agents.benchmark.report import LEARNED, Section, update_readme
 from agents.benchmark.runner import CellError, run
@@ -22,6 +23,7 @@ from agents.benchmark.suite import load_suite, suite_from
 from agents.benchmark.tables import Table, headline
 from mjoa_gym.planners import planner_names
 from scripts import benchmark
+from tests.one_ue_pages import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
@@ -112,7 +114,7 @@ def test_report_stands_alone(finished):
     assert page.count("<table>") > 8
     assert page.count('src="data:image/png;base64,') >= 8
     for outside in ('src="http', 'href="', "<script", str(ROOT), str(out)):
-        assert outside not in page
+        assert outside not in page.replace('<a href="timeline.html">', "")
     for text in ("64.5 %", "make benchmark SUITE=tiny", "numpy", *headline_words(page)):
         assert text in page
     assert "<h2>Some more</h2>" in page
@@ -289,6 +291,19 @@ def test_streaming_resamples_whole_episodes(finished):
     suite, store, _, _ = finished
     found = Results(suite, store).summary(suite.sweep("streaming"), "base", "serial", "local-only")
     assert found.mean.low == found.mean.high  # one episode
+
+
+def test_the_report_links_to_the_examples_timelines(finished):
+    pytest.importorskip("plotly", reason="needs the extra `explore`")
+    suite, _, out, page = finished
+    example = find_example(suite)
+    data = embedded((out / "timeline.html").read_text("utf-8"))
+    choices = {tuple(view["choice"]): view["timeline"] for view in data["views"]}
+    assert set(choices) == {(w, p) for w in ("parallel", "serial") for p in TINY["planners"]}
+    drawn = [timeline.latency for timeline in example.shown]
+    three = ("serial", "dads-serial"), ("parallel", "dads-serial"), ("parallel", "single-cut")
+    assert [data["timelines"][choices[c]]["latency"] for c in three] == pytest.approx(drawn)
+    assert page.count('href="timeline.html"') == 1
 
 
 def test_headline_names_settings_and_tells_what_falls_short(finished):

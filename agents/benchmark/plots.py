@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -34,21 +35,27 @@ class Look(NamedTuple):
 
 
 def looks(results: Results, sweep: Sweep) -> dict[str, Look]:
-    """Ours is wide and beneath all, the reference dotted, the others have colour and marker each.
+    """How a suite's planners are drawn; those of its other sweeps count, to look the same there."""
+    suite = results.suite
+    names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
+    look = planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
+    look.setdefault(suite.ours, Look("#F0A878", "o", 9.0, 4.5, "-", 2))
+    return look
+
+
+def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, Look]:
+    """Ours is wide and beneath all, the reference dotted, `names` have colour and marker each.
 
     Lines get thinner one after the other, so that those that coincide are all seen.
     """
-    suite = results.suite
-    names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
-    look = {suite.reference: Look(INK, "", 0.0, 1.2, ":", 4)}
-    others = [name for name in names if name not in (*look, suite.ours)]
+    look = {reference: Look(INK, "", 0.0, 1.2, ":", 4)}
+    others = [name for name in names if name != reference]
     for k, name in enumerate(others):
         thick = 1 - k / max(1, len(others) - 1)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         style = "-" if k < len(COLOURS) else "--"
         look[name] = Look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style, 3)
-    look[sweep.ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
-    look.setdefault(suite.ours, Look("#F0A878", "o", 9.0, 4.5, "-", 2))
+    look[ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
     return look
 
 

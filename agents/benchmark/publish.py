@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +11,13 @@ from matplotlib.figure import Figure
 
 from agents.benchmark import figures as draw
 from agents.benchmark import plan_figures
-from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD, compared_sweeps
+from agents.benchmark.comparison import compared_sweeps
 from agents.benchmark.export import rounds_csv
+from agents.benchmark.mechanism import Example, find_example
 from agents.benchmark.plots import encoded
 from agents.benchmark.report import Section, readme_section, report_html, update_readme
 from agents.benchmark.runtime import (
     Timing,
-    first_instance,
     machine,
     measure_layers,
     measure_ues,
@@ -25,12 +26,7 @@ from agents.benchmark.statistics import Results
 from agents.benchmark.store import Store, write_atomically
 from agents.benchmark.suite import LOWER_BOUND, Suite
 from agents.benchmark.tables import Table, all_tables, overview_table
-from mjoa_gym import timelines
-from mjoa_gym.planners import plan_with, planner_names
-from mjoa_gym.rendering import gantt_figure
-from mjoa_gym.scenario import Scenario
-
-CANDIDATES = 16
+from mjoa_gym.planners import planner_names
 
 
 class Picture(NamedTuple):
@@ -70,20 +66,32 @@ def publish(
         for k, table in enumerate(some):
             write_atomically(out / "tables" / f"{name}_{k}.csv", table.csv())
     images: dict[str, list[tuple[str, bytes]]] = {}
-    for picture in _pictures(results, layers, ues):
+    example = find_example(suite)
+    for picture in _pictures(results, layers, ues, example):
         for kind in ("png", "svg"):
             data = encoded(picture.figure, kind)
             write_atomically(out / "figures" / f"{picture.name}.{kind}", data)
             if kind == "png":
                 images.setdefault(picture.section, []).append((picture.caption, data))
-    page = report_html(results, images, tables, machine(), command, more)
+    timeline = _write_timeline(example, out)
+    page = report_html(results, images, tables, machine(), command, more, timeline)
     write_atomically(out / "report.html", page)
     if readme is not None:
         update_readme(readme, readme_section(results, command))
     return out / "report.html"
 
 
-def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list[Picture]:
+def _write_timeline(example: Example, out: Path) -> str | None:
+    """Write the example's interactive timeline if plotly is installed; returns the file's name."""
+    if find_spec("plotly") is None:
+        return None
+    write_atomically(out / "timeline.html", example.page())
+    return "timeline.html"
+
+
+def _pictures(
+    results: Results, layers: list[Timing], ues: list[Timing], example: Example
+) -> list[Picture]:
     suite = results.suite
     pictures = []
     for sweep in suite.sweeps:
@@ -110,7 +118,8 @@ def _pictures(results: Results, layers: list[Timing], ues: list[Timing]) -> list
         caption = "Kinds of placements, and how many different ones each planner chose."
         figure = plan_figures.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
-        pictures += _mechanism(suite)
+        caption = example.caption
+        pictures.append(Picture("serial_against_parallel", "mechanism", caption, example.figure()))
     caption = "Median planning time of a call, everything compiled."
     figure = plan_figures.runtime_figure(layers, ues)
     return [*pictures, Picture("planning_time", "runtime", caption, figure)]
@@ -124,33 +133,3 @@ def _timings(suite: Suite) -> tuple[list[Timing], list[Timing]]:
 def _timings_table(timings: list[Timing]) -> Table:
     rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
     return Table("", Timing._fields, rows)
-
-
-def _mechanism(suite: Suite) -> list[Picture]:
-    """One UE, three ways: the best serial plan, the same placement in parallel, and ours."""
-    earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
-    found = []
-    for index in range(CANDIDATES):
-        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
-        serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
-        parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)
-        plans = plan_with(earlier, serial), plan_with(suite.ours, parallel)
-        shown = (
-            *timelines(serial, plans[0]),
-            *timelines(parallel, plans[0]),
-            *timelines(parallel, plans[1]),
-        )
-        found.append((shown[2].latency / shown[0].latency, index, serial, shown))
-    _, _, instance, shown = min(found, key=lambda entry: entry[:2])
-    dnn = instance.ues[0].dnn.name
-    titles = (
-        f"{dnn}, {earlier}, serial uploading",
-        "the same placement, parallel uploading",
-        f"{suite.ours}, parallel uploading",
-    )
-    caption = (
-        f"One UE alone on 50 MHz; of {CANDIDATES} random ones that with the largest reduction. "
-        "Serial uploading leaves the uplink idle while layers execute."
-    )
-    figure = gantt_figure(shown, titles, width=1040)
-    return [Picture("serial_against_parallel", "mechanism", caption, figure)]

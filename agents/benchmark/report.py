@@ -49,6 +49,7 @@ def report_html(
     machine: Mapping[str, str],
     command: str,
     more: Sequence[Section] = (),
+    timeline: str | None = None,
 ) -> str:
     """The report as one page that needs nothing else.
 
@@ -60,6 +61,7 @@ def report_html(
         machine: What it was measured on and with.
         command: What to type to repeat it.
         more: Sections that are not of the suite.
+        timeline: The file beside the report that has the example's interactive timeline.
     """
     suite = results.suite
     ours = suite.ours
@@ -67,9 +69,12 @@ def report_html(
     parts = [
         f"<h1>Benchmark: {html.escape(suite.name)}</h1><p>{html.escape(suite.about)}</p>",
         f'<div class="headline">{sentences}</div>',
-        _table(overview_table(results), ours),
-        _section("Serial against parallel uploading", figures.get("mechanism", ()), (), ours),
-    ]
+        table_html(overview_table(results), ours),
+        _section(
+            "Serial against parallel uploading", figures.get("mechanism", ()), (), ours,
+            _timeline_link(timeline),
+        ),
+    ]  # fmt: skip
     for sweep in suite.sweeps:
         note = f"<p>{html.escape(_conditions(sweep))}</p>"
         shown = figures.get(sweep.name, ()), tables.get(sweep.name, ())
@@ -80,7 +85,7 @@ def report_html(
         *(_section(section.title, section.figures, section.tables, ours) for section in more),
         _method(results),
         "<h2>Machine and versions</h2>",
-        _table(Table("", ("", "value"), list(machine.items())), ours),
+        table_html(Table("", ("", "value"), list(machine.items())), ours),
         f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
     ]
     title = f"mjoa-gym benchmark: {html.escape(suite.name)}"
@@ -133,14 +138,25 @@ def _section(
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f"<figcaption>{text}</figcaption></figure>"
         )
-    parts += [_table(table, ours) for table in tables[:1]]
+    parts += [table_html(table, ours) for table in tables[:1]]
     if len(tables) > 1:
-        others = "".join(_table(table, ours) for table in tables[1:])
+        others = "".join(table_html(table, ours) for table in tables[1:])
         parts.append(f"<details><summary>More numbers</summary>{others}</details>")
     return "".join(parts)
 
 
-def _table(table: Table, ours: str) -> str:
+def _timeline_link(file: str | None) -> str:
+    """What leads to the interactive timeline, if there is one."""
+    if file is None:
+        return ""
+    return (
+        f'<p><a href="{html.escape(file)}">Look into this inference</a>: every planner, both ways '
+        "of uploading, and what each layer computes and sends.</p>"
+    )
+
+
+def table_html(table: Table, ours: str) -> str:
+    """A table; the row of `ours` stands out."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
     rows = []
     for row in table.rows:

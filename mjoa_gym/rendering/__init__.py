@@ -1,12 +1,14 @@
 """Rounds as pictures: what an environment did, as RGB frames, as figures or as text.
 
 Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, so that
-uploads are seen to overlap execution; beside them is what the server has of its parameters.
+uploads are seen to overlap execution; beside them is what the server has of its parameters. Single
+inferences also as a page to look into (`timeline_html`, which needs plotly instead).
 Matplotlib is imported only when a picture is drawn, without a display and without pyplot's global
 state.
 """
 
 from mjoa_gym.rendering.chart import gantt_figure, gantt_height, gantt_rgb
+from mjoa_gym.rendering.interactive import timeline_html
 from mjoa_gym.rendering.picture import scene_figure, scene_rgb
 from mjoa_gym.rendering.scene import Memory, Scene, Stock
 from mjoa_gym.rendering.scene_text import scene_text
@@ -33,4 +35,5 @@ __all__ = [
     "scene_text",
     "scenes_rgb",
     "tile",
+    "timeline_html",
 ]

@@ -1,0 +1,162 @@
+"""Timelines as a web page to look into: one file, opened without a network or a server.
+
+The four resources are lanes; a switch per dimension of the choice (say, how parameters are uploaded
+and who plans) selects the timeline that is drawn, and a second one beside it. Plotly draws, zooms
+and shows what is under the pointer; `page/` has the page around it. A page is 2 MB, nearly all of
+it Plotly's JavaScript, embedded compressed, plus about 40 bytes per interval of every timeline.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.rendering.style import LANES, STYLES, overlap
+from mjoa_gym.simulator import Timeline
+from mjoa_gym.validation import zero_or_more
+
+Choice = tuple[str, ...]
+"""Which option of every switch."""
+
+
+def timeline_html(
+    dnn: DNN,
+    timelines: Mapping[Choice, Timeline],
+    uplink_bps: float,
+    switches: Sequence[str] = ("Uploading", "Planner"),
+    title: str = "One inference",
+    subtitle: str = "",
+    compare_with: Choice | None = None,
+    below: str = "",
+) -> str:
+    """A page with one inference's timelines, and switches between them.
+
+    Args:
+        dnn: The network of all timelines.
+        timelines: What to show, by the option of every switch; the first is shown first. There need
+            not be one for every combination.
+        uplink_bps: Bits per second of the uplink, for the bytes of parts of parameters.
+        switches: The switches' names.
+        title: Of the page.
+        subtitle: A line under it.
+        compare_with: What is drawn below the first timeline at first; default nothing.
+        below: HTML to put below the chart.
+
+    Raises:
+        ImportError: If plotly is not installed, with how to install it.
+        ValueError: If there are no timelines, one has another number of options than there are
+            switches, `compare_with` is not among them, or the rate is not one.
+    """
+    data = json.dumps(
+        page_data(dnn, timelines, uplink_bps, switches, compare_with),
+        allow_nan=False,
+        separators=(",", ":"),
+    )
+    parts = {
+        "TITLE": html.escape(title),
+        "SUBTITLE": html.escape(subtitle),
+        "STYLE": _asset("page.css"),
+        "BELOW": below,
+        "DATA": data.replace("<", "\\u003c"),  # no layer's name can end the script
+        "PLOTLY": _plotly_base64(),
+        "SCRIPT": _asset("page.js"),
+    }
+    first, *rest = _asset("page.html").split("{{")
+    pieces = [first]
+    for piece in rest:  # one pass: what is put in is not searched for names of other parts
+        name, _, after = piece.partition("}}")
+        pieces += [parts[name], after]
+    return "".join(pieces)
+
+
+def page_data(
+    dnn: DNN,
+    timelines: Mapping[Choice, Timeline],
+    uplink_bps: float,
+    switches: Sequence[str],
+    compare_with: Choice | None = None,
+) -> dict[str, Any]:
+    """What the page's script reads, ready for JSON; arguments and errors as in `timeline_html`.
+
+    Equal timelines are stored once. A time that is never is None.
+    """
+    if not timelines:
+        raise ValueError("timelines is empty: a page shows at least one")
+    for choice in timelines:
+        if len(choice) != len(switches):
+            raise ValueError(
+                f"timelines has {choice!r}: must have one option for each of {switches!r}"
+            )
+    if compare_with is not None and compare_with not in timelines:
+        raise ValueError(f"compare_with={compare_with!r}: allowed are {list(timelines)}")
+    rate = zero_or_more("uplink_bps", uplink_bps)
+    kinds = list(STYLES)
+    stored: dict[str, int] = {}
+    views = []
+    for choice, timeline in timelines.items():
+        text = json.dumps(_timeline_data(timeline, kinds))
+        views.append({"choice": choice, "timeline": stored.setdefault(text, len(stored))})
+    options = [list(dict.fromkeys(choice[k] for choice in timelines)) for k in range(len(switches))]
+    return {
+        "switches": [
+            {"name": name, "options": some} for name, some in zip(switches, options, strict=True)
+        ],
+        "views": views,
+        "compare_with": compare_with,
+        "timelines": [json.loads(text) for text in stored],
+        "dnn": {
+            "name": dnn.name,
+            "layer_names": dnn.layer_names,
+            "kinds": dnn.kinds,
+            "parameter_bytes": dnn.parameter_bytes.tolist(),
+            "output_bytes": dnn.output_bytes.tolist(),
+            "input_bytes": dnn.input_bytes,
+        },
+        "uplink_bps": _finite(rate),
+        "lanes": [{"resource": resource, "label": label} for resource, label in LANES.items()],
+        "kinds": [
+            {"resource": resource, "what": what, **STYLES[resource, what]._asdict()}
+            for resource, what in kinds
+        ],
+    }
+
+
+def _timeline_data(timeline: Timeline, kinds: list[tuple[str, str]]) -> dict[str, Any]:
+    """A timeline; an interval is its kind's index, layer, start and end."""
+    return {
+        "latency": _finite(timeline.latency),
+        "overlap": overlap(timeline),
+        "intervals": [
+            [kinds.index((i.resource, i.what)), i.layer, i.start, _finite(i.end)]
+            for i in timeline.intervals
+        ],
+    }
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
+
+
+def _asset(name: str) -> str:
+    return (resources.files("mjoa_gym.rendering") / "page" / name).read_text("utf-8")
+
+
+@lru_cache(maxsize=1)
+def _plotly_base64() -> str:
+    """Plotly's JavaScript, compressed to a third: the page unpacks it."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            "interactive timelines need plotly: pip install 'mjoa-gym[explore]'"
+        ) from error
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
