@@ -81,7 +81,7 @@ class DemonstratedDQN(DQN):
             values = self.q_net(shown.tokens)
             chosen = values.gather(1, shown.actions[:, None]).squeeze(1)
             loss = self._imitation(values, shown.actions)
-            loss = loss + functional.mse_loss(chosen, shown.returns)
+            loss = self.imitation * loss + functional.smooth_l1_loss(chosen, shown.returns)
             self._step(loss, optimizer)
         self.q_net_target.load_state_dict(self.q_net.state_dict())
 
