@@ -140,13 +140,12 @@ def ancestors(nodes: Iterable[Node]) -> set[Node]:
 
 
 def _beside(module: nn.Module, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the module's device, if it has one; of a meta tensor an empty stand-in."""
-    held = next(itertools.chain(module.parameters(), module.buffers()), None)
-    if held is None or held.device == tensor.device:
+    """The tensor on the module's device, if it is on one; of a meta tensor an empty stand-in."""
+    held = {part.device for part in itertools.chain(module.parameters(), module.buffers())}
+    if len(held) != 1 or tensor.device in held:
         return tensor
-    return (
-        torch.empty_like(tensor, device=held.device) if tensor.is_meta else tensor.to(held.device)
-    )
+    (device,) = held
+    return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
 
 
 @contextlib.contextmanager
