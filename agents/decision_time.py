@@ -12,7 +12,7 @@ import gymnasium as gym
 from agents.benchmark.suite import ENVIRONMENTS
 from agents.benchmark.tables import Table
 from agents.evaluation import Agent, Setting, agent_of, is_path, label_of
-from agents.evaluation_report import SEED
+from agents.evaluation_results import SEED
 
 MANY = 1024
 ALONE = 40

@@ -7,15 +7,12 @@ interquartile mean is SciPy's trimmed mean.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 from agents.benchmark.plots import (
@@ -30,46 +27,14 @@ from agents.benchmark.plots import (
     plain_log,
 )
 from agents.benchmark.statistics import Estimate, change
-from agents.benchmark.store import Row, write_atomically
+from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
+from agents.evaluation_results import SEED, Results
 
-COLUMNS = ("agent", "seed", "latency_s", "local_s", "reward", "planning_s")
-BY_ROUND = ("agent", "round", "latency_s", "reward")
 HEADER = (
     "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Interquartile mean, ms",
     "Probability of improvement", "Reward", "Planning, ms",
 )  # fmt: skip
-SEED = re.compile(r"-seed\d+$")
-"""How the label of an agent ends that was trained with several seeds."""
-
-
-class Results(NamedTuple):
-    """The episodes of several agents, the same for all.
-
-    Agents whose labels differ in their training seed only are taken together, as one family.
-
-    Attributes:
-        seeds: Of the episodes.
-        rows: By agent's label, for each seed a row per round.
-        reference: The family that the others are compared with.
-    """
-
-    seeds: Sequence[int]
-    rows: Mapping[str, Sequence[Sequence[Row]]]
-    reference: str
-
-    @property
-    def families(self) -> dict[str, list[str]]:
-        """The labels of each family."""
-        found: dict[str, list[str]] = {}
-        for label in self.rows:
-            found.setdefault(SEED.sub("", label), []).append(label)
-        return found
-
-    def column(self, family: str, name: str) -> NDArray[np.float64]:
-        """(training seeds, seeds, rounds) of a quantity."""
-        labels = self.families[family]
-        return np.array([[[row[name] for row in ep] for ep in self.rows[k]] for k in labels])
 
 
 class Score(NamedTuple):
@@ -96,21 +61,17 @@ class Score(NamedTuple):
 
 def score(results: Results, family: str) -> Score:
     """How a family did."""
-    own, other = _episodes(results, family), _episodes(results, results.reference).mean(axis=0)
+    own, other = (results.by_episode(name, "latency_s") for name in (family, results.reference))
+    other = other.mean(axis=0)
     return Score(
         runs=len(own),
         latency_s=float(own.mean()),
         change=change(own, other),
         middle_s=float(trim_mean(own.ravel(), 0.25)),
         improvement=float(np.mean((own < other) + 0.5 * (own == other))),
-        reward=float(results.column(family, "reward").mean()),
-        planning_s=float(results.column(family, "planning_s").mean()),
+        reward=float(results.by_episode(family, "reward").mean()),
+        planning_s=float(results.by_episode(family, "planning_s").mean()),
     )
-
-
-def _episodes(results: Results, family: str) -> NDArray[np.float64]:
-    """(training seeds, seeds) mean latencies of episodes."""
-    return results.column(family, "latency_s").mean(axis=2)
 
 
 def table(results: Results) -> Table:
@@ -139,8 +100,8 @@ def learned_against_planners(results: Results) -> Table:
     others = [family for family in results.families if family not in learned]
     rows = []
     for family in learned:
-        own = _episodes(results, family)
-        changes = (change(own, _episodes(results, other)[0]) for other in others)
+        own = results.by_episode(family, "latency_s")
+        changes = (change(own, results.by_episode(other, "latency_s")[0]) for other in others)
         rows.append((family, *map(signed, changes)))
     header = ("Mean latency of", *(f"against {other}" for other in others))
     return Table("", header, rows)
@@ -154,7 +115,7 @@ def signed(estimate: Estimate) -> str:
 def note(results: Results) -> str:
     """What the table's numbers are."""
     first, last = min(results.seeds), max(results.seeds)
-    rounds = results.column(results.reference, "reward").shape[2]
+    rounds = results.by_round(results.reference, "reward").shape[1]
     return (
         f"Weighted mean latency over the UEs of {len(results.seeds)} episodes of {rounds} rounds "
         f"(seeds {first} to {last}), the same for all agents. In brackets: 95 % bootstrap interval "
@@ -163,30 +124,6 @@ def note(results: Results) -> str:
         f"faster than with {results.reference}. Planning: on the machine that played; learned "
         "agents decide for a batch of episodes at once."
     )
-
-
-def by_episode(results: Results) -> str:
-    """The mean over rounds of every agent and seed, as CSV."""
-    rows = [
-        (agent, str(seed), *(_mean(episode, name) for name in COLUMNS[2:]))
-        for agent, episodes in results.rows.items()
-        for seed, episode in zip(results.seeds, episodes, strict=True)
-    ]
-    return Table("", COLUMNS, rows).csv()
-
-
-def by_round(results: Results) -> str:
-    """The mean over episodes of every agent and round, as CSV."""
-    rows = [
-        (agent, str(k), *(_mean(rows_of_round, name) for name in BY_ROUND[2:]))
-        for agent, episodes in results.rows.items()
-        for k, rows_of_round in enumerate(zip(*episodes, strict=True))
-    ]
-    return Table("", BY_ROUND, rows).csv()
-
-
-def _mean(rows: Sequence[Row], name: str) -> str:
-    return f"{np.mean([row[name] for row in rows]):.9g}"
 
 
 def bars_figure(results: Results) -> Figure:
@@ -217,7 +154,7 @@ def rounds_figure(results: Results) -> Figure:
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
     for k, agent in enumerate(results.families):
-        latency_s = results.column(agent, "latency_s").mean(axis=(0, 1))
+        latency_s = results.by_round(agent, "latency_s").mean(axis=0)
         axes.plot(
             np.arange(1, len(latency_s) + 1), 1e3 * latency_s, label=agent,
             color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], ms=4.5, lw=1.6,
@@ -241,11 +178,11 @@ def publish(results: Results, folder: Path, persists: bool) -> Path:
     figures = {"latency": bars_figure(results)}
     if persists:
         figures["rounds"] = rounds_figure(results)
-        write_atomically(folder / "by_round.csv", by_round(results))
     for name, figure in figures.items():
         for kind in ("svg", "png"):
             write_atomically(folder / f"{name}.{kind}", encoded(figure, kind))
-    write_atomically(folder / "episodes.csv", by_episode(results))
+    for file, content in results.files().items():
+        write_atomically(folder / file, content)
     both = table(results), learned_against_planners(results)
     text = "\n\n".join(f"{t.markdown()}\n\n{t.caption}".strip() for t in both if t.rows)
     write_atomically(folder / "table.md", text + "\n")

@@ -21,14 +21,13 @@ from agents.benchmark.suite import ENVIRONMENTS
 from agents.decision_time import decision_times
 from agents.evaluation import Setting, label_of
 from agents.evaluation_report import (
-    SEED,
-    Results,
     bars_figure,
     learned_against_planners,
     publish,
     rounds_figure,
     table,
 )
+from agents.evaluation_results import SEED, Results, kept_results
 from agents.evaluation_runner import FIRST_SEED, Episodes, run
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
@@ -94,15 +93,24 @@ def trained_for(environment: str, folder: Path) -> list[str]:
 
 
 def play_entry(
-    entry: Entry, out: Path, processes: int, progress: bool, trained: Path, fresh: bool
+    entry: Entry,
+    out: Path,
+    processes: int,
+    progress: bool,
+    trained: Path,
+    fresh: bool,
+    keep_planners: bool = False,
 ) -> Results:
     """Play what is missing of a setting, and return all of it."""
-    agents = [*entry.planners, *trained_for(entry.setting.environment, trained)]
     seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
+    kept = kept_results(out / entry.name, seeds, entry.planners if keep_planners else ())
+    learned = trained_for(entry.setting.environment, trained)
+    agents = [*(name for name in entry.planners if name not in kept.episodes), *learned]
     episodes = Episodes(out / entry.name, entry.setting, fresh)
     run(episodes, agents, seeds, processes=processes, progress=progress)
     rows = {label_of(agent): episodes.of(agent, seeds) for agent in agents}
-    return Results(seeds, rows, entry.planners[0])
+    played = Results.of(seeds, rows, entry.planners[0])
+    return played.with_more(kept, [*entry.planners, *map(label_of, learned)])
 
 
 def run_suite(
@@ -112,6 +120,7 @@ def run_suite(
     progress: bool = True,
     trained: Path = AGENTS,
     fresh: bool = False,
+    keep_planners: bool = False,
 ) -> list[Section]:
     """Play and publish all settings of a suite.
 
@@ -122,6 +131,7 @@ def run_suite(
         progress: Whether to show bars.
         trained: Folder of the trained agents.
         fresh: Whether to forget earlier results.
+        keep_planners: Whether planners whose results are in `out` already are not played again.
 
     Returns:
         For a report: a section per setting, and one with the learning curves.
@@ -129,7 +139,7 @@ def run_suite(
     sections = []
     entries = load_entries(file)
     for entry in entries:
-        results = play_entry(entry, out, processes, progress, trained, fresh)
+        results = play_entry(entry, out, processes, progress, trained, fresh, keep_planners)
         publish(results, out / entry.name, entry.setting.persists)
         sections.append(_section(entry, results))
     first = {entry.setting.environment: entry for entry in reversed(entries)}

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from agents.benchmark.plots import COLOURS, GREY, dress, new_figure
 from agents.benchmark.statistics import LEVEL
-from agents.evaluation_report import SEED
+from agents.evaluation_results import SEED
 
 LOG = "log.csv"
 

@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = arguments(argv)
     from agents.evaluation import Setting, label_of
-    from agents.evaluation_report import Results, publish
+    from agents.evaluation_report import publish
+    from agents.evaluation_results import Results
     from agents.evaluation_runner import FIRST_SEED, Episodes, run
     from mjoa_gym import Scenario
     from mjoa_gym.validation import count
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = {
             label: episodes.of(agent, seeds) for label, agent in zip(labels, agents, strict=True)
         }
-        results = Results(seeds, rows, labels[0])
+        results = Results.of(seeds, rows, labels[0])
         table = publish(results, out, setting.persists)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)

@@ -24,13 +24,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="batches at a time (%(default)s)")
     parser.add_argument("--readme", type=Path, help="whose table is to be replaced")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument(
+        "--keep-planners",
+        action="store_true",
+        help="do not play planners again whose results are in the folder's CSV files",
+    )
     args = parser.parse_args(argv)
     from agents.benchmark.report import LEARNED, update_readme
     from agents.learned_suite import markdown, run_suite
 
     try:
         file = ROOT / "configs" / "learned" / f"{args.suite}.yaml"
-        sections = run_suite(file, args.out, args.processes, fresh=args.fresh)
+        sections = run_suite(
+            file, args.out, args.processes, fresh=args.fresh, keep_planners=args.keep_planners
+        )
         text = markdown(sections)
         if args.readme is not None:
             update_readme(args.readme, text, LEARNED)

@@ -1,5 +1,3 @@
-import csv
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +10,13 @@ from agents import cards, evaluation, evaluation_runner
 from agents.benchmark.statistics import reduction
 from agents.evaluation import Setting, agent_of, label_of, play, version_of
 from agents.evaluation_report import (
-    COLUMNS,
-    Results,
-    by_episode,
     learned_against_planners,
     publish,
     score,
     signed,
     table,
 )
+from agents.evaluation_results import Results, kept_results
 from agents.evaluation_runner import Episodes, run
 from agents.far_sighted import FarSightedAgent
 from agents.planner_agent import PlannerAgent
@@ -142,7 +138,8 @@ def made_up():
         row = {"local_s": 50.0, "reward": 0.5, "planning_s": 0.001}
         return [[{"round": k, "latency_s": s + k, **row} for k in (-1, 1)] for s in seconds]
 
-    return Results(range(40), {"base": rows(base), "better": rows(better)}, "base"), base, better
+    found = Results.of(range(40), {"base": rows(base), "better": rows(better)}, "base")
+    return found, base, better
 
 
 def test_scores():
@@ -162,11 +159,13 @@ def test_scores():
 def test_training_seeds_are_one_family():
     """Their mean counts, and how far they differ widens the interval."""
     results, base, better = made_up()
-    rows = dict(results.rows)
-    rows["ppo-seed0"] = rows.pop("better")
-    alone = score(Results(results.seeds, rows, "base"), "ppo")
-    rows["ppo-seed1"] = rows["base"]
-    both = Results(results.seeds, rows, "base")
+    episodes, rounds = dict(results.episodes), dict(results.rounds)
+    for each in (episodes, rounds):
+        each["ppo-seed0"] = each.pop("better")
+    one = Results(results.seeds, episodes, rounds, "base")
+    alone = score(one, "ppo")
+    again = {"ppo-seed1": episodes["base"]}, {"ppo-seed1": rounds["base"]}
+    both = one.with_more(Results(results.seeds, *again, "base"), [*episodes, "ppo-seed1"])
     own = score(both, "ppo")
     assert (alone.runs, own.runs) == (1, 2)
     assert own.latency_s == pytest.approx((better.mean() + base.mean()) / 2)
@@ -181,9 +180,6 @@ def test_training_seeds_are_one_family():
 
 def test_publishing(tmp_path):
     results, *_ = made_up()
-    rows = list(csv.DictReader(io.StringIO(by_episode(results))))
-    assert tuple(rows[0]) == COLUMNS
-    assert len(rows) == 2 * 40
     assert [row[0] for row in table(results).rows] == ["better", "base"]
     page = publish(results, tmp_path, persists=True)
     assert "40 episodes of 2 rounds (seeds 0 to 39)" in page.read_text()
@@ -191,6 +187,12 @@ def test_publishing(tmp_path):
         "latency.svg", "latency.png", "rounds.svg", "rounds.png", "episodes.csv", "by_round.csv",
         "table.md",
     }  # fmt: skip
+    kept = kept_results(tmp_path, range(40), ["better", "nobody"])
+    assert list(kept.episodes) == ["better"]
+    np.testing.assert_allclose(kept.episodes["better"], results.episodes["better"], rtol=1e-8)
+    np.testing.assert_allclose(kept.rounds["better"], results.rounds["better"], rtol=1e-8)
+    assert not kept_results(tmp_path, range(41), ["better"]).episodes, "of other seeds"
+    assert not kept_results(tmp_path / "nowhere", range(40), ["better"]).episodes
 
 
 def test_the_command(tmp_path):
