@@ -77,7 +77,7 @@ def demonstrate(
     for _ in tqdm(steps, desc="demonstrations", disable=not progress):
         plans, _ = agent.predict({k: v for k, v in observation.items() if k not in TURNS})
         tokens.append(outlook(observation))
-        actions.append(np.stack([_encode(core.view, plans, observation, e) for e in range(n_envs)]))
+        actions.append(np.stack([encode(core.view, plans, observation, e) for e in range(n_envs)]))
         for action in actions[-1].T if one_by_one else [actions[-1]]:
             observation, reward, _, over, _ = envs.step(action)
         rewards.append(reward)
@@ -105,7 +105,7 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
     return Demonstrations(tokens, actions, rewards, np.concatenate(follows))
 
 
-def _encode(
+def encode(
     view: MenuView, plans: dict[str, NDArray[Any]], observation: Any, e: int
 ) -> NDArray[np.int64]:
     """The action that comes nearest to what was planned for environment e."""

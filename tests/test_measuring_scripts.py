@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import mjoa_gym  # noqa: F401 - registers the environments
+from agents.evaluation import Setting, play
+from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario, decode_observation, kernel
 from mjoa_gym.actions.menu import menu_of
 from mjoa_gym.instance import job_of, link_of
@@ -17,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from profile_env import IDS, profile
 from streaming_floor import GRAIN_BYTES, best_sets, floors, seconds, sets_of_layers
+from view_loss import VIEWS, Through
 
 SMALL = Scenario(
     dnns=("alexnet", "squeezenet1_1"), granularity="block", n_ues=3, server_memory_bytes=5e6
@@ -79,3 +82,22 @@ def test_the_parts_of_a_step_add_up(env_id):
     *parts, whole = profile(env_id, n_envs=32, steps=3)
     assert sum(parts) == pytest.approx(whole)
     assert min(parts[0], *parts[2:4]) > 0
+
+
+def test_a_planner_plays_through_every_view():
+    """What a view can say exactly is played exactly, and nothing is said by default."""
+    setting = Setting("streaming", SMALL.with_changes(rounds=3))
+    local, edge = (
+        {
+            name: play(
+                planner if name == "plan" else Through(planner, name, setting), setting, [1, 2]
+            )
+            for name in VIEWS
+        }
+        for planner in (PlannerAgent(which, SMALL) for which in ("local-only", "edge-only"))
+    )
+    for name in VIEWS:
+        assert all(row["latency_s"] == row["local_s"] for rows in local[name] for row in rows)
+        for one, other in zip(edge["plan"], edge[name], strict=True):
+            seconds = [[row["latency_s"] for row in rows] for rows in (one, other)]
+            np.testing.assert_allclose(*seconds, rtol=1e-9)  # all at the edge, equal shares

@@ -1,0 +1,91 @@
+"""How much of a planner's answer a learned action view can say: the planner, played through it.
+
+    python scripts/view_loss.py far-sighted --environment streaming
+
+A policy that acts through a view can only beat a planner there if it beats what is left of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from agents.benchmark.statistics import change
+from agents.benchmark.tables import Table
+from agents.cloning import encode
+from agents.evaluation import Agent, Setting, agent_of, play
+from agents.evaluation_report import signed
+from agents.training.validation import FIRST_SEED
+from mjoa_gym import Scenario
+from mjoa_gym.actions import MenuView, action_view
+from mjoa_gym.validation import count
+
+VIEWS = ("plan", "multidiscrete", "discrete")
+
+
+class Through:
+    """A planner that acts through a learned view.
+
+    Attributes:
+        action_view: The view's name.
+    """
+
+    def __init__(self, planner: Any, name: str, setting: Setting) -> None:
+        self.action_view = name
+        self._planner = planner
+        view = action_view(name, setting.scenario, setting.persists)
+        assert isinstance(view, MenuView)
+        self._view, self._waiting = view, np.empty((0, 0), np.int64)
+
+    def predict(
+        self, observation: Mapping[str, Any], *, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """The nearest action; one UE's where they decide one by one."""
+        turn = int(observation["turn"][0, 0]) if "turn" in observation else 0
+        if turn == 0:
+            plans, _ = self._planner.predict(observation)
+            several = range(len(observation["dnn"]))
+            self._waiting = np.stack([encode(self._view, plans, observation, e) for e in several])
+        return (self._waiting[:, turn] if self._view.one_by_one else self._waiting), None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Play the same validation episodes through every view."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("planner", help='a planner\'s name, or "far-sighted"')
+    parser.add_argument("--environment", default="streaming", help="(%(default)s)")
+    parser.add_argument("--scenario", default="default", help="name or file (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=50, help="(%(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        setting = Setting(args.environment, Scenario.of(args.scenario))
+        seeds = range(FIRST_SEED, FIRST_SEED + count("episodes", args.episodes))
+        planner: Any = agent_of(args.planner, setting.scenario, setting.persists)
+        rows, exact = [], np.empty(0)
+        for name in VIEWS:
+            agent: Agent = planner if name == "plan" else Through(planner, name, setting)
+            played = play(agent, setting, seeds)
+            seconds = np.array([np.mean([row["latency_s"] for row in each]) for each in played])
+            reward = np.mean([[row["reward"] for row in each] for each in played])
+            exact = seconds if name == "plan" else exact
+            against = "" if name == "plan" else signed(change(seconds[None], exact))
+            rows.append((name, f"{1e3 * seconds.mean():.1f}", against, f"{reward:.4f}"))
+    except (ValueError, OSError) as error:
+        print(f"view_loss: {error}", file=sys.stderr)
+        return 1
+    header = ("View", "Latency, ms", "Against the plan itself", "Reward")
+    print(Table("", header, rows).markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
