@@ -51,21 +51,10 @@ MOVES = [
     "SpaceToDepth",
     "TensorScatter",
     "Tile",
+    "Trilu",
     "ai.onnx.ml.ArrayFeatureExtractor",
 ]
-NOT_FUSED = [
-    "Concat",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "OneHot",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-    "TensorScatter",
-    "TopK",
-    "ai.onnx.ml.ArrayFeatureExtractor",
-]
+NOT_FUSED = ["Concat", "Gather", "GatherElements", "GatherND", "ai.onnx.ml.ArrayFeatureExtractor"]
 NORMS = [
     "BatchNormalization",
     "GroupNormalization",
@@ -173,7 +162,7 @@ def cost_of(call: Call, outputs: tuple[Tensor, ...]) -> Cost:
     if call.op in WINDOWS:
         return Cost("pool", 0, math.prod(call.integers("kernel_shape") or ()) * size)
     if call.op in READ_ONCE or call.op in REDUCE:
-        return Cost("elementwise" if call.op == "TopK" else "pool", 0, call.tensor(0).size)
+        return Cost("pool", 0, call.tensor(0).size)
     if call.op in _PER_ELEMENT:
         return Cost("elementwise", 0, size)
     return Cost("other", known=False)

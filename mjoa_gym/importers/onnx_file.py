@@ -112,6 +112,8 @@ class _Stripper:
             return
         if field.message_type is None:
             content = self._read(size, end)
+            if field.type == field.TYPE_STRING and not _is_text(content):
+                raise ValueError(f"is not an ONNX model: no text at byte {self.position - size}")
         else:
             content = bytes(self.strip(field.message_type, self.position + size, depth + 1))
         out += _encoded(key) + _encoded(len(content)) + content
@@ -143,6 +145,14 @@ class _Stripper:
             raise ValueError(f"is truncated or not an ONNX model: it ends at byte {self.position}")
         self.position += size
         return content
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _encoded(value: int) -> bytes:

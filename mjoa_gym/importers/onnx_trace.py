@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mjoa_gym.importers.graph import INPUT, Operator, OperatorGraph, warn_unknown
+from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.importers.fuse import as_dnn, fuse
+from mjoa_gym.importers.graph import Operator, OperatorGraph, warn_of_unknown
 from mjoa_gym.importers.onnx_call import Call
 from mjoa_gym.importers.onnx_costs import (
     NORM_FLOPS,
@@ -31,8 +33,20 @@ _LONGEST_NAME = 200
 _NOT_PARAMETERS = ("int64", "bool", "string")
 
 
+def profile(
+    path: str | os.PathLike[str],
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+) -> DNN:
+    """The work of `DNN.from_onnx`, at layer granularity."""
+    graph = trace_onnx(path, input_shapes, stacklevel=3)
+    return as_dnn(name or Path(path).stem, fuse(graph), graph.input_bytes)
+
+
 def trace_onnx(
-    path: str | os.PathLike[str], input_shapes: Mapping[str, Sequence[int]] | None = None
+    path: str | os.PathLike[str],
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    stacklevel: int = 1,
 ) -> OperatorGraph:
     """Reads a file and counts its operators; the weights are not read and nothing is executed.
 
@@ -42,6 +56,11 @@ def trace_onnx(
       shapes, masks), or is a running statistic of batch normalisation.
     * What an exporter computes from shapes counts as constant.
 
+    Args:
+        path: The file.
+        input_shapes: Shapes of inputs by name, where the file leaves dimensions open.
+        stacklevel: For warnings: 1 is the caller of this function.
+
     Raises:
         OSError: If the file cannot be opened or read.
         ValueError: Naming the file and what is wrong with it, or what is not supported.
@@ -49,12 +68,15 @@ def trace_onnx(
     try:
         model = read_model(path)
         program = Walk(model, Path(path).parent, input_shapes).run()
-        return _Tracer(program).run()
+        tracer = _Tracer(program)
+        graph = tracer.run()
     except (ValueError, RecursionError) as error:
         reason = str(error) if len(str(error)) < _LONGEST_MESSAGE else f"{error!s:.600}..."
         if isinstance(error, RecursionError):
             reason = "is nested too deeply"
         raise ValueError(f"{os.fspath(path)}: {reason}") from error
+    warn_of_unknown(tracer.unknown, stacklevel=stacklevel + 1)
+    return graph
 
 
 class _Source:
@@ -77,7 +99,7 @@ class _Tracer:
         self.users: dict[Tensor, list[int]] = {}
         self.parts_read: dict[int, set[Tensor]] = {}
         self.names: Counter[str] = Counter()
-        self.unknown: dict[str, int] = {}
+        self.unknown: set[str] = set()
         self.patterns = patterns(program, self.needed)
         self.inside = {s for found in self.patterns.values() for s in found.members[:-1]}
 
@@ -91,7 +113,6 @@ class _Tracer:
         self._add_outputs()
         if not self.operators:
             raise ValueError("has no operator that does work on its input")
-        warn_unknown(self.unknown)
         operators = tuple(
             replace(operator, output_bytes=self._bytes_read(index))
             for index, operator in enumerate(self.operators)
@@ -125,7 +146,7 @@ class _Tracer:
             return Cost("norm", 0, NORM_FLOPS * last.outputs[0].size)
         cost = cost_of(last.call, last.outputs)
         if not cost.known:
-            self.unknown[last.call.op] = self.unknown.get(last.call.op, 0) + 1
+            self.unknown.add(last.call.op)
         return cost
 
     def _add(self, step: Step, read: list[Tensor], waiting: dict[Tensor, None], cost: Cost) -> None:
