@@ -82,6 +82,7 @@ READ_ONCE = [
 ELEMENTWISE = [
     "Cast",
     "CastLike",
+    "Col2Im",
     "DequantizeLinear",
     "DynamicQuantizeLinear",
     "GridSample",
@@ -184,7 +185,7 @@ def _heavy_kind(call: Call, output: Tensor) -> str:
     return "linear" if math.prod(output.shape[:-1]) == 1 else "matmul"
 
 
-_WEIGHT = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+_WEIGHT = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1, "DeformConv": 1}
 _WEIGHT["com.microsoft.FusedConv"] = 1
 
 

@@ -112,14 +112,16 @@ class _Finder:
         difference = centred.outputs[0]
         if mean is None or mean.call.given(0) is not centred.call.given(0):
             return ()
-        for divide in self.readers.get(difference, ()):
+        readers = self.readers.get(difference, [])
+        if len(readers) != 2:
+            return ()
+        for divide in readers:
             if divide.call.op != "Div" or divide.call.given(0) is not difference:
                 continue
             chain = self._upwards(divide.call.given(1), ("Sqrt", "Add", "ReduceMean"))
             square = self.maker.get(chain[-1].call.tensor(0)) if chain else None
             if square is None or square.call.op not in ("Pow", "Mul"):
                 continue
-            readers = self.readers[difference]
             if set(readers) == {square, divide} and self._only_reader(square.outputs[0]):
                 inner = (mean, centred, square, *reversed(chain), divide)
                 return (*inner, *self._scale_and_shift(divide.outputs[0]))

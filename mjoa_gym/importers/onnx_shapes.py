@@ -25,8 +25,8 @@ SAME = [
     "Clip",
     "Cos",
     "Cosh",
+    "CumProd",
     "CumSum",
-    "Dropout",
     "Elu",
     "Erf",
     "Exp",
@@ -39,7 +39,6 @@ SAME = [
     "Identity",
     "InstanceNormalization",
     "LRN",
-    "LayerNormalization",
     "LeakyRelu",
     "Log",
     "LogSoftmax",
@@ -131,6 +130,20 @@ def rule(*names: str) -> Callable[[ShapeRule], ShapeRule]:
 def _same(call: Call) -> list[TensorType]:
     first = call.tensor(0)
     return [(first.shape, first.dtype)] * call.n_outputs
+
+
+@rule("Dropout")
+def _dropout(call: Call) -> list[TensorType]:
+    first = call.tensor(0)
+    return [(first.shape, first.dtype), (first.shape, "bool")]
+
+
+@rule("LayerNormalization")
+def _layer_norm(call: Call) -> list[TensorType]:
+    first = call.ranked(0, 1)
+    axis = axis_of(call.integer("axis", -1), len(first.shape))
+    means = without(first.shape, set(range(axis, len(first.shape))), 1)
+    return [(first.shape, first.dtype), (means, "float"), (means, "float")]
 
 
 @rule(*BROADCAST)

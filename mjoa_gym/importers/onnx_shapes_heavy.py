@@ -11,7 +11,7 @@ from mjoa_gym.importers.onnx_tensors import Shape
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
-@rule("Conv", "ConvInteger", "com.microsoft.FusedConv")
+@rule("Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv")
 def _conv(call: Call) -> list[TensorType]:
     data = call.tensor(0)
     dtype = "int32" if call.op == "ConvInteger" else data.dtype

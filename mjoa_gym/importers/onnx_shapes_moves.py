@@ -166,6 +166,14 @@ def _pad(call: Call) -> list[TensorType]:
     return [(tuple(shape), first.dtype)]
 
 
+@rule("Col2Im")
+def _col2im(call: Call) -> list[TensorType]:
+    first = call.ranked(0, 3)
+    block = math.prod(call.needed(2, "block_shape"))
+    channels = first.shape[1] // max(block, 1)
+    return [((first.shape[0], channels, *call.needed(1, "image_shape")), first.dtype)]
+
+
 @rule("TopK")
 def _top_k(call: Call) -> list[TensorType]:
     first = call.ranked(0, 1)
@@ -179,7 +187,7 @@ def _top_k(call: Call) -> list[TensorType]:
 def _one_hot(call: Call) -> list[TensorType]:
     shape = call.tensor(0).shape
     axis = axis_of(call.integer("axis", -1), len(shape) + 1)
-    (depth,) = call.needed(1, "depth")
+    (depth,) = call.numbers(1, "depth") or (0,)
     return [((*shape[:axis], int(depth), *shape[axis:]), call.tensor(2).dtype)]
 
 
