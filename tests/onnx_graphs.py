@@ -21,7 +21,7 @@ def whole(name, *values):
 
 
 def node(op, inputs, outputs, **attributes):
-    """A node; inputs and outputs are texts with spaces between the names, "-" for a left-out one."""
+    """A node; inputs and outputs are names with spaces between, "-" for one left out."""
     names = ["" if name == "-" else name for name in inputs.split()]
     return helper.make_node(op, names, outputs.split(), **attributes)
 

@@ -102,6 +102,7 @@ _NO_PARAMETER = {
     "OneHot": (1, 2),
     "Shape": (0,),
     "Size": (0,),
+    **dict.fromkeys(GATES, (4, 5, 6)),  # lengths and initial states
 }
 
 
