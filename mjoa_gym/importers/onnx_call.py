@@ -61,21 +61,21 @@ class Call:
         """A whole-number attribute."""
         value = self.attributes.get(name, default)
         if not isinstance(value, int):
-            raise ValueError(f"attribute {name}={value!r} must be a whole number")
+            raise ValueError(f"attribute {name}={_shown(value)} must be a whole number")
         return value
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A real-number attribute."""
         value = self.attributes.get(name, default)
         if not isinstance(value, (int, float)):
-            raise ValueError(f"attribute {name}={value!r} must be a number")
+            raise ValueError(f"attribute {name}={_shown(value)} must be a number")
         return value
 
     def text(self, name: str, default: str = "") -> str:
         """A text attribute."""
         value = self.attributes.get(name, default)
         if not isinstance(value, str):
-            raise ValueError(f"attribute {name}={value!r} must be a text")
+            raise ValueError(f"attribute {name}={_shown(value)} must be a text")
         return value
 
     def integers(self, name: str, length: int | None = None, default: int = 0) -> Shape | None:
@@ -124,6 +124,12 @@ class Call:
         if found is None:
             raise ValueError(f"input {index} ({attribute}) is missing")
         return found
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, not longer than a line."""
+    simple = isinstance(value, (int, float, str, tuple))
+    return repr(value)[:60] if simple else type(value).__name__
 
 
 def axis_of(axis: int, rank: int) -> int:

@@ -21,16 +21,20 @@ def title(node: NodeProto) -> str:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """All names that the node or a graph inside it reads."""
-    names, stack = set(), [node]
+    """All names that the node reads, or a graph inside it from outside."""
+    inner: set[str] = set()
+    made: set[str] = set()
+    stack = [node]
     while stack:
-        current = stack.pop()
-        names.update(current.input)
-        for attribute in current.attribute:
+        for attribute in stack.pop().attribute:
             for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                 stack.extend(graph.node)
-                names.update(info.name for info in graph.output)
-    return names
+                inner.update(info.name for info in graph.output)
+                for nested in graph.node:
+                    inner.update(nested.input)
+                    made.update(nested.output)
+                made.update(tensor.name for tensor in graph.initializer)
+    return {*node.input, *(inner - made)}
 
 
 def in_order(nodes: list[NodeProto], known: Container[str]) -> list[NodeProto]:

@@ -71,9 +71,11 @@ def trace_onnx(
         tracer = _Tracer(program)
         graph = tracer.run()
     except (ValueError, RecursionError) as error:
-        reason = str(error) if len(str(error)) < _LONGEST_MESSAGE else f"{error!s:.600}..."
+        reason = " ".join(str(error).split())
         if isinstance(error, RecursionError):
             reason = "is nested too deeply"
+        if len(reason) > _LONGEST_MESSAGE:
+            reason = reason[:_LONGEST_MESSAGE] + "..."
         raise ValueError(f"{os.fspath(path)}: {reason}") from error
     warn_of_unknown(tracer.unknown, stacklevel=stacklevel + 1)
     return graph
