@@ -259,8 +259,12 @@ def test_networks_of_the_catalogue(name, earlier, tmp_path):
     if name == "densenet121":  # the others do not follow a convolution
         norms = [(path, norm) for path, norm in norms if path.endswith(("norm0", "norm2"))]
     folded = sum(norm.num_features for _, norm in norms)
-    # BERT's look-up of one segment for all tokens is stored as its result; the earlier exporter
-    # stores the transpose of GPT-2's embedding once more, for the head.
-    stored = {("bert_base", False): 126 * 768, ("bert_base", True): 126 * 768}
-    stored["gpt2_small", True] = 50257 * 768
+    # Look-ups that are the same for every input are stored as their result, one row per token: of
+    # BERT's segments, by the earlier exporter together with its positions, and of GPT-2's positions.
+    # That one also stores the transpose of GPT-2's embedding once more, for the head.
+    stored = {
+        ("bert_base", False): (128 - 2) * 768,
+        ("bert_base", True): (128 - 512 - 2) * 768,
+        ("gpt2_small", True): (50257 + 128 - 1024) * 768,
+    }
     assert saved == 4 * (folded - stored.get((name, earlier), 0))
