@@ -259,8 +259,8 @@ def test_networks_of_the_catalogue(name, earlier, tmp_path):
     if name == "densenet121":  # the others do not follow a convolution
         norms = [(path, norm) for path, norm in norms if path.endswith(("norm0", "norm2"))]
     folded = sum(norm.num_features for _, norm in norms)
-    # Look-ups that are the same for every input are stored as their result, one row per token: of
-    # BERT's segments, by the earlier exporter together with its positions, and of GPT-2's positions.
+    # Look-ups that are the same for every input are stored as results, one row per token: of
+    # BERT's segments, by the earlier exporter with its positions, and of GPT-2's positions.
     # That one also stores the transpose of GPT-2's embedding once more, for the head.
     stored = {
         ("bert_base", False): (128 - 2) * 768,

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mjoa_gym.importers import onnx_contrib
 from mjoa_gym.importers.onnx_call import Call
 from mjoa_gym.importers.onnx_shapes import BROADCAST, COMPARE, REDUCE, SAME, TEST
 from mjoa_gym.importers.onnx_shapes_heavy import GATES, attention_heads, einsum_terms
@@ -53,8 +54,16 @@ MOVES = [
     "Tile",
     "Trilu",
     "ai.onnx.ml.ArrayFeatureExtractor",
+    onnx_contrib.CONCAT,
 ]
-NOT_FUSED = ["Concat", "Gather", "GatherElements", "GatherND", "ai.onnx.ml.ArrayFeatureExtractor"]
+NOT_FUSED = [
+    "Concat",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "ai.onnx.ml.ArrayFeatureExtractor",
+    onnx_contrib.CONCAT,
+]
 NORMS = [
     "BatchNormalization",
     "GroupNormalization",
@@ -67,7 +76,9 @@ NORMS = [
     "MeanVarianceNormalization",
     "RMSNormalization",
     "Softmax",
+    "SimplifiedLayerNormalization",
     "ai.onnx.ml.Normalizer",
+    *onnx_contrib.NORMS,
 ]
 WINDOWS = ["MaxPool", "AveragePool", "LpPool", "com.microsoft.QLinearAveragePool"]
 READ_ONCE = [
@@ -91,6 +102,8 @@ ELEMENTWISE = [
     "RoiAlign",
     "Upsample",
     "Where",
+    *onnx_contrib.SAME,
+    *onnx_contrib.PAIRS,
 ]
 
 NORM_FLOPS = 5
@@ -157,6 +170,8 @@ def cost_of(call: Call, outputs: tuple[Tensor, ...]) -> Cost:
         return Cost("elementwise", 0, size)
     if call.op == "Gather" and call.tensor(0).constant:
         return Cost("embedding")
+    if call.op == onnx_contrib.EMBED:
+        return Cost("embedding", 0, NORM_FLOPS * size)
     if call.op in MOVES or (call.op in ("Resize", "Upsample") and _nearest(call)):
         return Cost("elementwise")
     if call.op in NORMS:
@@ -181,7 +196,7 @@ def _heavy_kind(call: Call, output: Tensor) -> str:
     if call.op in GATES:
         rows = math.prod(call.tensor(0).shape[:-1])
         return "linear" if rows == 1 else "matmul"
-    if call.op in ("Einsum", "Attention"):
+    if call.op == "Einsum" or "Attention" in call.op:
         return "matmul"
     return "linear" if math.prod(output.shape[:-1]) == 1 else "matmul"
 
@@ -233,4 +248,5 @@ _MACS: dict[str, Callable[[Call, Tensor], int]] = {
     "Gemm": _gemm,
     "Attention": _attention,
     "Einsum": _einsum,
+    **onnx_contrib.MACS,
 }

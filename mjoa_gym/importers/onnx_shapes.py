@@ -75,8 +75,6 @@ SAME = [
     "ThresholdedRelu",
     "Trilu",
     "ai.onnx.ml.ZipMap",
-    "com.microsoft.Gelu",
-    "com.microsoft.QuickGelu",
 ]
 BROADCAST = [
     "Add",
@@ -97,8 +95,6 @@ BROADCAST = [
     "Sub",
     "Sum",
     "Xor",
-    "com.microsoft.BiasGelu",
-    "com.microsoft.FastGelu",
 ]
 COMPARE = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"]
 TEST = ["IsInf", "IsNaN", "Not"]

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from mjoa_gym.importers.onnx_call import Call, TensorType, axis_of, broadcast
 from mjoa_gym.importers.onnx_shapes import axis_set, rule, without
-from mjoa_gym.importers.onnx_tensors import dtype_name
+from mjoa_gym.importers.onnx_tensors import Shape, dtype_name
 
 
 @rule("Reshape")
@@ -85,15 +85,20 @@ def _tile(call: Call) -> list[TensorType]:
 
 @rule("Concat")
 def _concat(call: Call) -> list[TensorType]:
-    first = call.ranked(0, 1)
-    axis = axis_of(call.integer("axis", 1), len(first.shape))
-    rest = without(first.shape, {axis}, 0)
-    length = 0
-    for tensor in call.present():
-        if len(tensor.shape) != len(first.shape) or without(tensor.shape, {axis}, 0) != rest:
-            raise ValueError(f"shapes {first.shape} and {tensor.shape} do not go together")
-        length += tensor.shape[axis]
-    return [((*first.shape[:axis], length, *first.shape[axis + 1 :]), first.dtype)]
+    parts = [tensor.shape for tensor in call.present()]
+    return [(concat_shape(parts, call.integer("axis", 1)), call.tensor(0).dtype)]
+
+
+def concat_shape(parts: list[Shape], axis: int) -> Shape:
+    """The shape of tensors one after the other."""
+    if not parts or not parts[0]:
+        raise ValueError("there is nothing to join")
+    first = parts[0]
+    axis = axis_of(axis, len(first))
+    for part in parts:
+        if len(part) != len(first) or without(part, {axis}, 0) != without(first, {axis}, 0):
+            raise ValueError(f"shapes {first} and {part} do not go together")
+    return (*first[:axis], sum(part[axis] for part in parts), *first[axis + 1 :])
 
 
 @rule("Split")
