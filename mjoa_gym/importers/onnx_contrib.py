@@ -1,4 +1,8 @@
-"""Operators of ONNX Runtime's own domain, as its quantiser and its optimiser write them."""
+"""Operators outside of ONNX's own domain.
+
+Those of ONNX Runtime, as its quantiser and its optimiser write them, and the linear models of
+scikit-learn, which keep their weights in attributes.
+"""
 
 from __future__ import annotations
 
@@ -91,6 +95,24 @@ def _multi_head(call: Call) -> list[TensorType]:
     return [((*query.shape[:2], values.shape[-1]), query.dtype)]
 
 
+@rule("ai.onnx.ml.LinearClassifier")
+def _linear_classifier(call: Call) -> list[TensorType]:
+    rows = call.ranked(0, 2).shape[0]
+    classes = max(len(call.numbers(9, "intercepts") or (0,)), 2)
+    labels = "string" if "classlabels_strings" in call.attributes else "int64"
+    return [((rows,), labels), ((rows, classes), "float")]
+
+
+@rule("ai.onnx.ml.LinearRegressor")
+def _linear_regressor(call: Call) -> list[TensorType]:
+    return [((call.ranked(0, 2).shape[0], call.integer("targets", 1)), "float")]
+
+
+def linear_model_macs(call: Call, output: Tensor) -> int:
+    """MACs of a linear model."""
+    return call.ranked(0, 2).shape[0] * len(call.numbers(9, "coefficients") or ())
+
+
 def _operands(call: Call, second: int = 1) -> tuple[Shape, Shape]:
     """The shapes of the two matrices, transposed as the attributes say."""
     left, right = call.ranked(0, 2).shape, call.ranked(second, 2).shape
@@ -133,6 +155,8 @@ MACS = {
         ),
         matmul_macs,
     ),
+    "ai.onnx.ml.LinearClassifier": linear_model_macs,
+    "ai.onnx.ml.LinearRegressor": linear_model_macs,
     DOMAIN + "Attention": attention_macs,
     DOMAIN + "MultiHeadAttention": attention_macs,
 }

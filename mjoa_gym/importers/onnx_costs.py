@@ -142,9 +142,11 @@ def is_view(call: Call) -> bool:
         return True
     if call.op == "Cast":
         return dtype_name(call.integer("to")) == call.tensor(0).dtype
-    if call.op == "Gather":  # a constant index: the select of other frameworks
-        index = call.tensor(1)
-        return index.constant and index.size == 1
+    if call.op == "Gather":
+        data, index = call.tensor(0), call.tensor(1)
+        selects = index.size == 1
+        strides = len(data.shape) == 1 and index.size <= data.size  # torch's as_strided
+        return index.constant and (selects or strides)
     return False
 
 

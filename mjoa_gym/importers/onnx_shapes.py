@@ -74,6 +74,10 @@ SAME = [
     "TensorScatter",
     "ThresholdedRelu",
     "Trilu",
+    "ai.onnx.ml.Binarizer",
+    "ai.onnx.ml.Imputer",
+    "ai.onnx.ml.Normalizer",
+    "ai.onnx.ml.Scaler",
     "ai.onnx.ml.ZipMap",
 ]
 BROADCAST = [
@@ -122,7 +126,7 @@ def rule(*names: str) -> Callable[[ShapeRule], ShapeRule]:
     return register
 
 
-@rule(*SAME, *(f"ai.onnx.ml.{name}" for name in ("Normalizer", "Scaler", "Binarizer", "Imputer")))
+@rule(*SAME)
 def _same(call: Call) -> list[TensorType]:
     first = call.tensor(0)
     return [(first.shape, first.dtype)] * call.n_outputs

@@ -136,6 +136,8 @@ class Walk:
             raise ValueError("control flow that depends on data cannot be counted")
         else:
             values = {name: _python(attribute) for name, attribute in attributes.items()}
+            if node.domain == "ai.onnx.ml":
+                inputs += _weights_in(values)
             call = Call(op_of(node), title(node), values, inputs, len(node.output))
             outputs = self._step(call, node, scope)
         for name, tensor in zip(node.output, outputs, strict=False):
@@ -271,6 +273,16 @@ def _attributes(node: NodeProto, scope: _Scope) -> dict[str, AttributeProto]:
         elif scope.arguments and attribute.ref_attr_name in scope.arguments:
             found[attribute.name] = scope.arguments[attribute.ref_attr_name]
     return found
+
+
+def _weights_in(attributes: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """The lists of real numbers among the attributes, as stored tensors."""
+    lists = [(k, v) for k, v in attributes.items() if isinstance(v, tuple) and len(v) > 1]
+    return tuple(
+        Tensor((len(numbers),), "float", None, True, True, key)
+        for key, numbers in lists
+        if isinstance(numbers[0], float)
+    )
 
 
 def _python(attribute: AttributeProto) -> Any:
