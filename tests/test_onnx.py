@@ -113,6 +113,20 @@ class FirstToken(nn.Module):
         return self.head(self.blocks(tokens)[:, 0])
 
 
+class ByHand(nn.Module):
+    """Attention and a normalisation as their author would write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(6, 18)
+        self.scale = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x):
+        x = x / torch.sqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.scale
+        query, key, value = self.project(x).chunk(3, dim=-1)
+        return (query @ key.transpose(1, 2) / 6**0.5).softmax(-1) @ value
+
+
 class Tied(nn.Module):
     """A language model whose head is its embedding, and which also returns its hidden state."""
 
@@ -146,6 +160,7 @@ MODELS = {
     "excitation": (Excitation, IMAGE),
     "batch of 3": (Branches, (torch.zeros(3, 3, 8, 8),)),
     "transformer": (FirstToken, IMAGE),
+    "by hand": (ByHand, (torch.zeros(1, 5, 6),)),
     "tied": (Tied, (torch.zeros(1, 4, dtype=torch.int64),)),
     "two inputs": (TwoInputs, (torch.zeros(1, 3, 6, 6), torch.zeros(1, 5))),
     "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2, 1, 1), nn.ReLU()), IMAGE),
