@@ -127,6 +127,24 @@ class ByHand(nn.Module):
         return (query @ key.transpose(1, 2) / 6**0.5).softmax(-1) @ value
 
 
+class Shifted(nn.Module):
+    """Rotated patches, masked attention, attention that is scaled beforehand, strided views."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 18), nn.Linear(6, 18)
+
+    def forward(self, x, mask):
+        x = torch.roll(x, (2, 1), (1, 2))
+        x = self.attend(self.first(x), mask, None)
+        return self.attend(self.second(x), None, 1.0)
+
+    def attend(self, x, mask, scale):
+        parts = (part.unflatten(-1, (2, 3)).transpose(1, 2) for part in x.chunk(3, dim=-1))
+        mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=scale)
+        return mixed.transpose(1, 2).flatten(2)
+
+
 class Tied(nn.Module):
     """A language model whose head is its embedding, and which also returns its hidden state."""
 
@@ -161,6 +179,7 @@ MODELS = {
     "batch of 3": (Branches, (torch.zeros(3, 3, 8, 8),)),
     "transformer": (FirstToken, IMAGE),
     "by hand": (ByHand, (torch.zeros(1, 5, 6),)),
+    "shifted": (Shifted, (torch.zeros(1, 5, 6), torch.ones(1, 1, 5, 5, dtype=torch.bool))),
     "tied": (Tied, (torch.zeros(1, 4, dtype=torch.int64),)),
     "two inputs": (TwoInputs, (torch.zeros(1, 3, 6, 6), torch.zeros(1, 5))),
     "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2, 1, 1), nn.ReLU()), IMAGE),

@@ -1,10 +1,11 @@
-"""Finds attention and layer normalisation that an exporter has written out as single operators.
+"""Finds operators that an exporter has written out as several: attention, normalisation, rotation.
 
 Torch's exporters scale query and key of attention, each by the square root of the scale:
 (a q)(a k)^T, a mask, softmax, times v. In torch it is one operator and in a runtime one kernel, so
 the products are put together again. Attention that the network's author wrote out, with another
 scaling, stays as it is, as in the torch importer. Layer normalisation is an operator of its own
-only since operator set 17; before, it is (x - mean) / sqrt(mean of squares + epsilon).
+only since operator set 17; before, it is (x - mean) / sqrt(mean of squares + epsilon). A rotation
+(torch's roll) joins the two parts of a tensor in the other order.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Pattern:
     """Steps that are one operator; nothing but the last one's output is read outside.
 
     Attributes:
-        kind: "matmul" for attention, "norm" for layer normalisation.
+        kind: "matmul" for attention, "norm" for layer normalisation, "roll" for a rotation.
         members: The steps in execution order.
     """
 
@@ -38,15 +39,10 @@ def patterns(program: Program, needed: set[Step]) -> dict[Step, Pattern]:
     finder = _Finder(program, needed)
     found: dict[Step, Pattern] = {}
     for step in program.steps:
-        if step in needed and step.call.op in ("Softmax", "Sub"):
-            kind, look = (
-                ("matmul", finder.attention)
-                if step.call.op == "Softmax"
-                else ("norm", finder.layer_norm)
-            )
-            members = look(step)
-            if members:
-                found[members[-1]] = Pattern(kind, members)
+        look = finder.looks.get(step.call.op) if step in needed else None
+        members = look[1](step) if look else ()
+        if look and members:
+            found[members[-1]] = Pattern(look[0], members)
     return found
 
 
@@ -61,11 +57,25 @@ class _Finder:
             self.reads.update(step.call.present())
             for tensor in dict.fromkeys(step.call.present()):
                 self.readers.setdefault(tensor, []).append(step)
+        self.looks = {
+            "Softmax": ("matmul", self.attention),
+            "Sub": ("norm", self.layer_norm),
+            "Concat": ("roll", self.rotation),
+        }
 
     def attention(self, softmax: Step) -> tuple[Step, ...]:
         above = self._scores(softmax.call.tensor(0), _LONGEST)
-        below = self._weighted(softmax.outputs[0], _LONGEST)
-        return (*above, softmax, *below) if above and below else ()
+        guard = self._guard(softmax.outputs[0])
+        below = self._weighted((guard or (softmax,))[-1].outputs[0], _LONGEST)
+        return (*above, softmax, *guard, *below) if above and below else ()
+
+    def _guard(self, tensor: Tensor) -> tuple[Step, ...]:
+        """What replaces the result for rows without any key: where(isnan(tensor), 0, tensor)."""
+        readers = self.readers.get(tensor, [])
+        if self.reads[tensor] != 2 or {step.call.op for step in readers} != {"IsNaN", "Where"}:
+            return ()
+        test, choice = sorted(readers, key=lambda step: step.call.op)
+        return (test, choice) if self._only_reader(test.outputs[0]) is choice else ()
 
     def _scores(self, tensor: Tensor, left: int) -> tuple[Step, ...]:
         """The steps from the scaled product to a tensor that nothing else reads."""
@@ -73,8 +83,9 @@ class _Finder:
         if step is None or self.reads[tensor] != 1 or left == 0:
             return ()
         if step.call.op == "MatMul":
-            scaled = all(self._is_scaled(step.call.tensor(i)) for i in range(2))
-            return (step,) if scaled else ()
+            query, key = step.call.tensor(0), step.call.tensor(1)
+            scaled = self._is_scaled(query) and self._is_scaled(key)
+            return (step,) if scaled or self._is_turned_key(key) else ()
         if step.call.op in _BETWEEN:
             for source in step.call.present():
                 above = self._scores(source, left - 1)
@@ -107,6 +118,17 @@ class _Finder:
             tensor = step.call.tensor(0)
         return False
 
+    def _is_turned_key(self, tensor: Tensor) -> bool:
+        """Whether heads were merged, matrices turned and heads split: a scale of 1 leaves that."""
+        for op in ("Reshape", "Transpose", "Reshape"):
+            step = self.maker.get(tensor)
+            if step is None or step.call.op != op or tensor.constant:
+                return False
+            if op == "Transpose" and len(tensor.shape) != 3:
+                return False
+            tensor = step.call.tensor(0)
+        return True
+
     def layer_norm(self, centred: Step) -> tuple[Step, ...]:
         mean = self._made_by(centred.call.given(1), "ReduceMean")
         difference = centred.outputs[0]
@@ -126,6 +148,14 @@ class _Finder:
                 inner = (mean, centred, square, *reversed(chain), divide)
                 return (*inner, *self._scale_and_shift(divide.outputs[0]))
         return ()
+
+    def rotation(self, join: Step) -> tuple[Step, ...]:
+        parts = [self._made_by(tensor, "Slice") for tensor in join.call.inputs]
+        if len(parts) != 2 or parts[0] is None or parts[1] is None:
+            return ()
+        first, second = (part.call.tensor(0) for part in parts if part)
+        whole = first is second and first.shape == join.outputs[0].shape
+        return (parts[0], parts[1], join) if whole else ()
 
     def _upwards(self, tensor: Tensor | None, ops: tuple[str, ...]) -> list[Step]:
         """The makers of a tensor, its maker first, if they are these operators, else nothing."""

@@ -138,12 +138,14 @@ class _Tracer:
                 narrower = tensor.bytes < whole.view.bytes
                 self.sources[tensor] = _Source(whole.index, tensor) if narrower else whole
             return
-        self._add(step, read, waiting, self._cost(pattern))
+        self._add(pattern, read, waiting)
 
     def _cost(self, pattern: Pattern) -> Cost:
         last = pattern.members[-1]
         if pattern.kind == "matmul":
             return Cost("matmul", sum(cost_of(m.call, m.outputs).macs for m in pattern.members))
+        if pattern.kind == "roll":
+            return Cost("elementwise")
         if pattern.kind == "norm":
             return Cost("norm", 0, NORM_FLOPS * last.outputs[0].size)
         cost = cost_of(last.call, last.outputs)
@@ -151,7 +153,8 @@ class _Tracer:
             self.unknown.add(last.call.op)
         return cost
 
-    def _add(self, step: Step, read: list[Tensor], waiting: dict[Tensor, None], cost: Cost) -> None:
+    def _add(self, pattern: Pattern, read: list[Tensor], waiting: dict[Tensor, None]) -> None:
+        step, cost = pattern.members[-1], self._cost(pattern)
         index = len(self.operators)
         if index >= MAX_OPERATORS:
             raise ValueError(f"has more than {MAX_OPERATORS:,} operators")
@@ -170,7 +173,7 @@ class _Tracer:
                 parameter_bytes=0,
                 parameters=0,
                 output_bytes=0,
-                cheap=is_cheap(step.call, cost.kind),
+                cheap=pattern.kind == "roll" or is_cheap(step.call, cost.kind),
                 grows=size > sum(self.sources[tensor].view.bytes for tensor in read),
                 inputs=self._note_reads(read),
             )
