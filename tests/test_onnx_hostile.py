@@ -35,7 +35,17 @@ def stored_outside(location, **more):
 
 @pytest.mark.parametrize(
     "location",
-    ["/etc/passwd", "../w.bin", "a/../../w.bin", "..\\w.bin", "C:\\w.bin", "", "link", "loop"],
+    [
+        "/etc/passwd",
+        "../w.bin",
+        "a/../../w.bin",
+        "..\\w.bin",
+        "C:\\w.bin",
+        "",
+        "link",
+        "loop",
+        "n" * 300,
+    ],
 )
 def test_data_outside_of_the_folder_is_refused(location, tmp_path):
     (tmp_path / "outside.bin").write_bytes(bytes(80))
@@ -59,6 +69,16 @@ def test_data_beside_the_file_is_not_read(tmp_path):
         read(stored_outside("w.bin", length=79), tmp_path)
     with pytest.raises(ValueError, match="offset='-1'; a whole number"):
         read(stored_outside("w.bin", offset=-1), tmp_path)
+
+
+def test_data_of_an_attribute_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(np.array([4], np.int64).tobytes())
+    monkeypatch.chdir(tmp_path)
+    fill = TensorProto(dims=[1], data_type=TensorProto.INT64, data_location=TensorProto.EXTERNAL)
+    fill.external_data.add(key="location", value="w.bin")
+    nodes = [node("ConstantOfShape", "one", "s", value=fill), node("Reshape", "x s", "y")]
+    with pytest.raises(ValueError, match=r"'y' \(Reshape\): input 1 \(shape\) decides the shape"):
+        read(model(nodes, X, "y", [whole("one", 1)]), tmp_path)
 
 
 def raw(*shape, data=b"", dtype=TensorProto.FLOAT):

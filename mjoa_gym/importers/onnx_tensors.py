@@ -164,22 +164,22 @@ def _check_external(what: str, tensor: Tensor, entries: dict[str, str], folder: 
         raise ValueError(
             f"{what} has its data in {location!r}; external data lies in the model's folder"
         )
-    place = folder / location
-    try:
-        inside = place.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{what} has its data in {location!r}, which has no end") from error
-    if not inside:
-        raise ValueError(f"{what} has its data in {location!r}, a link out of the model's folder")
     offset, length = (_whole(what, entries, key) for key in ("offset", "length"))
     if length is not None:
         _check_stored(what, tensor, length, "")
-    if not place.exists():
-        return  # the sizes are known without it
-    if not place.is_file():
+    place = folder / location
+    try:
+        inside = place.resolve().is_relative_to(folder.resolve())
+        size = place.stat().st_size if place.exists() else None  # sizes are known without it
+        regular = size is None or place.is_file()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{what} has its data in {location!r}: {error}") from error
+    if not inside:
+        raise ValueError(f"{what} has its data in {location!r}, a link out of the model's folder")
+    if not regular:
         raise ValueError(f"{what} has its data in {location!r}, which is not a regular file")
-    end, size = (offset or 0) + tensor.bytes, place.stat().st_size
-    if end > size:
+    end = (offset or 0) + tensor.bytes
+    if size is not None and end > size:
         raise ValueError(f"{what} ends at byte {end:,} of {location!r}, which has {size:,}")
 
 

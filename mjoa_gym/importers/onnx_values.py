@@ -164,6 +164,8 @@ def _constant_of_shape(call: Call, arrays: list[Array], shape: Shape) -> Array |
         return np.zeros(shape, np.float32)
     if not isinstance(value, TensorProto) or list(value.dims) not in ([], [1]):
         return None
+    if value.external_data or value.data_location == TensorProto.EXTERNAL:  # to_array opens files
+        return None
     return np.full(shape, numpy_helper.to_array(value).reshape(()))
 
 
