@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import re
+import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +13,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
 nn = torch.nn
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
 
 from catalogue.models.transformers import Block  # noqa: E402
 
 from mjoa_gym import DNN  # noqa: E402
+from tests.onnx_exports import export  # noqa: E402
 from tests.onnx_graphs import summary  # noqa: E402
 
 torch.set_num_threads(1)
 functional = nn.functional
-
-
-def export(module, example, path, **arguments):
-    """Exports the module with parameters that no optimisation can leave out."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for tensor in module.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.uniform_(0.1, 1, generator=generator)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(module.eval(), example, path, verbose=False, **arguments)
-    return path
 
 
 def both(module, example, tmp_path, **arguments):
@@ -264,41 +252,11 @@ def test_open_batch_and_given_shapes(tmp_path):
     assert DNN.from_onnx(path, "block", "mine", {"image": (1, 3, 8, 8)}).is_chain
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("earlier", [False, True])
-@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1", "vit_b_16", "googlenet", "resnet18",
-    "mobilenet_v2", "densenet121", "efficientnet_b0", "bert_base", "gpt2_small"])  # fmt: skip
-def test_networks_of_the_catalogue(name, earlier, tmp_path):
-    from catalogue.zoo import MODELS, import_torchvision
-
-    try:
-        import_torchvision()
-    except ModuleNotFoundError:
-        pytest.skip("needs torchvision")
-    module = MODELS[name].build()
-    dtype = torch.int64 if MODELS[name].token_ids else torch.float32
-    example = (torch.zeros(MODELS[name].shape, dtype=dtype),)
-    how = {"dynamo": False, "opset_version": 16} if earlier else {"dynamo": True}
-    by_onnx = DNN.from_onnx(export(module, example, tmp_path / "model.onnx", **how))
-    by_torch = DNN.load(name)
-    heavy = ["conv", "depthwise_conv", "linear", "matmul"]
-    totals = [sum(d.flops[np.isin(d.kinds, heavy)]) for d in (by_onnx, by_torch)]
-    assert totals[0] == totals[1]
-    if (name, earlier) != ("densenet121", False):  # it drops the concatenations of one tensor
-        assert [row[:2] + row[3:] for row in summary(by_onnx)] == [
-            row[:2] + row[3:] for row in summary(by_torch)
-        ]
-    saved = sum(by_torch.parameter_bytes) - sum(by_onnx.parameter_bytes)
-    norms = [part for part in module.named_modules() if isinstance(part[1], nn.BatchNorm2d)]
-    if name == "densenet121":  # the others do not follow a convolution
-        norms = [(path, norm) for path, norm in norms if path.endswith(("norm0", "norm2"))]
-    folded = sum(norm.num_features for _, norm in norms)
-    # Look-ups that are the same for every input are stored as results, one row per token: of
-    # BERT's segments, by the earlier exporter with its positions, and of GPT-2's positions.
-    # That one also stores the transpose of GPT-2's embedding once more, for the head.
-    stored = {
-        ("bert_base", False): (128 - 2) * 768,
-        ("bert_base", True): (128 - 512 - 2) * 768,
-        ("gpt2_small", True): (50257 + 128 - 1024) * 768,
-    }
-    assert saved == 4 * (folded - stored.get((name, earlier), 0))
+def test_the_example_on_the_page_runs(tmp_path):
+    page = (ROOT / "docs" / "own-models.md").read_text("utf-8").split("## From an ONNX file")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "('0', '3') [388800. 144000.] [   896. 288040.]" in done.stdout
