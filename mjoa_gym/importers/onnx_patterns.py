@@ -38,11 +38,13 @@ def patterns(program: Program, needed: set[Step]) -> dict[Step, Pattern]:
     """The patterns among the needed steps, each by its last step."""
     finder = _Finder(program, needed)
     found: dict[Step, Pattern] = {}
+    taken: set[Step] = set()
     for step in program.steps:
         look = finder.looks.get(step.call.op) if step in needed else None
         members = look[1](step) if look else ()
-        if look and members:
+        if look and members and taken.isdisjoint(members):
             found[members[-1]] = Pattern(look[0], members)
+            taken.update(members)
     return found
 
 
