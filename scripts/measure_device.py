@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """How long this machine takes for each layer of some models: a table for scenarios and UEs.
 
-Each MODEL is a name of the catalogue or `package.module:function`. The layers are executed by torch
-one after the other, on one input, with random weights. Then the device models of docs/devices.md
-are fitted, and each model's total is predicted from the others' measurements. Examples:
+Each MODEL is a name of the catalogue or `package.module:function`, run on one input with random
+weights: by torch, layer after layer, or as a whole by ONNX Runtime. Then the device models of
+docs/devices.md are fitted, and each model's total is predicted from the others' measurements.
 
+Examples:
     python scripts/measure_device.py alexnet resnet18 mobilenet_v2 --output laptop.json
     python scripts/measure_device.py resnet50 vgg16 --device cuda --output gpu.json
+    python scripts/measure_device.py resnet50 vgg16 --runtime onnxruntime --threads 4
 """
 
 from __future__ import annotations
