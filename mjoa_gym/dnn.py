@@ -261,6 +261,42 @@ class DNN:
         return dnn if granularity == "layer" else dnn.blocks()
 
     @staticmethod
+    def from_onnx(
+        path: str | os.PathLike[str],
+        granularity: Literal["layer", "block"] = "layer",
+        name: str | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> DNN:
+        """A profile of an ONNX file; needs the extra `onnx`, but neither torch nor the weights.
+
+        Nothing is executed and no weight is read, in the file or beside it. Limits and rules are in
+        ``docs/own-models.md``.
+
+        Args:
+            path: The file.
+            granularity: As in `load`.
+            name: Default: the file's name without its ending.
+            input_shapes: Shapes of inputs by name, for dimensions that the file leaves open. An
+                open first dimension is the batch, 1 by default.
+
+        Raises:
+            ImportError: If onnx is not installed, with how to install it.
+            OSError: If the file cannot be opened or read.
+            ValueError: Naming the file and what in it is not valid, open or not supported.
+
+        Warns:
+            UnknownOperatorWarning: Listing the operators that count as zero FLOPs because their
+                cost is not known.
+        """
+        try:
+            from mjoa_gym.importers.onnx_trace import profile
+        except ModuleNotFoundError as error:
+            raise ImportError("onnx is needed: pip install 'mjoa-gym[onnx]'") from error
+        _check_granularity(granularity)
+        dnn = profile(path, input_shapes, name)
+        return dnn if granularity == "layer" else dnn.blocks()
+
+    @staticmethod
     def from_dict(profile: Mapping[str, Any]) -> DNN:
         """A DNN from the catalogue's JSON schema.
 

@@ -9,6 +9,7 @@ Prints what every planner's plan would really take, and writes a page with inter
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,8 @@ UPLOADS = ("parallel", "serial", "whole", "preinstalled")
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
+    from scripts.catalogue.source import add_input_options
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -47,9 +50,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="parameters on the server: none, all, or layers as 0-9,12 (default none)",
     )  # fmt: skip
     parser.add_argument("--granularity", default="layer", choices=("layer", "block"))
-    parser.add_argument(
-        "--input-shape", default="1,3,224,224", help="of a callable's float32 input"
-    )
+    add_input_options(parser)
     parser.add_argument("--planners", nargs="+", metavar="NAME", help="default: all for one UE")
     parser.add_argument("--points", type=int, default=25, help="per figure (default 25)")
     parser.add_argument(
@@ -61,6 +62,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Explore; returns the exit status."""
     args = arguments(argv)
+    sys.path.insert(0, os.getcwd())  # the user's own packages
     try:
         from agents.benchmark.one_ue import (
             comparison_table,
@@ -100,13 +102,14 @@ def explore(args: argparse.Namespace) -> Exploration:
     from mjoa_gym.explore import compare, one_ue_instance, one_ue_planners
     from mjoa_gym.rendering.style import amount
     from mjoa_gym.validation import count, positive
-    from scripts.models import load_model
+    from scripts.catalogue.source import profile_of
 
     points = count("points", args.points)
     uplink = positive("uplink_mbps", args.uplink_mbps)
     given = args.uplink_mbps if args.downlink_mbps is None else args.downlink_mbps
     downlink = positive("downlink_mbps", given)
-    dnn = load_model(args.model, args.granularity, args.input_shape)
+    dnn = profile_of(args.model, args.input_shape or [], args.dtype or [])
+    dnn = dnn.blocks() if args.granularity == "block" else dnn
     resident = resident_layers(args.resident, dnn)
     ue_s, edge_s = (load_device(name).seconds(dnn) for name in (args.ue, args.edge))
     instance = one_ue_instance(

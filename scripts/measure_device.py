@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """How long this machine takes for each layer of some models: a table for scenarios and UEs.
 
-Each MODEL is a name of the catalogue or `package.module:function`. The layers are executed by torch
-one after the other, on one input, with random weights. Then the device models of docs/devices.md
-are fitted, and each model's total is predicted from the others' measurements. Examples:
+Each MODEL is a name of the catalogue or `package.module:function`, run on one input with random
+weights: by torch, layer after layer, or as a whole by ONNX Runtime. Then the device models of
+docs/devices.md are fitted, and each model's total is predicted from the others' measurements.
 
+Examples:
     python scripts/measure_device.py alexnet resnet18 mobilenet_v2 --output laptop.json
     python scripts/measure_device.py resnet50 vgg16 --device cuda --output gpu.json
+    python scripts/measure_device.py resnet50 vgg16 --runtime onnxruntime --threads 4
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import datetime
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     add_input_options(parser)
     parser.add_argument("--output", type=Path, default=Path("device.json"), help="table to write")
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnxruntime"),
+        default="torch",
+        help="torch: layer by layer; onnxruntime: the optimised network, by its profiler, on the"
+        " CPU (default: %(default)s)",
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument("--repeats", type=int, default=20, help="(default: %(default)s)")
@@ -52,7 +62,10 @@ def measure(options: argparse.Namespace) -> list[Measured]:
     """Measures all models, with a progress bar."""
     from mjoa_gym.importers.layered_model import LayeredModel
     from mjoa_gym.importers.measure import layer_seconds
+    from mjoa_gym.importers.measure_onnxruntime import onnxruntime_layer_seconds
 
+    if options.runtime == "onnxruntime" and options.device != "cpu":
+        raise ValueError(f"device={options.device!r}: --runtime onnxruntime measures the cpu")
     measured = []
     inferences = len(options.models) * (options.repeats + options.warm_up)
     with tqdm(total=inferences, unit="inference", disable=None) as bar:
@@ -60,23 +73,33 @@ def measure(options: argparse.Namespace) -> list[Measured]:
             bar.set_description(name)
             shapes, dtypes = options.input_shape or (), options.dtype or ()
             module, inputs, name = build(name, shapes, dtypes, options.device)
-            model = LayeredModel.from_torch(module, inputs, name=name)
-            seconds = layer_seconds(
-                model, inputs, options.repeats, options.warm_up, lambda: bar.update() and None
-            )
-            measured.append(Measured(model.dnn, seconds))
+            counts = {"repeats": options.repeats, "warm_up": options.warm_up}
+
+            def step() -> None:
+                bar.update()
+
+            if options.runtime == "onnxruntime":
+                dnn, seconds = onnxruntime_layer_seconds(
+                    module, inputs, name, threads=options.threads, on_repeat=step, **counts
+                )
+            else:
+                model = LayeredModel.from_torch(module, inputs, name=name)
+                dnn, seconds = model.dnn, layer_seconds(model, inputs, on_repeat=step, **counts)
+            measured.append(Measured(dnn, seconds))
     return measured
 
 
 def table(measured: list[Measured], options: argparse.Namespace) -> dict[str, Any]:
     """The content of the file, in the format of docs/devices.md."""
-    import torch
-
     from mjoa_gym.importers.measure import device_label
 
+    if options.runtime == "onnxruntime":
+        runtime = f"onnxruntime {version('onnxruntime')}, optimised"
+    else:
+        runtime = f"torch {version('torch').split('+')[0]}, layer by layer, {options.device}"
     return {
         "device": options.label or device_label(options.device),
-        "runtime": f"torch {torch.__version__.split('+')[0]}, layer by layer, {options.device}",
+        "runtime": runtime,
         "threads": options.threads,
         "date": datetime.date.today().isoformat(),
         "tables": {

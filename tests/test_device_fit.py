@@ -92,7 +92,7 @@ def test_what_costs_nothing_gets_no_infinite_speed() -> None:
     [
         ([], "sum", "measured is empty"),
         ([Measured(DNN.load("alexnet"), np.ones(3))], "sum", r"shape \(3,\); \(12,\) is needed"),
-        ([Measured(DNN.load("alexnet"), np.zeros(12))], "max", "must be finite and > 0"),
+        ([Measured(DNN.load("alexnet"), np.zeros(12))], "max", "not all 0"),
         ([Measured(DNN.load("alexnet"), np.ones(12))], "cubic", "form='cubic': allowed are"),
     ],
 )
@@ -142,3 +142,38 @@ def test_measuring_writes_a_table_that_scenarios_and_ues_take(
     assert script.main(["no_such:model"]) == 2
     assert script.main(["resnet17"]) == 2
     assert script.main(["tiny_nets:first", "--device", "meta", *options]) == 2
+
+
+@pytest.mark.parametrize("heavy", [0, 2, 4])
+def test_onnxruntimes_time_goes_to_the_layer_that_takes_it(heavy: int) -> None:
+    torch = pytest.importorskip("torch")
+    for package in ("onnxruntime", "onnx", "onnxscript"):
+        pytest.importorskip(package)
+    from mjoa_gym.importers.measure_onnxruntime import onnxruntime_layer_seconds
+
+    torch.manual_seed(0)
+    widths = [300 if layer == heavy else 1 for layer in range(5)]
+
+    class Net(torch.nn.Module):
+        """Five residual convolutions, one of them wide; each pair is a layer and a sum."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.ModuleList(
+                torch.nn.Sequential(
+                    torch.nn.Conv2d(4 * w, 4, 3, padding=1), torch.nn.BatchNorm2d(4)
+                )
+                for w in widths
+            )
+
+        def forward(self, x):
+            for width, part in zip(widths, self.inner, strict=True):
+                x = torch.relu(x + part(x.repeat(1, width, 1, 1)))
+            return x
+
+    image = torch.randn(1, 4, 24, 24)
+    dnn, seconds = onnxruntime_layer_seconds(Net().eval(), (image,), "net", repeats=5)
+    assert dnn == DNN.from_torch(Net().eval(), image, name="net")
+    assert seconds.shape == (dnn.n_layers,)
+    assert (seconds >= 0).all()
+    assert dnn.layer_names[int(np.argmax(seconds))] == f"inner.{heavy}.0"

@@ -302,6 +302,11 @@ class Config:
     factor = 2
 
 
+def _assert_size(self, x):
+    assert x.shape[1] == 4
+    return x
+
+
 UNFIT = {
     "branch": (
         lambda self, x: x * 2 if x.sum() > 0 else x,
@@ -319,6 +324,7 @@ UNFIT = {
     "missing": (lambda self, x, y: x + y, (torch.ones(2),), "do not fit its forward"),
     "shapes": (lambda self, x: x @ x, (torch.ones(2, 3),), "do not fit its forward"),
     "object": (lambda self, x, c: x * c.factor, (torch.ones(2), Config()), "neither a tensor nor"),
+    "assertion": (_assert_size, (torch.ones(2, 3),), "do not fit its forward"),
     "error": (lambda self, x: {}["absent"], (torch.ones(2),), "KeyError"),
 }
 

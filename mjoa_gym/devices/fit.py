@@ -46,12 +46,12 @@ def fit_device(name: str, measured: Sequence[Measured], form: Form = "sum") -> D
 
     Args:
         name: The device's.
-        measured: At least one network; seconds above 0.
+        measured: At least one network; a layer of 0 seconds counts in its network's total only.
         form: "flops": `FlopsDevice`. "max": `RooflineDevice` with one peak. "sum":
             `RooflineDevice` with a speed per kind of layer.
 
     Raises:
-        ValueError: If the form is unknown, there is nothing to fit, or a time is not above 0.
+        ValueError: If the form is unknown, there is nothing to fit, or a time is negative.
     """
     if form not in FORMS:
         raise ValueError(f"form={form!r}: allowed are {list(FORMS)}")
@@ -88,8 +88,8 @@ def _check(measured: Sequence[Measured]) -> None:
             raise ValueError(
                 f"seconds of {dnn.name!r}: shape {np.shape(seconds)}; ({dnn.n_layers},) is needed"
             )
-        if not (np.isfinite(seconds) & (np.asarray(seconds) > 0)).all():
-            raise ValueError(f"seconds of {dnn.name!r}: must be finite and > 0 to be fitted")
+        if not (np.isfinite(seconds) & (np.asarray(seconds) >= 0)).all() or not np.any(seconds):
+            raise ValueError(f"seconds of {dnn.name!r}: must be finite, >= 0 and not all 0")
 
 
 def _fit_sum(name: str, measured: Sequence[Measured]) -> RooflineDevice:
@@ -151,7 +151,7 @@ def _solve(
 def _weights(measured: Sequence[Measured]) -> NDArray[np.float64]:
     """(rows, all layers): rows of relative errors, of layers first, then of networks."""
     seconds = np.concatenate([m.seconds for m in measured])
-    rows = [np.diag(1 / seconds)]
+    rows = [np.diag(1 / np.where(seconds > 0, seconds, np.inf))]
     start = 0
     for m in measured:
         n = m.dnn.n_layers

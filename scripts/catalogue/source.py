@@ -44,10 +44,7 @@ def profile_of(model: str, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[s
         OSError: If a file cannot be read.
     """
     if model.endswith(".onnx"):
-        read: Any = getattr(DNN, "from_onnx", None)
-        if read is None:
-            raise ValueError(f"model={model!r}: this version reads no ONNX files")
-        return read(model)
+        return DNN.from_onnx(model)
     if ":" in model and not Path(model).exists():
         try:
             module, inputs, name = build(model, shapes, dtypes, "meta")
