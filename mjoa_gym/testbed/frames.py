@@ -94,7 +94,8 @@ class Frame(NamedTuple):
     def real(self, key: str, lowest: float, highest: float) -> float:
         """A number of the header; as `number`, but not necessarily whole."""
         value = self.header.get(key)
-        if type(value) not in (int, float) or not lowest <= value <= highest:  # NaN fails, too
+        number = type(value) in (int, float)
+        if value is None or not number or not lowest <= value <= highest:  # NaN fails, too
             raise ProtocolError(
                 f"{self.kind.name}: {key}={_shown(value)}: a number from {lowest} to {highest} "
                 "is needed"

@@ -1,4 +1,4 @@
-"""A network as both sides know it: what can be executed, and what its tensors look like on the wire.
+"""A network as both sides know it: what can be executed, and how its tensors look on the wire.
 
 The UE has the program and the parameters; the server has the program only, buffers and constants
 included, and is sent the parameters.

@@ -104,8 +104,8 @@ class Query:
         self._released_at = self.start
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._tasks: list[asyncio.Task[None]] = []
+        self._sending: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
-        self.full: set[int] = set()
         self._asked_at = self.start
         self._progress = (0, 0)
         self._progress_at = self._taken_at = now()
@@ -156,11 +156,17 @@ class Query:
             self._next_parameters,
             lambda _: self._moved.set(),
         )
-        self._tasks.append(asyncio.create_task(self._send(self.link, connection)))
+        self._sending = asyncio.create_task(self._send(self.link, connection))
         return self.failure is None
 
+    def stop_sending(self) -> None:
+        """Send nothing more of this query; a chunk that has not gone out does not."""
+        if self._sending is not None:
+            self._sending.cancel()
+
     def stop(self) -> None:
-        """End what is still being sent."""
+        """End everything that goes on because of this query."""
+        self.stop_sending()
         for task in self._tasks:
             task.cancel()
         if self.connection is not None and self.connection.listener is self:
@@ -221,7 +227,6 @@ class Query:
             self._give_up(f"the server refuses: {frame.text('reason', 4096)}")
         elif frame.kind is Kind.FULL:
             layer = frame.number("layer", 0, n - 1)
-            self.full.add(layer)
             if self._transfer is not None and self._transfer.layer == layer:
                 self._transfer = None
             self._moved.set()
@@ -236,7 +241,9 @@ class Query:
         if self._started.done():
             raise ProtocolError("STARTED twice")
         time = now()
-        self.clock_offset = (self._asked_at + time) / 2 - frame.real("now", 0.0, float("inf"))
+        theirs = frame.real("now", 0.0, float("inf"))
+        if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
+            self.clock_offset = (self._asked_at + time) / 2 - theirs
         received = resident_bytes(frame, self.program)
         order, missing = self.order, self._missing(received)
         if order.upload == "preinstalled":

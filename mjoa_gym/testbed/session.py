@@ -156,7 +156,7 @@ class Session:
                 f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
                 f"{self.limits.model_bytes} are allowed"
             )
-        if not hmac.compare_digest(hello.text("fingerprint"), self.program.fingerprint):
+        if hello.text("fingerprint") != self.program.fingerprint:
             raise ProtocolError("the UE's network of this name is another one")
         self.frames.write(Kind.READY)
 

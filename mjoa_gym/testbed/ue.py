@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym.dnn import INPUT
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.simulator import Interval
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.codec import Image
+from mjoa_gym.testbed.codec import Image, TensorSpec
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
-from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.executor import Bundle, Executor
 from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameLimits, Kind, ProtocolError
+from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.query import Order, Query, resident_bytes, resident_fractions
 from mjoa_gym.validation import binary_vector, choice, finite, positive
 
@@ -194,6 +195,7 @@ class UserEquipment:
             _bits("prefetch", marks, n),
             s.uplink_bps,
         )
+        self._check_inputs(inputs)
         remote, asked_at, failure = any((*order.placement, *order.prefetch)), now(), None
         if remote:
             try:
@@ -238,8 +240,9 @@ class UserEquipment:
             query.stop()
         if query.failure is not None:
             raise EdgeError(query.failure)
-        if query.full:
-            raise EdgeError(f"no memory at the server for layers {sorted(query.full)}")
+        there = resident_fractions(self._received, self.program)
+        if absent := [layer for layer in wanted if there[layer] < 1]:
+            raise EdgeError(f"no memory at the server for layers {absent} as well")
 
     def _order(self, placement: Bits, upload: str, prefetch: Bits, uplink_bps: float) -> Order:
         s = self.settings
@@ -255,11 +258,18 @@ class UserEquipment:
             s.hang_s,
         )
 
+    def _check_inputs(self, inputs: Bundle) -> None:
+        wanted = list(self.program.tensors[INPUT].specs.values())
+        given = [TensorSpec.of(tensor) for tensor in inputs]
+        if given != wanted:
+            raise ValueError(f"inputs are {given}; the network takes {wanted}")
+
     def _query(self, order: Order, inputs: Bundle) -> Query:
         return Query(self.program, self._parameters, self._images, self.executor, order, inputs)
 
     async def _end(self, query: Query) -> Frame | None:
         """End a query at the server; returns what the server reports."""
+        query.stop_sending()
         if query.open_at_server and self._connection is not None:
             with contextlib.suppress(EdgeError, ProtocolError):
                 report = await self._connection.ask(Kind.END, self.settings.stall_s)

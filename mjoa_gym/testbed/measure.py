@@ -1,0 +1,107 @@
+"""What a planner and the simulator need to know about a testbed: layer times, and an instance.
+
+Layers are measured where they will run, by the executor that will run them: the UE's in inferences
+that stay on the UE, the server's in inferences of the whole network at the edge, installed before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym import DNN, UE, Instance
+from mjoa_gym.planners import plan_with
+from mjoa_gym.simulator import Interval
+from mjoa_gym.testbed.connection import EdgeError
+from mjoa_gym.testbed.executor import Bundle
+from mjoa_gym.testbed.ue import Inference, UserEquipment
+
+WARM_UPS = 2
+FASTEST_BPS = 1e12
+"""What a planner is told of a link without shaping."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTimes:
+    """Medians over inferences.
+
+    Attributes:
+        ue_s: (L,) seconds of each layer on the UE.
+        edge_s: (L,) seconds of each layer on the UE's share of the server.
+    """
+
+    ue_s: NDArray[np.float64]
+    edge_s: NDArray[np.float64]
+
+
+def seconds_of(intervals: Sequence[Interval], resource: str, n_layers: int) -> NDArray[np.float64]:
+    """(L,) seconds that layers have taken on "ue" or "edge"; 0 for those that did not run there."""
+    seconds = np.zeros(n_layers)
+    for interval in intervals:
+        if interval.resource == resource and interval.what == "execute":
+            seconds[interval.layer] = interval.end - interval.start
+    return seconds
+
+
+async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray[np.float64]:
+    """(L,) median seconds of the layers on the UE."""
+    n = ue.program.dnn.n_layers
+    runs = [await ue.infer(inputs, np.zeros(n)) for _ in range(WARM_UPS + repeats)]
+    return _median([seconds_of(run.timeline, "ue", n) for run in runs[WARM_UPS:]])
+
+
+async def measure_edge(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray[np.float64]:
+    """(L,) median seconds of the layers at the server, which has nothing of them afterwards.
+
+    Raises:
+        EdgeError: If the server fails meanwhile.
+    """
+    n = ue.program.dnn.n_layers
+    await ue.install()
+    runs: list[Inference] = []
+    for _ in range(WARM_UPS + repeats):
+        run = await ue.infer(inputs, np.ones(n), "preinstalled")
+        if run.failure is not None:
+            raise EdgeError(run.failure)
+        runs.append(run)
+    await ue.close()
+    return _median([seconds_of(run.timeline, "edge", n) for run in runs[WARM_UPS:]])
+
+
+async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerTimes:
+    """Both."""
+    return LayerTimes(
+        await measure_ue(ue, inputs, repeats), await measure_edge(ue, inputs, repeats)
+    )
+
+
+def one_ue_instance(
+    dnn: DNN,
+    times: LayerTimes,
+    uplink_bps: float,
+    downlink_bps: float,
+    resident: ArrayLike | None = None,
+    upload: str = "parallel",
+) -> Instance:
+    """The problem that planners are asked to solve: one UE, whose links have just these rates."""
+    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
+    band = max(up, down)
+    snr_up, snr_down = (math.expm1(rate / band * math.log(2)) for rate in (up, down))
+    ue = UE(dnn, times.ue_s, times.edge_s, snr_up, snr_down, resident)
+    return Instance([ue], bandwidth_hz=band, upload=upload)
+
+
+def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """A planner's placement, and the layers that it prefetches."""
+    plan = plan_with(name, instance)
+    placement = plan.placements[0]
+    marks = np.zeros_like(placement) if plan.prefetch is None else plan.prefetch[0]
+    return placement, marks
+
+
+def _median(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.asarray(np.median(rows, axis=0))
