@@ -68,7 +68,8 @@ class EdgeServer:
         self.executor = Executor(settings.core, "edge layers")
         self._programs: dict[str, Program] = {}
         self._building = asyncio.Lock()
-        self._sessions: set[asyncio.Task[None]] = set()
+        self.sessions: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -80,7 +81,7 @@ class EdgeServer:
     @property
     def n_sessions(self) -> int:
         """UEs that are connected."""
-        return len(self._sessions)
+        return len(self._tasks)
 
     async def __aenter__(self) -> EdgeServer:
         self._server = await asyncio.start_server(
@@ -91,9 +92,9 @@ class EdgeServer:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._sessions:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.executor.close)
 
     async def serve_forever(self) -> None:
@@ -102,14 +103,14 @@ class EdgeServer:
         await self._server.serve_forever()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._sessions) >= self.settings.sessions:
+        if self.n_sessions >= self.settings.sessions:
             with contextlib.suppress(ConnectionError, OSError):
                 FrameWriter(writer).write(Kind.ERROR, {"reason": "too many sessions"})
                 writer.close()
             return
         task = asyncio.create_task(self._serve(reader, writer))
-        self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(
@@ -121,10 +122,13 @@ class EdgeServer:
             self.executor,
             self.settings.limits,
         )
+        self.sessions.add(session)
         try:
             log.info("a UE's session has ended: %s", await session.serve())
         except Exception:  # a fault of ours ends one session, not the server
             log.exception("a session has failed")
+        finally:
+            self.sessions.discard(session)
 
     async def _load_program(self, model: str) -> Program:
         if model not in self.builders:

@@ -26,11 +26,12 @@ from mjoa_gym.testbed.frames import (
     Kind,
     ProtocolError,
 )
-from mjoa_gym.testbed.link import Link, Transfer
+from mjoa_gym.testbed.link import UNSENT_BYTES, Link, Transfer
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.store import ParameterStore
 
 HEARTBEAT_S = 0.25
+MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
 GOODBYE_S = 0.5
 """How long a connection that is closed with a reason may take to hear it."""
 
@@ -119,6 +120,7 @@ class Session:
             await self._authenticate()
             while (frame := await self._next(self.limits.idle_s)) is not None:
                 self._answer(frame)
+                await self._catch_up()
             return "closed by the UE"
         except ProtocolError as error:
             await self._goodbye(str(error))
@@ -137,6 +139,15 @@ class Session:
                 return await self.reader.read()
         except TimeoutError as error:
             raise ProtocolError(f"nothing heard for {patience_s:g} s") from error
+
+    async def _catch_up(self) -> None:
+        """Answer nothing more while the UE does not take in what was answered."""
+        if self.frames.writer.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+            try:
+                async with asyncio.timeout(self.limits.idle_s):
+                    await self.frames.drain()
+            except TimeoutError as error:
+                raise ProtocolError("the UE does not read") from error
 
     async def _authenticate(self) -> None:
         nonce = secrets.token_bytes(32)
