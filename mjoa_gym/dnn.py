@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym.dnn_file import SCHEMA
 from mjoa_gym.validation import non_negative_vector
 
-SCHEMA = "mjoa-gym/dnn/1"
+if TYPE_CHECKING:
+    import torch
+
 KINDS = (
     "conv",
     "depthwise_conv",
@@ -183,14 +186,45 @@ class DNN:
             ValueError: If the name is not in the catalogue (with the nearest one) or the
                 granularity is unknown.
         """
-        if granularity not in ("layer", "block"):
-            raise ValueError(f"granularity={granularity!r}: allowed are 'layer' and 'block'")
+        _check_granularity(granularity)
         if name not in DNN.names():
             near = difflib.get_close_matches(name, DNN.names(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"name={name!r} is not in the catalogue {list(DNN.names())}{hint}")
         text = (resources.files("mjoa_gym") / "catalogue" / f"{name}.json").read_text("utf-8")
         dnn = DNN.from_dict(json.loads(text))
+        return dnn if granularity == "layer" else dnn.blocks()
+
+    @staticmethod
+    def from_torch(
+        module: torch.nn.Module,
+        example_inputs: Any,
+        granularity: Literal["layer", "block"] = "layer",
+        name: str | None = None,
+    ) -> DNN:
+        """A profile of a torch module; needs the extra `torch`, but no weights.
+
+        How operators become layers and how they are counted is in ``docs/own-models.md``.
+
+        Args:
+            module: Any module that `torch.export` takes, best on the meta device.
+            example_inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs, on
+                the module's device; their shapes and types count. All together they are the
+                network's one input tensor.
+            granularity: As in `load`.
+            name: Default: the module's class.
+
+        Raises:
+            ValueError: With the reason, if the module cannot be exported.
+
+        Warns:
+            UnknownOperatorWarning: Listing the operators that count as zero FLOPs because their
+                cost is not known.
+        """
+        from mjoa_gym.importers.torch_export import profile
+
+        _check_granularity(granularity)
+        dnn = profile(module, example_inputs, name)
         return dnn if granularity == "layer" else dnn.blocks()
 
     @staticmethod
@@ -236,6 +270,11 @@ class DNN:
 
     def __hash__(self) -> int:
         return hash((self.name, self.predecessors, self.input_bytes))
+
+
+def _check_granularity(granularity: str) -> None:
+    if granularity not in ("layer", "block"):
+        raise ValueError(f"granularity={granularity!r}: allowed are 'layer' and 'block'")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import torch
-from catalogue.entry import describe, to_text
+from catalogue.entry import describe
 from catalogue.page import networks_page
 from catalogue.zoo import MODELS
+
+from mjoa_gym.dnn_file import as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = ROOT / "mjoa_gym" / "catalogue"
@@ -39,11 +41,11 @@ def main() -> None:
     for number, name in enumerate(names, start=1):
         start = time.perf_counter()
         print(f"[{number}/{len(names)}] {name:<16}", end="", flush=True)
-        content = describe(name, MODELS[name])
-        (arguments.output / f"{name}.json").write_text(to_text(content), encoding="utf-8")
-        total = content["provenance"]
+        dnn, total = describe(name, MODELS[name])
+        text = as_text(dnn, MODELS[name].title, total)
+        (arguments.output / f"{name}.json").write_text(text, encoding="utf-8")
         print(
-            f"{len(content['layers']):4d} layers of {total['fused_from_operators']:4d} operators"
+            f"{dnn.n_layers:4d} layers of {total['fused_from_operators']:4d} operators"
             f" {total['macs'] / 1e9:8.4f} GMAC {total['parameters']:12,d} parameters"
             f" {time.perf_counter() - start:6.1f} s",
             flush=True,

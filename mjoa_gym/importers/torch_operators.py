@@ -22,14 +22,24 @@ import torch
 from torch.fx import Node
 from torch.utils._pytree import tree_map
 
-HEAVY_KINDS = ("conv", "depthwise_conv", "linear", "matmul")
-LIGHT_KINDS = ("pool", "elementwise", "norm", "embedding")
+from mjoa_gym.importers import torch_names as names
 
-_COPIES = {"clone", "alias", "detach", "_unsafe_view", "lift_fresh_copy", "dropout", "copy"}
-_MATRIX_VECTOR = {"linear", "mm", "addmm", "mv", "addmv", "matmul"}
-_REDUCTIONS = {"mean", "sum", "amax", "amin", "max", "min", "argmax", "argmin", "std", "var"}
-_MOVES = {"cat", "stack", "pad", "constant_pad_nd", "upsample_nearest2d", "index", "gather"}
-_NOT_FUSED = {"cat", "stack", "index", "gather"}
+
+def _per_row(*shapes: Any, out_shape: Any = None, **_: Any) -> int:
+    """2 FLOPs for every element of the largest operand: a dot or matrix-vector product."""
+    return 2 * max(math.prod(shape) for shape in shapes if isinstance(shape, torch.Size))
+
+
+def _distances(first: Any, second: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return 2 * math.prod(out_shape) * int(first[-1])
+
+
+_ATEN = torch.ops.aten
+EXTRA_FLOPS: dict[Any, Any] = {
+    **dict.fromkeys((_ATEN.mv, _ATEN.addmv, _ATEN.dot, _ATEN.vdot), _per_row),
+    **dict.fromkeys((_ATEN._cdist_forward, _ATEN._euclidean_dist), _distances),
+}
+"""FLOP formulas that `FlopCounterMode` lacks, for its `custom_mapping`."""
 
 
 def op_name(node: Node) -> str:
@@ -44,9 +54,26 @@ def op_name(node: Node) -> str:
 
 def is_view(node: Node) -> bool:
     """Whether the operator only renames or copies elements of its input (inference mode)."""
-    if node.target is operator.getitem or op_name(node) in _COPIES:
+    if node.target is operator.getitem or op_name(node) in names.COPIES:
         return True
     return bool(getattr(node.target, "is_view", False))
+
+
+def is_known(node: Node) -> bool:
+    """Whether the FLOPs of an operator without multiply-accumulates are known."""
+    target, name = node.target, op_name(node)
+    if isinstance(target, torch._ops.OpOverload):
+        if torch.Tag.pointwise in target.tags:
+            return True
+        if target.namespace != "aten":
+            return False
+    elif isinstance(target, torch._ops.OperatorBase):
+        return False  # a higher-order operator, such as torch.cond
+    return (
+        name in names.REDUCTIONS | names.SCANS | names.MOVES | names.PER_ELEMENT
+        or any(part in name for part in names.FAMILIES)
+        or is_view(node)
+    )
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
@@ -84,14 +111,14 @@ def kind_of(node: Node, macs: int) -> str:
     if macs > 0:
         if "conv" in name:
             return "depthwise_conv" if _is_depthwise(node) else "conv"
-        if name in _MATRIX_VECTOR:
+        if name in names.MATRIX_VECTOR:
             shape = tensors(value_of(node))[0].shape
             return "linear" if math.prod(shape[:-1]) == 1 else "matmul"
         return "matmul"
+    if name in names.REDUCTIONS or "pool" in name:
+        return "pool"
     if "embedding" in name:
         return "embedding"
-    if "pool" in name or name in _REDUCTIONS:
-        return "pool"
     if "norm" in name or "softmax" in name:
         return "norm"
     return "elementwise"
@@ -99,20 +126,20 @@ def kind_of(node: Node, macs: int) -> str:
 
 def is_cheap(node: Node, kind: str) -> bool:
     """Whether a runtime would run the operator as part of its neighbour's kernel."""
-    return kind in ("elementwise", "norm") and op_name(node) not in _NOT_FUSED
+    return kind in ("elementwise", "norm") and op_name(node) not in names.NOT_FUSED
 
 
 def light_flops(node: Node, kind: str) -> int:
     """FLOPs of an operator without multiply-accumulates, as counted in this module's docstring."""
     name = op_name(node)
     size = num_elements(node)
-    if kind == "embedding" or name in _MOVES:
+    if kind == "embedding" or name in names.MOVES or not is_known(node):
         return 0
     if kind == "norm":
         return (2 if "batch_norm" in name else 5) * size
     if kind == "pool":
         window: Any = node.args[1] if len(node.args) > 1 else None
-        if name in _REDUCTIONS or "adaptive" in name or not isinstance(window, Sequence):
+        if name in names.REDUCTIONS or "adaptive" in name or not isinstance(window, Sequence):
             return num_elements(node.all_input_nodes[0])
         dims = 2 if "2d" in name else 3 if "3d" in name else 1
         sides = tuple(window) * (dims if len(window) == 1 else 1)
@@ -131,7 +158,7 @@ def count_macs(node: Node, counter: Any) -> int:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.pointwise in target.tags:
         return 0
-    if is_view(node) or op_name(node) in _MOVES:
+    if is_view(node) or op_name(node) in names.MOVES:
         return 0
 
     def on_meta(argument: Any) -> Any:
@@ -142,7 +169,10 @@ def count_macs(node: Node, counter: Any) -> int:
         return tree_map(_meta_like, value_of(argument))
 
     before = counter.get_total_flops()
-    target(*_map(node.args, on_meta), **_map(node.kwargs, on_meta))
+    try:
+        target(*_map(node.args, on_meta), **_map(node.kwargs, on_meta))
+    except (RuntimeError, NotImplementedError):  # of another library, without shape rules
+        return 0
     return (counter.get_total_flops() - before) // 2
 
 

@@ -16,16 +16,21 @@ whose target has a single input: such a contraction cannot close a cycle.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .export import INPUT, Operator, OperatorGraph
-from .operators import HEAVY_KINDS
+from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.importers.graph import HEAVY_KINDS, Operator, OperatorGraph
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the catalogue; the fields are those of the file format."""
+    """Operators that are executed together.
+
+    Attributes:
+        operators: Their indices in the `OperatorGraph`, ascending; only the last is read from
+            outside the layer.
+    """
 
     name: str
     kind: str
@@ -33,6 +38,7 @@ class Layer:
     parameter_bytes: int
     output_bytes: int
     predecessors: tuple[int, ...]
+    operators: tuple[int, ...]
 
 
 def fuse(graph: OperatorGraph) -> list[Layer]:
@@ -41,6 +47,20 @@ def fuse(graph: OperatorGraph) -> list[Layer]:
     while groups.step():
         pass
     return groups.layers()
+
+
+def as_dnn(name: str, layers: Sequence[Layer], input_bytes: int) -> DNN:
+    """The profile that consists of these layers."""
+    return DNN(
+        name=name,
+        flops=[layer.flops for layer in layers],
+        parameter_bytes=[layer.parameter_bytes for layer in layers],
+        output_bytes=[layer.output_bytes for layer in layers],
+        predecessors=[layer.predecessors for layer in layers],
+        input_bytes=input_bytes,
+        kinds=[layer.kind for layer in layers],
+        layer_names=[layer.name for layer in layers],
+    )
 
 
 class _Groups:
@@ -95,6 +115,7 @@ class _Groups:
             parameter_bytes=sum(operator.parameter_bytes for operator in members),
             output_bytes=self.operators[group].output_bytes,
             predecessors=tuple(sorted(position[source] for source in self.inputs[group])),
+            operators=tuple(self.members[group]),
         )
 
     def _sweep(self, rule: Callable[[int], tuple[int, int] | None]) -> bool:

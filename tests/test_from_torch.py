@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch, which only the generator uses")
+torch = pytest.importorskip("torch", reason="needs torch")
 nn = torch.nn
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from catalogue.export import trace  # noqa: E402
-from catalogue.fuse import fuse  # noqa: E402
+from mjoa_gym.importers.fuse import fuse  # noqa: E402
+from mjoa_gym.importers.torch_export import trace  # noqa: E402
 
 torch.set_num_threads(1)
 
 
 def layers_of(module, *shape, dtype=None, device="meta"):
     example = torch.zeros(shape, dtype=dtype, device=device)
-    return fuse(trace(module.to(device), (example,)))
+    return fuse(trace(module.to(device), (example,)).graph)
 
 
 def summary(layers):
@@ -125,7 +121,7 @@ def test_shared_weight_is_charged_to_the_user_that_computes_most():
     graph = trace(
         build(lambda self, x: self.head(self.embed(x)), embed=embed, head=head),
         (torch.zeros(1, 2, dtype=torch.int64),),
-    )
+    ).graph
     assert graph.input_bytes == 16
     assert [layer.parameter_bytes for layer in fuse(graph)] == [0, 84]
     assert graph.parameters == 21
@@ -177,7 +173,7 @@ def test_in_place_operators_change_what_later_readers_see():
         return self.b(x)
 
     module = build(forward, a=nn.Linear(3, 4), b=nn.Linear(4, 2))
-    graph = trace(module, (torch.zeros(1, 3),))
+    graph = trace(module, (torch.zeros(1, 3),)).graph
     assert [operator.name for operator in graph.operators] == ["a", "relu", "b"]
     assert graph.operators[2].inputs == (1,)
 

@@ -1,0 +1,6 @@
+"""Makes profiles of a user's own models: `DNN.from_torch`, and layers that can be executed alone.
+
+A network becomes an `OperatorGraph` (`graph`), whose operators are fused into layers (`fuse`); both
+know no framework. What reads torch modules is in the modules ``torch_*``, which import torch.
+Nothing is imported here, so that `import mjoa_gym` stays light.
+"""
