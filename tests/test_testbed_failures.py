@@ -18,9 +18,9 @@ from torch import Tensor  # noqa: E402
 from mjoa_gym.testbed.clock import now  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 
+from .test_testbed_runtime import same  # noqa: E402
 from .testbed_helpers import Proxy, run, stranger, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import Bundle, ToyNetwork, diamond  # noqa: E402
-from .test_testbed_runtime import same  # noqa: E402
 
 N = 7
 MODES = ("parallel", "serial", "whole")
@@ -184,6 +184,7 @@ def test_a_layer_that_fails_here_is_an_error_and_not_a_hang() -> None:
 
     async def main() -> None:
         async with toy_server(network) as server, toy_ue(server.port, network) as ue:
+
             def fails(*_: object) -> Bundle:
                 raise ZeroDivisionError
 
@@ -210,7 +211,7 @@ def test_a_ue_that_dies_leaves_nothing_and_others_go_on() -> None:
                         if moment == "execution":
                             await until(slow.begun.is_set)
                         else:
-                            await until(lambda: proxy.passed["up"] > 5000)  # noqa: B023
+                            await until(lambda: proxy.passed["up"] > 5000)
                         assert server.n_sessions >= 1
                         dying._connection.frames.writer.transport.abort()  # type: ignore[union-attr]
                         await until(lambda: server.n_sessions <= (1 if good.connected else 0))

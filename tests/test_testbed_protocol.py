@@ -80,7 +80,10 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         "a header cannot be read",
         lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\xc1\xc1")),
     ),
-    "not a map": ("a header must be a map", lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\x90"))),
+    "not a map": (
+        "a header must be a map",
+        lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\x90")),
+    ),
     "an endless list": (
         "a header cannot be read",
         lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\x81\xa1a\xdd\xff\xff\xff\xff")),
@@ -103,7 +106,10 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         "placement: 7 bytes are needed",
         lambda f, p: f.write(Kind.BEGIN, begin(placement=b"\1")),
     ),
-    "a placement of 2": ("must be 0 or 1", lambda f, p: f.write(Kind.BEGIN, begin(placement=b"\2" * N))),
+    "a placement of 2": (
+        "must be 0 or 1",
+        lambda f, p: f.write(Kind.BEGIN, begin(placement=b"\2" * N)),
+    ),
     "no placement": ("placement", lambda f, p: f.write(Kind.BEGIN, {})),
     "an unknown mode": ("upload=4", lambda f, p: f.write(Kind.BEGIN, begin(upload=4))),
     "a boolean mode": ("upload=True", lambda f, p: f.write(Kind.BEGIN, begin(upload=True))),

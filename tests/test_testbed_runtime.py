@@ -147,7 +147,9 @@ def test_parameters_stay_and_uploads_go_on_where_they_stopped() -> None:
     async def main() -> None:
         async with toy_server(network) as server:
             async with toy_ue(server.port, network, uplink_bps=20e6) as ue:
-                first = await ue.infer((value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[0, 1, 1, 1, 1, 1, 1])
+                first = await ue.infer(
+                    (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[0, 1, 1, 1, 1, 1, 1]
+                )
                 partial = (first.resident > 0) & (first.resident < 1)
                 assert first.resident[0] == 1
                 assert first.resident[6] < 1

@@ -12,7 +12,14 @@ import torch
 
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import FROM_SERVER, VERSION, FrameLimits, FrameReader, FrameWriter, Kind
+from mjoa_gym.testbed.frames import (
+    FROM_SERVER,
+    VERSION,
+    FrameLimits,
+    FrameReader,
+    FrameWriter,
+    Kind,
+)
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.ue import UESettings, UserEquipment

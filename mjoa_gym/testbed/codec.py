@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mjoa_gym.importers.layered_model import TensorSpec
 from mjoa_gym.testbed.frames import ProtocolError
 
 DTYPES = {
@@ -37,21 +37,9 @@ DTYPES = {
 }
 
 
-class TensorSpec(NamedTuple):
-    """What is known of a tensor before it arrives."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its data."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    @staticmethod
-    def of(tensor: Tensor) -> TensorSpec:
-        """The spec of a tensor."""
-        return TensorSpec(tuple(tensor.shape), tensor.dtype)
+def size_bytes(spec: TensorSpec) -> int:
+    """Bytes of a tensor's data."""
+    return prod(spec.shape) * spec.dtype.itemsize
 
 
 class Layout:
@@ -63,13 +51,13 @@ class Layout:
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
         self.specs = dict(specs)
-        sizes = [spec.size_bytes for spec in self.specs.values()]
+        sizes = [size_bytes(spec) for spec in self.specs.values()]
         self.starts = [0, *accumulate(sizes)]
         entries = {
             name: {
                 "dtype": _dtype_name(name, spec.dtype),
                 "shape": list(spec.shape),
-                "data_offsets": [start, start + spec.size_bytes],
+                "data_offsets": [start, start + size_bytes(spec)],
             }
             for (name, spec), start in zip(self.specs.items(), self.starts, strict=False)
         }
@@ -169,7 +157,7 @@ class Incoming:
 
     def _views(self, data: Tensor) -> Iterator[tuple[str, Tensor]]:
         for (name, spec), start in zip(self.layout.specs.items(), self.layout.starts, strict=False):
-            piece = data[start : start + spec.size_bytes]
+            piece = data[start : start + size_bytes(spec)]
             if start % spec.dtype.itemsize:  # behind a tensor of a narrower type
                 piece = piece.clone()
             yield name, piece.view(spec.dtype).view(spec.shape)

@@ -24,7 +24,12 @@ from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.executor import Bundle, Executor
 from mjoa_gym.testbed.frames import FrameLimits
 from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one
-from mjoa_gym.testbed.models import load_program, model_names, program_of, server_program
+from mjoa_gym.testbed.models import (
+    model_names,
+    program_of,
+    server_program,
+    server_program_from,
+)
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
@@ -126,7 +131,7 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
     builders: dict[str, Callable[[], Program]] = {
         name: partial(server_program, name) for name in names
     }
-    builders |= {name: partial(load_program, file, True) for name, file in files.items()}
+    builders |= {name: partial(server_program_from, name, file) for name, file in files.items()}
     settings = ServerSettings(
         args.token,
         args.host,

@@ -8,14 +8,15 @@ builds the same modules to have the same program and buffers, and then forgets t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mjoa_gym.importers.layered_model import Bundle, LayeredModel
+from mjoa_gym.importers.vision import import_torchvision
 from mjoa_gym.testbed.program import Program
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
@@ -27,28 +28,55 @@ SIDES = {"inception_v3": 299}
 DEFAULT_SIDE = 224
 
 
-def import_torchvision() -> Any:
-    """Imports torchvision, even where its compiled operators do not load.
-
-    Next to a CPU build of torch its wheel may fail to load them, and then its import stops at the
-    first operator without a schema. The classification models need none of them.
-    """
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise
-        for name in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{name}", schema)
-        import torchvision
-    return torchvision
-
-
 def model_names() -> tuple[str, ...]:
     """The names of torchvision's classification models."""
     models = import_torchvision().models
     return tuple(models.list_models(module=models))
+
+
+def program_of(name: str, files: Mapping[str, Path]) -> tuple[Program, Bundle]:
+    """A UE's program and its input: an exported program's if `files` has the name, or a model's.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    module, inputs = load(files[name]) if name in files else build(name)
+    return _program(name, module, inputs, True)
+
+
+def server_program(name: str) -> Program:
+    """The same program for the server: its parameters are forgotten."""
+    return _program(name, *build(name), False)[0]
+
+
+def server_program_from(name: str, file: Path) -> Program:
+    """An exported program for the server."""
+    return _program(name, *load(file), False)[0]
+
+
+def _program(
+    name: str, module: nn.Module, inputs: tuple[Tensor, ...], keep_parameters: bool
+) -> tuple[Program, Bundle]:
+    model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
+    if not keep_parameters:
+        for parameter in module.parameters():
+            parameter.untyped_storage().resize_(0)  # whoever else refers to it
+    return Program(model), model.inputs(inputs)
+
+
+def load(file: Path) -> Example:
+    """An exported program (`torch.export.save`) as a module, with the inputs it was exported with.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds no example inputs.
+    """
+    try:
+        exported = torch.export.load(file)
+    except Exception as error:
+        raise ValueError(f"{file} is not an exported program: {error}") from error
+    if exported.example_inputs is None or exported.example_inputs[1]:
+        raise ValueError(f"{file}: positional example inputs are needed")
+    return exported.module(), exported.example_inputs[0]
 
 
 def build(name: str) -> Example:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mjoa_gym.dnn import DNN, INPUT
-from mjoa_gym.testbed.codec import Image, Layout, TensorSpec
-from mjoa_gym.testbed.executor import Bundle
+from mjoa_gym.importers.layered_model import Bundle, TensorSpec
+from mjoa_gym.testbed.codec import Image, Layout
 
 
 class Layered(Protocol):
