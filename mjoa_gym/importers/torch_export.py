@@ -5,7 +5,7 @@ Costs what `torch.export` costs: 0.1 to 3 s for common networks on the meta devi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from mjoa_gym.dnn import DNN, INPUT
 from mjoa_gym.importers import torch_operators as ops
 from mjoa_gym.importers.fuse import as_dnn, fuse
 from mjoa_gym.importers.graph import Operator, OperatorGraph, warn_of_unknown
-from mjoa_gym.importers.torch_program import check_sizes, export
+from mjoa_gym.importers.torch_program import ancestors, check_sizes, export, results_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Trace:
     parts: Mapping[int, tuple[Node, ...]]
     charged: tuple[tuple[str, ...], ...]
     needed: tuple[tuple[str, ...], ...]
+    parameter_of: Mapping[Node, str]
 
 
 def profile(module: nn.Module, example_inputs: Any, name: str | None = None) -> DNN:
@@ -98,12 +99,14 @@ class _Tracer:
         self.module = module
         self.program = program
         signature = program.graph_signature
+        parameters = signature.inputs_to_parameters
         name_of = {id(parameter): name for name, parameter in module.named_parameters()}
         every = dict(module.named_parameters(remove_duplicate=False))
         self.parameters = dict(module.named_parameters())
         self.parameter_of = {
-            placeholder: name_of[id(every[name])]  # of a tied parameter, its first name
-            for placeholder, name in signature.inputs_to_parameters.items()
+            node: name_of[id(every[parameters[node.name]])]
+            for node in program.graph.nodes
+            if node.name in parameters
         }
         self.user_inputs = set(signature.user_inputs)
         self.operators: list[Operator] = []
@@ -117,7 +120,8 @@ class _Tracer:
 
     def run(self) -> Trace:
         nodes = list(self.program.graph.nodes)
-        wanted = _ancestors(nodes[-1])
+        results = [value for value in results_of(self.program) if isinstance(value, Node)]
+        wanted = ancestors(results)
         inputs = [node for node in nodes if node.name in self.user_inputs]
         for node in inputs:
             if ops.tensors(ops.value_of(node)):
@@ -125,11 +129,11 @@ class _Tracer:
         with FlopCounterMode(display=False, custom_mapping=ops.EXTRA_FLOPS) as counter:
             for node in nodes:
                 if node.op == "placeholder":
-                    name = self.parameter_of.get(node.name)
+                    name = self.parameter_of.get(node)
                     self.pending[node] = {} if name is None else {name: None}
                 elif node.op != "output" and node in wanted:
                     self._visit(node, counter)
-        self._add_outputs(nodes[-1])
+        self._add_outputs(results)
         charged = self._charge_parameters()
         parts = {INPUT: tuple(node for node in inputs if node in self.sources)}
         parts |= {index: self._parts(index) for index in range(len(self.operators))}
@@ -138,7 +142,15 @@ class _Tracer:
             for index, operator in enumerate(self.operators)
         )
         graph = OperatorGraph(operators, sum(map(ops.num_bytes, inputs)), _describe(inputs))
-        return Trace(graph, self.program, tuple(self.made_by), parts, charged, tuple(self.needed))
+        return Trace(
+            graph=graph,
+            program=self.program,
+            made_by=tuple(self.made_by),
+            parts=parts,
+            charged=charged,
+            needed=tuple(self.needed),
+            parameter_of=self.parameter_of,
+        )
 
     def _visit(self, node: Node, counter: FlopCounterMode) -> None:
         read = [source for source in node.all_input_nodes if source in self.sources]
@@ -212,8 +224,8 @@ class _Tracer:
         node, read = self.made_by[index], self.parts_read.get(index, {})
         return tuple(read) if sum(read.values()) < ops.num_bytes(node) else (node,)
 
-    def _add_outputs(self, output: Node) -> None:
-        results = [node for node in output.all_input_nodes if node in self.sources]
+    def _add_outputs(self, outputs: Iterable[Node]) -> None:
+        results = [node for node in dict.fromkeys(outputs) if node in self.sources]
         if not results:
             raise ValueError(
                 "module: no output depends on an input tensor, so there is nothing to profile"
@@ -255,16 +267,6 @@ class _Tracer:
             unique, count = f"{name}_{count}", count + 1
         self.names.add(unique)
         return unique
-
-
-def _ancestors(node: Node) -> set[Node]:
-    found, stack = {node}, [node]
-    while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                stack.append(source)
-    return found
 
 
 def _describe(inputs: list[Node]) -> str:

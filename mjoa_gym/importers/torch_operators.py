@@ -34,9 +34,21 @@ def _distances(first: Any, second: Any, *_: Any, out_shape: Any = None, **__: An
     return 2 * math.prod(out_shape) * int(first[-1])
 
 
+def _trilinear(*arguments: Any, out_shape: Any = None, **_: Any) -> int:
+    """2 FLOPs for every element of the product of three tensors, which is then summed."""
+    shapes = []
+    for shape, added in zip(arguments[:3], arguments[3:6], strict=True):
+        sides = list(shape)
+        for place in sorted(added):
+            sides.insert(place, 1)
+        shapes.append(sides)
+    return 2 * math.prod(map(max, zip(*shapes, strict=True)))
+
+
 _ATEN = torch.ops.aten
 EXTRA_FLOPS: dict[Any, Any] = {
     **dict.fromkeys((_ATEN.mv, _ATEN.addmv, _ATEN.dot, _ATEN.vdot), _per_row),
+    _ATEN._trilinear: _trilinear,
     **dict.fromkeys((_ATEN._cdist_forward, _ATEN._euclidean_dist), _distances),
 }
 """FLOP formulas that `FlopCounterMode` lacks, for its `custom_mapping`."""
@@ -90,12 +102,20 @@ def value_of(node: Node) -> Any:
     return node.meta.get("val")
 
 
+def items_read(node: Node) -> list[int] | None:
+    """Of an operator with several outputs, the positions of the tensors that are read."""
+    value = value_of(node)
+    if not isinstance(value, (list, tuple)):
+        return None
+    read = {user.args[1] for user in node.users if user.target is operator.getitem}
+    return [i for i, item in enumerate(value) if i in read and isinstance(item, torch.Tensor)]
+
+
 def num_bytes(node: Node) -> int:
     """Bytes of the node's value; of several outputs, those that are read."""
-    value = value_of(node)
-    if isinstance(value, (list, tuple)):
-        read = {user.args[1] for user in node.users if user.target is operator.getitem}
-        value = [item for index, item in enumerate(value) if index in read]
+    value, items = value_of(node), items_read(node)
+    if items is not None:
+        value = [value[item] for item in items]
     return sum(t.numel() * t.element_size() for t in tensors(value))
 
 

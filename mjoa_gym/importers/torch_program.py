@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
 
 from mjoa_gym.importers import torch_operators as ops
 
@@ -71,6 +73,25 @@ def check_sizes(program: ExportedProgram) -> None:
                     " (boolean indexing, nonzero, unique, ...), so its bytes are not known;"
                     " profile the part before or after it"
                 )
+
+
+def results_of(program: ExportedProgram) -> list[Any]:
+    """What the module returns, flat: nodes, or plain values; changed buffers are not among it."""
+    (flat,) = next(node for node in program.graph.nodes if node.op == "output").args
+    pairs = zip(flat, program.graph_signature.output_specs, strict=True)
+    return [value for value, spec in pairs if spec.kind == OutputKind.USER_OUTPUT]
+
+
+def ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """These nodes and all that they depend on."""
+    stack = list(nodes)
+    found = set(stack)
+    while stack:
+        for source in stack.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                stack.append(source)
+    return found
 
 
 def _reason(module: nn.Module, error: Exception) -> str:
