@@ -1,0 +1,66 @@
+"""The server's process, and what is seen of it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class ServerProcess(NamedTuple):
+    """A running server.
+
+    Attributes:
+        process: Its process.
+        port: Where it listens.
+        token: What UEs must know.
+    """
+
+    process: subprocess.Popen[str]
+    port: int
+    token: str
+
+
+@contextlib.contextmanager
+def server_process(core: int | None, *arguments: str, port: int = 0) -> Iterator[ServerProcess]:
+    """Start a server on loopback, and end it afterwards.
+
+    Raises:
+        OSError: If it does not start.
+    """
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", str(port), *arguments]
+    if core is not None:
+        command += ["--core", str(core)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"MJOA_TESTBED_TOKEN": token}
+    )
+    try:
+        assert process.stdout is not None, "it is a pipe"
+        line = process.stdout.readline()
+        found = re.search(r"listening on .*:(\d+)", line)
+        if found is None:
+            raise OSError(f"the server has not started: {line.strip() or 'see above'}")
+        yield ServerProcess(process, int(found[1]), token)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def cores() -> tuple[int | None, int | None]:
+    """A core for the UE's layers and one for the server's, if there are two."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    available = sorted(os.sched_getaffinity(0))
+    return (available[0], available[1]) if len(available) > 1 else (None, None)
