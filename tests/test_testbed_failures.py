@@ -1,4 +1,4 @@
-"""The server, the connection or the UE fails at any time: right results, and nothing is left over."""
+"""Server, connection or UE fail at any time: the results are right, and nothing is left over."""
 
 from __future__ import annotations
 
@@ -88,18 +88,21 @@ def test_tensors_that_have_come_are_not_computed_again() -> None:
     value = torch.randn(1, network.width)
 
     async def main() -> None:
-        async with toy_server(network) as server, Proxy(server.port, "up") as proxy:
-            async with toy_ue(proxy.own_port, network, uplink_bps=20e6, ue_slowdown=500.0) as ue:
-                running = asyncio.create_task(ue.infer((value,), [1, 0, 1, 1]))
-                # layer 0 has come back, layer 1 runs here, layer 2 is being uploaded
-                await until(lambda: proxy.passed["up"] > 22_000)
-                proxy.after, proxy.failed = 0, True
-                got = await running
-                assert got.failure is not None
-                assert got.recovered == (2, 3)
-                executed = [i.layer for i in got.timeline if i.resource == "ue"]
-                assert executed == [1, 2, 3]
-                assert same(got.outputs, network.expected(value))
+        async with (
+            toy_server(network) as server,
+            Proxy(server.port, "up") as proxy,
+            toy_ue(proxy.own_port, network, uplink_bps=20e6, ue_slowdown=500.0) as ue,
+        ):
+            running = asyncio.create_task(ue.infer((value,), [1, 0, 1, 1]))
+            # layer 0 has come back, layer 1 runs here, layer 2 is being uploaded
+            await until(lambda: proxy.passed["up"] > 22_000)
+            proxy.after, proxy.failed = 0, True
+            got = await running
+            assert got.failure is not None
+            assert got.recovered == (2, 3)
+            executed = [i.layer for i in got.timeline if i.resource == "ue"]
+            assert executed == [1, 2, 3]
+            assert same(got.outputs, network.expected(value))
 
     run(main())
 
@@ -145,14 +148,16 @@ def test_a_server_that_hangs_is_given_up() -> None:
     value = torch.randn(1, network.width)
 
     async def main() -> None:
-        async with toy_server(stuck) as server:
-            async with toy_ue(server.port, network, hang_s=0.3, stall_s=0.4) as ue:
-                start = now()
-                got = await ue.infer((value,), [1] * N)
-                assert got.failure == "no progress for 0.3 s"
-                assert got.recovered == tuple(range(N))
-                assert same(got.outputs, network.expected(value))
-                assert now() - start < 30
+        async with (
+            toy_server(stuck) as server,
+            toy_ue(server.port, network, hang_s=0.3, stall_s=0.4) as ue,
+        ):
+            start = now()
+            got = await ue.infer((value,), [1] * N)
+            assert got.failure == "no progress for 0.3 s"
+            assert got.recovered == tuple(range(N))
+            assert same(got.outputs, network.expected(value))
+            assert now() - start < 30
 
     run(main())
 
@@ -204,21 +209,23 @@ def test_a_ue_that_dies_leaves_nothing_and_others_go_on() -> None:
     async def main() -> None:
         async with toy_server(slow) as server, toy_ue(server.port, network) as good:
             for moment in ("upload", "execution"):
-                async with Proxy(server.port) as proxy:
-                    async with toy_ue(proxy.own_port, network, uplink_bps=20e6) as dying:
-                        slow.begun.clear()
-                        running = asyncio.create_task(dying.infer((value,), [1] * N))
-                        if moment == "execution":
-                            await until(slow.begun.is_set)
-                        else:
-                            await until(lambda: proxy.passed["up"] > 5000)
-                        assert server.n_sessions >= 1
-                        dying._connection.frames.writer.transport.abort()  # type: ignore[union-attr]
-                        await until(lambda: server.n_sessions <= (1 if good.connected else 0))
-                        got = await good.infer((value,), PLACEMENT)
-                        assert got.failure is None
-                        assert same(got.outputs, network.expected(value))
-                        assert same((await running).outputs, network.expected(value))
+                async with (
+                    Proxy(server.port) as proxy,
+                    toy_ue(proxy.own_port, network, uplink_bps=20e6) as dying,
+                ):
+                    slow.begun.clear()
+                    running = asyncio.create_task(dying.infer((value,), [1] * N))
+                    if moment == "execution":
+                        await until(slow.begun.is_set)
+                    else:
+                        await until(lambda: proxy.passed["up"] > 5000)
+                    assert server.n_sessions >= 1
+                    dying._connection.frames.writer.transport.abort()  # type: ignore[union-attr]
+                    await until(lambda: server.n_sessions <= (1 if good.connected else 0))
+                    got = await good.infer((value,), PLACEMENT)
+                    assert got.failure is None
+                    assert same(got.outputs, network.expected(value))
+                    assert same((await running).outputs, network.expected(value))
             await good.close()
             await until(lambda: server.n_sessions == 0)
             assert server.store.used_bytes == 0

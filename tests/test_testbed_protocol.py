@@ -285,9 +285,12 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
             await until(lambda: server.n_sessions == 0)
 
     async def sessions() -> None:
-        async with toy_server(sessions=1) as server, stranger(server.port, program):
-            async with stranger(server.port) as (reader, _):
-                assert await refusal(reader) == "too many sessions"
+        async with (
+            toy_server(sessions=1) as server,
+            stranger(server.port, program),
+            stranger(server.port) as (reader, _),
+        ):
+            assert await refusal(reader) == "too many sessions"
 
     async def size() -> None:
         limits = SessionLimits(model_bytes=1000)
@@ -307,11 +310,13 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
 
     async def payload() -> None:
         limits = SessionLimits(frame=FrameLimits(payload_bytes=100))
-        async with toy_server(limits=limits) as server:
-            async with stranger(server.port, program) as (reader, frames):
-                frames.write(Kind.BEGIN, begin())
-                frames.write(Kind.PARAMETERS, {"layer": 0, "offset": 0}, bytes(101))
-                assert "at most 100 are allowed" in await refusal(reader)
+        async with (
+            toy_server(limits=limits) as server,
+            stranger(server.port, program) as (reader, frames),
+        ):
+            frames.write(Kind.BEGIN, begin())
+            frames.write(Kind.PARAMETERS, {"layer": 0, "offset": 0}, bytes(101))
+            assert "at most 100 are allowed" in await refusal(reader)
 
     for case in (silence, idleness, sessions, size, activations, payload):
         run(case())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ def check_laws(
         by[interval.resource].append(interval)
     slack = 2e-3  # two processes' clocks, and a chunk that has been sent before it was noted
     for lane in by.values():
-        assert all(a.end <= b.start + slack for a, b in zip(lane, lane[1:], strict=False))
+        assert all(a.end <= b.start + slack for a, b in itertools.pairwise(lane))
     assert [i.layer for i in by["ue"]] == np.flatnonzero(sides == 0).tolist()
     assert [i.layer for i in by["edge"]] == np.flatnonzero(sides).tolist()
     program = Program(ToyNetwork(dnn.predecessors, parameterless=[3]))
@@ -179,15 +180,17 @@ def test_a_prefetch_does_not_hold_up_the_inference_and_goes_on_until_told() -> N
     value = torch.randn(1, network.width)
 
     async def main() -> None:
-        async with toy_server(network) as server:
-            async with toy_ue(server.port, network, uplink_bps=20e6) as ue:
-                got = await ue.infer(
-                    (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[1] * N, until_s=30.0
-                )  # ends when everything is there
-                assert (got.resident == 1).all()
-                prefetched = [i for i in got.timeline if i.what == "prefetch"]
-                assert [i.layer for i in prefetched] == [1, 2, 4, 5, 6]
-                assert got.latency_s < prefetched[-1].end
+        async with (
+            toy_server(network) as server,
+            toy_ue(server.port, network, uplink_bps=20e6) as ue,
+        ):
+            got = await ue.infer(
+                (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[1] * N, until_s=30.0
+            )  # ends when everything is there
+            assert (got.resident == 1).all()
+            prefetched = [i for i in got.timeline if i.what == "prefetch"]
+            assert [i.layer for i in prefetched] == [1, 2, 4, 5, 6]
+            assert got.latency_s < prefetched[-1].end
 
     run(main())
 
@@ -230,22 +233,24 @@ def test_memory_drops_the_least_recently_used_layers() -> None:
 
     async def main() -> None:
         memory = 3 * layer_bytes + 100
-        async with toy_server(network, memory_bytes=memory) as server:
-            async with toy_ue(server.port, network) as ue:
-                for layer in (0, 1, 2):
-                    await ue.infer((value,), [int(n == layer) for n in range(N)])
-                await ue.infer((value,), [1, 0, 0, 0, 0, 0, 0])  # 0 has been used again
-                got = await ue.infer((value,), [0, 0, 0, 0, 1, 0, 0])
-                assert np.flatnonzero(got.resident).tolist() == [0, 2, 3, 4]  # 3 has no parameters
-                refused = await ue.infer((value,), [1] * N)
-                assert refused.failure is not None
-                assert "no memory" in refused.failure
-                assert same(refused.outputs, network.expected(value))
-                assert (await ue.infer((value,), [1, 0, 0, 0, 0, 0, 0])).failure is None
-                filled = await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=5.0)
-                assert filled.failure is None
-                with pytest.raises(EdgeError, match="no memory"):
-                    await ue.install()
+        async with (
+            toy_server(network, memory_bytes=memory) as server,
+            toy_ue(server.port, network) as ue,
+        ):
+            for layer in (0, 1, 2):
+                await ue.infer((value,), [int(n == layer) for n in range(N)])
+            await ue.infer((value,), [1, 0, 0, 0, 0, 0, 0])  # 0 has been used again
+            got = await ue.infer((value,), [0, 0, 0, 0, 1, 0, 0])
+            assert np.flatnonzero(got.resident).tolist() == [0, 2, 3, 4]  # 3 has no parameters
+            refused = await ue.infer((value,), [1] * N)
+            assert refused.failure is not None
+            assert "no memory" in refused.failure
+            assert same(refused.outputs, network.expected(value))
+            assert (await ue.infer((value,), [1, 0, 0, 0, 0, 0, 0])).failure is None
+            filled = await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=5.0)
+            assert filled.failure is None
+            with pytest.raises(EdgeError, match="no memory"):
+                await ue.install()
 
     run(main())
 
@@ -282,7 +287,7 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
             assert seconds.sum() == pytest.approx(got.latency_s, rel=0.5)
             for up, down in ((40e6, 80e6), (80e6, 10e6), (float("inf"), 1e9)):
                 instance = one_ue_instance(network.dnn, times, up, down)
-                placement, marks = plan_one("edge-only", instance)
+                placement, marks = await plan_one("edge-only", instance)
                 assert placement.all()
                 assert not marks.any()
                 from mjoa_gym import evaluate

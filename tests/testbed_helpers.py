@@ -1,4 +1,4 @@
-"""What the testbed's tests share: a server with a toy network, UEs, a proxy that fails on demand."""
+"""What the testbed's tests share: a server with a toy network, UEs, a proxy that can fail."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from mjoa_gym import simulate
+from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.planners import planner_names
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import EdgeError
-from mjoa_gym.testbed.executor import Bundle, Executor
+from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import FrameLimits
 from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one
 from mjoa_gym.testbed.models import (
@@ -80,7 +81,7 @@ def _server_arguments(parser: argparse.ArgumentParser) -> None:
 def _ue_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="resnet18",
-        help="a torchvision classifier or the name of a --program (default %(default)s)")  # fmt: skip
+        help="a torchvision classifier, or the name of a --program (%(default)s)")  # fmt: skip
     add("--planner", default="mjoa-mu", choices=planner_names(), metavar="NAME",
         help="who places the layers (default %(default)s)")  # fmt: skip
     add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
@@ -192,13 +193,13 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
         resident = await ue.resident()
         links = s.uplink_bps, s.downlink_bps
         instance = one_ue_instance(dnn, times, *links, resident, args.upload)
-        placement, marks = plan_one(args.planner, instance)
+        placement, marks = await plan_one(args.planner, instance)
         expected = simulate(
             dnn, placement, times.ue_s, times.edge_s, *links, resident, args.upload, marks
         ).latency
         if args.upload == "preinstalled":
             with contextlib.suppress(EdgeError):
-                await ue.install(ue.program.to_upload(placement))
+                await ue.install(ue.program.to_upload(placement.tolist()))
         got = await ue.infer(inputs, placement, args.upload, marks, args.until_s)
         here = got.resident @ dnn.parameter_bytes / max(dnn.parameter_bytes.sum(), 1.0)
         print(

@@ -20,11 +20,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.testbed.clock import now
-
-Bundle = tuple[Tensor, ...]
-NICENESS = 5
-"""The thread yields to the ones that send and receive, which need little."""
 
 
 class Execution(NamedTuple):
@@ -241,10 +238,8 @@ class Executor:
 
 
 def settle_thread(core: int | None) -> None:
-    """One torch thread, on its core, yielding to others; as far as the system allows."""
+    """One torch thread, on its core as far as the system allows."""
     torch.set_num_threads(1)
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
     if core is not None and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, {core})

@@ -6,6 +6,7 @@ that stay on the UE, the server's in inferences of the whole network at the edge
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import DNN, UE, Instance
+from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.planners import plan_with
 from mjoa_gym.simulator import Interval
 from mjoa_gym.testbed.connection import EdgeError
-from mjoa_gym.testbed.executor import Bundle
 from mjoa_gym.testbed.ue import Inference, UserEquipment
 
 WARM_UPS = 2
@@ -95,9 +96,12 @@ def one_ue_instance(
     return Instance([ue], bandwidth_hz=band, upload=upload)
 
 
-def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """A planner's placement, and the layers that it prefetches."""
-    plan = plan_with(name, instance)
+async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """A planner's placement, and the layers that it prefetches.
+
+    Planned in a thread, because a planner's first call may compile for a minute.
+    """
+    plan = await asyncio.to_thread(plan_with, name, instance)
     placement = plan.placements[0]
     marks = np.zeros_like(placement) if plan.prefetch is None else plan.prefetch[0]
     return placement, marks

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import INPUT
+from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
 from mjoa_gym.testbed.connection import Connection
-from mjoa_gym.testbed.executor import Bundle, Execution, Executor, Work
+from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
 from mjoa_gym.testbed.link import Link, Piece, Transfer
 from mjoa_gym.testbed.program import Program

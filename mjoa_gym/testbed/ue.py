@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import INPUT
-from mjoa_gym.importers.layered_model import TensorSpec
+from mjoa_gym.importers.layered_model import Bundle, TensorSpec
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
-from mjoa_gym.testbed.executor import Bundle, Executor
+from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameLimits, Kind, ProtocolError
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.query import Order, Query, resident_bytes, resident_fractions

@@ -1,4 +1,4 @@
-"""How far simulated latencies are from measured ones, and whether it matters for choosing a plan."""
+"""How far simulated latencies are from measured ones, and whether that misleads a planner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the grid: measures layer times, asks planners, executes their plans, notes both latencies."""
+"""Runs the grid: measures layer times, asks planners, executes plans, notes both latencies."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ModelRun:
     async def _cold(self, ue: UserEquipment, cell: Cell) -> Row:
         rate = cell.rate_mbps * MEGA
         instance = one_ue_instance(self.dnn, self.times, rate, rate, None, cell.upload)
-        placement, _ = plan_one(cell.planner, instance)
+        placement, _ = await plan_one(cell.planner, instance)
         predicted = self.predict(cell, placement, self.times, None, None)
         row = self._row(cell, 1, placement, predicted)
         key = self._key(row)
@@ -136,7 +136,7 @@ class ModelRun:
         for query in range(1, self.grid.queries + 1):
             resident = await ue.resident()
             instance = one_ue_instance(self.dnn, self.times, rate, rate, resident, cell.upload)
-            placement, marks = plan_one(cell.planner, instance)
+            placement, marks = await plan_one(cell.planner, instance)
             predicted = self.predict(cell, placement, self.times, resident, marks)
             row = self._row(cell, query, placement, predicted)
             if predicted > self.grid.cap_s:
