@@ -18,13 +18,13 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from comparison.cells import QUICK, Grid, RowFile, cells_of  # noqa: E402
-from comparison.processes import cores, server_process  # noqa: E402
 from comparison.report import publish  # noqa: E402
 from comparison.runner import run_grid  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from mjoa_gym.testbed import clock  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
+from mjoa_gym.testbed.processes import cores, server_process  # noqa: E402
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(grid: Grid, file: RowFile, out: Path) -> None:
     ue_core, edge_core = cores()
     cells = sum(len(list(cells_of(grid, model))) for model in grid.models)
-    with server_process(edge_core) as server, tqdm(total=cells, unit="cell") as bar:
+    with server_process(core=edge_core) as server, tqdm(total=cells, unit="cell") as bar:
 
         def progress(text: str) -> None:
             bar.set_description_str(text)

@@ -31,12 +31,12 @@ from mjoa_gym.testbed.models import (
     server_program,
     server_program_from,
 )
+from mjoa_gym.testbed.processes import TOKEN_VARIABLE
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
 from mjoa_gym.testbed.ue import UESettings, UserEquipment
 
-TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
 DEFAULT_PORT = 4790
 MEGA = 1e6
 MIB = 1 << 20

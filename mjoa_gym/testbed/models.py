@@ -76,7 +76,24 @@ def load(file: Path) -> Example:
         raise ValueError(f"{file} is not an exported program: {error}") from error
     if exported.example_inputs is None or exported.example_inputs[1]:
         raise ValueError(f"{file}: positional example inputs are needed")
-    return exported.module(), exported.example_inputs[0]
+    module = _Exported(exported.module())
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()  # memory of its own, instead of the file's
+    return module, exported.example_inputs[0]
+
+
+class _Exported(nn.Module):
+    """An exported program's module, which refuses to be switched to the mode that it is in."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.program = module
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.program(*inputs)
+
+    def train(self, mode: bool = True) -> _Exported:
+        return self
 
 
 def build(name: str) -> Example:

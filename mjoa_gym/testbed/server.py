@@ -66,7 +66,7 @@ class EdgeServer:
         self.builders = builders
         self.store = ParameterStore(settings.memory_bytes)
         self.executor = Executor(settings.core, "edge layers")
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[str, Program | None] = {}
         self._building = asyncio.Lock()
         self.sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,5 +135,12 @@ class EdgeServer:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
         async with self._building:
             if model not in self._programs:
-                self._programs[model] = await asyncio.to_thread(self.builders[model])
-        return self._programs[model]
+                try:
+                    self._programs[model] = await asyncio.to_thread(self.builders[model])
+                except Exception:
+                    log.exception("the network %r cannot be built", model)
+                    self._programs[model] = None
+        program = self._programs[model]
+        if program is None:
+            raise ProtocolError(f"model {model!r} cannot be built at the server")
+        return program

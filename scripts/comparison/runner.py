@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from agents.benchmark.store import write_atomically
 from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, RowFile, cells_of
-from comparison.processes import ServerProcess
 from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.testbed.commands import close
@@ -28,6 +27,7 @@ from mjoa_gym.testbed.measure import (
     seconds_of,
 )
 from mjoa_gym.testbed.models import program_of
+from mjoa_gym.testbed.processes import ServerProcess
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
+
 
 class ServerProcess(NamedTuple):
     """A running server.
@@ -27,18 +29,26 @@ class ServerProcess(NamedTuple):
 
 
 @contextlib.contextmanager
-def server_process(core: int | None, *arguments: str, port: int = 0) -> Iterator[ServerProcess]:
+def server_process(
+    *arguments: str, core: int | None = None, port: int = 0, token: str | None = None
+) -> Iterator[ServerProcess]:
     """Start a server on loopback, and end it afterwards.
+
+    Args:
+        *arguments: More of its command line.
+        core: Where its layers run; None for any.
+        port: 0 for any free one.
+        token: The secret; default a random one.
 
     Raises:
         OSError: If it does not start.
     """
-    token = secrets.token_hex(16)
+    token = secrets.token_hex(16) if token is None else token
     command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", str(port), *arguments]
     if core is not None:
         command += ["--core", str(core)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"MJOA_TESTBED_TOKEN": token}
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {TOKEN_VARIABLE: token}
     )
     try:
         assert process.stdout is not None, "it is a pipe"
