@@ -199,7 +199,7 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
         ).latency
         if args.upload == "preinstalled":
             with contextlib.suppress(EdgeError):
-                await ue.install(ue.program.to_upload(placement.tolist()))
+                await ue.install(list(ue.program.to_upload(placement.tolist())))
         got = await ue.infer(inputs, placement, args.upload, marks, args.until_s)
         here = got.resident @ dnn.parameter_bytes / max(dnn.parameter_bytes.sum(), 1.0)
         print(

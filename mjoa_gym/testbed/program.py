@@ -119,13 +119,17 @@ class Program:
         ]
         return up, down
 
-    def to_upload(self, placement: Sequence[int]) -> list[int]:
-        """The layers whose parameters the edge layers read, in the order in which they go."""
-        wanted: dict[int, None] = {}
+    def to_upload(self, placement: Sequence[int]) -> dict[int, int]:
+        """The layers whose parameters the edge layers read, in the order in which they go.
+
+        Each with the first layer that reads them: with tied parameters that may be another one.
+        """
+        first_reader: dict[int, int] = {}
         for layer in range(self.dnn.n_layers):
             if placement[layer]:
-                wanted.update(dict.fromkeys(self.owners[layer]))
-        return list(wanted)
+                for owner in self.owners[layer]:
+                    first_reader.setdefault(owner, layer)
+        return first_reader
 
     def missing_for_outputs(self, there: set[int]) -> list[int]:
         """The layers that must still be executed to have all outputs, in program order."""

@@ -100,6 +100,7 @@ class Query:
         )
         self.work.bundles[INPUT] = inputs
         self._stream: list[int] = []
+        self._reader: dict[int, int] = {}
         self._offsets: Sequence[int] = ()
         self._transfer: Transfer | None = None
         self._released_at = self.start
@@ -247,13 +248,14 @@ class Query:
             self.clock_offset = (self._asked_at + time) / 2 - theirs
         received = resident_bytes(frame, self.program)
         order, missing = self.order, self._missing(received)
+        self._reader = self.program.to_upload(order.placement)
         if order.upload == "preinstalled":
-            absent = [layer for layer in self.program.to_upload(order.placement) if missing[layer]]
+            absent = [layer for layer in self._reader if missing[layer]]
             if absent:
                 self._started.set_result(None)
                 self._give_up(f"preinstalled, but layers {absent} are not at the server")
                 return
-        edge = [layer for layer in self.program.to_upload(order.placement) if missing[layer]]
+        edge = [layer for layer in self._reader if missing[layer]]
         extra = [
             layer
             for layer, mark in enumerate(order.prefetch)
@@ -329,7 +331,7 @@ class Query:
             return None
         layer = self._stream[0]
         if self.order.upload == "serial":
-            predecessors = self.program.dnn.predecessors[layer]
+            predecessors = self.program.dnn.predecessors[self._reader.get(layer, layer)]
             if not self.finished.issuperset(predecessors):
                 return None
         image = self.images[layer]

@@ -201,7 +201,7 @@ class Session:
         if size > self.limits.activation_bytes:
             self._refuse(f"tensors of {size} bytes; {self.limits.activation_bytes} are allowed")
             return
-        uploads = program.to_upload(placement)
+        uploads = list(program.to_upload(placement))
         wanted = [(u, layout) for u in uploads if (layout := program.parameters[u]) is not None]
         if not self.store.reserve(self, wanted):
             self._refuse("no memory for these layers beside those that others are using")

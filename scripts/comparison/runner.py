@@ -124,7 +124,7 @@ class ModelRun:
         ):
             await ue.close()  # so that the server forgets everything
             if cell.upload == "preinstalled" and placement.any():
-                await ue.install(self.program.to_upload(placement.tolist()))
+                await ue.install(list(self.program.to_upload(placement.tolist())))
             runs.append(await ue.infer(self.inputs, placement, cell.upload))
         row = self._filled(row, cell, placement, runs, None, None)
         self._keep_timeline(cell, placement, runs[-1])
