@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.dnn_file import SCHEMA
+from mjoa_gym import dnn_file
+from mjoa_gym.dnn_file import SCHEMA as SCHEMA
 from mjoa_gym.validation import non_negative_vector
 
 if TYPE_CHECKING:
@@ -175,25 +176,57 @@ class DNN:
         return tuple(sorted(f.name[:-5] for f in files if f.name.endswith(".json")))
 
     @staticmethod
-    def load(name: str, granularity: Literal["layer", "block"] = "layer") -> DNN:
-        """A network of the packaged catalogue.
+    def load(
+        name_or_path: str | os.PathLike[str], granularity: Literal["layer", "block"] = "layer"
+    ) -> DNN:
+        """A network of the packaged catalogue, or of a file that `save` wrote.
 
         Args:
-            name: One of `DNN.names()`.
+            name_or_path: One of `DNN.names()`, or a file: a path object, or a text that ends in
+                ``.json`` or contains a path separator.
             granularity: "layer" (a DAG) or "block" (its chain of blocks between cut layers).
 
         Raises:
-            ValueError: If the name is not in the catalogue (with the nearest one) or the
-                granularity is unknown.
+            ValueError: If the name is not in the catalogue (with the nearest one), the granularity
+                is unknown, or the file is not a valid profile (naming the file and the fault).
+            OSError: If the file cannot be read.
         """
         _check_granularity(granularity)
-        if name not in DNN.names():
-            near = difflib.get_close_matches(name, DNN.names(), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"name={name!r} is not in the catalogue {list(DNN.names())}{hint}")
-        text = (resources.files("mjoa_gym") / "catalogue" / f"{name}.json").read_text("utf-8")
-        dnn = DNN.from_dict(json.loads(text))
+        dnn = (
+            DNN._read(name_or_path) if dnn_file.is_path(name_or_path) else DNN._named(name_or_path)
+        )
         return dnn if granularity == "layer" else dnn.blocks()
+
+    @staticmethod
+    def _named(name: Any) -> DNN:
+        if name not in DNN.names():
+            near = difflib.get_close_matches(str(name), DNN.names(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"name={name!r} is not in the catalogue {list(DNN.names())}{hint}"
+                " (a file's name ends in .json)"
+            )
+        text = (resources.files("mjoa_gym") / "catalogue" / f"{name}.json").read_bytes()
+        return DNN.from_dict(dnn_file.parse(text))
+
+    @staticmethod
+    def _read(path: str | os.PathLike[str]) -> DNN:
+        arguments = dnn_file.read(path)
+        try:
+            return DNN(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file that `load` reads back as an equal DNN; the format is in docs/own-models.md.
+
+        The file is replaced as a whole. A DNN of blocks is written as the chain that it is.
+
+        Raises:
+            ValueError: If the path does not end in ``.json``.
+            OSError: If the file cannot be written.
+        """
+        dnn_file.write(path, self)
 
     @staticmethod
     def from_torch(
@@ -232,24 +265,10 @@ class DNN:
         """A DNN from the catalogue's JSON schema.
 
         Raises:
-            ValueError: If the schema is another one, a key is missing or a value is not allowed.
+            ValueError: If the schema is another one, a key is missing or unknown, or a value is
+                not allowed.
         """
-        if profile.get("schema") != SCHEMA:
-            raise ValueError(f"schema={profile.get('schema')!r}: this version reads {SCHEMA!r}")
-        try:
-            layers = profile["layers"]
-            return DNN(
-                name=profile["name"],
-                flops=[layer["flops"] for layer in layers],
-                parameter_bytes=[layer["parameter_bytes"] for layer in layers],
-                output_bytes=[layer["output_bytes"] for layer in layers],
-                predecessors=[layer["predecessors"] for layer in layers],
-                input_bytes=profile["input_bytes"],
-                kinds=[layer["kind"] for layer in layers],
-                layer_names=[layer["name"] for layer in layers],
-            )
-        except KeyError as error:
-            raise ValueError(f"the profile has no key {error.args[0]!r}") from error
+        return DNN(**dnn_file.arguments(profile))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DNN):

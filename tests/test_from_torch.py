@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+
+from mjoa_gym.dnn import DNN
 
 torch = pytest.importorskip("torch", reason="needs torch")
 nn = torch.nn
 
+from torch.utils._pytree import tree_leaves  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
 from mjoa_gym.importers.fuse import fuse  # noqa: E402
+from mjoa_gym.importers.graph import UnknownOperatorWarning  # noqa: E402
 from mjoa_gym.importers.torch_export import trace  # noqa: E402
+from tests import torch_networks as networks  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -182,3 +192,173 @@ def test_recurrent_network_is_counted():
     layers = layers_of(build(lambda self, x: self.rnn(x)[0], rnn=nn.LSTM(3, 4)), 5, 1, 3)
     assert sum(layer.flops for layer in layers) == 2 * 5 * (3 * 16 + 4 * 16)
     assert sum(layer.parameter_bytes for layer in layers) == 4 * (3 * 16 + 4 * 16 + 32)
+
+
+HEAVY = ("conv", "depthwise_conv", "linear", "matmul")
+
+
+def heavy_flops(dnn: DNN) -> float:
+    return sum(f for f, kind in zip(dnn.flops, dnn.kinds, strict=True) if kind in HEAVY)
+
+
+@pytest.mark.parametrize("name", networks.NAMES)
+def test_totals_are_those_of_an_independent_count(name):
+    module, example = networks.build(name, device="meta")
+    dnn = DNN.from_torch(module, example)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(**example) if isinstance(example, dict) else module(*example)
+    extra = 2 * 5 * 4 * 4 if name == "two_inputs" else 0  # the counter knows no bilinear layer
+    assert heavy_flops(dnn) == counter.get_total_flops() + extra
+    assert dnn.flops.sum() >= heavy_flops(dnn)
+    size = sum(p.numel() * p.element_size() for p in module.parameters())
+    assert dnn.parameter_bytes.sum() == size
+    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, torch.Tensor)]
+    assert dnn.input_bytes == sum(t.numel() * t.element_size() for t in tensors)
+
+
+@pytest.mark.parametrize("name", ["resnet_like", "transformer", "lstm", "dictionary"])
+def test_device_and_weights_do_not_matter(name):
+    module, example = networks.build(name)
+    on_cpu = DNN.from_torch(module, example, name="net")
+    meta, meta_example = networks.build(name, device="meta")
+    assert DNN.from_torch(meta, meta_example, name="net") == on_cpu
+    assert DNN.from_torch(meta, example, name="net") == on_cpu
+    assert DNN.from_torch(module, meta_example, name="net") == on_cpu
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_recurrent_layers_cost_what_their_formula_says(kind, gates, device):
+    steps, batch, inputs, hidden = 6, 2, 5, 3
+    rnn = getattr(nn, kind)(inputs, hidden, num_layers=2, bidirectional=True).to(device)
+    dnn = DNN.from_torch(rnn, torch.zeros(steps, batch, inputs, device=device))
+    first = inputs * hidden + hidden * hidden
+    second = 2 * hidden * hidden + hidden * hidden
+    assert dnn.flops.sum() == 2 * 2 * steps * batch * gates * (first + second)
+
+
+def test_products_that_the_counter_does_not_know():
+    def forward(self, x):
+        weighted = self.weight.mv(x)
+        return torch.dot(weighted, weighted) + torch.cdist(x[None], x[None]).sum()
+
+    module = build(forward)
+    module.weight = nn.Parameter(torch.zeros(4, 5, device="meta"))
+    dnn = DNN.from_torch(module, torch.zeros(5, device="meta"))
+    assert heavy_flops(dnn) == 2 * 4 * 5 + 2 * 4 + 2 * 5
+
+
+def test_what_is_computed_from_parameters_alone_is_counted_once():
+    def forward(self, x):
+        table = self.table(torch.ones(3, 4, device=x.device))
+        return self.a(x) + table, table.sum() + x
+
+    dnn = DNN.from_torch(
+        build(forward, a=nn.Linear(3, 2), table=nn.Linear(4, 2)), torch.zeros(1, 3), name="t"
+    )
+    assert dnn.parameter_bytes.sum() == 4 * (8 + 10)
+    assert heavy_flops(dnn) == 2 * (3 * 2) + 2 * (3 * 4 * 2)
+
+
+def test_an_operator_of_unknown_cost_is_reported_and_free():
+    module = build(
+        lambda self, x: self.b(torch.fft.fft(self.a(x)).real), a=nn.Linear(4, 4), b=nn.Linear(4, 2)
+    )
+    with pytest.warns(UnknownOperatorWarning, match="aten.fft_fft.default") as caught:
+        dnn = DNN.from_torch(module, torch.zeros(1, 4))
+    assert [warning.filename for warning in caught] == [__file__]
+    unknown = dnn.kinds.index("other")
+    assert dnn.flops[unknown] == 0
+    assert heavy_flops(dnn) == 2 * (16 + 8)
+
+
+def test_control_flow_by_torch_cond_is_one_operator():
+    class Branches(nn.Module):
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
+
+    with pytest.warns(UnknownOperatorWarning, match="cond"):
+        DNN.from_torch(Branches(), torch.zeros(2, 3))
+
+
+def test_input_forms():
+    module, example = nn.Linear(3, 2), torch.zeros(1, 3)
+    forms = [example, (example,), [example], {"input": example}]
+    assert len({DNN.from_torch(module, form).layer_names for form in forms}) == 1
+
+
+def test_name_and_granularity():
+    module, example = networks.build("googlenet_like")
+    assert DNN.from_torch(module, example).name == "Inception"
+    layers = DNN.from_torch(module, example, name="mine")
+    blocks = DNN.from_torch(module, example, granularity="block", name="mine")
+    assert blocks == layers.blocks()
+    assert blocks.n_layers < layers.n_layers
+    with pytest.raises(ValueError, match="granularity='tensor'"):
+        DNN.from_torch(module, example, granularity="tensor")
+
+
+class Config:
+    factor = 2
+
+
+UNFIT = {
+    "branch": (
+        lambda self, x: x * 2 if x.sum() > 0 else x,
+        (torch.zeros(2),),
+        "values of a tensor",
+    ),
+    "loop": (
+        lambda self, x: sum(x for _ in range(int(x.max()))),
+        (torch.ones(2),),
+        "values of a tensor",
+    ),
+    "selection": (lambda self, x: x[x > 0], (torch.ones(2),), "aten.index.Tensor"),
+    "numpy": (lambda self, x: torch.from_numpy(x.numpy()), (torch.ones(2),), "values of a tensor"),
+    "constant": (lambda self, x: torch.ones(2), (torch.ones(2),), "no output depends on an input"),
+    "missing": (lambda self, x, y: x + y, (torch.ones(2),), "do not fit its forward"),
+    "shapes": (lambda self, x: x @ x, (torch.ones(2, 3),), "do not fit its forward"),
+    "object": (lambda self, x, c: x * c.factor, (torch.ones(2), Config()), "neither a tensor nor"),
+    "error": (lambda self, x: {}["absent"], (torch.ones(2),), "KeyError"),
+}
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_what_cannot_be_exported_fails_with_the_reason(why, capfd):
+    forward, example, message = UNFIT[why]
+
+    class Unfit(nn.Module):
+        pass
+
+    Unfit.forward = forward
+    with pytest.raises(ValueError, match=message) as caught:
+        DNN.from_torch(Unfit(), example)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).count("\n") <= 1
+    assert capfd.readouterr() == ("", "")  # torch prints the graph it could not finish
+
+
+@pytest.mark.parametrize(
+    ("module", "example"), [(3, ()), (nn.Linear(2, 2), 3), (nn.Linear(2, 2), None)]
+)
+def test_wrong_arguments_are_named(module, example):
+    with pytest.raises(ValueError, match=r"module=3|example_inputs="):
+        DNN.from_torch(module, example)
+
+
+def test_outputs_that_torch_does_not_know_are_left_out():
+    class Cache:
+        pass
+
+    module = build(lambda self, x: (self.a(x), Cache()), a=nn.Linear(3, 2))
+    with pytest.warns(UserWarning, match="type Cache are left out") as caught:
+        dnn = DNN.from_torch(module, torch.zeros(1, 3))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert dnn.n_layers == 1
+    assert isinstance(module(torch.zeros(1, 3))[1], Cache)  # the module itself is as it was
+
+
+def test_the_package_imports_without_torch():
+    code = "import sys, mjoa_gym, mjoa_gym.importers.fuse; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

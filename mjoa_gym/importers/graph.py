@@ -23,7 +23,7 @@ class Operator:
 
     Attributes:
         name: Path of the module that runs it, with the operator's name where that is not a leaf.
-        kind: Layer kind, one of `HEAVY_KINDS` or `LIGHT_KINDS`.
+        kind: Layer kind: one of `HEAVY_KINDS` or `LIGHT_KINDS`, or "other" if its cost is unknown.
         macs: Multiply-accumulates.
         light_flops: FLOPs of an operator without multiply-accumulates, else 0.
         parameter_bytes: Parameters charged to this operator.

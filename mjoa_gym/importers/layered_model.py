@@ -115,7 +115,7 @@ class LayeredModel:
         Raises:
             ValueError: If the module cannot be exported, or changes its buffers when it runs.
         """
-        traced = trace(module, example_inputs)
+        traced = trace(module, example_inputs, stacklevel=2)
         changed = sorted(traced.program.graph_signature.buffers_to_mutate.values())
         if changed:
             raise ValueError(

@@ -57,9 +57,9 @@ def trace(module: nn.Module, example_inputs: Any, stacklevel: int = 1) -> Trace:
     Works on the meta device (no weights, no arithmetic) and on any other. All inputs together
     count as the one input tensor of the network. Rules:
 
-    * Operators that do not depend on an input are folded into their readers; their parameters
-      count as read by these. A parameter that several operators read is charged to the one with
-      most MACs, the first of several.
+    * Operators that do not depend on an input are folded into their readers: their parameters
+      count as read by all of these, their MACs as done by the first. A parameter that several
+      operators read is charged to the one with most MACs, the first of several.
     * Buffers (the running statistics of batch normalisation) are not parameters and not counted.
     * Views and copies are dropped. `output_bytes` counts the part of a tensor that is read
       through views, each part once: of a sequence whose first token alone is read, that token.
@@ -114,7 +114,9 @@ class _Tracer:
         self.needed: list[tuple[str, ...]] = []
         self.sources: dict[Node, _Source] = {}
         self.pending: dict[Node, dict[str, None]] = {}
+        self.folded: dict[Node, dict[Node, int]] = {}
         self.parts_read: dict[int, dict[Node, int]] = {}
+        self.paid: set[Node] = set()
         self.names: set[str] = set()
         self.unknown: set[str] = set()
 
@@ -155,10 +157,14 @@ class _Tracer:
     def _visit(self, node: Node, counter: FlopCounterMode) -> None:
         read = [source for source in node.all_input_nodes if source in self.sources]
         waiting: dict[str, None] = {}
+        folded: dict[Node, int] = {}
         for source in node.all_input_nodes:
             waiting.update(self.pending.get(source, {}))
+            folded.update(self.folded.get(source, {}))
         if not read:  # independent of the input: its readers pay
             self.pending[node] = waiting
+            macs = ops.count_macs(node, counter)
+            self.folded[node] = folded | {node: macs} if macs else folded
             return
         if len(read) == 1 and not waiting and ops.is_view(node):
             whole, size = self.sources[read[0]], ops.num_bytes(node)
@@ -167,8 +173,14 @@ class _Tracer:
             return
         macs = ops.count_macs(node, counter)
         kind = ops.kind_of(node, macs)
-        if not macs and not ops.is_known(node):
+        if kind == "other":
             self.unknown.add(str(node.target))
+        cheap = ops.is_cheap(node, kind)
+        for other, count in folded.items():
+            if other not in self.paid:
+                self.paid.add(other)
+                kind = ops.kind_of(other, count) if count > macs else kind
+                macs += count
         operator = Operator(
             name=self._name(node),
             kind=kind,
@@ -177,7 +189,7 @@ class _Tracer:
             parameter_bytes=0,
             parameters=0,
             output_bytes=0,
-            cheap=ops.is_cheap(node, kind),
+            cheap=cheap,
             grows=ops.num_bytes(node) > sum(self.sources[source].bytes for source in read),
             inputs=self._read(read),
         )

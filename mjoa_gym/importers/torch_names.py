@@ -19,7 +19,10 @@ _PER_ELEMENT = """_to_copy to type_as where masked_fill bucketize searchsorted g
 affine_grid_generator upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d
 _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d grid_sampler_3d rand
 randn rand_like randn_like randint bernoulli multinomial view_as_complex view_as_real complex polar
-einsum cross diff"""
+einsum cross diff
+fill hardswish prelu log_sigmoid floor_divide __and__ __or__ __xor__ special_expit real imag conj
+isclose absolute negative multiply subtract divide cosine_similarity pairwise_distance dist
+fake_quantize_per_tensor_affine fake_quantize_per_channel_affine quantize_per_tensor dequantize"""
 
 COPIES = frozenset(_COPIES.split())
 MATRIX_VECTOR = frozenset(_MATRIX_VECTOR.split())

@@ -135,6 +135,8 @@ def kind_of(node: Node, macs: int) -> str:
             shape = tensors(value_of(node))[0].shape
             return "linear" if math.prod(shape[:-1]) == 1 else "matmul"
         return "matmul"
+    if not is_known(node):
+        return "other"
     if name in names.REDUCTIONS or "pool" in name:
         return "pool"
     if "embedding" in name:
@@ -153,7 +155,7 @@ def light_flops(node: Node, kind: str) -> int:
     """FLOPs of an operator without multiply-accumulates, as counted in this module's docstring."""
     name = op_name(node)
     size = num_elements(node)
-    if kind == "embedding" or name in names.MOVES or not is_known(node):
+    if kind in ("embedding", "other") or name in names.MOVES:
         return 0
     if kind == "norm":
         return (2 if "batch_norm" in name else 5) * size
