@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mjoa_gym.dnn import INPUT
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.kernel import UPLOAD_MODES
@@ -20,8 +17,11 @@ from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
 from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
-from mjoa_gym.testbed.link import Link, Piece, Transfer
+from mjoa_gym.testbed.link import Link, Transfer
 from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
+from mjoa_gym.testbed.stream import ParameterStream
+from mjoa_gym.testbed.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,9 @@ class Query:
         self.link: Link | None = None
         self.complete: asyncio.Future[None] = self.loop.create_future()
         self.clock_offset = 0.0
-        self.downs: list[Piece] = []
         ups, downs = program.crossing(order.placement)
         self.ups = frozenset(ups)
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in downs}
-        self.finished = {INPUT}
         self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
         layers = [n for n, side in enumerate(order.placement) if not side]
         self.work = Work(
@@ -99,18 +97,13 @@ class Query:
             self._executed,
         )
         self.work.bundles[INPUT] = inputs
-        self._stream: list[int] = []
-        self._reader: dict[int, int] = {}
-        self._offsets: Sequence[int] = ()
-        self._transfer: Transfer | None = None
-        self._released_at = self.start
+        self._stream: ParameterStream | None = None
+        self._watch: Watch | None = None
         self._started: asyncio.Future[None] = self.loop.create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._asked_at = self.start
-        self._progress = (0, 0)
-        self._progress_at = self._taken_at = now()
 
     # -- its course ----------------------------------------------------------------------------
 
@@ -147,16 +140,15 @@ class Query:
             self._give_up(connection.lost)
             return False
         self._begin(connection)
-        self._tasks.append(asyncio.create_task(self._watch(connection)))
+        order = self.order
+        self._watch = Watch(connection, self.work, order.stall_s, order.hang_s)
+        self._tasks.append(asyncio.create_task(self._watch.run()))
         try:
             await self._started
         except _Refused:
             return False
         self.link = Link(
-            connection.frames,
-            self.order.uplink_bps,
-            self._next_parameters,
-            lambda _: self._moved.set(),
+            connection.frames, order.uplink_bps, self._stream, lambda _: self._moved.set()
         )
         self._sending = asyncio.create_task(self._send(self.link, connection))
         return self.failure is None
@@ -184,8 +176,7 @@ class Query:
     @property
     def uploading(self) -> bool:
         """Whether parameters are still to be sent."""
-        busy = self._transfer is not None and not self._transfer.done
-        return self.failure is None and (busy or bool(self._stream))
+        return self.failure is None and self._stream is not None and self._stream.busy
 
     def _begin(self, connection: Connection) -> None:
         order = self.order
@@ -217,20 +208,15 @@ class Query:
         elif frame.kind is Kind.FINISHED:
             self._finish(frame.number("layer", 0, n - 1))
         elif frame.kind is Kind.HEARTBEAT:
-            progress = frame.number("got", 0, 2**63), frame.number("done", 0, n)
-            if progress != self._progress:
-                self._progress_at = now()
-            if progress[0] != self._progress[0]:
-                self._taken_at = now()
-            self._progress = progress
+            if self._watch is not None:
+                self._watch.heartbeat(frame, n)
         elif frame.kind is Kind.STARTED:
             self._server_started(frame)
         elif frame.kind is Kind.REFUSED:
             self._give_up(f"the server refuses: {frame.text('reason', 4096)}")
         elif frame.kind is Kind.FULL:
-            layer = frame.number("layer", 0, n - 1)
-            if self._transfer is not None and self._transfer.layer == layer:
-                self._transfer = None
+            if self._stream is not None:
+                self._stream.refused(frame.number("layer", 0, n - 1))
             self._moved.set()
         else:
             raise ProtocolError(f"{frame.kind.name} within a query")
@@ -246,31 +232,18 @@ class Query:
         theirs = frame.real("now", 0.0, float("inf"))
         if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
             self.clock_offset = (self._asked_at + time) / 2 - theirs
-        received = resident_bytes(frame, self.program)
-        order, missing = self.order, self._missing(received)
-        self._reader = self.program.to_upload(order.placement)
-        if order.upload == "preinstalled":
-            absent = [layer for layer in self._reader if missing[layer]]
-            if absent:
-                self._started.set_result(None)
-                self._give_up(f"preinstalled, but layers {absent} are not at the server")
-                return
-        edge = [layer for layer in self._reader if missing[layer]]
-        extra = [
-            layer
-            for layer, mark in enumerate(order.prefetch)
-            if mark and missing[layer] and layer not in edge
-        ]
-        self._stream, self._offsets, self._released_at = edge + extra, received, time
-        self._progress_at = time
+        self._stream = ParameterStream(
+            self.program,
+            self.images,
+            self.order.placement,
+            self.order.prefetch,
+            resident_bytes(frame, self.program),
+            self.order.upload == "serial",
+        )
         self._started.set_result(None)
-
-    def _missing(self, received: Sequence[int]) -> list[bool]:
-        layouts = self.program.parameters
-        return [
-            layout is not None and here < layout.total_bytes
-            for layout, here in zip(layouts, received, strict=True)
-        ]
+        if self.order.upload == "preinstalled" and self._stream.absent:
+            layers = self._stream.absent
+            self._give_up(f"preinstalled, but layers {layers} are not at the server")
 
     def _take_tensor(self, frame: Frame) -> None:
         layer = frame.number("layer", 0, self.program.dnn.n_layers - 1)
@@ -278,7 +251,8 @@ class Query:
         if incoming is None:
             raise ProtocolError(f"TENSOR: {layer} is not one that comes down")
         incoming.write(frame.number("offset", 0, incoming.layout.total_bytes), frame.payload)
-        self._progress_at = now()
+        if self._watch is not None:
+            self._watch.progress()
         if incoming.complete and self.failure is None:
             self.executor.put(self.work, layer, incoming.bundle())
             self._finish(layer)
@@ -312,8 +286,8 @@ class Query:
             self.link.send(Transfer(Kind.TENSOR, tensor, image))
 
     def _finish(self, layer: int) -> None:
-        self.finished.add(layer)
-        self._released_at = now() if self.order.upload == "serial" else self._released_at
+        if self._stream is not None:
+            self._stream.finished(layer)
         if self.link is not None:
             self.link.wake()
 
@@ -322,44 +296,15 @@ class Query:
             self.end = now()
             self.complete.set_result(None)
 
-    def _next_parameters(self) -> Transfer | None:
-        """The parameter stream: in program order, and with serial uploading after predecessors."""
-        if self._transfer is not None and not self._transfer.done:
-            return self._transfer
-        self._transfer = None
-        if not self._stream:
-            return None
-        layer = self._stream[0]
-        if self.order.upload == "serial":
-            predecessors = self.program.dnn.predecessors[self._reader.get(layer, layer)]
-            if not self.finished.issuperset(predecessors):
-                return None
-        image = self.images[layer]
-        assert image is not None, "only layers with parameters are in the stream"
-        del self._stream[0]
-        self._transfer = Transfer(
-            Kind.PARAMETERS, layer, image, self._offsets[layer], self._released_at
+    def timeline(self, report: Frame | None) -> tuple[Interval, ...]:
+        """What was measured; see `measured_timeline`."""
+        pieces = self.link.pieces if self.link is not None else ()
+        executions, offset = self.work.executions, self.clock_offset
+        return measured_timeline(
+            self.start, self.order.placement, executions, pieces, report, offset
         )
-        return self._transfer
 
     # -- when the server fails -----------------------------------------------------------------
-
-    async def _watch(self, connection: Connection) -> None:
-        """Give up a server that is silent, takes nothing in, or makes no progress."""
-        stall_s, hang_s = self.order.stall_s, self.order.hang_s
-        while True:
-            await asyncio.sleep(stall_s / 4)
-            time = now()
-            if connection.frames.payload_bytes == self._progress[0]:
-                self._taken_at = time
-            if self.work.running is not None:
-                self._progress_at = time
-            if time - connection.heard_at > stall_s:
-                connection.close(f"nothing heard for {stall_s:g} s")
-            elif time - self._taken_at > stall_s:
-                connection.close(f"the server has taken nothing in for {stall_s:g} s")
-            elif time - self._progress_at > hang_s:
-                connection.close(f"no progress for {hang_s:g} s")
 
     def _give_up(self, reason: str) -> None:
         if self.failure is not None:
@@ -376,68 +321,6 @@ class Query:
         self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
         self._check_complete()
 
-    # -- what was measured ---------------------------------------------------------------------
-
-    def intervals(self, report: Frame | None) -> tuple[Interval, ...]:
-        """The measured timeline, as `simulate` gives it, in seconds since the start."""
-        found = [("ue", "execute", *execution) for execution in self.work.executions]
-        for piece in self.link.pieces if self.link is not None else ():
-            if piece.kind is Kind.TENSOR:
-                what = "activation"
-            else:
-                what = "parameters" if self.order.placement[piece.layer] else "prefetch"
-            found.append(("uplink", what, piece.layer, piece.start, piece.end))
-        if report is not None:
-            for resource, what, key in (
-                ("edge", "execute", "executed"),
-                ("downlink", "activation", "sent"),
-            ):
-                for layer, start, end in measured_rows(report, key):
-                    shift = self.clock_offset
-                    found.append((resource, what, layer, start + shift, end + shift))
-        shifted = [Interval(r, w, n, a - self.start, b - self.start) for r, w, n, a, b in found]
-        return tuple(sorted(shifted, key=lambda interval: (interval.start, interval.end)))
-
 
 class _Refused(Exception):
     """The query does not begin at the server."""
-
-
-def resident_bytes(frame: Frame, program: Program) -> list[int]:
-    """The bytes of each layer's parameters that the server says it has.
-
-    Raises:
-        ProtocolError: If it says nonsense.
-    """
-    value = frame.header.get("bytes")
-    sizes = [0 if layout is None else layout.total_bytes for layout in program.parameters]
-    if not isinstance(value, list) or len(value) != len(sizes):
-        raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")
-    if not all(type(b) is int and 0 <= b <= size for b, size in zip(value, sizes, strict=True)):
-        raise ProtocolError(f"{frame.kind.name}: bytes are out of range")
-    return value
-
-
-def resident_fractions(received: Sequence[int], program: Program) -> NDArray[np.float64]:
-    """(L,) fractions of the parameters at the server, as `simulate` takes them."""
-    return np.array(
-        [
-            1.0 if layout is None else here / layout.total_bytes
-            for here, layout in zip(received, program.parameters, strict=True)
-        ]
-    )
-
-
-def measured_rows(frame: Frame, key: str) -> list[tuple[int, float, float]]:
-    """Rows of layer, start and end of a report.
-
-    Raises:
-        ProtocolError: If they are not.
-    """
-    rows = frame.header.get(key)
-    if not isinstance(rows, list):
-        raise ProtocolError(f"REPORT: {key} must be a list")
-    for row in rows:
-        if not isinstance(row, list) or [type(v) for v in row] != [int, float, float]:
-            raise ProtocolError(f"REPORT: {key} must hold layer, start and end")
-    return [(layer, start, end) for layer, start, end in rows]

@@ -6,18 +6,14 @@ import asyncio
 import contextlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.codec import Incoming, image_of_bundle
-from mjoa_gym.testbed.executor import Execution, Executor, Work
+from mjoa_gym.testbed.edge_query import EdgeQuery, Refusal, Request
+from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import (
     FROM_UE,
-    MOST_SLOWDOWN,
     VERSION,
     Frame,
     FrameLimits,
@@ -26,7 +22,7 @@ from mjoa_gym.testbed.frames import (
     Kind,
     ProtocolError,
 )
-from mjoa_gym.testbed.link import UNSENT_BYTES, Link, Transfer
+from mjoa_gym.testbed.link import UNSENT_BYTES
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.store import ParameterStore
 
@@ -55,35 +51,6 @@ class SessionLimits:
     idle_s: float = 60.0
 
 
-@dataclass
-class _Query:
-    """An inference at the server.
-
-    Attributes:
-        uploads: The layers whose parameters it needs.
-        serial: Whether the UE wants to hear of each finished layer.
-        marked: Layers that it may upload in addition.
-        downs: Tensors to send back.
-        incoming: Tensors that have to come.
-        work: What the executor does.
-        link: The downlink.
-        task: The task that sends.
-        reserved: What is held in the store.
-        full: Layers that did not fit; their chunks are ignored.
-    """
-
-    uploads: frozenset[int]
-    serial: bool
-    marked: frozenset[int]
-    downs: frozenset[int]
-    incoming: dict[int, Incoming]
-    work: Work
-    link: Link
-    task: asyncio.Task[None]
-    reserved: set[int]
-    full: set[int] = field(default_factory=set)
-
-
 LoadProgram = Callable[[str], Awaitable[Program]]
 """The program of a model's name; a ProtocolError if there is none."""
 
@@ -108,10 +75,8 @@ class Session:
         self.store = store
         self.executor = executor
         self.limits = limits
-        self.loop = asyncio.get_running_loop()
         self.program: Program
-        self.here: dict[int, Mapping[str, Tensor]] = {}
-        self.query: _Query | None = None
+        self.query: EdgeQuery | None = None
 
     async def serve(self) -> str:
         """Answer frames until the connection ends; returns why it did."""
@@ -173,13 +138,15 @@ class Session:
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
-            self._take_parameters(frame)
+            self._running(frame).take_parameters(frame)
         elif frame.kind is Kind.TENSOR:
-            self._take_tensor(frame)
+            self._running(frame).take_tensor(frame)
         elif frame.kind is Kind.BEGIN:
             self._begin(frame)
         elif frame.kind is Kind.END:
-            self._report()
+            report = self._running(frame).report()
+            self._end_query()
+            self.frames.write(Kind.REPORT, report | {"bytes": self._resident()})
         elif frame.kind is Kind.STATE:
             self.frames.write(Kind.RESIDENT, {"bytes": self._resident()})
         elif frame.kind is not Kind.PING:
@@ -188,152 +155,30 @@ class Session:
     def _begin(self, frame: Frame) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
-        program, n = self.program, self.program.dnn.n_layers
-        placement, marks = frame.data("placement", n), frame.data("prefetch", n)
-        if max(placement) > 1 or max(marks) > 1:
-            raise ProtocolError("BEGIN: placement and prefetch must be 0 or 1")
-        mode = UPLOAD_MODES[frame.number("upload", 0, len(UPLOAD_MODES) - 1)]
-        slowdown = frame.real("slowdown", 1.0, MOST_SLOWDOWN)
-        downlink_bps = frame.real("downlink_bps", 1e3, float("inf"))
-        ups, downs = program.crossing(placement)
-        layers = [layer for layer in range(n) if placement[layer]]
-        size = sum(program.tensors[t].total_bytes for t in {*ups, *layers})
-        if size > self.limits.activation_bytes:
-            self._refuse(f"tensors of {size} bytes; {self.limits.activation_bytes} are allowed")
+        request = Request.of(frame, self.program.dnn.n_layers)
+        most = self.limits.activation_bytes
+        try:
+            self.query = EdgeQuery(
+                request, self.program, self, self.store, self.executor, self.frames, most
+            )
+        except Refusal as error:
+            self.frames.write(Kind.REFUSED, {"reason": str(error)})
             return
-        uploads = list(program.to_upload(placement))
-        wanted = [(u, layout) for u in uploads if (layout := program.parameters[u]) is not None]
-        if not self.store.reserve(self, wanted):
-            self._refuse("no memory for these layers beside those that others are using")
-            return
-        self._recall(uploads)
-        work = self._work(layers, uploads if mode == "whole" else [], slowdown)
-        link = Link(self.frames, downlink_bps)
-        self.query = _Query(
-            frozenset(uploads),
-            mode == "serial",
-            frozenset(layer for layer in range(n) if marks[layer]),
-            frozenset(downs),
-            {tensor: Incoming(f"tensor {tensor}", program.tensors[tensor]) for tensor in ups},
-            work,
-            link,
-            asyncio.create_task(self._send(link)),
-            set(uploads),
-        )
         self.frames.write(Kind.STARTED, {"bytes": self._resident(), "now": now()})
-        self.executor.submit(work)
+        self.query.start()
 
-    def _work(self, layers: list[int], gate: list[int], slowdown: float) -> Work:
-        here, owners = self.here, self.program.owners
-
-        def parameters(layer: int) -> Mapping[str, Tensor] | None:
-            needed = owners[layer]
-            if not all(owner in here for owner in (*needed, *gate)):
-                return None
-            if len(needed) == 1:
-                return here[needed[0]]
-            return {name: t for owner in needed for name, t in here[owner].items()}
-
-        network, dnn = self.program.network, self.program.dnn
-        return Work(network, layers, dnn.predecessors, parameters, slowdown, self._executed)
-
-    def _recall(self, uploads: list[int]) -> None:
-        """Begin with those of the layers that are complete already."""
-        self.here = {
-            layer: incoming.tensors()
-            for layer in uploads
-            if (incoming := self.store.get(self, layer)) is not None and incoming.complete
-        }
-
-    def _take_parameters(self, frame: Frame) -> None:
-        query, layer = self._running(frame), frame.number("layer", 0, self.program.dnn.n_layers - 1)
-        layout = self.program.parameters[layer]
-        if layout is None or (layer not in query.reserved and layer not in query.marked):
-            raise ProtocolError(f"PARAMETERS: layer {layer} has none that this query uploads")
-        if layer in query.full:
-            return
-        if layer not in query.reserved:
-            if not self.store.reserve(self, [(layer, layout)]):
-                query.full.add(layer)
-                self.frames.write(Kind.FULL, {"layer": layer})
-                return
-            query.reserved.add(layer)
-        incoming = self.store.get(self, layer)
-        assert incoming is not None, "reserved layers stay"
-        incoming.write(frame.number("offset", 0, layout.total_bytes), frame.payload)
-        if incoming.complete and layer in query.uploads:
-            with self.executor.lock:
-                self.here[layer] = incoming.tensors()
-            self.executor.look_again()
-
-    def _take_tensor(self, frame: Frame) -> None:
-        query = self._running(frame)
-        tensor = frame.number("layer", -1, self.program.dnn.n_layers - 1)
-        incoming = query.incoming.get(tensor)
-        if incoming is None:
-            raise ProtocolError(f"TENSOR: {tensor} is not one that this query sends")
-        size = incoming.layout.total_bytes
-        incoming.write(frame.number("offset", 0, size), frame.payload)
-        if incoming.complete:
-            self.executor.put(query.work, tensor, incoming.bundle())
-
-    def _running(self, frame: Frame) -> _Query:
+    def _running(self, frame: Frame) -> EdgeQuery:
         if self.query is None:
             raise ProtocolError(f"{frame.kind.name} without a query")
         return self.query
 
-    def _executed(self, work: Work, execution: Execution | None) -> None:
-        """In the executor's thread: something for the event loop, if anything follows."""
-        query = self.query
-        if query is None or query.work is not work:
-            return
-        if execution is None or query.serial or execution.layer in query.downs:
-            with contextlib.suppress(RuntimeError):  # the loop may be closed already
-                self.loop.call_soon_threadsafe(self._follow_up, query, execution)
-
-    def _follow_up(self, query: _Query, execution: Execution | None) -> None:
-        if query is not self.query:
-            return
-        if execution is None:
-            reason = f"executing a layer failed: {type(query.work.error).__name__}"
-            self.frames.write(Kind.ERROR, {"reason": reason})
-            self.frames.writer.close()
-            return
-        if query.serial:
-            self.frames.write(Kind.FINISHED, {"layer": execution.layer})
-        if execution.layer in query.downs:
-            image = image_of_bundle(query.work.bundles[execution.layer])
-            query.link.send(Transfer(Kind.TENSOR, execution.layer, image))
-
-    def _report(self) -> None:
-        if self.query is None:
-            raise ProtocolError("END without a query")
-        executed = [[e.layer, e.start, e.end] for e in self.query.work.executions]
-        sent = [[piece.layer, piece.start, piece.end] for piece in self.query.link.pieces]
-        self._end_query()
-        self.frames.write(
-            Kind.REPORT, {"executed": executed, "sent": sent, "bytes": self._resident()}
-        )
-
     def _end_query(self) -> None:
-        if self.query is None:
-            return
-        query, self.query, self.here = self.query, None, {}
-        self.executor.cancel(query.work)
-        query.task.cancel()
-        self.store.release(self, query.reserved)
+        if self.query is not None:
+            self.query.close()
+            self.query = None
 
     def _resident(self) -> list[int]:
         return [self.store.received(self, layer) for layer in range(self.program.dnn.n_layers)]
-
-    def _refuse(self, reason: str) -> None:
-        self.frames.write(Kind.REFUSED, {"reason": reason})
-
-    async def _send(self, link: Link) -> None:
-        try:
-            await link.run()
-        except (ConnectionError, OSError):
-            self.frames.writer.close()
 
     async def _beat(self) -> None:
         """While a query runs, say how much has arrived, so that the UE notices a stall."""

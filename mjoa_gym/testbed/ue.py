@@ -20,7 +20,8 @@ from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameLimits, Kind, ProtocolError
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.query import Order, Query, resident_bytes, resident_fractions
+from mjoa_gym.testbed.query import Order, Query
+from mjoa_gym.testbed.reports import check_report, resident_bytes, resident_fractions
 from mjoa_gym.validation import binary_vector, choice, finite, positive
 
 Bits = tuple[int, ...]
@@ -215,7 +216,7 @@ class UserEquipment:
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
             query.start - asked_at,
-            query.intervals(report),
+            query.timeline(report),
             failure or query.failure,
             query.recovered,
             resident_fractions(self._received, self.program),
@@ -274,6 +275,7 @@ class UserEquipment:
         if query.open_at_server and self._connection is not None:
             with contextlib.suppress(EdgeError, ProtocolError):
                 report = await self._connection.ask(Kind.END, self.settings.stall_s)
+                check_report(report, self.program)
                 self._received = resident_bytes(report, self.program)
                 return report
         if not self.connected:
