@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import DNN, UE, Instance
+from mjoa_gym import DNN, UE, Instance, simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.planners import plan_with
-from mjoa_gym.simulator import Interval
+from mjoa_gym.simulator import BITS_PER_BYTE, Interval
 from mjoa_gym.testbed.connection import EdgeError
-from mjoa_gym.testbed.ue import Inference, UserEquipment
+from mjoa_gym.testbed.ue import UserEquipment
 
 WARM_UPS = 2
 FASTEST_BPS = 1e12
@@ -33,10 +33,13 @@ class LayerTimes:
     Attributes:
         ue_s: (L,) seconds of each layer on the UE.
         edge_s: (L,) seconds of each layer on the UE's share of the server.
+        message_s: Seconds that a tensor takes to the other side beside its bytes at the link's
+            rate: what a query at the edge took longer than simulated, a half for each of its two.
     """
 
     ue_s: NDArray[np.float64]
     edge_s: NDArray[np.float64]
+    message_s: float
 
 
 def seconds_of(intervals: Sequence[Interval], resource: str, n_layers: int) -> NDArray[np.float64]:
@@ -55,28 +58,58 @@ async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray
     return _median([seconds_of(run.timeline, "ue", n) for run in runs[WARM_UPS:]])
 
 
-async def measure_edge(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray[np.float64]:
-    """(L,) median seconds of the layers at the server, which has nothing of them afterwards.
+async def measure_edge(
+    ue: UserEquipment, inputs: Bundle, repeats: int
+) -> tuple[NDArray[np.float64], float]:
+    """(L,) median seconds of the layers at the server, and `message_s`.
+
+    The server has nothing of the network afterwards.
 
     Raises:
         EdgeError: If the server fails meanwhile.
     """
-    n = ue.program.dnn.n_layers
+    dnn, s = ue.program.dnn, ue.settings
+    everything = np.ones(dnn.n_layers)
     await ue.install()
-    runs: list[Inference] = []
+    rows: list[NDArray[np.float64]] = []
+    overheads: list[float] = []
     for _ in range(WARM_UPS + repeats):
-        run = await ue.infer(inputs, np.ones(n), "preinstalled")
+        run = await ue.infer(inputs, everything, "preinstalled")
         if run.failure is not None:
             raise EdgeError(run.failure)
-        runs.append(run)
+        rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
+        ideal = simulate(
+            dnn, everything, rows[-1], rows[-1], s.uplink_bps, s.downlink_bps, upload="preinstalled"
+        )
+        overheads.append(run.latency_s - ideal.latency)
     await ue.close()
-    return _median([seconds_of(run.timeline, "edge", n) for run in runs[WARM_UPS:]])
+    messages = 1 + int(dnn.is_sink.sum())
+    return _median(rows[WARM_UPS:]), max(0.0, float(np.median(overheads[WARM_UPS:]))) / messages
 
 
 async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerTimes:
-    """Both."""
-    return LayerTimes(
-        await measure_ue(ue, inputs, repeats), await measure_edge(ue, inputs, repeats)
+    """Everything."""
+    ue_s = await measure_ue(ue, inputs, repeats)
+    return LayerTimes(ue_s, *await measure_edge(ue, inputs, repeats))
+
+
+def with_messages(
+    dnn: DNN, placement: ArrayLike, message_s: float, uplink_bps: float, downlink_bps: float
+) -> DNN:
+    """The network with tensors that are larger by what a message costs beside its bytes.
+
+    Simulating it under this placement charges `message_s` for each tensor that changes sides.
+    """
+    rates = np.where(np.asarray(placement) == 1, downlink_bps, uplink_bps)
+    return DNN(
+        dnn.name,
+        dnn.flops,
+        dnn.parameter_bytes,
+        dnn.output_bytes + message_s * np.minimum(rates, FASTEST_BPS) / BITS_PER_BYTE,
+        dnn.predecessors,
+        dnn.input_bytes + message_s * min(uplink_bps, FASTEST_BPS) / BITS_PER_BYTE,
+        dnn.kinds,
+        dnn.layer_names,
     )
 
 

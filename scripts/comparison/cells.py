@@ -93,6 +93,7 @@ class Row:
         query: Number of the query, from 1.
         placement: A digit per layer, 0 = UE.
         predicted_s: Simulated with the layer times measured before.
+        with_messages_s: The same, with the measured overhead of each tensor that changes sides.
         own_times_s: Simulated with the layer times of the very inference, where it executed them.
         measured_s: Median of the repeats; NaN if it was not run.
         runs: Repeats.
@@ -110,6 +111,7 @@ class Row:
     query: int
     placement: str
     predicted_s: float
+    with_messages_s: float
     own_times_s: float
     measured_s: float
     runs: int
@@ -134,8 +136,13 @@ class Row:
         return self.predicted_s / self.measured_s - 1.0
 
     @property
+    def messages_error(self) -> float:
+        """The same with the overhead of messages."""
+        return self.with_messages_s / self.measured_s - 1.0
+
+    @property
     def own_error(self) -> float:
-        """The same with the inference's own layer times."""
+        """As `error`, with the inference's own layer times."""
         return self.own_times_s / self.measured_s - 1.0
 
 
