@@ -8,6 +8,7 @@ numbers that mean something the machine should have two idle cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tqdm import tqdm  # noqa: E402
 
 from mjoa_gym.testbed import clock  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
+from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import cores, server_process  # noqa: E402
 
 
@@ -40,7 +42,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--cap-s", type=float, help="what would take longer by prediction is not run")
     add("--ue-slowdown", type=float, help="how much slower than this machine the UE is")
     add("--edge-slowdown", type=float, help="how much slower the UE's share of the server is")
-    add("--out", type=Path, help="folder of the results (default results/testbed[-quick])")
+    add("--tc", action="store_true",
+        help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
+    add("--out", type=Path, help="folder of the results (default results/testbed[-quick][-tc])")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--report-only", action="store_true", help="write the report of what there is")
     add("--readme", action=argparse.BooleanOptionalAction, default=False,
@@ -67,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     start = time.monotonic()
     torch.set_num_threads(1)
-    out = args.out or ROOT / "results" / ("testbed-quick" if args.quick else "testbed")
+    name = "testbed" + "-quick" * args.quick + "-tc" * args.tc
+    out = args.out or ROOT / "results" / name
     try:
         grid = grid_of(args)
         if args.fresh:
@@ -75,10 +80,11 @@ def main(argv: list[str] | None = None) -> int:
                 (out / name).unlink(missing_ok=True)
         file = RowFile(out / "measurements.csv", args.fresh)
         if not args.report_only:
-            _measure(grid, file, out)
+            _measure(grid, file, out, args.tc)
         if not any(row.was_run for row in file.rows):
             raise ValueError(f"{file.path} has no measurements")
-        command = "make testbed" if not args.quick else "python scripts/testbed.py --quick"
+        flags = " --quick" * args.quick + " --tc" * args.tc
+        command = f"python scripts/testbed.py{flags}" if flags else "make testbed"
         readme = ROOT / "README.md" if args.readme else None
         report = publish(grid, file.rows, out, command, readme)
     except KeyboardInterrupt:
@@ -91,16 +97,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(grid: Grid, file: RowFile, out: Path) -> None:
+def _measure(grid: Grid, file: RowFile, out: Path, below: bool) -> None:
     ue_core, edge_core = cores()
     cells = sum(len(list(cells_of(grid, model))) for model in grid.models)
-    with server_process(core=edge_core) as server, tqdm(total=cells, unit="cell") as bar:
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(shaped_namespace()) if below else None
+        server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
+        bar = stack.enter_context(tqdm(total=cells, unit="cell"))
 
         def progress(text: str) -> None:
             bar.set_description_str(text)
             bar.update()
 
-        clock.run(run_grid(grid, file, out, server, ue_core, progress))
+        clock.run(run_grid(grid, file, out, server, ue_core, progress, namespace))
 
 
 if __name__ == "__main__":

@@ -311,3 +311,35 @@ def test_layers_needed_for_the_outputs() -> None:
     assert program.missing_for_outputs({-1, *range(n)}) == []
     last = int(np.flatnonzero(program.dnn.is_sink)[-1])
     assert program.missing_for_outputs({*range(n)} - {last}) == [last]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["server"], 2, "--token"),
+        (["server", "--token", "x", "--program", "name"], 1, "NAME=FILE is needed"),
+        (["ue", "--token", "x", "--program", "name=/nowhere.pt2"], 1, "there is no file"),
+        (["ue", "--token", "x", "--program", "m={bad}", "--model", "m"], 1, "not an exported"),
+        (["server", "--token", "x", "--models", "--sessions", "0"], 1, "sessions=0"),
+        (["server", "--token", "x", "--models", "--memory-mib", "0"], 1, "memory_bytes=0"),
+    ],
+)
+def test_commands_say_what_is_wrong(
+    arguments: list[str],
+    status: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mjoa_gym.testbed.commands import main
+
+    monkeypatch.delenv("MJOA_TESTBED_TOKEN", raising=False)
+    bad = tmp_path / "bad.pt2"
+    bad.write_bytes(b"nonsense")
+    threads = torch.get_num_threads()
+    try:
+        assert main([argument.format(bad=bad) for argument in arguments]) == status
+    finally:
+        torch.set_num_threads(threads)
+    assert message in capsys.readouterr().err

@@ -25,6 +25,7 @@ from torch import Tensor, nn  # noqa: E402
 from mjoa_gym.testbed import clock  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
+from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.ue import UESettings, UserEquipment  # noqa: E402
@@ -202,6 +203,34 @@ def test_a_killed_ue_leaves_nothing(server: ServerProcess, tiny: Path) -> None:
         executor.close()
 
     run(main())
+
+
+@pytest.mark.slow
+def test_links_that_the_operating_system_shapes(tiny: Path) -> None:
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    expected = result_of(program, inputs)
+    rate = 5e6
+
+    async def main(server: ServerProcess) -> None:
+        executor = Executor()
+        settings = UESettings(
+            server.token, server.port, server.host, "tiny", rate, rate, shaped_below=True
+        )
+        ue = UserEquipment(program, executor, settings)
+        got = await ue.infer(inputs, np.ones(program.dnn.n_layers))
+        assert got.failure is None
+        assert torch.allclose(got.outputs, expected)
+        assert got.latency_s > 0.9 * 8 * program.parameter_bytes / rate
+        await ue.close()
+        executor.close()
+
+    try:
+        with shaped_namespace() as namespace:
+            namespace.shape(rate, rate)
+            with server_process(*arguments_for(tiny), namespace=namespace) as server:
+                run(main(server))
+    except OSError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ average if parameters are being sent.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ from mjoa_gym.testbed.frames import FrameWriter, Kind
 CHUNK_S = 2e-3
 LEAST_CHUNK_BYTES = 2048
 MOST_CHUNK_BYTES = 1 << 18
+LEAST_BUFFER_BYTES = 1 << 14
+TOUCHING_S = 1e-3
+"""Pieces of a transfer that are this near are one, where the operating system shapes the link."""
 UNSENT_BYTES = 1 << 20
 """The sender waits for the connection when so much is waiting to be sent."""
 
@@ -78,6 +82,8 @@ class Link:
     Args:
         frames: Where chunks go.
         rate_bps: Bits per second; infinity for no shaping.
+        shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
+            each is handed over as soon as the connection has taken the one before.
         background: Source of parameters, if any.
         on_sent: Called when the last byte of a transfer has been handed over.
     """
@@ -88,11 +94,15 @@ class Link:
         rate_bps: float,
         background: Background | None = None,
         on_sent: Callable[[Transfer], Any] | None = None,
+        shaped_below: bool = False,
     ) -> None:
         self.frames = frames
         self.rate_bps = rate_bps
         self.background = background
         self.on_sent = on_sent
+        self.shaped_below = shaped_below
+        if shaped_below:
+            keep_little_unsent(frames, chunk_bytes(rate_bps))
         self.pieces: list[Piece] = []
         self.overhead_bytes = 0
         self._waiting: deque[Transfer] = deque()
@@ -133,14 +143,17 @@ class Link:
     async def _send_chunk(self, transfer: Transfer) -> None:
         payload = transfer.image.slices(transfer.offset, chunk_bytes(self.rate_bps))
         header = {"layer": transfer.layer, "offset": transfer.offset}
-        shaped = self.rate_bps < float("inf")
+        shaped = self.rate_bps < float("inf") and not self.shaped_below
         start = max(self._free_at, transfer.ready_at) if shaped else now()
         extra = self.frames.size_of(transfer.kind, header)
         size = len(payload) + extra
-        end = start + size * BITS_PER_BYTE / self.rate_bps
+        end = start + size * BITS_PER_BYTE / self.rate_bps if shaped else start
         self._free_at = end
         await sleep_until(end)
         self.frames.write(transfer.kind, header, payload)
+        if self.shaped_below:
+            await self.frames.drain()
+            end = now()
         self.overhead_bytes += extra
         transfer.offset += len(payload)
         self._note(transfer, start, end)
@@ -153,7 +166,16 @@ class Link:
         if self.pieces:
             last = self.pieces[-1]
             same = last.kind == transfer.kind and last.layer == transfer.layer
-            if same and start <= last.end:
+            if same and start <= last.end + (TOUCHING_S if self.shaped_below else 0.0):
                 self.pieces[-1] = last._replace(end=end)
                 return
         self.pieces.append(Piece(transfer.kind, transfer.layer, start, end))
+
+
+def keep_little_unsent(frames: FrameWriter, chunk: int) -> None:
+    """Let no more than a few chunks wait in buffers, so that activations need not wait for them."""
+    transport = frames.writer.transport
+    transport.set_write_buffer_limits(high=0)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(LEAST_BUFFER_BYTES, 2 * chunk))

@@ -34,6 +34,7 @@ class Order:
         prefetch: (L,) layers to upload in addition.
         uplink_bps: Rate of the uplink.
         downlink_bps: Rate of the downlink.
+        shaped_below: Whether the operating system shapes both links, so that we do not.
         ue_slowdown: How much slower than this machine the UE is.
         edge_slowdown: The same for its share of the server.
         stall_s: Without any sign of the server for so long, it counts as lost.
@@ -45,6 +46,7 @@ class Order:
     prefetch: tuple[int, ...]
     uplink_bps: float
     downlink_bps: float
+    shaped_below: bool
     ue_slowdown: float
     edge_slowdown: float
     stall_s: float
@@ -148,7 +150,11 @@ class Query:
         except _Refused:
             return False
         self.link = Link(
-            connection.frames, order.uplink_bps, self._stream, lambda _: self._moved.set()
+            connection.frames,
+            order.uplink_bps,
+            self._stream,
+            lambda _: self._moved.set(),
+            order.shaped_below,
         )
         self._sending = asyncio.create_task(self._send(self.link, connection))
         return self.failure is None
@@ -188,7 +194,7 @@ class Query:
                 "prefetch": bytes(order.prefetch),
                 "upload": UPLOAD_MODES.index(order.upload),
                 "slowdown": float(order.edge_slowdown),
-                "downlink_bps": float(order.downlink_bps),
+                "downlink_bps": float("inf") if order.shaped_below else order.downlink_bps,
             },
         )
 

@@ -38,6 +38,7 @@ class UESettings:
         model: The network's name at the server.
         uplink_bps: Bits per second towards the edge; infinity for no shaping.
         downlink_bps: Bits per second towards the UE.
+        shaped_below: The operating system shapes both links to these rates (see `namespace`).
         ue_slowdown: Each of the UE's layers takes so many times what it takes on this machine.
         edge_slowdown: The same for this UE's share of the server.
         connect_s: Patience for a connection; without one, inferences are local.
@@ -53,6 +54,7 @@ class UESettings:
     model: str = "model"
     uplink_bps: float = float("inf")
     downlink_bps: float = float("inf")
+    shaped_below: bool = False
     ue_slowdown: float = 1.0
     edge_slowdown: float = 1.0
     connect_s: float = 2.0
@@ -253,7 +255,8 @@ class UserEquipment:
             upload,
             prefetch,
             uplink_bps,
-            s.downlink_bps,
+            float(s.downlink_bps),
+            s.shaped_below and uplink_bps < float("inf"),
             s.ue_slowdown,
             s.edge_slowdown,
             s.stall_s,

@@ -28,11 +28,15 @@ from mjoa_gym.testbed.measure import (
     with_messages,
 )
 from mjoa_gym.testbed.models import program_of
+from mjoa_gym.testbed.namespace import ShapedNamespace
 from mjoa_gym.testbed.processes import ServerProcess
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment
 
 MEGA = 1e6
+FAST_MBPS = 10_000.0
+"""What the operating system's links have while nothing is measured that depends on them."""
+MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
 Placement = NDArray[np.int8]
 
@@ -41,13 +45,20 @@ class ModelRun:
     """One network: its program on this side, its layer times, its local result."""
 
     def __init__(
-        self, grid: Grid, model: str, server: ServerProcess, executor: Executor, out: Path
+        self,
+        grid: Grid,
+        model: str,
+        server: ServerProcess,
+        executor: Executor,
+        out: Path,
+        namespace: ShapedNamespace | None,
     ) -> None:
         self.grid = grid
         self.model = model
         self.server = server
         self.executor = executor
         self.out = out
+        self.namespace = namespace
         self.program: Program
         self.inputs: Bundle
         self.program, self.inputs = program_of(model, {})
@@ -61,18 +72,26 @@ class ModelRun:
         settings = UESettings(
             self.server.token,
             self.server.port,
+            self.server.host,
             model=self.model,
             uplink_bps=rate_mbps * MEGA,
             downlink_bps=rate_mbps * MEGA,
             ue_slowdown=self.grid.ue_slowdown,
+            shaped_below=self.namespace is not None,
             edge_slowdown=self.grid.edge_slowdown,
             stall_s=30.0,  # a busy machine is no reason to give a measurement up
         )
         return UserEquipment(self.program, self.executor, settings)
 
+    def shape(self, rate_mbps: float) -> None:
+        """Have the operating system shape the links, if it is to."""
+        if self.namespace is not None:
+            self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
+
     async def measure(self) -> LayerTimes:
         """Layer times on both sides, now."""
-        ue = self.ue(1000.0)
+        self.shape(FAST_MBPS)
+        ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         local = await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))
         self.expected = local.outputs
@@ -107,6 +126,7 @@ class ModelRun:
 
     async def run(self, cell: Cell) -> list[Row]:
         """The rows of a cell."""
+        self.shape(cell.rate_mbps)
         ue = self.ue(cell.rate_mbps)
         try:
             if cell.scenario == RESIDENT:
@@ -132,7 +152,9 @@ class ModelRun:
         ):
             await ue.close()  # so that the server forgets everything
             if cell.upload == "preinstalled" and placement.any():
+                self.shape(FAST_MBPS)
                 await ue.install(list(self.program.to_upload(placement.tolist())))
+                self.shape(cell.rate_mbps)
             runs.append(await ue.infer(self.inputs, placement, cell.upload))
         row = self._filled(row, cell, placement, runs, None, None)
         self._keep_timeline(cell, placement, runs[-1])
@@ -246,6 +268,7 @@ async def run_grid(
     server: ServerProcess,
     core: int | None,
     progress: Callable[[str], Any],
+    namespace: ShapedNamespace | None = None,
 ) -> None:
     """Run what is not done yet; layer times are measured before and after each model.
 
@@ -256,6 +279,7 @@ async def run_grid(
         server: The server.
         core: Where the UE's layers run.
         progress: Told of each cell that is done.
+        namespace: Where the server is, if the operating system shapes the links.
     """
     executor = Executor(core, "UE layers")
     path = out / "layer_times.json"
@@ -267,7 +291,7 @@ async def run_grid(
                 progress(f"{model}, done before")
             if not todo:
                 continue
-            run = ModelRun(grid, model, server, executor, out)
+            run = ModelRun(grid, model, server, executor, out, namespace)
             run.remember(file.rows)
             run.times = await run.measure()
             for cell in todo:
