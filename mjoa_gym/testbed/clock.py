@@ -24,11 +24,15 @@ now = time.monotonic
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` with sleeps that are accurate to 0.1 ms."""
+    before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(
-        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-    ) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(
+            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+        ) as runner:
+            return runner.run(main)
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def sleep_until(when: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -123,10 +123,23 @@ def _choice(key: tuple[str, float, str], rows: list[Row]) -> Choice:
     return Choice(*key, len(rows), tau, best.planner, best.measured_s / fastest - 1.0)
 
 
-def drift(note: Sequence[dict[str, object]]) -> tuple[float, float]:
-    """How much longer all layers took after the grid than before, on the UE and at the edge."""
-    before, after = note
-    return (
-        float(np.sum(after["ue_s"]) / np.sum(before["ue_s"]) - 1.0),  # type: ignore[arg-type]
-        float(np.sum(after["edge_s"]) / np.sum(before["edge_s"]) - 1.0),  # type: ignore[arg-type]
+class Drift(NamedTuple):
+    """Measurements of one side's layer times in the course of a model's part of the grid.
+
+    Attributes:
+        first_s: All layers, at first.
+        last: How much longer they took at last, relative.
+        spread: The longest of these sums against the shortest, relative.
+    """
+
+    first_s: float
+    last: float
+    spread: float
+
+
+def drift(notes: Sequence[dict[str, Any]], side: str) -> Drift:
+    """The drift of "ue_s" or "edge_s"."""
+    sums = np.array([np.sum(note[side]) for note in notes])
+    return Drift(
+        float(sums[0]), float(sums[-1] / sums[0] - 1.0), float(sums.max() / sums.min() - 1.0)
     )

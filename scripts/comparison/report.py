@@ -126,14 +126,16 @@ def drift_table(out: Path) -> Table:
     notes = json.loads(path.read_text("utf-8")) if path.exists() else {}
     lines = []
     for model, note in notes.items():
-        ue, edge = drift(note)
-        before = note[0]
-        lines.append(
-            (model, f"{sum(before['ue_s']):.3f}", f"{100 * ue:+.1f} %",
-             f"{sum(before['edge_s']):.3f}", f"{100 * edge:+.1f} %",
-             f"{1e3 * before['message_s']:.2f}")
-        )  # fmt: skip
-    header = ("Model", "On the UE, s", "Drift", "At the edge, s", "Drift", "Per message, ms")
+        sides = [drift(note, side) for side in ("ue_s", "edge_s")]
+        cells = [
+            text
+            for d in sides
+            for text in (f"{d.first_s:.3f}", f"{100 * d.last:+.1f} %", f"{100 * d.spread:.1f} %")
+        ]
+        message_s = np.median([measurement["message_s"] for measurement in note])
+        lines.append((model, *cells, f"{1e3 * message_s:.2f}"))
+    header = ("Model", "On the UE, s", "At last", "Spread", "At the edge, s", "At last", "Spread",
+              "Per message, ms")  # fmt: skip
     return Table("Layer times", header, lines)
 
 
@@ -166,8 +168,8 @@ def _report(grid: Grid, rows: Sequence[Row], out: Path, command: str, has_timeli
         f"Two processes on one machine, one torch thread each, pinned to a core each; loopback, "
         f"both directions shaped to the given rate. The UE is this machine slowed down "
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Layer times are "
-        f"medians of {grid.profile_repeats} inferences just before a model's part of the grid, and"
-        f" again after it. Inferences shorter than {grid.repeat_s:g} s are repeated, up to "
+        f"medians of {grid.profile_repeats} inferences just before a model's cells of one rate, and "
+        f"again after its last. Inferences shorter than {grid.repeat_s:g} s are repeated, up to "
         f"{grid.repeats} times; the median counts. Equal plans are measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
         f"{len(rows)} (the table of all cells names them).",

@@ -270,7 +270,7 @@ async def run_grid(
     progress: Callable[[str], Any],
     namespace: ShapedNamespace | None = None,
 ) -> None:
-    """Run what is not done yet; layer times are measured before and after each model.
+    """Run what is not done yet; layer times are measured before each rate, and after a model.
 
     Args:
         grid: What to run.
@@ -293,13 +293,16 @@ async def run_grid(
                 continue
             run = ModelRun(grid, model, server, executor, out, namespace)
             run.remember(file.rows)
-            run.times = await run.measure()
-            for cell in todo:
-                file.add(await run.run(cell))
-                progress(f"{model}, {cell.rate_mbps:g} Mbit/s, {cell.planner}, {cell.upload}")
-            after = await run.measure()
+            notes = []
+            for rate in dict.fromkeys(cell.rate_mbps for cell in todo):
+                run.times = await run.measure()
+                notes.append(_noted(f"before {rate:g} Mbit/s", run.times))
+                for cell in (cell for cell in todo if cell.rate_mbps == rate):
+                    file.add(await run.run(cell))
+                    progress(f"{model}, {rate:g} Mbit/s, {cell.planner}, {cell.upload}")
+            notes.append(_noted("after", await run.measure()))
             note = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            note[model] = [_noted("before", run.times), _noted("after", after)]
+            note[model] = notes
             write_atomically(path, json.dumps(note))
     finally:
         executor.close()
