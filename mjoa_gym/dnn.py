@@ -14,25 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import dnn_file
+from mjoa_gym.dnn_checks import INPUT as INPUT
+from mjoa_gym.dnn_checks import KINDS as KINDS
+from mjoa_gym.dnn_checks import validated_kinds, validated_names, validated_predecessors
 from mjoa_gym.dnn_file import SCHEMA as SCHEMA
 from mjoa_gym.validation import non_negative_vector
 
 if TYPE_CHECKING:
     import torch
-
-KINDS = (
-    "conv",
-    "depthwise_conv",
-    "linear",  # one row: a matrix-vector product
-    "matmul",  # several rows: a matrix-matrix product, attention included
-    "pool",
-    "elementwise",
-    "norm",
-    "embedding",
-    "other",
-)
-INPUT = -1
-"""The predecessor index that stands for the network's one input tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +77,10 @@ class DNN:
         put(self, "flops", non_negative_vector("flops", flops, n))
         put(self, "parameter_bytes", non_negative_vector("parameter_bytes", parameter_bytes, n))
         put(self, "output_bytes", non_negative_vector("output_bytes", output_bytes, n))
-        put(self, "predecessors", _validated_predecessors(predecessors))
+        put(self, "predecessors", validated_predecessors(predecessors))
         put(self, "input_bytes", float(non_negative_vector("input_bytes", [input_bytes], 1)[0]))
-        put(self, "kinds", _validated_kinds(kinds, n))
-        put(self, "layer_names", _validated_names(layer_names, n))
+        put(self, "kinds", validated_kinds(kinds, n))
+        put(self, "layer_names", validated_names(layer_names, n))
         put(self, "layers", layers)
         put(self, "block_of", None if block_of is None else _frozen(np.array(block_of, np.intp)))
 
@@ -299,55 +288,3 @@ def _check_granularity(granularity: str) -> None:
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     array.flags.writeable = False
     return array
-
-
-def _validated_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    validated = []
-    for layer, given in enumerate(predecessors):
-        try:
-            ps = tuple(int(p) for p in given)
-            whole = all(p == q for p, q in zip(ps, given, strict=True))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"predecessors[{layer}]={given!r}: must be a list of indices"
-            ) from error
-        if not whole:
-            raise ValueError(f"predecessors[{layer}]={list(given)}: indices must be whole numbers")
-        if not ps:
-            raise ValueError(
-                f"predecessors[{layer}] is empty: layer {layer} is unreachable; every layer reads "
-                "an earlier layer or the network's input (-1)"
-            )
-        for p in ps:
-            if p < INPUT:
-                raise ValueError(
-                    f"predecessors[{layer}] has {p}: a DNN has one input tensor, -1; "
-                    "merge several inputs into one"
-                )
-            if p >= layer:
-                raise ValueError(
-                    f"predecessors[{layer}] has {p}: allowed are earlier layers, -1..{layer - 1}"
-                )
-        if len(set(ps)) != len(ps):
-            raise ValueError(f"predecessors[{layer}]={list(ps)} names a layer twice")
-        validated.append(ps)
-    return tuple(validated)
-
-
-def _validated_kinds(kinds: Sequence[str] | None, n: int) -> tuple[str, ...]:
-    if kinds is None:
-        return ("other",) * n
-    if len(kinds) != n:
-        raise ValueError(f"kinds has {len(kinds)} entries for {n} layers")
-    for layer, kind in enumerate(kinds):
-        if kind not in KINDS:
-            raise ValueError(f"kinds[{layer}]={kind!r}: allowed are {list(KINDS)}")
-    return tuple(kinds)
-
-
-def _validated_names(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(str(layer) for layer in range(n))
-    if len(names) != n:
-        raise ValueError(f"layer_names has {len(names)} entries for {n} layers")
-    return tuple(str(name) for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -16,6 +17,13 @@ from mjoa_gym.importers.layered_model import LayeredModel, TensorSpec  # noqa: E
 from tests import torch_networks as networks  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@lru_cache
+def network(name: str) -> tuple[Any, Any, LayeredModel]:
+    """A module, inputs for it, and its layers."""
+    module, example = networks.build(name)
+    return module, example, LayeredModel.from_torch(module, example, name=name)
 
 
 def densely(bundle):
@@ -38,8 +46,7 @@ def flat(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_layer_by_layer_equals_the_module(name: str) -> None:
-    module, example = networks.build(name)
-    model = LayeredModel.from_torch(module, example)
+    module, example, model = network(name)
     arguments, keywords = ((), example) if isinstance(example, Mapping) else (example, {})
     with torch.no_grad():
         expected = module.eval()(*arguments, **keywords)
@@ -59,8 +66,7 @@ def test_layer_by_layer_equals_the_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_parameters_are_those_that_the_profile_charges(name: str) -> None:
-    module, example = networks.build(name)
-    model = LayeredModel.from_torch(module, example, name=name)
+    module, example, model = network(name)
     dnn = DNN.from_torch(module, example, name=name)
     assert model.dnn == dnn
     charged = [name for layer in range(dnn.n_layers) for name in model.parameter_names(layer)]
@@ -76,16 +82,15 @@ def test_parameters_are_those_that_the_profile_charges(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "googlenet_like", "transformer", "lstm"])
 def test_equals_bit_for_bit_where_no_fused_kernel_runs_the_module(name: str) -> None:
-    module, example = networks.build(name)
+    module, example, model = network(name)
     with torch.no_grad():
         expected = module.eval()(*example)
-    _, result = run_all(LayeredModel.from_torch(module, example), example)
+    _, result = run_all(model, example)
     assert all(torch.equal(a, b) for a, b in zip(flat(result), flat(expected), strict=True))
 
 
 def test_a_tied_matrix_is_charged_once_and_needed_twice() -> None:
-    module, example = networks.build("shared_weights")
-    model = LayeredModel.from_torch(module, example)
+    _module, _example, model = network("shared_weights")
     layers, name = range(model.dnn.n_layers), "embed.weight"
     users = [layer for layer in layers if name in model.needs(layer)]
     payers = [layer for layer in layers if name in model.parameter_names(layer)]
@@ -94,8 +99,7 @@ def test_a_tied_matrix_is_charged_once_and_needed_twice() -> None:
 
 
 def test_parameters_can_come_from_elsewhere() -> None:
-    module, example = networks.build("resnet_like")
-    sender = LayeredModel.from_torch(module, example)
+    module, example, sender = network("resnet_like")
     receiver = LayeredModel.from_torch(module, example, keep_parameters=False)
     assert all(
         value.is_meta
@@ -111,8 +115,7 @@ def test_parameters_can_come_from_elsewhere() -> None:
 
 
 def test_other_parameters_give_another_result() -> None:
-    module, example = networks.build("plain")
-    model = LayeredModel.from_torch(module, example)
+    _module, example, model = network("plain")
     bundles = {INPUT: model.inputs(example)}
     zeros = {name: torch.zeros_like(value) for name, value in model.needed_parameters(0).items()}
     assert not torch.equal(
@@ -121,8 +124,7 @@ def test_other_parameters_give_another_result() -> None:
 
 
 def test_buffers_are_constants_of_the_program() -> None:
-    module, example = networks.build("resnet_like")
-    model = LayeredModel.from_torch(module, example)
+    module, _example, model = network("resnet_like")
     kept = [value for name, value in module.named_buffers() if "running" in name]
     known = list(model.constants().values())
     assert all(any(torch.equal(value, other) for other in known) for value in kept)
@@ -139,15 +141,13 @@ def test_buffers_are_constants_of_the_program() -> None:
     ],
 )
 def test_other_inputs_are_refused(wrong, message: str) -> None:
-    module, example = networks.build("plain")
-    model = LayeredModel.from_torch(module, example)
+    _module, example, model = network("plain")
     with pytest.raises(ValueError, match=message):
         model.inputs(wrong(example))
 
 
 def test_a_bundle_of_another_length_is_refused() -> None:
-    module, example = networks.build("plain")
-    model = LayeredModel.from_torch(module, example)
+    _module, example, model = network("plain")
     with pytest.raises(ValueError, match="bundle: got 2 tensors; 1 are needed"):
         model.run(0, {INPUT: example * 2}, model.needed_parameters(0))
 

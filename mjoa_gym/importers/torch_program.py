@@ -44,8 +44,9 @@ _ADVICE = {
 _SIGNS = {
     "data": r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
     "type": r"Unsupported input type",
-    "inputs": r"required argument|positional argument|keyword argument|mat1 and mat2|must match"
-    r"|reduction dim|Expected.*(input|dim)|shape|size of tensor|same dtype|device",
+    "inputs": r"^AssertionError|required argument|positional argument|keyword argument"
+    r"|mat1 and mat2|must match|reduction dim|Expected.*(input|dim)|shape"
+    r"|size of tensor|same dtype|device",
 }
 
 

@@ -1,0 +1,61 @@
+"""The page on own models does what it says: its Python runs as one script."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mjoa_gym import DNN
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "own-models.md").read_text("utf-8")
+TORCH_PART = PAGE.split("## From an ONNX file")[0]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TORCH_PART, re.DOTALL)
+
+
+def test_the_python_runs(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    code = blocks("python")
+    assert len(code) >= 4
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(code)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    times = re.findall(r"^([\d.]+) ms", done.stdout, re.MULTILINE)
+    alone, cold, later = map(float, times)
+    assert cold <= alone
+    assert later <= alone
+    assert DNN.load(tmp_path / "classifier.json").n_layers == 5
+
+
+def test_the_json_is_a_profile() -> None:
+    (example,) = blocks("json")
+    assert DNN.from_dict(json.loads(example)).name == "toy"
+
+
+def test_the_commands_exist() -> None:
+    commands = re.findall(r"python (scripts/\S+) (.*)", "\n".join(blocks("bash")))
+    assert len(commands) >= 4
+    for script, options in commands:
+        source = (ROOT / script).read_text("utf-8") + (
+            ROOT / "scripts" / "catalogue" / "source.py"
+        ).read_text("utf-8")
+        for option in re.findall(r"--[a-z-]+", options):
+            assert f'"{option}"' in source, (script, option)
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE):
+        if "://" not in target:
+            assert (ROOT / "docs" / target).exists(), target
