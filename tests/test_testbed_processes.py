@@ -104,13 +104,15 @@ def test_two_processes_execute_a_plan(server: ServerProcess, tiny: Path) -> None
     command = [
         sys.executable, "-m", "mjoa_gym.testbed", "ue", "--program", f"tiny={tiny}", "--model",
         "tiny", "--planner", "edge-only", "--uplink-mbps", "50", "--queries", "2", "--port",
-        str(server.port),
+        str(server.port), "--ue-slowdown", "100",
     ]  # fmt: skip
     environment = os.environ | {"MJOA_TESTBED_TOKEN": server.token}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stdout
+    on_ue, at_edge = map(float, re.findall(r"([\d.]+) s (?:on|at)", lines[0]))
+    assert on_ue > 3 * at_edge  # a hundred times, but for what else the machine does
     assert all("outputs as locally" in line for line in lines[1:])
     assert all("then 100% of the parameters there" in line for line in lines[1:])
 
@@ -214,7 +216,13 @@ def test_links_that_the_operating_system_shapes(tiny: Path) -> None:
     async def main(server: ServerProcess) -> None:
         executor = Executor()
         settings = UESettings(
-            server.token, server.port, server.host, "tiny", rate, rate, shaped_below=True
+            server.token,
+            server.port,
+            server.host,
+            "tiny",
+            uplink_bps=rate,
+            downlink_bps=rate,
+            shaped_below=True,
         )
         ue = UserEquipment(program, executor, settings)
         got = await ue.infer(inputs, np.ones(program.dnn.n_layers))

@@ -165,10 +165,10 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
         args.port,
         args.host,
         args.model,
-        up_bps,
-        down_bps,
-        args.ue_slowdown,
-        1 / args.edge_share,
+        uplink_bps=up_bps,
+        downlink_bps=down_bps,
+        ue_slowdown=args.ue_slowdown,
+        edge_slowdown=1 / args.edge_share,
         stall_s=args.stall_s,
     )
     executor = Executor(args.core, "UE layers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class UESettings:
     port: int
     host: str = "127.0.0.1"
     model: str = "model"
+    _: KW_ONLY
     uplink_bps: float = float("inf")
     downlink_bps: float = float("inf")
     shaped_below: bool = False
