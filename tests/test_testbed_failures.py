@@ -200,6 +200,31 @@ def test_a_layer_that_fails_here_is_an_error_and_not_a_hang() -> None:
     run(main())
 
 
+def test_an_abandoned_query_does_not_disturb_the_next_one() -> None:
+    """Given up by whoever asked, or asked for while another one runs."""
+    network = diamond()
+    value = torch.randn(1, network.width)
+
+    async def main() -> None:
+        async with (
+            toy_server(network) as server,
+            toy_ue(server.port, network, uplink_bps=1e6) as ue,
+        ):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await ue.infer((value,), [1] * N)
+            object.__setattr__(ue.settings, "uplink_bps", 100e6)
+            both = await asyncio.gather(
+                ue.infer((value,), PLACEMENT), ue.infer((value,), [1] * N), ue.resident()
+            )
+            for got in both[:2]:
+                assert got.failure is None
+                assert same(got.outputs, network.expected(value))
+            assert server.n_sessions == 1
+
+    run(main())
+
+
 def test_a_ue_that_dies_leaves_nothing_and_others_go_on() -> None:
     """In the middle of an upload, or of the execution of a layer."""
     slow = SlowAtTheEdge()

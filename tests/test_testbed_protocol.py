@@ -425,6 +425,8 @@ def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
         + encode(Kind.TENSOR, 3, {"layer": 6, "offset": 4}, b"abcd") + b"abcd",
         encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
         + encode(Kind.STARTED, 3, {"bytes": [0] * N, "now": 1.0}),
+        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
+        + encode(Kind.REPORT, 3, {"executed": [[9**9, "a", None]], "sent": 3, "bytes": 4}),
         encode(Kind.ERROR, 2, {"reason": "no"}),
         encode(Kind.ERROR, 2, {"reason": 7}),
         *(generator.randbytes(50) for _ in range(10)),

@@ -316,6 +316,7 @@ class Query:
         if self.failure is not None:
             return
         self.failure = reason
+        self.stop_sending()
         self._moved.set()
         if not self._started.done():
             self._started.set_exception(_Refused())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -128,6 +129,7 @@ class UserEquipment:
         ]
         self._connection: Connection | None = None
         self._received = [0] * n
+        self._turn = asyncio.Lock()
 
     @property
     def connected(self) -> bool:
@@ -164,12 +166,13 @@ class UserEquipment:
 
     async def resident(self) -> NDArray[np.float64]:
         """(L,) fractions of the layers' parameters at the server; without a server, none."""
-        self._received = [0] * self.program.dnn.n_layers
-        with contextlib.suppress(EdgeError, ProtocolError):
-            await self.connect()
-            assert self._connection is not None, "connected"
-            frame = await self._connection.ask(Kind.STATE, self.settings.stall_s)
-            self._received = resident_bytes(frame, self.program)
+        async with self._turn:
+            self._received = [0] * self.program.dnn.n_layers
+            with contextlib.suppress(EdgeError, ProtocolError):
+                await self.connect()
+                assert self._connection is not None, "connected"
+                frame = await self._connection.ask(Kind.STATE, self.settings.stall_s)
+                self._received = resident_bytes(frame, self.program)
         return resident_fractions(self._received, self.program)
 
     async def infer(
@@ -201,6 +204,10 @@ class UserEquipment:
             s.uplink_bps,
         )
         self._check_inputs(inputs)
+        async with self._turn:
+            return await self._infer(order, inputs, until_s)
+
+    async def _infer(self, order: Order, inputs: Bundle, until_s: float | None) -> Inference:
         remote, asked_at, failure = any((*order.placement, *order.prefetch)), now(), None
         if remote:
             try:
@@ -208,13 +215,11 @@ class UserEquipment:
             except EdgeError as error:
                 failure = str(error)
         query = self._query(order, inputs)
-        try:
+        with self._until_over(query):
             await query.run(self._connection if remote and failure is None else None)
             if until_s is not None:
                 await query.upload_until(query.start + until_s)
             report = await self._end(query)
-        finally:
-            query.stop()
         return Inference(
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
@@ -235,14 +240,13 @@ class UserEquipment:
         n = self.program.dnn.n_layers
         wanted = range(n) if layers is None else layers
         marks = tuple(int(layer in wanted) for layer in range(n))
-        await self.connect()
-        assert self._connection is not None, "connected"
-        query = self._query(self._order((0,) * n, "parallel", marks, float("inf")), ())
-        try:
-            await query.upload_only(self._connection)
-            await self._end(query)
-        finally:
-            query.stop()
+        async with self._turn:
+            await self.connect()
+            assert self._connection is not None, "connected"
+            query = self._query(self._order((0,) * n, "parallel", marks, float("inf")), ())
+            with self._until_over(query):
+                await query.upload_only(self._connection)
+                await self._end(query)
         if query.failure is not None:
             raise EdgeError(query.failure)
         there = resident_fractions(self._received, self.program)
@@ -273,15 +277,31 @@ class UserEquipment:
     def _query(self, order: Order, inputs: Bundle) -> Query:
         return Query(self.program, self._parameters, self._images, self.executor, order, inputs)
 
+    @contextlib.contextmanager
+    def _until_over(self, query: Query) -> Iterator[None]:
+        """Stop a query in the end; if it is abandoned, the server must not go on with it either."""
+        try:
+            yield
+        except BaseException:
+            if query.connection is not None:
+                query.connection.close("the query was abandoned")
+            raise
+        finally:
+            query.stop()
+
     async def _end(self, query: Query) -> Frame | None:
         """End a query at the server; returns what the server reports."""
         query.stop_sending()
         if query.open_at_server and self._connection is not None:
-            with contextlib.suppress(EdgeError, ProtocolError):
+            try:
                 report = await self._connection.ask(Kind.END, self.settings.stall_s)
                 check_report(report, self.program)
                 self._received = resident_bytes(report, self.program)
                 return report
+            except ProtocolError as error:
+                self._connection.close(f"what the server sends is wrong: {error}")
+            except EdgeError:
+                pass  # the outputs are here; the next query connects anew
         if not self.connected:
             self._received = [0] * self.program.dnn.n_layers
         return None
