@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark learned test test-all test-browser test-oldest test-rllib lint clean
+.PHONY: benchmark learned testbed test test-all test-browser test-oldest test-rllib lint clean
 
 # The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
@@ -35,6 +35,9 @@ benchmark: $(BIN)/.installed  ## every planner and trained agent over a suite (S
 
 learned: $(BIN)/.installed  ## the trained agents beside their yardsticks, for the README (an hour)
 	$(BIN)/python scripts/evaluate_learned.py --suite full --readme README.md
+
+testbed: $(BIN)/.installed  ## real inferences on two processes against the simulator (needs two idle cores, 15 minutes)
+	$(BIN)/python scripts/testbed.py --readme
 
 lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

@@ -10,28 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mjoa_gym.importers.vision import import_torchvision
+
 from .models.mobilenet_v1 import mobilenet_v1
 from .models.nin import nin
 from .models.transformers import Bert, Gpt2
 from .models.yolo import YoloV3Tiny, tiny_yolov2
-
-
-def import_torchvision() -> Any:
-    """Imports torchvision, even where its compiled operators do not load.
-
-    Next to a CPU build of torch its wheel may fail to load them, and then its import stops at the
-    first operator without a schema. The classification models need none of them.
-    """
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise
-        for name in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{name}", schema)
-        import torchvision
-    return torchvision
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,224 @@
+"""The command lines of both sides."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mjoa_gym import simulate
+from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym.kernel import UPLOAD_MODES
+from mjoa_gym.testbed import clock
+from mjoa_gym.testbed.connection import EdgeError
+from mjoa_gym.testbed.executor import Executor
+from mjoa_gym.testbed.frames import FrameLimits
+from mjoa_gym.testbed.models import (
+    model_names,
+    program_of,
+    server_program,
+    server_program_from,
+)
+from mjoa_gym.testbed.processes import TOKEN_VARIABLE
+from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.server import EdgeServer, ServerSettings
+from mjoa_gym.testbed.session import SessionLimits
+from mjoa_gym.testbed.ue import UESettings, UserEquipment
+from mjoa_gym.validation import choice
+
+DEFAULT_PORT = 4790
+MEGA = 1e6
+MIB = 1 << 20
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mjoa_gym.testbed", description="Execute a plan on two real processes."
+    )
+    sides = parser.add_subparsers(dest="side", required=True)
+    server = sides.add_parser("server", help="the edge server")
+    ue = sides.add_parser("ue", help="a UE")
+    for side in (server, ue):
+        add = side.add_argument
+        add("--host", default="127.0.0.1", help="address (default %(default)s)")
+        add("--port", type=int, default=DEFAULT_PORT, help="port (default %(default)s)")
+        add("--token", default=os.environ.get(TOKEN_VARIABLE, ""),
+            help=f"shared secret (default: the environment's {TOKEN_VARIABLE})")  # fmt: skip
+        add("--core", type=int, help="core that executes layers (default: any)")
+        add("--program", action="append", default=[], metavar="NAME=FILE",
+            help="an exported program (.pt2), under a name that both sides use")  # fmt: skip
+    _server_arguments(server)
+    _ue_arguments(ue)
+    return parser.parse_args(argv)
+
+
+def _server_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--models", nargs="*", metavar="NAME",
+        help="of torchvision's classifiers, those on offer (default: all)")  # fmt: skip
+    add("--sessions", type=int, default=64, help="UEs at a time (default %(default)s)")
+    add("--memory-mib", type=int, default=4096, help="parameters kept (default %(default)s)")
+    add("--model-mib", type=int, default=2048, help="largest network (default %(default)s)")
+    add("--activations-mib", type=int, default=1024,
+        help="tensors of one inference (default %(default)s)")  # fmt: skip
+    add("--frame-kib", type=int, default=1024, help="longest payload (default %(default)s)")
+    add("--idle-s", type=float, default=60.0, help="until a silent UE is freed (%(default)s)")
+    add("--verbose", action="store_true", help="log every session's end")
+
+
+def _ue_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", default="resnet18",
+        help="a torchvision classifier, or the name of a --program (%(default)s)")  # fmt: skip
+    add("--planner", default="mjoa-mu", help="who places the layers (default %(default)s)")
+    add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
+    add("--uplink-mbps", type=float, default=50.0, help="Mbit/s (default %(default)s)")
+    add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
+    add("--ue-slowdown", type=float, default=10.0,
+        help="how much slower than this machine the UE is (default %(default)s)")  # fmt: skip
+    add("--edge-share", type=float, default=1.0,
+        help="this UE's share of the server (default %(default)s)")  # fmt: skip
+    add("--queries", type=int, default=3, help="inferences, one after the other (%(default)s)")
+    add("--until-s", type=float, help="prefetch until then after the start of each")
+    add("--stall-s", type=float, default=3.0, help="patience with the server (%(default)s)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one side; returns the exit status."""
+    args = arguments(argv)
+    if not args.token:
+        print(f"testbed: --token or {TOKEN_VARIABLE} is needed", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    try:
+        files = dict(_name_and_file(text) for text in args.program)
+        return clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, EdgeError) as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 1
+
+
+def _name_and_file(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise ValueError(f"--program {text!r}: NAME=FILE is needed")
+    if not Path(file).is_file():
+        raise ValueError(f"--program {text!r}: there is no file {file}")
+    return name, Path(file)
+
+
+async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
+    if args.verbose:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    names = model_names() if args.models is None else args.models
+    unknown = sorted(set(names) - set(model_names())) if args.models else []
+    if unknown:
+        raise ValueError(f"--models: {unknown} are not among torchvision's classifiers")
+    builders: dict[str, Callable[[], Program]] = {
+        name: partial(server_program, name) for name in names
+    }
+    builders |= {name: partial(server_program_from, name, file) for name, file in files.items()}
+    settings = ServerSettings(
+        args.token,
+        args.host,
+        args.port,
+        args.core,
+        args.memory_mib * MIB,
+        args.sessions,
+        SessionLimits(
+            FrameLimits(args.frame_kib << 10),
+            args.model_mib * MIB,
+            args.activations_mib * MIB,
+            idle_s=args.idle_s,
+        ),
+    )
+    async with EdgeServer(settings, builders) as server:
+        print(f"listening on {args.host}:{server.port}", flush=True)
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+    return 0
+
+
+async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
+    program, inputs = program_of(args.model, files)
+    up_bps = args.uplink_mbps * MEGA
+    down_bps = up_bps if args.downlink_mbps is None else args.downlink_mbps * MEGA
+    if not 0 < args.edge_share <= 1:
+        raise ValueError(f"--edge-share {args.edge_share}: must be above 0 and at most 1")
+    settings = UESettings(
+        args.token,
+        args.port,
+        args.host,
+        args.model,
+        uplink_bps=up_bps,
+        downlink_bps=down_bps,
+        ue_slowdown=args.ue_slowdown,
+        edge_slowdown=1 / args.edge_share,
+        stall_s=args.stall_s,
+    )
+    executor = Executor(args.core, "UE layers")
+    ue = UserEquipment(program, executor, settings)
+    try:
+        await _queries(ue, inputs, args)
+    finally:
+        await ue.close()
+        executor.close()
+    return 0
+
+
+async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
+    from mjoa_gym.planners import planner_names  # the server needs none of these
+    from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one
+
+    choice("--planner", args.planner, planner_names())
+    dnn, s = ue.program.dnn, ue.settings
+    times = await measure(ue, inputs)
+    local = await ue.infer(inputs, np.zeros(dnn.n_layers))
+    print(f"{args.model}: {times.ue_s.sum():.3f} s on the UE, {times.edge_s.sum():.3f} s at the "
+          f"edge without transfers")  # fmt: skip
+    for number in range(1, args.queries + 1):
+        resident = await ue.resident()
+        links = s.uplink_bps, s.downlink_bps
+        instance = one_ue_instance(dnn, times, *links, resident, args.upload)
+        placement, marks = await plan_one(args.planner, instance)
+        expected = simulate(
+            dnn, placement, times.ue_s, times.edge_s, *links, resident, args.upload, marks
+        ).latency
+        if args.upload == "preinstalled":
+            with contextlib.suppress(EdgeError):
+                await ue.install(list(ue.program.to_upload(placement.tolist())))
+        got = await ue.infer(inputs, placement, args.upload, marks, args.until_s)
+        here = got.resident @ dnn.parameter_bytes / max(dnn.parameter_bytes.sum(), 1.0)
+        print(
+            f"query {number}: {int(placement.sum())} of {dnn.n_layers} layers at the edge, "
+            f"{got.latency_s:.3f} s ({expected:.3f} s expected), then {here:.0%} of the parameters "
+            f"there; outputs {'as' if close(got.outputs, local.outputs) else 'NOT AS'} locally"
+        )
+        if got.failure is not None:
+            print(f"  {got.failure}; {len(got.recovered)} layers executed here instead")
+
+
+def close(a: object, b: object) -> bool:
+    """Whether two results are equal within float tolerance, in whatever structure."""
+    from torch.utils import _pytree as pytree
+
+    left, right = pytree.tree_leaves(a), pytree.tree_leaves(b)
+    return len(left) == len(right) and all(
+        torch.allclose(x, y, rtol=1e-4, atol=1e-5) if isinstance(x, torch.Tensor) else x == y
+        for x, y in zip(left, right, strict=True)
+    )

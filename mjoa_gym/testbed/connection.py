@@ -1,0 +1,188 @@
+"""The UE's end of a connection: introduces itself, and hands on what the server says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import socket
+from typing import Protocol
+
+from mjoa_gym.testbed.clock import now
+from mjoa_gym.testbed.frames import (
+    FROM_SERVER,
+    VERSION,
+    Frame,
+    FrameLimits,
+    FrameReader,
+    FrameWriter,
+    Kind,
+    ProtocolError,
+)
+
+KEEP_ALIVE_S = 5.0
+READ_AHEAD_BYTES = 1 << 20
+
+
+class EdgeError(Exception):
+    """The server cannot be used (any more); the message says why."""
+
+
+class Listener(Protocol):
+    """What a query does with the server's frames."""
+
+    def heard(self, frame: Frame) -> None:
+        """A frame has arrived."""
+        ...
+
+    def lost(self, reason: str) -> None:
+        """Nothing will arrive any more."""
+        ...
+
+
+class Connection:
+    """An authenticated connection; see `open_connection`."""
+
+    def __init__(self, reader: FrameReader, frames: FrameWriter) -> None:
+        self.reader = reader
+        self.frames = frames
+        self.listener: Listener | None = None
+        self.lost: str | None = None
+        self.heard_at = now()
+        self._asked: asyncio.Future[Frame] | None = None
+        self._tasks = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._keep_alive()),
+        ]
+
+    async def ask(self, kind: Kind, patience_s: float) -> Frame:
+        """Send a frame and return its answer, `RESIDENT` or `REPORT`.
+
+        Raises:
+            EdgeError: If there is none.
+        """
+        if self.lost is not None:
+            raise EdgeError(self.lost)
+        self._asked = asyncio.get_running_loop().create_future()
+        self.frames.write(kind)
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._asked
+        except TimeoutError as error:
+            self.close("no answer")
+            raise EdgeError(f"no answer within {patience_s:g} s") from error
+        finally:
+            self._asked = None
+
+    def close(self, reason: str) -> None:
+        """Close at once; whoever waits for something hears the reason."""
+        if self.lost is not None:
+            return
+        self.lost = reason
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self.frames.writer.transport.abort()
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(EdgeError(reason))
+        if self.listener is not None:
+            self.listener.lost(reason)
+
+    async def wait_closed(self) -> None:
+        """Let what was closed finish."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(ConnectionError, OSError):
+            await self.frames.writer.wait_closed()
+
+    async def _listen(self) -> None:
+        reason = "the server has closed the connection"
+        try:
+            while (frame := await self.reader.read()) is not None:
+                self.heard_at = now()
+                if frame.kind is Kind.ERROR:
+                    reason = f"the server says: {frame.text('reason', 4096)}"
+                    break
+                if frame.kind in (Kind.RESIDENT, Kind.REPORT):
+                    if self._asked is not None and not self._asked.done():
+                        self._asked.set_result(frame)
+                elif self.listener is not None:
+                    self.listener.heard(frame)
+        except ProtocolError as error:
+            reason = f"what the server sends is wrong: {error}"
+        except (ConnectionError, OSError) as error:
+            reason = f"connection lost: {type(error).__name__}"
+        self.close(reason)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_ALIVE_S)
+            self.frames.write(Kind.PING)
+
+
+async def open_connection(
+    host: str,
+    port: int,
+    token: str,
+    model: str,
+    fingerprint: str,
+    patience_s: float,
+    ready_s: float,
+    limits: FrameLimits,
+) -> Connection:
+    """Connect and introduce oneself.
+
+    Args:
+        host: The server's address.
+        port: Its port.
+        token: The shared secret; what is sent is a proof of knowing it.
+        model: The network's name at the server.
+        fingerprint: Of the UE's program.
+        patience_s: For the connection.
+        ready_s: For the server to get the network ready, which takes seconds the first time.
+        limits: On the server's frames.
+
+    Raises:
+        EdgeError: If that fails.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            stream, writer = await asyncio.open_connection(host, port, limit=READ_AHEAD_BYTES)
+    except (OSError, TimeoutError) as error:
+        raise EdgeError(f"no connection to {host}:{port}: {_why(error)}") from error
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    reader, frames = FrameReader(stream, limits, FROM_SERVER), FrameWriter(writer)
+    try:
+        async with asyncio.timeout(patience_s):
+            greeting = await _expect(reader, Kind.GREETING)
+        greeting.number("version", VERSION, VERSION)
+        proof = hmac.digest(token.encode(), greeting.data("nonce", 32), "sha256")
+        hello = {"version": VERSION, "proof": proof, "model": model, "fingerprint": fingerprint}
+        frames.write(Kind.HELLO, hello)
+        async with asyncio.timeout(ready_s):
+            await _expect(reader, Kind.READY)
+    except (ProtocolError, OSError, TimeoutError, EdgeError) as error:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError, OSError):
+            await writer.wait_closed()
+        raise EdgeError(_why(error)) from error
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return Connection(reader, frames)
+
+
+async def _expect(reader: FrameReader, kind: Kind) -> Frame:
+    frame = await reader.read()
+    if frame is None:
+        raise EdgeError("the server has closed the connection")
+    if frame.kind is Kind.ERROR:
+        raise EdgeError(f"the server says: {frame.text('reason', 4096)}")
+    if frame.kind is not kind:
+        raise ProtocolError(f"{frame.kind.name} instead of {kind.name}")
+    return frame
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or type(error).__name__

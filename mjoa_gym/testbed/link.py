@@ -1,0 +1,181 @@
+"""A link of a given rate: one serial transmitter, on which activations go before parameters.
+
+A chunk of n bytes occupies the link for n / rate seconds; it is handed to the connection when these
+are over, so what arrives complete arrives when it would on such a link. The time at which the link
+becomes free is computed, not measured: being woken late delays one chunk, never the ones behind it.
+All bytes of data frames are charged, headers included; the few control frames of a query are not.
+
+Pre-emption is between chunks. A chunk lasts `CHUNK_S`, so an activation waits half of that on
+average if parameters are being sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mjoa_gym.simulator import BITS_PER_BYTE
+from mjoa_gym.testbed.clock import now, sleep_until
+from mjoa_gym.testbed.codec import Image
+from mjoa_gym.testbed.frames import FrameWriter, Kind
+
+CHUNK_S = 2e-3
+LEAST_CHUNK_BYTES = 2048
+MOST_CHUNK_BYTES = 1 << 18
+LEAST_BUFFER_BYTES = 1 << 14
+TOUCHING_S = 1e-3
+"""Pieces of a transfer that are this near are one, where the operating system shapes the link."""
+UNSENT_BYTES = 1 << 20
+"""The sender waits for the connection when so much is waiting to be sent."""
+
+
+class Piece(NamedTuple):
+    """An uninterrupted use of the link.
+
+    Attributes:
+        kind: `Kind.TENSOR` or `Kind.PARAMETERS`.
+        layer: What was sent: the layer that made the tensor or owns the parameters.
+        start: When the link began with it.
+        end: When the link was free again.
+    """
+
+    kind: Kind
+    layer: int
+    start: float
+    end: float
+
+
+class Transfer:
+    """Something on its way: an image, and how much of it has been sent."""
+
+    def __init__(
+        self, kind: Kind, layer: int, image: Image, offset: int = 0, ready_at: float | None = None
+    ) -> None:
+        self.kind = kind
+        self.layer = layer
+        self.image = image
+        self.offset = offset
+        self.ready_at = now() if ready_at is None else ready_at
+
+    @property
+    def done(self) -> bool:
+        """Whether its last byte has been sent."""
+        return self.offset >= self.image.layout.total_bytes
+
+
+Background = Callable[[], Transfer | None]
+"""What to send when no activation waits: the same transfer until it is done, None for a pause."""
+
+
+def chunk_bytes(rate_bps: float) -> int:
+    """Payload of a chunk on a link of this rate."""
+    wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
+    return max(LEAST_CHUNK_BYTES, int(wanted))
+
+
+class Link:
+    """The transmitter of one direction; a task of the event loop.
+
+    Args:
+        frames: Where chunks go.
+        rate_bps: Bits per second; infinity for no shaping.
+        shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
+            each is handed over as soon as the connection has taken the one before.
+        background: Source of parameters, if any.
+        on_sent: Called when the last byte of a transfer has been handed over.
+    """
+
+    def __init__(
+        self,
+        frames: FrameWriter,
+        rate_bps: float,
+        background: Background | None = None,
+        on_sent: Callable[[Transfer], Any] | None = None,
+        shaped_below: bool = False,
+    ) -> None:
+        self.frames = frames
+        self.rate_bps = rate_bps
+        self.background = background
+        self.on_sent = on_sent
+        self.shaped_below = shaped_below
+        if shaped_below:
+            keep_little_unsent(frames, chunk_bytes(rate_bps))
+        self.pieces: list[Piece] = []
+        self.overhead_bytes = 0
+        self._waiting: deque[Transfer] = deque()
+        self._wake = asyncio.Event()
+        self._free_at = 0.0
+
+    def send(self, transfer: Transfer) -> None:
+        """Queue an activation behind those that wait already."""
+        self._waiting.append(transfer)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Ask the background source again."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled.
+
+        Raises:
+            ConnectionError: If the connection is lost.
+        """
+        while True:
+            self._wake.clear()
+            transfer = self._waiting[0] if self._waiting else self._from_background()
+            if transfer is None:
+                await self._wake.wait()
+                continue
+            await self._send_chunk(transfer)
+            if transfer.done:
+                if self._waiting and transfer is self._waiting[0]:
+                    self._waiting.popleft()
+                if self.on_sent is not None:
+                    self.on_sent(transfer)
+
+    def _from_background(self) -> Transfer | None:
+        return None if self.background is None else self.background()
+
+    async def _send_chunk(self, transfer: Transfer) -> None:
+        payload = transfer.image.slices(transfer.offset, chunk_bytes(self.rate_bps))
+        header = {"layer": transfer.layer, "offset": transfer.offset}
+        shaped = self.rate_bps < float("inf") and not self.shaped_below
+        start = max(self._free_at, transfer.ready_at) if shaped else now()
+        extra = self.frames.size_of(transfer.kind, header)
+        size = len(payload) + extra
+        end = start + size * BITS_PER_BYTE / self.rate_bps if shaped else start
+        self._free_at = end
+        await sleep_until(end)
+        self.frames.write(transfer.kind, header, payload)
+        if self.shaped_below:
+            await self.frames.drain()
+            end = now()
+        self.overhead_bytes += extra
+        transfer.offset += len(payload)
+        self._note(transfer, start, end)
+        if self.frames.writer.transport.get_write_buffer_size() > UNSENT_BYTES:
+            await self.frames.drain()
+        elif not shaped or end < now() - CHUNK_S:
+            await asyncio.sleep(0)  # late or unshaped: let others have a turn
+
+    def _note(self, transfer: Transfer, start: float, end: float) -> None:
+        if self.pieces:
+            last = self.pieces[-1]
+            same = last.kind == transfer.kind and last.layer == transfer.layer
+            if same and start <= last.end + (TOUCHING_S if self.shaped_below else 0.0):
+                self.pieces[-1] = last._replace(end=end)
+                return
+        self.pieces.append(Piece(transfer.kind, transfer.layer, start, end))
+
+
+def keep_little_unsent(frames: FrameWriter, chunk: int) -> None:
+    """Let no more than a few chunks wait in buffers, so that activations need not wait for them."""
+    transport = frames.writer.transport
+    transport.set_write_buffer_limits(high=0)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(LEAST_BUFFER_BYTES, 2 * chunk))

@@ -1,0 +1,136 @@
+"""The networks that both sides can build by name: torchvision's classifiers, with seeded values.
+
+Weights do not matter for timing, but they must be equal in every process, and such that nothing
+overflows or vanishes: every tensor is drawn from a generator seeded with its own name. The server
+builds the same modules to have the same program and buffers, and then forgets the parameters.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mjoa_gym.importers.layered_model import Bundle, LayeredModel
+from mjoa_gym.importers.vision import import_torchvision
+from mjoa_gym.testbed.program import Program
+
+Example = tuple[nn.Module, tuple[Tensor, ...]]
+"""A module in inference mode and its inputs."""
+
+QUIET = {"aux_logits": False, "init_weights": False}
+ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": QUIET, "inception_v3": QUIET}
+SIDES = {"inception_v3": 299}
+DEFAULT_SIDE = 224
+
+
+def model_names() -> tuple[str, ...]:
+    """The names of torchvision's classification models."""
+    models = import_torchvision().models
+    return tuple(models.list_models(module=models))
+
+
+def program_of(name: str, files: Mapping[str, Path]) -> tuple[Program, Bundle]:
+    """A UE's program and its input: an exported program's if `files` has the name, or a model's.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    module, inputs = load(files[name]) if name in files else build(name)
+    return _program(name, module, inputs, True)
+
+
+def server_program(name: str) -> Program:
+    """The same program for the server: its parameters are forgotten."""
+    return _program(name, *build(name), False)[0]
+
+
+def server_program_from(name: str, file: Path) -> Program:
+    """An exported program for the server."""
+    return _program(name, *load(file), False)[0]
+
+
+def _program(
+    name: str, module: nn.Module, inputs: tuple[Tensor, ...], keep_parameters: bool
+) -> tuple[Program, Bundle]:
+    model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
+    if not keep_parameters:
+        for parameter in module.parameters():
+            parameter.untyped_storage().resize_(0)  # whoever else refers to it
+    return Program(model), model.inputs(inputs)
+
+
+def load(file: Path) -> Example:
+    """An exported program (`torch.export.save`) as a module, with the inputs it was exported with.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds no example inputs.
+    """
+    try:
+        exported = torch.export.load(file)
+    except Exception as error:
+        raise ValueError(f"{file} is not an exported program: {error}") from error
+    if exported.example_inputs is None or exported.example_inputs[1]:
+        raise ValueError(f"{file}: positional example inputs are needed")
+    module = _Exported(exported.module())
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()  # memory of its own, instead of the file's
+    return module, exported.example_inputs[0]
+
+
+class _Exported(nn.Module):
+    """An exported program's module, which refuses to be switched to the mode that it is in."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.program = module
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.program(*inputs)
+
+    def train(self, mode: bool = True) -> _Exported:
+        return self
+
+
+def build(name: str) -> Example:
+    """A model with seeded values, and an input for it.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    models = import_torchvision().models
+    if name not in models.list_models(module=models):
+        raise ValueError(f"model {name!r} is unknown; allowed are {list(model_names())}")
+    module = getattr(models, name)(weights=None, **ARGUMENTS.get(name, {}))
+    seed_values(module)
+    side = SIDES.get(name, DEFAULT_SIDE)
+    return module.eval(), (example_image(side),)
+
+
+def example_image(side: int, seed: int = 0) -> Tensor:
+    """Noise in the shape of an image."""
+    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def seed_values(module: nn.Module) -> None:
+    """Overwrite parameters and running statistics with values that only depend on their names."""
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if not tensor.is_floating_point():
+                continue
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            if name.endswith("running_var"):
+                tensor.uniform_(0.8, 1.2, generator=generator)
+            elif name.endswith("running_mean"):
+                tensor.normal_(0, 0.05, generator=generator)
+            elif isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
+                fan_in = tensor[0].numel()
+                tensor.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+            elif isinstance(tensor, nn.Parameter) and name.endswith("weight"):
+                tensor.uniform_(0.8, 1.2, generator=generator)
+            elif isinstance(tensor, nn.Parameter):
+                tensor.normal_(0, 0.05, generator=generator)

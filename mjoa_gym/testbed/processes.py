@@ -1,0 +1,89 @@
+"""The server's process, and what is seen of it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mjoa_gym.testbed.namespace import ShapedNamespace
+
+TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
+
+
+class ServerProcess(NamedTuple):
+    """A running server.
+
+    Attributes:
+        process: Its process.
+        host: Its address.
+        port: Where it listens.
+        token: What UEs must know.
+    """
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+    token: str
+
+
+@contextlib.contextmanager
+def server_process(
+    *arguments: str,
+    core: int | None = None,
+    port: int = 0,
+    token: str | None = None,
+    namespace: ShapedNamespace | None = None,
+) -> Iterator[ServerProcess]:
+    """Start a server, and end it afterwards.
+
+    Args:
+        *arguments: More of its command line.
+        core: Where its layers run; None for any.
+        port: 0 for any free one.
+        token: The secret; default a random one.
+        namespace: Where to run it, instead of on loopback.
+
+    Raises:
+        OSError: If it does not start.
+    """
+    token = secrets.token_hex(16) if token is None else token
+    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", str(port), *arguments]
+    host = "127.0.0.1" if namespace is None else namespace.address
+    command += ["--host", host]
+    if namespace is not None:
+        command = [*namespace.command, *command]
+    if core is not None:
+        command += ["--core", str(core)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {TOKEN_VARIABLE: token}
+    )
+    try:
+        assert process.stdout is not None, "it is a pipe"
+        line = process.stdout.readline()
+        found = re.search(r"listening on .*:(\d+)", line)
+        if found is None:
+            raise OSError(f"the server has not started: {line.strip() or 'see above'}")
+        yield ServerProcess(process, host, int(found[1]), token)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def cores() -> tuple[int | None, int | None]:
+    """A core for the UE's layers and one for the server's, if there are two."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    available = sorted(os.sched_getaffinity(0))
+    return (available[0], available[1]) if len(available) > 1 else (None, None)

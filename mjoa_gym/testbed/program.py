@@ -1,0 +1,143 @@
+"""A network as both sides know it: what can be executed, and how its tensors look on the wire.
+
+The UE has the program and the parameters; the server has the program only, buffers and constants
+included, and is sent the parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.importers.layered_model import Bundle, TensorSpec
+from mjoa_gym.testbed.codec import Image, Layout
+
+
+class Layered(Protocol):
+    """What the testbed asks of a network; `LayeredModel` is one."""
+
+    @property
+    def dnn(self) -> DNN:
+        """Its profile."""
+        ...
+
+    def parameter_names(self, layer: int) -> Sequence[str]:
+        """The parameters that are charged to a layer."""
+        ...
+
+    def needs(self, layer: int) -> Sequence[str]:
+        """The parameters that a layer reads, charged to it or not."""
+        ...
+
+    def parameters(self, layer: int) -> Mapping[str, Tensor]:
+        """The values of those that are charged to a layer."""
+        ...
+
+    def parameter_specs(self, layer: int) -> Mapping[str, TensorSpec]:
+        """Their shapes and types."""
+        ...
+
+    def bundle_specs(self, tensor: int) -> Sequence[TensorSpec]:
+        """Shapes and types of what a layer makes; -1: of the network's input."""
+        ...
+
+    def constants(self) -> Mapping[str, Tensor]:
+        """Buffers and other values that both sides have."""
+        ...
+
+    def run(
+        self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
+    ) -> Bundle:
+        """Execute a layer."""
+        ...
+
+    def outputs(self, bundles: Mapping[int, Bundle]) -> Any:
+        """The network's result, from what its sinks have made."""
+        ...
+
+
+class Program:
+    """A network, the layout of everything it sends, and a fingerprint to compare.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: Layered) -> None:
+        self.network = network
+        self.dnn = network.dnn
+        layers = range(self.dnn.n_layers)
+        self.owner = {name: layer for layer in layers for name in network.parameter_names(layer)}
+        specs = [network.parameter_specs(layer) for layer in layers]
+        self.parameters = tuple(Layout(spec) if spec else None for spec in specs)
+        self.tensors = {
+            tensor: Layout.of_bundle(network.bundle_specs(tensor)) for tensor in (INPUT, *layers)
+        }
+        self.owners = tuple(
+            tuple(sorted({self.owner[name] for name in network.needs(layer)})) for layer in layers
+        )
+        """The layers whose parameters a layer reads: itself, and with tied parameters others."""
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of all parameters as they are sent."""
+        return sum(layout.total_bytes for layout in self.parameters if layout is not None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What two sides must agree on: layers, shapes, types, and the values of buffers."""
+        digest = hashlib.sha256()
+        graph = [self.dnn.layer_names, self.dnn.predecessors]
+        digest.update(json.dumps(graph).encode())
+        for layout in (*self.parameters, *self.tensors.values()):
+            digest.update(b"-" if layout is None else layout.header)
+        for name, tensor in sorted(self.network.constants().items()):
+            digest.update(name.encode())
+            spec = TensorSpec.of(tensor)
+            image = Image(Layout({"": spec}), {"": tensor})
+            for part in image.parts:
+                digest.update(part)
+        return digest.hexdigest()
+
+    def crossing(self, placement: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The tensors that a placement sends up, and those that it sends down."""
+        readers: dict[int, set[int]] = {tensor: set() for tensor in self.tensors}
+        for layer, predecessors in enumerate(self.dnn.predecessors):
+            for tensor in predecessors:
+                readers[tensor].add(int(placement[layer]))
+        up = [t for t in readers if (t == INPUT or not placement[t]) and 1 in readers[t]]
+        down = [
+            t
+            for t in readers
+            if t != INPUT and placement[t] and (0 in readers[t] or self.dnn.is_sink[t])
+        ]
+        return up, down
+
+    def to_upload(self, placement: Sequence[int]) -> dict[int, int]:
+        """The layers whose parameters the edge layers read, in the order in which they go.
+
+        Each with the first layer that reads them: with tied parameters that may be another one.
+        """
+        first_reader: dict[int, int] = {}
+        for layer in range(self.dnn.n_layers):
+            if placement[layer]:
+                for owner in self.owners[layer]:
+                    first_reader.setdefault(owner, layer)
+        return first_reader
+
+    def missing_for_outputs(self, there: set[int]) -> list[int]:
+        """The layers that must still be executed to have all outputs, in program order."""
+        needed: set[int] = set()
+        stack = [int(sink) for sink in self.dnn.is_sink.nonzero()[0]]
+        while stack:
+            tensor = stack.pop()
+            if tensor not in there and tensor not in needed:
+                needed.add(tensor)
+                stack.extend(self.dnn.predecessors[tensor])
+        return sorted(needed)

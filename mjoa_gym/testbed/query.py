@@ -1,0 +1,333 @@
+"""One inference on the UE: what it executes, sends, awaits, and how it ends if the server fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mjoa_gym.dnn import INPUT
+from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym.kernel import UPLOAD_MODES
+from mjoa_gym.simulator import Interval
+from mjoa_gym.testbed.clock import now
+from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
+from mjoa_gym.testbed.connection import Connection
+from mjoa_gym.testbed.executor import Execution, Executor, Work
+from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
+from mjoa_gym.testbed.link import Link, Transfer
+from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
+from mjoa_gym.testbed.stream import ParameterStream
+from mjoa_gym.testbed.watch import Watch
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done.
+
+    Attributes:
+        placement: (L,) 0 = UE, 1 = edge.
+        upload: Upload mode.
+        prefetch: (L,) layers to upload in addition.
+        uplink_bps: Rate of the uplink.
+        downlink_bps: Rate of the downlink.
+        shaped_below: Whether the operating system shapes both links, so that we do not.
+        ue_slowdown: How much slower than this machine the UE is.
+        edge_slowdown: The same for its share of the server.
+        stall_s: Without any sign of the server for so long, it counts as lost.
+        hang_s: The same without any progress at the server, though it has all that it needs.
+    """
+
+    placement: tuple[int, ...]
+    upload: str
+    prefetch: tuple[int, ...]
+    uplink_bps: float
+    downlink_bps: float
+    shaped_below: bool
+    ue_slowdown: float
+    edge_slowdown: float
+    stall_s: float
+    hang_s: float
+
+
+class Query:
+    """The state of one inference; belongs to the event loop.
+
+    Attributes:
+        failure: Why the server was given up, or None.
+        recovered: The layers that the UE executed instead of the server.
+        start: When it began.
+        end: When the last output was there.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        parameters: Sequence[Mapping[str, Any]],
+        images: Sequence[Image | None],
+        executor: Executor,
+        order: Order,
+        inputs: Bundle,
+    ) -> None:
+        self.program = program
+        self.images = images
+        self.executor = executor
+        self.order = order
+        self.loop = asyncio.get_running_loop()
+        self.failure: str | None = None
+        self.recovered: tuple[int, ...] = ()
+        self.start = now()
+        self.end = self.start
+        self.connection: Connection | None = None
+        self.link: Link | None = None
+        self.complete: asyncio.Future[None] = self.loop.create_future()
+        self.clock_offset = 0.0
+        ups, downs = program.crossing(order.placement)
+        self.ups = frozenset(ups)
+        self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in downs}
+        self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
+        layers = [n for n, side in enumerate(order.placement) if not side]
+        self.work = Work(
+            program.network,
+            layers,
+            program.dnn.predecessors,
+            parameters.__getitem__,
+            order.ue_slowdown,
+            self._executed,
+        )
+        self.work.bundles[INPUT] = inputs
+        self._stream: ParameterStream | None = None
+        self._watch: Watch | None = None
+        self._started: asyncio.Future[None] = self.loop.create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self._asked_at = self.start
+
+    # -- its course ----------------------------------------------------------------------------
+
+    async def run(self, connection: Connection | None) -> None:
+        """Run until all outputs are here; without a connection, all of it locally."""
+        self.start = now()
+        if connection is None:
+            self._recover()
+        elif await self._open(connection):
+            if INPUT in self.ups:
+                self._send_tensor(INPUT)
+            self.executor.submit(self.work)
+        await self.complete
+
+    async def upload_only(self, connection: Connection) -> None:
+        """Upload what is marked, without an inference."""
+        self.complete.set_result(None)
+        if await self._open(connection):
+            await self.upload_until(float("inf"))
+
+    async def upload_until(self, when: float) -> None:
+        """Wait until everything is sent or the time has come."""
+        while self.uploading and now() < when:
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if when == float("inf") else when - now()):
+                    await self._moved.wait()
+
+    async def _open(self, connection: Connection) -> bool:
+        """Begin at the server; whether it agrees."""
+        self.connection = connection
+        connection.listener = self
+        if connection.lost is not None:
+            self._give_up(connection.lost)
+            return False
+        self._begin(connection)
+        order = self.order
+        self._watch = Watch(connection, self.work, order.stall_s, order.hang_s)
+        self._tasks.append(asyncio.create_task(self._watch.run()))
+        try:
+            await self._started
+        except _Refused:
+            return False
+        self.link = Link(
+            connection.frames,
+            order.uplink_bps,
+            self._stream,
+            lambda _: self._moved.set(),
+            order.shaped_below,
+        )
+        self._sending = asyncio.create_task(self._send(self.link, connection))
+        return self.failure is None
+
+    def stop_sending(self) -> None:
+        """Send nothing more of this query; a chunk that has not gone out does not."""
+        if self._sending is not None:
+            self._sending.cancel()
+
+    def stop(self) -> None:
+        """End everything that goes on because of this query."""
+        self.stop_sending()
+        for task in self._tasks:
+            task.cancel()
+        if self.connection is not None and self.connection.listener is self:
+            self.connection.listener = None
+        self.executor.cancel(self.work)
+
+    @property
+    def open_at_server(self) -> bool:
+        """Whether the server has begun with it and can be asked for its report."""
+        began = self._started.done() and self._started.exception() is None
+        return began and self.connection is not None and self.connection.lost is None
+
+    @property
+    def uploading(self) -> bool:
+        """Whether parameters are still to be sent."""
+        return self.failure is None and self._stream is not None and self._stream.busy
+
+    def _begin(self, connection: Connection) -> None:
+        order = self.order
+        self._asked_at = now()
+        connection.frames.write(
+            Kind.BEGIN,
+            {
+                "placement": bytes(order.placement),
+                "prefetch": bytes(order.prefetch),
+                "upload": UPLOAD_MODES.index(order.upload),
+                "slowdown": float(order.edge_slowdown),
+                "downlink_bps": float("inf") if order.shaped_below else order.downlink_bps,
+            },
+        )
+
+    async def _send(self, link: Link, connection: Connection) -> None:
+        try:
+            await link.run()
+        except (ConnectionError, OSError) as error:
+            connection.close(f"connection lost: {type(error).__name__}")
+
+    # -- what the server says ------------------------------------------------------------------
+
+    def heard(self, frame: Frame) -> None:
+        """A frame has arrived."""
+        n = self.program.dnn.n_layers
+        if frame.kind is Kind.TENSOR:
+            self._take_tensor(frame)
+        elif frame.kind is Kind.FINISHED:
+            self._finish(frame.number("layer", 0, n - 1))
+        elif frame.kind is Kind.HEARTBEAT:
+            if self._watch is not None:
+                self._watch.heartbeat(frame, n)
+        elif frame.kind is Kind.STARTED:
+            self._server_started(frame)
+        elif frame.kind is Kind.REFUSED:
+            self._give_up(f"the server refuses: {frame.text('reason', 4096)}")
+        elif frame.kind is Kind.FULL:
+            if self._stream is not None:
+                self._stream.refused(frame.number("layer", 0, n - 1))
+            self._moved.set()
+        else:
+            raise ProtocolError(f"{frame.kind.name} within a query")
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone."""
+        self._give_up(reason)
+
+    def _server_started(self, frame: Frame) -> None:
+        if self._started.done():
+            raise ProtocolError("STARTED twice")
+        time = now()
+        theirs = frame.real("now", 0.0, float("inf"))
+        if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
+            self.clock_offset = (self._asked_at + time) / 2 - theirs
+        self._stream = ParameterStream(
+            self.program,
+            self.images,
+            self.order.placement,
+            self.order.prefetch,
+            resident_bytes(frame, self.program),
+            self.order.upload == "serial",
+        )
+        self._started.set_result(None)
+        if self.order.upload == "preinstalled" and self._stream.absent:
+            layers = self._stream.absent
+            self._give_up(f"preinstalled, but layers {layers} are not at the server")
+
+    def _take_tensor(self, frame: Frame) -> None:
+        layer = frame.number("layer", 0, self.program.dnn.n_layers - 1)
+        incoming = self.incoming.get(layer)
+        if incoming is None:
+            raise ProtocolError(f"TENSOR: {layer} is not one that comes down")
+        incoming.write(frame.number("offset", 0, incoming.layout.total_bytes), frame.payload)
+        if self._watch is not None:
+            self._watch.progress()
+        if incoming.complete and self.failure is None:
+            self.executor.put(self.work, layer, incoming.bundle())
+            self._finish(layer)
+            self._check_complete()
+
+    # -- what the UE does ----------------------------------------------------------------------
+
+    def _executed(self, work: Work, execution: Execution | None) -> None:
+        """In the executor's thread: tell the event loop if anything follows."""
+        layer = -2 if execution is None else execution.layer
+        needed = layer in self.ups or layer in self.sinks or self.order.upload == "serial"
+        if needed or execution is None or work.done:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed already
+                self.loop.call_soon_threadsafe(self._follow_up, execution)
+
+    def _follow_up(self, execution: Execution | None) -> None:
+        if execution is None:
+            if not self.complete.done():
+                error = self.work.error
+                assert error is not None, "without an execution there is an error"
+                self.complete.set_exception(error)
+            return
+        if execution.layer in self.ups and self.failure is None:
+            self._send_tensor(execution.layer)
+        self._finish(execution.layer)
+        self._check_complete()
+
+    def _send_tensor(self, tensor: int) -> None:
+        if self.link is not None:
+            image = image_of_bundle(self.work.bundles[tensor])
+            self.link.send(Transfer(Kind.TENSOR, tensor, image))
+
+    def _finish(self, layer: int) -> None:
+        if self._stream is not None:
+            self._stream.finished(layer)
+        if self.link is not None:
+            self.link.wake()
+
+    def _check_complete(self) -> None:
+        if not self.complete.done() and self.sinks <= self.work.bundles.keys():
+            self.end = now()
+            self.complete.set_result(None)
+
+    def timeline(self, report: Frame | None) -> tuple[Interval, ...]:
+        """What was measured; see `measured_timeline`."""
+        pieces = self.link.pieces if self.link is not None else ()
+        executions, offset = self.work.executions, self.clock_offset
+        return measured_timeline(
+            self.start, self.order.placement, executions, pieces, report, offset
+        )
+
+    # -- when the server fails -----------------------------------------------------------------
+
+    def _give_up(self, reason: str) -> None:
+        if self.failure is not None:
+            return
+        self.failure = reason
+        self.stop_sending()
+        self._moved.set()
+        if not self._started.done():
+            self._started.set_exception(_Refused())
+        if not self.complete.done():
+            self._recover()
+
+    def _recover(self) -> None:
+        """Execute here what is missing, from the tensors that are here."""
+        self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
+        self._check_complete()
+
+
+class _Refused(Exception):
+    """The query does not begin at the server."""

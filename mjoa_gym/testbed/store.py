@@ -1,0 +1,96 @@
+"""The server's memory for parameters: layers of all sessions, least recently used ones go first.
+
+A layer occupies its full size from its first byte on. Layers that a running query has reserved are
+never dropped; a query whose layers do not fit beside those of the others is refused.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from mjoa_gym.testbed.codec import Incoming, Layout
+
+Owner = Hashable
+
+
+@dataclass
+class _Entry:
+    incoming: Incoming
+    pins: int = 0
+
+
+@dataclass
+class ParameterStore:
+    """Parameters of all sessions. Belongs to the event loop; complete layers may be read anywhere.
+
+    Attributes:
+        capacity_bytes: The most that is kept, in bytes of safetensors images.
+        dropped: How many layers have been dropped for want of memory so far.
+    """
+
+    capacity_bytes: int
+    dropped: int = 0
+    used_bytes: int = 0
+    _entries: OrderedDict[tuple[Owner, int], _Entry] = field(default_factory=OrderedDict)
+
+    def received(self, owner: Owner, layer: int) -> int:
+        """Bytes of a layer that are here."""
+        entry = self._entries.get((owner, layer))
+        return 0 if entry is None else entry.incoming.received
+
+    def get(self, owner: Owner, layer: int) -> Incoming | None:
+        """What is here of a layer, in part or complete."""
+        entry = self._entries.get((owner, layer))
+        return None if entry is None else entry.incoming
+
+    def reserve(self, owner: Owner, wanted: Iterable[tuple[int, Layout]]) -> bool:
+        """Make room for layers and keep them until `release`; all of them or none."""
+        wanted = list(wanted)
+        keys = {(owner, layer) for layer, _ in wanted}
+        new = sum(layout.total_bytes for n, layout in wanted if (owner, n) not in self._entries)
+        if not self._make_room(new, keys):
+            return False
+        for layer, layout in wanted:
+            key = (owner, layer)
+            if key not in self._entries:
+                self._entries[key] = _Entry(Incoming(f"layer {layer}'s parameters", layout))
+                self.used_bytes += layout.total_bytes
+            self._entries[key].pins += 1
+            self._entries.move_to_end(key)
+        return True
+
+    def release(self, owner: Owner, layers: Iterable[int]) -> None:
+        """Undo `reserve`: the layers stay, as most recently used, until memory is short."""
+        for layer in layers:
+            entry = self._entries.get((owner, layer))
+            if entry is not None:
+                entry.pins -= 1
+                self._entries.move_to_end((owner, layer))
+                if entry.pins == 0 and entry.incoming.received == 0:
+                    self._drop((owner, layer))
+
+    def forget(self, owner: Owner) -> None:
+        """Free everything of a session."""
+        for key in [key for key in self._entries if key[0] == owner]:
+            self._drop(key)
+
+    def _make_room(self, size: int, keep: set[tuple[Owner, int]]) -> bool:
+        free = self.capacity_bytes - self.used_bytes
+        victims = []
+        for key, entry in self._entries.items():
+            if free >= size:
+                break
+            if entry.pins == 0 and key not in keep:
+                victims.append(key)
+                free += entry.incoming.layout.total_bytes
+        if free < size:
+            return False
+        for key in victims:
+            self._drop(key)
+            self.dropped += 1
+        return True
+
+    def _drop(self, key: tuple[Owner, int]) -> None:
+        self.used_bytes -= self._entries.pop(key).incoming.layout.total_bytes

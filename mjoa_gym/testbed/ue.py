@@ -1,0 +1,311 @@
+"""The user equipment: holds a network, asks the edge server for help, and never depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym.dnn import INPUT
+from mjoa_gym.importers.layered_model import Bundle, TensorSpec
+from mjoa_gym.kernel import UPLOAD_MODES
+from mjoa_gym.simulator import Interval
+from mjoa_gym.testbed.clock import now
+from mjoa_gym.testbed.codec import Image
+from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
+from mjoa_gym.testbed.executor import Executor
+from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameLimits, Kind, ProtocolError
+from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.query import Order, Query
+from mjoa_gym.testbed.reports import check_report, resident_bytes, resident_fractions
+from mjoa_gym.validation import binary_vector, choice, finite, positive
+
+Bits = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UESettings:
+    """How a UE behaves, and the links and devices it emulates.
+
+    Attributes:
+        token: The secret shared with the server.
+        port: The server's port.
+        host: The server's address.
+        model: The network's name at the server.
+        uplink_bps: Bits per second towards the edge; infinity for no shaping.
+        downlink_bps: Bits per second towards the UE.
+        shaped_below: The operating system shapes both links to these rates (see `namespace`).
+        ue_slowdown: Each of the UE's layers takes so many times what it takes on this machine.
+        edge_slowdown: The same for this UE's share of the server.
+        connect_s: Patience for a connection; without one, inferences are local.
+        ready_s: Patience for the server to get the network ready.
+        stall_s: A server that is silent for so long during an inference is given up.
+        hang_s: So is one that makes no progress for so long.
+        frame: The longest frames that are accepted from the server.
+    """
+
+    token: str = field(repr=False)
+    port: int
+    host: str = "127.0.0.1"
+    model: str = "model"
+    _: KW_ONLY
+    uplink_bps: float = float("inf")
+    downlink_bps: float = float("inf")
+    shaped_below: bool = False
+    ue_slowdown: float = 1.0
+    edge_slowdown: float = 1.0
+    connect_s: float = 2.0
+    ready_s: float = 120.0
+    stall_s: float = 3.0
+    hang_s: float = 60.0
+    frame: FrameLimits = field(default_factory=FrameLimits)
+
+    def __post_init__(self) -> None:
+        for name in ("uplink_bps", "downlink_bps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+        for name in ("ue_slowdown", "edge_slowdown"):
+            if not 1 <= finite(name, getattr(self, name)) <= MOST_SLOWDOWN:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
+        for name in ("connect_s", "ready_s", "stall_s", "hang_s"):
+            positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """What came of one inference.
+
+    Attributes:
+        outputs: The network's result, in its own structure.
+        latency_s: Seconds from the question to the server, or the start of local execution, until
+            all outputs were on the UE. Connecting is not part of it.
+        connect_s: Seconds spent connecting before, if that was necessary.
+        timeline: Every use of a resource, as `simulate` gives it. Of the server's part, only what
+            it has reported, which it does after the inference.
+        failure: What went wrong with the server, or None.
+        recovered: Layers that were placed at the edge and executed here because of that.
+        resident: (L,) fractions of the layers' parameters at the server, as it last said.
+        overhead_bytes: Bytes on the uplink that are neither parameters nor activations.
+    """
+
+    outputs: Any
+    latency_s: float
+    connect_s: float
+    timeline: tuple[Interval, ...]
+    failure: str | None
+    recovered: tuple[int, ...]
+    resident: NDArray[np.float64]
+    overhead_bytes: int
+
+
+class UserEquipment:
+    """One UE with one network. Belongs to an event loop; one inference at a time.
+
+    Args:
+        program: The network, with its parameters.
+        executor: Executes its layers; may be shared.
+        settings: How it behaves.
+    """
+
+    def __init__(self, program: Program, executor: Executor, settings: UESettings) -> None:
+        self.program = program
+        self.executor = executor
+        self.settings = settings
+        n = program.dnn.n_layers
+        charged = [dict(program.network.parameters(layer)) for layer in range(n)]
+        self._images = [
+            None if layout is None else Image(layout, charged[layer])
+            for layer, layout in enumerate(program.parameters)
+        ]
+        self._parameters = [
+            {name: t for owner in program.owners[layer] for name, t in charged[owner].items()}
+            for layer in range(n)
+        ]
+        self._connection: Connection | None = None
+        self._received = [0] * n
+        self._turn = asyncio.Lock()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that is not known to be lost."""
+        return self._connection is not None and self._connection.lost is None
+
+    async def connect(self) -> None:
+        """Connect, unless that is done.
+
+        Raises:
+            EdgeError: If there is no server, or it does not want us.
+        """
+        if self.connected:
+            return
+        await self.close()
+        s = self.settings
+        self._connection = await open_connection(
+            s.host,
+            s.port,
+            s.token,
+            s.model,
+            self.program.fingerprint,
+            s.connect_s,
+            s.ready_s,
+            s.frame,
+        )
+
+    async def close(self) -> None:
+        """Leave the server, which then frees what it has of this UE."""
+        if self._connection is not None:
+            self._connection.close("closed by the UE")
+            await self._connection.wait_closed()
+            self._connection = None
+
+    async def resident(self) -> NDArray[np.float64]:
+        """(L,) fractions of the layers' parameters at the server; without a server, none."""
+        async with self._turn:
+            self._received = [0] * self.program.dnn.n_layers
+            with contextlib.suppress(EdgeError, ProtocolError):
+                await self.connect()
+                assert self._connection is not None, "connected"
+                frame = await self._connection.ask(Kind.STATE, self.settings.stall_s)
+                self._received = resident_bytes(frame, self.program)
+        return resident_fractions(self._received, self.program)
+
+    async def infer(
+        self,
+        inputs: Bundle,
+        placement: ArrayLike,
+        upload: str = "parallel",
+        prefetch: ArrayLike | None = None,
+        until_s: float | None = None,
+    ) -> Inference:
+        """One inference; whatever happens to the server, the outputs are right.
+
+        Args:
+            inputs: The network's input tensors.
+            placement: (L,) 0 = UE, 1 = edge.
+            upload: "parallel", "serial", "whole" or "preinstalled".
+            prefetch: (L,) layers to upload in addition, behind the others.
+            until_s: Until when prefetching goes on if that is after the outputs are here.
+
+        Raises:
+            ValueError: Naming field, value and what is allowed.
+        """
+        n, s = self.program.dnn.n_layers, self.settings
+        marks = np.zeros(n) if prefetch is None or upload == "preinstalled" else prefetch
+        order = self._order(
+            _bits("placement", placement, n),
+            choice("upload", upload, UPLOAD_MODES),
+            _bits("prefetch", marks, n),
+            s.uplink_bps,
+        )
+        self._check_inputs(inputs)
+        async with self._turn:
+            return await self._infer(order, inputs, until_s)
+
+    async def _infer(self, order: Order, inputs: Bundle, until_s: float | None) -> Inference:
+        remote, asked_at, failure = any((*order.placement, *order.prefetch)), now(), None
+        if remote:
+            try:
+                await self.connect()
+            except EdgeError as error:
+                failure = str(error)
+        query = self._query(order, inputs)
+        with self._until_over(query):
+            await query.run(self._connection if remote and failure is None else None)
+            if until_s is not None:
+                await query.upload_until(query.start + until_s)
+            report = await self._end(query)
+        return Inference(
+            self.program.network.outputs(query.work.bundles),
+            query.end - query.start,
+            query.start - asked_at,
+            query.timeline(report),
+            failure or query.failure,
+            query.recovered,
+            resident_fractions(self._received, self.program),
+            0 if query.link is None else query.link.overhead_bytes,
+        )
+
+    async def install(self, layers: Sequence[int] | None = None) -> None:
+        """Upload the parameters of layers (default: all) at full speed, without an inference.
+
+        Raises:
+            EdgeError: If that fails.
+        """
+        n = self.program.dnn.n_layers
+        wanted = range(n) if layers is None else layers
+        marks = tuple(int(layer in wanted) for layer in range(n))
+        async with self._turn:
+            await self.connect()
+            assert self._connection is not None, "connected"
+            query = self._query(self._order((0,) * n, "parallel", marks, float("inf")), ())
+            with self._until_over(query):
+                await query.upload_only(self._connection)
+                await self._end(query)
+        if query.failure is not None:
+            raise EdgeError(query.failure)
+        there = resident_fractions(self._received, self.program)
+        if absent := [layer for layer in wanted if there[layer] < 1]:
+            raise EdgeError(f"no memory at the server for layers {absent} as well")
+
+    def _order(self, placement: Bits, upload: str, prefetch: Bits, uplink_bps: float) -> Order:
+        s = self.settings
+        return Order(
+            placement,
+            upload,
+            prefetch,
+            uplink_bps,
+            float(s.downlink_bps),
+            s.shaped_below and uplink_bps < float("inf"),
+            s.ue_slowdown,
+            s.edge_slowdown,
+            s.stall_s,
+            s.hang_s,
+        )
+
+    def _check_inputs(self, inputs: Bundle) -> None:
+        wanted = list(self.program.tensors[INPUT].specs.values())
+        given = [TensorSpec.of(tensor) for tensor in inputs]
+        if given != wanted:
+            raise ValueError(f"inputs are {given}; the network takes {wanted}")
+
+    def _query(self, order: Order, inputs: Bundle) -> Query:
+        return Query(self.program, self._parameters, self._images, self.executor, order, inputs)
+
+    @contextlib.contextmanager
+    def _until_over(self, query: Query) -> Iterator[None]:
+        """Stop a query in the end; if it is abandoned, the server must not go on with it either."""
+        try:
+            yield
+        except BaseException:
+            if query.connection is not None:
+                query.connection.close("the query was abandoned")
+            raise
+        finally:
+            query.stop()
+
+    async def _end(self, query: Query) -> Frame | None:
+        """End a query at the server; returns what the server reports."""
+        query.stop_sending()
+        if query.open_at_server and self._connection is not None:
+            try:
+                report = await self._connection.ask(Kind.END, self.settings.stall_s)
+                check_report(report, self.program)
+                self._received = resident_bytes(report, self.program)
+                return report
+            except ProtocolError as error:
+                self._connection.close(f"what the server sends is wrong: {error}")
+            except EdgeError:
+                pass  # the outputs are here; the next query connects anew
+        if not self.connected:
+            self._received = [0] * self.program.dnn.n_layers
+        return None
+
+
+def _bits(name: str, values: ArrayLike, n: int) -> Bits:
+    return tuple(binary_vector(name, values, n).tolist())

@@ -1,0 +1,1 @@
+"""The comparison of measured with simulated latencies; `scripts/testbed.py` runs it."""

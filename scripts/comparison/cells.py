@@ -1,0 +1,181 @@
+"""What is compared: the grid of models, rates, planners and upload modes, and the rows it gives."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+COLD, RESIDENT = "cold", "resident"
+LOCAL = "local-only"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A comparison.
+
+    Attributes:
+        models: Networks.
+        rates_mbps: Rates of both directions.
+        planners: Who places layers in cold inferences, in both upload modes.
+        uploads: The upload modes of cold inferences.
+        other_uploads: Modes in which only the last planner is tried.
+        residents: Planners of a row of queries in which parameters stay.
+        queries: Queries of such a row.
+        cap_s: Inferences that would take longer by prediction are not run.
+        repeat_s: Shorter ones are repeated until they took so long together ...
+        repeats: ... but at most so many times; the median counts.
+        profile_repeats: Inferences whose median gives the layer times.
+        ue_slowdown: How much slower than this machine the UE is.
+        edge_slowdown: The same for its share of the server.
+    """
+
+    models: tuple[str, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
+    rates_mbps: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0)
+    planners: tuple[str, ...] = (LOCAL, "edge-only", "single-cut", "dads-serial", "pbt-dp+equal")
+    uploads: tuple[str, ...] = ("serial", "parallel")
+    other_uploads: tuple[str, ...] = ("whole", "preinstalled")
+    residents: tuple[str, ...] = ("pbt-dp+equal", "mjoa-mu-prefetch")
+    queries: int = 10
+    cap_s: float = 16.0
+    repeat_s: float = 1.5
+    repeats: int = 3
+    profile_repeats: int = 5
+    ue_slowdown: float = 10.0
+    edge_slowdown: float = 1.0
+
+
+QUICK = Grid(
+    models=("resnet18", "mobilenet_v2"),
+    rates_mbps=(50.0, 300.0),
+    queries=3,
+    cap_s=3.0,
+    repeats=1,
+    profile_repeats=3,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One inference of the grid, or one row of queries (`RESIDENT`)."""
+
+    model: str
+    rate_mbps: float
+    planner: str
+    upload: str
+    scenario: str
+
+
+def cells_of(grid: Grid, model: str) -> Iterator[Cell]:
+    """A model's cells."""
+    for rate in grid.rates_mbps:
+        for upload in grid.uploads:
+            for planner in grid.planners:
+                yield Cell(model, rate, planner, upload, COLD)
+        for upload in grid.other_uploads:
+            yield Cell(model, rate, grid.planners[-1], upload, COLD)
+        for planner in grid.residents:
+            yield Cell(model, rate, planner, "parallel", RESIDENT)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a cell, or of one query of it; one line of `measurements.csv`.
+
+    Attributes:
+        model: As the cell.
+        rate_mbps: As the cell.
+        planner: As the cell.
+        upload: As the cell.
+        scenario: As the cell.
+        query: Number of the query, from 1.
+        placement: A digit per layer, 0 = UE.
+        predicted_s: Simulated with the layer times measured before.
+        with_messages_s: The same, with the measured overhead of each tensor that changes sides.
+        own_times_s: Simulated with the layer times of the very inference, where it executed them.
+        measured_s: Median of the repeats; NaN if it was not run.
+        runs: Repeats.
+        same_as: The planner with the same placement, whose measurement this is; empty for its own.
+        correct: Whether all outputs were those of local execution.
+        failure: What went wrong with the server.
+        overhead_bytes: Bytes on the uplink beside parameters and activations.
+    """
+
+    model: str
+    rate_mbps: float
+    planner: str
+    upload: str
+    scenario: str
+    query: int
+    placement: str
+    predicted_s: float
+    with_messages_s: float
+    own_times_s: float
+    measured_s: float
+    runs: int
+    same_as: str
+    correct: bool
+    failure: str
+    overhead_bytes: int
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that this belongs to."""
+        return Cell(self.model, self.rate_mbps, self.planner, self.upload, self.scenario)
+
+    @property
+    def was_run(self) -> bool:
+        """Whether there is a measurement."""
+        return not math.isnan(self.measured_s)
+
+    @property
+    def error(self) -> float:
+        """Predicted against measured, relative to measured."""
+        return self.predicted_s / self.measured_s - 1.0
+
+    @property
+    def messages_error(self) -> float:
+        """The same with the overhead of messages."""
+        return self.with_messages_s / self.measured_s - 1.0
+
+    @property
+    def own_error(self) -> float:
+        """As `error`, with the inference's own layer times."""
+        return self.own_times_s / self.measured_s - 1.0
+
+
+class RowFile:
+    """`measurements.csv`: rows are appended as they come, and read again after an interruption."""
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            path.unlink(missing_ok=True)
+        self.rows = _read(path) if path.exists() else []
+
+    def add(self, rows: list[Row]) -> None:
+        """Note the rows of a cell."""
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        self.rows += rows
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is done."""
+        return any(row.cell == cell for row in self.rows)
+
+
+def _read(path: Path) -> list[Row]:
+    kinds = {f.name: f.type for f in fields(Row)}
+    parse = {"str": str, "float": float, "int": int, "bool": lambda text: text == "True"}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Row(**{name: parse[str(kinds[name])](text) for name, text in line.items()})
+            for line in csv.DictReader(file)
+        ]

@@ -1,0 +1,316 @@
+"""Runs the grid: measures layer times, asks planners, executes plans, notes both latencies."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.benchmark.store import write_atomically
+from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, RowFile, cells_of
+from mjoa_gym import simulate
+from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym.testbed.commands import close
+from mjoa_gym.testbed.executor import Executor
+from mjoa_gym.testbed.measure import (
+    LayerTimes,
+    measure_edge,
+    measure_ue,
+    one_ue_instance,
+    plan_one,
+    seconds_of,
+    with_messages,
+)
+from mjoa_gym.testbed.models import program_of
+from mjoa_gym.testbed.namespace import ShapedNamespace
+from mjoa_gym.testbed.processes import ServerProcess
+from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment
+
+MEGA = 1e6
+FAST_MBPS = 10_000.0
+"""What the operating system's links have while nothing is measured that depends on them."""
+MEASURING_MBPS = 1000.0
+TIMELINE_RATE_MBPS = 100.0
+Placement = NDArray[np.int8]
+
+
+class ModelRun:
+    """One network: its program on this side, its layer times, its local result."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        model: str,
+        server: ServerProcess,
+        executor: Executor,
+        out: Path,
+        namespace: ShapedNamespace | None,
+    ) -> None:
+        self.grid = grid
+        self.model = model
+        self.server = server
+        self.executor = executor
+        self.out = out
+        self.namespace = namespace
+        self.program: Program
+        self.inputs: Bundle
+        self.program, self.inputs = program_of(model, {})
+        self.dnn = self.program.dnn
+        self.times: LayerTimes
+        self.expected: Any = None
+        self.known: dict[tuple[str, str, str], Row] = {}
+
+    def ue(self, rate_mbps: float) -> UserEquipment:
+        """A UE with links of this rate."""
+        settings = UESettings(
+            self.server.token,
+            self.server.port,
+            self.server.host,
+            model=self.model,
+            uplink_bps=rate_mbps * MEGA,
+            downlink_bps=rate_mbps * MEGA,
+            ue_slowdown=self.grid.ue_slowdown,
+            shaped_below=self.namespace is not None,
+            edge_slowdown=self.grid.edge_slowdown,
+            stall_s=30.0,  # a busy machine is no reason to give a measurement up
+        )
+        return UserEquipment(self.program, self.executor, settings)
+
+    def shape(self, rate_mbps: float) -> None:
+        """Have the operating system shape the links, if it is to."""
+        if self.namespace is not None:
+            self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
+
+    async def measure(self) -> LayerTimes:
+        """Layer times on both sides, now."""
+        self.shape(FAST_MBPS)
+        ue = self.ue(MEASURING_MBPS)
+        ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
+        local = await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))
+        self.expected = local.outputs
+        return LayerTimes(ue_s, *await measure_edge(ue, self.inputs, self.grid.profile_repeats))
+
+    def predict(
+        self,
+        cell: Cell,
+        placement: Placement,
+        times: LayerTimes,
+        resident: Any,
+        marks: Any,
+        message_s: float = 0.0,
+    ) -> float:
+        """The simulated latency."""
+        rate = cell.rate_mbps * MEGA
+        dnn = with_messages(self.dnn, placement, message_s, rate, rate)
+        return simulate(
+            dnn, placement, times.ue_s, times.edge_s, rate, rate, resident, cell.upload, marks
+        ).latency
+
+    def own_times(self, got: Inference) -> LayerTimes:
+        """The layer times of an inference where it executed them, else those measured before."""
+        n = self.dnn.n_layers
+        ue_s, edge_s = (seconds_of(got.timeline, side, n) for side in ("ue", "edge"))
+        before = self.times
+        return LayerTimes(
+            np.where(ue_s > 0, ue_s, before.ue_s),
+            np.where(edge_s > 0, edge_s, before.edge_s),
+            before.message_s,
+        )
+
+    async def run(self, cell: Cell) -> list[Row]:
+        """The rows of a cell."""
+        self.shape(cell.rate_mbps)
+        ue = self.ue(cell.rate_mbps)
+        try:
+            if cell.scenario == RESIDENT:
+                return await self._queries(ue, cell)
+            return [await self._cold(ue, cell)]
+        finally:
+            await ue.close()
+
+    async def _cold(self, ue: UserEquipment, cell: Cell) -> Row:
+        rate = cell.rate_mbps * MEGA
+        instance = one_ue_instance(self.dnn, self.times, rate, rate, None, cell.upload)
+        placement, _ = await plan_one(cell.planner, instance)
+        row = self._row(cell, 1, placement, None, None)
+        key = self._key(row)
+        if key in self.known:
+            return self._like(row, self.known[key])
+        if row.predicted_s > self.grid.cap_s:
+            return row
+        runs: list[Inference] = []
+        while not runs or (
+            len(runs) < self.grid.repeats
+            and sum(run.latency_s for run in runs) < self.grid.repeat_s
+        ):
+            await ue.close()  # so that the server forgets everything
+            if cell.upload == "preinstalled" and placement.any():
+                self.shape(FAST_MBPS)
+                await ue.install(list(self.program.to_upload(placement.tolist())))
+                self.shape(cell.rate_mbps)
+            runs.append(await ue.infer(self.inputs, placement, cell.upload))
+        row = self._filled(row, cell, placement, runs, None, None)
+        self._keep_timeline(cell, placement, runs[-1])
+        self.known[key] = row
+        return row
+
+    async def _queries(self, ue: UserEquipment, cell: Cell) -> list[Row]:
+        rate, rows = cell.rate_mbps * MEGA, []
+        for query in range(1, self.grid.queries + 1):
+            resident = await ue.resident()
+            instance = one_ue_instance(self.dnn, self.times, rate, rate, resident, cell.upload)
+            placement, marks = await plan_one(cell.planner, instance)
+            row = self._row(cell, query, placement, resident, marks)
+            if row.predicted_s > self.grid.cap_s:
+                return [*rows, row]
+            got = await ue.infer(self.inputs, placement, cell.upload, marks)
+            rows.append(self._filled(row, cell, placement, [got], resident, marks))
+        return rows
+
+    def _row(self, cell: Cell, query: int, placement: Placement, resident: Any, marks: Any) -> Row:
+        nan, message_s = float("nan"), self.times.message_s
+        given = (cell, placement, self.times, resident, marks)
+        return Row(
+            cell.model,
+            cell.rate_mbps,
+            cell.planner,
+            cell.upload,
+            cell.scenario,
+            query,
+            "".join(map(str, placement.tolist())),
+            self.predict(*given),
+            self.predict(*given, message_s),
+            nan,
+            nan,
+            0,
+            "",
+            False,
+            "",
+            0,
+        )
+
+    def _filled(
+        self,
+        row: Row,
+        cell: Cell,
+        placement: Placement,
+        runs: list[Inference],
+        resident: Any,
+        marks: Any,
+    ) -> Row:
+        own = [self.predict(cell, placement, self.own_times(r), resident, marks) for r in runs]
+        return replace(
+            row,
+            own_times_s=float(np.median(own)),
+            measured_s=float(np.median([run.latency_s for run in runs])),
+            runs=len(runs),
+            correct=all(close(run.outputs, self.expected) for run in runs),
+            failure="; ".join(run.failure for run in runs if run.failure is not None),
+            overhead_bytes=max(run.overhead_bytes for run in runs),
+        )
+
+    def _like(self, row: Row, known: Row) -> Row:
+        """The measurement of another planner that had the same idea."""
+        return replace(
+            known,
+            planner=row.planner,
+            upload=row.upload,
+            rate_mbps=row.rate_mbps,
+            predicted_s=row.predicted_s,
+            with_messages_s=row.with_messages_s,
+            same_as=known.same_as or f"{known.planner}/{known.upload}/{known.rate_mbps:g}",
+        )
+
+    @staticmethod
+    def _key(row: Row) -> tuple[str, str, str]:
+        """What makes two measurements the same; without offloading, rate and mode do not matter."""
+        if "1" not in row.placement:
+            return row.placement, "", ""
+        return row.placement, f"{row.rate_mbps:g}", row.upload
+
+    def remember(self, rows: list[Row]) -> None:
+        """Take over what an interrupted comparison has measured."""
+        for row in rows:
+            own = row.model == self.model and row.scenario == COLD and not row.same_as
+            if own and row.was_run:
+                self.known[self._key(row)] = row
+
+    def _keep_timeline(self, cell: Cell, placement: Placement, got: Inference) -> None:
+        """The first parallel plan of the last planner that offloads at a middling rate."""
+        path = self.out / "timeline.json"
+        shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
+        if not shown or path.exists() or not placement.any() or placement.all():
+            return
+        if cell.rate_mbps < min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps)):
+            return
+        rate = cell.rate_mbps * MEGA
+        expected = simulate(self.dnn, placement, self.times.ue_s, self.times.edge_s, rate, rate)
+        content = {
+            "model": cell.model,
+            "rate_mbps": cell.rate_mbps,
+            "predicted": {"latency_s": expected.latency, "intervals": expected.intervals},
+            "measured": {"latency_s": got.latency_s, "intervals": got.timeline},
+        }
+        write_atomically(path, json.dumps(content))
+
+
+async def run_grid(
+    grid: Grid,
+    file: RowFile,
+    out: Path,
+    server: ServerProcess,
+    core: int | None,
+    progress: Callable[[str], Any],
+    namespace: ShapedNamespace | None = None,
+) -> None:
+    """Run what is not done yet; layer times are measured before each rate, and after a model.
+
+    Args:
+        grid: What to run.
+        file: What is done.
+        out: Folder of the results.
+        server: The server.
+        core: Where the UE's layers run.
+        progress: Told of each cell that is done.
+        namespace: Where the server is, if the operating system shapes the links.
+    """
+    executor = Executor(core, "UE layers")
+    path = out / "layer_times.json"
+    try:
+        for model in grid.models:
+            cells = list(cells_of(grid, model))
+            todo = [cell for cell in cells if not file.has(cell)]
+            for _ in range(len(cells) - len(todo)):
+                progress(f"{model}, done before")
+            if not todo:
+                continue
+            run = ModelRun(grid, model, server, executor, out, namespace)
+            run.remember(file.rows)
+            notes = []
+            for rate in dict.fromkeys(cell.rate_mbps for cell in todo):
+                run.times = await run.measure()
+                notes.append(_noted(f"before {rate:g} Mbit/s", run.times))
+                for cell in (cell for cell in todo if cell.rate_mbps == rate):
+                    file.add(await run.run(cell))
+                    progress(f"{model}, {rate:g} Mbit/s, {cell.planner}, {cell.upload}")
+            notes.append(_noted("after", await run.measure()))
+            note = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            note[model] = notes
+            write_atomically(path, json.dumps(note))
+    finally:
+        executor.close()
+
+
+def _noted(when: str, times: LayerTimes) -> dict[str, Any]:
+    date = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {
+        "when": when, "date": date, "ue_s": times.ue_s.tolist(), "edge_s": times.edge_s.tolist(),
+        "message_s": times.message_s,
+    }  # fmt: skip

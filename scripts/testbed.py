@@ -1,0 +1,116 @@
+"""Measure real inferences on two processes against what the simulator says; write a report.
+
+Starts an edge server, is the UE itself, and runs a grid of networks, rates, planners and upload
+modes. Killed or interrupted, it goes on where it stopped when the same command is given again. For
+numbers that mean something the machine should have two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from comparison.cells import QUICK, Grid, RowFile, cells_of  # noqa: E402
+from comparison.report import publish  # noqa: E402
+from comparison.runner import run_grid  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from mjoa_gym.testbed import clock  # noqa: E402
+from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
+from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
+from mjoa_gym.testbed.processes import cores, server_process  # noqa: E402
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a small grid, a few minutes")
+    add("--models", nargs="+", metavar="NAME", help="torchvision classifiers")
+    add("--rates", nargs="+", type=float, metavar="MBPS", help="Mbit/s of both directions")
+    add("--queries", type=int, help="of each row of queries with residency")
+    add("--cap-s", type=float, help="what would take longer by prediction is not run")
+    add("--ue-slowdown", type=float, help="how much slower than this machine the UE is")
+    add("--edge-slowdown", type=float, help="how much slower the UE's share of the server is")
+    add("--tc", action="store_true",
+        help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
+    add("--out", type=Path, help="folder of the results (default results/testbed[-quick][-tc])")
+    add("--fresh", action="store_true", help="forget earlier results")
+    add("--report-only", action="store_true", help="write the report of what there is")
+    add("--readme", action=argparse.BooleanOptionalAction, default=False,
+        help="replace the README's section")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def grid_of(args: argparse.Namespace) -> Grid:
+    """The grid that was asked for."""
+    given = {
+        "models": args.models and tuple(args.models),
+        "rates_mbps": args.rates and tuple(args.rates),
+        "queries": args.queries,
+        "cap_s": args.cap_s,
+        "ue_slowdown": args.ue_slowdown,
+        "edge_slowdown": args.edge_slowdown,
+    }
+    grid = QUICK if args.quick else Grid()
+    return replace(grid, **{key: value for key, value in given.items() if value is not None})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+    args = arguments(argv)
+    start = time.monotonic()
+    torch.set_num_threads(1)
+    name = "testbed" + "-quick" * args.quick + "-tc" * args.tc
+    out = args.out or ROOT / "results" / name
+    try:
+        grid = grid_of(args)
+        if args.fresh:
+            for name in ("layer_times.json", "timeline.json"):
+                (out / name).unlink(missing_ok=True)
+        file = RowFile(out / "measurements.csv", args.fresh)
+        if not args.report_only:
+            _measure(grid, file, out, args.tc)
+        if not any(row.was_run for row in file.rows):
+            raise ValueError(f"{file.path} has no measurements")
+        flags = " --quick" * args.quick + " --tc" * args.tc
+        command = f"python scripts/testbed.py{flags}" if flags else "make testbed"
+        readme = ROOT / "README.md" if args.readme else None
+        report = publish(grid, file.rows, out, command, readme)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, EdgeError) as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 1
+    print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
+    return 0
+
+
+def _measure(grid: Grid, file: RowFile, out: Path, below: bool) -> None:
+    ue_core, edge_core = cores()
+    cells = sum(len(list(cells_of(grid, model))) for model in grid.models)
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(shaped_namespace()) if below else None
+        server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
+        bar = stack.enter_context(tqdm(total=cells, unit="cell"))
+
+        def progress(text: str) -> None:
+            bar.set_description_str(text)
+            bar.update()
+
+        clock.run(run_grid(grid, file, out, server, ue_core, progress, namespace))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

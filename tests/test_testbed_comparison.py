@@ -1,0 +1,179 @@
+"""The comparison of measured with simulated latencies, and the code of its documentation."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("msgpack")
+
+from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402
+from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, RowFile, cells_of  # noqa: E402
+from comparison.report import error_table, publish, verdict  # noqa: E402
+
+from mjoa_gym import DNN, simulate  # noqa: E402
+from mjoa_gym.testbed.measure import with_messages  # noqa: E402
+
+
+def row(planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes: object) -> Row:
+    plain = Row(
+        model="net",
+        rate_mbps=100.0,
+        planner=planner,
+        upload="parallel",
+        scenario=COLD,
+        query=1,
+        placement="01",
+        predicted_s=predicted,
+        with_messages_s=predicted,
+        own_times_s=got,
+        measured_s=got,
+        runs=1,
+        same_as="",
+        correct=True,
+        failure="",
+        overhead_bytes=10,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_errors_are_relative_to_what_was_measured() -> None:
+    e = errors([row(predicted=p, got=2.0) for p in (1.8, 2.0, 2.2, 2.6)])
+    assert e.n == 4
+    assert e.median == pytest.approx(0.1)
+    assert e.worst == pytest.approx(0.3)
+    assert e.bias == pytest.approx(0.075)
+    assert e.own_median == 0
+
+
+def test_only_what_was_run_counts_and_each_once() -> None:
+    nan = math.nan
+    rows = [
+        row(),
+        row("b", same_as="a/parallel/100"),
+        row("c", got=nan, own_times_s=nan),
+        row("d", failure="the server says: no"),
+    ]
+    assert measured(rows) == rows[:1]
+    groups = by_model_and_mode([*rows, row("e", placement="00"), row("f", scenario=RESIDENT)])
+    assert {key: len(group) for key, group in groups.items() if key[0] == "net"} == {
+        ("net", "parallel"): 1,
+        ("net", "on the UE"): 1,
+        ("net", "with residency"): 1,
+        ("net", "all"): 3,
+    }
+
+
+def test_regret_is_what_the_simulators_favourite_costs_in_reality() -> None:
+    rows = [
+        row("a", predicted=1.0, got=1.2, placement="01"),
+        row("b", predicted=1.1, got=1.0, placement="10"),
+        row("c", predicted=3.0, got=3.0, placement="11"),
+        row("skipped", predicted=99.0, got=math.nan, placement="00"),
+    ]
+    (choice,) = choices(rows, ["parallel"])
+    assert choice.best == "a"
+    assert choice.regret == pytest.approx(0.2)
+    assert choice.planners == 3
+    assert choice.tau == pytest.approx(1 / 3)
+    (alone,) = choices(rows[:1], ["parallel"])
+    assert math.isnan(alone.tau)
+    assert alone.regret == 0
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.csv", fresh=False)
+    rows = [row("a", predicted=0.1 + 0.2), row("b", got=math.nan, failure='a, "b"\nc')]
+    file.add(rows)
+    again = RowFile(tmp_path / "rows.csv", fresh=False)
+    assert again.rows[0] == rows[0]
+    assert again.rows[1].failure == rows[1].failure
+    assert math.isnan(again.rows[1].measured_s)
+    assert again.has(rows[0].cell)
+    assert not again.has(Cell("net", 10.0, "a", "parallel", COLD))
+    assert RowFile(tmp_path / "rows.csv", fresh=True).rows == []
+
+
+def test_the_grid_is_what_was_promised() -> None:
+    grid = Grid()
+    assert len(grid.models) >= 5
+    assert len(grid.rates_mbps) >= 4
+    assert min(grid.rates_mbps) >= 10
+    assert max(grid.rates_mbps) <= 300
+    cells = list(cells_of(grid, "net"))
+    assert len(cells) == len(set(cells))
+    assert {cell.upload for cell in cells} == {"serial", "parallel", "whole", "preinstalled"}
+    assert {c.planner for c in cells if c.upload == "serial"} == set(grid.planners)
+    assert sum(cell.scenario == RESIDENT for cell in cells) == 8
+
+
+def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:
+    dnn = DNN.load("alexnet")
+    ones = np.ones(dnn.n_layers)
+    shown = simulate(dnn, [1] * 5 + [0] * (dnn.n_layers - 5), ones, ones, 1e8, 1e8)
+    part = {"latency_s": shown.latency, "intervals": shown.intervals}
+    content = {"model": "alexnet", "rate_mbps": 100.0, "predicted": part, "measured": part}
+    (tmp_path / "timeline.json").write_text(json.dumps(content))
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- testbed:begin -->\n<!-- testbed:end -->\nafter\n")
+    rows = [row(p, predicted=q, placement=x) for p, q, x in (("a", 1.02, "01"), ("b", 1.5, "11"))]
+    report = publish(Grid(), rows, tmp_path, "make testbed", readme)
+    text = report.read_text()
+    for name in ("scatter.png", "timeline.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert name in text
+    assert error_table(rows).markdown() in text
+    assert verdict(rows, Grid())[0] in readme.read_text()
+    assert readme.read_text().endswith("<!-- testbed:end -->\nafter\n")
+
+
+def test_messages_are_charged_to_the_tensors_that_change_sides() -> None:
+    dnn = DNN.load("resnet18")
+    seconds = np.full(dnn.n_layers, 1e-3)
+    for placement in ([0] * dnn.n_layers, [1] * dnn.n_layers):
+        charged = with_messages(dnn, placement, 0.01, 50e6, 10e6)
+        plain, more = (
+            simulate(d, placement, seconds, seconds, 50e6, 10e6, upload="preinstalled").latency
+            for d in (dnn, charged)
+        )
+        assert more - plain == pytest.approx(0.02 if any(placement) else 0.0)
+
+
+def test_the_documentations_code_runs() -> None:
+    text = (ROOT / "docs" / "testbed.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("failure: None" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_the_script_runs_a_small_grid_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    command = [
+        sys.executable, "scripts/testbed.py", "--quick", "--models", "squeezenet1_1", "--rates",
+        "200", "--queries", "2", "--out", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = RowFile(tmp_path / "measurements.csv", fresh=False).rows
+    assert all(row.correct for row in rows if row.was_run)
+    assert (tmp_path / "report.md").exists()
+    before = (tmp_path / "measurements.csv").read_text()
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "measurements.csv").read_text() == before

@@ -1,0 +1,345 @@
+"""Real torch modules through the testbed, the wire format, and the pieces by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("msgpack")
+
+from torch import Tensor, nn  # noqa: E402
+
+from mjoa_gym.importers.layered_model import LayeredModel, TensorSpec  # noqa: E402
+from mjoa_gym.testbed.codec import Image, Incoming, Layout, image_of_bundle  # noqa: E402
+from mjoa_gym.testbed.commands import close  # noqa: E402
+from mjoa_gym.testbed.executor import Executor  # noqa: E402
+from mjoa_gym.testbed.frames import ProtocolError  # noqa: E402
+from mjoa_gym.testbed.models import load, program_of, seed_values, server_program  # noqa: E402
+from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.server import EdgeServer, ServerSettings  # noqa: E402
+from mjoa_gym.testbed.store import ParameterStore  # noqa: E402
+from mjoa_gym.testbed.ue import UESettings, UserEquipment  # noqa: E402
+
+from .testbed_helpers import TOKEN, placements, run  # noqa: E402
+
+MODES = ("parallel", "serial", "whole")
+
+
+class Tied(nn.Module):
+    """A language model in miniature: the look-up and the head share a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.norm = nn.LayerNorm(16)
+        self.head = nn.Linear(16, 50, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        return self.head(x)
+
+
+class ManyOutputs(nn.Module):
+    """Two inputs, batch normalisation, a dict of outputs of several types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.right = nn.Linear(5, 4)
+        self.last = nn.Linear(4, 6)
+
+    def forward(self, image: Tensor, vector: Tensor) -> dict[str, Tensor]:
+        x = self.left(image).mean((2, 3)) + self.right(vector)
+        y = self.last(x)
+        return {"scores": y, "positive": y > 0, "best": y.argmax(-1), "inner": x}
+
+
+def cases() -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, 8, 8, generator=generator)
+    return {
+        "tied": (Tied(), (torch.arange(9).reshape(1, 9),)),
+        "many outputs": (ManyOutputs(), (image, torch.randn(1, 5, generator=generator))),
+        "recurrent": (
+            nn.LSTM(6, 7, batch_first=True),
+            (torch.randn(1, 4, 6, generator=generator),),
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", list(cases()))
+def test_real_modules_give_their_own_result_for_every_plan(case: str) -> None:
+    module, inputs = cases()[case]
+    seed_values(module)
+    module.eval()
+    with torch.no_grad():
+        expected = module(*inputs)
+    here = Program(LayeredModel.from_torch(module, inputs))
+    there = Program(LayeredModel.from_torch(module, inputs, keep_parameters=False))
+    n = here.dnn.n_layers
+
+    async def main() -> None:
+        executor = Executor()
+        settings = ServerSettings(TOKEN)
+        async with EdgeServer(settings, {"case": lambda: there}) as server:
+            ue = UserEquipment(here, executor, UESettings(TOKEN, server.port, model="case"))
+            model: Any = here.network
+            for number, placement in enumerate(placements(n, 6, seed=1)):
+                await ue.close()
+                got = await ue.infer(model.inputs(inputs), placement, MODES[number % 3])
+                assert got.failure is None
+                assert close(got.outputs, expected)
+            await ue.close()
+        await asyncio.to_thread(executor.close)
+
+    run(main())
+
+
+def test_both_sides_must_have_the_same_network() -> None:
+    module, inputs = cases()["many outputs"]
+    first = Program(LayeredModel.from_torch(module, inputs))
+    assert first.fingerprint == Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    with torch.no_grad():
+        module.right.weight.zero_()  # type: ignore[union-attr, operator]
+    assert first.fingerprint == Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    with torch.no_grad():
+        module.left[1].running_mean.fill_(3.0)  # type: ignore[index, union-attr]
+    assert first.fingerprint != Program(LayeredModel.from_torch(module, inputs)).fingerprint
+
+
+def test_a_torchvision_classifier_by_name() -> None:
+    """Seeded values are the same wherever they are made, and keep activations moderate."""
+    if find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    program, inputs = program_of("mobilenet_v2", {})
+    twin = server_program("mobilenet_v2")
+    assert twin.fingerprint == program.fingerprint
+    assert all(not t.untyped_storage().size() or t.is_meta for t in parameters_of(twin))
+    network: Any = program.network
+    bundles = {-1: inputs}
+    with torch.inference_mode():
+        for layer in range(program.dnn.n_layers):
+            bundles[layer] = network.run(layer, bundles, network.needed_parameters(layer))
+            assert all(torch.isfinite(t).all() for t in bundles[layer])
+    result = network.outputs(bundles)
+    assert result.shape == (1, 1000)
+    assert 1e-3 < result.abs().max() < 1e4
+    with pytest.raises(ValueError, match="unknown"):
+        program_of("mobilenet_v9", {})
+
+
+def parameters_of(program: Program) -> list[Tensor]:
+    return [
+        tensor
+        for layer in range(program.dnn.n_layers)
+        for tensor in program.network.parameters(layer).values()
+    ]
+
+
+def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.pt2"
+    file.write_bytes(b"PK\x03\x04 nonsense")
+    with pytest.raises(ValueError, match="is not an exported program"):
+        load(file)
+
+
+TENSORS = {
+    "weights": torch.arange(12, dtype=torch.float32).reshape(3, 4),
+    "flags": torch.tensor([True, False, True]),
+    "scalar": torch.tensor(3, dtype=torch.int64),
+    "half": torch.ones(5, dtype=torch.bfloat16),
+    "empty": torch.empty(0, 4),
+    "transposed": torch.arange(6, dtype=torch.float64).reshape(2, 3).T,
+}
+
+
+def image_bytes(tensors: dict[str, Tensor], most: int) -> list[tuple[int, bytes]]:
+    layout = Layout({name: TensorSpec.of(tensor) for name, tensor in tensors.items()})
+    image, offset, pieces = Image(layout, tensors), 0, []
+    while offset < layout.total_bytes:
+        piece = bytes(image.slices(offset, most))
+        pieces.append((offset, piece))
+        offset += len(piece)
+    return pieces
+
+
+@pytest.mark.parametrize("most", [1, 7, 64, 10_000])
+def test_tensors_arrive_as_they_were_whatever_the_pieces(most: int) -> None:
+    layout = Layout({name: TensorSpec.of(tensor) for name, tensor in TENSORS.items()})
+    incoming = Incoming("test", layout)
+    for offset, piece in image_bytes(TENSORS, most):
+        assert not incoming.complete
+        incoming.write(offset, piece)
+    assert incoming.complete
+    for name, tensor in incoming.tensors().items():
+        assert torch.equal(tensor, TENSORS[name])
+        assert tensor.dtype == TENSORS[name].dtype
+
+
+def test_what_is_sent_is_safetensors() -> None:
+    library = pytest.importorskip("safetensors.torch")
+    sent = b"".join(piece for _, piece in image_bytes(TENSORS, 50))
+    read = library.load(sent)
+    assert read.keys() == TENSORS.keys()
+    assert all(torch.equal(read[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_types_without_a_name_and_other_tensors_are_refused() -> None:
+    with pytest.raises(ValueError, match="safetensors has no type"):
+        Layout({"z": TensorSpec((1,), torch.complex64)})
+    layout = Layout({"x": TensorSpec((2,), torch.float32)})
+    with pytest.raises(ValueError, match="x: "):
+        Image(layout, {"x": torch.ones(3)})
+    with pytest.raises(ProtocolError, match="come next"):
+        Incoming("x", layout).write(0, bytes(layout.total_bytes + 1))
+    assert image_of_bundle((torch.ones(2), torch.zeros(1))).layout.specs.keys() == {"0", "1"}
+
+
+def test_the_store_keeps_what_is_reserved_and_drops_the_oldest() -> None:
+    layout = Layout({"x": TensorSpec((100,), torch.uint8)})
+    size = layout.total_bytes
+    store = ParameterStore(3 * size)
+    assert store.reserve("a", [(0, layout), (1, layout)])
+    assert store.reserve("b", [(0, layout)])
+    assert not store.reserve("c", [(0, layout)])  # all three are in use
+    assert store.used_bytes == 3 * size
+    for owner, layer in (("a", 0), ("a", 1)):
+        incoming = store.get(owner, layer)
+        assert incoming is not None
+        incoming.write(0, layout.header)
+    store.release("a", [1])
+    store.release("a", [0])
+    assert store.reserve("c", [(0, layout)])  # in place of a's layer 1, which is older
+    assert store.received("a", 0) == len(layout.header)
+    assert store.received("a", 1) == 0
+    assert store.dropped == 1
+    store.release("c", [0])  # of which nothing has come
+    assert store.used_bytes == 2 * size
+    assert not store.reserve("c", [(n, layout) for n in range(4)])
+    assert store.used_bytes == 2 * size  # all or none
+    for owner in "abc":
+        store.forget(owner)
+    assert store.used_bytes == 0
+
+
+class Counting:
+    """Executes nothing, and counts how many layers are executed at a time."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+        self.thread: set[int] = set()
+
+    def run(self, layer: int, bundles: Any, parameters: Any) -> tuple[Tensor, ...]:
+        self.order.append(layer)
+        self.thread.add(threading.get_ident())
+        return (torch.full((1,), float(layer)),)
+
+
+def test_the_executor_runs_layers_in_order_and_stretches_them() -> None:
+    from mjoa_gym.testbed.executor import Work
+
+    class Busy(Counting):
+        def run(self, layer: int, bundles: Any, parameters: Any) -> tuple[Tensor, ...]:
+            torch.randn(200, 200) @ torch.randn(200, 200)
+            return super().run(layer, bundles, parameters)
+
+    done = threading.Semaphore(0)
+    executor, runner = Executor(core=0), Busy()
+    predecessors = [[-1], [0], [0], [1, 2]]
+    works = [
+        Work(runner, range(4), predecessors, lambda _: {}, slowdown, lambda *_: done.release())
+        for slowdown in (1.0, 40.0)
+    ]
+    for work in works:
+        executor.submit(work)
+        assert not done.acquire(timeout=0.02)  # the input is not there
+    for work in works:
+        executor.put(work, -1, (torch.ones(1),))
+    for _ in range(8):
+        assert done.acquire(timeout=10)
+    executor.close()
+    assert len(runner.thread) == 1
+    for work in works:
+        assert [e.layer for e in work.executions] == [0, 1, 2, 3]
+        assert all(
+            a.end <= b.start for a, b in zip(work.executions, work.executions[1:], strict=False)
+        )
+    fast, slow = (sum(e.end - e.start for e in work.executions) for work in works)
+    assert slow > 2 * fast
+
+
+def test_a_work_that_is_redirected_goes_on_with_what_is_missing() -> None:
+    from mjoa_gym.testbed.executor import Work
+
+    done: list[int] = []
+    reached = threading.Event()
+
+    def on_done(work: Work, execution: Any) -> None:
+        done.append(execution.layer)
+        if work.done:
+            reached.set()
+
+    executor, runner = Executor(), Counting()
+    work = Work(runner, [0, 2], [[-1], [0], [1]], lambda _: {}, 1.0, on_done)
+    executor.put(work, -1, (torch.ones(1),))
+    executor.submit(work)
+    while done != [0]:
+        threading.Event().wait(0.001)
+    new = executor.redirect(work, lambda there: [n for n in range(3) if n not in there])
+    assert new == (1,)
+    assert reached.wait(10)
+    assert done == [0, 1, 2]
+    executor.close()
+
+
+def test_layers_needed_for_the_outputs() -> None:
+    module, inputs = cases()["many outputs"]
+    program = Program(LayeredModel.from_torch(module, inputs))
+    n = program.dnn.n_layers
+    everything = program.missing_for_outputs({-1})
+    assert everything == list(range(n))
+    assert program.missing_for_outputs({-1, *range(n)}) == []
+    last = int(np.flatnonzero(program.dnn.is_sink)[-1])
+    assert program.missing_for_outputs({*range(n)} - {last}) == [last]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["server"], 2, "--token"),
+        (["server", "--token", "x", "--program", "name"], 1, "NAME=FILE is needed"),
+        (["ue", "--token", "x", "--program", "name=/nowhere.pt2"], 1, "there is no file"),
+        (["ue", "--token", "x", "--program", "m={bad}", "--model", "m"], 1, "not an exported"),
+        (["server", "--token", "x", "--models", "--sessions", "0"], 1, "sessions=0"),
+        (["server", "--token", "x", "--models", "--memory-mib", "0"], 1, "memory_bytes=0"),
+    ],
+)
+def test_commands_say_what_is_wrong(
+    arguments: list[str],
+    status: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mjoa_gym.testbed.commands import main
+
+    monkeypatch.delenv("MJOA_TESTBED_TOKEN", raising=False)
+    bad = tmp_path / "bad.pt2"
+    bad.write_bytes(b"nonsense")
+    threads = torch.get_num_threads()
+    try:
+        assert main([argument.format(bad=bad) for argument in arguments]) == status
+    finally:
+        torch.set_num_threads(threads)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,307 @@
+"""Two real processes: a whole inference, kills and stops at any time, and a long soak."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("msgpack")
+
+from torch import Tensor, nn  # noqa: E402
+
+from mjoa_gym.testbed import clock  # noqa: E402
+from mjoa_gym.testbed.executor import Executor  # noqa: E402
+from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
+from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
+from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
+from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.ue import UESettings, UserEquipment  # noqa: E402
+
+from .testbed_helpers import Proxy, run, until  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+
+
+class Tiny(nn.Module):
+    """Convolutions with batch normalisation, a branch, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16))
+        self.third = nn.Conv2d(16, 32, 3, stride=4)
+        self.head = nn.Linear(32 * 16, 200)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(image)
+        x = torch.relu(x + self.second(x))
+        return self.head(self.third(x).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an exported program."""
+    module = Tiny()
+    seed_values(module)
+    image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    path = tmp_path_factory.mktemp("programs") / "tiny.pt2"
+    torch.export.save(torch.export.export(module.eval(), (image,)), path)
+    return path
+
+
+def arguments_for(file: Path, *more: str) -> list[str]:
+    return ["--models", "--program", f"tiny={file}", *more]
+
+
+@pytest.fixture
+def server(tiny: Path) -> Iterator[ServerProcess]:
+    with server_process(*arguments_for(tiny)) as running:
+        yield running
+
+
+def settings_for(server: ServerProcess, port: int | None = None, **changes: Any) -> UESettings:
+    return UESettings(
+        server.token, server.port if port is None else port, model="tiny", **changes
+    )  # fmt: skip
+
+
+def result_of(program: Program, inputs: tuple[Tensor, ...]) -> Tensor:
+    bundles = {-1: inputs}
+    network: Any = program.network
+    for layer in range(program.dnn.n_layers):
+        bundles[layer] = network.run(layer, bundles, network.needed_parameters(layer))
+    result = network.outputs(bundles)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_mb(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def test_two_processes_execute_a_plan(server: ServerProcess, tiny: Path) -> None:
+    """The two commands that a person would type."""
+    command = [
+        sys.executable, "-m", "mjoa_gym.testbed", "ue", "--program", f"tiny={tiny}", "--model",
+        "tiny", "--planner", "edge-only", "--uplink-mbps", "50", "--queries", "2", "--port",
+        str(server.port), "--ue-slowdown", "100",
+    ]  # fmt: skip
+    environment = os.environ | {"MJOA_TESTBED_TOKEN": server.token}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stdout
+    on_ue, at_edge = map(float, re.findall(r"([\d.]+) s (?:on|at)", lines[0]))
+    assert on_ue > 3 * at_edge  # a hundred times, but for what else the machine does
+    assert all("outputs as locally" in line for line in lines[1:])
+    assert all("then 100% of the parameters there" in line for line in lines[1:])
+
+
+def test_a_killed_and_a_stopped_server(tiny: Path) -> None:
+    """Mid-upload; the UE finishes, and finds the next server by itself."""
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    expected = result_of(program, inputs)
+    placement = np.ones(program.dnn.n_layers)
+
+    async def main(first: ServerProcess) -> None:
+        executor = Executor()
+        proxy = Proxy(first.port)
+        patience = {"connect_s": 0.5, "stall_s": 0.5}
+        async with proxy:
+            settings = settings_for(first, proxy.own_port, uplink_bps=8e6, **patience)
+            ue = UserEquipment(program, executor, settings)
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                before = proxy.passed["up"]
+                running = asyncio.create_task(ue.infer(inputs, placement))
+                await until(lambda: proxy.passed["up"] > before + 50_000, 30)  # noqa: B023
+                first.process.send_signal(number)
+                got = await running
+                assert got.failure is not None
+                assert len(got.recovered) == program.dnn.n_layers
+                assert torch.allclose(got.outputs, expected)
+                first.process.send_signal(signal.SIGCONT)
+            alone = await ue.infer(inputs, placement)
+            assert alone.failure is not None
+            assert torch.allclose(alone.outputs, expected)
+            with server_process(*arguments_for(tiny), token=first.token) as second:
+                proxy.port = second.port
+                again = await ue.infer(inputs, placement)
+                assert again.failure is None
+                assert torch.allclose(again.outputs, expected)
+                await ue.close()
+        executor.close()
+
+    with server_process(*arguments_for(tiny)) as first:
+        run(main(first))
+
+
+DOOMED = """
+import asyncio, hmac, sys
+from mjoa_gym.testbed.frames import *
+port, token, fingerprint, layers, layer, header = sys.argv[1:]
+
+async def main():
+    stream, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    reader, frames = FrameReader(stream, FrameLimits(), FROM_SERVER), FrameWriter(writer)
+    nonce = (await reader.read()).header["nonce"]
+    proof = hmac.digest(token.encode(), nonce, "sha256")
+    hello = {"version": VERSION, "proof": proof, "model": "tiny", "fingerprint": fingerprint}
+    frames.write(Kind.HELLO, hello)
+    assert (await reader.read()).kind is Kind.READY
+    n = int(layers)
+    frames.write(Kind.BEGIN, {"placement": bytes([1] * n), "prefetch": bytes(n), "upload": 0,
+                              "slowdown": 1.0, "downlink_bps": 1e6})
+    frames.write(Kind.PARAMETERS, {"layer": int(layer), "offset": 0}, bytes.fromhex(header))
+    print("halfway", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+"""A UE that is in the middle of an upload."""
+
+
+def test_a_killed_ue_leaves_nothing(server: ServerProcess, tiny: Path) -> None:
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    layer = next(n for n, layout in enumerate(program.parameters) if layout is not None)
+    layout = program.parameters[layer]
+    assert layout is not None
+    given = (server.port, server.token, program.fingerprint, program.dnn.n_layers, layer)
+
+    async def main() -> None:
+        executor = Executor()
+        ue = UserEquipment(program, executor, settings_for(server))
+        await ue.connect()
+        before = descriptors(server.process.pid)
+        command = [sys.executable, "-c", DOOMED, *map(str, given), layout.header.hex()]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as doomed:
+            assert doomed.stdout is not None
+            assert await asyncio.to_thread(doomed.stdout.readline) == "halfway\n"
+            assert descriptors(server.process.pid) == before + 1
+            doomed.kill()
+        await until(lambda: descriptors(server.process.pid) == before)
+        got = await ue.infer(inputs, np.ones(program.dnn.n_layers))
+        assert got.failure is None
+        await ue.close()
+        executor.close()
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_links_that_the_operating_system_shapes(tiny: Path) -> None:
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    expected = result_of(program, inputs)
+    rate = 5e6
+
+    async def main(server: ServerProcess) -> None:
+        executor = Executor()
+        settings = UESettings(
+            server.token,
+            server.port,
+            server.host,
+            "tiny",
+            uplink_bps=rate,
+            downlink_bps=rate,
+            shaped_below=True,
+        )
+        ue = UserEquipment(program, executor, settings)
+        got = await ue.infer(inputs, np.ones(program.dnn.n_layers))
+        assert got.failure is None
+        assert torch.allclose(got.outputs, expected)
+        assert got.latency_s > 0.9 * 8 * program.parameter_bytes / rate
+        await ue.close()
+        executor.close()
+
+    try:
+        with shaped_namespace() as namespace:
+            namespace.shape(rate, rate)
+            with server_process(*arguments_for(tiny), namespace=namespace) as server:
+                run(main(server))
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+def test_a_thousand_queries_from_four_ues_with_random_kills(tiny: Path) -> None:
+    """Right answers throughout; descriptors and memory of both processes stay flat."""
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    expected = result_of(program, inputs)
+    n = program.dnn.n_layers
+    generator = random.Random(0)
+    counts = {"queries": 0, "failures": 0}
+    sizes: list[tuple[int, float, int, float]] = []
+
+    async def ue_life(proxy: Proxy, token: str, executor: Executor) -> None:
+        settings = UESettings(
+            token, proxy.own_port, model="tiny", uplink_bps=400e6, downlink_bps=400e6,
+            edge_slowdown=4.0, connect_s=5.0, stall_s=5.0,
+        )  # fmt: skip
+        ue = UserEquipment(program, executor, settings)
+        for _ in range(250):
+            fails = generator.random() < 0.15
+            proxy.heal()
+            if fails:
+                proxy.direction = generator.choice(["up", "down"])
+                most = 450_000 if proxy.direction == "up" else 5000
+                proxy.after = proxy.passed[proxy.direction] + generator.randrange(most)
+            placement = [generator.randrange(2) for _ in range(n)]
+            marks = [generator.randrange(2) for _ in range(n)]
+            mode = generator.choice(["parallel", "serial", "whole"])
+            got = await ue.infer(inputs, placement, mode, marks)
+            assert torch.allclose(got.outputs, expected)
+            counts["queries"] += 1
+            counts["failures"] += got.failure is not None
+            if generator.random() < 0.05:
+                await ue.close()
+        await ue.close()
+
+    async def main(server: ServerProcess) -> None:
+        executor = Executor()
+        proxies = [Proxy(server.port) for _ in range(4)]
+        for proxy in proxies:
+            await proxy.__aenter__()
+        lives = [asyncio.create_task(ue_life(p, server.token, executor)) for p in proxies]
+        while not all(life.done() for life in lives):
+            await asyncio.sleep(0.25)
+            pid = server.process.pid
+            own = os.getpid()
+            sizes.append((descriptors(pid), resident_mb(pid), descriptors(own), resident_mb(own)))
+        for life in lives:
+            await life
+        for proxy in proxies:
+            await proxy.__aexit__()
+        executor.close()
+
+    memory = ["--memory-mib", "1"]  # less than four UEs want
+    with server_process(*arguments_for(tiny, *memory)) as server:
+        idle = descriptors(server.process.pid)
+        clock.run(asyncio.wait_for(main(server), 300))
+        time.sleep(0.5)
+        assert descriptors(server.process.pid) == idle
+    assert counts["queries"] == 1000
+    assert counts["failures"] > 50
+    half = len(sizes) // 2
+    early, late = np.median(sizes[half // 2 : half], axis=0), np.median(sizes[half:], axis=0)
+    assert max(row[0] for row in sizes) <= idle + 8
+    assert late[1] < early[1] + 15
+    assert late[3] < early[3] + 15
