@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 from collections.abc import Mapping
@@ -223,6 +224,34 @@ def test_an_abandoned_query_does_not_disturb_the_next_one() -> None:
             assert server.n_sessions == 1
 
     run(main())
+
+
+def test_queries_leave_no_tensors_to_the_garbage_collector() -> None:
+    """It runs rarely in a process with so many objects, and a network's parameters are large."""
+    network = diamond()
+    value = torch.randn(1, network.width)
+
+    async def main() -> None:
+        async with toy_server(network) as server, toy_ue(server.port, network) as ue:
+            await ue.infer((value,), PLACEMENT)
+            gc.collect()
+            gc.disable()
+            for number in range(20):
+                await ue.infer((value,), PLACEMENT, MODES[number % 3], prefetch=[1] * N)
+                if number % 4 == 0:
+                    await ue.close()
+            await asyncio.sleep(0.05)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            kinds = {type(found).__name__ for found in gc.garbage}
+        assert not kinds & {"Tensor", "Incoming", "Query", "EdgeQuery", "Work", "Session"}
+
+    try:
+        run(main())
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 def test_a_ue_that_dies_leaves_nothing_and_others_go_on() -> None:

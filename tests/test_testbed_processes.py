@@ -300,8 +300,7 @@ def test_a_thousand_queries_from_four_ues_with_random_kills(tiny: Path) -> None:
         assert descriptors(server.process.pid) == idle
     assert counts["queries"] == 1000
     assert counts["failures"] > 50
-    half = len(sizes) // 2
-    early, late = np.median(sizes[half // 2 : half], axis=0), np.median(sizes[half:], axis=0)
+    middle, last = sizes[len(sizes) // 2], sizes[-1]  # at first, everybody warms up
     assert max(row[0] for row in sizes) <= idle + 8
-    assert late[1] < early[1] + 15
-    assert late[3] < early[3] + 15
+    assert last[1] < middle[1] + 10
+    assert last[3] < middle[3] + 10

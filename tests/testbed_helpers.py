@@ -114,7 +114,11 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        above, upwards = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            above, upwards = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:  # the server is gone
+            writer.transport.abort()
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._copy("up", reader, upwards))

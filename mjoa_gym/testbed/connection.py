@@ -93,6 +93,7 @@ class Connection:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(ConnectionError, OSError):
             await self.frames.writer.wait_closed()
+        self._tasks.clear()  # their tracebacks refer to us
 
     async def _listen(self) -> None:
         reason = "the server has closed the connection"

@@ -109,7 +109,7 @@ class EdgeQuery:
         gate = self.uploads if request.upload == "whole" else []
         self.work = self._work(layers, gate, request.slowdown)
         self.link = Link(frames, request.downlink_bps)
-        self._sending = asyncio.create_task(self._send())
+        self._sending: asyncio.Task[None] | None = asyncio.create_task(self._send())
         self._open = True
 
     def start(self) -> None:
@@ -120,7 +120,12 @@ class EdgeQuery:
         """Stop; the parameters stay until memory is short."""
         self._open = False
         self.executor.cancel(self.work)
-        self._sending.cancel()
+        self.work.forget()
+        self.here.clear()
+        self.incoming.clear()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None  # its traceback refers to us
         self.store.release(self.owner, self._reserved)
 
     def take_parameters(self, frame: Frame) -> None:

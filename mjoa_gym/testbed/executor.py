@@ -94,6 +94,16 @@ class Work:
         """Whether nothing is left to execute."""
         return self.position == len(self.layers) or self.error is not None
 
+    def forget(self) -> None:
+        """Let go of all tensors at once, and of who waits for it, instead of when it is collected.
+
+        A layer that is being executed may fail because of it, unheard.
+        """
+        self.on_done = _nothing
+        self.parameters = _no_parameters
+        self.bundles.clear()
+        self.unfinished = None
+
     def next_layer(self) -> tuple[int, Mapping[str, Tensor]] | None:
         """The next layer and its parameters if it can start."""
         if self.done or self.unfinished is not None:
@@ -103,6 +113,14 @@ class Work:
             return None
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
+
+
+def _nothing(work: Work, execution: Execution | None) -> None:
+    """Nobody waits."""
+
+
+def _no_parameters(layer: int) -> None:
+    """There are none."""
 
 
 class Executor:

@@ -173,6 +173,14 @@ class Query:
             self.connection.listener = None
         self.executor.cancel(self.work)
 
+    def forget(self) -> None:
+        """Let go of all tensors; only when nothing more is asked of it."""
+        self.work.forget()
+        self.incoming.clear()
+        self.link = self._stream = self._watch = None
+        self._sending = None  # tasks' tracebacks refer to us
+        self._tasks.clear()
+
     @property
     def open_at_server(self) -> bool:
         """Whether the server has begun with it and can be asked for its report."""

@@ -220,7 +220,7 @@ class UserEquipment:
             if until_s is not None:
                 await query.upload_until(query.start + until_s)
             report = await self._end(query)
-        return Inference(
+        result = Inference(
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
             query.start - asked_at,
@@ -230,6 +230,8 @@ class UserEquipment:
             resident_fractions(self._received, self.program),
             0 if query.link is None else query.link.overhead_bytes,
         )
+        query.forget()
+        return result
 
     async def install(self, layers: Sequence[int] | None = None) -> None:
         """Upload the parameters of layers (default: all) at full speed, without an inference.
