@@ -284,7 +284,7 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
             assert not ue.connected
             got = await ue.infer((value,), [0] * N)
             seconds = seconds_of(got.timeline, "ue", N)
-            assert seconds.sum() == pytest.approx(got.latency_s, rel=0.5)
+            assert 0 < seconds.sum() <= got.latency_s + 1e-9  # waking up takes time, too
             for up, down in ((40e6, 80e6), (80e6, 10e6), (float("inf"), 1e9)):
                 instance = one_ue_instance(network.dnn, times, up, down)
                 placement, marks = await plan_one("edge-only", instance)
