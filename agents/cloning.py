@@ -17,9 +17,6 @@ from agents.outlook import Outlook
 from mjoa_gym import Plan, decode_observation
 from mjoa_gym.actions import MenuView
 
-TURNS = ("turn", "chosen")
-"""What the `discrete` view adds to observations; it means nothing to planners."""
-
 
 class Demonstrations(NamedTuple):
     """What a planner does, round after round of several environments side by side.
@@ -75,7 +72,7 @@ def demonstrate(
     observation, _ = envs.reset(seed=seed)
     steps = range(-(-rounds // n_envs))
     for _ in tqdm(steps, desc="demonstrations", disable=not progress):
-        plans, _ = agent.predict({k: v for k, v in observation.items() if k not in TURNS})
+        plans, _ = agent.predict(observation)
         tokens.append(outlook(observation))
         actions.append(np.stack([encode(core.view, plans, observation, e) for e in range(n_envs)]))
         for action in actions[-1].T if one_by_one else [actions[-1]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from agents.benchmark.plots import GREY, dress, encoded, new_figure, plain_log, planner_looks
-from agents.benchmark.report import table_html
+from agents.benchmark.report import figure_html, table_html
 from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
 from mjoa_gym import Timeline, timelines
@@ -193,12 +192,8 @@ def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
         "<h2>What it depends on</h2>",
     ]
     for title, png in figures:
-        text = html.escape(f"{title}. Dashed: the value above. Every planner plans anew.")
-        data = base64.b64encode(png).decode()
-        below.append(
-            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
+        caption = f"{title}. Dashed: the value above. Every planner plans anew."
+        below.append(figure_html(caption, png))
     best = (found.upload, found.best.planner)
     ordered = sorted(found.answers, key=lambda key: (key != best, key[0] != found.upload))
     other = "serial" if found.upload == "parallel" else "parallel"

@@ -131,13 +131,7 @@ def _section(
     if not figures and not tables:
         return ""
     parts = [f"<h2>{html.escape(title)}</h2>", note]
-    for caption, png in figures:
-        data = base64.b64encode(png).decode()
-        text = html.escape(caption)
-        parts.append(
-            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
+    parts += [figure_html(*figure) for figure in figures]
     parts += [table_html(table, ours) for table in tables[:1]]
     if len(tables) > 1:
         others = "".join(table_html(table, ours) for table in tables[1:])
@@ -152,6 +146,16 @@ def _timeline_link(file: str | None) -> str:
     return (
         f'<p><a href="{html.escape(file)}">Look into this inference</a>: every planner, both ways '
         "of uploading, and what each layer computes and sends.</p>"
+    )
+
+
+def figure_html(caption: str, png: bytes) -> str:
+    """A figure with the picture inside."""
+    data = base64.b64encode(png).decode()
+    text = html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
     )
 
 

@@ -7,14 +7,13 @@ that stay on the UE, the server's in inferences of the whole network at the edge
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import DNN, UE, Instance, simulate
+from mjoa_gym import DNN, Instance, explore, simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.planners import plan_with
 from mjoa_gym.simulator import BITS_PER_BYTE, Interval
@@ -123,10 +122,7 @@ def one_ue_instance(
 ) -> Instance:
     """The problem that planners are asked to solve: one UE, whose links have just these rates."""
     up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
-    band = max(up, down)
-    snr_up, snr_down = (math.expm1(rate / band * math.log(2)) for rate in (up, down))
-    ue = UE(dnn, times.ue_s, times.edge_s, snr_up, snr_down, resident)
-    return Instance([ue], bandwidth_hz=band, upload=upload)
+    return explore.one_ue_instance(dnn, times.ue_s, times.edge_s, up, down, resident, upload)
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
