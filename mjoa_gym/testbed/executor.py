@@ -3,7 +3,9 @@
 It executes the layers of every `Work` strictly in program order, each when its inputs and what else
 it needs are there. A slower device, or a share of the server, is emulated by stretching: a layer
 that took d seconds of the core counts as finished after d times the slowdown, and the thread serves
-others (or sleeps) until then.
+others (or sleeps) until then. A core that sleeps most of the time finds its caches cold and its
+clock low, differently each time, and stretching multiplies that; who has the core for itself
+therefore executes each layer several times and counts the mean (`Work.repeats`).
 
 Cost: about 0.1 ms per layer beside the layer itself, which the measured layer times contain.
 """
@@ -65,6 +67,7 @@ class Work:
         parameters: Gives a layer's parameters, or None while they are not there.
         slowdown: At least 1.
         on_done: Called in the executor's thread after each layer, and with an error as last thing.
+        repeats: How often each layer is executed within its stretched time; at most `slowdown`.
     """
 
     def __init__(
@@ -75,12 +78,14 @@ class Work:
         parameters: Callable[[int], Mapping[str, Tensor] | None],
         slowdown: float,
         on_done: Callable[[Work, Execution | None], None],
+        repeats: int = 1,
     ) -> None:
         self.runner = runner
         self.layers = list(layers)
         self.predecessors = predecessors
         self.parameters = parameters
         self.slowdown = slowdown
+        self.repeats = repeats
         self.on_done = on_done
         self.bundles: dict[int, Bundle] = {}
         self.executions: list[Execution] = []
@@ -242,7 +247,8 @@ class Executor:
     def _execute(self, work: Work, layer: int, parameters: Mapping[str, Tensor]) -> None:
         start, cpu_start = now(), time.thread_time()
         try:
-            bundle = work.runner.run(layer, work.bundles, parameters)
+            for _ in range(work.repeats):  # programs have no in-place operators
+                bundle = work.runner.run(layer, work.bundles, parameters)
         except Exception as error:  # whatever a layer raises is its work's end, not the thread's
             with self.lock:
                 work.error = error
@@ -250,7 +256,7 @@ class Executor:
                     self._works.remove(work)
             work.on_done(work, None)
             return
-        spent = time.thread_time() - cpu_start
+        spent = (time.thread_time() - cpu_start) / work.repeats
         with self.lock:
             work.unfinished = Execution(layer, start, start + spent * work.slowdown), bundle
 

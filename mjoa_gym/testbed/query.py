@@ -23,6 +23,9 @@ from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
 from mjoa_gym.testbed.stream import ParameterStream
 from mjoa_gym.testbed.watch import Watch
 
+BUSY = 0.5
+"""Share of a layer's stretched time in which a slowed-down UE executes it; the rest is for sending."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -97,6 +100,7 @@ class Query:
             parameters.__getitem__,
             order.ue_slowdown,
             self._executed,
+            max(1, int(order.ue_slowdown * BUSY)),
         )
         self.work.bundles[INPUT] = inputs
         self._stream: ParameterStream | None = None

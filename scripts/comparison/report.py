@@ -168,8 +168,9 @@ def _report(grid: Grid, rows: Sequence[Row], out: Path, command: str, has_timeli
         f"Two processes on one machine, one torch thread each, pinned to a core each; loopback, "
         f"both directions shaped to the given rate. The UE is this machine slowed down "
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Layer times are "
-        f"medians of {grid.profile_repeats} inferences just before a model's cells of one rate, "
-        f"and again after its last. Inferences shorter than {grid.repeat_s:g} s are repeated, up "
+        f"medians of {grid.profile_repeats} inferences just before a model's cold cells of one rate "
+        f"and again before its rows of queries, "
+        f"and once more after its last. Inferences shorter than {grid.repeat_s:g} s are repeated, up "
         f"to {grid.repeats} times; the median counts. Equal plans are measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
         f"{len(rows)} (the table of all cells names them).",

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ async def run_grid(
     progress: Callable[[str], Any],
     namespace: ShapedNamespace | None = None,
 ) -> None:
-    """Run what is not done yet; layer times are measured before each rate, and after a model.
+    """Run what is not done yet; layer times are measured before each rate's cold and resident cells.
 
     Args:
         grid: What to run.
@@ -294,10 +295,10 @@ async def run_grid(
             run = ModelRun(grid, model, server, executor, out, namespace)
             run.remember(file.rows)
             notes = []
-            for rate in dict.fromkeys(cell.rate_mbps for cell in todo):
+            for (rate, scenario), block in groupby(todo, lambda c: (c.rate_mbps, c.scenario)):
                 run.times = await run.measure()
-                notes.append(_noted(f"before {rate:g} Mbit/s", run.times))
-                for cell in (cell for cell in todo if cell.rate_mbps == rate):
+                notes.append(_noted(f"before {rate:g} Mbit/s, {scenario}", run.times))
+                for cell in block:
                     file.add(await run.run(cell))
                     progress(f"{model}, {rate:g} Mbit/s, {cell.planner}, {cell.upload}")
             notes.append(_noted("after", await run.measure()))
