@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,32 @@ def test_the_executor_runs_layers_in_order_and_stretches_them() -> None:
         )
     fast, slow = (sum(e.end - e.start for e in work.executions) for work in works)
     assert slow > 2 * fast
+
+
+def test_the_executor_counts_the_mean_of_repeats() -> None:
+    from mjoa_gym.testbed.executor import Work
+
+    class Sparing(Counting):
+        """Computes in every fifth execution only."""
+
+        def run(self, layer: int, bundles: Any, parameters: Any) -> tuple[Tensor, ...]:
+            end = time.thread_time() + (0.05 if len(self.order) % 5 == 0 else 0.0)
+            while time.thread_time() < end:
+                pass
+            return super().run(layer, bundles, parameters)
+
+    done = threading.Semaphore(0)
+    executor, runner = Executor(), Sparing()
+    work = Work(runner, range(2), [[-1], [0]], lambda _: {}, 10.0, lambda *_: done.release(), 5)
+    executor.submit(work)
+    executor.put(work, -1, (torch.ones(1),))
+    assert done.acquire(timeout=10)
+    assert done.acquire(timeout=10)
+    executor.close()
+    assert runner.order == [0] * 5 + [1] * 5
+    assert [float(work.bundles[layer][0]) for layer in (0, 1)] == [0.0, 1.0]
+    for execution in work.executions:  # a fifth of 50 ms, ten times; never shorter
+        assert execution.end - execution.start >= 0.099
 
 
 def test_a_work_that_is_redirected_goes_on_with_what_is_missing() -> None:

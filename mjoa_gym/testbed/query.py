@@ -24,7 +24,7 @@ from mjoa_gym.testbed.stream import ParameterStream
 from mjoa_gym.testbed.watch import Watch
 
 BUSY = 0.5
-"""Share of a layer's stretched time in which a slowed-down UE executes it; the rest is for sending."""
+"""Share of a layer's stretched time in which a slowed-down UE executes it; others get the rest."""
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,10 @@ def _report(grid: Grid, rows: Sequence[Row], out: Path, command: str, has_timeli
         f"Two processes on one machine, one torch thread each, pinned to a core each; loopback, "
         f"both directions shaped to the given rate. The UE is this machine slowed down "
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Layer times are "
-        f"medians of {grid.profile_repeats} inferences just before a model's cold cells of one rate "
-        f"and again before its rows of queries, "
-        f"and once more after its last. Inferences shorter than {grid.repeat_s:g} s are repeated, up "
-        f"to {grid.repeats} times; the median counts. Equal plans are measured once.",
+        f"medians of {grid.profile_repeats} inferences just before a model's cold cells of one "
+        "rate, before its rows of queries, and once more after its last. Inferences shorter than "
+        f"{grid.repeat_s:g} s are repeated, up to {grid.repeats} times; the median counts. Equal "
+        "plans are measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
         f"{len(rows)} (the table of all cells names them).",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in where.items()),

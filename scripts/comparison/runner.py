@@ -271,7 +271,7 @@ async def run_grid(
     progress: Callable[[str], Any],
     namespace: ShapedNamespace | None = None,
 ) -> None:
-    """Run what is not done yet; layer times are measured before each rate's cold and resident cells.
+    """Run what is not done; layer times are measured before a rate's cold cells and its rows.
 
     Args:
         grid: What to run.
