@@ -18,8 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from comparison.cells import QUICK, Grid, RowFile, cells_of  # noqa: E402
+from comparison.analysis import measured  # noqa: E402
+from comparison.cells import QUICK, Grid, cells_of  # noqa: E402
 from comparison.report import publish  # noqa: E402
+from comparison.results import ROWS, Results, Store  # noqa: E402
 from comparison.runner import run_grid  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
@@ -46,7 +48,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
     add("--out", type=Path, help="folder of the results (default results/testbed[-quick][-tc])")
     add("--fresh", action="store_true", help="forget earlier results")
-    add("--report-only", action="store_true", help="write the report of what there is")
+    add("--report-only", action="store_true", help="write the report anew from earlier results")
     add("--readme", action=argparse.BooleanOptionalAction, default=False,
         help="replace the README's section")  # fmt: skip
     return parser.parse_args(argv)
@@ -61,6 +63,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
         "cap_s": args.cap_s,
         "ue_slowdown": args.ue_slowdown,
         "edge_slowdown": args.edge_slowdown,
+        "shaped_below": args.tc,
     }
     grid = QUICK if args.quick else Grid()
     return replace(grid, **{key: value for key, value in given.items() if value is not None})
@@ -74,19 +77,16 @@ def main(argv: list[str] | None = None) -> int:
     name = "testbed" + "-quick" * args.quick + "-tc" * args.tc
     out = args.out or ROOT / "results" / name
     try:
-        grid = grid_of(args)
-        if args.fresh:
-            for name in ("layer_times.json", "timeline.json"):
-                (out / name).unlink(missing_ok=True)
-        file = RowFile(out / "measurements.csv", args.fresh)
         if not args.report_only:
-            _measure(grid, file, out, args.tc)
-        if not any(row.was_run for row in file.rows):
-            raise ValueError(f"{file.path} has no measurements")
+            store = Store(out, grid_of(args), args.fresh)
+            _measure(store)
+        results = Results.load(out) if args.report_only else store.results
+        if not measured(results.rows):
+            raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
         flags = " --quick" * args.quick + " --tc" * args.tc
         command = f"python scripts/testbed.py{flags}" if flags else "make testbed"
         readme = ROOT / "README.md" if args.readme else None
-        report = publish(grid, file.rows, out, command, readme)
+        report = publish(results, out, command, readme)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
@@ -97,11 +97,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(grid: Grid, file: RowFile, out: Path, below: bool) -> None:
+def _measure(store: Store) -> None:
+    grid = store.results.grid
     ue_core, edge_core = cores()
     cells = sum(len(list(cells_of(grid, model))) for model in grid.models)
     with contextlib.ExitStack() as stack:
-        namespace = stack.enter_context(shaped_namespace()) if below else None
+        namespace = stack.enter_context(shaped_namespace()) if grid.shaped_below else None
         server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
         bar = stack.enter_context(tqdm(total=cells, unit="cell"))
 
@@ -109,7 +110,7 @@ def _measure(grid: Grid, file: RowFile, out: Path, below: bool) -> None:
             bar.set_description_str(text)
             bar.update()
 
-        clock.run(run_grid(grid, file, out, server, ue_core, progress, namespace))
+        clock.run(run_grid(store, server, ue_core, progress, namespace))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,8 +20,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgpack")
 
 from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402
-from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, RowFile, cells_of  # noqa: E402
+from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of  # noqa: E402
 from comparison.report import error_table, publish, verdict  # noqa: E402
+from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
 
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.testbed.measure import with_messages  # noqa: E402
@@ -94,16 +95,56 @@ def test_regret_is_what_the_simulators_favourite_costs_in_reality() -> None:
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
-    file = RowFile(tmp_path / "rows.csv", fresh=False)
+    store = Store(tmp_path, Grid())
     rows = [row("a", predicted=0.1 + 0.2), row("b", got=math.nan, failure='a, "b"\nc')]
-    file.add(rows)
-    again = RowFile(tmp_path / "rows.csv", fresh=False)
-    assert again.rows[0] == rows[0]
-    assert again.rows[1].failure == rows[1].failure
-    assert math.isnan(again.rows[1].measured_s)
+    store.add(rows[0].cell, rows)
+    store.add_layer_times("net", {"when": "before", "ue_s": [0.1]})
+    with (tmp_path / "cells.jsonl").open("a") as journal:
+        journal.write('{"cell": {"model": "net", "rate')  # killed while writing
+    again = Store(tmp_path, Grid(models=("another",)))
+    assert again.results.rows[0] == rows[0]
+    assert again.results.rows[1].failure == rows[1].failure
+    assert math.isnan(again.results.rows[1].measured_s)
+    assert again.results.layer_times == {"net": [{"when": "before", "ue_s": [0.1]}]}
     assert again.has(rows[0].cell)
     assert not again.has(Cell("net", 10.0, "a", "parallel", COLD))
-    assert RowFile(tmp_path / "rows.csv", fresh=True).rows == []
+    assert Store(tmp_path, Grid(), fresh=True).results.rows == []
+
+
+def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    Store(tmp_path, Grid())
+    for other in (Grid(ue_slowdown=5.0), Grid(shaped_below=True), Grid(queries=3)):
+        with pytest.raises(ValueError, match="another configuration"):
+            Store(tmp_path, other)
+
+
+def test_finished_results_do_not_keep_a_comparison_from_being_run_again(tmp_path: Path) -> None:
+    Results(Grid(), {}, [row()], {"net": []}).save(tmp_path)
+    store = Store(tmp_path, Grid())
+    assert not store.has(row().cell)
+    assert store.results.timeline is None
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    grid = Grid(models=("net",), ue_slowdown=3.0)
+    rows = [row("a", predicted=0.1 + 0.2), row("b", failure='a, "b"\nc', correct=False)]
+    written = Results(grid, {"Cores": "2"}, rows, {"net": [{"ue_s": [0.1]}]}, {"model": "net"})
+    written.save(tmp_path)
+    assert vars(Results.load(tmp_path)) == vars(written)
+    Results(grid, {}, rows).save(tmp_path)
+    assert Results.load(tmp_path).timeline is None
+
+
+def test_the_readme_says_what_was_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "testbed"
+    shutil.copytree(ROOT / "results" / "testbed", folder)
+    readme = tmp_path / "README.md"
+    shutil.copy(ROOT / "README.md", readme)
+    report = publish(Results.load(folder), folder, "make testbed", readme)
+    assert readme.read_text() == (ROOT / "README.md").read_text()
+    assert report.read_text() == (ROOT / "results" / "testbed" / "report.md").read_text()
+    for name in (CONDITIONS, ROWS):
+        assert (folder / name).read_text() == (ROOT / "results" / "testbed" / name).read_text()
 
 
 def test_the_grid_is_what_was_promised() -> None:
@@ -125,11 +166,11 @@ def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:
     shown = simulate(dnn, [1] * 5 + [0] * (dnn.n_layers - 5), ones, ones, 1e8, 1e8)
     part = {"latency_s": shown.latency, "intervals": shown.intervals}
     content = {"model": "alexnet", "rate_mbps": 100.0, "predicted": part, "measured": part}
-    (tmp_path / "timeline.json").write_text(json.dumps(content))
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- testbed:begin -->\n<!-- testbed:end -->\nafter\n")
     rows = [row(p, predicted=q, placement=x) for p, q, x in (("a", 1.02, "01"), ("b", 1.5, "11"))]
-    report = publish(Grid(), rows, tmp_path, "make testbed", readme)
+    results = Results(Grid(), {}, rows, timeline=content)
+    report = publish(results, tmp_path, "make testbed", readme)
     text = report.read_text()
     for name in ("scatter.png", "timeline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -170,7 +211,7 @@ def test_the_script_runs_a_small_grid_and_goes_on_where_it_stopped(tmp_path: Pat
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = RowFile(tmp_path / "measurements.csv", fresh=False).rows
+    rows = Results.load(tmp_path).rows
     assert all(row.correct for row in rows if row.was_run)
     assert (tmp_path / "report.md").exists()
     before = (tmp_path / "measurements.csv").read_text()

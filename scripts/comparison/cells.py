@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 COLD, RESIDENT = "cold", "resident"
 LOCAL = "local-only"
@@ -30,6 +28,7 @@ class Grid:
         profile_repeats: Inferences whose median gives the layer times.
         ue_slowdown: How much slower than this machine the UE is.
         edge_slowdown: The same for its share of the server.
+        shaped_below: The operating system shapes the links, in a network namespace.
     """
 
     models: tuple[str, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
@@ -45,6 +44,7 @@ class Grid:
     profile_repeats: int = 5
     ue_slowdown: float = 10.0
     edge_slowdown: float = 1.0
+    shaped_below: bool = False
 
 
 QUICK = Grid(
@@ -144,38 +144,3 @@ class Row:
     def own_error(self) -> float:
         """As `error`, with the inference's own layer times."""
         return self.own_times_s / self.measured_s - 1.0
-
-
-class RowFile:
-    """`measurements.csv`: rows are appended as they come, and read again after an interruption."""
-
-    def __init__(self, path: Path, fresh: bool) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            path.unlink(missing_ok=True)
-        self.rows = _read(path) if path.exists() else []
-
-    def add(self, rows: list[Row]) -> None:
-        """Note the rows of a cell."""
-        new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
-        self.rows += rows
-
-    def has(self, cell: Cell) -> bool:
-        """Whether a cell is done."""
-        return any(row.cell == cell for row in self.rows)
-
-
-def _read(path: Path) -> list[Row]:
-    kinds = {f.name: f.type for f in fields(Row)}
-    parse = {"str": str, "float": float, "int": int, "bool": lambda text: text == "True"}
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Row(**{name: parse[str(kinds[name])](text) for name, text in line.items()})
-            for line in csv.DictReader(file)
-        ]

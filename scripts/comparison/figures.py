@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from comparison.cells import Row
 from mjoa_gym.rendering import gantt_figure
 from mjoa_gym.simulator import Interval, Timeline
 
-COLOURS = ("#3366aa", "#cc4444", "#228855", "#aa7711", "#7755aa", "#222222", "#1199bb")
+COLOURS = ("#3366aa", "#cc4444", "#228855", "#aa7711", "#7755aa", "#222222", "#1199bb",
+           "#dd77aa", "#777777", "#99aa22")  # fmt: skip
 MARKERS = {
     "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
     "with residency": "x",
@@ -28,7 +30,7 @@ def scatter(rows: Sequence[Row]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     models = list(dict.fromkeys(row.model for row in shown))
-    for model, colour in zip(models, COLOURS, strict=False):
+    for model, colour in zip(models, cycle(COLOURS), strict=False):
         for mode, marker in MARKERS.items():
             points = [r for r in shown if r.model == model and mode_of(r) == mode]
             if points:
@@ -43,7 +45,7 @@ def scatter(rows: Sequence[Row]) -> Figure:
     axes.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
     axes.set(xscale="log", yscale="log", xlim=line, ylim=line,
              xlabel="measured latency (s)", ylabel="simulated latency (s)")  # fmt: skip
-    for model, colour in zip(models, COLOURS, strict=False):
+    for model, colour in zip(models, cycle(COLOURS), strict=False):
         axes.scatter([], [], color=colour, label=model, s=22)
     for mode, marker in MARKERS.items():
         if any(mode_of(row) == mode for row in shown):

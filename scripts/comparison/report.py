@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from agents.benchmark.plots import encoded
 from agents.benchmark.report import update_readme
-from agents.benchmark.runtime import machine, version_of
 from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
 from comparison import figures
@@ -29,20 +27,26 @@ from comparison.analysis import (
     measured,
 )
 from comparison.cells import COLD, Grid, Row
+from comparison.results import Note, Results
 
 ORDER = ("on the UE", "serial", "parallel", "whole", "preinstalled", "with residency", "all")
+LINKS = {
+    False: "loopback",
+    True: "links of a network namespace by the operating system",
+}
 README_PART = "testbed"
 
 
-def publish(grid: Grid, rows: Sequence[Row], out: Path, command: str, readme: Path | None) -> Path:
+def publish(results: Results, out: Path, command: str, readme: Path | None) -> Path:
     """Write everything; returns the report's path."""
+    rows, grid = results.rows, results.grid
+    results.save(out)
     write_atomically(out / "scatter.png", encoded(figures.scatter(rows), "png"))
-    path = out / "timeline.json"
-    if path.exists():
-        drawn = figures.timeline(json.loads(path.read_text("utf-8")))
+    if results.timeline is not None:
+        drawn = figures.timeline(results.timeline)
         write_atomically(out / "timeline.png", encoded(drawn, "png"))
     report = out / "report.md"
-    write_atomically(report, _report(grid, rows, out, command, path.exists()))
+    write_atomically(report, _report(results, command))
     if readme is not None:
         update_readme(readme, _readme(rows, grid, out, readme.parent, command), README_PART)
     return report
@@ -120,12 +124,10 @@ def choice_table(found: Sequence[Choice]) -> Table:
     return Table("Choices", header, lines)
 
 
-def drift_table(out: Path) -> Table:
-    """Layer times before and after each model's part of the grid."""
-    path = out / "layer_times.json"
-    notes = json.loads(path.read_text("utf-8")) if path.exists() else {}
+def drift_table(layer_times: Mapping[str, Sequence[Note]]) -> Table:
+    """Layer times at first and at last in each model's part of the grid."""
     lines = []
-    for model, note in notes.items():
+    for model, note in layer_times.items():
         sides = [drift(note, side) for side in ("ue_s", "edge_s")]
         cells = [
             text
@@ -157,21 +159,21 @@ def latency_table(rows: Sequence[Row]) -> Table:
     return Table("Cells", header, lines)
 
 
-def _report(grid: Grid, rows: Sequence[Row], out: Path, command: str, has_timeline: bool) -> str:
-    where = machine() | {"torch": version_of("torch"), "torchvision": version_of("torchvision")}
+def _report(results: Results, command: str) -> str:
+    rows, grid, where = results.rows, results.grid, results.machine
     skipped = [row for row in rows if not row.was_run]
     sections = [
         "# Simulated against measured",
         "\n".join(f"* {sentence}" for sentence in verdict(rows, grid)),
         "![Simulated against measured latency](scatter.png)",
         "## How it was measured",
-        f"Two processes on one machine, one torch thread each, pinned to a core each; loopback, "
-        f"both directions shaped to the given rate. The UE is this machine slowed down "
-        f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Layer times are "
-        f"medians of {grid.profile_repeats} inferences just before a model's cold cells of one "
-        "rate, before its rows of queries, and once more after its last. Inferences shorter than "
-        f"{grid.repeat_s:g} s are repeated, up to {grid.repeats} times; the median counts. Equal "
-        "plans are measured once.",
+        "Two processes on one machine, one torch thread each, pinned to a core each; "
+        f"{LINKS[grid.shaped_below]}, both directions shaped to the given rate. The UE is this "
+        f"machine slowed down {grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. "
+        f"Layer times are medians of {grid.profile_repeats} inferences just before a model's cold "
+        "cells of one rate and again before its rows of queries, and once more after its last. "
+        f"Inferences shorter than {grid.repeat_s:g} s are repeated, up to {grid.repeats} times; "
+        "the median counts. Equal plans are measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
         f"{len(rows)} (the table of all cells names them).",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in where.items()),
@@ -186,9 +188,9 @@ def _report(grid: Grid, rows: Sequence[Row], out: Path, command: str, has_timeli
         "## The order of the planners",
         choice_table(choices(rows, grid.uploads)).markdown(),
         "## Layer times and their drift",
-        drift_table(out).markdown(),
+        drift_table(results.layer_times).markdown(),
     ]
-    if has_timeline:
+    if results.timeline is not None:
         sections += ["## One inference", "![Simulated and measured timeline](timeline.png)"]
     sections += ["## All cold cells", latency_table(rows).markdown()]
     return "\n\n".join(sections) + "\n"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.benchmark.store import write_atomically
-from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, RowFile, cells_of
+from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of
+from comparison.results import Note, Store
 from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.testbed.commands import close
@@ -47,18 +45,17 @@ class ModelRun:
 
     def __init__(
         self,
-        grid: Grid,
         model: str,
         server: ServerProcess,
         executor: Executor,
-        out: Path,
+        store: Store,
         namespace: ShapedNamespace | None,
     ) -> None:
-        self.grid = grid
+        self.grid: Grid = store.results.grid
         self.model = model
         self.server = server
         self.executor = executor
-        self.out = out
+        self.store = store
         self.namespace = namespace
         self.program: Program
         self.inputs: Bundle
@@ -89,14 +86,16 @@ class ModelRun:
         if self.namespace is not None:
             self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
 
-    async def measure(self) -> LayerTimes:
-        """Layer times on both sides, now."""
+    async def measure(self, when: str) -> None:
+        """Measure layer times on both sides, and the result that is to come out."""
         self.shape(FAST_MBPS)
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         local = await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))
         self.expected = local.outputs
-        return LayerTimes(ue_s, *await measure_edge(ue, self.inputs, self.grid.profile_repeats))
+        edge = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
+        self.times = LayerTimes(ue_s, *edge)
+        self.store.add_layer_times(self.model, _noted(when, self.times))
 
     def predict(
         self,
@@ -245,9 +244,10 @@ class ModelRun:
 
     def _keep_timeline(self, cell: Cell, placement: Placement, got: Inference) -> None:
         """The first parallel plan of the last planner that offloads at a middling rate."""
-        path = self.out / "timeline.json"
         shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
-        if not shown or path.exists() or not placement.any() or placement.all():
+        if not shown or self.store.results.timeline is not None:
+            return
+        if not placement.any() or placement.all():
             return
         if cell.rate_mbps < min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps)):
             return
@@ -259,13 +259,11 @@ class ModelRun:
             "predicted": {"latency_s": expected.latency, "intervals": expected.intervals},
             "measured": {"latency_s": got.latency_s, "intervals": got.timeline},
         }
-        write_atomically(path, json.dumps(content))
+        self.store.add_timeline(content)
 
 
 async def run_grid(
-    grid: Grid,
-    file: RowFile,
-    out: Path,
+    store: Store,
     server: ServerProcess,
     core: int | None,
     progress: Callable[[str], Any],
@@ -274,42 +272,35 @@ async def run_grid(
     """Run what is not done; layer times are measured before a rate's cold cells and its rows.
 
     Args:
-        grid: What to run.
-        file: What is done.
-        out: Folder of the results.
+        store: What to run, and what of it is done.
         server: The server.
         core: Where the UE's layers run.
         progress: Told of each cell that is done.
         namespace: Where the server is, if the operating system shapes the links.
     """
+    grid = store.results.grid
     executor = Executor(core, "UE layers")
-    path = out / "layer_times.json"
     try:
         for model in grid.models:
             cells = list(cells_of(grid, model))
-            todo = [cell for cell in cells if not file.has(cell)]
+            todo = [cell for cell in cells if not store.has(cell)]
             for _ in range(len(cells) - len(todo)):
                 progress(f"{model}, done before")
             if not todo:
                 continue
-            run = ModelRun(grid, model, server, executor, out, namespace)
-            run.remember(file.rows)
-            notes = []
+            run = ModelRun(model, server, executor, store, namespace)
+            run.remember(store.results.rows)
             for (rate, scenario), block in groupby(todo, lambda c: (c.rate_mbps, c.scenario)):
-                run.times = await run.measure()
-                notes.append(_noted(f"before {rate:g} Mbit/s, {scenario}", run.times))
+                await run.measure(f"before {rate:g} Mbit/s, {scenario}")
                 for cell in block:
-                    file.add(await run.run(cell))
+                    store.add(cell, await run.run(cell))
                     progress(f"{model}, {rate:g} Mbit/s, {cell.planner}, {cell.upload}")
-            notes.append(_noted("after", await run.measure()))
-            note = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            note[model] = notes
-            write_atomically(path, json.dumps(note))
+            await run.measure("after")
     finally:
         executor.close()
 
 
-def _noted(when: str, times: LayerTimes) -> dict[str, Any]:
+def _noted(when: str, times: LayerTimes) -> Note:
     date = time.strftime("%Y-%m-%d %H:%M:%S")
     return {
         "when": when, "date": date, "ue_s": times.ue_s.tolist(), "edge_s": times.edge_s.tolist(),
