@@ -1,0 +1,151 @@
+"""Sessions with something wrong in them, picked at random: no harm, and others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("msgpack")
+
+from mjoa_gym.testbed.frames import PREFIX, VERSION, FrameWriter, Kind, encode  # noqa: E402
+from mjoa_gym.testbed.program import Program  # noqa: E402
+
+from .testbed_frames import N, begin, parameters_image, raw  # noqa: E402
+from .testbed_helpers import run, stranger, toy_server, toy_ue, until  # noqa: E402
+from .testbed_network import diamond  # noqa: E402
+
+
+def recorded_frames(program: Program) -> list[bytes]:
+    """What a UE sends that runs everything at the edge."""
+    frames = [encode(Kind.BEGIN, 1, begin())]
+    image = program.tensors[-1].header + bytes(4 * 64)
+    frames.append(encode(Kind.TENSOR, 2, {"layer": -1, "offset": 0}, image) + image)
+    for layer in range(N):
+        if program.parameters[layer] is not None:
+            payload = parameters_image(program, layer)
+            head = encode(Kind.PARAMETERS, len(frames) + 1, {"layer": layer, "offset": 0}, payload)
+            frames.append(head + payload)
+    frames.append(encode(Kind.END, len(frames) + 1, {}))
+    return frames
+
+
+def mangled(frames: list[bytes], generator: random.Random) -> bytes:
+    """The frames with one thing wrong."""
+    frames = list(frames)
+    k = generator.randrange(len(frames))
+    what = generator.randrange(5)
+    if what == 0:
+        frames.insert(k, frames[generator.randrange(len(frames))])
+    elif what == 1:
+        del frames[k]
+    elif what == 2:
+        frames[k] = frames[k][: generator.randrange(len(frames[k]))]
+    else:  # the beginnings of frames are what is interpreted
+        data = bytearray(frames[k])
+        for _ in range(generator.randint(1, 4)):
+            near = generator.random() < 0.8
+            position = generator.randrange(min(len(data), 60) if near else len(data))
+            data[position] = generator.randrange(256)
+        frames[k] = bytes(data)
+    return b"".join(frames)
+
+
+def test_fuzzed_sessions_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    network = diamond()
+    program = Program(network)
+    generator = random.Random(0)
+    value = torch.randn(1, network.width)
+
+    async def attack(port: int) -> None:
+        async with stranger(port, program) as (reader, frames):
+            data = mangled(recorded_frames(program), generator)
+            cut = generator.randrange(len(data))
+            frames.writer.write(data[:cut])
+            await asyncio.sleep(0)
+            frames.writer.write(data[cut:])
+            frames.writer.write_eof()
+            try:
+                while await reader.read() is not None:
+                    pass
+            except ConnectionError:
+                pass
+
+    async def main() -> None:
+        async with toy_server(network) as server, toy_ue(server.port, network) as good:
+            for _ in range(100):
+                await asyncio.gather(*(attack(server.port) for _ in range(5)))
+                got = await good.infer((value,), [generator.randrange(2) for _ in range(N)])
+                assert got.failure is None
+                assert all(map(torch.equal, got.outputs, network.expected(value)))
+            await until(lambda: server.n_sessions == 1)
+            await good.close()
+            await until(lambda: server.n_sessions == 0)
+            assert server.store.used_bytes == 0
+
+    with caplog.at_level(logging.ERROR):
+        run(main())
+    assert not caplog.records
+
+
+def test_bytes_that_are_no_frames_do_no_harm() -> None:
+    generator = random.Random(1)
+
+    async def main() -> None:
+        async with toy_server() as server:
+            for _ in range(50):
+                async with stranger(server.port) as (reader, frames):
+                    frames.writer.write(generator.randbytes(generator.randrange(1, 200)))
+                    frames.writer.write_eof()
+                    while await reader.read() is not None:
+                        pass
+            await until(lambda: server.n_sessions == 0)
+
+    run(main())
+
+
+def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
+    network = diamond()
+    value = torch.randn(1, network.width)
+    generator = random.Random(2)
+    program = Program(network)
+    answers = [
+        raw(Kind.STARTED, 2, b"\x80"),
+        raw(Kind.HEARTBEAT, 0, b"\x80"),
+        raw(Kind.TENSOR, 2, b"\x80", b"x" * 10),
+        encode(Kind.STARTED, 2, {"bytes": [0] * 3, "now": 1.0}),
+        encode(Kind.STARTED, 2, {"bytes": [2**40] * N, "now": 1.0}),
+        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
+        + encode(Kind.TENSOR, 3, {"layer": 6, "offset": 4}, b"abcd") + b"abcd",
+        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
+        + encode(Kind.STARTED, 3, {"bytes": [0] * N, "now": 1.0}),
+        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
+        + encode(Kind.REPORT, 3, {"executed": [[9**9, "a", None]], "sent": 3, "bytes": 4}),
+        encode(Kind.ERROR, 2, {"reason": "no"}),
+        encode(Kind.ERROR, 2, {"reason": 7}),
+        *(generator.randbytes(50) for _ in range(10)),
+    ]  # fmt: skip
+
+    async def main(answer: bytes) -> None:
+        async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            frames = FrameWriter(writer)
+            frames.write(Kind.GREETING, {"version": VERSION, "nonce": bytes(32)})
+            frames.write(Kind.READY)
+            await reader.readexactly(PREFIX.size)
+            writer.write(answer)
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, toy_ue(port, network, stall_s=0.2, connect_s=0.2) as ue:
+            got = await ue.infer((value,), [1] * N)
+            assert got.failure is not None
+            assert all(map(torch.equal, got.outputs, network.expected(value)))
+        assert program.fingerprint  # the same on both sides
+
+    for answer in answers:
+        run(main(answer))
