@@ -133,7 +133,7 @@ def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
         async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             frames = FrameWriter(writer)
             frames.write(Kind.GREETING, {"version": VERSION, "nonce": bytes(32)})
-            frames.write(Kind.READY)
+            frames.write(Kind.READY, {"payload": 1 << 20})
             await reader.readexactly(PREFIX.size)
             writer.write(answer)
             await reader.read()

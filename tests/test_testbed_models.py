@@ -329,6 +329,31 @@ def test_a_work_that_is_redirected_goes_on_with_what_is_missing() -> None:
     executor.close()
 
 
+class _Tuned(torch.nn.Module):
+    """Its shapes and names say nothing about these numbers."""
+
+    def __init__(self, slope: float = 0.1, eps: float = 1e-5, factor: float = 2.0) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+        self.norm = torch.nn.LayerNorm(8, eps=eps)
+        self.slope, self.factor = slope, factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.leaky_relu(self.norm(self.a(x)), self.slope)
+        return self.b(y * self.factor)
+
+
+def test_the_fingerprint_tells_operators_arguments_apart() -> None:
+    def fingerprint(**arguments: float) -> str:
+        module = _Tuned(**arguments).eval()
+        return Program(LayeredModel.from_torch(module, torch.zeros(2, 8))).fingerprint
+
+    plain = fingerprint()
+    assert fingerprint() == plain
+    others = [fingerprint(slope=0.9), fingerprint(eps=1.0), fingerprint(factor=3.0)]
+    assert len({plain, *others}) == 4
+
+
 def test_layers_needed_for_the_outputs() -> None:
     module, inputs = cases()["many outputs"]
     program = Program(LayeredModel.from_torch(module, inputs))

@@ -254,8 +254,9 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
         async with (
             toy_server(sessions=1) as server,
             stranger(server.port, program),
-            stranger(server.port) as (reader, _),
+            stranger(server.port) as (reader, frames),
         ):
+            await introduce(reader, frames, program)
             assert await refusal(reader) == "too many sessions"
 
     async def size() -> None:

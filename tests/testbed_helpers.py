@@ -80,14 +80,16 @@ class Proxy:
         after: How many pass; None for all.
         how: "cut" closes both sides, "stall" forwards nothing more in either direction, "deaf"
             nothing more upwards.
+        upwards_bps: A link of this rate upwards.
     """
 
     def __init__(self, port: int, direction: str = "up", after: int | None = None,
-                 how: str = "cut") -> None:  # fmt: skip
+                 how: str = "cut", upwards_bps: float = float("inf")) -> None:  # fmt: skip
         self.port = port
         self.direction = direction
         self.after = after
         self.how = how
+        self.upwards_bps = upwards_bps
         self.passed = {"up": 0, "down": 0}
         self.failed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,6 +147,8 @@ class Proxy:
                     raise ConnectionResetError
                 if self.how == "stall" or direction == "up":
                     await asyncio.sleep(3600)
+            if direction == "up":
+                await asyncio.sleep(8 * len(data) / self.upwards_bps)
             target.write(data)
             await target.drain()
         raise ConnectionResetError

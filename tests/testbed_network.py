@@ -62,6 +62,9 @@ class ToyNetwork:
     def constants(self) -> dict[str, Tensor]:
         return {"offset": self.offset}
 
+    def description(self) -> str:
+        return "tanh"
+
     def inputs(self, *example: Tensor) -> Bundle:
         return example
 

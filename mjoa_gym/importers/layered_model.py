@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from mjoa_gym.dnn import DNN, INPUT
@@ -163,6 +163,11 @@ class LayeredModel:
     def constants(self) -> dict[str, Tensor]:
         """Buffers and constants that the program holds, by their names in it."""
         return {node.name: value for node, value in stored_values(self._program).items()}
+
+    def description(self) -> str:
+        """All operators with their arguments as code; the same for equal networks and one torch."""
+        modules = self._program.graph_module.named_modules()
+        return "\n".join(f"{name}: {m.code}" for name, m in modules if isinstance(m, GraphModule))
 
     def inputs(self, example_inputs: Any) -> Bundle:
         """The network's input as a bundle, from inputs like those that `from_torch` was given.

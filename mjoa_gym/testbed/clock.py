@@ -1,12 +1,13 @@
 """One clock and one event loop for everything that is timed.
 
-The default event loop sleeps in whole milliseconds, because `epoll` does; `select` sleeps to within
-0.1 ms. It cannot watch file descriptors above 1023, which the limits on sessions rule out.
+The default event loop sleeps in whole milliseconds, because `epoll` does. `select` sleeps to within
+0.1 ms, but cannot watch descriptors above 1023; so `select` watches the one of `epoll`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import selectors
 import sys
 import time
@@ -22,13 +23,28 @@ now = time.monotonic
 """Seconds; on one machine the same clock in all processes."""
 
 
+MOST_FOR_SELECT = 1023
+
+
+class PreciseSelector(selectors.DefaultSelector):
+    """The system's selector, with timeouts that are not rounded up to milliseconds."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As the base class."""
+        own = self.fileno() if hasattr(self, "fileno") else MOST_FOR_SELECT + 1
+        if timeout is not None and timeout > 0 and own <= MOST_FOR_SELECT:
+            select.select([own], [], [], timeout)
+            timeout = 0
+        return super().select(timeout)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` with sleeps that are accurate to 0.1 ms."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(
-            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+            loop_factory=lambda: asyncio.SelectorEventLoop(PreciseSelector())
         ) as runner:
             return runner.run(main)
     finally:

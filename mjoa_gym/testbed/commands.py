@@ -20,7 +20,7 @@ from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.testbed import clock
-from mjoa_gym.testbed.connection import EdgeError
+from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import FrameLimits
 from mjoa_gym.testbed.models import (
@@ -72,6 +72,8 @@ def _server_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model-mib", type=int, default=2048, help="largest network (default %(default)s)")
     add("--activations-mib", type=int, default=1024,
         help="tensors of one inference (default %(default)s)")  # fmt: skip
+    add("--all-activations-mib", type=int, default=4096,
+        help="tensors of all inferences (default %(default)s)")  # fmt: skip
     add("--frame-kib", type=int, default=1024, help="longest payload (default %(default)s)")
     add("--idle-s", type=float, default=60.0, help="until a silent UE is freed (%(default)s)")
     add("--verbose", action="store_true", help="log every session's end")
@@ -121,6 +123,11 @@ def _name_and_file(text: str) -> tuple[str, Path]:
 
 
 async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
+    if not args.idle_s > KEEP_ALIVE_S:
+        raise ValueError(
+            f"--idle-s {args.idle_s}: must be above {KEEP_ALIVE_S:g}; a UE says so often that it "
+            "is there"
+        )
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     names = model_names() if args.models is None else args.models
@@ -136,9 +143,10 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         args.host,
         args.port,
         args.core,
-        args.memory_mib * MIB,
-        args.sessions,
-        SessionLimits(
+        memory_bytes=args.memory_mib * MIB,
+        activation_bytes=args.all_activations_mib * MIB,
+        sessions=args.sessions,
+        limits=SessionLimits(
             FrameLimits(args.frame_kib << 10),
             args.model_mib * MIB,
             args.activations_mib * MIB,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 from mjoa_gym.testbed.clock import now
@@ -41,11 +42,19 @@ class Listener(Protocol):
 
 
 class Connection:
-    """An authenticated connection; see `open_connection`."""
+    """An authenticated connection; see `open_connection`.
 
-    def __init__(self, reader: FrameReader, frames: FrameWriter) -> None:
+    Attributes:
+        payload_bytes: The longest payload that the server accepts.
+        listener: Who is told what the server says.
+        lost: Why the connection is closed, or None.
+        heard_at: When the last frame has arrived.
+    """
+
+    def __init__(self, reader: FrameReader, frames: FrameWriter, payload_bytes: int) -> None:
         self.reader = reader
         self.frames = frames
+        self.payload_bytes = payload_bytes
         self.listener: Listener | None = None
         self.lost: str | None = None
         self.heard_at = now()
@@ -55,22 +64,32 @@ class Connection:
             asyncio.create_task(self._keep_alive()),
         ]
 
-    async def ask(self, kind: Kind, patience_s: float) -> Frame:
+    async def ask(
+        self, kind: Kind, patience_s: float, taken_in: Callable[[], int] = lambda: 0
+    ) -> Frame:
         """Send a frame and return its answer, `RESIDENT` or `REPORT`.
 
+        Args:
+            kind: Of the frame.
+            patience_s: How long to wait, again and again while the server takes in what is ahead.
+            taken_in: How many bytes it has taken in.
+
         Raises:
-            EdgeError: If there is none.
+            EdgeError: If there is no answer.
         """
         if self.lost is not None:
             raise EdgeError(self.lost)
-        self._asked = asyncio.get_running_loop().create_future()
+        asked = self._asked = asyncio.get_running_loop().create_future()
         self.frames.write(kind)
         try:
-            async with asyncio.timeout(patience_s):
-                return await self._asked
-        except TimeoutError as error:
-            self.close("no answer")
-            raise EdgeError(f"no answer within {patience_s:g} s") from error
+            while True:
+                before = taken_in()
+                if (await asyncio.wait([asked], timeout=patience_s))[0]:
+                    return await asked
+                if taken_in() == before:
+                    self.close("no answer")
+                    asked.exception()  # nobody waits for it
+                    raise EdgeError(f"no answer within {patience_s:g} s")
         finally:
             self._asked = None
 
@@ -148,7 +167,7 @@ async def open_connection(
     try:
         async with asyncio.timeout(patience_s):
             stream, writer = await asyncio.open_connection(host, port, limit=READ_AHEAD_BYTES)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
         raise EdgeError(f"no connection to {host}:{port}: {_why(error)}") from error
     sock = writer.get_extra_info("socket")
     if sock is not None:
@@ -162,7 +181,8 @@ async def open_connection(
         hello = {"version": VERSION, "proof": proof, "model": model, "fingerprint": fingerprint}
         frames.write(Kind.HELLO, hello)
         async with asyncio.timeout(ready_s):
-            await _expect(reader, Kind.READY)
+            ready = await _expect(reader, Kind.READY)
+        payload_bytes = ready.number("payload", 1, 2**32)
     except (ProtocolError, OSError, TimeoutError, EdgeError) as error:
         writer.transport.abort()
         with contextlib.suppress(ConnectionError, OSError):
@@ -171,7 +191,7 @@ async def open_connection(
     except BaseException:
         writer.transport.abort()
         raise
-    return Connection(reader, frames)
+    return Connection(reader, frames, payload_bytes)
 
 
 async def _expect(reader: FrameReader, kind: Kind) -> Frame:

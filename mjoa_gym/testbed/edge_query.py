@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
 from mjoa_gym.kernel import UPLOAD_MODES
-from mjoa_gym.testbed.codec import Incoming, image_of_bundle
+from mjoa_gym.testbed.codec import Incoming, Layout, image_of_bundle
 from mjoa_gym.testbed.executor import Execution, Executor, Work
-from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameWriter, Kind, ProtocolError
+from mjoa_gym.testbed.frames import (
+    LEAST_RATE_BPS,
+    MOST_SLOWDOWN,
+    Frame,
+    FrameWriter,
+    Kind,
+    ProtocolError,
+)
 from mjoa_gym.testbed.link import Link, Transfer
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.store import Owner, ParameterStore
-
-LEAST_RATE_BPS = 1e3
+from mjoa_gym.testbed.store import Owner, ParameterStore, TensorMemory
 
 
 class Refusal(Exception):
@@ -68,9 +73,10 @@ class EdgeQuery:
         program: The network.
         owner: Whose parameters they are.
         store: Where parameters are.
+        memory: What its tensors share with those of others.
         executor: Executes.
         frames: Towards the UE.
-        activation_bytes: The most that its tensors may take.
+        activation_bytes: The most that its tensors may take by themselves.
 
     Raises:
         Refusal: If there is no room.
@@ -82,6 +88,7 @@ class EdgeQuery:
         program: Program,
         owner: Owner,
         store: ParameterStore,
+        memory: TensorMemory,
         executor: Executor,
         frames: FrameWriter,
         activation_bytes: int,
@@ -89,6 +96,7 @@ class EdgeQuery:
         self.program = program
         self.owner = owner
         self.store = store
+        self.memory = memory
         self.executor = executor
         self.frames = frames
         self.loop = asyncio.get_running_loop()
@@ -100,11 +108,18 @@ class EdgeQuery:
         size = sum(program.tensors[tensor].total_bytes for tensor in {*ups, *layers})
         if size > activation_bytes:
             raise Refusal(f"tensors of {size} bytes; {activation_bytes} are allowed")
+        if not memory.take(size):
+            raise Refusal("no memory for its tensors beside those of others")
+        self._size = size
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in ups}
         self.uploads = list(program.to_upload(request.placement))
         self._reserved: set[int] = set()
         self._full: set[int] = set()
-        self._reserve()
+        try:
+            self._reserve()
+        except Refusal:
+            memory.give_back(size)
+            raise
         self.here = self._complete_layers()
         gate = self.uploads if request.upload == "whole" else []
         self.work = self._work(layers, gate, request.slowdown)
@@ -117,7 +132,7 @@ class EdgeQuery:
         self.executor.submit(self.work)
 
     def close(self) -> None:
-        """Stop; the parameters stay until memory is short."""
+        """Stop, once; the parameters stay until memory is short."""
         self._open = False
         self.executor.cancel(self.work)
         self.work.forget()
@@ -127,6 +142,7 @@ class EdgeQuery:
             self._sending.cancel()
             self._sending = None  # its traceback refers to us
         self.store.release(self.owner, self._reserved)
+        self.memory.give_back(self._size)
 
     def take_parameters(self, frame: Frame) -> None:
         """A piece of a layer's parameters.
@@ -176,11 +192,17 @@ class EdgeQuery:
         }
 
     def _reserve(self) -> None:
-        layouts = ((layer, self.program.parameters[layer]) for layer in self.uploads)
-        wanted = [(layer, layout) for layer, layout in layouts if layout is not None]
-        if not self.store.reserve(self.owner, wanted):
+        """Keep what this query uploads, and what is here of the layers that it prefetches."""
+        if not self.store.reserve(self.owner, self._layouts(self.uploads)):
             raise Refusal("no memory for these layers beside those that others are using")
-        self._reserved.update(self.uploads)
+        begun = [n for n in self.marked if self.store.received(self.owner, n)]
+        begun = [n for n in begun if n not in self.uploads]
+        self.store.reserve(self.owner, self._layouts(begun))
+        self._reserved.update(self.uploads, begun)
+
+    def _layouts(self, layers: Iterable[int]) -> list[tuple[int, Layout]]:
+        found = ((layer, self.program.parameters[layer]) for layer in layers)
+        return [(layer, layout) for layer, layout in found if layout is not None]
 
     def _complete_layers(self) -> dict[int, Mapping[str, Tensor]]:
         """Those of the layers that are complete already."""
@@ -212,8 +234,7 @@ class EdgeQuery:
             return
         if execution is None:
             reason = f"executing a layer failed: {type(self.work.error).__name__}"
-            self.frames.write(Kind.ERROR, {"reason": reason})
-            self.frames.writer.close()
+            self.frames.write(Kind.ERROR, {"reason": reason})  # the UE closes the connection
             return
         if self.serial:
             self.frames.write(Kind.FINISHED, {"layer": execution.layer})
@@ -222,7 +243,5 @@ class EdgeQuery:
             self.link.send(Transfer(Kind.TENSOR, execution.layer, image))
 
     async def _send(self) -> None:
-        try:
+        with contextlib.suppress(ConnectionError, OSError):  # the session notices it, too
             await self.link.run()
-        except (ConnectionError, OSError):
-            self.frames.writer.close()

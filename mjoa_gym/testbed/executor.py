@@ -59,6 +59,7 @@ class Work:
         error: What a layer has raised, if one has.
         position: How many of the layers have been executed.
         running: The layer that is being executed.
+        cancelled: Whether nobody is interested any more.
 
     Args:
         runner: Executes a layer.
@@ -92,6 +93,7 @@ class Work:
         self.error: Exception | None = None
         self.position = 0
         self.running: int | None = None
+        self.cancelled = False
         self.unfinished: tuple[Execution, Bundle] | None = None
 
     @property
@@ -133,9 +135,14 @@ class Executor:
 
     Args:
         core: The core to stay on; None, or one that is not there, for any.
+
+    Raises:
+        ValueError: If the core's number is negative.
     """
 
     def __init__(self, core: int | None = None, name: str = "executor") -> None:
+        if core is not None and core < 0:
+            raise ValueError(f"core={core}: must be at least 0")
         self.lock = threading.Condition()
         self._core = core
         self._works: list[Work] = []
@@ -162,6 +169,7 @@ class Executor:
 
     def cancel(self, work: Work) -> None:
         """Forget a work; a layer that is being executed ends unheard."""
+        work.cancelled = True
         with self.lock:
             if work in self._works:
                 self._works.remove(work)
@@ -247,8 +255,10 @@ class Executor:
     def _execute(self, work: Work, layer: int, parameters: Mapping[str, Tensor]) -> None:
         start, cpu_start = now(), time.thread_time()
         try:
-            for _ in range(work.repeats):  # programs have no in-place operators
-                bundle = work.runner.run(layer, work.bundles, parameters)
+            times = 0
+            while times == 0 or (times < work.repeats and not (work.cancelled or self._closed)):
+                bundle = work.runner.run(layer, work.bundles, parameters)  # nothing is in place
+                times += 1
         except Exception as error:  # whatever a layer raises is its work's end, not the thread's
             with self.lock:
                 work.error = error
@@ -256,7 +266,7 @@ class Executor:
                     self._works.remove(work)
             work.on_done(work, None)
             return
-        spent = (time.thread_time() - cpu_start) / work.repeats
+        spent = (time.thread_time() - cpu_start) / times
         with self.lock:
             work.unfinished = Execution(layer, start, start + spent * work.slowdown), bundle
 
@@ -265,5 +275,5 @@ def settle_thread(core: int | None) -> None:
     """One torch thread, on its core as far as the system allows."""
     torch.set_num_threads(1)
     if core is not None and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OverflowError):
             os.sched_setaffinity(0, {core})

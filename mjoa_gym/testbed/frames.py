@@ -19,10 +19,15 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from mjoa_gym.validation import count
+
 VERSION = 1
 MOST_SLOWDOWN = 1e4
 """Most times that a layer can be stretched."""
+LEAST_RATE_BPS = 1e3
+"""Slowest link: a chunk of parameters on it takes less than a UE's patience."""
 PREFIX = struct.Struct("!BIHI")
+MOST_PORT = 2**16 - 1
 MAX_SEQUENCE = 2**32 - 1
 MAX_HEADER_BYTES = 2**16 - 1
 MOST_ITEMS = 8192
@@ -128,6 +133,21 @@ class FrameLimits:
 
     payload_bytes: int = 1 << 20
     header_bytes: int = MAX_HEADER_BYTES
+
+    def __post_init__(self) -> None:
+        count("payload_bytes", self.payload_bytes)
+        count("header_bytes", self.header_bytes)
+
+
+def port_number(name: str, port: int) -> int:
+    """A port, 0 to 65535.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
+        raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
+    return port
 
 
 def encode(

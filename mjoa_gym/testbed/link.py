@@ -70,10 +70,10 @@ Background = Callable[[], Transfer | None]
 """What to send when no activation waits: the same transfer until it is done, None for a pause."""
 
 
-def chunk_bytes(rate_bps: float) -> int:
-    """Payload of a chunk on a link of this rate."""
+def chunk_bytes(rate_bps: float, most: int = MOST_CHUNK_BYTES) -> int:
+    """Payload of a chunk on a link of this rate, if the other side accepts so much."""
     wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
-    return max(LEAST_CHUNK_BYTES, int(wanted))
+    return min(max(LEAST_CHUNK_BYTES, int(wanted)), most)
 
 
 class Link:
@@ -86,6 +86,7 @@ class Link:
             each is handed over as soon as the connection has taken the one before.
         background: Source of parameters, if any.
         on_sent: Called when the last byte of a transfer has been handed over.
+        most_bytes: The longest payload that the other side accepts.
     """
 
     def __init__(
@@ -95,14 +96,16 @@ class Link:
         background: Background | None = None,
         on_sent: Callable[[Transfer], Any] | None = None,
         shaped_below: bool = False,
+        most_bytes: int = MOST_CHUNK_BYTES,
     ) -> None:
         self.frames = frames
+        self.chunk_bytes = chunk_bytes(rate_bps, most_bytes)
         self.rate_bps = rate_bps
         self.background = background
         self.on_sent = on_sent
         self.shaped_below = shaped_below
         if shaped_below:
-            keep_little_unsent(frames, chunk_bytes(rate_bps))
+            keep_little_unsent(frames, self.chunk_bytes)
         self.pieces: list[Piece] = []
         self.overhead_bytes = 0
         self._waiting: deque[Transfer] = deque()
@@ -141,7 +144,7 @@ class Link:
         return None if self.background is None else self.background()
 
     async def _send_chunk(self, transfer: Transfer) -> None:
-        payload = transfer.image.slices(transfer.offset, chunk_bytes(self.rate_bps))
+        payload = transfer.image.slices(transfer.offset, self.chunk_bytes)
         header = {"layer": transfer.layer, "offset": transfer.offset}
         shaped = self.rate_bps < float("inf") and not self.shaped_below
         start = max(self._free_at, transfer.ready_at) if shaped else now()

@@ -51,6 +51,10 @@ class Layered(Protocol):
         """Buffers and other values that both sides have."""
         ...
 
+    def description(self) -> str:
+        """All its operators with their arguments: the same text, the same computation."""
+        ...
+
     def run(
         self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
     ) -> Bundle:
@@ -91,9 +95,9 @@ class Program:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What two sides must agree on: layers, shapes, types, and the values of buffers."""
+        """What two sides must agree on: layers, operators, shapes, types, and buffers' values."""
         digest = hashlib.sha256()
-        graph = [self.dnn.layer_names, self.dnn.predecessors]
+        graph = [self.dnn.layer_names, self.dnn.predecessors, self.network.description()]
         digest.update(json.dumps(graph).encode())
         for layout in (*self.parameters, *self.tensors.values()):
             digest.update(b"-" if layout is None else layout.header)

@@ -153,15 +153,22 @@ class Query:
             await self._started
         except _Refused:
             return False
+        if self.failure is not None:  # meanwhile
+            return False
         self.link = Link(
             connection.frames,
             order.uplink_bps,
             self._stream,
             lambda _: self._moved.set(),
             order.shaped_below,
+            connection.payload_bytes,
         )
         self._sending = asyncio.create_task(self._send(self.link, connection))
-        return self.failure is None
+        return True
+
+    def taken_in(self) -> int:
+        """Bytes of payload that the server has taken in, as it last said."""
+        return 0 if self._watch is None else self._watch.received
 
     def stop_sending(self) -> None:
         """Send nothing more of this query; a chunk that has not gone out does not."""

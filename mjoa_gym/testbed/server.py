@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import FrameWriter, Kind, ProtocolError
+from mjoa_gym.testbed.frames import ProtocolError, port_number
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.session import Session, SessionLimits
-from mjoa_gym.testbed.store import ParameterStore
+from mjoa_gym.testbed.store import ParameterStore, TensorMemory
+from mjoa_gym.validation import count
 
 log = logging.getLogger(__name__)
 MOST_SESSIONS = 500
-"""Beyond, descriptors would not fit into what the event loop can watch."""
+"""Beyond, many systems would not give a process the descriptors."""
+MOST_STRANGERS = 64
+"""Connections that have not proved to know the token; of more, the oldest is closed."""
 READ_AHEAD_BYTES = 1 << 20
 
 
@@ -30,6 +32,7 @@ class ServerSettings:
         port: 0 for any free one.
         core: The core that executes layers, or None for any.
         memory_bytes: Parameters of all UEs that are kept.
+        activation_bytes: Tensors of all UEs' queries that are at the server at a time.
         sessions: UEs at a time.
         limits: Of one UE.
     """
@@ -39,6 +42,7 @@ class ServerSettings:
     port: int = 0
     core: int | None = None
     memory_bytes: int = 4 << 30
+    activation_bytes: int = 4 << 30
     sessions: int = 64
     limits: SessionLimits = field(default_factory=SessionLimits)
 
@@ -47,8 +51,9 @@ class ServerSettings:
             raise ValueError("token is empty: UEs and the server share a secret")
         if not 1 <= self.sessions <= MOST_SESSIONS:
             raise ValueError(f"sessions={self.sessions}: allowed are 1 to {MOST_SESSIONS}")
-        if self.memory_bytes < 1:
-            raise ValueError(f"memory_bytes={self.memory_bytes}: must be at least 1")
+        count("memory_bytes", self.memory_bytes)
+        count("activation_bytes", self.activation_bytes)
+        port_number("port", self.port)
 
 
 class EdgeServer:
@@ -56,7 +61,8 @@ class EdgeServer:
 
     Args:
         settings: How to run.
-        builders: What makes the program of each model that UEs may name. Called once, in a thread.
+        builders: What makes the program of each model that UEs may name. Called in a thread, until
+            it has succeeded once.
     """
 
     def __init__(
@@ -65,11 +71,11 @@ class EdgeServer:
         self.settings = settings
         self.builders = builders
         self.store = ParameterStore(settings.memory_bytes)
+        self.memory = TensorMemory(settings.activation_bytes)
         self.executor = Executor(settings.core, "edge layers")
-        self._programs: dict[str, Program | None] = {}
+        self._programs: dict[str, Program] = {}
         self._building = asyncio.Lock()
-        self.sessions: set[Session] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: dict[asyncio.Task[None], Session] = {}  # in the order in which they came
         self._server: asyncio.Server | None = None
 
     @property
@@ -80,8 +86,13 @@ class EdgeServer:
 
     @property
     def n_sessions(self) -> int:
-        """UEs that are connected."""
-        return len(self._tasks)
+        """Connections that are open."""
+        return len(self._sessions)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Of all connections."""
+        return tuple(self._sessions.values())
 
     async def __aenter__(self) -> EdgeServer:
         self._server = await asyncio.start_server(
@@ -92,9 +103,9 @@ class EdgeServer:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        for task in self._sessions:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._sessions, return_exceptions=True)
         await asyncio.to_thread(self.executor.close)
 
     async def serve_forever(self) -> None:
@@ -103,44 +114,48 @@ class EdgeServer:
         await self._server.serve_forever()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.n_sessions >= self.settings.sessions:
-            with contextlib.suppress(ConnectionError, OSError):
-                FrameWriter(writer).write(Kind.ERROR, {"reason": "too many sessions"})
-                writer.close()
-            return
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        strangers = [task for task, s in self._sessions.items() if not s.authenticated]
+        if len(strangers) >= MOST_STRANGERS:
+            strangers[0].cancel()
         session = Session(
             reader,
             writer,
             self.settings.token,
             self._load_program,
             self.store,
+            self.memory,
             self.executor,
             self.settings.limits,
         )
-        self.sessions.add(session)
+        task = asyncio.create_task(self._serve(session))
+        self._sessions[task] = session
+        task.add_done_callback(self._close)
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        """At once, also if it never began: nothing waits for a UE that does not read."""
+        self._sessions.pop(task).frames.writer.transport.abort()
+
+    async def _serve(self, session: Session) -> None:
         try:
             log.info("a UE's session has ended: %s", await session.serve())
         except Exception:  # a fault of ours ends one session, not the server
             log.exception("a session has failed")
-        finally:
-            self.sessions.discard(session)
 
     async def _load_program(self, model: str) -> Program:
+        """For a session that has just authenticated itself."""
+        if sum(s.authenticated for s in self._sessions.values()) > self.settings.sessions:
+            raise ProtocolError("too many sessions")
         if model not in self.builders:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
-        async with self._building:
-            if model not in self._programs:
-                try:
-                    self._programs[model] = await asyncio.to_thread(self.builders[model])
-                except Exception:
-                    log.exception("the network %r cannot be built", model)
-                    self._programs[model] = None
-        program = self._programs[model]
-        if program is None:
-            raise ProtocolError(f"model {model!r} cannot be built at the server")
-        return program
+        if model not in self._programs:  # those of networks that are ready need not wait
+            async with self._building:
+                if model not in self._programs:
+                    self._programs[model] = await self._build(model)
+        return self._programs[model]
+
+    async def _build(self, model: str) -> Program:
+        try:
+            return await asyncio.to_thread(self.builders[model])
+        except Exception as error:
+            log.exception("the network %r cannot be built", model)
+            raise ProtocolError(f"model {model!r} cannot be built at the server") from error

@@ -24,12 +24,15 @@ from mjoa_gym.testbed.frames import (
 )
 from mjoa_gym.testbed.link import UNSENT_BYTES
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.store import ParameterStore
+from mjoa_gym.testbed.store import ParameterStore, TensorMemory
+from mjoa_gym.validation import count, positive
 
 HEARTBEAT_S = 0.25
 MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
 GOODBYE_S = 0.5
 """How long a connection that is closed with a reason may take to hear it."""
+TURN_S = 1e-3
+"""How long one UE's frames may be answered while others wait."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,24 @@ class SessionLimits:
     hello_s: float = 5.0
     idle_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        for name in ("model_bytes", "activation_bytes"):
+            count(name, getattr(self, name))
+        for name in ("hello_s", "idle_s"):
+            positive(name, getattr(self, name))
+
 
 LoadProgram = Callable[[str], Awaitable[Program]]
 """The program of a model's name; a ProtocolError if there is none."""
 
 
 class Session:
-    """Serves one connection until it ends; see `serve`."""
+    """Serves one connection until it ends; see `serve`.
+
+    Attributes:
+        authenticated: Whether the UE knows the token.
+        query: What it has asked for.
+    """
 
     def __init__(
         self,
@@ -65,6 +79,7 @@ class Session:
         token: str,
         load_program: LoadProgram,
         store: ParameterStore,
+        memory: TensorMemory,
         executor: Executor,
         limits: SessionLimits,
     ) -> None:
@@ -73,19 +88,23 @@ class Session:
         self.token = token
         self.load_program = load_program
         self.store = store
+        self.memory = memory
         self.executor = executor
         self.limits = limits
         self.program: Program
+        self.authenticated = False
         self.query: EdgeQuery | None = None
+        self._turn_began = now()
 
     async def serve(self) -> str:
-        """Answer frames until the connection ends; returns why it did."""
+        """Answer frames until the connection ends, or is to be closed; returns why."""
         heart = asyncio.create_task(self._beat())
         try:
             await self._authenticate()
             while (frame := await self._next(self.limits.idle_s)) is not None:
                 self._answer(frame)
                 await self._catch_up()
+                await self._let_others()
             return "closed by the UE"
         except ProtocolError as error:
             await self._goodbye(str(error))
@@ -96,7 +115,6 @@ class Session:
             heart.cancel()
             self._end_query()
             self.store.forget(self)
-            self.frames.writer.close()
 
     async def _next(self, patience_s: float) -> Frame | None:
         try:
@@ -113,6 +131,14 @@ class Session:
                     await self.frames.drain()
             except TimeoutError as error:
                 raise ProtocolError("the UE does not read") from error
+        if self.frames.writer.transport.is_closing():
+            raise ConnectionResetError
+
+    async def _let_others(self) -> None:
+        """Frames that are here already are read without a pause; others must not wait for all."""
+        if now() - self._turn_began > TURN_S:
+            await asyncio.sleep(0)
+            self._turn_began = now()
 
     async def _authenticate(self) -> None:
         nonce = secrets.token_bytes(32)
@@ -125,6 +151,7 @@ class Session:
         proof = hmac.digest(self.token.encode(), nonce, "sha256")
         if not hmac.compare_digest(hello.data("proof", len(proof)), proof):
             raise ProtocolError("wrong token")
+        self.authenticated = True
         hello.number("version", VERSION, VERSION)
         self.program = await self.load_program(hello.text("model"))
         if self.program.parameter_bytes > self.limits.model_bytes:
@@ -134,7 +161,7 @@ class Session:
             )
         if hello.text("fingerprint") != self.program.fingerprint:
             raise ProtocolError("the UE's network of this name is another one")
-        self.frames.write(Kind.READY)
+        self.frames.write(Kind.READY, {"payload": self.limits.frame.payload_bytes})
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -159,7 +186,14 @@ class Session:
         most = self.limits.activation_bytes
         try:
             self.query = EdgeQuery(
-                request, self.program, self, self.store, self.executor, self.frames, most
+                request,
+                self.program,
+                self,
+                self.store,
+                self.memory,
+                self.executor,
+                self.frames,
+                most,
             )
         except Refusal as error:
             self.frames.write(Kind.REFUSED, {"reason": str(error)})

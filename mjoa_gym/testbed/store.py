@@ -1,7 +1,8 @@
-"""The server's memory for parameters: layers of all sessions, least recently used ones go first.
+"""The server's memory. For parameters: layers of all sessions, least recently used ones go first.
 
 A layer occupies its full size from its first byte on. Layers that a running query has reserved are
-never dropped; a query whose layers do not fit beside those of the others is refused.
+never dropped; a query whose layers do not fit beside those of the others is refused. For tensors: a
+sum over all queries, as large as they can become.
 """
 
 from __future__ import annotations
@@ -13,6 +14,30 @@ from dataclasses import dataclass, field
 from mjoa_gym.testbed.codec import Incoming, Layout
 
 Owner = Hashable
+
+
+@dataclass
+class TensorMemory:
+    """What the tensors of all running queries may take.
+
+    Attributes:
+        capacity_bytes: The most.
+        used_bytes: What is taken.
+    """
+
+    capacity_bytes: int
+    used_bytes: int = 0
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes, if they are there."""
+        if self.used_bytes + size > self.capacity_bytes:
+            return False
+        self.used_bytes += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Undo `take`."""
+        self.used_bytes -= size
 
 
 @dataclass

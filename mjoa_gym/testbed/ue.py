@@ -19,7 +19,16 @@ from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import MOST_SLOWDOWN, Frame, FrameLimits, Kind, ProtocolError
+from mjoa_gym.testbed.frames import (
+    LEAST_RATE_BPS,
+    MOST_SLOWDOWN,
+    Frame,
+    FrameLimits,
+    Kind,
+    ProtocolError,
+    port_number,
+)
+from mjoa_gym.testbed.link import MOST_CHUNK_BYTES
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.query import Order, Query
 from mjoa_gym.testbed.reports import check_report, resident_bytes, resident_fractions
@@ -66,9 +75,14 @@ class UESettings:
     frame: FrameLimits = field(default_factory=FrameLimits)
 
     def __post_init__(self) -> None:
+        port_number("port", self.port)
         for name in ("uplink_bps", "downlink_bps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be above 0")
+            if not getattr(self, name) >= LEAST_RATE_BPS:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r}: must be at least {LEAST_RATE_BPS:g}")
+        if self.frame.payload_bytes < MOST_CHUNK_BYTES:
+            value = self.frame.payload_bytes
+            raise ValueError(f"frame.payload_bytes={value}: must be at least {MOST_CHUNK_BYTES}")
         for name in ("ue_slowdown", "edge_slowdown"):
             if not 1 <= finite(name, getattr(self, name)) <= MOST_SLOWDOWN:
                 value = getattr(self, name)
@@ -238,9 +252,12 @@ class UserEquipment:
 
         Raises:
             EdgeError: If that fails.
+            ValueError: If there is no such layer.
         """
         n = self.program.dnn.n_layers
         wanted = range(n) if layers is None else layers
+        if unknown := sorted(set(wanted) - set(range(n))):
+            raise ValueError(f"layers: {unknown} are none of this network's, 0 to {n - 1}")
         marks = tuple(int(layer in wanted) for layer in range(n))
         async with self._turn:
             await self.connect()
@@ -287,16 +304,17 @@ class UserEquipment:
         except BaseException:
             if query.connection is not None:
                 query.connection.close("the query was abandoned")
-            raise
-        finally:
             query.stop()
+            query.forget()
+            raise
+        query.stop()
 
     async def _end(self, query: Query) -> Frame | None:
         """End a query at the server; returns what the server reports."""
         query.stop_sending()
         if query.open_at_server and self._connection is not None:
             try:
-                report = await self._connection.ask(Kind.END, self.settings.stall_s)
+                report = await self._connection.ask(Kind.END, self.settings.stall_s, query.taken_in)
                 check_report(report, self.program)
                 self._received = resident_bytes(report, self.program)
                 return report

@@ -13,6 +13,9 @@ from mjoa_gym.testbed.frames import Frame
 class Watch:
     """Closes the connection of a server that is silent, takes nothing in, or makes no progress.
 
+    Attributes:
+        received: Bytes of payload that the server has taken in, as it last said.
+
     Args:
         connection: To be watched.
         work: What the UE itself executes; while it does, the server may be waiting for it.
@@ -25,18 +28,19 @@ class Watch:
         self._work = work
         self._stall_s = stall_s
         self._hang_s = hang_s
-        self._received = 0
+        self.received = 0
         self._executed = 0
         self._received_at = self._progress_at = now()
 
     def heartbeat(self, frame: Frame, n_layers: int) -> None:
         """The server says how much it has received and executed."""
-        received = frame.number("got", 0, 2**63)
-        executed = frame.number("done", 0, n_layers)
-        if received != self._received:
-            self._received, self._received_at = received, now()
-            self._progress_at = now()
-        if executed != self._executed:
+        sent = self._connection.frames.payload_bytes
+        received = frame.number("got", self.received, sent)
+        executed = frame.number("done", self._executed, n_layers)
+        if received > self.received:
+            self.received = received
+            self._received_at = self._progress_at = now()
+        if executed > self._executed:
             self._executed, self._progress_at = executed, now()
 
     def progress(self) -> None:
@@ -48,7 +52,7 @@ class Watch:
         while True:
             await asyncio.sleep(self._stall_s / 4)
             time = now()
-            if self._connection.frames.payload_bytes == self._received:
+            if self._connection.frames.payload_bytes == self.received:
                 self._received_at = time
             if self._work.running is not None:
                 self._progress_at = time
