@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents import cards, evaluation, evaluation_runner
+from agents import cards, decision_time, evaluation, evaluation_runner
 from agents.benchmark.statistics import reduction
 from agents.evaluation import Setting, agent_of, label_of, play, version_of
 from agents.evaluation_report import (
@@ -69,6 +69,37 @@ def test_views_with_one_and_with_several_actions_per_round(view, steps):
     for rows in episodes:
         assert len(rows) == SCENARIO.rounds
         assert all(row["latency_s"] == row["local_s"] and row["reward"] == 0 for row in rows)
+
+
+@pytest.mark.parametrize("view", ["plan", "box", "discrete"])
+def test_decisions_are_timed_in_all_rounds_of_an_episode(view, monkeypatch):
+    class Everything:
+        """In the plan view everybody to the edge; remembers what was resident when it was asked."""
+
+        action_view = view
+
+        def __init__(self):
+            self.asked = []
+
+        def predict(self, observation, deterministic):
+            n = len(observation["dnn"])
+            if n == 1:
+                self.asked.append(float(observation["resident"].sum()))
+            if view == "plan":
+                return PlannerAgent("edge-only", SCENARIO).predict(observation)
+            shape = n if view == "discrete" else (n, 4 * SCENARIO.n_ues)
+            return np.ones(shape, dtype=np.int64 if view == "discrete" else np.float64), None
+
+    agent = Everything()
+    monkeypatch.setattr(decision_time, "agent_of", lambda *_: agent)
+    table = decision_time.decision_times(["edge-only"], SETTINGS["streaming"], 1_000_000)
+    (row,) = table.rows
+    assert float(row[1]) > 0
+    turns = SCENARIO.n_ues if view == "discrete" else 1
+    decided = decision_time.EPISODES * SCENARIO.rounds * turns
+    assert len(agent.asked) == 1 + decided  # one compiles
+    if view == "plan":
+        assert max(agent.asked) > 0, "what earlier rounds have uploaded is there"
 
 
 def test_names_and_paths(tmp_path):

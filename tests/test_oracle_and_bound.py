@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mjoa_gym import UE, Instance, Plan
+from mjoa_gym import DNN, UE, Instance, Plan
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.planners.bound import lower_bound
 from mjoa_gym.planners.oracle import grid_optimum
@@ -61,6 +61,14 @@ def test_the_oracle_is_no_worse_than_its_grid(chain):
         instance = random_instance(seed, 1 + seed % 4, 6, chain)
         ours = objective(instance, plan_with("oracle", instance))
         assert ours <= grid_plan(instance, 20) * (1 + 1e-9)
+
+
+def test_the_oracle_is_no_worse_than_mjoa_mu_among_more_ues_than_levels():
+    dnn = DNN("one", [0], [0], [1e3], [[-1]], 1e4)
+    many = [Instance([UE(dnn, [1.0], [1e-3], 100.0, 100.0)] * n, 1e7) for n in (21, 40)]
+    for instance in [*many, *(random_instance(seed, 9 + seed, 5, True) for seed in range(8))]:
+        ours = objective(instance, plan_with("oracle", instance))
+        assert ours <= objective(instance, plan_with("mjoa-mu", instance)) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])

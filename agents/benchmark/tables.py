@@ -79,8 +79,9 @@ def headline(results: Results) -> list[str]:
 def _largest(found: Overview) -> str:
     largest, best = found.largest, found.best
     return (
-        f"The largest reduction of a setting is {percent(largest.reduction.mean)}, against "
-        f"{largest.other} ({largest.where}); of a single instance it is "
+        f"The largest reduction of a setting is {percent(largest.reduction.mean)} (being the "
+        f"largest, somewhat more than other seeds would give), against {largest.other} "
+        f"({largest.where}); of a single instance it is "
         f"{100 * best.reduction.best:.1f} %, against {best.other} ({best.where})."
     )
 

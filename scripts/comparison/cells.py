@@ -98,7 +98,7 @@ class Row:
         measured_s: Median of the repeats; NaN if it was not run.
         runs: Repeats.
         same_as: The planner with the same placement, whose measurement this is; empty for its own.
-        correct: Whether all outputs were those of local execution.
+        correct: Whether all outputs were those of local execution; None if it was not run.
         failure: What went wrong with the server.
         overhead_bytes: Bytes on the uplink beside parameters and activations.
     """
@@ -116,7 +116,7 @@ class Row:
     measured_s: float
     runs: int
     same_as: str
-    correct: bool
+    correct: bool | None
     failure: str
     overhead_bytes: int
 

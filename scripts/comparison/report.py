@@ -90,7 +90,9 @@ def verdict(rows: Sequence[Row], grid: Grid) -> list[str]:
     """What was found, in sentences, against the aims."""
     e = errors(measured(rows))
     found = choices(rows, grid.uploads)
-    good = sum(c.regret <= AIM_REGRET for c in found) / len(found)
+    good = [c.regret <= AIM_REGRET for c in found]
+    differ = [not math.isnan(c.tau) for c in found]
+    good_there = [g for g, d in zip(good, differ, strict=True) if d]
     taus = [c.tau for c in found if not math.isnan(c.tau)]
     wrong = sum(not row.correct for row in measured(rows))
     failed = sum(bool(row.failure) for row in rows)
@@ -103,14 +105,20 @@ def verdict(rows: Sequence[Row], grid: Grid) -> list[str]:
         f"With the layer times that each inference itself had, the median error is "
         f"{100 * e.own_median:.1f} %: the rest is layers that did not take what they took before.",
         f"The simulator's best planner is the best in reality or within {100 * AIM_REGRET:.0f} % of"
-        f" it in {100 * good:.0f} % of {len(found)} cases (aim: {100 * AIM_SHARE:.0f} %); trusting "
-        f"it costs {100 * np.mean([c.regret for c in found]):.1f} % on average and "
+        f" it in {_share(good)} (aim: {100 * AIM_SHARE:.0f} %); of those in which the planners' "
+        f"plans differ, in {_share(good_there)}. Trusting it costs "
         f"{100 * max(c.regret for c in found):.1f} % at most.",
         f"Rank correlation of the planners' latencies (Kendall's tau, where plans differ): "
         f"{np.mean(taus) if taus else math.nan:.2f} on average.",
         f"Results that differ from local execution: {wrong}. Inferences in which the server "
         f"failed, not counted: {failed}.",
     ]
+
+
+def _share(good: Sequence[bool]) -> str:
+    if not good:
+        return "none of 0 cases"
+    return f"{100 * sum(good) / len(good):.0f} % of {len(good)} cases"
 
 
 def choice_table(found: Sequence[Choice]) -> Table:

@@ -134,7 +134,10 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _rows(path: Path) -> Iterator[Row]:
     kinds = {f.name: str(f.type) for f in fields(Row)}
-    parse = {"str": str, "float": float, "int": int, "bool": lambda text: text == "True"}
+    parse = {
+        "str": str, "float": float, "int": int,
+        "bool | None": {"True": True, "False": False, "": None}.__getitem__,
+    }  # fmt: skip
     with path.open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             yield Row(**{name: parse[kinds[name]](text) for name, text in line.items()})

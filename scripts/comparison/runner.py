@@ -191,7 +191,7 @@ class ModelRun:
             nan,
             0,
             "",
-            False,
+            None,
             "",
             0,
         )
