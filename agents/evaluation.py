@@ -80,6 +80,8 @@ def is_path(name_or_path: str) -> bool:
     """
     if Path(name_or_path).is_dir():
         return True
+    if Path(name_or_path).name != name_or_path:
+        raise ValueError(f"agent={name_or_path!r}: there is no such folder")
     choice("agent", name_or_path, (*planner_names(), FAR_SIGHTED))
     return False
 

@@ -11,6 +11,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from extras import extra
+
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ROOT / "configs" / "benchmarks"
 LEARNED = ROOT / "configs" / "learned"
@@ -39,12 +41,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = arguments(argv)
-    from agents.benchmark.publish import publish
-    from agents.benchmark.report import Section
-    from agents.benchmark.runner import CellError, run
-    from agents.benchmark.store import Store
-    from agents.benchmark.suite import load_suite
-    from agents.learned_suite import run_suite
+    with extra("benchmark"):
+        from agents.benchmark.publish import publish
+        from agents.benchmark.report import Section
+        from agents.benchmark.runner import CellError, run
+        from agents.benchmark.store import Store
+        from agents.benchmark.suite import load_suite
+        from agents.learned_suite import run_suite
 
     start = time.monotonic()
     known = SUITES / f"{args.suite}.yaml"

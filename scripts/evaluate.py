@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from extras import extra
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,7 +29,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scenario", default="default", help="name, or path of a YAML file")
     parser.add_argument("--n-ues", type=int, help="UEs (default: the scenario's)")
     parser.add_argument("--rounds", type=int, help="of an episode (default: the scenario's)")
-    parser.add_argument("--episodes", type=int, default=500)
+    parser.add_argument("--episodes", type=int, default=500, help="(default 500)")
     parser.add_argument("--seed", type=int, help="of the first episode (default 1000000)")
     parser.add_argument("--reference", default="mjoa-mu", help="who the others are compared with")
     parser.add_argument("--processes", type=int, default=2, help="batches at a time (default 2)")
@@ -40,10 +42,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = arguments(argv)
-    from agents.evaluation import Setting, label_of
-    from agents.evaluation_report import publish
-    from agents.evaluation_results import Results
-    from agents.evaluation_runner import FIRST_SEED, Episodes, run
+    with extra("benchmark"):
+        from agents.evaluation import Setting, agent_of, label_of
+        from agents.evaluation_report import publish
+        from agents.evaluation_results import Results
+        from agents.evaluation_runner import FIRST_SEED, Episodes, run
     from mjoa_gym import Scenario
     from mjoa_gym.validation import count
 
@@ -57,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         seeds = range(first, first + count("episodes", args.episodes))
         agents = list(dict.fromkeys([args.reference, *args.agents]))
         labels = [label_of(agent) for agent in agents]
+        with extra("train"):
+            for agent in agents:  # whether it is for this environment
+                agent_of(agent, scenario, setting.persists)
         episodes = Episodes(out, setting, args.fresh)
         run(episodes, agents, seeds, count("together", args.together), max(1, args.processes))
         rows = {

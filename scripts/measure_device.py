@@ -24,10 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from catalogue.source import add_input_options, build
-from tqdm import tqdm
+from extras import extra
 
 from mjoa_gym.devices import RooflineDevice, load_device
 from mjoa_gym.devices.fit import FORMS, Measured, fit_device, leave_one_out
+from mjoa_gym.validation import count
+
+with extra("measure"):
+    from tqdm import tqdm
 
 if TYPE_CHECKING:
     from mjoa_gym.devices import Device
@@ -141,15 +145,20 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     sys.path.insert(0, os.getcwd())  # the user's own packages
     try:
-        import torch
+        with extra("measure"):
+            import torch
 
+        count("threads", options.threads)
         threads = torch.get_num_threads()
         torch.set_num_threads(options.threads)
         try:
             measured = measure(options)
         finally:
             torch.set_num_threads(threads)
-    except (ImportError, RuntimeError, ValueError) as error:
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except (ImportError, RuntimeError, AssertionError, ValueError) as error:  # torch asserts cuda
         print(f"measure_device: {error}", file=sys.stderr)
         return 2
     content = table(measured, options)

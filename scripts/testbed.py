@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -17,18 +18,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from comparison.analysis import measured  # noqa: E402
-from comparison.cells import QUICK, Grid, cells_of  # noqa: E402
-from comparison.report import publish  # noqa: E402
-from comparison.results import ROWS, Results, Store  # noqa: E402
-from comparison.runner import run_grid  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from extras import extra  # noqa: E402
 
-from mjoa_gym.testbed import clock  # noqa: E402
-from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
-from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
-from mjoa_gym.testbed.processes import cores, server_process  # noqa: E402
+with extra("testbed,benchmark"):
+    import torch
+    from comparison.analysis import measured
+    from comparison.cells import QUICK, Grid, cells_of
+    from comparison.report import publish
+    from comparison.results import ROWS, Results, Store
+    from comparison.runner import run_grid
+    from tqdm import tqdm
+
+    from mjoa_gym.testbed import clock
+    from mjoa_gym.testbed.connection import EdgeError
+    from mjoa_gym.testbed.namespace import shaped_namespace
+    from mjoa_gym.testbed.processes import cores, server_process
+
+CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
+"""Options that do not say what is measured."""
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,8 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         results = Results.load(out) if args.report_only else store.results
         if not measured(results.rows):
             raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
-        flags = " --quick" * args.quick + " --tc" * args.tc
-        command = f"python scripts/testbed.py{flags}" if flags else "make testbed"
+        flags = [flag for flag in (sys.argv[1:] if argv is None else argv) if flag not in CHOOSING]
+        command = f"python scripts/testbed.py {shlex.join(flags)}" if flags else "make testbed"
         readme = ROOT / "README.md" if args.readme else None
         report = publish(results, out, command, readme)
     except KeyboardInterrupt:

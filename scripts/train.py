@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from extras import extra
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from agents.training.config import ALGORITHMS, TrainingConfig, load_config, without_cloning
-from agents.training.run import Interrupted, Options, train
+from mjoa_gym.validation import count
+
+with extra("train"):
+    from agents.training.config import ALGORITHMS, TrainingConfig, load_config, without_cloning
+    from agents.training.run import Interrupted, Options, train
 
 INTERRUPTED = 130
 
@@ -59,10 +63,10 @@ def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
         if not separator:
             raise ValueError(f"--set {pair}: must be KEY=VALUE")
         changes[key] = yaml.safe_load(value)
-    if args.timesteps:
+    if args.timesteps is not None:
         changes["n_timesteps"] = args.timesteps
     config = load_config(args.algo, args.env, seed, args.scenario, **changes)
-    if args.n_ues:
+    if args.n_ues is not None:
         config.env_kwargs["n_ues"] = args.n_ues
     return without_cloning(config) if args.from_scratch else config
 
@@ -103,8 +107,8 @@ def command_of(args: argparse.Namespace, seed: int) -> list[str]:
     own = [sys.executable, __file__, "--algo", args.algo, "--env", args.env, "--seeds", str(seed)]
     own += ["--out", str(args.out), "--every", str(args.every), "--episodes", str(args.episodes)]
     own += ["--scenario", args.scenario] if args.scenario else []
-    own += ["--n-ues", str(args.n_ues)] if args.n_ues else []
-    own += ["--timesteps", str(args.timesteps)] if args.timesteps else []
+    own += ["--n-ues", str(args.n_ues)] if args.n_ues is not None else []
+    own += ["--timesteps", str(args.timesteps)] if args.timesteps is not None else []
     own += ["--set", *args.set] if args.set else []
     own += ["--from-scratch"] if args.from_scratch else []
     return [*own, "--quiet"] if args.quiet or args.jobs > 1 else own
@@ -132,6 +136,12 @@ def run_on_ray(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Train, and say how it ended: 0 done, 1 disk, 2 arguments, 130 interrupted."""
     args = arguments(argv)
+    try:
+        count("jobs", args.jobs)
+        count("every", args.every)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.ray:
         return run_on_ray(args)
     if len(args.seeds) > 1:

@@ -43,9 +43,10 @@ class Journal:
         if fresh:
             path.unlink(missing_ok=True)
         lines = [json.loads(line) for line in _complete_lines(path)]
-        if lines:
+        if lines[1:]:
             _refuse_other(path, lines[0], identity)
-        else:
+        else:  # nothing that could be mixed
+            path.unlink(missing_ok=True)
             self.append(identity)
         self.entries: list[Row] = lines[1:]
 

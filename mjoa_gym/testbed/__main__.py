@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from mjoa_gym.testbed.commands import main
+try:
+    from mjoa_gym.testbed.commands import main
+except ModuleNotFoundError as missing:
+    sys.exit(f"testbed: {missing}; pip install -e '.[testbed]'")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -34,7 +34,7 @@ from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
 from mjoa_gym.testbed.ue import UESettings, UserEquipment
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import choice, count, positive
 
 DEFAULT_PORT = 4790
 MEGA = 1e6
@@ -81,8 +81,10 @@ def _server_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ue_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", default="resnet18",
-        help="a torchvision classifier, or the name of a --program (%(default)s)")  # fmt: skip
+    add(
+        "--model",
+        help="a torchvision classifier or the name of a --program (its only one, or resnet18)",
+    )
     add("--planner", default="mjoa-mu", help="who places the layers (default %(default)s)")
     add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
     add("--uplink-mbps", type=float, default=50.0, help="Mbit/s (default %(default)s)")
@@ -104,13 +106,30 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)
     try:
-        files = dict(_name_and_file(text) for text in args.program)
+        files = _files(args.program)
+        _check_core(args.core)
         return clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, EdgeError) as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 1
+
+
+def _files(texts: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, file = _name_and_file(text)
+        if name in files:
+            raise ValueError(f"--program {text!r}: {name} is {files[name]} already")
+        files[name] = file
+    return files
+
+
+def _check_core(core: int | None) -> None:
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if core is not None and allowed is not None and core not in allowed:
+        raise ValueError(f"--core {core}: allowed are {allowed}")
 
 
 def _name_and_file(text: str) -> tuple[str, Path]:
@@ -163,6 +182,11 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
 
 
 async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
+    count("--queries", args.queries)
+    if args.until_s is not None:
+        positive("--until-s", args.until_s)
+    if args.model is None:
+        args.model = next(iter(files)) if len(files) == 1 else "resnet18"
     program, inputs = program_of(args.model, files)
     up_bps = args.uplink_mbps * MEGA
     down_bps = up_bps if args.downlink_mbps is None else args.downlink_mbps * MEGA

@@ -40,6 +40,8 @@ def program_of(name: str, files: Mapping[str, Path]) -> tuple[Program, Bundle]:
     Raises:
         ValueError: If there is neither.
     """
+    if name not in files and name not in model_names():
+        raise ValueError(f"model {name!r} is unknown; allowed are {[*files, *model_names()]}")
     module, inputs = load(files[name]) if name in files else build(name)
     return _program(name, module, inputs, True)
 
@@ -73,7 +75,9 @@ def load(file: Path) -> Example:
     try:
         exported = torch.export.load(file)
     except Exception as error:
-        raise ValueError(f"{file} is not an exported program: {error}") from error
+        raise ValueError(
+            f"{file} is not an exported program (torch.export.save writes them): {error}"
+        ) from error
     if exported.example_inputs is None or exported.example_inputs[1]:
         raise ValueError(f"{file}: positional example inputs are needed")
     module = _Exported(exported.module())

@@ -160,7 +160,10 @@ class Session:
                 f"{self.limits.model_bytes} are allowed"
             )
         if hello.text("fingerprint") != self.program.fingerprint:
-            raise ProtocolError("the UE's network of this name is another one")
+            raise ProtocolError(
+                f"the UE's network {hello.text('model')!r} is another one than the server's: "
+                "operators, shapes, types and buffers must be equal"
+            )
         self.frames.write(Kind.READY, {"payload": self.limits.frame.payload_bytes})
 
     def _answer(self, frame: Frame) -> None:

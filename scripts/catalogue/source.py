@@ -142,7 +142,10 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    sides = tuple(int(part) for part in text.replace("x", ",").split(",") if part.strip())
+    try:
+        sides = tuple(int(part) for part in text.replace("x", ",").split(",") if part.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers like 1,3,224,224 needed") from error
     if any(side < 1 for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r}: sides must be 1 or more")
     return sides

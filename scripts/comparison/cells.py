@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mjoa_gym.testbed.frames import MOST_SLOWDOWN
+from mjoa_gym.validation import count, finite, positive
+
 COLD, RESIDENT = "cold", "resident"
 LOCAL = "local-only"
 
@@ -45,6 +48,18 @@ class Grid:
     ue_slowdown: float = 10.0
     edge_slowdown: float = 1.0
     shaped_below: bool = False
+
+    def __post_init__(self) -> None:
+        for rate in self.rates_mbps:
+            positive("rates_mbps", rate)
+        for name in ("queries", "repeats", "profile_repeats"):
+            count(name, getattr(self, name))
+        for name in ("cap_s", "repeat_s"):
+            positive(name, getattr(self, name))
+        for name in ("ue_slowdown", "edge_slowdown"):
+            if not 1 <= finite(name, getattr(self, name)) <= MOST_SLOWDOWN:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
 
 
 QUICK = Grid(
