@@ -19,7 +19,7 @@ from agents.benchmark.report import LEARNED, Section, update_readme
 from agents.benchmark.runner import CellError, run
 from agents.benchmark.statistics import Results
 from agents.benchmark.store import FILE, Store
-from agents.benchmark.suite import load_suite, suite_from
+from agents.benchmark.suite import Cell, load_suite, suite_from
 from agents.benchmark.tables import Table, headline
 from mjoa_gym.planners import planner_names
 from scripts import benchmark
@@ -204,12 +204,13 @@ def children(pid):
 
 
 def test_another_configuration_or_code_is_refused(tmp_path, monkeypatch):
-    Store(tmp_path, suite_from(TINY))
-    Store(tmp_path, suite_from(TINY))
     other = suite_from({**TINY, "rounds": 3})
+    Store(tmp_path, other)  # without a result, nothing can be mixed
+    Store(tmp_path, suite_from(TINY)).add(Cell("a", "b", "c", "d", 0), [])
+    Store(tmp_path, suite_from(TINY))
     with pytest.raises(ValueError, match=r"another configuration.*--fresh.*--out"):
         Store(tmp_path, other)
-    Store(tmp_path, other, fresh=True)
+    Store(tmp_path, other, fresh=True).add(Cell("a", "b", "c", "d", 0), [])
     monkeypatch.setattr("agents.benchmark.store.code_fingerprint", lambda: "newer")
     with pytest.raises(ValueError, match="another version of the code"):
         Store(tmp_path, other)

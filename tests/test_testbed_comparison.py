@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
 
 
 def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    Store(tmp_path, Grid())
+    Store(tmp_path, Grid()).add(row().cell, [row()])
     for other in (Grid(ue_slowdown=5.0), Grid(shaped_below=True), Grid(queries=3)):
         with pytest.raises(ValueError, match="another configuration"):
             Store(tmp_path, other)
@@ -145,6 +146,20 @@ def test_the_readme_says_what_was_measured(tmp_path: Path) -> None:
     assert report.read_text() == (ROOT / "results" / "testbed" / "report.md").read_text()
     for name in (CONDITIONS, ROWS):
         assert (folder / name).read_text() == (ROOT / "results" / "testbed" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rates_mbps": (10.0, -5.0)}, "rates_mbps=-5"),
+        ({"queries": 0}, "queries=0"),
+        ({"cap_s": math.nan}, "cap_s=nan"),
+        ({"ue_slowdown": 0.1}, "ue_slowdown=0.1"),
+    ],
+)
+def test_grids_are_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Grid(**changes)
 
 
 def test_the_grid_is_what_was_promised() -> None:

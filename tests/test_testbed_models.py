@@ -374,6 +374,33 @@ def test_layers_needed_for_the_outputs() -> None:
         (["ue", "--token", "x", "--program", "m={bad}", "--model", "m"], 1, "not an exported"),
         (["server", "--token", "x", "--models", "--sessions", "0"], 1, "sessions=0"),
         (["server", "--token", "x", "--models", "--memory-mib", "0"], 1, "memory_bytes=0"),
+        (
+            ["server", "--token", "x", "--models", "--idle-s", "1"],
+            1,
+            "--idle-s 1.0: must be above 5",
+        ),
+        (["server", "--token", "x", "--models", "--frame-kib", "0"], 1, "payload_bytes=0"),
+        (["server", "--token", "x", "--port", "70000"], 1, "port=70000"),
+        (["server", "--token", "x", "--core", "-1"], 1, "--core -1: allowed are [0"),
+        (["ue", "--token", "x", "--core", "4096"], 1, "--core 4096: allowed are [0"),
+        (["ue", "--token", "x", "--queries", "0"], 1, "--queries=0"),
+        (["ue", "--token", "x", "--until-s", "nan"], 1, "--until-s=nan"),
+        (["ue", "--token", "x", "--program", "m={bad}"], 1, "not an exported"),
+        (
+            ["ue", "--token", "x", "--program", "m={bad}", "--model", "n"],
+            1,
+            "allowed are ['m', 'alex",
+        ),
+        (
+            ["ue", "--token", "x", "--program", "m={bad}", "--program", "m=x"],
+            1,
+            "there is no file x",
+        ),
+        (
+            ["ue", "--token", "x", "--program", "m={bad}", "--program", "m={bad}"],
+            1,
+            "bad.pt2 already",
+        ),
     ],
 )
 def test_commands_say_what_is_wrong(
