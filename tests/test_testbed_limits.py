@@ -228,13 +228,33 @@ def test_who_does_not_know_the_token_takes_nobodys_place() -> None:
         async with toy_server(network, sessions=1) as server:
             others = [
                 await asyncio.open_connection("127.0.0.1", server.port)
-                for _ in range(MOST_STRANGERS + 5)
+                for _ in range(2 * MOST_STRANGERS)
             ]
             await until(lambda: server.n_sessions == MOST_STRANGERS)
             async with toy_ue(server.port, network) as ue:
                 assert (await ue.infer((value,), EVERYTHING)).failure is None
             for _, writer in others:
                 writer.close()
+
+    run(main())
+
+
+def test_who_is_refused_takes_no_place() -> None:
+    network = diamond()
+
+    async def main() -> None:
+        async with (
+            toy_server(network, sessions=1) as server,
+            stranger(server.port, Program(network)),
+            stranger(server.port) as (reader, frames),
+        ):
+            await introduce(reader, frames, Program(network))
+            assert (await reader.read()) is not None  # refused, and does not hang up
+            (first, *_) = server.sessions
+            first.frames.writer.transport.abort()
+            await until(lambda: first not in server.sessions)
+            async with stranger(server.port, Program(network)):
+                pass
 
     run(main())
 

@@ -115,8 +115,8 @@ class EdgeServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         strangers = [task for task, s in self._sessions.items() if not s.authenticated]
-        if len(strangers) >= MOST_STRANGERS:
-            strangers[0].cancel()
+        for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
+            oldest.cancel()
         session = Session(
             reader,
             writer,

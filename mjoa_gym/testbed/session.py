@@ -68,7 +68,7 @@ class Session:
     """Serves one connection until it ends; see `serve`.
 
     Attributes:
-        authenticated: Whether the UE knows the token.
+        authenticated: Whether the UE knows the token, and has a place.
         query: What it has asked for.
     """
 
@@ -153,7 +153,11 @@ class Session:
             raise ProtocolError("wrong token")
         self.authenticated = True
         hello.number("version", VERSION, VERSION)
-        self.program = await self.load_program(hello.text("model"))
+        try:
+            self.program = await self.load_program(hello.text("model"))
+        except ProtocolError:
+            self.authenticated = False  # it takes no place any more
+            raise
         if self.program.parameter_bytes > self.limits.model_bytes:
             raise ProtocolError(
                 f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
