@@ -226,10 +226,12 @@ def test_who_does_not_know_the_token_takes_nobodys_place() -> None:
 
     async def main() -> None:
         async with toy_server(network, sessions=1) as server:
-            others = [
-                await asyncio.open_connection("127.0.0.1", server.port)
-                for _ in range(2 * MOST_STRANGERS)
-            ]
+            others = await asyncio.gather(
+                *(
+                    asyncio.open_connection("127.0.0.1", server.port)
+                    for _ in range(2 * MOST_STRANGERS)
+                )
+            )
             await until(lambda: server.n_sessions == MOST_STRANGERS)
             async with toy_ue(server.port, network) as ue:
                 assert (await ue.infer((value,), EVERYTHING)).failure is None
