@@ -113,9 +113,9 @@ def _measure(store: Store) -> None:
         server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
         bar = stack.enter_context(tqdm(total=cells, unit="cell"))
 
-        def progress(text: str) -> None:
+        def progress(text: str, finished: int) -> None:
             bar.set_description_str(text)
-            bar.update()
+            bar.update(finished)
 
         clock.run(run_grid(store, server, ue_core, progress, namespace))
 

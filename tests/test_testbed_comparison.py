@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import shutil
@@ -24,9 +25,11 @@ from comparison.analysis import by_model_and_mode, choices, errors, measured  # 
 from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of  # noqa: E402
 from comparison.report import error_table, publish, verdict  # noqa: E402
 from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
+from comparison.runner import ModelRun  # noqa: E402
 
 from mjoa_gym import DNN, simulate  # noqa: E402
-from mjoa_gym.testbed.measure import with_messages  # noqa: E402
+from mjoa_gym.testbed.measure import LayerTimes, with_messages  # noqa: E402
+from mjoa_gym.testbed.ue import Inference  # noqa: E402
 
 
 def row(planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes: object) -> Row:
@@ -64,7 +67,7 @@ def test_only_what_was_run_counts_and_each_once() -> None:
     nan = math.nan
     rows = [
         row(),
-        row("b", same_as="a/parallel/100"),
+        row("b", same_as="a/parallel"),
         row("c", got=nan, own_times_s=nan),
         row("d", failure="the server says: no"),
     ]
@@ -98,10 +101,10 @@ def test_regret_is_what_the_simulators_favourite_costs_in_reality() -> None:
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path, Grid())
     rows = [row("a", predicted=0.1 + 0.2), row("b", got=math.nan, failure='a, "b"\nc')]
-    store.add(rows[0].cell, rows)
+    store.add([rows[0].cell], rows)
     store.add_layer_times("net", {"when": "before", "ue_s": [0.1]})
     with (tmp_path / "cells.jsonl").open("a") as journal:
-        journal.write('{"cell": {"model": "net", "rate')  # killed while writing
+        journal.write('{"cells": [{"model": "net", "rate')  # killed while writing
     again = Store(tmp_path, Grid(models=("another",)))
     assert again.results.rows[0] == rows[0]
     assert again.results.rows[1].failure == rows[1].failure
@@ -113,7 +116,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
 
 
 def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    Store(tmp_path, Grid()).add(row().cell, [row()])
+    Store(tmp_path, Grid()).add([row().cell], [row()])
     for other in (Grid(ue_slowdown=5.0), Grid(shaped_below=True), Grid(queries=3)):
         with pytest.raises(ValueError, match="another configuration"):
             Store(tmp_path, other)
@@ -173,6 +176,35 @@ def test_the_grid_is_what_was_promised() -> None:
     assert {cell.upload for cell in cells} == {"serial", "parallel", "whole", "preinstalled"}
     assert {c.planner for c in cells if c.upload == "serial"} == set(grid.planners)
     assert sum(cell.scenario == RESIDENT for cell in cells) == 8
+
+
+def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid(models=("squeezenet1_1",), rates_mbps=(300.0,), repeats=3)
+    store = Store(tmp_path, grid)
+    run = ModelRun("squeezenet1_1", None, None, store, None)  # type: ignore[arg-type]
+    n = run.dnn.n_layers
+    run.times = LayerTimes(np.full(n, 0.01), np.full(n, 0.001), 0.0)
+    run.expected = torch.zeros(1)
+    executed: list[Cell] = []
+
+    async def execute(cell: Cell, placement: Any) -> Inference:
+        executed.append(cell)
+        busy = 3.0 if len(executed) <= 3 else 1.0  # what the machine has beside this, at first
+        latency_s = run.predict(cell, placement, run.times, None, None) * busy
+        return Inference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
+
+    monkeypatch.setattr(run, "_execute", execute)
+    cells = [cell for cell in cells_of(grid, run.model) if cell.scenario == COLD]
+    rows = asyncio.run(run.cold(cells, lambda _text, _finished: None))
+    assert [r.cell for r in rows] == cells
+    plans = {r.cell: r for r in rows if not r.same_as}
+    assert len(plans) > 3
+    assert executed == 3 * list(plans)
+    assert {r.runs for r in rows} == {3}
+    assert all(r.measured_s == pytest.approx(r.predicted_s) for r in rows)
+    assert all(c.regret == pytest.approx(0) for c in choices(rows, grid.uploads))
 
 
 def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Grid:
         queries: Queries of such a row.
         cap_s: Inferences that would take longer by prediction are not run.
         repeat_s: Shorter ones are repeated until they took so long together ...
-        repeats: ... but at most so many times; the median counts.
+        repeats: ... but at most so many times, all plans of a rate in turn; the median counts.
         profile_repeats: Inferences whose median gives the layer times.
         ue_slowdown: How much slower than this machine the UE is.
         edge_slowdown: The same for its share of the server.
@@ -42,8 +42,8 @@ class Grid:
     residents: tuple[str, ...] = ("pbt-dp+equal", "mjoa-mu-prefetch")
     queries: int = 10
     cap_s: float = 16.0
-    repeat_s: float = 1.5
-    repeats: int = 3
+    repeat_s: float = 3.0
+    repeats: int = 5
     profile_repeats: int = 5
     ue_slowdown: float = 10.0
     edge_slowdown: float = 1.0
@@ -127,13 +127,13 @@ class Row:
     placement: str
     predicted_s: float
     with_messages_s: float
-    own_times_s: float
-    measured_s: float
-    runs: int
-    same_as: str
-    correct: bool | None
-    failure: str
-    overhead_bytes: int
+    own_times_s: float = math.nan
+    measured_s: float = math.nan
+    runs: int = 0
+    same_as: str = ""
+    correct: bool | None = None
+    failure: str = ""
+    overhead_bytes: int = 0
 
     @property
     def cell(self) -> Cell:

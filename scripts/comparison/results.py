@@ -97,9 +97,9 @@ class Store:
         """Whether a cell is done."""
         return cell in self._done
 
-    def add(self, cell: Cell, rows: Sequence[Row]) -> None:
-        """Keep a finished cell."""
-        self._keep({"cell": asdict(cell), "rows": [asdict(row) for row in rows]})
+    def add(self, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
+        """Keep cells that were finished together."""
+        self._keep({"cells": [asdict(c) for c in cells], "rows": [asdict(row) for row in rows]})
 
     def add_layer_times(self, model: str, note: Note) -> None:
         """Keep what a model's layers took just now."""
@@ -115,8 +115,8 @@ class Store:
 
     def _take(self, entry: Note) -> None:
         results = self.results
-        if "cell" in entry:
-            self._done.add(Cell(**entry["cell"]))
+        if "cells" in entry:
+            self._done.update(Cell(**cell) for cell in entry["cells"])
             results.rows += [Row(**row) for row in entry["rows"]]
         elif "layer_times" in entry:
             results.layer_times.setdefault(entry["model"], []).append(entry["layer_times"])

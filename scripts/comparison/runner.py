@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of
+from comparison.cells import COLD, Cell, Grid, Row, cells_of
 from comparison.results import Note, Store
 from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
@@ -38,6 +38,7 @@ FAST_MBPS = 10_000.0
 MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
 Placement = NDArray[np.int8]
+Progress = Callable[[str, int], Any]
 
 
 class ModelRun:
@@ -63,7 +64,6 @@ class ModelRun:
         self.dnn = self.program.dnn
         self.times: LayerTimes
         self.expected: Any = None
-        self.known: dict[tuple[str, str, str], Row] = {}
 
     def ue(self, rate_mbps: float) -> UserEquipment:
         """A UE with links of this rate."""
@@ -124,42 +124,56 @@ class ModelRun:
             before.message_s,
         )
 
-    async def run(self, cell: Cell) -> list[Row]:
-        """The rows of a cell."""
-        self.shape(cell.rate_mbps)
-        ue = self.ue(cell.rate_mbps)
-        try:
-            if cell.scenario == RESIDENT:
-                return await self._queries(ue, cell)
-            return [await self._cold(ue, cell)]
-        finally:
-            await ue.close()
+    async def cold(self, cells: Sequence[Cell], progress: Progress) -> list[Row]:
+        """The rows of cold cells of one rate.
 
-    async def _cold(self, ue: UserEquipment, cell: Cell) -> Row:
+        Each plan is executed once, then each once more and so on, so that a machine that is slow
+        for some seconds slows all plans down rather than all repeats of one.
+        """
+        plans = {cell: await self._placement(cell) for cell in cells}
+        rows = {c: self._row(c, 1, placement, None, None) for c, placement in plans.items()}
+        first: dict[tuple[str, str], Cell] = {}
+        for cell in cells:
+            first.setdefault(_plan_of(rows[cell]), cell)
+        runs: dict[Cell, list[Inference]] = {
+            c: [] for c in first.values() if rows[c].predicted_s <= self.grid.cap_s
+        }
+        for _ in range(self.grid.repeats):
+            for cell, had in runs.items():
+                if sum(run.latency_s for run in had) < self.grid.repeat_s:
+                    progress(_name(cell), 0)
+                    had.append(await self._execute(cell, plans[cell]))
+        for cell, had in runs.items():
+            rows[cell] = self._filled(rows[cell], cell, plans[cell], had, None, None)
+            self._keep_timeline(cell, plans[cell], had[-1])
+        return [_like(rows[cell], rows[first[_plan_of(rows[cell])]]) for cell in cells]
+
+    async def _placement(self, cell: Cell) -> Placement:
         rate = cell.rate_mbps * MEGA
         instance = one_ue_instance(self.dnn, self.times, rate, rate, None, cell.upload)
         placement, _ = await plan_one(cell.planner, instance)
-        row = self._row(cell, 1, placement, None, None)
-        key = self._key(row)
-        if key in self.known:
-            return self._like(row, self.known[key])
-        if row.predicted_s > self.grid.cap_s:
-            return row
-        runs: list[Inference] = []
-        while not runs or (
-            len(runs) < self.grid.repeats
-            and sum(run.latency_s for run in runs) < self.grid.repeat_s
-        ):
-            await ue.close()  # so that the server forgets everything
+        return placement
+
+    async def _execute(self, cell: Cell, placement: Placement) -> Inference:
+        """An inference at a server that has nothing yet, but what is to be preinstalled."""
+        ue = self.ue(cell.rate_mbps)
+        try:
             if cell.upload == "preinstalled" and placement.any():
                 self.shape(FAST_MBPS)
                 await ue.install(list(self.program.to_upload(placement.tolist())))
-                self.shape(cell.rate_mbps)
-            runs.append(await ue.infer(self.inputs, placement, cell.upload))
-        row = self._filled(row, cell, placement, runs, None, None)
-        self._keep_timeline(cell, placement, runs[-1])
-        self.known[key] = row
-        return row
+            self.shape(cell.rate_mbps)
+            return await ue.infer(self.inputs, placement, cell.upload)
+        finally:
+            await ue.close()  # so that the server forgets everything
+
+    async def queries(self, cell: Cell) -> list[Row]:
+        """The rows of queries between which parameters stay."""
+        self.shape(cell.rate_mbps)
+        ue = self.ue(cell.rate_mbps)
+        try:
+            return await self._queries(ue, cell)
+        finally:
+            await ue.close()
 
     async def _queries(self, ue: UserEquipment, cell: Cell) -> list[Row]:
         rate, rows = cell.rate_mbps * MEGA, []
@@ -175,25 +189,13 @@ class ModelRun:
         return rows
 
     def _row(self, cell: Cell, query: int, placement: Placement, resident: Any, marks: Any) -> Row:
-        nan, message_s = float("nan"), self.times.message_s
         given = (cell, placement, self.times, resident, marks)
         return Row(
-            cell.model,
-            cell.rate_mbps,
-            cell.planner,
-            cell.upload,
-            cell.scenario,
-            query,
-            "".join(map(str, placement.tolist())),
-            self.predict(*given),
-            self.predict(*given, message_s),
-            nan,
-            nan,
-            0,
-            "",
-            None,
-            "",
-            0,
+            **asdict(cell),
+            query=query,
+            placement="".join(map(str, placement.tolist())),
+            predicted_s=self.predict(*given),
+            with_messages_s=self.predict(*given, self.times.message_s),
         )
 
     def _filled(
@@ -215,32 +217,6 @@ class ModelRun:
             failure="; ".join(run.failure for run in runs if run.failure is not None),
             overhead_bytes=max(run.overhead_bytes for run in runs),
         )
-
-    def _like(self, row: Row, known: Row) -> Row:
-        """The measurement of another planner that had the same idea."""
-        return replace(
-            known,
-            planner=row.planner,
-            upload=row.upload,
-            rate_mbps=row.rate_mbps,
-            predicted_s=row.predicted_s,
-            with_messages_s=row.with_messages_s,
-            same_as=known.same_as or f"{known.planner}/{known.upload}/{known.rate_mbps:g}",
-        )
-
-    @staticmethod
-    def _key(row: Row) -> tuple[str, str, str]:
-        """What makes two measurements the same; without offloading, rate and mode do not matter."""
-        if "1" not in row.placement:
-            return row.placement, "", ""
-        return row.placement, f"{row.rate_mbps:g}", row.upload
-
-    def remember(self, rows: list[Row]) -> None:
-        """Take over what an interrupted comparison has measured."""
-        for row in rows:
-            own = row.model == self.model and row.scenario == COLD and not row.same_as
-            if own and row.was_run:
-                self.known[self._key(row)] = row
 
     def _keep_timeline(self, cell: Cell, placement: Placement, got: Inference) -> None:
         """The first parallel plan of the last planner that offloads at a middling rate."""
@@ -266,7 +242,7 @@ async def run_grid(
     store: Store,
     server: ServerProcess,
     core: int | None,
-    progress: Callable[[str], Any],
+    progress: Progress,
     namespace: ShapedNamespace | None = None,
 ) -> None:
     """Run what is not done; layer times are measured before a rate's cold cells and its rows.
@@ -275,7 +251,7 @@ async def run_grid(
         store: What to run, and what of it is done.
         server: The server.
         core: Where the UE's layers run.
-        progress: Told of each cell that is done.
+        progress: Told what is done now, and how many cells have been finished.
         namespace: Where the server is, if the operating system shapes the links.
     """
     grid = store.results.grid
@@ -284,20 +260,48 @@ async def run_grid(
         for model in grid.models:
             cells = list(cells_of(grid, model))
             todo = [cell for cell in cells if not store.has(cell)]
-            for _ in range(len(cells) - len(todo)):
-                progress(f"{model}, done before")
+            progress(model, len(cells) - len(todo))
             if not todo:
                 continue
             run = ModelRun(model, server, executor, store, namespace)
-            run.remember(store.results.rows)
             for (rate, scenario), block in groupby(todo, lambda c: (c.rate_mbps, c.scenario)):
                 await run.measure(f"before {rate:g} Mbit/s, {scenario}")
+                if scenario == COLD:
+                    together = list(block)
+                    store.add(together, await run.cold(together, progress))
+                    progress(f"{model}, {rate:g} Mbit/s", len(together))
+                    continue
                 for cell in block:
-                    store.add(cell, await run.run(cell))
-                    progress(f"{model}, {rate:g} Mbit/s, {cell.planner}, {cell.upload}")
+                    progress(_name(cell), 0)
+                    store.add([cell], await run.queries(cell))
+                    progress(_name(cell), 1)
             await run.measure("after")
     finally:
         executor.close()
+
+
+def _plan_of(row: Row) -> tuple[str, str]:
+    """What makes two plans of one rate the same; without offloading, the mode does not matter."""
+    return row.placement, row.upload if "1" in row.placement else ""
+
+
+def _like(row: Row, same: Row) -> Row:
+    """The row of a planner with the measurement of the one that had the same idea first."""
+    if row.cell == same.cell or not same.was_run:
+        return row
+    return replace(
+        same,
+        planner=row.planner,
+        upload=row.upload,
+        predicted_s=row.predicted_s,
+        with_messages_s=row.with_messages_s,
+        same_as=f"{same.planner}/{same.upload}",
+    )
+
+
+def _name(cell: Cell) -> str:
+    kind = cell.upload if cell.scenario == COLD else "queries"
+    return f"{cell.model}, {cell.rate_mbps:g} Mbit/s, {cell.planner}, {kind}"
 
 
 def _noted(when: str, times: LayerTimes) -> Note:
