@@ -43,8 +43,8 @@ class Grid:
     queries: int = 10
     cap_s: float = 16.0
     repeat_s: float = 3.0
-    repeats: int = 5
-    profile_repeats: int = 5
+    repeats: int = 9
+    profile_repeats: int = 7
     ue_slowdown: float = 10.0
     edge_slowdown: float = 1.0
     shaped_below: bool = False

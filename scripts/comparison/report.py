@@ -180,8 +180,9 @@ def _report(results: Results, command: str) -> str:
         f"machine slowed down {grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. "
         f"Layer times are medians of {grid.profile_repeats} inferences just before a model's cold "
         "cells of one rate and again before its rows of queries, and once more after its last. "
-        f"Inferences shorter than {grid.repeat_s:g} s are repeated, up to {grid.repeats} times, "
-        "all plans of a rate in turn; the median counts. Equal plans are measured once.",
+        f"Inferences are repeated until they took {grid.repeat_s:g} s together, up to "
+        f"{grid.repeats} times, all plans of a rate in turn; the median counts. Equal plans are "
+        "measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
         f"{len(rows)} (the table of all cells names them).",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in where.items()),
