@@ -28,7 +28,7 @@ from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
 from comparison.runner import ModelRun  # noqa: E402
 
 from mjoa_gym import DNN, simulate  # noqa: E402
-from mjoa_gym.testbed.measure import LayerTimes, with_messages  # noqa: E402
+from mjoa_gym.testbed.measure import LayerTimes, one_ue_instance, predict  # noqa: E402
 from mjoa_gym.testbed.ue import Inference  # noqa: E402
 
 
@@ -42,7 +42,7 @@ def row(planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes:
         query=1,
         placement="01",
         predicted_s=predicted,
-        with_messages_s=predicted,
+        bytes_only_s=predicted,
         own_times_s=got,
         measured_s=got,
         runs=1,
@@ -185,14 +185,14 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     store = Store(tmp_path, grid)
     run = ModelRun("squeezenet1_1", None, None, store, None)  # type: ignore[arg-type]
     n = run.dnn.n_layers
-    run.times = LayerTimes(np.full(n, 0.01), np.full(n, 0.001), 0.0)
+    run.times = LayerTimes(np.full(n, 0.01), np.full(n, 0.001), 0.001)
     run.expected = torch.zeros(1)
     executed: list[Cell] = []
 
     async def execute(cell: Cell, placement: Any) -> Inference:
         executed.append(cell)
         busy = 3.0 if len(executed) <= 3 else 1.0  # what the machine has beside this, at first
-        latency_s = run.predict(cell, placement, run.times, None, None) * busy
+        latency_s = busy * run.predicted(cell, placement, run.times, None, None).latency
         return Inference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
 
     monkeypatch.setattr(run, "_execute", execute)
@@ -231,12 +231,31 @@ def test_messages_are_charged_to_the_tensors_that_change_sides() -> None:
     dnn = DNN.load("resnet18")
     seconds = np.full(dnn.n_layers, 1e-3)
     for placement in ([0] * dnn.n_layers, [1] * dnn.n_layers):
-        charged = with_messages(dnn, placement, 0.01, 50e6, 10e6)
-        plain, more = (
-            simulate(d, placement, seconds, seconds, 50e6, 10e6, upload="preinstalled").latency
-            for d in (dnn, charged)
-        )
+        more, plain = (
+            predict(
+                dnn, placement, LayerTimes(seconds, seconds, message_s), 50e6, 10e6, None,
+                "preinstalled",
+            ).latency
+            for message_s in (0.01, 0.0)
+        )  # fmt: skip
+        direct = simulate(
+            dnn, placement, seconds, seconds, 50e6, 10e6, upload="preinstalled"
+        ).latency
+        assert plain == direct
         assert more - plain == pytest.approx(0.02 if any(placement) else 0.0)
+
+
+@pytest.mark.parametrize("rates", [(50e6, 50e6), (50e6, 10e6), (math.inf, 1e9)])
+def test_planners_are_told_what_messages_cost(rates: tuple[float, float]) -> None:
+    seconds = np.full(31, 1e-3)
+    costly = one_ue_instance(DNN.load("resnet18"), LayerTimes(seconds, seconds, 0.01), *rates)
+    (ue,) = costly.ues
+    (plain,) = one_ue_instance(DNN.load("resnet18"), LayerTimes(seconds, seconds, 0.0), *rates).ues
+    assert np.array_equal(plain.dnn.output_bytes, DNN.load("resnet18").output_bytes)
+    up, down = (min(rate, 1e12) for rate in rates)
+    more = 8.0 * (ue.dnn.output_bytes - plain.dnn.output_bytes)
+    assert more / up + more / down == pytest.approx(0.02)
+    assert 8.0 * (ue.dnn.input_bytes - plain.dnn.input_bytes) / up == pytest.approx(0.01)
 
 
 def test_the_documentations_code_runs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ pytest.importorskip("msgpack")
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.simulator import Interval  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
-from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, seconds_of  # noqa: E402
+from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, predict, seconds_of  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment  # noqa: E402
 
@@ -287,8 +288,10 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
             got = await ue.infer((value,), [0] * N)
             seconds = seconds_of(got.timeline, "ue", N)
             assert 0 < seconds.sum() <= got.latency_s + 1e-9  # waking up takes time, too
-            for up, down in ((40e6, 80e6), (80e6, 10e6), (float("inf"), 1e9)):
-                instance = one_ue_instance(network.dnn, times, up, down)
+            free = replace(times, message_s=0.0)
+            links = ((40e6, 40e6, times), (40e6, 80e6, free), (80e6, 10e6, free))
+            for up, down, known in (*links, (float("inf"), 1e9, free)):
+                instance = one_ue_instance(network.dnn, known, up, down)
                 placement, marks = await plan_one("edge-only", instance)
                 assert placement.all()
                 assert not marks.any()
@@ -297,7 +300,7 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
 
                 told = evaluate(instance, plan_with("edge-only", instance))[0]
                 rates = min(up, 1e12), min(down, 1e12)
-                direct = simulate(network.dnn, placement, times.ue_s, times.edge_s, *rates).latency
+                direct = predict(network.dnn, placement, known, *rates).latency
                 assert told == pytest.approx(direct, rel=1e-6)
 
     run(main())

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.kernel import UPLOAD_MODES
 from mjoa_gym.testbed import clock
@@ -215,22 +214,20 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
     from mjoa_gym.planners import planner_names  # the server needs none of these
-    from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one
+    from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, predict
 
     choice("--planner", args.planner, planner_names())
     dnn, s = ue.program.dnn, ue.settings
     times = await measure(ue, inputs)
     local = await ue.infer(inputs, np.zeros(dnn.n_layers))
     print(f"{args.model}: {times.ue_s.sum():.3f} s on the UE, {times.edge_s.sum():.3f} s at the "
-          f"edge without transfers")  # fmt: skip
+          f"edge without transfers, {1e3 * times.message_s:.1f} ms per message")  # fmt: skip
     for number in range(1, args.queries + 1):
         resident = await ue.resident()
         links = s.uplink_bps, s.downlink_bps
         instance = one_ue_instance(dnn, times, *links, resident, args.upload)
         placement, marks = await plan_one(args.planner, instance)
-        expected = simulate(
-            dnn, placement, times.ue_s, times.edge_s, *links, resident, args.upload, marks
-        ).latency
+        expected = predict(dnn, placement, times, *links, resident, args.upload, marks).latency
         if args.upload == "preinstalled":
             with contextlib.suppress(EdgeError):
                 await ue.install(list(ue.program.to_upload(placement.tolist())))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym import DNN, Instance, explore, simulate
 from mjoa_gym.importers.layered_model import Bundle
 from mjoa_gym.planners import plan_with
-from mjoa_gym.simulator import BITS_PER_BYTE, Interval
+from mjoa_gym.simulator import BITS_PER_BYTE, Interval, Timeline
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment
 
@@ -93,22 +93,49 @@ async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerT
 
 
 def with_messages(
-    dnn: DNN, placement: ArrayLike, message_s: float, uplink_bps: float, downlink_bps: float
+    dnn: DNN,
+    message_s: float,
+    uplink_bps: float,
+    downlink_bps: float,
+    placement: ArrayLike | None = None,
 ) -> DNN:
     """The network with tensors that are larger by what a message costs beside its bytes.
 
-    Simulating it under this placement charges `message_s` for each tensor that changes sides.
+    Simulating it under `placement` charges `message_s` for each tensor that changes sides. A
+    planner does not know yet which way a tensor will go; without `placement` a layer's output is
+    charged so that going up and coming down cost twice `message_s` together.
     """
-    rates = np.where(np.asarray(placement) == 1, downlink_bps, uplink_bps)
+    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
+    rates = np.full(dnn.n_layers, 2.0 / (1.0 / up + 1.0 / down))
+    if placement is not None:
+        rates = np.where(np.asarray(placement) == 1, down, up)
     return DNN(
         dnn.name,
         dnn.flops,
         dnn.parameter_bytes,
-        dnn.output_bytes + message_s * np.minimum(rates, FASTEST_BPS) / BITS_PER_BYTE,
+        dnn.output_bytes + message_s * rates / BITS_PER_BYTE,
         dnn.predecessors,
-        dnn.input_bytes + message_s * min(uplink_bps, FASTEST_BPS) / BITS_PER_BYTE,
+        dnn.input_bytes + message_s * up / BITS_PER_BYTE,
         dnn.kinds,
         dnn.layer_names,
+    )
+
+
+def predict(
+    dnn: DNN,
+    placement: ArrayLike,
+    times: LayerTimes,
+    uplink_bps: float,
+    downlink_bps: float,
+    resident: ArrayLike | None = None,
+    upload: str = "parallel",
+    prefetch: ArrayLike | None = None,
+) -> Timeline:
+    """An inference as the simulator sees it, with measured layer times and messages."""
+    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
+    charged = with_messages(dnn, times.message_s, up, down, placement)
+    return simulate(
+        charged, placement, times.ue_s, times.edge_s, up, down, resident, upload, prefetch
     )
 
 
@@ -120,9 +147,13 @@ def one_ue_instance(
     resident: ArrayLike | None = None,
     upload: str = "parallel",
 ) -> Instance:
-    """The problem that planners are asked to solve: one UE, whose links have just these rates."""
+    """The problem that planners are asked to solve: one UE, whose links have just these rates.
+
+    Messages are charged (`with_messages`); else plans send many small tensors to and fro.
+    """
     up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
-    return explore.one_ue_instance(dnn, times.ue_s, times.edge_s, up, down, resident, upload)
+    charged = with_messages(dnn, times.message_s, up, down)
+    return explore.one_ue_instance(charged, times.ue_s, times.edge_s, up, down, resident, upload)
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

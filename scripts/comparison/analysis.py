@@ -24,8 +24,8 @@ class Errors(NamedTuple):
         p90: 90th percentile of them.
         worst: The largest.
         bias: Mean of the signed errors: below 0 where the simulator promises too much.
-        messages_median: As `median`, with the measured overhead of messages.
-        messages_p90: As `p90`, likewise.
+        bytes_only_median: As `median`, without the cost of messages.
+        bytes_only_p90: As `p90`, likewise.
         own_median: As `median`, with each inference's own layer times.
         own_p90: As `p90`, likewise.
     """
@@ -35,8 +35,8 @@ class Errors(NamedTuple):
     p90: float
     worst: float
     bias: float
-    messages_median: float
-    messages_p90: float
+    bytes_only_median: float
+    bytes_only_p90: float
     own_median: float
     own_p90: float
 
@@ -49,7 +49,7 @@ def measured(rows: Sequence[Row]) -> list[Row]:
 def errors(rows: Sequence[Row]) -> Errors:
     """The errors of rows that were run."""
     signed = np.array([row.error for row in rows])
-    messages = np.abs([row.messages_error for row in rows])
+    bytes_only = np.abs([row.bytes_only_error for row in rows])
     own = np.abs([row.own_error for row in rows])
     size = np.abs(signed)
     return Errors(
@@ -58,8 +58,8 @@ def errors(rows: Sequence[Row]) -> Errors:
         float(np.quantile(size, 0.9)),
         float(size.max()),
         float(signed.mean()),
-        float(np.median(messages)),
-        float(np.quantile(messages, 0.9)),
+        float(np.median(bytes_only)),
+        float(np.quantile(bytes_only, 0.9)),
         float(np.median(own)),
         float(np.quantile(own, 0.9)),
     )

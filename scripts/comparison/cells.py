@@ -107,9 +107,10 @@ class Row:
         scenario: As the cell.
         query: Number of the query, from 1.
         placement: A digit per layer, 0 = UE.
-        predicted_s: Simulated with the layer times measured before.
-        with_messages_s: The same, with the measured overhead of each tensor that changes sides.
-        own_times_s: Simulated with the layer times of the very inference, where it executed them.
+        predicted_s: Simulated with the layer times and the cost of a message measured before.
+        bytes_only_s: The same without the cost of messages beside their bytes.
+        own_times_s: As `predicted_s`, with the layer times of the very inference, where it executed
+            them.
         measured_s: Median of the repeats; NaN if it was not run.
         runs: Repeats.
         same_as: The planner with the same placement, whose measurement this is; empty for its own.
@@ -126,7 +127,7 @@ class Row:
     query: int
     placement: str
     predicted_s: float
-    with_messages_s: float
+    bytes_only_s: float
     own_times_s: float = math.nan
     measured_s: float = math.nan
     runs: int = 0
@@ -151,9 +152,9 @@ class Row:
         return self.predicted_s / self.measured_s - 1.0
 
     @property
-    def messages_error(self) -> float:
-        """The same with the overhead of messages."""
-        return self.with_messages_s / self.measured_s - 1.0
+    def bytes_only_error(self) -> float:
+        """The same without the cost of messages."""
+        return self.bytes_only_s / self.measured_s - 1.0
 
     @property
     def own_error(self) -> float:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from comparison.cells import COLD, Cell, Grid, Row, cells_of
 from comparison.results import Note, Store
-from mjoa_gym import simulate
 from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym.simulator import Timeline
 from mjoa_gym.testbed.commands import close
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.measure import (
@@ -23,8 +23,8 @@ from mjoa_gym.testbed.measure import (
     measure_ue,
     one_ue_instance,
     plan_one,
+    predict,
     seconds_of,
-    with_messages,
 )
 from mjoa_gym.testbed.models import program_of
 from mjoa_gym.testbed.namespace import ShapedNamespace
@@ -97,21 +97,12 @@ class ModelRun:
         self.times = LayerTimes(ue_s, *edge)
         self.store.add_layer_times(self.model, _noted(when, self.times))
 
-    def predict(
-        self,
-        cell: Cell,
-        placement: Placement,
-        times: LayerTimes,
-        resident: Any,
-        marks: Any,
-        message_s: float = 0.0,
-    ) -> float:
-        """The simulated latency."""
+    def predicted(
+        self, cell: Cell, placement: Placement, times: LayerTimes, resident: Any, marks: Any
+    ) -> Timeline:
+        """The simulated inference."""
         rate = cell.rate_mbps * MEGA
-        dnn = with_messages(self.dnn, placement, message_s, rate, rate)
-        return simulate(
-            dnn, placement, times.ue_s, times.edge_s, rate, rate, resident, cell.upload, marks
-        ).latency
+        return predict(self.dnn, placement, times, rate, rate, resident, cell.upload, marks)
 
     def own_times(self, got: Inference) -> LayerTimes:
         """The layer times of an inference where it executed them, else those measured before."""
@@ -189,13 +180,13 @@ class ModelRun:
         return rows
 
     def _row(self, cell: Cell, query: int, placement: Placement, resident: Any, marks: Any) -> Row:
-        given = (cell, placement, self.times, resident, marks)
+        bytes_only = replace(self.times, message_s=0.0)
         return Row(
             **asdict(cell),
             query=query,
             placement="".join(map(str, placement.tolist())),
-            predicted_s=self.predict(*given),
-            with_messages_s=self.predict(*given, self.times.message_s),
+            predicted_s=self.predicted(cell, placement, self.times, resident, marks).latency,
+            bytes_only_s=self.predicted(cell, placement, bytes_only, resident, marks).latency,
         )
 
     def _filled(
@@ -207,7 +198,10 @@ class ModelRun:
         resident: Any,
         marks: Any,
     ) -> Row:
-        own = [self.predict(cell, placement, self.own_times(r), resident, marks) for r in runs]
+        own = [
+            self.predicted(cell, placement, self.own_times(run), resident, marks).latency
+            for run in runs
+        ]
         return replace(
             row,
             own_times_s=float(np.median(own)),
@@ -227,8 +221,7 @@ class ModelRun:
             return
         if cell.rate_mbps < min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps)):
             return
-        rate = cell.rate_mbps * MEGA
-        expected = simulate(self.dnn, placement, self.times.ue_s, self.times.edge_s, rate, rate)
+        expected = self.predicted(cell, placement, self.times, None, None)
         content = {
             "model": cell.model,
             "rate_mbps": cell.rate_mbps,
@@ -294,7 +287,7 @@ def _like(row: Row, same: Row) -> Row:
         planner=row.planner,
         upload=row.upload,
         predicted_s=row.predicted_s,
-        with_messages_s=row.with_messages_s,
+        bytes_only_s=row.bytes_only_s,
         same_as=f"{same.planner}/{same.upload}",
     )
 
