@@ -211,6 +211,7 @@ def _readme(rows: Sequence[Row], grid: Grid, out: Path, root: Path, command: str
     return (
         f"{sentences}\n\n![Simulated against measured latency]({folder}/scatter.png)\n\n"
         f"{error_table(rows, whole=False).markdown()}\n\n"
-        f"Two processes on one machine, real layers, real uploads over shaped loopback; repeat it "
+        "Two processes on one machine, real layers, real uploads over shaped loopback; simulated "
+        "with layer times and the cost of a message that were measured just before. Repeat it "
         f"with `{command}`. [The report]({folder}/report.md) has every cell."
     )
