@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgpack")
 
+from comparison import runner  # noqa: E402
 from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402
 from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of  # noqa: E402
 from comparison.report import error_table, publish, verdict  # noqa: E402
@@ -28,8 +30,9 @@ from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
 from comparison.runner import ModelRun  # noqa: E402
 
 from mjoa_gym import DNN, simulate  # noqa: E402
+from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.measure import LayerTimes, one_ue_instance, predict  # noqa: E402
-from mjoa_gym.testbed.ue import Inference  # noqa: E402
+from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
 
 
 def row(planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes: object) -> Row:
@@ -205,6 +208,35 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     assert {r.runs for r in rows} == {3}
     assert all(r.measured_s == pytest.approx(r.predicted_s) for r in rows)
     assert all(c.regret == pytest.approx(0) for c in choices(rows, grid.uploads))
+
+
+def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Links:
+        def shape(self, uplink_bps: float, downlink_bps: float) -> None:
+            self.rates = (uplink_bps, downlink_bps)
+
+    links, seen = Links(), []
+    server = SimpleNamespace(token="t", host="127.0.0.1", port=1)
+    run = ModelRun(
+        "squeezenet1_1", server, Executor(), Store(tmp_path, Grid(shaped_below=True)), links
+    )  # type: ignore[arg-type]
+    n = run.dnn.n_layers
+
+    async def ue_s(*_arguments: Any) -> Any:
+        return np.full(n, 0.01)
+
+    async def edge_s(ue: UserEquipment, *_arguments: Any) -> Any:
+        seen.append((links.rates, (ue.settings.uplink_bps, ue.settings.downlink_bps)))
+        return np.full(n, 0.001), 0.001
+
+    monkeypatch.setattr(runner, "measure_ue", ue_s)
+    monkeypatch.setattr(runner, "measure_edge", edge_s)
+    asyncio.run(run.measure("before"))
+    run.executor.close()
+    ((shaped, simulated),) = seen
+    assert shaped == simulated
 
 
 def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:

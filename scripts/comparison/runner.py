@@ -88,7 +88,7 @@ class ModelRun:
 
     async def measure(self, when: str) -> None:
         """Measure layer times on both sides, and the result that is to come out."""
-        self.shape(FAST_MBPS)
+        self.shape(MEASURING_MBPS)  # the message cost is what is left beside this rate
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         local = await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))
