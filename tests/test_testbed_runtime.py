@@ -199,7 +199,7 @@ def test_a_prefetch_does_not_hold_up_the_inference_and_goes_on_until_told() -> N
 def test_several_ues_with_little_memory_get_right_answers() -> None:
     networks = [diamond(seed=seed) for seed in range(4)]
     size = Program(networks[0]).parameter_bytes
-    done = asyncio.Barrier(len(networks))
+    done, turn = asyncio.Barrier(len(networks)), asyncio.Lock()
 
     async def one(port: int, network: ToyNetwork, seed: int, failures: list[str]) -> None:
         async with toy_ue(port, network, uplink_bps=100e6, edge_slowdown=4.0) as ue:
@@ -208,6 +208,12 @@ def test_several_ues_with_little_memory_get_right_answers() -> None:
                 got = await ue.infer((value,), placement, MODES[sum(placement) % 3])
                 assert same(got.outputs, network.expected(value))
                 failures.append(got.failure or "")
+            await done.wait()
+            async with turn:  # nothing is in use but one's own, so that everybody finds room
+                value = torch.randn(1, network.width)
+                got = await ue.infer((value,), [1] * N)
+                assert got.failure is None
+                assert same(got.outputs, network.expected(value))
             await done.wait()  # who leaves gives memory back
 
     async def main() -> None:
