@@ -27,7 +27,7 @@ from comparison.analysis import by_model_and_mode, choices, errors, measured  # 
 from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of  # noqa: E402
 from comparison.report import error_table, publish, verdict  # noqa: E402
 from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
-from comparison.runner import ModelRun  # noqa: E402
+from comparison.runner import ModelRun, Planned  # noqa: E402
 
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
@@ -192,10 +192,10 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     run.expected = torch.zeros(1)
     executed: list[Cell] = []
 
-    async def execute(cell: Cell, placement: Any) -> Inference:
+    async def execute(cell: Cell, planned: Planned) -> Inference:
         executed.append(cell)
         busy = 3.0 if len(executed) <= 3 else 1.0  # what the machine has beside this, at first
-        latency_s = busy * run.predicted(cell, placement, run.times, None, None).latency
+        latency_s = busy * run.predicted(cell, planned, run.times).latency
         return Inference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
 
     monkeypatch.setattr(run, "_execute", execute)

@@ -56,11 +56,11 @@ async def toy_ue(
     """A UE in this process with the same network."""
     executor = Executor()
     program = Program(diamond() if network is None else network)
-    ue = UserEquipment(program, executor, UESettings(TOKEN, port, model="toy", **settings))
+    settled = UESettings(TOKEN, port, model="toy", **settings)
     try:
-        yield ue
+        async with UserEquipment(program, executor, settled) as ue:
+            yield ue
     finally:
-        await ue.close()
         await asyncio.to_thread(executor.close)
 
 

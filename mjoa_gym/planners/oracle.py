@@ -4,8 +4,8 @@ Both resources are cut into `LEVELS` equal parts. For every UE and every pair of
 the best placement and its latency (exactly so on chains); a dynamic programme over the UEs, with
 the levels left of both resources as its state, then picks the pair of every UE. The result is
 polished: ARA allocates continuously, and, for few UEs, MJOA-MU's moves over all placements of the
-tables are tried. Of this, MJOA-MU's own plan and all-local the best counts: the grid's parts become
-coarse when there are many UEs, and more than `LEVELS` cannot have one each.
+tables are tried. MJOA-MU's own plan counts if it is better: the grid's parts become coarse when
+there are many UEs, and more than `LEVELS` cannot have one each.
 
 Cost: O(N x LEVELS^2) calls of PBT-DP and O(N x LEVELS^4) additions; a few seconds for 5 UEs.
 """
@@ -17,14 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.instance import Instance, Packed, Plan, job_of, link_of
-from mjoa_gym.planners.mjoa_mu import (
-    FEW,
-    State,
-    joint_search,
-    make_menus,
-    settled,
-    state_plan,
-)
+from mjoa_gym.planners.mjoa_mu import FEW, joint_search, make_menus, settled, state_plan
 from mjoa_gym.planners.moves import best_moves
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
@@ -136,10 +129,5 @@ def oracle(instance: Instance) -> Plan:
         if not moved:
             break
         state = settled(packed, trial, trial_shares)
-    found = (state, joint_search(instance), all_local(instance))
+    found = (state, joint_search(instance))  # which has tried all-local
     return state_plan(packed, min(found, key=lambda s: s.objective))
-
-
-def all_local(instance: Instance) -> State:
-    """Everybody stays local."""
-    return settled(instance.packed, np.zeros(instance.packed.first[-1], np.int8))

@@ -28,7 +28,7 @@ from mjoa_gym.testbed.models import (
     server_program,
     server_program_from,
 )
-from mjoa_gym.testbed.processes import TOKEN_VARIABLE
+from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
@@ -126,8 +126,8 @@ def _files(texts: list[str]) -> dict[str, Path]:
 
 
 def _check_core(core: int | None) -> None:
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    if core is not None and allowed is not None and core not in allowed:
+    allowed = available_cores()
+    if core is not None and allowed and core not in allowed:
         raise ValueError(f"--core {core}: allowed are {allowed}")
 
 
@@ -203,11 +203,10 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
         stall_s=args.stall_s,
     )
     executor = Executor(args.core, "UE layers")
-    ue = UserEquipment(program, executor, settings)
     try:
-        await _queries(ue, inputs, args)
+        async with UserEquipment(program, executor, settings) as ue:
+            await _queries(ue, inputs, args)
     finally:
-        await ue.close()
         executor.close()
     return 0
 

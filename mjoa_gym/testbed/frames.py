@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from mjoa_gym.validation import count
+from mjoa_gym.validation import count, finite
 
 VERSION = 1
 MOST_SLOWDOWN = 1e4
@@ -148,6 +148,17 @@ def port_number(name: str, port: int) -> int:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
         raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
     return port
+
+
+def slowdown(name: str, times: float) -> float:
+    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not 1 <= finite(name, times) <= MOST_SLOWDOWN:
+        raise ValueError(f"{name}={times!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
+    return times
 
 
 def encode(

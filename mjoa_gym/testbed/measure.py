@@ -22,7 +22,7 @@ from mjoa_gym.testbed.ue import UserEquipment
 
 WARM_UPS = 2
 FASTEST_BPS = 1e12
-"""What a planner is told of a link without shaping."""
+"""What planners and the simulator are told of a link without shaping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,17 +105,16 @@ def with_messages(
     planner does not know yet which way a tensor will go; without `placement` a layer's output is
     charged so that going up and coming down cost twice `message_s` together.
     """
-    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
-    rates = np.full(dnn.n_layers, 2.0 / (1.0 / up + 1.0 / down))
+    rates = np.full(dnn.n_layers, 2.0 / (1.0 / uplink_bps + 1.0 / downlink_bps))
     if placement is not None:
-        rates = np.where(np.asarray(placement) == 1, down, up)
+        rates = np.where(np.asarray(placement) == 1, downlink_bps, uplink_bps)
     return DNN(
         dnn.name,
         dnn.flops,
         dnn.parameter_bytes,
         dnn.output_bytes + message_s * rates / BITS_PER_BYTE,
         dnn.predecessors,
-        dnn.input_bytes + message_s * up / BITS_PER_BYTE,
+        dnn.input_bytes + message_s * uplink_bps / BITS_PER_BYTE,
         dnn.kinds,
         dnn.layer_names,
     )
@@ -132,10 +131,10 @@ def predict(
     prefetch: ArrayLike | None = None,
 ) -> Timeline:
     """An inference as the simulator sees it, with measured layer times and messages."""
-    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
-    charged = with_messages(dnn, times.message_s, up, down, placement)
+    rates = _finite(uplink_bps, downlink_bps)
+    charged = with_messages(dnn, times.message_s, *rates, placement)
     return simulate(
-        charged, placement, times.ue_s, times.edge_s, up, down, resident, upload, prefetch
+        charged, placement, times.ue_s, times.edge_s, *rates, resident, upload, prefetch
     )
 
 
@@ -151,9 +150,9 @@ def one_ue_instance(
 
     Messages are charged (`with_messages`); else plans send many small tensors to and fro.
     """
-    up, down = min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
-    charged = with_messages(dnn, times.message_s, up, down)
-    return explore.one_ue_instance(charged, times.ue_s, times.edge_s, up, down, resident, upload)
+    rates = _finite(uplink_bps, downlink_bps)
+    charged = with_messages(dnn, times.message_s, *rates)
+    return explore.one_ue_instance(charged, times.ue_s, times.edge_s, *rates, resident, upload)
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -165,6 +164,10 @@ async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDA
     placement = plan.placements[0]
     marks = np.zeros_like(placement) if plan.prefetch is None else plan.prefetch[0]
     return placement, marks
+
+
+def _finite(uplink_bps: float, downlink_bps: float) -> tuple[float, float]:
+    return min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
 
 
 def _median(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:

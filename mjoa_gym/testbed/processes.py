@@ -81,9 +81,12 @@ def server_process(
             process.stdout.close()
 
 
+def available_cores() -> list[int]:
+    """Cores that this process may use; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def cores() -> tuple[int | None, int | None]:
     """A core for the UE's layers and one for the server's, if there are two."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None, None
-    available = sorted(os.sched_getaffinity(0))
+    available = available_cores()
     return (available[0], available[1]) if len(available) > 1 else (None, None)

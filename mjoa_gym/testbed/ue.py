@@ -21,18 +21,18 @@ from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import (
     LEAST_RATE_BPS,
-    MOST_SLOWDOWN,
     Frame,
     FrameLimits,
     Kind,
     ProtocolError,
     port_number,
+    slowdown,
 )
 from mjoa_gym.testbed.link import MOST_CHUNK_BYTES
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.query import Order, Query
 from mjoa_gym.testbed.reports import check_report, resident_bytes, resident_fractions
-from mjoa_gym.validation import binary_vector, choice, finite, positive
+from mjoa_gym.validation import binary_vector, choice, positive
 
 Bits = tuple[int, ...]
 
@@ -84,9 +84,7 @@ class UESettings:
             value = self.frame.payload_bytes
             raise ValueError(f"frame.payload_bytes={value}: must be at least {MOST_CHUNK_BYTES}")
         for name in ("ue_slowdown", "edge_slowdown"):
-            if not 1 <= finite(name, getattr(self, name)) <= MOST_SLOWDOWN:
-                value = getattr(self, name)
-                raise ValueError(f"{name}={value!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
+            slowdown(name, getattr(self, name))
         for name in ("connect_s", "ready_s", "stall_s", "hang_s"):
             positive(name, getattr(self, name))
 
@@ -170,6 +168,12 @@ class UserEquipment:
             s.ready_s,
             s.frame,
         )
+
+    async def __aenter__(self) -> UserEquipment:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Leave the server, which then frees what it has of this UE."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,20 @@ MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
 Placement = NDArray[np.int8]
 Progress = Callable[[str, int], Any]
+
+
+class Planned(NamedTuple):
+    """A planner's answer, and of what it knew the part that changes between queries.
+
+    Attributes:
+        placement: (L,) 0 = UE.
+        resident: (L,) fractions of the layers' parameters at the server; None if there are none.
+        marks: (L,) whether the layer is prefetched.
+    """
+
+    placement: Placement
+    resident: NDArray[np.float64] | None
+    marks: Placement
 
 
 class ModelRun:
@@ -97,11 +111,10 @@ class ModelRun:
         self.times = LayerTimes(ue_s, *edge)
         self.store.add_layer_times(self.model, _noted(when, self.times))
 
-    def predicted(
-        self, cell: Cell, placement: Placement, times: LayerTimes, resident: Any, marks: Any
-    ) -> Timeline:
+    def predicted(self, cell: Cell, planned: Planned, times: LayerTimes) -> Timeline:
         """The simulated inference."""
         rate = cell.rate_mbps * MEGA
+        placement, resident, marks = planned
         return predict(self.dnn, placement, times, rate, rate, resident, cell.upload, marks)
 
     def own_times(self, got: Inference) -> LayerTimes:
@@ -121,8 +134,8 @@ class ModelRun:
         Each plan is executed once, then each once more and so on, so that a machine that is slow
         for some seconds slows all plans down rather than all repeats of one.
         """
-        plans = {cell: await self._placement(cell) for cell in cells}
-        rows = {c: self._row(c, 1, placement, None, None) for c, placement in plans.items()}
+        plans = {cell: await self._plan(cell) for cell in cells}
+        rows = {cell: self._row(cell, 1, planned) for cell, planned in plans.items()}
         first: dict[tuple[str, str], Cell] = {}
         for cell in cells:
             first.setdefault(_plan_of(rows[cell]), cell)
@@ -135,73 +148,52 @@ class ModelRun:
                     progress(_name(cell), 0)
                     had.append(await self._execute(cell, plans[cell]))
         for cell, had in runs.items():
-            rows[cell] = self._filled(rows[cell], cell, plans[cell], had, None, None)
+            rows[cell] = self._filled(rows[cell], plans[cell], had)
             self._keep_timeline(cell, plans[cell], had[-1])
         return [_like(rows[cell], rows[first[_plan_of(rows[cell])]]) for cell in cells]
 
-    async def _placement(self, cell: Cell) -> Placement:
+    async def _plan(self, cell: Cell, resident: NDArray[np.float64] | None = None) -> Planned:
         rate = cell.rate_mbps * MEGA
-        instance = one_ue_instance(self.dnn, self.times, rate, rate, None, cell.upload)
-        placement, _ = await plan_one(cell.planner, instance)
-        return placement
+        instance = one_ue_instance(self.dnn, self.times, rate, rate, resident, cell.upload)
+        placement, marks = await plan_one(cell.planner, instance)
+        return Planned(placement, resident, marks)
 
-    async def _execute(self, cell: Cell, placement: Placement) -> Inference:
+    async def _execute(self, cell: Cell, planned: Planned) -> Inference:
         """An inference at a server that has nothing yet, but what is to be preinstalled."""
-        ue = self.ue(cell.rate_mbps)
-        try:
+        placement, _, marks = planned
+        async with self.ue(cell.rate_mbps) as ue:  # whom the server forgets in the end
             if cell.upload == "preinstalled" and placement.any():
                 self.shape(FAST_MBPS)
                 await ue.install(list(self.program.to_upload(placement.tolist())))
             self.shape(cell.rate_mbps)
-            return await ue.infer(self.inputs, placement, cell.upload)
-        finally:
-            await ue.close()  # so that the server forgets everything
+            return await ue.infer(self.inputs, placement, cell.upload, marks)
 
     async def queries(self, cell: Cell) -> list[Row]:
         """The rows of queries between which parameters stay."""
         self.shape(cell.rate_mbps)
-        ue = self.ue(cell.rate_mbps)
-        try:
-            return await self._queries(ue, cell)
-        finally:
-            await ue.close()
-
-    async def _queries(self, ue: UserEquipment, cell: Cell) -> list[Row]:
-        rate, rows = cell.rate_mbps * MEGA, []
-        for query in range(1, self.grid.queries + 1):
-            resident = await ue.resident()
-            instance = one_ue_instance(self.dnn, self.times, rate, rate, resident, cell.upload)
-            placement, marks = await plan_one(cell.planner, instance)
-            row = self._row(cell, query, placement, resident, marks)
-            if row.predicted_s > self.grid.cap_s:
-                return [*rows, row]
-            got = await ue.infer(self.inputs, placement, cell.upload, marks)
-            rows.append(self._filled(row, cell, placement, [got], resident, marks))
+        rows: list[Row] = []
+        async with self.ue(cell.rate_mbps) as ue:
+            for query in range(1, self.grid.queries + 1):
+                planned = await self._plan(cell, await ue.resident())
+                row = self._row(cell, query, planned)
+                if row.predicted_s > self.grid.cap_s:
+                    return [*rows, row]
+                got = await ue.infer(self.inputs, planned.placement, cell.upload, planned.marks)
+                rows.append(self._filled(row, planned, [got]))
         return rows
 
-    def _row(self, cell: Cell, query: int, placement: Placement, resident: Any, marks: Any) -> Row:
+    def _row(self, cell: Cell, query: int, planned: Planned) -> Row:
         bytes_only = replace(self.times, message_s=0.0)
         return Row(
             **asdict(cell),
             query=query,
-            placement="".join(map(str, placement.tolist())),
-            predicted_s=self.predicted(cell, placement, self.times, resident, marks).latency,
-            bytes_only_s=self.predicted(cell, placement, bytes_only, resident, marks).latency,
+            placement="".join(map(str, planned.placement.tolist())),
+            predicted_s=self.predicted(cell, planned, self.times).latency,
+            bytes_only_s=self.predicted(cell, planned, bytes_only).latency,
         )
 
-    def _filled(
-        self,
-        row: Row,
-        cell: Cell,
-        placement: Placement,
-        runs: list[Inference],
-        resident: Any,
-        marks: Any,
-    ) -> Row:
-        own = [
-            self.predicted(cell, placement, self.own_times(run), resident, marks).latency
-            for run in runs
-        ]
+    def _filled(self, row: Row, planned: Planned, runs: list[Inference]) -> Row:
+        own = [self.predicted(row.cell, planned, self.own_times(run)).latency for run in runs]
         return replace(
             row,
             own_times_s=float(np.median(own)),
@@ -212,16 +204,16 @@ class ModelRun:
             overhead_bytes=max(run.overhead_bytes for run in runs),
         )
 
-    def _keep_timeline(self, cell: Cell, placement: Placement, got: Inference) -> None:
+    def _keep_timeline(self, cell: Cell, planned: Planned, got: Inference) -> None:
         """The first parallel plan of the last planner that offloads at a middling rate."""
         shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
         if not shown or self.store.results.timeline is not None:
             return
-        if not placement.any() or placement.all():
+        if not planned.placement.any() or planned.placement.all():
             return
         if cell.rate_mbps < min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps)):
             return
-        expected = self.predicted(cell, placement, self.times, None, None)
+        expected = self.predicted(cell, planned, self.times)
         content = {
             "model": cell.model,
             "rate_mbps": cell.rate_mbps,
