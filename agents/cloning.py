@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from agents.outlook import Outlook
 from mjoa_gym import Plan, decode_observation
-from mjoa_gym.actions import MenuView
+from mjoa_gym.envs.actions import MenuView
 
 
 class Demonstrations(NamedTuple):

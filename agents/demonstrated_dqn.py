@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from agents.cloning import Demonstrations
 from agents.outlook import PER_UE, Outlook
-from mjoa_gym.actions import DiscreteView
-from mjoa_gym.actions.discrete import UNDECIDED
+from mjoa_gym.envs.actions import DiscreteView
+from mjoa_gym.envs.actions.discrete import UNDECIDED
 
 
 class Shown(NamedTuple):

@@ -20,7 +20,7 @@ from agents import cards
 from agents.outlook import Outlook
 from agents.policies import UeDQNPolicy, UePolicy
 from mjoa_gym import Scenario
-from mjoa_gym.actions import action_view
+from mjoa_gym.envs.actions import action_view
 from mjoa_gym.validation import choice
 
 POLICIES: dict[str, tuple[type[BasePolicy], str]] = {

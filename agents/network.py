@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.outlook import PER_ENTRY, Layout
-from mjoa_gym.actions.menu import ENTRIES
+from mjoa_gym.planners.menu import ENTRIES
 
 IMPOSSIBLE = -1e8
 """Logit of an entry that a menu does not have."""

@@ -18,13 +18,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym import kernel, radio
-from mjoa_gym.actions import ActionView, DiscreteView, MenuView
-from mjoa_gym.batch import in_parts
+from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
 from mjoa_gym.envs.observation import PEOPLE
-from mjoa_gym.instance import link_with
-from mjoa_gym.population import Population
-from mjoa_gym.rounds import job_in, new_room, scratch_in
+from mjoa_gym.model import kernel, radio
+from mjoa_gym.model.instance import link_with
+from mjoa_gym.world.batch import in_parts
+from mjoa_gym.world.population import Population
+from mjoa_gym.world.rounds import job_in, new_room, scratch_in
 
 PER_UE = 14
 """Numbers that describe a UE, see `Outlook`."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mjoa_gym import Instance, Scenario, decode_observation
-from mjoa_gym.actions import PlanView
+from mjoa_gym.envs.actions import PlanView
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.validation import choice
 

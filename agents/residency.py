@@ -16,9 +16,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym import kernel, memory
-from mjoa_gym.rounds import Decision, Room, State, infer, job_in, link_in, scratch_in, settle_ue
-from mjoa_gym.tables import Constants, Tables
+from mjoa_gym.model import kernel
+from mjoa_gym.world import memory
+from mjoa_gym.world.rounds import (
+    Decision,
+    Room,
+    State,
+    infer,
+    job_in,
+    link_in,
+    scratch_in,
+    settle_ue,
+)
+from mjoa_gym.world.tables import Constants, Tables
 
 PARTS = (0.5, 0.15)
 """Parts of a UE's share that are offered to another."""

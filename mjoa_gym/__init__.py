@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs import decode_observation, register_all
-from mjoa_gym.instance import UE, Instance, Plan, evaluate, timelines
-from mjoa_gym.scenario import Scenario
-from mjoa_gym.simulator import Interval, Timeline, simulate
+from mjoa_gym.model.instance import UE, Instance, Plan, evaluate, timelines
+from mjoa_gym.model.simulator import Interval, Timeline, simulate
+from mjoa_gym.world.scenario import Scenario
 
 if TYPE_CHECKING:
-    from mjoa_gym.adapters.pettingzoo import OffloadingParallelEnv
+    from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv
 
 __version__ = "0.1.0"
 
@@ -32,8 +32,8 @@ __all__ = [
 
 
 def parallel_env(*args: Any, **kwargs: Any) -> OffloadingParallelEnv:
-    """Every UE an agent: see `mjoa_gym.adapters.pettingzoo.OffloadingParallelEnv`."""
-    from mjoa_gym.adapters.pettingzoo import OffloadingParallelEnv  # an extra: multiagent
+    """Every UE an agent: see `mjoa_gym.envs.adapters.pettingzoo.OffloadingParallelEnv`."""
+    from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv  # an extra: multiagent
 
     return OffloadingParallelEnv(*args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,13 +110,18 @@ def at_most(low_name: str, low: float, high_name: str, high: float) -> None:
         raise ValueError(f"{low_name}={low!r}: must be at most {high_name}={high!r}")
 
 
-def choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    """`value` if it is one of `allowed`."""
+def choice(name: str, value: str, allowed: Collection[str], remark: str = "") -> str:
+    """`value` if it is one of `allowed`; the error ends with `remark` and the nearest of them."""
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}{hint}")
+        hint = did_you_mean(value, allowed)
+        raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}{remark}{hint}")
     return value
+
+
+def did_you_mean(value: object, allowed: Collection[str]) -> str:
+    """What an error says about the nearest of the allowed names; nothing if none is near."""
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _refuse(name: str, array: NDArray[np.float64], bad: NDArray[np.bool_], rule: str) -> None:

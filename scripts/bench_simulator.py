@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mjoa_gym import DNN, kernel, simulate  # noqa: E402
-from mjoa_gym.simulator import make_job, seconds_per_byte  # noqa: E402
+from mjoa_gym import DNN, simulate  # noqa: E402
+from mjoa_gym.model import kernel  # noqa: E402
+from mjoa_gym.model.simulator import make_job, seconds_per_byte  # noqa: E402
 from tests.reference_simulator import reference_simulate  # noqa: E402
 
 UPLINK_BPS, DOWNLINK_BPS = 2e7, 4e7

@@ -12,10 +12,10 @@ from catalogue.entry import describe
 from catalogue.page import networks_page
 from catalogue.zoo import MODELS
 
-from mjoa_gym.dnn_file import as_text
+from mjoa_gym.dnn.file import as_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGED = ROOT / "mjoa_gym" / "catalogue"
+PACKAGED = ROOT / "mjoa_gym" / "dnn" / "catalogue"
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         start = time.perf_counter()
         print(f"[{number}/{len(names)}] {name:<16}", end="", flush=True)
         dnn, total = describe(name, MODELS[name])
-        text = as_text(dnn, MODELS[name].title, total)
+        text = as_text(dnn.to_dict(MODELS[name].title, total))
         (arguments.output / f"{name}.json").write_text(text, encoding="utf-8")
         print(
             f"{dnn.n_layers:4d} layers of {total['fused_from_operators']:4d} operators"

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import UE, Instance, Scenario, decode_observation, kernel
-from mjoa_gym.instance import job_of, link_of
+from mjoa_gym import UE, Instance, Scenario, decode_observation
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of
 
 WORTHWHILE_S_PER_BYTE = 5e-9
 """A layer is worth uploading ahead if it saves so many seconds per byte of its parameters."""

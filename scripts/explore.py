@@ -99,7 +99,7 @@ def explore(args: argparse.Namespace) -> Exploration:
 
     from agents.benchmark.one_ue import Exploration
     from mjoa_gym.devices import load_device
-    from mjoa_gym.explore import compare, one_ue_instance, one_ue_planners
+    from mjoa_gym.evaluation.explore import compare, one_ue_instance, one_ue_planners
     from mjoa_gym.rendering.style import amount
     from mjoa_gym.validation import count, positive
     from scripts.catalogue.source import profile_of
@@ -143,7 +143,11 @@ def curves(
     from tqdm import tqdm
 
     from agents.benchmark.one_ue import Curves
-    from mjoa_gym.explore import latencies_against, with_faster_network, with_faster_server
+    from mjoa_gym.evaluation.explore import (
+        latencies_against,
+        with_faster_network,
+        with_faster_server,
+    )
 
     drawn = [name for name in planners if not name.endswith("-prefetch")]  # as without
     mbps, speeds = np.geomspace(1, 1000, points), np.geomspace(1 / 64, 16, points)

@@ -64,9 +64,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> list[Measured]:
     """Measures all models, with a progress bar."""
-    from mjoa_gym.importers.layered_model import LayeredModel
-    from mjoa_gym.importers.measure import layer_seconds
-    from mjoa_gym.importers.measure_onnxruntime import onnxruntime_layer_seconds
+    from mjoa_gym.execution.layered_model import LayeredModel
+    from mjoa_gym.execution.measure import layer_seconds
+    from mjoa_gym.execution.measure_onnxruntime import onnxruntime_layer_seconds
 
     if options.runtime == "onnxruntime" and options.device != "cpu":
         raise ValueError(f"device={options.device!r}: --runtime onnxruntime measures the cpu")
@@ -95,7 +95,7 @@ def measure(options: argparse.Namespace) -> list[Measured]:
 
 def table(measured: list[Measured], options: argparse.Namespace) -> dict[str, Any]:
     """The content of the file, in the format of docs/devices.md."""
-    from mjoa_gym.importers.measure import device_label
+    from mjoa_gym.execution.measure import device_label
 
     if options.runtime == "onnxruntime":
         runtime = f"onnxruntime {version('onnxruntime')}, optimised"

@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 import mjoa_gym
-from mjoa_gym import Instance, Plan, Scenario, evaluate, kernel
-from mjoa_gym.actions.menu import ENTRIES, Menu, menu_of
-from mjoa_gym.instance import job_of, link_of
+from mjoa_gym import Instance, Plan, Scenario, evaluate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of
 from mjoa_gym.planners import ara, plan_with
+from mjoa_gym.planners.menu import ENTRIES, Menu, menu_of
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
 ENVIRONMENTS = {

@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import rounds
+from mjoa_gym.world import rounds
 
 IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
 PARTS = ("simulating the inferences", "the rest of the round", "decoding the action",

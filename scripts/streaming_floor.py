@@ -26,10 +26,11 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import Instance, Scenario, decode_observation, evaluate, kernel
-from mjoa_gym.actions.menu import Menu, menu_of
-from mjoa_gym.instance import job_of, link_of
+from mjoa_gym import Instance, Scenario, decode_observation, evaluate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of
 from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.menu import Menu, menu_of
 
 GRAIN_BYTES = 1e6
 """Memory is counted in such steps, rounded up."""

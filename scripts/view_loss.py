@@ -24,7 +24,7 @@ from agents.evaluation import Agent, Setting, agent_of, play
 from agents.evaluation_report import signed
 from agents.training.validation import FIRST_SEED
 from mjoa_gym import Scenario
-from mjoa_gym.actions import MenuView, action_view
+from mjoa_gym.envs.actions import MenuView, action_view
 from mjoa_gym.validation import count
 
 VIEWS = ("plan", "multidiscrete", "discrete")

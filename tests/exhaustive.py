@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from mjoa_gym import DNN, kernel
-from mjoa_gym.simulator import make_job, seconds_per_byte
+from mjoa_gym import DNN
+from mjoa_gym.model import kernel
+from mjoa_gym.model.simulator import make_job, seconds_per_byte
 
 
 @njit(nogil=True)

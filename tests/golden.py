@@ -1,7 +1,7 @@
 """Numbers that a rebuild must leave as they are, to the last bit, as hashes by name.
 
-    python -m tests.golden            # compare
-    python -m tests.golden --write    # write them down
+python -m tests.golden            # compare
+python -m tests.golden --write    # write them down
 """
 
 from __future__ import annotations

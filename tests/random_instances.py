@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mjoa_gym import DNN, UE, Instance, kernel, radio, simulate
+from mjoa_gym import DNN, UE, Instance, simulate
+from mjoa_gym.model import kernel, radio
 from tests.random_dnns import random_dnn_arrays
 
 

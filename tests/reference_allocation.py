@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from mjoa_gym import UE, Instance, Plan, evaluate, kernel
-from mjoa_gym.instance import job_of, link_of, link_with
+from mjoa_gym import UE, Instance, Plan, evaluate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of, link_with
 from mjoa_gym.planners.ara import ara
 
 LEAST = -16.0

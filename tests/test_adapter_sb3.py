@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
-from mjoa_gym.adapters.stable_baselines3 import StableBaselinesVecEnv, make_vec_env
+from mjoa_gym.envs.adapters.stable_baselines3 import StableBaselinesVecEnv, make_vec_env
 from tests.toy_envs import ToyEnv, ToyVectorEnv
 
 MAKERS = {
@@ -251,6 +251,6 @@ def test_maskable_ppo_finds_the_masks(native):
 
 
 def test_the_package_does_not_import_stable_baselines3():
-    code = "import sys, mjoa_gym, mjoa_gym.adapters; print('stable_baselines3' in sys.modules)"
+    code = "import sys, mjoa_gym, mjoa_gym.envs.adapters; print('stable_baselines3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

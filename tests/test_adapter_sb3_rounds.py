@@ -8,9 +8,9 @@ from gymnasium.vector.utils import iterate
 pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from mjoa_gym.actions import ACTION_VIEWS
-from mjoa_gym.adapters.stable_baselines3 import make_vec_env
 from mjoa_gym.envs import ENTRY_POINTS
+from mjoa_gym.envs.actions import ACTION_VIEWS
+from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 from tests.test_adapter_sb3 import assert_same
 
 N_ENVS = 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, evaluate, kernel
-from mjoa_gym.instance import job_of, link_of
+from mjoa_gym import DNN, UE, Instance, Plan, evaluate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of
 from mjoa_gym.planners import ara
 from mjoa_gym.planners.planes import height, touching_plane
 from tests.random_instances import random_instance

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "mjoa_gym" / "catalogue"
+FOLDER = ROOT / "mjoa_gym" / "dnn" / "catalogue"
 KINDS = {"conv", "depthwise_conv", "linear", "matmul", "pool", "elementwise", "norm", "embedding"}
 HEAVY = {"conv", "depthwise_conv", "linear", "matmul"}
 CHAINS = {"alexnet", "vgg16", "nin", "mobilenet_v1", "tiny_yolov2"}

@@ -149,7 +149,7 @@ def test_onnxruntimes_time_goes_to_the_layer_that_takes_it(heavy: int) -> None:
     torch = pytest.importorskip("torch")
     for package in ("onnxruntime", "onnx", "onnxscript"):
         pytest.importorskip(package)
-    from mjoa_gym.importers.measure_onnxruntime import onnxruntime_layer_seconds
+    from mjoa_gym.execution.measure_onnxruntime import onnxruntime_layer_seconds
 
     torch.manual_seed(0)
     widths = [300 if layer == heavy else 1 for layer in range(5)]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mjoa_gym import DNN
-from mjoa_gym.dnn import KINDS, SCHEMA
+from mjoa_gym.dnn.file import SCHEMA
+from mjoa_gym.layers import KINDS
 from tests.random_dags import STYLES, predecessors_in_style
 from tests.random_dnns import random_dnn_arrays
 from tests.test_catalogue import CHAINS, PUBLISHED

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mjoa_gym import DNN
-from mjoa_gym.dnn import KINDS
-from mjoa_gym.dnn_file import MAX_FILE_BYTES, as_text, parse
+from mjoa_gym.dnn.file import MAX_FILE_BYTES, as_text, parse
+from mjoa_gym.layers import KINDS
 
 amounts = st.one_of(
     st.integers(0, 2**60), st.floats(0, 1e300, allow_nan=False), st.sampled_from([5e-324, 2.0**70])
@@ -42,7 +42,7 @@ def dnns(draw: Any) -> DNN:
 
 
 def small() -> dict[str, Any]:
-    return json.loads(as_text(DNN.load("alexnet")))
+    return json.loads(as_text(DNN.load("alexnet").to_dict()))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_catalogue_survives(name: str, file: Path) -> None:
 def test_the_catalogues_files_are_read_as_files_too(name: str) -> None:
     import mjoa_gym
 
-    path = Path(mjoa_gym.__file__).parent / "catalogue" / f"{name}.json"
+    path = Path(mjoa_gym.__file__).parent / "dnn" / "catalogue" / f"{name}.json"
     assert DNN.load(path) == DNN.load(name)
 
 
@@ -88,7 +88,7 @@ def test_names_and_paths_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
         DNN.load(Path("alexnet"))
     with pytest.raises(FileNotFoundError):
         DNN.load("absent.json")
-    with pytest.raises(ValueError, match=r"name='absent' is not in the catalogue.*ends in .json"):
+    with pytest.raises(ValueError, match=r"name='absent': allowed are .*ends in .json"):
         DNN.load("absent")
     with pytest.raises(ValueError, match=r"path='alexnet': must end in '.json'"):
         other.save("alexnet")
@@ -180,7 +180,9 @@ def test_what_is_no_profile_is_refused(text: str, message: str, file: Path) -> N
 
 
 def test_infinity_by_overflow_is_refused(file: Path) -> None:
-    text = as_text(DNN.load("alexnet")).replace('"input_bytes": 602112', '"input_bytes": 1e999')
+    text = as_text(DNN.load("alexnet").to_dict()).replace(
+        '"input_bytes": 602112', '"input_bytes": 1e999'
+    )
     file.write_text(text)
     with pytest.raises(ValueError, match="input_bytes=inf"):
         DNN.load(file)
@@ -196,7 +198,7 @@ def test_a_huge_file_is_not_read(file: Path) -> None:
 @settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_file_is_a_profile_or_refused(data: st.DataObject, tmp_path_factory: Any) -> None:
-    content = bytearray(as_text(DNN.load("squeezenet1_1").blocks()).encode())
+    content = bytearray(as_text(DNN.load("squeezenet1_1").blocks().to_dict()).encode())
     if data.draw(st.booleans(), "cut"):
         del content[data.draw(st.integers(0, len(content) - 3)) :]
     for _ in range(data.draw(st.integers(0, 4), "changes")):
@@ -212,5 +214,5 @@ def test_a_damaged_file_is_a_profile_or_refused(data: st.DataObject, tmp_path_fa
     else:
         message = f"{path}: is a profile"
         assert np.isfinite(dnn.flops).all()
-        assert parse(as_text(dnn).encode())["name"] == dnn.name
+        assert parse(as_text(dnn.to_dict()).encode())["name"] == dnn.name
     assert message.startswith(f"{path}: ")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, evaluate, kernel, radio, simulate
+from mjoa_gym import DNN, UE, Instance, evaluate, simulate
 from mjoa_gym.devices import load_device
-from mjoa_gym.explore import (
+from mjoa_gym.evaluation.explore import (
     EDGE,
     LOCAL,
     NOT_FOR_ONE_UE,
@@ -18,6 +18,7 @@ from mjoa_gym.explore import (
     with_faster_network,
     with_faster_server,
 )
+from mjoa_gym.model import kernel, radio
 from mjoa_gym.planners import plan_with, planner_names
 
 UP, DOWN = 37e6, 3.3e6

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, kernel, simulate
+from mjoa_gym import DNN, simulate
 from mjoa_gym.devices import load_device
+from mjoa_gym.model import kernel
 from scripts import explore
 from tests.one_ue_pages import embedded
 

@@ -11,8 +11,9 @@ from agents.far_sighted import (
 )
 from agents.planner_agent import PlannerAgent
 from agents.residency import play_round, search
-from mjoa_gym import Scenario, decode_observation, memory
+from mjoa_gym import Scenario, decode_observation
 from mjoa_gym.planners import plan_with
+from mjoa_gym.world import memory
 
 SCENARIO = Scenario(
     dnns=("alexnet", "resnet18"),

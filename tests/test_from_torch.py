@@ -12,9 +12,9 @@ nn = torch.nn
 from torch.utils._pytree import tree_leaves  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from mjoa_gym.importers.fuse import fuse  # noqa: E402
-from mjoa_gym.importers.graph import UnknownOperatorWarning  # noqa: E402
-from mjoa_gym.importers.torch_export import trace  # noqa: E402
+from mjoa_gym.profiles.fuse import fuse  # noqa: E402
+from mjoa_gym.profiles.graph import UnknownOperatorWarning  # noqa: E402
+from mjoa_gym.profiles.torch_export import trace  # noqa: E402
 from tests import torch_networks as networks  # noqa: E402
 
 torch.set_num_threads(1)

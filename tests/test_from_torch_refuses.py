@@ -86,6 +86,6 @@ def test_outputs_that_torch_does_not_know_are_left_out():
 
 
 def test_the_package_imports_without_torch():
-    code = "import sys, mjoa_gym, mjoa_gym.importers.fuse; print('torch' in sys.modules)"
+    code = "import sys, mjoa_gym, mjoa_gym.profiles.fuse; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,7 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, evaluate, radio, simulate, timelines
+from mjoa_gym import DNN, UE, Instance, Plan, evaluate, simulate, timelines
+from mjoa_gym.model import radio
 from tests.random_instances import random_instance
 
 TOY = DNN("toy", [1, 1], [8e3, 4e3], [2e3, 1e3], [[-1], [0]], 1e3)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.dnn import DNN
+from mjoa_gym.layers import INPUT
 
 torch = pytest.importorskip("torch", reason="needs torch")
 nn = torch.nn
 
-from mjoa_gym.importers.layered_model import LayeredModel, TensorSpec  # noqa: E402
+from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec  # noqa: E402
 from tests import torch_networks as networks  # noqa: E402
 
 torch.set_num_threads(1)

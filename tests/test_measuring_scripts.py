@@ -11,9 +11,10 @@ import pytest
 import mjoa_gym  # noqa: F401 - registers the environments
 from agents.evaluation import Setting, play
 from agents.planner_agent import PlannerAgent
-from mjoa_gym import Scenario, decode_observation, kernel
-from mjoa_gym.actions.menu import menu_of
-from mjoa_gym.instance import job_of, link_of
+from mjoa_gym import Scenario, decode_observation
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.planners.menu import menu_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 

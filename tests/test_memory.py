@@ -3,7 +3,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from mjoa_gym import memory
+from mjoa_gym.world import memory
 
 PARAMETERS = np.array([[10.0, 20.0, 30.0], [5.0, 5.0, 0.0]])
 DNN = np.array([0, 1])

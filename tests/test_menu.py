@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, Scenario, kernel
-from mjoa_gym.actions.menu import ENTRIES, menu_of
+from mjoa_gym import DNN, Scenario
 from mjoa_gym.devices import load_device
+from mjoa_gym.model import kernel
+from mjoa_gym.planners.menu import ENTRIES, menu_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -101,7 +102,8 @@ def test_a_menu_does_not_depend_on_the_other_networks():
 
 def test_other_processes_find_the_same():
     program = (
-        "import hashlib; from mjoa_gym import Scenario; from mjoa_gym.actions.menu import menu_of\n"
+        "import hashlib; from mjoa_gym import Scenario\n"
+        "from mjoa_gym.planners.menu import menu_of\n"
         f"menus = [menu_of(Scenario(dnns={QUICK}), s) for s in (False, True)]\n"
         "print(hashlib.sha256(b''.join(m.placements.tobytes() for m in menus)).hexdigest())"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from mjoa_gym import UE, Instance, Scenario, evaluate
 from mjoa_gym.planners import plan_with
-from mjoa_gym.population import random_population, to_instance
+from mjoa_gym.world.population import random_population, to_instance
 from tests.random_instances import random_instance
 from tests.reference_allocation import best_of_all, objective
 

@@ -10,8 +10,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
-from mjoa_gym.importers.graph import UnknownOperatorWarning  # noqa: E402
-from mjoa_gym.importers.onnx_shapes import RULES  # noqa: E402
+from mjoa_gym.profiles.graph import UnknownOperatorWarning  # noqa: E402
+from mjoa_gym.profiles.onnx_shapes import RULES  # noqa: E402
 from tests.onnx_graphs import model, node, read, value, weight, whole  # noqa: E402
 
 

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
 from mjoa_gym import DNN  # noqa: E402
-from mjoa_gym.importers import onnx_file, onnx_trace  # noqa: E402
+from mjoa_gym.profiles import onnx_file, onnx_trace  # noqa: E402
 from tests.onnx_graphs import model, node, read, value, weight, whole  # noqa: E402
 
 X = [value("x", 1, 4)]

@@ -8,7 +8,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
-from mjoa_gym.importers.graph import UnknownOperatorWarning  # noqa: E402
+from mjoa_gym.profiles.graph import UnknownOperatorWarning  # noqa: E402
 from tests.onnx_graphs import model, node, read, summary, value, weight, whole  # noqa: E402
 
 INT8 = np.int8

@@ -11,9 +11,9 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import helper, numpy_helper  # noqa: E402
 
-from mjoa_gym.importers.onnx_order import op_of  # noqa: E402
-from mjoa_gym.importers.onnx_shapes import RULES  # noqa: E402
-from mjoa_gym.importers.onnx_walk import Walk  # noqa: E402
+from mjoa_gym.profiles.onnx_order import op_of  # noqa: E402
+from mjoa_gym.profiles.onnx_shapes import RULES  # noqa: E402
+from mjoa_gym.profiles.onnx_walk import Walk  # noqa: E402
 
 # These are given inputs on which the shape depends and which are no shapes: floats, data.
 DATA_DEPENDENT = ("Range", "NonZero")

@@ -6,9 +6,9 @@ import pytest
 
 from agents.outlook import PER_ENTRY, PER_UE, Outlook
 from mjoa_gym import Plan, Scenario, decode_observation, evaluate
-from mjoa_gym.actions import PlanView, action_view
-from mjoa_gym.actions.menu import menu_of
 from mjoa_gym.envs import ENTRY_POINTS
+from mjoa_gym.envs.actions import PlanView, action_view
+from mjoa_gym.planners.menu import menu_of
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", ["multidiscrete", "box", "discrete"])

@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.outlook import Outlook
 from agents.outlook_vec_env import OutlookVecEnv
-from mjoa_gym.adapters.stable_baselines3 import make_vec_env
 from mjoa_gym.envs import StreamingEnv
+from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
 ARGUMENTS = {"action": "multidiscrete", "observation": "dict", "rounds": 3}
 

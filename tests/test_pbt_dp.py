@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mjoa_gym import DNN, kernel, simulate
+from mjoa_gym import DNN, simulate
+from mjoa_gym.model import kernel
 from mjoa_gym.planners.pbt_dp import FRONT, WIDTH, best_partition, partition_bound, pbt_dp
 from tests.exhaustive import best_of_all, dnn_of, kernel_arguments
 from tests.random_dags import STYLES, random_dag_case

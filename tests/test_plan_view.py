@@ -7,8 +7,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector.utils import batch_space, iterate
 
 from mjoa_gym import Plan, Scenario
-from mjoa_gym.actions import PlanView, Shares, action_view
-from mjoa_gym.rounds import NO_PREFETCH
+from mjoa_gym.envs.actions import PlanView, Shares, action_view
+from mjoa_gym.world.rounds import NO_PREFETCH
 
 N = 5
 

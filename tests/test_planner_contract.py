@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, evaluate, kernel
+from mjoa_gym import DNN, UE, Instance, Plan, evaluate
+from mjoa_gym.model import kernel
 from mjoa_gym.planners import plan_with, planner_names
 from tests.random_instances import random_instance, without_link
 

@@ -9,7 +9,7 @@ pytest.importorskip("stable_baselines3")
 from agents import cards  # noqa: E402
 from agents.learned_agent import LearnedAgent, new_policy, outlook_of  # noqa: E402
 from mjoa_gym import Scenario  # noqa: E402
-from mjoa_gym.actions.menu import ENTRIES  # noqa: E402
+from mjoa_gym.planners.menu import ENTRIES  # noqa: E402
 from tests.test_outlook import played  # noqa: E402
 
 torch.set_num_threads(1)

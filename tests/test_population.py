@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.population import Population, empty_population, random_population
-from mjoa_gym.population import newcomers as fill_with_newcomers
-from mjoa_gym.population import next_round as move_on
+from mjoa_gym.world.population import Population, empty_population, random_population
+from mjoa_gym.world.population import newcomers as fill_with_newcomers
+from mjoa_gym.world.population import next_round as move_on
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, evaluate, kernel
-from mjoa_gym.instance import timelines
+from mjoa_gym import DNN, UE, Instance, Plan, evaluate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import timelines
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.prefetch import with_prefetch
 from tests.random_instances import random_instance

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mjoa_gym import DNN
-from mjoa_gym.dnn import INPUT
+from mjoa_gym.layers import INPUT
 from mjoa_gym.rendering.network_layout import layout
 from tests.random_dags import STYLES, predecessors_in_style
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mjoa_gym import radio
+from mjoa_gym.model import radio
 
 
 def test_rates_against_hand_computed_numbers():

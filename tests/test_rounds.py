@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario, evaluate, timelines
-from mjoa_gym.actions import PlanView
-from mjoa_gym.batch import Batch
-from mjoa_gym.kernel import UPLOAD_MODES
-from mjoa_gym.population import random_population
-from mjoa_gym.rounds import NO_PREFETCH, plan_of
+from mjoa_gym.envs.actions import PlanView
+from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.world.batch import Batch
+from mjoa_gym.world.population import random_population
+from mjoa_gym.world.rounds import NO_PREFETCH, plan_of
 
 WHICH = np.ones(1, dtype=bool)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mjoa_gym import Timeline, kernel, simulate
+from mjoa_gym import Timeline, simulate
+from mjoa_gym.model import kernel
 from tests.exhaustive import dnn_of, kernel_arguments
 from tests.random_dags import STYLES, predecessors_in_style
 from tests.random_dnns import UPLOAD_MODES, dnn_cases, random_case, simulator_arguments

@@ -17,7 +17,7 @@ pytest.importorskip("msgpack")
 
 from torch import Tensor, nn  # noqa: E402
 
-from mjoa_gym.importers.layered_model import LayeredModel, TensorSpec  # noqa: E402
+from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec  # noqa: E402
 from mjoa_gym.testbed.codec import Image, Incoming, Layout, image_of_bundle  # noqa: E402
 from mjoa_gym.testbed.commands import close  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgpack")
 
 from mjoa_gym import DNN, simulate  # noqa: E402
-from mjoa_gym.simulator import Interval  # noqa: E402
+from mjoa_gym.model.simulator import Interval  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, predict, seconds_of  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402

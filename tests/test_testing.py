@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.actions import ACTION_VIEWS
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
-from mjoa_gym.testing import api_test
+from mjoa_gym.envs.actions import ACTION_VIEWS
+from mjoa_gym.envs.api_test import api_test
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 

@@ -30,7 +30,7 @@ from agents.training.config import (  # noqa: E402
 )
 from agents.training.run import Options, _begin, scenario_of, train  # noqa: E402
 from agents.training.warm_start import FIRST_SEED, demonstrations_for  # noqa: E402
-from mjoa_gym.adapters.stable_baselines3 import make_vec_env  # noqa: E402
+from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"

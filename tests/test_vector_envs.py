@@ -10,8 +10,8 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from mjoa_gym.actions import ACTION_VIEWS
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
+from mjoa_gym.envs.actions import ACTION_VIEWS
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", tuple(ACTION_VIEWS))

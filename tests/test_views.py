@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mjoa_gym import Scenario, evaluate
-from mjoa_gym.actions import ACTION_VIEWS, action_view
-from mjoa_gym.actions.discrete import OWN_BIDS, UNDECIDED
 from mjoa_gym.envs import ENTRY_POINTS
+from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
+from mjoa_gym.envs.actions.discrete import OWN_BIDS, UNDECIDED
 from mjoa_gym.planners import plan_with
-from mjoa_gym.population import random_population, to_instance
-from mjoa_gym.rounds import plan_of
+from mjoa_gym.world.population import random_population, to_instance
+from mjoa_gym.world.rounds import plan_of
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", tuple(ACTION_VIEWS))

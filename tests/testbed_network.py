@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mjoa_gym import DNN
-from mjoa_gym.importers.layered_model import TensorSpec
+from mjoa_gym.execution.layered_model import TensorSpec
 from mjoa_gym.testbed.program import Program
 
 WIDTH = 64

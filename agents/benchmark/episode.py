@@ -17,7 +17,7 @@ from agents.benchmark.suite import ENVIRONMENTS, LOWER_BOUND, Cell, Sweep
 from agents.planner_agent import PlannerAgent
 from mjoa_gym.envs import decode_observation
 from mjoa_gym.planners.bound import lower_bound
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.world.scenario import Scenario
 
 KINDS = ("all on the UE", "all at the edge", "one change of side", "several changes")
 """Kinds of placements, to see whether a setting is degenerate."""

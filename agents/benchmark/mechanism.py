@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from agents.benchmark.comparison import OUR_WORLD, THEIR_WORLD
 from agents.benchmark.runtime import first_instance
 from agents.benchmark.suite import Suite
-from mjoa_gym import Instance, Timeline, radio, timelines
-from mjoa_gym.explore import compare
+from mjoa_gym import Instance, Timeline, timelines
+from mjoa_gym.evaluation.explore import compare
+from mjoa_gym.model import radio
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.rendering import gantt_figure
 from mjoa_gym.rendering.interactive import timeline_html
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.world.scenario import Scenario
 
 CANDIDATES = 16
 

@@ -16,7 +16,7 @@ from agents.benchmark.report import figure_html, table_html
 from agents.benchmark.store import write_atomically
 from agents.benchmark.tables import Table
 from mjoa_gym import Timeline, timelines
-from mjoa_gym.explore import EDGE, LOCAL, OURS, Answer, placement_text
+from mjoa_gym.evaluation.explore import EDGE, LOCAL, OURS, Answer, placement_text
 from mjoa_gym.rendering.interactive import Choice, timeline_html
 from mjoa_gym.rendering.style import amount, duration
 

@@ -18,7 +18,7 @@ from mjoa_gym import Instance
 from mjoa_gym.envs import decode_observation
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.pbt_dp import pbt_dp
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.world.scenario import Scenario
 
 REPEATS = 5
 UPLINK_BPS, DOWNLINK_BPS = 40e6, 80e6

@@ -7,7 +7,6 @@ one seed; the same seed means the same UEs for every planner, world and point of
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mjoa_gym import DNN, kernel
+from mjoa_gym import DNN
+from mjoa_gym.model import kernel
 from mjoa_gym.planners import planner_names
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.validation import choice
+from mjoa_gym.world.scenario import Scenario
 
 ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v0", "streaming": "MJOA/Streaming-v0"}
 LOWER_BOUND = "lower-bound"
@@ -83,13 +84,13 @@ class Sweep:
     typical: bool = True
 
     def __post_init__(self) -> None:
-        _check_choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
-        _check_choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
+        choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
+        choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
         for world in self.worlds:
-            _check_choice(f"{self.name}: worlds", world, kernel.UPLOAD_MODES)
+            choice(f"{self.name}: worlds", world, kernel.UPLOAD_MODES)
         for planner in self.planners:
             known = (*planner_names(), LOWER_BOUND)
-            _check_choice(f"{self.name}: planners", planner, known)
+            choice(f"{self.name}: planners", planner, known)
         for field, value in (("seeds", self.seeds), ("rounds", self.rounds)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{self.name}: {field}={value!r}: must be a whole number above 0")
@@ -224,18 +225,11 @@ def _points(name: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
     )
 
 
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {list(allowed)}"
-        raise ValueError(f"{name}: {value!r} is unknown; {hint}")
-
-
 def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
     if not isinstance(given, Mapping):
         raise ValueError(f"{where}: must hold `field: value` lines")
     for key in given:
-        _check_choice(f"{where}: field", str(key), allowed)
+        choice(f"{where}: field", str(key), allowed)
 
 
 def _check_complete(where: str, kind: type, given: Mapping[str, Any]) -> None:

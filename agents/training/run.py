@@ -29,7 +29,7 @@ from agents.training.console import Bar, Stop
 from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import follow_up, warm_start
 from mjoa_gym import Scenario
-from mjoa_gym.adapters.stable_baselines3 import make_vec_env
+from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
 SEEDS_PER_RUN = 5_000
 """Environments of run s get seeds from s times this on."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.dnn import KINDS
+from mjoa_gym.layers import KINDS
 
 LABELS = ("device", "runtime", "threads", "date")
 """What a measured table may say about its origin."""

@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from mjoa_gym.actions import ActionView
+from mjoa_gym.envs.actions import ActionView
 from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
 from mjoa_gym.envs.pictures import Pictures
-from mjoa_gym.scenario import Scenario
 from mjoa_gym.validation import choice
+from mjoa_gym.world.scenario import Scenario
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.actions import action_view
-from mjoa_gym.batch import Batch
+from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.observation import observation_of
-from mjoa_gym.rounds import Decision, Outcome
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.world.batch import Batch
+from mjoa_gym.world.rounds import Decision, Outcome
+from mjoa_gym.world.scenario import Scenario
 
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
 

@@ -12,14 +12,14 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym import radio
-from mjoa_gym.actions import ActionView
-from mjoa_gym.batch import in_parts
-from mjoa_gym.instance import Instance
-from mjoa_gym.population import Population, to_instance
-from mjoa_gym.rounds import State
-from mjoa_gym.scenario import Scenario
+from mjoa_gym.envs.actions import ActionView
+from mjoa_gym.model import radio
+from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
+from mjoa_gym.world.batch import in_parts
+from mjoa_gym.world.population import Population, to_instance
+from mjoa_gym.world.rounds import State
+from mjoa_gym.world.scenario import Scenario
 
 PEOPLE = ("dnn", "device", "speed", "weight", "snr_up", "snr_down")
 """What an observation says of the UEs themselves."""

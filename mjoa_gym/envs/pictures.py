@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.core import Core
-from mjoa_gym.instance import Instance
-from mjoa_gym.rounds import Outcome, plan_of
+from mjoa_gym.model.instance import Instance
+from mjoa_gym.world.rounds import Outcome, plan_of
 
 if TYPE_CHECKING:
     from mjoa_gym.rendering import Scene

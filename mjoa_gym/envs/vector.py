@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.base import ARGUMENTS
 from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
 from mjoa_gym.envs.pictures import Pictures
-from mjoa_gym.rounds import Outcome
 from mjoa_gym.validation import choice, count
+from mjoa_gym.world.rounds import Outcome
 
 VectorStep = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.simulator import BITS_PER_BYTE
 from mjoa_gym.planners.dads import serial_cut
 from mjoa_gym.planners.one_ue import OneUE, Partition, Placement, ShareRule, plan_each
 from mjoa_gym.planners.shares import Shares, demand_shares, equal_shares
 from mjoa_gym.planners.single_cut import uploading_cut
-from mjoa_gym.simulator import BITS_PER_BYTE
 
 
 def pbt_dp_partition(one: OneUE) -> Placement:

@@ -25,8 +25,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.instance import Instance, Plan, latencies, latency_of
-from mjoa_gym.kernel import new_scratch
+from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of
+from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.planners.planes import SMOOTHING, add_planes, balance
 
 MOST_PLANES = 24

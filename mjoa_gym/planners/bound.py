@@ -21,8 +21,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import Instance, Packed, Plan, job_of, latency_of, link_of
-from mjoa_gym.kernel import new_scratch
+from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, latency_of, link_of
+from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.planners.mjoa_mu import WIDE, joint_search, make_menus, propose
 from mjoa_gym.planners.moves import Menus, cheapest_shares
 from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mjoa_gym import kernel
+from mjoa_gym.model import kernel
 from mjoa_gym.planners.one_ue import Placement
 
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 
 RESOLUTION = 2**29

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.block_chain import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 

@@ -23,8 +23,8 @@ from functools import cache
 
 import numpy as np
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.cuts import best_cut, cut_placement
 from mjoa_gym.planners.one_ue import at_equal_shares
 from mjoa_gym.planners.shares import equal_shares

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.instance import Instance, Packed, Plan, job_of, link_of
+from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, link_of
 from mjoa_gym.planners.ara import ROUNDS, allocate
 from mjoa_gym.planners.moves import GAIN, Menus, best_moves, respond
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition

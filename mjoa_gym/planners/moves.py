@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import latency_of
-from mjoa_gym.kernel import new_scratch
+from mjoa_gym.model.instance import latency_of
+from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.planners.ara import allocate
 
 ADAPTATIONS, ADAPT_ROUNDS = 3, 4

@@ -15,8 +15,8 @@ it is charged: the simulator makes it pay for the upload that it did not foresee
 
 from __future__ import annotations
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.cuts import best_cut, cut_placement
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 

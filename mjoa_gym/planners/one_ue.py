@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import UE, Instance, Plan, job_of, link_of
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import UE, Instance, Plan, job_of, link_of
 from mjoa_gym.planners.shares import Shares, equal_shares
 
 Placement = NDArray[np.int8]

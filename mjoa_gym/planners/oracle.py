@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import Instance, Packed, Plan, job_of, link_of
+from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, link_of
 from mjoa_gym.planners.mjoa_mu import FEW, joint_search, make_menus, settled, state_plan
 from mjoa_gym.planners.moves import best_moves
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition

@@ -32,7 +32,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.kernel import PREINSTALLED, SERIAL, seconds_for
+from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, seconds_for
 
 NEVER = -np.inf
 UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE, TENSORS = 0, 2, 4, 6, 8, 10, 12

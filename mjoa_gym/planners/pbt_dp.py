@@ -12,11 +12,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import kernel
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model import kernel
+from mjoa_gym.model.simulator import make_job, seconds_per_byte
 from mjoa_gym.planners.pbt_block import layout_of
 from mjoa_gym.planners.pbt_tree import find_options, search
-from mjoa_gym.simulator import make_job, seconds_per_byte
 from mjoa_gym.validation import choice
 
 WIDTH = 64

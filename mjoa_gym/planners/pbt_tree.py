@@ -33,7 +33,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.kernel import PREINSTALLED, SERIAL, seconds_for
+from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, seconds_for
 from mjoa_gym.planners.pbt_block import (
     DONE,
     NEVER,

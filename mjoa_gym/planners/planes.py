@@ -18,9 +18,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mjoa_gym import kernel, radio
-from mjoa_gym.instance import job_of, link_of
-from mjoa_gym.simulator import BITS_PER_BYTE
+from mjoa_gym.model import kernel, radio
+from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.simulator import BITS_PER_BYTE
 
 STEP = 1e-6
 """Relative step that reads slopes off the simulator."""

@@ -22,8 +22,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym import kernel
-from mjoa_gym.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan, job_of, link_of
 from mjoa_gym.planners.mjoa_mu import mjoa_mu
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 

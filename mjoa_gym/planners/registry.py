@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.ablations import ABLATIONS
 from mjoa_gym.planners.dads import dads, dads_serial
 from mjoa_gym.planners.efficiency import efficiency
@@ -17,6 +16,7 @@ from mjoa_gym.planners.oracle import oracle
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.single_cut import single_cut
 from mjoa_gym.planners.trivial import edge_only, local_only, random
+from mjoa_gym.validation import choice
 
 Planner = Callable[[Instance], Plan]
 
@@ -49,8 +49,4 @@ def plan_with(name: str, instance: Instance) -> Plan:
     Raises:
         ValueError: If no planner has that name (with the nearest one).
     """
-    if name not in PLANNERS:
-        near = difflib.get_close_matches(name, PLANNERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"planner {name!r} is unknown{hint}; allowed are {list(PLANNERS)}")
-    return PLANNERS[name](instance)
+    return PLANNERS[choice("planner", name, PLANNERS)](instance)

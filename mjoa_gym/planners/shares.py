@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import Instance
+from mjoa_gym.model.instance import Instance
 
 Shares = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Bandwidth shares (N,) and compute shares (N,)."""

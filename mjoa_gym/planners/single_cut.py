@@ -7,7 +7,7 @@ server, in the instance's upload mode; those that offload then share both equall
 
 from __future__ import annotations
 
-from mjoa_gym.instance import Instance, Plan
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.cuts import best_cut, cut_placement
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 

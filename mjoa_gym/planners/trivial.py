@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from mjoa_gym.instance import Instance, Packed, Plan
+from mjoa_gym.model.instance import Instance, Packed, Plan
 from mjoa_gym.planners.one_ue import all_local, at_equal_shares, plan_each
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.lanes import LaneBlock, draw_bars, draw_lanes, draw_ticks
 from mjoa_gym.rendering.output import to_figure, to_pixels
 from mjoa_gym.rendering.sheet import GREY, Sheet, require_matplotlib, text_width
@@ -20,7 +21,6 @@ from mjoa_gym.rendering.style import (
     unit_for,
     written,
 )
-from mjoa_gym.simulator import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import LANES, STYLES, overlap
-from mjoa_gym.simulator import Timeline
 from mjoa_gym.validation import zero_or_more
 
 Choice = tuple[str, ...]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import LANES, STYLES, layer_label, unit_for
-from mjoa_gym.simulator import Interval, Timeline
 
 LEAST_LABELLED_PX = 11.0
 """Lanes that are lower than this have no names."""

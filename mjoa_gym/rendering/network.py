@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mjoa_gym.dnn import DNN, INPUT
+from mjoa_gym.dnn import DNN
+from mjoa_gym.layers import INPUT
 from mjoa_gym.rendering.network_layout import Layout, layout
 from mjoa_gym.rendering.sheet import require_matplotlib
 from mjoa_gym.rendering.style import amount

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mjoa_gym.dnn import INPUT
+from mjoa_gym.layers import INPUT
 
 SWEEPS = 8
 PASSAGE_WIDTH = 0.16

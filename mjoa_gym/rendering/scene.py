@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.instance import Instance, Plan, timelines
+from mjoa_gym.model.instance import Instance, Plan, timelines
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import duration
-from mjoa_gym.simulator import Timeline
 
 LEAST_FRACTION = 1e-9
 """Differences of resident fractions below this are rounding."""

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.scene import Scene, Stock, headline, summaries
 from mjoa_gym.rendering.style import LANES, STYLES, amount, duration, round_span
 from mjoa_gym.rendering.text import LABEL, lane_row, time_row
-from mjoa_gym.simulator import Timeline
 
 LEAST_COLUMNS = 40
 MEMORY_LEGEND = "memory by layer: █ was there ▒ uploaded ░ prefetched ▄ in part × dropped - left"

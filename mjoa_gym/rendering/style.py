@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mjoa_gym.simulator import Interval, Timeline
+from mjoa_gym.model.simulator import Interval, Timeline
 
 LANES = {"ue": "processor", "uplink": "uplink", "edge": "edge share", "downlink": "downlink"}
 """The lanes from top to bottom, with their names."""

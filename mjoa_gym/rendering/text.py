@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering.style import (
     LANES,
     STYLES,
@@ -15,7 +16,6 @@ from mjoa_gym.rendering.style import (
     unit_for,
     written,
 )
-from mjoa_gym.simulator import Interval, Timeline
 
 LABEL = max(map(len, LANES.values()))
 

@@ -20,7 +20,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from mjoa_gym.importers.layered_model import TensorSpec
+from mjoa_gym.execution.layered_model import TensorSpec
 from mjoa_gym.testbed.frames import ProtocolError
 
 DTYPES = {

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mjoa_gym.importers.layered_model import Bundle
-from mjoa_gym.kernel import UPLOAD_MODES
+from mjoa_gym.execution.layered_model import Bundle
+from mjoa_gym.model.kernel import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor

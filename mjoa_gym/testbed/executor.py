@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.testbed.clock import now
 
 

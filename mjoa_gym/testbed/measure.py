@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import DNN, Instance, explore, simulate
-from mjoa_gym.importers.layered_model import Bundle
+from mjoa_gym import DNN, Instance, simulate
+from mjoa_gym.evaluation import explore
+from mjoa_gym.execution.layered_model import Bundle
+from mjoa_gym.model.simulator import BITS_PER_BYTE, Interval, Timeline
 from mjoa_gym.planners import plan_with
-from mjoa_gym.simulator import BITS_PER_BYTE, Interval, Timeline
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mjoa_gym.importers.layered_model import Bundle, LayeredModel
-from mjoa_gym.importers.vision import import_torchvision
+from mjoa_gym.execution.layered_model import Bundle, LayeredModel
+from mjoa_gym.profiles.vision import import_torchvision
 from mjoa_gym.testbed.program import Program
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]

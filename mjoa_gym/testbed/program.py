@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from mjoa_gym.dnn import DNN, INPUT
-from mjoa_gym.importers.layered_model import Bundle, TensorSpec
+from mjoa_gym.dnn import DNN
+from mjoa_gym.execution.layered_model import Bundle, TensorSpec
+from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.codec import Image, Layout
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mjoa_gym.dnn import INPUT
-from mjoa_gym.importers.layered_model import Bundle
-from mjoa_gym.kernel import UPLOAD_MODES
-from mjoa_gym.simulator import Interval
+from mjoa_gym.execution.layered_model import Bundle
+from mjoa_gym.layers import INPUT
+from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
 from mjoa_gym.testbed.connection import Connection

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.simulator import Interval
+from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.executor import Execution
 from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
 from mjoa_gym.testbed.link import Piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mjoa_gym.dnn import INPUT
+from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.frames import Kind

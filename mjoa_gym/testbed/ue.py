@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.dnn import INPUT
-from mjoa_gym.importers.layered_model import Bundle, TensorSpec
-from mjoa_gym.kernel import UPLOAD_MODES
-from mjoa_gym.simulator import Interval
+from mjoa_gym.execution.layered_model import Bundle, TensorSpec
+from mjoa_gym.layers import INPUT
+from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection

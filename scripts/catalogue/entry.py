@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.importers.torch_export import trace
+from mjoa_gym.profiles.torch_export import trace
 
 from .zoo import Model
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mjoa_gym.importers.vision import import_torchvision
+from mjoa_gym.profiles.vision import import_torchvision
 
 from .models.mobilenet_v1 import mobilenet_v1
 from .models.nin import nin

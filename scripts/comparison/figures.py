@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from comparison.analysis import AIM_P90, measured, mode_of
 from comparison.cells import Row
+from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering import gantt_figure
-from mjoa_gym.simulator import Interval, Timeline
 
 COLOURS = ("#3366aa", "#cc4444", "#228855", "#aa7711", "#7755aa", "#222222", "#1199bb",
            "#dd77aa", "#777777", "#99aa22")  # fmt: skip

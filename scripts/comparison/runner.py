@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from comparison.cells import COLD, Cell, Grid, Row, cells_of
 from comparison.results import Note, Store
-from mjoa_gym.importers.layered_model import Bundle
-from mjoa_gym.simulator import Timeline
+from mjoa_gym.execution.layered_model import Bundle
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.testbed.commands import close
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.measure import (

@@ -143,7 +143,7 @@ def sb3_group(env_id: str, n_envs: int, n_steps: int, **kwargs: Any) -> list[Gro
     """Stable-Baselines3: stepping its `VecEnv`s, and PPO's collection of experience over them."""
 
     def native() -> Any:
-        from mjoa_gym.adapters.stable_baselines3 import make_vec_env
+        from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
         mode = "vector_entry_point" if env_id in IDS else "sync"
         return make_vec_env(env_id, n_envs, vectorization_mode=mode, **kwargs)

@@ -1,0 +1,40 @@
+"""Action views: ways to say the same decision to the one environment, by name."""
+
+from mjoa_gym.envs.actions.base import ActionView
+from mjoa_gym.envs.actions.box import BoxView
+from mjoa_gym.envs.actions.choices import MenuView
+from mjoa_gym.envs.actions.discrete import DiscreteView
+from mjoa_gym.envs.actions.multidiscrete import MultiDiscreteView
+from mjoa_gym.envs.actions.plan import PlanView
+from mjoa_gym.envs.actions.shares import Shares
+from mjoa_gym.validation import choice
+from mjoa_gym.world.scenario import Scenario
+
+ACTION_VIEWS: dict[str, type[ActionView]] = {
+    "plan": PlanView,
+    "box": BoxView,
+    "multidiscrete": MultiDiscreteView,
+    "discrete": DiscreteView,
+}
+
+
+def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) -> ActionView:
+    """The named view for E environments of a scenario.
+
+    Raises:
+        ValueError: If no view has that name (with the nearest one).
+    """
+    return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
+
+
+__all__ = [
+    "ACTION_VIEWS",
+    "ActionView",
+    "BoxView",
+    "DiscreteView",
+    "MenuView",
+    "MultiDiscreteView",
+    "PlanView",
+    "Shares",
+    "action_view",
+]

@@ -1,0 +1,102 @@
+"""What an action view is: one way for an agent to say what it wants."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.scenario import Scenario
+
+
+class ActionView(ABC):
+    """Turns the actions of E environments into decisions.
+
+    A view may ask for several actions per round (for instance one per UE): `decode` then says which
+    environments' decisions are complete, and observations tell agents where they stand.
+
+    Attributes:
+        scenario: The setting.
+        persists: Whether parameters stay on the server, so that prefetching makes sense.
+        n_envs: E.
+        shape: (N, L).
+        space: The action space of one environment.
+        endless: Whether an action can leave a UE without a share that it needs; the environment
+            then refuses it.
+        observation: The observation that the view's agents usually want.
+        one_by_one: Whether there is an action for one UE after the other; one action decides else.
+    """
+
+    space: gym.Space[Any]
+    endless = False
+    observation = "flat"
+    one_by_one = False
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        self.scenario = scenario
+        self.persists = persists
+        self.n_envs = n_envs
+        self.shape = (scenario.n_ues, scenario.tables.width)
+
+    @abstractmethod
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision | None, NDArray[np.bool_]]:
+        """The decisions that actions stand for.
+
+        Args:
+            actions: Those of E environments, as a sample of `batch_space(space, E)`.
+            dnn: (E, N) network of each UE in this round.
+            which: (E,) who acts; the others' actions are ignored.
+
+        Returns:
+            The decisions (None if none is complete), and (E,) bool: whose is complete now.
+
+        Raises:
+            ValueError: Naming what is not allowed; the view is unchanged then.
+        """
+
+    @abstractmethod
+    def encode(self, plan: Plan, instance: Instance | None = None) -> Any:
+        """The action for a plan, or the nearest there is; (N,) actions if they are one by one.
+
+        Args:
+            plan: The plan.
+            instance: The problem it answers; views that do not say every plan need it.
+        """
+
+    def single(self, action: Any) -> Any:
+        """The action of one environment as that of a batch of one."""
+        return np.asarray(action)[None]
+
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """Forget the actions of unfinished rounds where an episode starts."""
+        return
+
+    def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8] | None:
+        """(E, choices) 1 where a choice means something of its own, 0 where it is void.
+
+        The choices of a `MultiDiscrete` action are concatenated. None if no choice can be void.
+        """
+        return None
+
+    def extra_spaces(self) -> dict[str, gym.Space[Any]]:
+        """Entries that the view adds to the dictionary of observations of one environment."""
+        return {}
+
+    def extra_observation(self) -> dict[str, NDArray[Any]]:
+        """Their values now, with a leading axis E, newly allocated."""
+        return {}
+
+    def features(self) -> NDArray[np.float32]:
+        """(E, N, X) in [0, 1], what the view adds to each UE in a flat observation."""
+        return np.zeros((self.n_envs, self.shape[0], 0), dtype=np.float32)
+
+    def turn(self) -> NDArray[np.int64]:
+        """(E,) the UE that a flat observation begins with."""
+        return np.zeros(self.n_envs, dtype=np.int64)

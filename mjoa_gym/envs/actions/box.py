@@ -1,0 +1,91 @@
+"""Real numbers, several per UE, for PPO and SAC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.choices import Choice, MenuView, checked
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.scenario import Scenario
+
+BID_RANGE = 8.0
+"""A bid is at most so many times, and at least that part of, a bid of 0."""
+
+
+class BoxView(MenuView):
+    """`Box(-1, 1)`, float32: for each UE in turn the numbers below; beyond -1 or 1, they are cut.
+
+    | Number | Meaning |
+    |---|---|
+    | placement | the menu, ordered by uploaded bytes, cut into equal parts of [-1, 1] |
+    | prefetch (streaming only) | likewise: whose edge layers are uploaded in addition |
+    | bandwidth bid | a bids BID_RANGE^a |
+    | compute bid | likewise |
+    """
+
+    space: gym.spaces.Box
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        self.space = gym.spaces.Box(
+            -1.0, 1.0, (scenario.n_ues * (4 if persists else 3),), dtype=np.float32
+        )
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        given = checked("action", actions, (self.n_envs, *self.space.shape), "fui")
+        numbers = given.astype(np.float64)
+        numbers[~which] = 0.0
+        if np.isnan(numbers).any():
+            e, k = np.argwhere(np.isnan(numbers))[0]
+            raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
+        own = numbers.reshape(*dnn.shape, -1)
+        return self.decision(_choice(own, self.sizes, dnn), dnn), which
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
+        """The action nearest to a plan (see `MenuView.choices`): middles of the menu's parts.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        choice = self.choices(plan, instance)
+        assert instance is not None
+        size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]
+        entries = [choice.entry, choice.prefetch] if self.persists else [choice.entry]
+        middles = [(2 * entry + 1) / size - 1 for entry in entries]
+        bids = _exponent(choice.bandwidth_bid), _exponent(choice.compute_bid)
+        return np.stack([*middles, *bids], axis=-1).ravel().astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _choice(own, sizes, dnn):
+    """What UEs' numbers (E, N, 3 or 4) stand for."""
+    entry, prefetch = np.empty_like(dnn), np.zeros_like(dnn)
+    bandwidth, compute = np.empty(dnn.shape), np.empty(dnn.shape)
+    for e in range(dnn.shape[0]):
+        for i in range(dnn.shape[1]):
+            numbers = np.minimum(np.maximum(own[e, i], -1.0), 1.0)
+            size = sizes[dnn[e, i]]
+            entry[e, i] = min(int((numbers[0] + 1.0) / 2.0 * size), size - 1)
+            if len(numbers) == 4:
+                prefetch[e, i] = min(int((numbers[1] + 1.0) / 2.0 * size), size - 1)
+            bandwidth[e, i] = BID_RANGE ** numbers[-2]
+            compute[e, i] = BID_RANGE ** numbers[-1]
+    return Choice(entry, prefetch, bandwidth, compute)
+
+
+def _exponent(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bids' exponents in [-1, 1] that give shares (N,), the largest and the least centred."""
+    used = shares > 0
+    if not used.any():
+        return np.zeros_like(shares)
+    exponent = np.log(np.where(used, shares, shares[used].min())) / np.log(BID_RANGE)
+    return np.clip(exponent - (exponent.max() + exponent.min()) / 2, -1.0, 1.0)

@@ -1,0 +1,175 @@
+"""What the learned views have in common: placements from a menu, shares by bidding."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.base import ActionView
+from mjoa_gym.envs.actions.plan import outlines_of
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.planners.menu import menu_of
+from mjoa_gym.world.rounds import NO_PREFETCH, Decision
+from mjoa_gym.world.scenario import Scenario
+
+BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
+"""The bids that whole numbers can say, level by level; half an octave apart."""
+LEAST = 1e-300
+"""In place of a sum of no bids."""
+
+
+class Choice(NamedTuple):
+    """What UEs have chosen, each array (..., N).
+
+    Attributes:
+        entry: Of the menu of each UE's network: its placement.
+        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not
+            read where nothing persists.
+        bandwidth_bid: > 0.
+        compute_bid: > 0.
+    """
+
+    entry: NDArray[np.int64]
+    prefetch: NDArray[np.int64]
+    bandwidth_bid: NDArray[np.float64]
+    compute_bid: NDArray[np.float64]
+
+
+class MenuView(ActionView):
+    """Each UE takes its placement from its network's menu, and bids for shares.
+
+    Entry 0 of every menu is all on the UE, the last one is all at the edge. A share is a UE's bid
+    over the sum of the bids of all UEs that need the resource: band is needed by those that place
+    or prefetch something at the edge, the server by those that place something there. Bids are
+    positive, so every action is a plan in which every inference ends.
+
+    Attributes:
+        entries: M, entries of the longest menu.
+        sizes: (D,) entries of each network's menu.
+        placements: (D * M, L) int8, menu after menu; zeros after a network's last entry or layer.
+        outlines: (D * M, ...) what `mjoa_gym.model.kernel` needs to know of them.
+        wrapped: (D, M) the entry of its menu that a number from 0 to M - 1 stands for.
+        exists: (D, M) int8, 0 where that is not the number itself.
+    """
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        menu = menu_of(scenario, persists)
+        n_dnns, self.entries, width = menu.placements.shape
+        self.sizes = menu.size
+        self.placements = menu.placements.reshape(-1, width).copy()
+        networks = np.repeat(np.arange(n_dnns), self.entries)
+        self.outlines = outlines_of(self.placements, networks, scenario.tables)
+        entries = np.arange(self.entries)
+        self.wrapped = entries % self.sizes[:, None]
+        self.exists = (entries < self.sizes[:, None]).astype(np.int8)
+
+    def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
+        """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
+        return Decision(
+            self.placements, self.outlines, *_decide(choice, dnn, self.wrapped, self.persists)
+        )
+
+    def choices(self, plan: Plan, instance: Instance | None) -> Choice:
+        """The choice, arrays of shape (N,), that comes nearest to a plan.
+
+        Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
+        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge
+        or prefetches, but for the fewest bytes. Bids are the plan's shares.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        if instance is None:
+            raise ValueError("instance=None: this view needs the instance that the plan answers")
+        plan.check_fits(instance)
+        chosen = [self._choose(plan, instance, i) for i in range(instance.n_ues)]
+        entry, prefetch = np.array(chosen, dtype=np.int64).T
+        return Choice(entry, prefetch, plan.bandwidth_share, plan.compute_share)
+
+    def _choose(self, plan: Plan, instance: Instance, i: int) -> tuple[int, int]:
+        """UE i's entries of the menu: to place, and to prefetch."""
+        ue, packed = instance.ues[i], instance.packed
+        d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
+        rows = self.placements[d * self.entries : d * self.entries + self.sizes[d], :n]
+        link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        same = (rows == plan.placements[i]).all(axis=1)
+        entry = int(np.argmax(same))
+        if not same.any():
+            entry = int(np.argmin(kernel.run_many(rows, job_of(packed, i), link, packed.mode)))
+        if not self.persists or plan.prefetch is None or not plan.prefetch[i].any():
+            return entry, 0
+        wanted = plan.prefetch[i] | plan.placements[i]
+        missing = ue.dnn.parameter_bytes * (1.0 - (0.0 if ue.resident is None else ue.resident))
+        return entry, int(np.argmin((((rows | rows[entry]) != wanted) * missing).sum(axis=1)))
+
+
+def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
+    """`given` as an array of the shape and one of the dtype kinds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    array = np.asarray(given)
+    if array.shape != shape:
+        one = shape[0] == 1  # a scalar environment's users know no leading axis
+        got, needed = (array.shape[1:], shape[1:]) if one else (array.shape, shape)
+        raise ValueError(f"{name} has shape {got}; {needed} is needed")
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} has dtype {array.dtype}; {_KINDS[kinds]} are needed")
+    return array
+
+
+_KINDS = {"ui": "whole numbers", "fui": "numbers"}
+
+
+def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
+    """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
+    e, k = _first_outside(choices, counts, which)
+    if e >= 0:
+        where = f"[{k}]" if choices.shape[1] > 1 else ""
+        raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
+
+
+@njit(cache=True, nogil=True)
+def _first_outside(choices, counts, which):
+    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
+    for e in range(choices.shape[0]):
+        if which[e]:
+            for k in range(choices.shape[1]):
+                if choices[e, k] < 0 or choices[e, k] >= counts[k]:
+                    return e, k
+    return -1, -1
+
+
+@njit(cache=True, nogil=True)
+def _decide(choice, dnn, wrapped, persists):
+    """`placement_of`, `prefetch_of`, `bandwidth_share` and `compute_share` of a decision."""
+    placement_of, prefetch_of = np.empty_like(dnn), np.full(dnn.shape, NO_PREFETCH)
+    bandwidth, compute = np.zeros(dnn.shape), np.zeros(dnn.shape)
+    for e in range(dnn.shape[0]):
+        for i in range(dnn.shape[1]):
+            first = dnn[e, i] * wrapped.shape[1]
+            entry, prefetch = wrapped[dnn[e, i], choice.entry[e, i]], 0
+            placement_of[e, i] = first + entry
+            if persists:
+                prefetch = wrapped[dnn[e, i], choice.prefetch[e, i]]
+                if prefetch > 0:
+                    prefetch_of[e, i] = first + prefetch
+            if entry > 0 or prefetch > 0:
+                bandwidth[e, i] = choice.bandwidth_bid[e, i]
+            if entry > 0:
+                compute[e, i] = choice.compute_bid[e, i]
+        bandwidth[e] /= max(bandwidth[e].sum(), LEAST)
+        compute[e] /= max(compute[e].sum(), LEAST)
+    return placement_of, prefetch_of, bandwidth, compute
+
+
+def level_of(shares: NDArray[np.float64], bids: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The levels whose bids come nearest to shares (N,), in the logarithm, the largest on top."""
+    wanted = np.log(np.maximum(shares, LEAST) / max(shares.max(), LEAST)) + np.log(bids[-1])
+    return np.abs(wanted[:, None] - np.log(bids)).argmin(axis=1)

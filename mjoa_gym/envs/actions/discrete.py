@@ -1,0 +1,136 @@
+"""One whole number for one UE after the other, for DQN and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.choices import (
+    BIDS,
+    LEAST,
+    Choice,
+    MenuView,
+    checked,
+    in_range,
+    level_of,
+)
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.scenario import Scenario
+
+UNDECIDED = -1
+OWN_BIDS = BIDS[::2]
+"""An octave apart: fewer actions for learners that give each its own output."""
+
+
+class DiscreteView(MenuView):
+    """`Discrete`: N actions make a round, one for each UE in order; its reward comes with the last.
+
+    An action is `(placement * P + prefetch) * 4 + bid`:
+
+    | Part | Values | Meaning |
+    |---|---|---|
+    | placement | M | entry of the menu; 0 = all on the UE |
+    | prefetch | P = 2 when streaming, else 1 | 1 = upload all other layers in addition |
+    | bid | 4 | level k bids 2^k, for band and server alike |
+
+    Masks show as void: entries beyond the UE's own menu (they wrap around it), prefetching with all
+    layers at the edge, and any bid but the least where nothing is placed or uploaded. Observations
+    say whose turn it is, and what the UEs before have chosen: `turn` and `chosen` (UNDECIDED or the
+    action) in a dictionary; a flat one begins with the UE whose turn it is and has, for each UE,
+    four more columns in [0, 1]: whether it has decided, its placement, prefetch and bid.
+    """
+
+    space: gym.spaces.Discrete
+    one_by_one = True
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        self._parts = (self.entries, 2 if persists else 1, len(OWN_BIDS))
+        self.space = gym.spaces.Discrete(int(np.prod(self._parts)))
+        self._masks = self._void()
+        self._chosen = np.full((n_envs, scenario.n_ues), UNDECIDED, dtype=np.int64)
+        self._turn = np.zeros(n_envs, dtype=np.int64)
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision | None, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        chosen = checked("action", actions, (self.n_envs,), "ui")
+        in_range("action", chosen[:, None], np.array([self.space.n]), which)
+        who = np.flatnonzero(which)
+        self._chosen[who, self._turn[who]] = chosen[who]
+        self._turn[who] += 1
+        complete = self._turn == self.scenario.n_ues
+        if not complete.any():
+            return None, complete
+        entry, prefetch, level = np.unravel_index(np.maximum(self._chosen, 0), self._parts)
+        everything = np.where(prefetch == 1, self.sizes[dnn] - 1, 0)
+        decision = self.decision(Choice(entry, everything, OWN_BIDS[level], OWN_BIDS[level]), dnn)
+        self.restart(complete)
+        return decision, complete
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
+        """The round's actions (N,) nearest to a plan (see `MenuView.choices`).
+
+        A bid is the geometric mean of the two shares, to the nearest level. Whatever a plan
+        prefetches, it is everything here.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        choice = self.choices(plan, instance)
+        prefetch = (choice.prefetch > 0).astype(np.int64)
+        offloads, band, compute = choice.entry > 0, choice.bandwidth_bid, choice.compute_bid
+        scale = band[offloads].sum() / max(compute[offloads].sum(), LEAST)
+        level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band), OWN_BIDS)
+        level[(choice.entry == 0) & (prefetch == 0)] = 0
+        return np.ravel_multi_index((choice.entry, prefetch, level), self._parts)
+
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """See `ActionView.restart`."""
+        self._chosen[which] = UNDECIDED
+        self._turn[which] = 0
+
+    def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
+        """See `ActionView.masks`."""
+        return self._masks[dnn[np.arange(self.n_envs), self._turn]]
+
+    def extra_spaces(self) -> dict[str, gym.Space[Any]]:
+        """See `ActionView.extra_spaces`."""
+        n = self.scenario.n_ues
+        last = max(n - 1, 1)  # Gymnasium warns of a box that holds one point
+        return {
+            "turn": gym.spaces.Box(0, last, (1,), dtype=np.int64),
+            "chosen": gym.spaces.Box(UNDECIDED, int(self.space.n) - 1, (n,), dtype=np.int64),
+        }
+
+    def extra_observation(self) -> dict[str, NDArray[Any]]:
+        """See `ActionView.extra_observation`."""
+        return {"turn": self._turn[:, None].copy(), "chosen": self._chosen.copy()}
+
+    def features(self) -> NDArray[np.float32]:
+        """See `ActionView.features`."""
+        return self.features_of(self._chosen)
+
+    def features_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(E, N, 4) features of what the UEs have chosen, (E, N)."""
+        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), self._parts), axis=-1)
+        most = np.maximum(np.array(self._parts) - 1, 1)
+        decided = chosen != UNDECIDED
+        return np.concatenate([decided[..., None], parts / most], axis=-1, dtype=np.float32)
+
+    def turn(self) -> NDArray[np.int64]:
+        """See `ActionView.turn`."""
+        return self._turn
+
+    def _void(self) -> NDArray[np.int8]:
+        """(D, actions) 0 for what some other action says, or nothing."""
+        entry, prefetch, level = np.unravel_index(np.arange(self.space.n), self._parts)
+        means = self.exists[:, entry] == 1
+        means &= ~((prefetch == 1) & (entry == self.sizes[:, None] - 1))
+        means &= ~((prefetch == 0) & (entry == 0) & (level > 0))
+        return means.astype(np.int8)

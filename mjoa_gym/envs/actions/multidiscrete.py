@@ -1,0 +1,73 @@
+"""Whole numbers, several per UE, for PPO and MaskablePPO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.choices import (
+    BIDS,
+    Choice,
+    MenuView,
+    checked,
+    in_range,
+    level_of,
+)
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.scenario import Scenario
+
+
+class MultiDiscreteView(MenuView):
+    """`MultiDiscrete` of one dimension: for each UE in turn the numbers below.
+
+    | Number | Values | Meaning |
+    |---|---|---|
+    | placement | M | entry of the menu; 0 = all on the UE |
+    | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
+    | bandwidth bid | 8 | level k bids 2^(k/2) |
+    | compute bid | 8 | likewise |
+
+    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
+    them as void.
+    """
+
+    space: gym.spaces.MultiDiscrete
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        entries = [self.entries] * (2 if persists else 1)
+        self.space = gym.spaces.MultiDiscrete(
+            np.array([*entries, len(BIDS), len(BIDS)] * scenario.n_ues, dtype=np.int64)
+        )
+        bids = np.ones((len(self.sizes), 2 * len(BIDS)), dtype=np.int8)
+        self._masks = np.concatenate([self.exists] * len(entries) + [bids], axis=1)
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui").astype(np.int64)
+        in_range("action", chosen, self.space.nvec, which)
+        chosen[~which] = 0
+        own = chosen.reshape(*dnn.shape, -1)
+        choice = Choice(own[..., 0], own[..., 1], BIDS[own[..., -2]], BIDS[own[..., -1]])
+        return self.decision(choice, dnn), which
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
+        """The action nearest to a plan (see `MenuView.choices`); bids to the nearest level.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        choice = self.choices(plan, instance)
+        prefetch = [choice.prefetch] if self.persists else []
+        levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))
+        return np.stack([choice.entry, *prefetch, *levels], axis=-1).ravel()
+
+    def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
+        """See `ActionView.masks`."""
+        return self._masks[dnn].reshape(len(dnn), -1)

@@ -1,0 +1,155 @@
+"""The native view: an action is a plan, as a dictionary of padded arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.base import ActionView
+from mjoa_gym.envs.actions.shares import Shares
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
+from mjoa_gym.world.rounds import NO_PREFETCH, Decision
+from mjoa_gym.world.scenario import Scenario
+
+
+class PlanView(ActionView):
+    """`Dict(placements, bandwidth_share, compute_share)`, with `prefetch` when streaming.
+
+    Entries of `placements` and `prefetch` beyond a UE's last layer are ignored. Nothing else is
+    repaired: what is not a plan raises.
+    """
+
+    space: gym.spaces.Dict
+    endless = True
+    observation = "dict"
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        n_ues = scenario.n_ues
+        spaces: dict[str, gym.Space[Any]] = {
+            "placements": gym.spaces.MultiBinary(self.shape),
+            "bandwidth_share": Shares(n_ues),
+            "compute_share": Shares(n_ues),
+        }
+        if persists:
+            spaces["prefetch"] = gym.spaces.MultiBinary(self.shape)
+        self.space = gym.spaces.Dict(spaces)
+
+    def single(self, action: Any) -> Any:
+        """See `ActionView.single`."""
+        if not isinstance(action, Mapping):
+            return action
+        return {key: np.asarray(value)[None] for key, value in action.items()}
+
+    def decode(
+        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> tuple[Decision, NDArray[np.bool_]]:
+        """See `ActionView.decode`."""
+        if not isinstance(actions, Mapping) or set(actions) != set(self.space):
+            keys = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
+            raise ValueError(f"action: got {keys}; needed is a dict of {sorted(self.space)}")
+        tables = self.scenario.tables
+        exists = np.arange(self.shape[1]) < tables.n_layers[dnn, None]
+        placements = self._marks("placements", actions["placements"], exists, which)
+        rows = np.arange(dnn.size).reshape(dnn.shape)
+        prefetch_of = np.full_like(rows, NO_PREFETCH)
+        if self.persists:
+            marked = self._marks("prefetch", actions["prefetch"], exists, which)
+            placements = np.concatenate([placements, marked])
+            prefetch_of = rows + dnn.size
+        decision = Decision(
+            placements,
+            outlines_of(placements[: dnn.size], dnn.ravel(), tables),
+            rows,
+            prefetch_of,
+            self._shares("bandwidth_share", actions["bandwidth_share"], which),
+            self._shares("compute_share", actions["compute_share"], which),
+        )
+        return decision, which
+
+    def encode(self, plan: Plan, instance: Instance | None = None) -> dict[str, NDArray[Any]]:
+        """The action that is exactly this plan (prefetches are left out where nothing persists).
+
+        Raises:
+            ValueError: If the plan is for another number of UEs, or for networks that are too deep.
+        """
+        action: dict[str, NDArray[Any]] = {
+            "placements": self._padded("placements", plan.placements),
+            "bandwidth_share": plan.bandwidth_share.copy(),
+            "compute_share": plan.compute_share.copy(),
+        }
+        if self.persists:
+            action["prefetch"] = self._padded("prefetch", plan.prefetch or ((),) * self.shape[0])
+        return action
+
+    def _marks(
+        self, name: str, given: Any, exists: NDArray[np.bool_], which: NDArray[np.bool_]
+    ) -> NDArray[np.int8]:
+        """(E x N, L)."""
+        marks = np.asarray(given)
+        self._check_shape(name, marks, self.shape)
+        if marks.dtype.kind not in "bui":
+            raise ValueError(f"{name} has dtype {marks.dtype}; whole numbers or bool are needed")
+        if np.any((marks[which] != 0) & (marks[which] != 1)):
+            raise ValueError(f"{name} has entries other than 0 and 1")
+        used = exists & which[:, None, None]
+        return np.where(used, marks, 0).astype(np.int8).reshape(-1, self.shape[1])
+
+    def _shares(self, name: str, given: Any, which: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(E, N)."""
+        shares = np.asarray(given)
+        self._check_shape(name, shares, self.shape[:1])
+        if shares.dtype.kind not in "fui":
+            raise ValueError(f"{name} has dtype {shares.dtype}; numbers are needed")
+        shares = shares.astype(np.float64)  # a copy
+        shares[~which] = 0.0
+        for row in shares[~np.all(shares >= 0, axis=1)]:  # NaN as well
+            raise ValueError(f"{name}={row}: every share must be >= 0")
+        total = shares.sum(axis=1).max()
+        if not total <= 1 + SHARE_TOLERANCE:
+            raise ValueError(f"{name} sums to {total}: at most 1 is allowed")
+        return shares
+
+    def _check_shape(self, name: str, given: NDArray, needed: tuple[int, ...]) -> None:
+        if given.shape[1:] != needed or given.shape[0] != self.n_envs:
+            got = given.shape
+            if self.n_envs == 1:  # a scalar environment's users know no leading axis
+                got = got[1:]
+            else:
+                needed = (self.n_envs, *needed)
+            raise ValueError(f"{name} has shape {got}; {needed} is needed")
+
+    def _padded(self, name: str, rows: Any) -> NDArray[np.int8]:
+        if len(rows) != self.shape[0]:
+            raise ValueError(f"{name} has {len(rows)} entries for {self.shape[0]} UEs")
+        padded = np.zeros(self.shape, dtype=np.int8)
+        for i, row in enumerate(rows):
+            if len(row) > self.shape[1]:
+                raise ValueError(f"{name}[{i}] has {len(row)} layers: at most {self.shape[1]}")
+            padded[i, : len(row)] = row
+        return padded
+
+
+@njit(cache=True, nogil=True)
+def outlines_of(placements, dnn, tables):
+    """(rows, L + 1) outlines of placements (rows, L) of the networks `dnn` (rows,)."""
+    rows, width = placements.shape
+    outlines = np.zeros((rows, width + 1), np.uint8)
+    nothing = np.empty(0)
+    for row in range(rows):
+        d = dnn[row]
+        n = tables.n_layers[d]
+        graph = kernel.Job(
+            tables.offsets[d, : n + 1],
+            tables.predecessors[d, : tables.offsets[d, n]],
+            tables.is_sink[d, :n],
+            nothing, nothing, nothing, nothing, 0.0,
+        )  # fmt: skip
+        kernel.outline_of(placements[row], n, graph, outlines[row])
+    return outlines

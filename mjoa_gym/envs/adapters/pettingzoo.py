@@ -1,0 +1,171 @@
+"""Every UE an agent of its own: PettingZoo's parallel interface (extra `multiagent`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from mjoa_gym.envs import ColdStartEnv, RoundsEnv, StreamingEnv
+from mjoa_gym.envs.base import ARGUMENTS
+from mjoa_gym.envs.core import ScenarioLike, refuse_unknown
+from mjoa_gym.validation import choice
+
+ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
+    "MJOA/ColdStart-v0": ColdStartEnv,
+    "MJOA/Streaming-v0": StreamingEnv,
+}
+ACTIONS = ("multidiscrete", "box")
+REWARDS = ("team", "own")
+
+
+class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
+    """N agents `ue_0`, `ue_1`, ...: each chooses its UE's placement and bids for shares.
+
+    A share is an agent's bid over the sum of the bids of all that need the resource, so agents
+    compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
+
+    An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
+    is the same beginning with UE 0. Its action is its UE's part of the environment's: see
+    `mjoa_gym.envs.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the UE's `latency_s`
+    and `local_s`, the round's `round_s`, when streaming whether the UE has `left`, and with
+    "multidiscrete" the agent's `action_mask`.
+
+    Args:
+        env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
+        action: "multidiscrete" or "box".
+        reward: "team": all get the environment's reward, the weighted latency reduction of all UEs.
+            "own": each gets its own UE's, 1 - T / T(local).
+        n_ues: As for the environment, and so are the others.
+        scenario: What `Scenario.of` takes.
+        rounds: Length of an episode.
+        render_mode: "rgb_array" or "ansi".
+
+    Raises:
+        ValueError: Naming argument, value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        env_id: str = "MJOA/ColdStart-v0",
+        action: str = "multidiscrete",
+        reward: str = "team",
+        n_ues: int | None = None,
+        scenario: ScenarioLike = None,
+        rounds: int | None = None,
+        render_mode: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        refuse_unknown(unknown, (*ARGUMENTS[:-1], "env_id", "reward"))
+        make = ENVIRONMENTS[choice("env_id", env_id, tuple(ENVIRONMENTS))]
+        self.reward = choice("reward", reward, REWARDS)
+        self.env = make(
+            choice("action", action, ACTIONS), n_ues, scenario, rounds, render_mode, "flat"
+        )
+        self.metadata = self.env.metadata | {"name": env_id, "is_parallelizable": True}
+        self.render_mode = render_mode
+        self.possible_agents = [f"ue_{i}" for i in range(self.env.scenario.n_ues)]
+        self.agents: list[str] = []
+        self.state_space = self.env.observation_space
+        self.observation_spaces = {
+            agent: gym.spaces.Box(0.0, 1.0, self.state_space.shape, np.float32)
+            for agent in self.possible_agents
+        }
+        self.action_spaces = {agent: self._own_space() for agent in self.possible_agents}
+        self._flat: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+
+    def observation_space(self, agent: str) -> gym.Space[Any]:
+        """The observation space of an agent; all agents' are alike."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> gym.Space[Any]:
+        """The action space of an agent; all agents' are alike."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode with fresh UEs and an empty server; options are ignored."""
+        self._flat, info = self.env.reset(seed=seed)
+        self.agents = list(self.possible_agents)
+        return self._observations(), self._infos(info)
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[
+        dict[str, Any],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Play one round.
+
+        Raises:
+            ValueError: If an agent has no action, or one that is not allowed; nothing has changed.
+        """
+        if set(actions) != set(self.agents):
+            raise ValueError(
+                f"actions: got {sorted(actions)}; needed is one for each {self.agents}"
+            )
+        for agent, action in actions.items():
+            if np.shape(action) != self.action_spaces[agent].shape:
+                raise ValueError(
+                    f"actions[{agent!r}] has shape {np.shape(action)};"
+                    f" {self.action_spaces[agent].shape} is needed"
+                )
+        joint = np.concatenate([np.asarray(actions[agent]) for agent in self.agents])
+        self._flat, reward, _, truncated, info = self.env.step(joint)
+        rewards = np.full(len(self.agents), reward)
+        if self.reward == "own":
+            rewards = 1.0 - info["latency_s"] / info["local_s"]
+        agents, observations, infos = self.agents, self._observations(), self._infos(info)
+        if truncated:
+            self.agents = []
+        return (
+            observations,
+            dict(zip(agents, rewards.tolist(), strict=True)),
+            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, truncated),
+            infos,
+        )
+
+    def state(self) -> NDArray[np.float32]:
+        """The flat observation, beginning with UE 0."""
+        return self._flat.copy()
+
+    def render(self) -> Any:
+        """As the environment's."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _own_space(self) -> gym.Space[Any]:
+        joint, n = self.env.action_space, len(self.possible_agents)
+        if isinstance(joint, gym.spaces.MultiDiscrete):
+            return gym.spaces.MultiDiscrete(joint.nvec[: len(joint.nvec) // n])
+        assert isinstance(joint, gym.spaces.Box)
+        return gym.spaces.Box(-1.0, 1.0, (joint.shape[0] // n,), np.float32)
+
+    def _observations(self) -> dict[str, Any]:
+        blocks = self._flat[:-1].reshape(len(self.possible_agents), -1)
+        return {
+            agent: np.append(np.roll(blocks, -i, axis=0), self._flat[-1])
+            for i, agent in enumerate(self.possible_agents)
+        }
+
+    def _infos(self, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        infos: dict[str, dict[str, Any]] = {}
+        masks = np.split(info["action_mask"], len(self.agents)) if "action_mask" in info else None
+        for i, agent in enumerate(self.agents):
+            infos[agent] = {} if masks is None else {"action_mask": masks[i].copy()}
+            if "latency_s" in info:
+                infos[agent] |= {key: info[key][i].item() for key in ("latency_s", "local_s")}
+                infos[agent]["round_s"] = info["round_s"]
+            if "left" in info:
+                infos[agent]["left"] = bool(info["left"][i])
+        return infos

@@ -1,0 +1,261 @@
+"""Stable-Baselines3 and sb3-contrib at the speed of a vector environment.
+
+SB3's algorithms take a `VecEnv` of their own. `StableBaselinesVecEnv` makes one of any Gymnasium
+vector environment that resets a finished episode in the same step, and adds little to its cost.
+Install the library with the extra `sb3`.
+
+    from stable_baselines3 import PPO
+    from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
+
+    envs = make_vec_env("MJOA/ColdStart-v0", n_envs=64, seed=0, action="multidiscrete")
+    PPO("MultiInputPolicy", envs).learn(100_000)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from mjoa_gym.validation import choice
+
+try:
+    from stable_baselines3.common.env_util import is_wrapped
+    from stable_baselines3.common.vec_env import VecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import (
+        VecEnvIndices,
+        VecEnvObs,
+        VecEnvStepReturn,
+    )
+except ImportError as error:
+    raise ImportError("stable-baselines3 is needed: pip install 'mjoa-gym[sb3]'") from error
+
+Infos = Literal["lean", "full"]
+READ_AT_THE_END = ("episode", "is_success")  # what SB3 reads of a finished episode's info
+
+
+class StableBaselinesVecEnv(VecEnv):
+    """A Gymnasium vector environment in the shape that SB3 asks for.
+
+    With `infos="lean"` the dictionary of an environment is empty, except in the step that ends its
+    episode: then it has what SB3 reads, `terminal_observation`, `TimeLimit.truncated`, and
+    `episode` and `is_success` where the environment gives them. With `infos="full"` each has all
+    that the environment says in every step, and `TimeLimit.truncated`, as from SB3's own
+    `DummyVecEnv`; that takes a Python dictionary with a slice of each array per environment and
+    step. `VecMonitor(..., info_keywords=...)` and callbacks that look at `infos` need it.
+
+    Attributes and methods are looked up in the single environments where there are some (as in
+    `SyncVectorEnv`). A vector environment without such has one value for all: `get_attr` repeats
+    it, `env_method` expects one result per environment (`action_masks()` for `MaskablePPO`: the
+    rows of an array), and neither `env_method` nor `set_attr` can be confined to some `indices`.
+
+    Attributes:
+        env: The vector environment.
+        infos: "lean" or "full".
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], infos: Infos = "lean") -> None:
+        """Take over a vector environment.
+
+        Raises:
+            ValueError: If the environment does not reset in the same step.
+        """
+        mode = env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"{env} has autoreset_mode={mode}: AutoresetMode.SAME_STEP is needed "
+                "(make_vec_env asks for it)"
+            )
+        choice("infos", infos, get_args(Infos))
+        self.env = env
+        self.infos = infos
+        self._actions: Any = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata
+
+    def reset(self) -> VecEnvObs:
+        """Start all episodes, with the seeds and options set since the last time."""
+        first = self._seeds[0]  # `seed` counts up from it, and so does every vector environment
+        seed = None if first is None else int(first)
+        observations, infos = self.env.reset(seed=seed, options=self._options[0] or None)
+        self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Say what the next `reset` gets; the same for all environments.
+
+        Raises:
+            ValueError: If a list has different options.
+        """
+        if isinstance(options, list) and any(each != options[0] for each in options):
+            raise ValueError(f"options={options}: a vector environment takes the same for all")
+        super().set_options(options)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all environments; whatever ended has already begun anew."""
+        observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
+        dones = terminations | truncations
+        timeouts = truncations & ~terminations
+        if self.infos == "full":
+            rows = [_row(infos, i) for i in range(self.num_envs)]
+            for row, timeout in zip(rows, timeouts.tolist(), strict=True):
+                row["TimeLimit.truncated"] = timeout
+        else:
+            rows = [{} for _ in range(self.num_envs)]
+        if dones.any():
+            self._finish(rows, np.flatnonzero(dones).tolist(), timeouts, infos)
+        return observations, rewards.astype(np.float32), dones, rows
+
+    def _finish(
+        self,
+        rows: list[dict[str, Any]],
+        ended: list[int],
+        timeouts: NDArray[np.bool_],
+        infos: dict[str, Any],
+    ) -> None:
+        """Put into the rows of finished episodes what belongs to their last step."""
+        last = infos.get("final_info", {})
+        keys = [mark + key for key in READ_AT_THE_END for mark in ("", "_")]
+        read = {key: source[key] for source in (infos, last) for key in keys if key in source}
+        for i in ended:
+            self.reset_infos[i] = {}
+            if self.infos == "full":  # so far the row is of the reset that followed
+                self.reset_infos[i], rows[i] = rows[i], _row(last, i)
+                self.reset_infos[i].pop("TimeLimit.truncated")
+            rows[i] |= _row(read, i)
+            rows[i]["TimeLimit.truncated"] = bool(timeouts[i])
+            rows[i]["terminal_observation"] = infos["final_obs"][i]
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """A picture of each environment, if `render_mode` is "rgb_array"."""
+        frames: Any = self.env.render()
+        return [None] * self.num_envs if frames is None else list(frames)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The value of an attribute in each environment."""
+        chosen = list(self._get_indices(indices))
+        base = self.env.unwrapped
+        if hasattr(base, "envs"):
+            return [base.envs[i].get_wrapper_attr(attr_name) for i in chosen]
+        if hasattr(base, "get_attr"):
+            values = base.get_attr(attr_name)
+            return [values[i] for i in chosen]
+        return [getattr(self._layer_with(attr_name), attr_name)] * len(chosen)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Give an attribute a value."""
+        base = self.env.unwrapped
+        if hasattr(base, "envs"):
+            for i in self._get_indices(indices):
+                base.envs[i].set_wrapper_attr(attr_name, value)
+            return
+        self._refuse_some(indices)
+        if hasattr(base, "set_attr"):
+            base.set_attr(attr_name, [value] * self.num_envs)
+        else:
+            setattr(base, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method of each environment."""
+        base = self.env.unwrapped
+        if hasattr(base, "envs"):
+            methods = self.get_attr(method_name, indices)
+            return [method(*method_args, **method_kwargs) for method in methods]
+        self._refuse_some(indices)
+        if hasattr(base, "call"):
+            return list(base.call(method_name, *method_args, **method_kwargs))
+        method = getattr(self._layer_with(method_name), method_name)
+        results = list(method(*method_args, **method_kwargs))
+        if len(results) != self.num_envs:
+            raise ValueError(f"{method_name}() gave {len(results)} results, not {self.num_envs}")
+        return results
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Whether each single environment, where there are such, has a wrapper."""
+        envs = getattr(self.env.unwrapped, "envs", None)
+        chosen = self._get_indices(indices)
+        return [envs is not None and is_wrapped(envs[i], wrapper_class) for i in chosen]
+
+    def _layer_with(self, name: str) -> VectorEnv[Any, Any, Any]:
+        """The outermost of the vector wrappers, or the environment, that has an attribute."""
+        layers = list(_layers(self.env))
+        return next((layer for layer in layers if hasattr(layer, name)), layers[-1])
+
+    def _refuse_some(self, indices: VecEnvIndices) -> None:
+        if indices is not None and set(self._get_indices(indices)) != set(range(self.num_envs)):
+            raise ValueError(f"indices={indices}: this vector environment acts on all or none")
+
+
+def make_vec_env(
+    env_id: str,
+    n_envs: int = 1,
+    seed: int | None = None,
+    *,
+    vectorization_mode: str = "vector_entry_point",
+    infos: Infos = "lean",
+    **kwargs: Any,
+) -> StableBaselinesVecEnv:
+    """Make a registered environment `n_envs` times, for Stable-Baselines3.
+
+    Args:
+        env_id: A registered id; for this package's `mjoa_gym` has to be imported, or
+            `"mjoa_gym:MJOA/..."` given.
+        n_envs: How many.
+        seed: Environment i gets `seed + i` at the first reset; None for random ones.
+        vectorization_mode: The environment's own vector form, or "sync" or "async" copies of the
+            scalar one.
+        infos: See `StableBaselinesVecEnv`.
+        **kwargs: Passed to the environment.
+    """
+    reset_in_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    if vectorization_mode == "vector_entry_point":
+        kwargs |= reset_in_step
+    else:
+        kwargs["vector_kwargs"] = kwargs.get("vector_kwargs", {}) | reset_in_step
+    env = gym.make_vec(env_id, n_envs, vectorization_mode=vectorization_mode, **kwargs)
+    envs = StableBaselinesVecEnv(env, infos)
+    if seed is not None:
+        envs.seed(seed)
+    return envs
+
+
+def _row(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """What a vector environment's info says about environment i in this step."""
+    row: dict[str, Any] = {}
+    for key, values in infos.items():
+        if key in ("final_obs", "final_info") or (key[:1] == "_" and key[1:] in infos):
+            continue
+        present = infos.get(f"_{key}")
+        if present is None or present[i]:
+            row[key] = _row(values, i) if isinstance(values, dict) else values[i]
+    return row
+
+
+def _layers(env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any, Any]]:
+    while True:
+        yield env
+        if env is env.unwrapped:
+            return
+        env = env.env  # type: ignore[attr-defined]  # a wrapper's

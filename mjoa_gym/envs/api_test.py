@@ -1,0 +1,163 @@
+"""Checks for environments with settings of your own: `api_test(gym.make(..., scenario=...))`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+from mjoa_gym.envs.base import RoundsEnv
+from mjoa_gym.envs.vector import RoundsVectorEnv
+from mjoa_gym.model.instance import evaluate
+from mjoa_gym.world.rounds import plan_of
+
+
+def api_test(env: gym.Env[Any, Any], episodes: int = 2, seed: int = 0) -> None:
+    """Check that an environment is what it says it is, on your scenario and action view.
+
+    Gymnasium's own checks, with warnings as errors; spaces; seeds; the horizon; rewards against the
+    simulator; masks; actions that are refused; encoding and decoding of actions; and the vector
+    environment against this one. It takes seconds.
+
+    Args:
+        env: One of `MJOA/...`, wrapped or not.
+        episodes: How many are played.
+        seed: Of everything that is random.
+
+    Raises:
+        AssertionError: Saying what does not hold.
+        TypeError: If the environment is none of ours.
+    """
+    one = env.unwrapped
+    if not isinstance(one, RoundsEnv):
+        raise TypeError(f"env is a {type(one).__name__}; needed is one of the MJOA environments")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            check_env(_longer(one), skip_render_check=True)
+        except Warning as warning:
+            raise AssertionError(str(warning)) from warning
+    check_seeds(one, seed)
+    for episode in range(episodes):
+        check_episode(one, seed + episode)
+    check_refusals(one, seed)
+    check_vector(one, seed)
+
+
+def _longer(env: RoundsEnv) -> RoundsEnv:
+    """The environment, or one of two rounds: Gymnasium's check refuses episodes of one step."""
+    if env.scenario.rounds > 1:
+        return env
+    return type(env)(**env.arguments(), rounds=2)
+
+
+def roll_out(env: RoundsEnv, seed: int) -> list[Any]:
+    """All that an environment says in an episode of random actions."""
+    env.action_space.seed(seed)
+    said: list[Any] = [env.reset(seed=seed)]
+    while True:
+        said.append(env.step(env.action_space.sample()))
+        if said[-1][3]:
+            return said
+
+
+def check_seeds(env: RoundsEnv, seed: int) -> None:
+    """The same seed repeats an episode, another one does not."""
+    first, again, other = (roll_out(env, s) for s in (seed, seed, seed + 1))
+    assert data_equivalence(first, again, exact=True), f"seed {seed} does not repeat itself"
+    assert not data_equivalence(first[0][0], other[0][0], exact=True), (
+        f"seeds {seed} and {seed + 1} begin alike: does the scenario leave nothing to chance?"
+    )
+
+
+def check_episode(env: RoundsEnv, seed: int) -> None:
+    """Spaces, rewards, masks and the horizon, step by step."""
+    core, view = env.core, env.view
+    env.action_space.seed(seed)
+    observation, info = env.reset(seed=seed)
+    rounds, truncated = 0, False
+    while not truncated:
+        assert observation in env.observation_space, "the observation is not in its space"
+        check_masks(env, info)
+        instance, weight = core.batch.instance(0), core.batch.state.population.weight[0].copy()
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert not terminated, "only the horizon ends an episode"
+        assert type(reward) is float, f"the reward is a {type(reward).__name__}, not a float"
+        if "latency_s" not in info:
+            assert reward == 0.0, f"reward {reward} in the middle of a round"
+            continue
+        rounds += 1
+        decision = core.decision
+        assert decision is not None
+        plan = plan_of(decision, 0, instance)
+        seconds, local_s = evaluate(instance, plan), info["local_s"]
+        assert np.array_equal(info["latency_s"], seconds), "latencies are not the simulator's"
+        expected = 1.0 - (weight * seconds).sum() / (weight * local_s).sum()
+        assert np.isclose(reward, expected, rtol=1e-9, atol=1e-12), f"{reward} != {expected}"
+        coded = view.encode(plan, instance)
+        for action in coded if view.one_by_one else [coded]:
+            assert action in env.action_space, "an encoded plan is not in the action space"
+    assert rounds == core.scenario.rounds, f"{rounds} rounds instead of {core.scenario.rounds}"
+
+
+def check_masks(env: RoundsEnv, info: dict[str, Any]) -> None:
+    """`info` and `action_masks` agree, and something is always allowed."""
+    if "action_mask" not in info:
+        return
+    mask = info["action_mask"]
+    assert np.array_equal(mask == 1, env.action_masks()), "info has another mask"
+    space = env.action_space
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        parts = np.split(mask, np.cumsum(space.nvec)[:-1])
+        assert all(part.any() for part in parts), "a number has no choice left"
+    else:
+        assert mask.any(), "there is no choice left"
+
+
+def check_refusals(env: RoundsEnv, seed: int) -> None:
+    """An action that is none is refused, and the episode goes on as if it had not been tried."""
+    env.action_space.seed(seed)
+    env.reset(seed=seed)
+    twin = copy.deepcopy(env)
+    good = env.action_space.sample()
+    for bad in ("nonsense", None, np.zeros((3, 2, 1))):
+        try:
+            env.step(bad)
+        except ValueError:
+            continue
+        raise AssertionError(f"the action {bad!r} was not refused")
+    assert data_equivalence(env.step(good), twin.step(good), exact=True), (
+        "a refused action has changed the environment"
+    )
+
+
+def check_vector(env: RoundsEnv, seed: int, num_envs: int = 3) -> None:
+    """The vector environment says what single ones say."""
+    arguments = env.arguments()
+    make = next(c for c in RoundsVectorEnv.__subclasses__() if c.persists == env.persists)
+    many = make(num_envs=num_envs, **arguments)
+    singles = [type(env)(**arguments) for _ in range(num_envs)]
+    many.action_space.seed(seed)
+    together, _ = many.reset(seed=seed)
+    alone = [single.reset(seed=seed + e)[0] for e, single in enumerate(singles)]
+    for _ in range(env.scenario.rounds):
+        for e, observation in enumerate(alone):
+            assert data_equivalence(_row(together, e), observation, exact=True), (
+                f"observation {e} of the vector environment differs"
+            )
+        actions = many.action_space.sample()
+        together, rewards, _, _, _ = many.step(actions)
+        steps = [single.step(_row(actions, e)) for e, single in enumerate(singles)]
+        alone = [step[0] for step in steps]
+        assert np.array_equal(rewards, [step[1] for step in steps]), "rewards differ in the vector"
+
+
+def _row(batch: Any, e: int) -> Any:
+    """One environment's part of a batch of observations or actions."""
+    if isinstance(batch, dict):
+        return {key: values[e] for key, values in batch.items()}
+    return batch[e]

@@ -1,0 +1,1 @@
+"""Planners and agents on the same episodes, and what comes of it."""

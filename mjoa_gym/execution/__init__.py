@@ -1,0 +1,1 @@
+"""Networks that are executed layer by layer, and how long each layer takes."""

@@ -1,0 +1,135 @@
+"""What executing one layer means: which nodes of an exported program, on what, in which order.
+
+A node that depends neither on an input nor on a parameter has one value for good. A node that
+depends on parameters alone is executed by every layer that reads it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from mjoa_gym.profiles import torch_operators as ops
+
+Values = dict[Node, Any]
+_Resolver = Callable[[Values], Any]
+
+
+class Slot(NamedTuple):
+    """One tensor of a bundle: a node's value, or one item of it."""
+
+    node: Node
+    item: int | None
+
+
+def slots_of(nodes: Iterable[Node]) -> tuple[Slot, ...]:
+    """The tensors that make up the values of some nodes."""
+    slots: list[Slot] = []
+    for node in nodes:
+        items = ops.items_read(node)
+        slots += [Slot(node, None)] if items is None else [Slot(node, item) for item in items]
+    return tuple(slots)
+
+
+def fill(values: Values, slots: tuple[Slot, ...], bundle: tuple[torch.Tensor, ...]) -> None:
+    """Puts the tensors of a bundle where the nodes that read them look."""
+    if len(bundle) != len(slots):
+        raise ValueError(f"bundle: got {len(bundle)} tensors; {len(slots)} are needed")
+    for (node, item), tensor in zip(slots, bundle, strict=True):
+        if item is None:
+            values[node] = tensor
+        else:
+            values.setdefault(node, {})[item] = tensor  # items that nobody reads are absent
+
+
+def take(values: Values, slots: tuple[Slot, ...]) -> tuple[torch.Tensor, ...]:
+    """The tensors of a bundle."""
+    return tuple(values[node] if item is None else values[node][item] for node, item in slots)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The execution of one node."""
+
+    node: Node
+    function: Callable[..., Any]
+    arguments: tuple[_Resolver, ...]
+    keywords: Mapping[str, _Resolver]
+
+    @staticmethod
+    def of(node: Node) -> Step:
+        """A step that does what the node says."""
+        arguments = tuple(map(_resolver, node.args))
+        keywords = {key: _resolver(value) for key, value in node.kwargs.items()}
+        return Step(node, _function(node), arguments, keywords)
+
+    def __call__(self, values: Values) -> None:
+        """Executes the node and notes its value."""
+        arguments = [resolve(values) for resolve in self.arguments]
+        keywords = {key: resolve(values) for key, resolve in self.keywords.items()}
+        values[self.node] = self.function(*arguments, **keywords)
+
+
+def plan(
+    wanted: Iterable[Node], given: Iterable[Node], order: Mapping[Node, int]
+) -> tuple[Node, ...]:
+    """The nodes to execute, in order, to get the values of `wanted` from those of `given`."""
+    given, found, stack = set(given), set(), list(wanted)
+    while stack:
+        node = stack.pop()
+        if node not in given and node not in found:
+            found.add(node)
+            stack.extend(node.all_input_nodes)
+    return tuple(sorted(found, key=order.__getitem__))
+
+
+def stored_values(program: ExportedProgram) -> Values:
+    """Buffers and lifted constants, by the placeholder that stands for them."""
+    signature = program.graph_signature
+    stored = {**program.state_dict, **program.constants}
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    by_name = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    return {by_name[placeholder]: stored[name].detach() for placeholder, name in names.items()}
+
+
+def attribute(program: ExportedProgram, node: Node) -> Any:
+    """What a `get_attr` node stands for."""
+    return operator.attrgetter(str(node.target))(program.graph_module)
+
+
+def _resolver(argument: Any) -> _Resolver:
+    if isinstance(argument, Node):
+        return lambda values: values[argument]
+    if isinstance(argument, (list, tuple)):
+        parts = [_resolver(item) for item in argument]
+        return lambda values: [part(values) for part in parts]
+    return lambda values: argument
+
+
+def _function(node: Node) -> Callable[..., Any]:
+    """The node's operator, made independent of how its input lies in memory.
+
+    Which views need no copy was found out for the exported strides, and a tensor that has been sent
+    lies densely.
+    """
+    aten = torch.ops.aten
+    if node.target in (aten.view.default, aten._unsafe_view.default):
+        return aten.reshape.default
+    if node.target is aten.as_strided.default:
+        like = ops.value_of(node.all_input_nodes[0])
+        return lambda tensor, *sizes: torch.as_strided(_laid_out(tensor, like), *sizes)
+    assert callable(node.target)
+    return node.target
+
+
+def _laid_out(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    if tensor.stride() == like.stride():
+        return tensor
+    copy = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=tensor.device)
+    return copy.copy_(tensor)

@@ -1,0 +1,254 @@
+"""A torch network that can be executed layer by layer, on one machine or on several.
+
+`LayeredModel` pairs a DNN with the nodes of its exported program. A layer reads the *bundles* of
+its predecessors and makes its own: the tensors that its readers need, no more, so that a bundle
+has exactly as many bytes as the DNN says. Operators are called one by one, without compiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.execution.layer_program import (
+    Slot,
+    Step,
+    Values,
+    attribute,
+    fill,
+    plan,
+    slots_of,
+    stored_values,
+    take,
+)
+from mjoa_gym.layers import INPUT
+from mjoa_gym.profiles import torch_operators as ops
+from mjoa_gym.profiles.fuse import as_columns, fuse
+from mjoa_gym.profiles.torch_export import Trace, trace
+from mjoa_gym.profiles.torch_program import ancestors, as_arguments, results_of
+
+Bundle = tuple[Tensor, ...]
+
+
+class TensorSpec(NamedTuple):
+    """Shape and type of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @staticmethod
+    def of(tensor: Tensor) -> TensorSpec:
+        """The spec of a tensor."""
+        return TensorSpec(tuple(tensor.shape), tensor.dtype)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer: the steps that execute it and the parameters that these read."""
+
+    steps: tuple[Step, ...]
+    constants: tuple[Node, ...]
+    parameters: Mapping[Node, str]
+
+
+class LayeredModel:
+    """A network as a `DNN` whose layers can be executed.
+
+    Two sides that build it from the same module and inputs get the same layers. Parameters move
+    between them, everything else is part of the program and known to both: buffers (the running
+    statistics of batch normalisation), constants and what follows from these alone. Its bytes are
+    in no layer's parameter bytes.
+
+    A parameter that several layers read is *charged* to one, the one that computes most with it,
+    and counted there (`parameter_names`). The others *need* its values all the same (`needs`): a
+    GPT-2 whose embedding runs at the edge needs the matrix there that is charged to the head. A
+    DNN knows no such debts, so the simulator lets these layers have the values for nothing.
+
+    Layers are executed in evaluation mode and without gradients. The result equals the module's up
+    to rounding, and bit for bit where torch has no fused kernel for a part of the module.
+
+    Build it with `from_torch`. Immutable, and `run` may be called from several threads.
+    """
+
+    def __init__(self, traced: Trace, parameters: Mapping[str, Tensor], name: str) -> None:
+        layers = fuse(traced.graph)
+        self._program = traced.program
+        self._order = {node: i for i, node in enumerate(traced.program.graph.nodes)}
+        self._parameters = dict(parameters)
+        self._dnn = DNN(**as_columns(name, layers, traced.graph.input_bytes))
+        self._charged = tuple(
+            tuple(name for index in layer.operators for name in traced.charged[index])
+            for layer in layers
+        )
+        self._slots: dict[int, tuple[Slot, ...]] = {INPUT: slots_of(traced.parts[INPUT])}
+        for number, layer in enumerate(layers):
+            self._slots[number] = slots_of(traced.parts[layer.operators[-1]])
+        self._name_of = dict(traced.parameter_of)
+        self._results = results_of(traced.program)
+        self._known = self._constant_values()
+        self._layers = tuple(map(self._planned, range(self.dnn.n_layers)))
+
+    @staticmethod
+    def from_torch(
+        module: nn.Module,
+        example_inputs: Any,
+        name: str | None = None,
+        *,
+        keep_parameters: bool = True,
+    ) -> LayeredModel:
+        """The layers of a module; the arguments are those of `DNN.from_torch`.
+
+        Args:
+            module: On the device that the layers shall run on. (On the meta device they compute
+                shapes only.) Its parameters and buffers are referred to, not copied.
+            example_inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs.
+            name: Default: the module's class.
+            keep_parameters: False for a side that gets all parameters from the other: `parameters`
+                then gives tensors on the meta device.
+
+        Raises:
+            ValueError: If the module cannot be exported, or changes its buffers when it runs.
+        """
+        traced = trace(module, example_inputs, stacklevel=2)
+        changed = sorted(traced.program.graph_signature.buffers_to_mutate.values())
+        if changed:
+            raise ValueError(
+                f"module: changes its buffer {changed[0]!r} when it runs, which layers that are "
+                "executed on two sides cannot do; pass state as input and output"
+            )
+        parameters = {key: value.detach() for key, value in module.named_parameters()}
+        if not keep_parameters:
+            parameters = {key: value.to("meta") for key, value in parameters.items()}
+        return LayeredModel(traced, parameters, name or type(module).__name__)
+
+    @property
+    def dnn(self) -> DNN:
+        """The profile, at layer granularity; layers are counted as in it."""
+        return self._dnn
+
+    def parameter_names(self, layer: int) -> tuple[str, ...]:
+        """The parameters charged to a layer, each to one only; of a tied one its first name."""
+        return self._charged[layer]
+
+    def needs(self, layer: int) -> tuple[str, ...]:
+        """The parameters that a layer reads, wherever they are charged."""
+        return tuple(self._layers[layer].parameters.values())
+
+    def parameters(self, layer: int) -> dict[str, Tensor]:
+        """The values of the parameters that are charged to a layer, not copied."""
+        return {name: self._parameters[name] for name in self._charged[layer]}
+
+    def needed_parameters(self, layer: int) -> dict[str, Tensor]:
+        """The values of the parameters that a layer reads, as `run` wants them."""
+        return {name: self._parameters[name] for name in self.needs(layer)}
+
+    def parameter_specs(self, layer: int) -> dict[str, TensorSpec]:
+        """Shapes and types of the parameters that are charged to a layer."""
+        return {name: TensorSpec.of(value) for name, value in self.parameters(layer).items()}
+
+    def bundle_specs(self, tensor: int) -> tuple[TensorSpec, ...]:
+        """Shapes and types of what a layer makes; -1: of the network's input."""
+        values = [
+            ops.value_of(node) if item is None else ops.value_of(node)[item]
+            for node, item in self._slots[tensor]
+        ]
+        return tuple(map(TensorSpec.of, values))
+
+    def constants(self) -> dict[str, Tensor]:
+        """Buffers and constants that the program holds, by their names in it."""
+        return {node.name: value for node, value in stored_values(self._program).items()}
+
+    def description(self) -> str:
+        """All operators with their arguments as code; the same for equal networks and one torch."""
+        modules = self._program.graph_module.named_modules()
+        return "\n".join(f"{name}: {m.code}" for name, m in modules if isinstance(m, GraphModule))
+
+    def inputs(self, example_inputs: Any) -> Bundle:
+        """The network's input as a bundle, from inputs like those that `from_torch` was given.
+
+        Raises:
+            ValueError: If they differ in structure, shape or type from what was exported.
+        """
+        arguments, keywords = as_arguments(example_inputs)
+        expected = self._program.call_spec.in_spec
+        order = list(expected.child(1).context or ())
+        if sorted(order) == sorted(keywords):
+            keywords = {key: keywords[key] for key in order}
+        flat, structure = pytree.tree_flatten((arguments, keywords))
+        if structure != expected:
+            raise ValueError(f"example_inputs: got {structure}; the program takes {expected}")
+        bundle = tuple(value for value in flat if isinstance(value, Tensor))
+        got, wanted = tuple(map(TensorSpec.of, bundle)), self.bundle_specs(INPUT)
+        if got != wanted:
+            raise ValueError(f"example_inputs: got {got}; the program takes {wanted}")
+        return bundle
+
+    @torch.no_grad()
+    def run(
+        self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
+    ) -> Bundle:
+        """Executes a layer.
+
+        Args:
+            layer: Which.
+            bundles: At least those of its predecessors, -1 for the network's input. The tensors
+                need not lie in memory as they did where they were made.
+            parameters: At least those that it `needs`, by name.
+
+        Returns:
+            Its bundle. Tensors may share memory with its inputs and be views.
+        """
+        values: Values = {node: self._known[node] for node in self._layers[layer].constants}
+        for predecessor in self._dnn.predecessors[layer]:
+            fill(values, self._slots[predecessor], bundles[predecessor])
+        for node, name in self._layers[layer].parameters.items():
+            values[node] = parameters[name]
+        for step in self._layers[layer].steps:
+            step(values)
+        return take(values, self._slots[layer])
+
+    @torch.no_grad()
+    def outputs(self, bundles: Mapping[int, Bundle]) -> Any:
+        """The network's result, as the module returns it, from the bundles of its sinks."""
+        values = dict(self._known)
+        for sink in self._dnn.is_sink.nonzero()[0]:
+            fill(values, self._slots[int(sink)], bundles[int(sink)])
+        for node, name in self._name_of.items():
+            values[node] = self._parameters[name]
+        wanted = [result for result in self._results if isinstance(result, Node)]
+        for node in plan(wanted, values, self._order):
+            Step.of(node)(values)
+        flat = [values[r] if isinstance(r, Node) else r for r in self._results]
+        return pytree.tree_unflatten(flat, self._program.call_spec.out_spec)
+
+    def _constant_values(self) -> Values:
+        """The values of all nodes that depend on no input and no parameter and are of use."""
+        values: Values = stored_values(self._program)
+        wanted = ancestors(result for result in self._results if isinstance(result, Node))
+        with torch.no_grad():
+            for node in self._order:
+                if node not in wanted or node in values:
+                    continue
+                if node.op == "get_attr":
+                    values[node] = attribute(self._program, node)
+                elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
+                    Step.of(node)(values)
+        return values
+
+    def _planned(self, layer: int) -> _Layer:
+        given = {node for p in self._dnn.predecessors[layer] for node, _ in self._slots[p]}
+        wanted = [node for node, _ in self._slots[layer]]
+        nodes = plan(wanted, given | self._known.keys() | self._name_of.keys(), self._order)
+        read = {source for node in nodes for source in node.all_input_nodes}
+        return _Layer(
+            steps=tuple(map(Step.of, nodes)),
+            constants=tuple(node for node in self._known if node in read),
+            parameters={node: name for node, name in self._name_of.items() if node in read},
+        )

@@ -1,0 +1,78 @@
+"""What the uplink has carried by a given time: the parameter stream of an inference, replayed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, next_piece, release_time
+
+
+@njit(cache=True, nogil=True)
+def record(segments, n_segments, layer, start, end):
+    """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
+    if n_segments == segments.shape[0]:
+        return n_segments
+    row = max(n_segments - 1, 0)
+    if n_segments == 0 or segments[row, 0] != layer or segments[row, 2] != start:
+        row = n_segments
+        segments[row, 0] = layer
+        segments[row, 1] = start
+    segments[row, 2] = end
+    return row + 1
+
+
+@njit(cache=True, nogil=True)
+def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, segments):
+    """Replay the parameter stream of an inference that `run` has just simulated.
+
+    Args:
+        placement: (n,).
+        prefetch: (n,) bool, layers to send after those of the placement; (0,) for none.
+        n: Number of layers.
+        job: The inference.
+        link: Rates.
+        mode: Upload mode.
+        until: When the round ends; what is sent after it does not count.
+        n_up: As `run` returned it.
+        scratch: As `run` left it.
+        sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`;
+            0 where nothing is missing.
+        segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
+            layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
+            is recorded.
+
+    Returns:
+        The number of segments; at most 2 n + 1 are needed.
+    """
+    up_start, up_end = scratch.up_start, scratch.up_end
+    sent[:n] = 0.0
+    now, k, n_segments = 0.0, 0, 0
+    if mode == PREINSTALLED:
+        return 0
+    for prefetched in range(2 if len(prefetch) > 0 else 1):
+        for layer in range(n):
+            if job.missing_bytes[layer] <= 0.0 or placement[layer] == prefetched:
+                continue
+            if prefetched == 1 and not prefetch[layer]:
+                continue
+            if now > until and len(segments) == 0:
+                return 0  # nothing more counts
+            if mode == SERIAL:
+                now = max(now, release_time(layer, job, scratch.end))
+            left = duration = job.missing_bytes[layer] * link.up
+            sent_s = 0.0
+            complete = False
+            while not complete:
+                now, end, complete, k = next_piece(left, now, k, n_up, up_start, up_end)
+                sent_s += max(0.0, min(end, until) - now) if now < until else 0.0
+                shown = min(end, until) if prefetched == 1 else end
+                if shown > now or now == end <= until:
+                    n_segments = record(segments, n_segments, layer, now, shown)
+                left -= end - now if end < np.inf else 0.0
+                now = end
+            if now <= until and now < np.inf:
+                sent[layer] = 1.0
+            elif 0.0 < duration < np.inf:
+                sent[layer] = min(1.0, sent_s / duration)
+    return n_segments

@@ -1,0 +1,197 @@
+"""The vocabulary of learned action views: for each network a short menu of sensible placements.
+
+A network of L layers has 2^L placements; a learned view offers a few of them. PBT-DP answers many
+conditions that the scenario can produce: who asks, over which link, with which shares and, where
+parameters persist, with what on the server already. Of all placements that it finds, those are
+taken, one after the other, that most reduce the latency in excess of the best one's
+(`docs/menu.md` has what that costs against free placement).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, job_of, link_of
+from mjoa_gym.planners.pbt_dp import best_partition
+from mjoa_gym.world.population import random_population, to_instance
+from mjoa_gym.world.scenario import Scenario
+
+ENTRIES = 16
+"""Most placements on a network's menu."""
+NEGLIGIBLE = 1e-4
+"""The menu ends when no entry lowers the mean relative excess latency by more than this."""
+CONDITIONS = 512
+"""Conditions per network by which placements are chosen."""
+PROPOSALS = 160
+"""The first so many of them are answered by PBT-DP."""
+WIDTH = 16
+"""Of PBT-DP's tree: a quarter of a planner's, as good for this purpose and up to 4 times faster."""
+SEED = 0
+"""Of the conditions, the same for every network, so its menu does not depend on the others."""
+
+_BESIDE_THE_POINT = {
+    "name": "",
+    "rounds": 1,
+    "weight_min": 1.0,
+    "weight_max": 1.0,
+    "period_s": 1.0,
+    "server_memory_bytes": 0.0,
+    "departure_probability": 0.0,
+    "shadowing_correlation": 0.0,
+    "speed_m_per_s": 0.0,
+}
+
+
+class Menu(NamedTuple):
+    """The placements that a learned view can say, for D networks of at most L layers; read-only.
+
+    Entry 0 leaves every layer on the UE, a network's last entry none. They are ordered by the bytes
+    of the parameters that they need at the edge, so neighbours are alike.
+
+    Attributes:
+        placements: (D, M, L) int8, 0 = UE, 1 = edge; zeros after a network's last entry or layer.
+        size: (D,) entries of each network, 2 to M.
+    """
+
+    placements: NDArray[np.int8]
+    size: NDArray[np.int64]
+
+
+class Condition(NamedTuple):
+    """An inference that might occur, with its share of the resources."""
+
+    job: kernel.Job
+    link: kernel.Link
+
+
+def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu:
+    """The menus of a scenario's networks: computed once, and the same in every process.
+
+    Args:
+        scenario: The setting; fields that no single inference depends on make no difference.
+        streaming: Whether parameters persist, so that there are placements to be found that only
+            pay with some of them resident.
+        entries: Most placements on a network's menu.
+
+    Raises:
+        ValueError: If `entries` is less than 2: all-UE and all-edge always are on the menu.
+    """
+    if entries < 2:
+        raise ValueError(f"entries={entries!r}: must be at least 2")
+    alike = scenario.with_changes(**_BESIDE_THE_POINT)
+    return _menu_of(alike, streaming and scenario.upload != "preinstalled", entries)
+
+
+@lru_cache(maxsize=32)
+def _menu_of(scenario: Scenario, streaming: bool, entries: int) -> Menu:
+    menus = [_network_menu(scenario, d, streaming, entries) for d in range(len(scenario.dnns))]
+    size = np.array([len(menu) for menu in menus], dtype=np.int64)
+    placements = np.zeros((len(menus), size.max(), scenario.tables.width), np.int8)
+    for d, menu in enumerate(menus):
+        placements[d, : len(menu), : menu.shape[1]] = menu
+    placements.flags.writeable = size.flags.writeable = False
+    return Menu(placements, size)
+
+
+def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
+    """(entries, L) for the scenario's network d."""
+    mode = kernel.UPLOAD_MODES.index(scenario.upload)
+    conditions, candidates = _proposals(scenario, d, streaming, mode)
+    chosen = candidates[_choose(_excess(candidates, conditions, mode), entries)]
+    edge_bytes = (chosen * scenario.profiles[d].parameter_bytes).sum(axis=1)
+    inner = 2 + np.lexsort((chosen[2:].sum(axis=1), edge_bytes[2:]))
+    return chosen[[0, *inner, 1]]
+
+
+def _proposals(
+    scenario: Scenario, d: int, streaming: bool, mode: int
+) -> tuple[list[Condition], NDArray[np.int8]]:
+    """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
+    rng = np.random.default_rng(SEED)
+    packed = _crowd(scenario, d, rng).packed
+    shares = _shares(scenario.n_ues, rng)
+    pool = [np.zeros(scenario.profiles[d].n_layers, np.int8)]
+    conditions = []
+    for i, own in enumerate(shares):
+        job, link = job_of(packed, i), link_of(packed, i, *own)
+        if streaming:
+            resident = _resident(pool, job.missing_bytes, rng)
+            job = job._replace(missing_bytes=job.missing_bytes * (1.0 - resident))
+        conditions.append(Condition(job, link))
+        if i < PROPOSALS:
+            placement = np.zeros_like(pool[0])
+            if link.up < np.inf and link.down < np.inf:
+                best_partition(job, link, mode, WIDTH, placement)
+            pool.append(placement)
+    extremes = [pool[0], np.ones_like(pool[0])]
+    distinct = dict.fromkeys(placement.tobytes() for placement in [*extremes, *pool])  # ordered
+    return conditions, np.array([np.frombuffer(sides, np.int8) for sides in distinct])
+
+
+def _crowd(scenario: Scenario, d: int, rng: np.random.Generator) -> Instance:
+    """A UE per condition, drawn as the scenario's newcomers are, all with network d."""
+    drawn = random_population(scenario, CONDITIONS, rng)
+    return to_instance(scenario, drawn._replace(dnn=np.full(CONDITIONS, d)), None)
+
+
+def _shares(n_ues: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(conditions, 2) shares of bandwidth and compute, log-uniform from 1/(2N) to 1.
+
+    The two differ by a factor of up to 4, so that each can be as little as 1/(4N).
+    """
+    level = (0.5 / n_ues) ** rng.random(CONDITIONS)
+    tilt = 2.0 ** rng.uniform(-1.0, 1.0, CONDITIONS)
+    return np.minimum(1.0, np.stack([level * tilt, level / tilt], axis=1))
+
+
+def _resident(
+    pool: list[NDArray[np.int8]], parameter_bytes: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(L,) fractions that earlier rounds might have left on the server.
+
+    Nothing in a quarter of the cases. Otherwise what one of the placements so far needs (or, again
+    in a quarter, none), and in addition, turn and turn about,
+
+    - all layers up to a random position in program order: an upload that the end of a round cut
+      short (in a fifth of these cases it did not), or
+    - all layers that are no larger than a random one: what memory without room for the largest
+      keeps.
+    """
+    nothing, no_placement, which, by_size, until = rng.random(5)
+    n = len(parameter_bytes)
+    if nothing < 0.25:
+        return np.zeros(n)
+    placement = pool[0 if no_placement < 0.25 else int(which * len(pool))]
+    if by_size < 0.5:
+        sizes = parameter_bytes[parameter_bytes > 0]
+        most = sizes[int(until * len(sizes))] if len(sizes) else 0.0
+        return np.maximum(placement, parameter_bytes <= most)
+    return np.maximum(placement, np.clip(1.25 * until * n - np.arange(n), 0.0, 1.0))
+
+
+def _excess(
+    candidates: NDArray[np.int8], conditions: list[Condition], mode: int
+) -> NDArray[np.float64]:
+    """(conditions, candidates) latency in excess of the best candidate's, as a fraction of it."""
+    seconds = np.array([kernel.run_many(candidates, *condition, mode) for condition in conditions])
+    best = seconds.min(axis=1, keepdims=True)
+    return seconds / np.maximum(best, 1e-9 * seconds[:, :1]) - 1.0  # some latencies can be zero
+
+
+def _choose(excess: NDArray[np.float64], entries: int) -> list[int]:
+    """Candidates 0 and 1, then one by one the candidate that reduces the mean excess most."""
+    chosen = [0, 1]
+    least = excess[:, chosen].min(axis=1)
+    while len(chosen) < entries:
+        means = np.minimum(excess, least[:, None]).mean(axis=0)
+        best = int(means.argmin())
+        if means[best] >= least.mean() - NEGLIGIBLE:
+            break
+        chosen.append(best)
+        least = np.minimum(least, excess[:, best])
+    return chosen

@@ -1,0 +1,180 @@
+"""Fuses operators into layers, the way an inference runtime would run them.
+
+Each step contracts one edge of the graph, and only an edge whose source has a single reader or
+whose target has a single input: such a contraction cannot close a cycle.
+
+1. A cheap operator (pointwise, normalisation, softmax) with one input joins the layer it reads
+   when nobody else reads that layer: convolution + BatchNorm + ReLU become one layer. Operators
+   that enlarge their input (padding, upsampling) do not, since the layer would then have to send
+   the larger tensor; they join their only reader instead.
+2. A cheap operator whose only reader also has all of its inputs joins that reader
+   (``x * sigmoid(x)``); step 1 may apply afterwards.
+3. A cheap layer left over (its input has other readers, as in front of a pre-normalised
+   transformer block) joins its only reader if that is a heavy layer.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mjoa_gym.layers import INPUT
+from mjoa_gym.profiles.graph import HEAVY_KINDS, Operator, OperatorGraph
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Operators that are executed together.
+
+    Attributes:
+        operators: Their indices in the `OperatorGraph`, ascending; only the last is read from
+            outside the layer.
+    """
+
+    name: str
+    kind: str
+    flops: int
+    parameter_bytes: int
+    output_bytes: int
+    predecessors: tuple[int, ...]
+    operators: tuple[int, ...]
+
+
+def fuse(graph: OperatorGraph) -> list[Layer]:
+    """The network's layers in a topological order, predecessors before readers."""
+    groups = _Groups(graph.operators)
+    while groups.step():
+        pass
+    return groups.layers()
+
+
+def as_columns(name: str, layers: Sequence[Layer], input_bytes: int) -> dict[str, Any]:
+    """The arguments of the `DNN` that consists of these layers."""
+    return {
+        "name": name,
+        "flops": [layer.flops for layer in layers],
+        "parameter_bytes": [layer.parameter_bytes for layer in layers],
+        "output_bytes": [layer.output_bytes for layer in layers],
+        "predecessors": [layer.predecessors for layer in layers],
+        "input_bytes": input_bytes,
+        "kinds": [layer.kind for layer in layers],
+        "layer_names": [layer.name for layer in layers],
+    }
+
+
+class _Groups:
+    """Sets of operators that form one layer each; a set is known by its last operator.
+
+    Only the last operator is read from outside, since a set grows by absorbing operators that
+    nobody else reads.
+    """
+
+    def __init__(self, operators: tuple[Operator, ...]) -> None:
+        self.operators = operators
+        self.members = {index: [index] for index in range(len(operators))}
+        self.inputs = {index: set(operator.inputs) for index, operator in enumerate(operators)}
+        self.readers: dict[int, set[int]] = {index: set() for index in (INPUT, *self.members)}
+        for index, sources in self.inputs.items():
+            for source in sources:
+                self.readers[source].add(index)
+
+    def step(self) -> bool:
+        """Applies the first rule that fits anywhere, wherever it fits; tells whether one did."""
+        rules = (self._into_producer, self._into_sharing_reader, self._into_heavy_reader)
+        return any(self._sweep(rule) for rule in rules)
+
+    def layers(self) -> list[Layer]:
+        """One layer per set, always the earliest next whose inputs are there."""
+        first = {group: min(members) for group, members in self.members.items()}
+        missing = {group: len(inputs - {INPUT}) for group, inputs in self.inputs.items()}
+        ready = [(first[group], group) for group, count in missing.items() if count == 0]
+        heapq.heapify(ready)
+        position = {INPUT: INPUT}
+        layers: list[Layer] = []
+        while ready:
+            _, group = heapq.heappop(ready)
+            position[group] = len(layers)
+            layers.append(self._layer(group, position))
+            for reader in self.readers[group]:
+                missing[reader] -= 1
+                if missing[reader] == 0:
+                    heapq.heappush(ready, (first[reader], reader))
+        if len(layers) != len(self.members):
+            raise RuntimeError("fusing closed a cycle")
+        return layers
+
+    def _layer(self, group: int, position: dict[int, int]) -> Layer:
+        members = [self.operators[index] for index in self.members[group]]
+        heaviest = max(members, key=_weight)
+        macs = sum(operator.macs for operator in members)
+        return Layer(
+            name=heaviest.name,
+            kind=heaviest.kind,
+            flops=2 * macs if macs else sum(operator.light_flops for operator in members),
+            parameter_bytes=sum(operator.parameter_bytes for operator in members),
+            output_bytes=self.operators[group].output_bytes,
+            predecessors=tuple(sorted(position[source] for source in self.inputs[group])),
+            operators=tuple(self.members[group]),
+        )
+
+    def _sweep(self, rule: Callable[[int], tuple[int, int] | None]) -> bool:
+        changed = False
+        for group in sorted(self.members):
+            if group in self.members and self._is_cheap(group):
+                edge = rule(group)
+                if edge is not None:
+                    self._contract(*edge)
+                    changed = True
+        return changed
+
+    def _into_producer(self, group: int) -> tuple[int, int] | None:
+        if len(self.inputs[group]) != 1:
+            return None
+        if any(self.operators[index].grows for index in self.members[group]):
+            reader = self._only_reader(group)
+            return None if reader is None else (group, reader)
+        (producer,) = self.inputs[group]
+        if producer == INPUT or self._only_reader(producer) is None:
+            return None
+        return producer, group
+
+    def _into_sharing_reader(self, group: int) -> tuple[int, int] | None:
+        reader = self._only_reader(group)
+        if reader is None or not self.inputs[group] <= self.inputs[reader]:
+            return None
+        return group, reader
+
+    def _into_heavy_reader(self, group: int) -> tuple[int, int] | None:
+        reader = self._only_reader(group)
+        if reader is None or len(self.inputs[group]) != 1:
+            return None
+        heavy = any(self.operators[index].kind in HEAVY_KINDS for index in self.members[reader])
+        return (group, reader) if heavy else None
+
+    def _only_reader(self, group: int) -> int | None:
+        readers = self.readers[group]
+        return next(iter(readers)) if len(readers) == 1 else None
+
+    def _is_cheap(self, group: int) -> bool:
+        return all(self.operators[index].cheap for index in self.members[group])
+
+    def _contract(self, source: int, target: int) -> None:
+        """Merges ``source`` into ``target``, its only reader."""
+        self.members[target] = sorted(self.members.pop(source) + self.members[target])
+        inputs = self.inputs.pop(source)
+        del self.readers[source]
+        self.inputs[target] = (self.inputs[target] - {source}) | inputs
+        for producer in inputs:
+            self.readers[producer] = (self.readers[producer] - {source}) | {target}
+
+
+def _weight(operator: Operator) -> tuple[int, bool, int, bool]:
+    """Orders the operators of a layer; the heaviest gives it its name and kind."""
+    return (
+        operator.macs,
+        operator.kind == "embedding",
+        operator.light_flops,
+        not operator.cheap,
+    )

@@ -1,0 +1,218 @@
+"""Exports a module, and says in a sentence or two why one cannot be exported."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+
+from mjoa_gym.profiles import torch_operators as ops
+
+_CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+_PLAIN = (torch.Tensor, int, float, bool, complex, str, type(None), torch.dtype, torch.device)
+_ADVICE = {
+    "data": (
+        "what it does depends on the values of a tensor, which a fixed plan cannot",
+        "use torch.where, torch.cond or a fixed bound there, or profile the parts around it",
+    ),
+    "inputs": (
+        "the example inputs do not fit its forward()",
+        "give a tensor, a tuple of positional or a dict of keyword inputs that it accepts",
+    ),
+    "type": (
+        "it takes something that is neither a tensor nor a number, text or None",
+        "wrap it in a module whose forward() takes tensors only",
+    ),
+    "other": (
+        "torch.export cannot follow it",
+        "make torch.export.export(module, example_inputs) succeed, or profile parts of it",
+    ),
+}
+_SIGNS = {
+    "data": r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
+    "type": r"Unsupported input type",
+    "inputs": r"^AssertionError|required argument|positional argument|keyword argument"
+    r"|mat1 and mat2|must match|reduction dim|Expected.*(input|dim)|shape"
+    r"|size of tensor|same dtype|device",
+}
+
+
+def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
+    """The module as a graph of ATen operators, in inference mode and without in-place operators.
+
+    Args:
+        module: The network; its training flags are restored afterwards.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword inputs. They are
+            brought to the module's device.
+
+    Raises:
+        ValueError: With the reason, if torch cannot export it.
+    """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module={module!r}: a torch.nn.Module is needed")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            "module: torch.export takes no ScriptModule; give the module it was made of"
+        )
+    arguments, keywords = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: _beside(module, tensor), as_arguments(example_inputs)
+    )
+    left_out: set[str] = set()
+    with _inference_mode(module), _quiet(), _plain_outputs(module, left_out):
+        try:
+            program = torch.export.export(module, arguments, keywords)
+            # Without decompositions this only removes in-place operators and aliases.
+            program = program.run_decompositions({})
+        except Exception as error:  # torch raises whatever its tracing meets
+            raise ValueError(_reason(module, error)) from error
+    if left_out:
+        warnings.warn(
+            f"outputs of type {', '.join(sorted(left_out))} are left out: torch does not know the "
+            "tensors in them (torch.export.register_dataclass can tell it)",
+            stacklevel=5,
+        )
+    return program
+
+
+def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments from a tensor, a tuple or list, or a dict.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    raise ValueError(
+        f"example_inputs={example_inputs!r}: allowed are a tensor, a tuple of positional inputs or"
+        " a dict of keyword inputs"
+    )
+
+
+def check_sizes(program: ExportedProgram) -> None:
+    """Refuses a program in which a tensor's size depends on data.
+
+    Raises:
+        ValueError: Naming the first such operator.
+    """
+    for node in program.graph.nodes:
+        for tensor in ops.tensors(ops.value_of(node)):
+            if not all(isinstance(side, int) for side in tensor.shape):
+                raise ValueError(
+                    f"module: the size of what {node.target} makes depends on the values of a "
+                    "tensor (boolean indexing, nonzero, unique, ...), so its bytes are not known.\n"
+                    "Profile the part before it, or use a fixed size there"
+                )
+
+
+def results_of(program: ExportedProgram) -> list[Any]:
+    """What the module returns, flat: nodes, or plain values; changed buffers are not among it."""
+    (flat,) = next(node for node in program.graph.nodes if node.op == "output").args
+    pairs = zip(flat, program.graph_signature.output_specs, strict=True)
+    return [value for value, spec in pairs if spec.kind == OutputKind.USER_OUTPUT]
+
+
+def ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """These nodes and all that they depend on."""
+    stack = list(nodes)
+    found = set(stack)
+    while stack:
+        for source in stack.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                stack.append(source)
+    return found
+
+
+def _beside(module: nn.Module, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the module's device, if it is on one; of a meta tensor an empty stand-in."""
+    held = {part.device for part in itertools.chain(module.parameters(), module.buffers())}
+    if len(held) != 1 or tensor.device in held:
+        return tensor
+    (device,) = held
+    return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
+
+
+@contextlib.contextmanager
+def _inference_mode(module: nn.Module) -> Iterator[None]:
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from printing graphs, and from warning of what it uses of its own."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [logger.disabled for logger in loggers]
+    nowhere = io.StringIO()
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+@contextlib.contextmanager
+def _plain_outputs(module: nn.Module, left_out: set[str]) -> Iterator[None]:
+    """Replaces outputs that torch cannot take apart by None and notes their types."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, _PLAIN):
+            return value
+        left_out.add(type(value).__name__)
+        return None
+
+    original = module.forward
+
+    @functools.wraps(original)
+    def forward(*arguments: Any, **keywords: Any) -> Any:
+        return pytree.tree_map(plain, original(*arguments, **keywords))
+
+    own = "forward" in module.__dict__
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if own:
+            module.__dict__["forward"] = original
+        else:
+            del module.__dict__["forward"]
+
+
+def _reason(module: nn.Module, error: Exception) -> str:
+    """One line with the reason, one with what to do."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]
+    signs = (sign for sign, pattern in _SIGNS.items() if re.search(pattern, text))
+    reason, advice = _ADVICE[next(signs, "other")]
+    return f"module {type(module).__name__}: {reason} ({text}).\nWhat to do: {advice}"

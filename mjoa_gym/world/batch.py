@@ -1,0 +1,120 @@
+"""Many environments side by side: their state, and threads that share the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.model.instance import Instance
+from mjoa_gym.world import rounds
+from mjoa_gym.world.population import to_instance
+from mjoa_gym.world.randomness import new_stream
+from mjoa_gym.world.rounds import Decision, Outcome
+from mjoa_gym.world.scenario import Scenario
+
+LEAST_PART = 16
+"""Environments below which another thread costs more than it gains."""
+
+
+class Batch:
+    """E environments of one scenario; a single one is a batch of one.
+
+    Attributes:
+        scenario: The setting.
+        persists: Whether UEs and their parameters stay from round to round.
+        n_envs: E.
+        threads: How many threads share the work; results do not depend on it.
+        state: What the environments are in.
+    """
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int, threads: int = 1) -> None:
+        self.scenario = scenario
+        self.persists = persists
+        self.n_envs = n_envs
+        self.threads = threads
+        self.state = rounds.new_state(scenario, n_envs)
+
+    def seed(self, e: int, rng: np.random.Generator) -> None:
+        """Give environment `e` a stream of random numbers."""
+        self.state.stream[e] = new_stream(rng)
+
+    def begin(self, which: NDArray[np.bool_]) -> None:
+        """Start an episode in the environments of `which` (E,)."""
+        rounds.begin(self.scenario.constants, self.state, which)
+
+    def over(self) -> NDArray[np.bool_]:
+        """(E,) whether an episode has seen all its rounds."""
+        return self.state.round >= self.scenario.rounds
+
+    def play(self, decision: Decision, which: NDArray[np.bool_], endless: bool) -> Outcome:
+        """Play one round in the environments of `which` (E,).
+
+        Args:
+            decision: The answer.
+            which: Who plays; the others are left alone.
+            endless: Whether the decision may leave a UE without a share that it needs.
+
+        Raises:
+            ValueError: If an inference would never end; nothing has changed then.
+        """
+        scenario = self.scenario
+        tables, constants = scenario.tables, scenario.constants
+        if endless:
+            seconds = rounds.latencies(
+                tables, constants, self.state, decision, which, 0, self.n_envs
+            )
+            _refuse_endless(seconds, decision)
+        outcome = rounds.new_outcome(self.n_envs, scenario.n_ues)
+
+        def part(first: int, last: int) -> None:
+            rounds.play(
+                tables, constants, self.persists, self.state, decision, which, outcome, first, last
+            )
+
+        in_parts(part, self.n_envs, self.threads)
+        return outcome
+
+    def instance(self, e: int) -> Instance:
+        """The problem that environment `e` poses now."""
+        resident = self.state.resident[e].copy() if self.persists else None
+        return to_instance(self.scenario, self.state.population.of(e), resident)
+
+
+def in_parts(call: Callable[[int, int], None], n: int, threads: int) -> None:
+    """Call `call(first, last)` for parts of `range(n)`, one part per thread."""
+    threads = min(threads, n // LEAST_PART)
+    if threads <= 1:
+        call(0, n)
+        return
+    bounds = [n * k // threads for k in range(threads + 1)]
+    parts = list(pairwise(bounds))
+    waiting = [_pool(os.getpid(), threads).submit(call, *part) for part in parts[1:]]
+    call(*parts[0])
+    for future in waiting:
+        future.result()
+
+
+@lru_cache(maxsize=8)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads of this process: a fork does not inherit them."""
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix=f"mjoa-gym-{process}")
+
+
+def _refuse_endless(seconds: NDArray[np.float64], decision: Decision) -> None:
+    """Raise a ValueError if an inference never ends, for want of a share that it needs."""
+    for e, i in np.argwhere(~np.isfinite(seconds)):
+        shares = {
+            "bandwidth_share": decision.bandwidth_share[e],
+            "compute_share": decision.compute_share[e],
+        }
+        name = min(shares, key=lambda name: shares[name][i])
+        raise ValueError(
+            f"{name}[{i}]={shares[name][i]}: UE {i} has layers at the edge, so it needs a share "
+            "with which its inference ends"
+        )

@@ -1,0 +1,188 @@
+"""The UEs of a round: they arrive, move on, leave and are replaced.
+
+A population holds E environments of N UEs each. Every round draws the same amount of random numbers
+per UE, whatever happens; so environments with the same seed stay comparable under different plans.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.model import radio
+from mjoa_gym.model.instance import UE, Instance
+from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
+from mjoa_gym.world.scenario import Scenario
+
+(
+    DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
+    DRAWS,
+) = range(12)  # fmt: skip
+"""What a UE's random numbers of a round are for, and how many there are."""
+
+
+class Population(NamedTuple):
+    """The UEs of a round, each (E, N); or (N,), those of one environment.
+
+    Attributes:
+        dnn: Index into the scenario's networks.
+        device: Index into the scenario's UE devices.
+        speed: Factor on the device's speed.
+        weight: In the objective.
+        distance_m: To the base station.
+        shadowing_db: Loss above the log-distance model's, positive or negative.
+        snr_up: Linear uplink SNR at full band.
+        snr_down: Linear downlink SNR at full band.
+    """
+
+    dnn: NDArray[np.int64]
+    device: NDArray[np.int64]
+    speed: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    distance_m: NDArray[np.float64]
+    shadowing_db: NDArray[np.float64]
+    snr_up: NDArray[np.float64]
+    snr_down: NDArray[np.float64]
+
+    def of(self, e: int) -> Population:
+        """The population of one environment, copied."""
+        return Population(*(values[e].copy() for values in self))
+
+
+def empty_population(n_envs: int, n_ues: int) -> Population:
+    """Room for E x N UEs, all zeros."""
+    shape = (n_envs, n_ues)
+    dnn, device = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+    speed, weight, distance_m, shadowing_db, snr_up, snr_down = (np.zeros(shape) for _ in range(6))
+    return Population(dnn, device, speed, weight, distance_m, shadowing_db, snr_up, snr_down)
+
+
+def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
+    """N newcomers, arrays of shape (N,)."""
+    population = empty_population(1, n_ues)
+    newcomers(population, 0, np.array([new_stream(rng)]), scenario.constants)
+    return population.of(0)
+
+
+def to_instance(
+    scenario: Scenario, population: Population, resident: NDArray[np.float64] | None
+) -> Instance:
+    """The problem that N UEs pose; `resident` is (N, L) padded fractions, None for nothing."""
+    tables = scenario.tables
+    ues = []
+    for i, (d, k) in enumerate(zip(population.dnn, population.device, strict=True)):
+        n = int(tables.n_layers[d])
+        ues.append(
+            UE(
+                dnn=scenario.profiles[d],
+                ue_seconds=tables.ue_s[d, k, :n] / population.speed[i],
+                edge_seconds=tables.edge_s[d, :n],
+                snr_up=population.snr_up[i],
+                snr_down=population.snr_down[i],
+                resident=None if resident is None else resident[i, :n],
+                weight=population.weight[i],
+            )
+        )
+    return Instance(ues, scenario.bandwidth_hz, scenario.upload)
+
+
+@njit(cache=True, nogil=True)
+def newcomers(population, e, streams, constants):
+    """Fill environment `e` with fresh UEs; its stream moves on."""
+    draws = np.empty(DRAWS)
+    for i in range(population.dnn.shape[1]):
+        fill_uniform(streams, e, draws)
+        arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
+
+
+@njit(cache=True, nogil=True)
+def next_round(population, e, streams, constants, round_s, left):
+    """Move environment `e` on by a round.
+
+    Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
+    at once, by someone with another network if the scenario has more than one.
+
+    Args:
+        population: Changed in place.
+        e: The environment.
+        streams: (E,) random streams.
+        constants: The scenario's.
+        round_s: How long the round has lasted.
+        left: (N,) bool, overwritten: who left after it.
+    """
+    draws = np.empty(DRAWS)
+    for i in range(population.dnn.shape[1]):
+        fill_uniform(streams, e, draws)
+        left[i] = draws[DEPARTURE] < constants.departure_probability
+        if left[i]:
+            n = constants.n_dnns
+            another = (population.dnn[e, i] + 1 + index(draws[DNN], n - 1)) % n
+            arrive(population, e, i, another, constants, draws)
+        else:
+            stay(population, e, i, constants, round_s, draws)
+
+
+@njit(inline="always")
+def arrive(population, e, i, dnn, constants, draws):
+    """Make UE `i` of environment `e` a newcomer with the given network."""
+    population.dnn[e, i] = dnn
+    population.device[e, i] = index(draws[DEVICE], constants.n_devices)
+    population.speed[e, i] = between(draws[SPEED], constants.ue_speed_min, constants.ue_speed_max)
+    population.weight[e, i] = between(draws[WEIGHT], constants.weight_min, constants.weight_max)
+    population.distance_m[e, i] = radio.disc_distance_m(
+        draws[DISTANCE], constants.distance_min_m, constants.distance_max_m
+    )
+    shadow = normal(draws[SHADOW], draws[SHADOW_TOO])
+    population.shadowing_db[e, i] = constants.shadowing_db * shadow
+    fade(population, e, i, constants, draws)
+
+
+@njit(inline="always")
+def stay(population, e, i, constants, round_s, draws):
+    """Move UE `i` of environment `e`, and its channel."""
+    population.distance_m[e, i] = radio.moved_distance_m(
+        population.distance_m[e, i],
+        constants.speed_m_per_s * round_s,
+        draws[TURN],
+        constants.distance_min_m,
+        constants.distance_max_m,
+    )
+    population.shadowing_db[e, i] = radio.next_shadowing_db(
+        population.shadowing_db[e, i],
+        constants.shadowing_correlation,
+        constants.shadowing_db,
+        normal(draws[SHADOW], draws[SHADOW_TOO]),
+    )
+    fade(population, e, i, constants, draws)
+
+
+@njit(inline="always")
+def fade(population, e, i, constants, draws):
+    """The SNRs of UE `i` of environment `e` where it stands now."""
+    loss_db = population.shadowing_db[e, i] + radio.path_loss_db(
+        population.distance_m[e, i], constants.path_loss_exponent, constants.reference_loss_db
+    )
+    gain_up = gain_down = 1.0
+    if constants.rayleigh_fading:
+        gain_up = radio.rayleigh_gain(draws[FADE_UP])
+        gain_down = radio.rayleigh_gain(draws[FADE_DOWN])
+    noise_dbm, low, high = constants.noise_power_dbm, constants.snr_min, constants.snr_max
+    up = radio.received_snr(constants.ue_power_dbm, loss_db, noise_dbm, gain_up)
+    down = radio.received_snr(constants.edge_power_dbm, loss_db, noise_dbm, gain_down)
+    population.snr_up[e, i] = radio.within(up, low, high)
+    population.snr_down[e, i] = radio.within(down, low, high)
+
+
+@njit(inline="always")
+def index(uniform, n):
+    """A whole number from 0 to n - 1; 0 if n is 0."""
+    return min(int(uniform * n), max(0, n - 1))
+
+
+@njit(inline="always")
+def between(uniform, low, high):
+    """A number from `low` to `high`."""
+    return radio.within(low + uniform * (high - low), low, high)

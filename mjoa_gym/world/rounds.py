@@ -1,0 +1,340 @@
+"""One round of many environments: every UE's inference under a decision, and what follows from it.
+
+This is all of an environment's dynamics, for one environment and for thousands: a compiled loop
+over environments, each with its own random stream.
+
+Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters persist.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Instance, Plan, link_with
+from mjoa_gym.model.uploads import upload
+from mjoa_gym.world import memory
+from mjoa_gym.world.population import Population, empty_population, newcomers, next_round
+from mjoa_gym.world.scenario import Scenario
+
+NO_PREFETCH = -1
+
+
+class State(NamedTuple):
+    """What E environments are in between two rounds; kernels change it in place.
+
+    Attributes:
+        population: E x N UEs.
+        resident: (E, N, L) resident fractions.
+        idle: (E, N, L) rounds since each resident layer was used.
+        round: (E,) how many rounds are over.
+        stream: (E,) random streams (see `randomness`).
+    """
+
+    population: Population
+    resident: NDArray[np.float64]
+    idle: NDArray[np.int32]
+    round: NDArray[np.int64]
+    stream: NDArray[np.uint64]
+
+
+class Decision(NamedTuple):
+    """An answer to one round of E environments with N UEs and at most L layers.
+
+    Who runs what is said by rows of a table of placements, because most agents choose among few.
+
+    Attributes:
+        placements: (rows, L) int8, 0 = UE, 1 = edge; zeros after a network's last layer.
+        outlines: (rows, L + 1) their outlines (`kernel.outline_of`).
+        placement_of: (E, N) each UE's row.
+        prefetch_of: (E, N) the row whose edge layers are uploaded in addition, or NO_PREFETCH.
+        bandwidth_share: (E, N) each >= 0, an environment's sum at most 1.
+        compute_share: (E, N) likewise.
+    """
+
+    placements: NDArray[np.int8]
+    outlines: NDArray[np.uint8]
+    placement_of: NDArray[np.int64]
+    prefetch_of: NDArray[np.int64]
+    bandwidth_share: NDArray[np.float64]
+    compute_share: NDArray[np.float64]
+
+
+class Outcome(NamedTuple):
+    """What decisions have led to; zeros for environments that did not play.
+
+    Attributes:
+        latency_s: (E, N) seconds; inf if a share that is needed is zero (or next to it).
+        local_s: (E, N) seconds with every layer on the UE.
+        round_s: (E,) how long the round has lasted.
+        reward: (E,) `1 - sum_i w_i T_i / sum_i w_i T_i(local)`.
+        left: (E, N) bool, who left after the round.
+        resident_bytes: (E,) what the server keeps.
+        dropped_bytes: (E,) what it has dropped for want of memory.
+    """
+
+    latency_s: NDArray[np.float64]
+    local_s: NDArray[np.float64]
+    round_s: NDArray[np.float64]
+    reward: NDArray[np.float64]
+    left: NDArray[np.bool_]
+    resident_bytes: NDArray[np.float64]
+    dropped_bytes: NDArray[np.float64]
+
+
+def new_state(scenario: Scenario, n_envs: int) -> State:
+    """Room for E environments that have not begun."""
+    n_ues, width = scenario.n_ues, scenario.tables.width
+    return State(
+        empty_population(n_envs, n_ues),
+        np.zeros((n_envs, n_ues, width)),
+        np.zeros((n_envs, n_ues, width), dtype=np.int32),
+        np.zeros(n_envs, dtype=np.int64),
+        np.zeros(n_envs, dtype=np.uint64),
+    )
+
+
+def new_outcome(n_envs: int, n_ues: int) -> Outcome:
+    """An outcome of nothing."""
+    one, several = (n_envs,), (n_envs, n_ues)
+    return Outcome(
+        latency_s=np.zeros(several),
+        local_s=np.zeros(several),
+        round_s=np.zeros(one),
+        reward=np.zeros(one),
+        left=np.zeros(several, dtype=np.bool_),
+        resident_bytes=np.zeros(one),
+        dropped_bytes=np.zeros(one),
+    )
+
+
+def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
+    """What was decided in environment `e`, as a plan for the instance that it answers."""
+
+    def rows(which: NDArray[np.int64]) -> list[NDArray[np.int8]]:
+        return [
+            np.zeros(n, dtype=np.int8) if row == NO_PREFETCH else decision.placements[row, :n]
+            for row, n in zip(which, (ue.dnn.n_layers for ue in instance.ues), strict=True)
+        ]
+
+    return Plan(
+        rows(decision.placement_of[e]),
+        decision.bandwidth_share[e],
+        decision.compute_share[e],
+        rows(decision.prefetch_of[e]),
+    )
+
+
+class Room(NamedTuple):
+    """Work arrays for the UEs of one environment.
+
+    Attributes:
+        ue_s: (N, L) seconds of the layers on each UE.
+        missing_bytes: (N, L) parameters that are not on the server.
+        start: (N, L) as in `kernel.Scratch`, and so on.
+        end: (N, L + 1).
+        there: (N, L + 1).
+        outline: (N, L + 1).
+        up_start: (N, L + 1).
+        up_end: (N, L + 1).
+        n_up: (N,) activations sent.
+        sent: (L,) fractions of missing bytes that have arrived.
+        unmarked: (0,) nothing to prefetch.
+        unrecorded: (0, 3), for `upload`.
+    """
+
+    ue_s: NDArray[np.float64]
+    missing_bytes: NDArray[np.float64]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    there: NDArray[np.float64]
+    outline: NDArray[np.uint8]
+    up_start: NDArray[np.float64]
+    up_end: NDArray[np.float64]
+    n_up: NDArray[np.int64]
+    sent: NDArray[np.float64]
+    unmarked: NDArray[np.int8]
+    unrecorded: NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def new_room(n_ues, width):
+    """Work arrays for N UEs and L layers."""
+    return Room(
+        np.empty((n_ues, width)),
+        np.empty((n_ues, width)),
+        np.empty((n_ues, width)),
+        np.empty((n_ues, width + 1)),
+        np.empty((n_ues, width + 1)),
+        np.empty((n_ues, width + 1), np.uint8),
+        np.empty((n_ues, width + 1)),
+        np.empty((n_ues, width + 1)),
+        np.empty(n_ues, np.int64),
+        np.empty(width),
+        np.empty(0, np.int8),
+        np.empty((0, 3)),
+    )
+
+
+@njit(inline="always")
+def job_in(room, tables, d, i):
+    """UE i's job with network d, as views; its times and missing bytes are in the room."""
+    n = tables.n_layers[d]
+    return kernel.Job(
+        tables.offsets[d, : n + 1],
+        tables.predecessors[d, : tables.offsets[d, n]],
+        tables.is_sink[d, :n],
+        room.ue_s[i, :n],
+        tables.edge_s[d, :n],
+        tables.output_bytes[d, :n],
+        room.missing_bytes[i, :n],
+        tables.input_bytes[d],
+    )
+
+
+@njit(inline="always")
+def scratch_in(room, i):
+    """UE i's scratch."""
+    return kernel.Scratch(
+        room.start[i], room.end[i], room.there[i], room.outline[i], room.up_start[i], room.up_end[i]
+    )
+
+
+@njit(inline="always")
+def link_in(population, e, i, decision, constants):
+    """UE i's link in environment e."""
+    return link_with(
+        constants.bandwidth_hz,
+        population.snr_up[e, i],
+        population.snr_down[e, i],
+        decision.bandwidth_share[e, i],
+        decision.compute_share[e, i],
+    )
+
+
+@njit(inline="always")
+def infer(room, tables, constants, state, decision, e, i):
+    """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
+    people = state.population
+    d, speed = people.dnn[e, i], people.speed[e, i]
+    job = job_in(room, tables, d, i)
+    ue_s, missing_bytes = job.ue_s, job.missing_bytes
+    at_full_speed = tables.ue_s[d, people.device[e, i]]
+    parameter_bytes, resident = tables.parameter_bytes[d], state.resident[e, i]
+    for layer in range(len(ue_s)):
+        ue_s[layer] = at_full_speed[layer] / speed
+    for layer in range(len(ue_s)):
+        missing_bytes[layer] = parameter_bytes[layer] * (1.0 - resident[layer])
+    local_s = 0.0
+    for layer in range(len(ue_s)):  # in the order of execution, so that all-local gains exactly 0
+        local_s += ue_s[layer]
+    link = link_in(people, e, i, decision, constants)
+    outline = decision.outlines[decision.placement_of[e, i]]
+    room.n_up[i], latency_s = kernel.follow(
+        outline, len(job.ue_s), job, link, constants.mode, scratch_in(room, i)
+    )
+    return latency_s, local_s
+
+
+@njit(cache=True, nogil=True)
+def latencies(tables, constants, state, decision, which, first, last):
+    """(E, N) latencies of the environments `first` to `last` that play; changes nothing."""
+    n_ues, width = state.resident.shape[1:]
+    room = new_room(n_ues, width)
+    seconds = np.zeros((len(which), n_ues))
+    for e in range(first, last):
+        if which[e]:
+            for i in range(n_ues):
+                seconds[e, i] = infer(room, tables, constants, state, decision, e, i)[0]
+    return seconds
+
+
+@njit(cache=True, nogil=True)
+def play(tables, constants, persists, state, decision, which, outcome, first, last):
+    """Play one round of the environments `first` to `last`, in place.
+
+    Args:
+        tables: The scenario's.
+        constants: The scenario's.
+        persists: Whether UEs and their parameters stay from round to round.
+        state: Of E environments.
+        decision: The answer.
+        which: (E,) bool; the others are left alone.
+        outcome: Filled for those that play.
+        first: First environment.
+        last: One after the last.
+    """
+    n_ues, width = state.resident.shape[1:]
+    room = new_room(n_ues, width)
+    people = state.population
+    for e in range(first, last):
+        if not which[e]:
+            continue
+        round_s = constants.period_s if persists else 0.0
+        took = local = 0.0
+        for i in range(n_ues):
+            latency_s, local_s = infer(room, tables, constants, state, decision, e, i)
+            outcome.latency_s[e, i] = latency_s
+            outcome.local_s[e, i] = local_s
+            round_s = max(round_s, latency_s)
+            took += people.weight[e, i] * latency_s
+            local += people.weight[e, i] * local_s
+        outcome.round_s[e] = round_s
+        outcome.reward[e] = 1.0 - took / local
+        state.round[e] += 1
+        if not persists:
+            newcomers(people, e, state.stream, constants)
+            continue
+        for i in range(n_ues):
+            settle_ue(room, tables, constants, state, decision, e, i, round_s)
+        next_round(people, e, state.stream, constants, round_s, outcome.left[e])
+        for i in range(n_ues):
+            if outcome.left[e, i]:
+                state.resident[e, i] = 0.0
+                state.idle[e, i] = 0
+        outcome.dropped_bytes[e], outcome.resident_bytes[e] = memory.evict(
+            state.resident[e],
+            state.idle[e],
+            people.dnn[e],
+            tables,
+            constants.server_memory_bytes,
+        )
+
+
+@njit(inline="always")
+def settle_ue(room, tables, constants, state, decision, e, i, round_s):
+    """Bring what UE i has uploaded in `round_s` seconds to the server."""
+    people = state.population
+    job = job_in(room, tables, people.dnn[e, i], i)
+    n = len(job.ue_s)
+    placement = decision.placements[decision.placement_of[e, i]]
+    marked = decision.prefetch_of[e, i]
+    upload(
+        placement,
+        decision.placements[marked] if marked != NO_PREFETCH else room.unmarked,
+        n,
+        job,
+        link_in(people, e, i, decision, constants),
+        constants.mode,
+        round_s,
+        room.n_up[i],
+        scratch_in(room, i),
+        room.sent,
+        room.unrecorded,
+    )
+    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], placement, room.sent)
+
+
+@njit(cache=True, nogil=True)
+def begin(constants, state, which):
+    """Start an episode in some environments: fresh UEs, an empty server."""
+    for e in range(len(which)):
+        if which[e]:
+            newcomers(state.population, e, state.stream, constants)
+            state.resident[e] = 0.0
+            state.idle[e] = 0
+            state.round[e] = 0

@@ -1,0 +1,284 @@
+"""The setting of an environment: who is there, with which radio, server and clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mjoa_gym.devices import Device, load_device
+from mjoa_gym.dnn import DNN
+from mjoa_gym.model import kernel, radio
+from mjoa_gym.validation import (
+    at_most,
+    choice,
+    count,
+    did_you_mean,
+    finite,
+    fraction,
+    non_negative,
+    positive,
+)
+from mjoa_gym.world.tables import Constants, Tables, tables_of
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A setting; every default's source is in `docs/scenarios.md`.
+
+    Attributes:
+        name: Label, for reports.
+        n_ues: UEs in a round, N.
+        rounds: Rounds of an episode.
+        dnns: The networks UEs run, one drawn uniformly per UE; catalogue names or `DNN`s.
+        granularity: "layer" or "block": how catalogue networks are loaded.
+        ue_devices: UE devices, one drawn uniformly per UE; names, files or `Device`s. Naming one
+            twice makes it twice as likely (the same holds for `dnns`).
+        ue_speed_min: Least speed of a UE as a factor of its device's (uniform).
+        ue_speed_max: Greatest.
+        weight_min: Least weight of a UE in the objective (uniform).
+        weight_max: Greatest.
+        edge_device: The server, whole.
+        edge_speed: Speed of the server as a factor of its device's.
+        upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
+        bandwidth_hz: The band, shared by all UEs, the same in both directions.
+        ue_power_dbm: Transmit power of a UE, all of it in its part of the band.
+        edge_power_dbm: Transmit power of the base station, over the whole band.
+        noise_dbm_per_hz: Noise power density.
+        path_loss_exponent: Of the log-distance model.
+        reference_loss_db: Path loss at 1 m.
+        distance_min_m: UEs are uniform over an annulus around the base station: inner radius.
+        distance_max_m: Outer radius.
+        shadowing_db: Standard deviation of the log-normal shadowing.
+        rayleigh_fading: Whether each round and direction draws an independent Rayleigh fade.
+        snr_min_db: SNRs at full band are clipped where they are drawn: least.
+        snr_max_db: Greatest.
+        period_s: Streaming: least seconds of a round; every UE issues one inference per round.
+        server_memory_bytes: Streaming: parameters that the server keeps between rounds.
+        departure_probability: Streaming: of each UE after each round.
+        shadowing_correlation: Streaming: from one round to the next, in [0, 1].
+        speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+
+    name: str = "default"
+    n_ues: int = 5
+    rounds: int = 20
+    dnns: tuple[str | DNN, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
+    granularity: str = "layer"
+    ue_devices: tuple[str | Device, ...] = ("odroid-xu4", "raspberry-pi-4", "phone-cpu")
+    ue_speed_min: float = 0.25
+    ue_speed_max: float = 1.0
+    weight_min: float = 1.0
+    weight_max: float = 1.0
+    edge_device: str | Device = "server-gpu"
+    edge_speed: float = 1.0
+    upload: str = "parallel"
+    bandwidth_hz: float = 100e6
+    ue_power_dbm: float = 23.0
+    edge_power_dbm: float = 30.0
+    noise_dbm_per_hz: float = -174.0
+    path_loss_exponent: float = 3.0
+    reference_loss_db: float = 43.3
+    distance_min_m: float = 10.0
+    distance_max_m: float = 100.0
+    shadowing_db: float = 6.0
+    rayleigh_fading: bool = True
+    snr_min_db: float = -20.0
+    snr_max_db: float = 60.0
+    period_s: float = 1.0
+    server_memory_bytes: float = 250e6
+    departure_probability: float = 0.02
+    shadowing_correlation: float = 0.9
+    speed_m_per_s: float = 1.4
+
+    def __post_init__(self) -> None:
+        for check, names in _CHECKS.items():
+            for field in names:
+                object.__setattr__(self, field, check(field, getattr(self, field)))
+        choice("granularity", self.granularity, ("layer", "block"))
+        choice("upload", self.upload, kernel.UPLOAD_MODES)
+        for low, high in _RANGES:
+            at_most(low, getattr(self, low), high, getattr(self, high))
+        self.profiles, self.devices, self.server  # noqa: B018 - unknown names raise here
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """The packaged scenarios, for `Scenario.load`."""
+        files = (resources.files("mjoa_gym.world") / "scenarios").iterdir()
+        return ("default", *sorted(f.name[:-5] for f in files if f.name.endswith(".yaml")))
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> Scenario:
+        """A packaged scenario by name, or one from a YAML file (a path ending in .yaml or .yml).
+
+        A file holds the fields that differ from the defaults.
+
+        Raises:
+            ValueError: If there is no such name, or the content is not allowed.
+            OSError: If the file cannot be read.
+        """
+        path = Path(name_or_path)
+        if path.suffix in (".yaml", ".yml"):
+            text, name = path.read_text("utf-8"), path.stem
+        else:
+            name = choice("scenario", str(name_or_path), Scenario.names())
+            if name == "default":
+                return Scenario()
+            file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
+            text = file.read_text("utf-8")
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"scenario {name!r} is not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"scenario {name!r}: the file must hold `field: value` lines")
+        return Scenario.from_dict({"name": name, **content})
+
+    @staticmethod
+    def from_dict(settings: Mapping[str, Any]) -> Scenario:
+        """A scenario from the fields that differ from the defaults.
+
+        Raises:
+            ValueError: On an unknown field (with the nearest one), or a value not allowed.
+        """
+        known = [field.name for field in fields(Scenario)]
+        for key in settings:
+            if key not in known:
+                hint = did_you_mean(key, known) or f"; allowed are {known}"
+                raise ValueError(f"scenario has no field {key!r}{hint}")
+        return Scenario(**settings)
+
+    @staticmethod
+    def of(given: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:
+        """A scenario from whatever an environment's `scenario` argument may be.
+
+        Raises:
+            TypeError: If it is something else.
+            ValueError: If its content is not allowed.
+        """
+        if given is None:
+            return Scenario()
+        if isinstance(given, Scenario):
+            return given
+        if isinstance(given, Mapping):
+            return Scenario.from_dict(given)
+        if not isinstance(given, (str, Path)):
+            raise TypeError(
+                f"scenario={given!r}: must be a Scenario, a dictionary of fields, a name or a path"
+            )
+        return Scenario.load(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON or YAML; `Scenario.from_dict` turns them back.
+
+        Raises:
+            ValueError: If the scenario holds objects where files can only hold names.
+        """
+        plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for key in ("dnns", "ue_devices"):
+            plain[key] = list(plain[key])
+        for key in ("dnns", "ue_devices", "edge_device"):
+            values = plain[key] if isinstance(plain[key], list) else [plain[key]]
+            if not all(isinstance(value, str) for value in values):
+                raise ValueError(f"{key} holds objects: only names can be written to a file")
+        return plain
+
+    def with_changes(self, **changes: Any) -> Scenario:
+        """The same scenario but for the fields given; None leaves a field as it is."""
+        changes = {key: value for key, value in changes.items() if value is not None}
+        return replace(self, **changes) if changes else self
+
+    @cached_property
+    def profiles(self) -> tuple[DNN, ...]:
+        """(D,) the networks of `dnns`."""
+        return tuple(
+            _load_dnn(dnn, self.granularity) if isinstance(dnn, str) else dnn for dnn in self.dnns
+        )
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """(K,) the devices of `ue_devices`."""
+        return tuple(_device(device) for device in self.ue_devices)
+
+    @cached_property
+    def server(self) -> Device:
+        """The device of `edge_device`."""
+        return _device(self.edge_device)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """What never changes, as arrays for kernels; shared by equal scenarios."""
+        return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """The numbers that kernels read."""
+        derived = {
+            "mode": kernel.UPLOAD_MODES.index(self.upload),
+            "n_dnns": len(self.dnns),
+            "n_devices": len(self.ue_devices),
+            "noise_power_dbm": radio.noise_dbm(self.noise_dbm_per_hz, self.bandwidth_hz),
+            "snr_min": radio.from_db(self.snr_min_db),
+            "snr_max": radio.from_db(self.snr_max_db),
+        }
+        own = {name: getattr(self, name) for name in Constants._fields if name not in derived}
+        return Constants(**derived, **own)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
+        return self  # immutable; `gym.make` copies its arguments deeply
+
+
+@lru_cache(maxsize=64)
+def _load_dnn(name: str, granularity: Any) -> DNN:
+    return DNN.load(name, granularity)
+
+
+def _device(given: str | Device) -> Device:
+    return load_device(given) if isinstance(given, str) else given
+
+
+def _several(name: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name}={values!r}: must be a list")
+    if not (several := tuple(values)):
+        raise ValueError(f"{name} is empty: at least one is needed")
+    return several
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise ValueError(f"{name}={value!r}: must be true or false")
+    return bool(value)
+
+
+_CHECKS: dict[Any, tuple[str, ...]] = {
+    count: ("n_ues", "rounds"),
+    _several: ("dnns", "ue_devices"),
+    _boolean: ("rayleigh_fading",),
+    positive: (
+        "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "edge_speed", "bandwidth_hz",
+        "distance_min_m", "distance_max_m",
+    ),
+    non_negative: (
+        "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes", "speed_m_per_s",
+    ),
+    fraction: ("departure_probability", "shadowing_correlation"),
+    finite: (
+        "ue_power_dbm", "edge_power_dbm", "noise_dbm_per_hz", "reference_loss_db", "snr_min_db",
+        "snr_max_db",
+    ),
+}  # fmt: skip
+_RANGES = (
+    ("ue_speed_min", "ue_speed_max"),
+    ("weight_min", "weight_max"),
+    ("distance_min_m", "distance_max_m"),
+    ("snr_min_db", "snr_max_db"),
+)
