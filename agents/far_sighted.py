@@ -31,13 +31,12 @@ from agents.planner_agent import PlanAction, PlanningAgent
 from agents.residency import Prospect, search
 from mjoa_gym import Instance, Plan, Scenario
 from mjoa_gym.envs.actions import PlanView
-from mjoa_gym.envs.actions.plan import outlines_of
 from mjoa_gym.envs.observation import PEOPLE
 from mjoa_gym.model import radio
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import Menu, menu_of
 from mjoa_gym.world import rounds
-from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.rounds import Decision, outlines_of
 
 LARGEST = 6
 """Prefetches without the one, two, ... largest layers are tried, up to so many."""

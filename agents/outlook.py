@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
 from mjoa_gym.envs.observation import PEOPLE
 from mjoa_gym.model import kernel, radio
-from mjoa_gym.model.instance import link_with
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.population import Population
-from mjoa_gym.world.rounds import job_in, new_room, scratch_in
+from mjoa_gym.world.rounds import inference_in, new_room, scratch_in
+from mjoa_gym.world.tables import channel_with, inference_with
 
 PER_UE = 14
 """Numbers that describe a UE, see `Outlook`."""
@@ -32,6 +34,7 @@ PER_ENTRY = 7
 """Numbers that describe an entry of its menu."""
 GENEROUS = 3.0
 """A generous share is so many times an equal one."""
+INSTALLED = int(Upload.PREINSTALLED)
 LEAST, SPAN = np.exp(-7.0), 10.0
 
 
@@ -233,35 +236,30 @@ def _entries(
 ):  # fmt: skip
     """Fill the columns of UE i's entries, and its fewest seconds over them."""
     n_ues = people.dnn.shape[1]
-    job, scratch = job_in(room, tables, people.dnn[e, i], i), scratch_in(room, i)
-    n = len(job.ue_s)
-    snr_up, snr_down = people.snr_up[e, i], people.snr_down[e, i]
+    d, scratch = people.dnn[e, i], scratch_in(room, i)
+    inference = inference_in(room, tables, constants, d, i)
+    installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
+    channel = channel_with(constants, people.snr_up[e, i], people.snr_down[e, i])
     equal, generous = 1.0 / n_ues, min(1.0, GENEROUS / n_ues)
-    usual = link_with(constants.bandwidth_hz, snr_up, snr_down, equal, equal)
-    good = link_with(constants.bandwidth_hz, snr_up, snr_down, generous, generous)
+    usual = link_over(channel, equal, equal)
+    good = link_over(channel, generous, generous)
     memory_bytes = max(constants.server_memory_bytes, 1.0)
     own[5] = own[6] = own[7] = 1.0
     for entry in range(size):
         missing = edge_s = 0.0
-        for layer in range(n):
+        for layer in range(len(inference.ue_s)):
             if placements[entry, layer] == 1:
-                missing += job.missing_bytes[layer]
-                edge_s += job.edge_s[layer]
+                missing += inference.missing_bytes[layer]
+                edge_s += inference.edge_s[layer]
         to = own[context + PER_ENTRY * entry : context + PER_ENTRY * (entry + 1)]
         to[0] = 1.0
-        to[1] = scaled(
-            kernel.follow(outlines[entry], n, job, usual, constants.mode, scratch)[1] / local_s
-        )
-        to[2] = scaled(
-            kernel.follow(outlines[entry], n, job, good, constants.mode, scratch)[1] / local_s
-        )
-        to[3] = scaled(missing * usual.up / local_s) if missing > 0.0 else 0.0
+        outline = outlines[entry]
+        to[1] = scaled(kernel.follow(outline, inference, usual, scratch)[1] / local_s)
+        to[2] = scaled(kernel.follow(outline, inference, good, scratch)[1] / local_s)
+        to[3] = scaled(seconds_for(missing, usual.up) / local_s) if missing > 0.0 else 0.0
         to[4] = scaled(edge_s * usual.slowdown / local_s)
         own[5], own[6] = min(own[5], to[1]), min(own[6], to[2])
         if persists:
-            installed = kernel.PREINSTALLED
-            to[5] = scaled(
-                kernel.follow(outlines[entry], n, job, usual, installed, scratch)[1] / local_s
-            )
+            to[5] = scaled(kernel.follow(outline, installed, usual, scratch)[1] / local_s)
             to[6] = min(1.0, missing / memory_bytes)
             own[7] = min(own[7], to[5])

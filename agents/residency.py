@@ -17,13 +17,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
+from mjoa_gym.model.link import seconds_for
+from mjoa_gym.model.objective import cost
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
     Decision,
     Room,
     State,
     infer,
-    job_in,
+    inference_in,
     link_in,
     scratch_in,
     settle_ue,
@@ -90,14 +92,12 @@ def best_later(prospect, i, resident):
     row, room = prospect.first[i], prospect.room
     habit.placement_of[0, i] = row
     best = infer(room, tables, prospect.constants, ahead, habit, 0, i)[0]
-    job = job_in(room, tables, ahead.population.dnn[0, i], i)
+    d = ahead.population.dnn[0, i]
+    inference = inference_in(room, tables, prospect.constants, d, i)
     link = link_in(ahead.population, 0, i, habit, prospect.constants)
     for other in range(row + 1, row + prospect.placements[i]):
         outline, scratch = habit.outlines[other], scratch_in(room, i)
-        latency_s = kernel.follow(
-            outline, len(job.ue_s), job, link, prospect.constants.mode, scratch
-        )[1]
-        best = min(best, latency_s)
+        best = min(best, kernel.follow(outline, inference, link, scratch)[1])
     return best
 
 
@@ -144,7 +144,7 @@ def complete_prefetch(prospect, rounds_needed):
         rounds_needed[i] = 0.0
         if missing > 0.0:
             link = link_in(prospect.ahead.population, 0, i, prospect.habit, prospect.constants)
-            rounds_needed[i] = missing * link.up / prospect.constants.period_s
+            rounds_needed[i] = seconds_for(missing, link.up) / prospect.constants.period_s
 
 
 @njit(cache=True, nogil=True)
@@ -179,7 +179,7 @@ def objective(prospect):
         soon = min(rounds_needed[i], prospect.rounds_ahead)
         ahead_s = soon * prospect.trial_worth[NOW, i]
         ahead_s += (prospect.rounds_ahead - soon) * prospect.trial_worth[LATER, i]
-        total += people.weight[0, i] * (seconds[i] + ahead_s)
+        total += cost(people.weight[0, i], seconds[i] + ahead_s)
     return total
 
 

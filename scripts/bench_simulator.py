@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.model import kernel  # noqa: E402
-from mjoa_gym.model.simulator import make_job, seconds_per_byte  # noqa: E402
+from mjoa_gym.model.inference import Inference, inference_of  # noqa: E402
+from mjoa_gym.model.link import Link, link_at  # noqa: E402
 from tests.reference_simulator import reference_simulate  # noqa: E402
 
 UPLINK_BPS, DOWNLINK_BPS = 2e7, 4e7
@@ -55,14 +56,14 @@ def best_seconds(call: Callable[[], object], repetitions: int) -> float:
 
 
 def batch_seconds(
-    placements: NDArray[np.int8], job: kernel.Job, link: kernel.Link, threads: int, repetitions: int
+    placements: NDArray[np.int8], inference: Inference, link: Link, threads: int, repetitions: int
 ) -> float:
     """Time for the latencies of all placements, dealt out to threads."""
     parts = np.array_split(placements, threads)
     with ThreadPoolExecutor(threads) as pool:
 
         def run() -> None:
-            list(pool.map(lambda part: kernel.run_many(part, job, link, kernel.PARALLEL), parts))
+            list(pool.map(lambda part: kernel.run_many(part, inference, link), parts))
 
         return best_seconds(run, repetitions)
 
@@ -71,9 +72,9 @@ def measure(name: str, args: argparse.Namespace) -> str:
     """One row of the table."""
     dnn = DNN.load(name)
     ue_seconds, edge_seconds = dnn.flops / UE_FLOPS, dnn.flops / EDGE_FLOPS
-    job, _ = make_job(dnn, ue_seconds, edge_seconds, None)
+    inference = inference_of(dnn, ue_seconds, edge_seconds)
     rates = {"uplink_bps": UPLINK_BPS, "downlink_bps": DOWNLINK_BPS}
-    link = kernel.Link(*(seconds_per_byte(key, rate) for key, rate in rates.items()), 1.0)
+    link = link_at(**rates)
     rng = np.random.default_rng(0)
     placements = rng.integers(0, 2, (args.batch, dnn.n_layers)).astype(np.int8)
     few = placements[:10]
@@ -87,15 +88,15 @@ def measure(name: str, args: argparse.Namespace) -> str:
     def by_simulate() -> list[float]:
         return [simulate(dnn, p, **times).latency for p in few]
 
-    ours = kernel.run_many(few, job, link, kernel.PARALLEL)  # compiles
+    ours = kernel.run_many(few, inference, link)  # compiles
     np.testing.assert_allclose(by_reference(), ours, rtol=1e-9)
     np.testing.assert_array_equal(by_simulate(), ours)
 
     repetitions = args.repetitions
     reference = best_seconds(by_reference, min(3, repetitions)) / len(few)
     timeline = best_seconds(by_simulate, repetitions) / len(few)
-    one = batch_seconds(placements, job, link, 1, repetitions) / args.batch
-    more = batch_seconds(placements, job, link, args.threads, repetitions) / args.batch
+    one = batch_seconds(placements, inference, link, 1, repetitions) / args.batch
+    more = batch_seconds(placements, inference, link, args.threads, repetitions) / args.batch
     return (
         f"{name:<16}{dnn.n_layers:>7}{1e3 * reference:>14.2f}{1e6 * timeline:>13.1f}"
         f"{1e6 * one:>12.3f}{1e9 * one / dnn.n_layers:>10.1f}{1 / one:>14,.0f}"

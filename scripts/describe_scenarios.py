@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import UE, Instance, Scenario, decode_observation
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.instance import packed_inference, packed_link
 
 WORTHWHILE_S_PER_BYTE = 5e-9
 """A layer is worth uploading ahead if it saves so many seconds per byte of its parameters."""
@@ -39,9 +39,9 @@ def ranges(n: int) -> NDArray[np.int8]:
 def seconds_of_ranges(instance: Instance, i: int) -> NDArray[np.float64]:
     """UE i's latency with each range, at equal shares."""
     share = 1.0 / instance.n_ues
-    link = link_of(instance.packed, i, share, share)
+    link = packed_link(instance.packed, i, share, share)
     options = ranges(instance.ues[i].dnn.n_layers)
-    return kernel.run_many(options, job_of(instance.packed, i), link, instance.packed.mode)
+    return kernel.run_many(options, packed_inference(instance.packed, i), link)
 
 
 def prefetched(ue: UE, n_ues: int, prefetch: str) -> NDArray[np.int8]:
@@ -108,7 +108,7 @@ def balance(scenario: str, seeds: range) -> str:
     for instance, seconds, _ in play("MJOA/ColdStart-v0", scenario, seeds):
         for i, ue in enumerate(instance.ues):
             best, share = int(seconds[i].argmin()), 1.0 / instance.n_ues
-            uplinks.append(1.0 / link_of(instance.packed, i, share, share).up * 8.0 / 1e6)
+            uplinks.append(1.0 / packed_link(instance.packed, i, share, share).up * 8.0 / 1e6)
             best_of.setdefault(ue.dnn.name, set()).add(best)
             if best > 0:
                 at_edge = ranges(ue.dnn.n_layers)[best] == 1

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import mjoa_gym
 from mjoa_gym import Instance, Plan, Scenario, evaluate
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import ara, plan_with
 from mjoa_gym.planners.menu import ENTRIES, Menu, menu_of
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
@@ -91,12 +91,12 @@ def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Ga
     for i, ue in enumerate(instance.ues):
         if not plan.placements[i].any():
             continue
-        job = job_of(packed, i)
-        link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        inference = packed_inference(packed, i)
+        link = packed_link(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
         d, n = scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         entries = np.ascontiguousarray(menu.placements[d, : menu.size[d], :n])
-        seconds = kernel.run_many(entries, job, link, packed.mode)
-        free_s = best_partition(job, link, packed.mode, WIDTH, np.zeros(n, np.int8))
+        seconds = kernel.run_many(entries, inference, link)
+        free_s = best_partition(inference, link, WIDTH, np.zeros(n, np.int8))
         inferences.append(float(seconds.min() / free_s - 1.0))
         placements[i] = entries[seconds.argmin()]
     expert_s = instance.weights @ evaluate(instance, plan)

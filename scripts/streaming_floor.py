@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import Instance, Scenario, decode_observation, evaluate
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import Menu, menu_of
 
@@ -76,10 +76,10 @@ def best_sets(
         sizes = ue.dnn.parameter_bytes
         rows = np.ascontiguousarray(menu.placements[d, : menu.size[d], :n])
         sets = sets_of_layers(rows, sizes)
-        job, link = job_of(instance.packed, i), link_of(instance.packed, i, *shares[i])
-        mode = instance.packed.mode
+        inference = packed_inference(instance.packed, i)
+        link = packed_link(instance.packed, i, *shares[i])
         values = [
-            ue.weight * kernel.run_many(rows, job._replace(missing_bytes=m), link, mode).min()
+            ue.weight * kernel.run_many(rows, inference._replace(missing_bytes=m), link).min()
             for m in sizes * (1.0 - sets)
         ]
         costs = np.ceil((sets * sizes).sum(axis=1) / GRAIN_BYTES).astype(int)

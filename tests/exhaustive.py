@@ -9,20 +9,21 @@ from numba import njit
 
 from mjoa_gym import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.simulator import make_job, seconds_per_byte
+from mjoa_gym.model.inference import Inference, Upload, inference_of
+from mjoa_gym.model.link import Link, link_at
 
 
 @njit(nogil=True)
-def best_of_all(job, link, mode):
+def best_of_all(inference, link):
     """The least latency over all 2^L placements."""
-    n = len(job.ue_s)
+    n = len(inference.ue_s)
     scratch = kernel.new_scratch(n)
     placement = np.zeros(n, np.int8)
     best = np.inf
     for code in range(1 << n):
         for layer in range(n):
             placement[layer] = (code >> layer) & 1
-        best = min(best, kernel.run(placement, n, job, link, mode, scratch)[1])
+        best = min(best, kernel.run(placement, inference, link, scratch)[1])
     return best
 
 
@@ -32,8 +33,9 @@ def dnn_of(case: dict[str, Any]) -> DNN:
     return DNN("case", **{field: case[field] for field in fields})
 
 
-def kernel_arguments(case: dict[str, Any]) -> tuple[kernel.Job, kernel.Link, int]:
-    """Job, link and upload mode of a case of `random_dnns`."""
-    job, _ = make_job(dnn_of(case), case["ue_seconds"], case["edge_seconds"], case["resident"])
-    up, down = (seconds_per_byte(name, case[name]) for name in ("uplink_bps", "downlink_bps"))
-    return job, kernel.Link(up, down, 1.0), kernel.UPLOAD_MODES.index(case["upload"])
+def kernel_arguments(case: dict[str, Any]) -> tuple[Inference, Link]:
+    """Inference and link of a case of `random_dnns`."""
+    times = case["ue_seconds"], case["edge_seconds"]
+    inference = inference_of(dnn_of(case), *times, case["resident"], Upload.of(case["upload"]))
+    message_s = case.get("message_s", 0.0)
+    return inference, link_at(case["uplink_bps"], case["downlink_bps"], message_s)

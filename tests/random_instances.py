@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mjoa_gym import DNN, UE, Instance, simulate
-from mjoa_gym.model import kernel, radio
+from mjoa_gym.model import radio
+from mjoa_gym.model.inference import UPLOAD_MODES
 from tests.random_dnns import random_dnn_arrays
 
 
@@ -34,7 +35,7 @@ def random_instance(
     for _ in range(n_ues or int(rng.integers(1, 6))):
         is_chain = bool(rng.random() < 0.5) if chain is None else chain
         ues.append(random_ue(rng, int(rng.integers(1, max_layers + 1)), is_chain))
-    mode = kernel.UPLOAD_MODES[seed % 4] if upload is None else upload
+    mode = UPLOAD_MODES[seed % 4] if upload is None else upload
     return Instance(ues, bandwidth_hz=10.0 ** rng.uniform(6, 8.5), upload=mode)
 
 

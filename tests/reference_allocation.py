@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from mjoa_gym import UE, Instance, Plan, evaluate
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of, link_with
+from mjoa_gym.model.instance import link_with, packed_inference, packed_link
 from mjoa_gym.planners.ara import ara
 
 LEAST = -16.0
@@ -195,7 +195,7 @@ def seconds_of_all(instance: Instance, i: int, beta: float, phi: float) -> NDArr
     packed = instance.packed
     placements = all_placements(instance.ues[i].dnn.n_layers)
     return kernel.run_many(
-        placements, job_of(packed, i), link_of(packed, i, beta, phi), packed.mode
+        placements, packed_inference(packed, i), packed_link(packed, i, beta, phi)
     )
 
 

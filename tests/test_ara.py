@@ -7,7 +7,8 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance, Plan, evaluate
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import ara
 from mjoa_gym.planners.planes import height, touching_plane
 from tests.random_instances import random_instance
@@ -78,7 +79,7 @@ def gap_to_optimum(seed: int, character: str) -> float:
     return found / optimum - 1 if optimum > 0 else found
 
 
-@pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+@pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_the_reference_knows_every_path(upload):
     """The yardstick itself: the longest path is what the simulator says."""
     for seed in range(40):
@@ -225,7 +226,7 @@ def test_wrong_placements_raise():
         ara(instance, [np.append(placements[0], 0), *placements[1:]])
 
 
-@pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+@pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_planes_support_chain_latencies_from_below(upload):
     """A plane touches the latency where it was taken and exceeds it nowhere: convexity."""
     for seed in range(60):
@@ -233,10 +234,10 @@ def test_planes_support_chain_latencies_from_below(upload):
         instance, (placement,) = drawn(seed, n_ues=1)
         packed = replace_upload(instance, upload).packed
         scratch, plane = kernel.new_scratch(len(placement)), np.empty(4)
-        job = job_of(packed, 0)
-        links = [link_of(packed, 0, *10.0 ** rng.uniform(-2, 0, size=2)) for _ in range(12)]
-        seconds = touching_plane(job, links[0], packed.mode, placement, scratch, plane)
+        inference = packed_inference(packed, 0)
+        links = [packed_link(packed, 0, *10.0 ** rng.uniform(-2, 0, size=2)) for _ in range(12)]
+        seconds = touching_plane(inference, links[0], placement, scratch, plane)
         assert height(plane, links[0]) == pytest.approx(seconds, rel=1e-12)
         for link in links:
-            there = kernel.run(placement, len(placement), job, link, packed.mode, scratch)[1]
+            there = kernel.run(placement, inference, link, scratch)[1]
             assert height(plane, link) <= there * (1 + 1e-6)  # slopes are read off small steps

@@ -12,7 +12,7 @@ from mjoa_gym.devices import device_names
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
 from mjoa_gym.envs.actions import ACTION_VIEWS
 from mjoa_gym.envs.api_test import api_test
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 LEARNED = sorted(set(ACTION_VIEWS) - {"plan"})

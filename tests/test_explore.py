@@ -18,7 +18,8 @@ from mjoa_gym.evaluation.explore import (
     with_faster_network,
     with_faster_server,
 )
-from mjoa_gym.model import kernel, radio
+from mjoa_gym.model import radio
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners import plan_with, planner_names
 
 UP, DOWN = 37e6, 3.3e6
@@ -34,7 +35,7 @@ def problem(**changes):
 
 @pytest.fixture(scope="module")
 def answers():
-    return compare(problem(), uploads=kernel.UPLOAD_MODES)
+    return compare(problem(), uploads=UPLOAD_MODES)
 
 
 @pytest.mark.parametrize("up", [1e3, 37e6, 1e10])
@@ -56,7 +57,7 @@ def test_every_planner_is_asked_or_named_as_left_out():
 
 
 def test_latencies_are_those_of_the_simulator_at_the_given_rates(answers):
-    assert set(answers) == {(m, p) for m in kernel.UPLOAD_MODES for p in one_ue_planners()}
+    assert set(answers) == {(m, p) for m in UPLOAD_MODES for p in one_ue_planners()}
     for (upload, planner), answer in answers.items():
         marks = None if answer.plan.prefetch is None else answer.plan.prefetch[0]
         expected = simulate(

@@ -11,7 +11,7 @@ import pytest
 
 from mjoa_gym import DNN, simulate
 from mjoa_gym.devices import load_device
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import UPLOAD_MODES
 from scripts import explore
 from tests.one_ue_pages import embedded
 
@@ -51,7 +51,7 @@ def test_the_files_hold_what_the_plans_take(finished):
     assert [row["name"] for row in placements] == list(DNN.load("alexnet").layer_names)
     planners = rows(finished / "planners.csv")
     assert {(r["upload"], r["planner"]) for r in planners} == {
-        (mode, name) for mode in kernel.UPLOAD_MODES for name in PLANNERS
+        (mode, name) for mode in UPLOAD_MODES for name in PLANNERS
     }
     for row in planners:
         if row["upload"] == "parallel":
@@ -74,7 +74,7 @@ def test_the_page_has_the_same_timelines_as_the_table(finished):
     best = [row["mjoa-mu"] == "edge" for row in rows(finished / "placements.csv")]
     assert kept == {
         (mode, "mjoa-mu, plan for parallel"): pytest.approx(expected(best, mode).latency)
-        for mode in kernel.UPLOAD_MODES
+        for mode in UPLOAD_MODES
     }
     assert data["views"][0]["choice"][0] == "parallel"
     assert data["compare_with"][0] == "serial"

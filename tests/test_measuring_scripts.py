@@ -13,7 +13,7 @@ from agents.evaluation import Setting, play
 from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario, decode_observation
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import job_of, link_of
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners.menu import menu_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -43,9 +43,9 @@ def test_the_knapsack_finds_the_best_parameters_within_memory():
             d = SMALL.profiles.index(ue.dnn)
             rows = np.ascontiguousarray(menu.placements[d, : menu.size[d], : ue.dnn.n_layers])
             missing = ue.dnn.parameter_bytes * (1.0 - resident)
-            job = job_of(packed, i)._replace(missing_bytes=missing)
-            link = link_of(packed, i, *shares[i])
-            return ue.weight * kernel.run_many(rows, job, link, packed.mode).min()
+            inference = packed_inference(packed, i)._replace(missing_bytes=missing)
+            link = packed_link(packed, i, *shares[i])
+            return ue.weight * kernel.run_many(rows, inference, link).min()
 
         options = []
         for i, ue in enumerate(instance.ues):

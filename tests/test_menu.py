@@ -12,7 +12,7 @@ import pytest
 
 from mjoa_gym import DNN, Scenario
 from mjoa_gym.devices import load_device
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners.menu import ENTRIES, menu_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def entries(scenario: Scenario, streaming: bool) -> list[np.ndarray]:
 
 
 @both
-@pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+@pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_every_upload_mode_and_number_of_ues_has_menus(upload, streaming):
     for n_ues in (1, 15):
         found = entries(Scenario(dnns=QUICK, upload=upload, n_ues=n_ues), streaming)

@@ -25,9 +25,9 @@ ROUNDING = 1 + 1e-9
 
 def planned(case: dict[str, Any]) -> float:
     """PBT-DP's latency, which must be that of its placement in the simulator."""
-    job, link, mode = kernel_arguments(case)
-    placement = np.full(len(job.ue_s), 7, np.int8)
-    seconds = best_partition(job, link, mode, WIDTH, placement)
+    inference, link = kernel_arguments(case)
+    placement = np.full(len(inference.ue_s), 7, np.int8)
+    seconds = best_partition(inference, link, WIDTH, placement)
     keys = ("ue_seconds", "edge_seconds", "uplink_bps", "downlink_bps", "resident", "upload")
     inputs = {key: case[key] for key in keys}
     assert simulate(dnn_of(case), placement, **inputs).latency == pytest.approx(seconds, rel=1e-12)
@@ -41,8 +41,8 @@ def bound(case: dict[str, Any], limit: float = np.inf) -> float:
 
 def gap(case: dict[str, Any]) -> float:
     """How far PBT-DP is from the optimum; checks the bound and the simple placements too."""
-    job, link, mode = kernel_arguments(case)
-    seconds, optimum = planned(case), best_of_all(job, link, mode)
+    inference, link = kernel_arguments(case)
+    seconds, optimum = planned(case), best_of_all(inference, link)
     assert optimum <= seconds * ROUNDING
     assert bound(case) <= optimum * ROUNDING
     assert bound(case, seconds) <= optimum * ROUNDING
@@ -52,11 +52,11 @@ def gap(case: dict[str, Any]) -> float:
 
 def best_cut(case: dict[str, Any]) -> float:
     """The best of all-UE, all-edge and every single cut, either side first."""
-    job, link, mode = kernel_arguments(case)
-    n = len(job.ue_s)
+    inference, link = kernel_arguments(case)
+    n = len(inference.ue_s)
     first = np.arange(n) < np.arange(n + 1)[:, None]
     cuts = np.concatenate([first, ~first]).astype(np.int8)
-    return kernel.run_many(cuts, job, link, mode).min()
+    return kernel.run_many(cuts, inference, link).min()
 
 
 @pytest.mark.parametrize("upload", EXACT_MODES)
@@ -156,9 +156,9 @@ def test_what_is_resident_is_used():
 
 def test_a_wider_tree_has_a_tighter_bound():
     for seed in range(30):
-        job, link, mode = kernel_arguments(random_dag_case(seed, 12, "branches", "parallel"))
-        optimum = best_of_all(job, link, mode)
-        bounds = [partition_bound(job, link, mode, width, FRONT, np.inf) for width in (4, 4096)]
+        inference, link = kernel_arguments(random_dag_case(seed, 12, "branches", "parallel"))
+        optimum = best_of_all(inference, link)
+        bounds = [partition_bound(inference, link, width, FRONT, np.inf) for width in (4, 4096)]
         assert bounds[0] <= bounds[1] * ROUNDING <= optimum * ROUNDING**2
 
 
@@ -180,12 +180,12 @@ def test_errors_name_field_and_value(wrong, message):
 
 def test_width_one_is_still_sound():
     for seed in range(60):
-        job, link, mode = kernel_arguments(random_dag_case(seed, 11))
-        placement = np.zeros(len(job.ue_s), np.int8)
-        seconds = best_partition(job, link, mode, 1, placement)
-        optimum = best_of_all(job, link, mode)
+        inference, link = kernel_arguments(random_dag_case(seed, 11))
+        placement = np.zeros(len(inference.ue_s), np.int8)
+        seconds = best_partition(inference, link, 1, placement)
+        optimum = best_of_all(inference, link)
         assert optimum <= seconds * ROUNDING
-        assert partition_bound(job, link, mode, 1, 1, np.inf) <= optimum * ROUNDING
+        assert partition_bound(inference, link, 1, 1, np.inf) <= optimum * ROUNDING
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mjoa_gym import DNN, UE, Instance, Plan, evaluate
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners import plan_with, planner_names
 from tests.random_instances import random_instance, without_link
 
@@ -54,7 +54,7 @@ def test_a_ue_without_a_link_stays_local(name, direction):
         assert_finite_with_needed_shares(instance, plan)
 
 
-@pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+@pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_degenerate_networks(name, upload):
     free = DNN("free", [0, 0], [0, 0], [0, 0], [[-1], [-1]], 0)
     forked = DNN("forked", [1, 1, 1], [0, 8, 0], [4, 4, 4], [[-1], [0], [-1, 0]], 4)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mjoa_gym import DNN, UE, Instance, Plan, evaluate
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.prefetch import with_prefetch
 from tests.random_instances import random_instance
 
-modes = pytest.mark.parametrize("upload", kernel.UPLOAD_MODES)
+modes = pytest.mark.parametrize("upload", UPLOAD_MODES)
 
 
 def drawn(seed: int, upload: str = "parallel", chain: bool | None = None) -> Instance:

@@ -5,7 +5,7 @@ import pytest
 
 from mjoa_gym import Scenario, evaluate, timelines
 from mjoa_gym.envs.actions import PlanView
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.world.batch import Batch
 from mjoa_gym.world.population import random_population
 from mjoa_gym.world.rounds import NO_PREFETCH, plan_of

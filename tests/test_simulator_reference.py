@@ -114,8 +114,8 @@ def test_many_placements_at_once(seed):
     n = int(rng.integers(1, 10))
     case = random_case(rng, n, upload=UPLOAD_MODES[seed % 4])
     placements = rng.integers(0, 2, (50, n)).astype(np.int8)
-    job, link, mode = kernel_arguments(case)
-    seconds = kernel.run_many(placements, job, link, mode)
+    inference, link = kernel_arguments(case)
+    seconds = kernel.run_many(placements, inference, link)
     assert seconds.tolist() == [simulated(case, placement=p).latency for p in placements]
 
 

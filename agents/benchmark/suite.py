@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mjoa_gym import DNN
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners import planner_names
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
@@ -87,7 +87,7 @@ class Sweep:
         choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
         choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
         for world in self.worlds:
-            choice(f"{self.name}: worlds", world, kernel.UPLOAD_MODES)
+            choice(f"{self.name}: worlds", world, UPLOAD_MODES)
         for planner in self.planners:
             known = (*planner_names(), LOWER_BOUND)
             choice(f"{self.name}: planners", planner, known)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.instance import UE, Instance, Plan, evaluate, timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.planners import plan_with, planner_names
@@ -141,7 +141,7 @@ def compare(
     names = one_ue_planners() if planners is None else _known(planners)
     modes = [instance.upload] if uploads is None else uploads
     for mode in modes:
-        choice("upload", mode, kernel.UPLOAD_MODES)
+        Upload.of(mode)
     worlds = {mode: Instance(instance.ues, instance.bandwidth_hz, mode) for mode in modes}
     answers = {}
     for mode, name in progress([(mode, name) for mode in modes for name in names]):

@@ -12,16 +12,11 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model import kernel, radio
-from mjoa_gym.model.simulator import BITS_PER_BYTE, Timeline, make_job, timeline_of
-from mjoa_gym.validation import (
-    binary_vector,
-    choice,
-    fraction_vector,
-    non_negative,
-    non_negative_vector,
-    positive,
-)
+from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
+from mjoa_gym.model.link import Channel, link_over
+from mjoa_gym.model.simulator import Timeline, timeline_of
+from mjoa_gym.validation import binary_vector, non_negative, non_negative_vector, positive
 
 SHARE_TOLERANCE = 1e-6
 """Shares may sum to 1 plus this: rounding, of float32 policies too, is not an error."""
@@ -42,10 +37,13 @@ class UE(_Rebuilt):
         dnn: Its network, L layers.
         ue_seconds: (L,) seconds of each layer on the UE.
         edge_seconds: (L,) seconds of each layer on the *whole* server.
-        snr_up: Linear uplink SNR at full band.
-        snr_down: Linear downlink SNR at full band.
+        snr_up: Linear uplink SNR at full band; None for a UE with given rates.
+        snr_down: Linear downlink SNR at full band; likewise.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
         weight: Weight of its latency in the objective, > 0.
+        uplink_bps: In place of SNRs, the rate that it has with the whole band; with a share of the
+            band it has that share of the rate.
+        downlink_bps: Likewise.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -54,36 +52,58 @@ class UE(_Rebuilt):
     dnn: DNN
     ue_seconds: NDArray[np.float64]
     edge_seconds: NDArray[np.float64]
-    snr_up: float
-    snr_down: float
+    snr_up: float | None
+    snr_down: float | None
     resident: NDArray[np.float64]
     weight: float
+    uplink_bps: float | None
+    downlink_bps: float | None
 
     def __init__(
         self,
         dnn: DNN,
         ue_seconds: ArrayLike,
         edge_seconds: ArrayLike,
-        snr_up: float,
-        snr_down: float,
+        snr_up: float | None = None,
+        snr_down: float | None = None,
         resident: ArrayLike | None = None,
         weight: float = 1.0,
+        uplink_bps: float | None = None,
+        downlink_bps: float | None = None,
     ) -> None:
         n = dnn.n_layers
         put = object.__setattr__
         put(self, "dnn", dnn)
         put(self, "ue_seconds", non_negative_vector("ue_seconds", ue_seconds, n))
         put(self, "edge_seconds", non_negative_vector("edge_seconds", edge_seconds, n))
-        put(self, "snr_up", non_negative("snr_up", snr_up))
-        put(self, "snr_down", non_negative("snr_down", snr_down))
-        there = np.zeros(n) if resident is None else resident
-        put(self, "resident", fraction_vector("resident", there, n))
+        put(self, "resident", resident_fractions(dnn, resident))
         put(self, "weight", positive("weight", weight))
+        snrs = {"snr_up": snr_up, "snr_down": snr_down}
+        rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
+        given = [name for name, value in (snrs | rates).items() if value is not None]
+        if given not in (list(snrs), list(rates)):
+            raise ValueError(f"got {given}: needed are {list(snrs)}, or {list(rates)}")
+        for name, value in (snrs | rates).items():
+            put(self, name, None if value is None else non_negative(name, value))
 
     @property
     def local_s(self) -> float:
         """Seconds of the inference with every layer on the UE."""
         return float(self.ue_seconds.sum())
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a share of the band carries anything, in both directions."""
+        channel = self.channel(1.0, 0.0)
+        return min(channel.snr_up * channel.up_hz, channel.snr_down * channel.down_hz) > 0
+
+    def channel(self, bandwidth_hz: float, message_s: float) -> Channel:
+        """What decides its rates in a band."""
+        if self.snr_up is None or self.snr_down is None:
+            assert self.uplink_bps is not None and self.downlink_bps is not None  # noqa: PT018
+            # an SNR of 1 gives a bit per second and Hz
+            return Channel(self.uplink_bps, self.downlink_bps, 1.0, 1.0, False, message_s)
+        return Channel(bandwidth_hz, bandwidth_hz, self.snr_up, self.snr_down, True, message_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +112,10 @@ class Instance(_Rebuilt):
 
     Attributes:
         ues: The N UEs that each issue one inference.
-        bandwidth_hz: The band they share, the same in both directions.
+        bandwidth_hz: The band they share, the same in both directions; of no meaning to UEs with
+            given rates, and 1 by default where all are such.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
+        message_s: Seconds after its last byte has left until what was sent is of use, >= 0.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -102,14 +124,24 @@ class Instance(_Rebuilt):
     ues: tuple[UE, ...]
     bandwidth_hz: float
     upload: str = "parallel"
+    message_s: float = 0.0
 
-    def __init__(self, ues: Sequence[UE], bandwidth_hz: float, upload: str = "parallel") -> None:
+    def __init__(
+        self,
+        ues: Sequence[UE],
+        bandwidth_hz: float | None = None,
+        upload: str = "parallel",
+        message_s: float = 0.0,
+    ) -> None:
         if not ues:
             raise ValueError("ues is empty: an instance has at least one UE")
+        if bandwidth_hz is None and any(ue.snr_up is not None for ue in ues):
+            raise ValueError("bandwidth_hz=None: UEs with SNRs need the band that they share")
         put = object.__setattr__
         put(self, "ues", tuple(ues))
-        put(self, "bandwidth_hz", positive("bandwidth_hz", bandwidth_hz))
-        put(self, "upload", choice("upload", upload, kernel.UPLOAD_MODES))
+        put(self, "bandwidth_hz", positive("bandwidth_hz", bandwidth_hz or 1.0))
+        put(self, "upload", Upload.of(upload).label)
+        put(self, "message_s", non_negative("message_s", message_s))
 
     @property
     def n_ues(self) -> int:
@@ -200,12 +232,15 @@ class Packed(NamedTuple):
         output_bytes: Per layer.
         missing_bytes: Per layer.
         input_bytes: (N,).
+        up_hz: (N,) as in `Channel`, and so on.
+        down_hz: (N,).
         snr_up: (N,).
         snr_down: (N,).
+        concentrates: (N,) bool.
         weight: (N,).
         local_s: (N,) all-local latencies.
-        bandwidth_hz: The band.
-        mode: The upload mode's code.
+        message_s: Seconds of a message beside its bytes.
+        mode: The number of the upload mode.
     """
 
     first: NDArray[np.int64]
@@ -218,50 +253,53 @@ class Packed(NamedTuple):
     output_bytes: NDArray[np.float64]
     missing_bytes: NDArray[np.float64]
     input_bytes: NDArray[np.float64]
+    up_hz: NDArray[np.float64]
+    down_hz: NDArray[np.float64]
     snr_up: NDArray[np.float64]
     snr_down: NDArray[np.float64]
+    concentrates: NDArray[np.bool_]
     weight: NDArray[np.float64]
     local_s: NDArray[np.float64]
-    bandwidth_hz: float
+    message_s: float
     mode: int
 
 
 def pack(instance: Instance) -> Packed:
     """Flatten an instance for kernels; O(total layers + edges)."""
-    ues = instance.ues
-    jobs = [make_job(ue.dnn, ue.ue_seconds, ue.edge_seconds, ue.resident)[0] for ue in ues]
+    ues, mode = instance.ues, Upload.of(instance.upload)
+    inferences = [
+        inference_of(ue.dnn, ue.ue_seconds, ue.edge_seconds, ue.resident, mode) for ue in ues
+    ]
+    channels = [ue.channel(instance.bandwidth_hz, instance.message_s) for ue in ues]
 
     def joined(name: str) -> NDArray:
-        return np.concatenate([getattr(job, name) for job in jobs])
+        return np.concatenate([getattr(inference, name) for inference in inferences])
 
     def bounds(counts: list[int]) -> NDArray[np.int64]:
         return np.cumsum([0, *counts], dtype=np.int64)
 
+    layers = (
+        "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes", "missing_bytes",
+    )  # fmt: skip
+    rates = ("up_hz", "down_hz", "snr_up", "snr_down", "concentrates")
     return Packed(
         first=bounds([ue.dnn.n_layers for ue in ues]),
-        first_edge=bounds([len(job.predecessors) for job in jobs]),
-        **{
-            name: joined(name)
-            for name in (
-                "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes",
-                "missing_bytes",
-            )
-        },
+        first_edge=bounds([len(inference.predecessors) for inference in inferences]),
+        **{name: joined(name) for name in layers},
         input_bytes=np.array([ue.dnn.input_bytes for ue in ues]),
-        snr_up=np.array([ue.snr_up for ue in ues]),
-        snr_down=np.array([ue.snr_down for ue in ues]),
+        **{name: np.array([getattr(channel, name) for channel in channels]) for name in rates},
         weight=instance.weights,
         local_s=instance.local_s,
-        bandwidth_hz=instance.bandwidth_hz,
-        mode=kernel.UPLOAD_MODES.index(instance.upload),
-    )  # fmt: skip
+        message_s=instance.message_s,
+        mode=int(mode),
+    )
 
 
 @njit(cache=True, nogil=True)
-def job_of(packed, i):
-    """UE i's job, as views into the packed arrays."""
+def packed_inference(packed, i):
+    """UE i's inference, as views into the packed arrays."""
     a, b = packed.first[i], packed.first[i + 1]
-    return kernel.Job(
+    return Inference(
         packed.offsets[a + i : b + i + 1],
         packed.predecessors[packed.first_edge[i] : packed.first_edge[i + 1]],
         packed.is_sink[a:b],
@@ -270,34 +308,29 @@ def job_of(packed, i):
         packed.output_bytes[a:b],
         packed.missing_bytes[a:b],
         packed.input_bytes[i],
+        packed.mode,
     )
 
 
 @njit(cache=True, nogil=True)
-def link_with(bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share):
-    """A UE's link with the given shares of a band and of the server."""
-    up = radio.uplink_bps(bandwidth_hz, bandwidth_share, snr_up)
-    down = radio.downlink_bps(bandwidth_hz, bandwidth_share, snr_down)
-    return kernel.Link(
-        BITS_PER_BYTE / up if up > 0.0 else np.inf,
-        BITS_PER_BYTE / down if down > 0.0 else np.inf,
-        1.0 / compute_share if compute_share > 0.0 else np.inf,
-    )
-
-
-@njit(cache=True, nogil=True)
-def link_of(packed, i, bandwidth_share, compute_share):
+def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
-    snr_up, snr_down = packed.snr_up[i], packed.snr_down[i]
-    return link_with(packed.bandwidth_hz, snr_up, snr_down, bandwidth_share, compute_share)
+    channel = Channel(
+        packed.up_hz[i],
+        packed.down_hz[i],
+        packed.snr_up[i],
+        packed.snr_down[i],
+        packed.concentrates[i],
+        packed.message_s,
+    )
+    return link_over(channel, bandwidth_share, compute_share)
 
 
 @njit(cache=True, nogil=True)
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds of UE i's inference; `placement` is (L,) of that UE."""
-    job = job_of(packed, i)
-    link = link_of(packed, i, bandwidth_share, compute_share)
-    return kernel.run(placement, len(placement), job, link, packed.mode, scratch)[1]
+    link = packed_link(packed, i, bandwidth_share, compute_share)
+    return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
 @njit(cache=True, nogil=True)
@@ -333,10 +366,10 @@ def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> t
     results = []
     for i, ue in enumerate(instance.ues):
         marks = np.zeros(ue.dnn.n_layers) if plan.prefetch is None else plan.prefetch[i]
-        link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
-        job, sides = job_of(packed, i), plan.placements[i]
+        link = packed_link(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        inference, sides = packed_inference(packed, i), plan.placements[i]
         results.append(
-            timeline_of(ue.dnn, job, ue.resident, sides, marks == 1, link, packed.mode, until_s)
+            timeline_of(ue.dnn, inference, ue.resident, sides, marks == 1, link, until_s)
         )
     return tuple(results)
 

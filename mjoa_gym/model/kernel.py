@@ -7,8 +7,10 @@ new activation can appear before the edge sends that tensor, so the parameters o
 it have a final arrival time. Two sweeps over the layers, one per side, give every time exactly.
 
 What does not depend on times (which tensors cross, which layers wait for the other side) is a
-placement's *outline*; who simulates one placement often (`follow`) makes it once. Inside a side
-layers need not look at their inputs: they run in order, one at a time.
+placement's *outline*. Callers that simulate one placement repeatedly compute its outline once and
+call `follow`. Inside a side layers need not look at their inputs: they run in order, one at a time.
+
+What is sent frees the link when its last byte has left, and is of use `link.message` seconds later.
 
 Cost: O(layers + edges) per inference, no allocation.
 """
@@ -21,51 +23,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-PARALLEL, SERIAL, WHOLE, PREINSTALLED = range(4)
-UPLOAD_MODES = ("parallel", "serial", "whole", "preinstalled")
-"""Names of the upload modes; an upload's code is its index."""
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.link import seconds_for
 
 AT_EDGE, WAITS, CROSSES, OUTPUT = 1, 2, 4, 8
 """An outline's bits: the layer is at the edge, it reads a tensor of the other side, its own tensor
 is sent to the other side, it is a sink."""
-
-
-class Job(NamedTuple):
-    """What one inference asks of the resources, whatever the placement and the rates.
-
-    Attributes:
-        offsets: (L + 1,) `predecessors[offsets[l]:offsets[l + 1]]` are read by layer l.
-        predecessors: (edges,) tensor indices, -1 is the network's input.
-        is_sink: (L,) bool.
-        ue_s: (L,) seconds on the UE.
-        edge_s: (L,) seconds on the whole server.
-        output_bytes: (L,).
-        missing_bytes: (L,) parameter bytes that are not on the server yet.
-        input_bytes: Bytes of the network's input.
-    """
-
-    offsets: NDArray[np.int64]
-    predecessors: NDArray[np.int64]
-    is_sink: NDArray[np.bool_]
-    ue_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
-    output_bytes: NDArray[np.float64]
-    missing_bytes: NDArray[np.float64]
-    input_bytes: float
-
-
-class Link(NamedTuple):
-    """What one UE gets of the shared resources.
-
-    Attributes:
-        up: Seconds per byte of the uplink; inf without any bandwidth.
-        down: Seconds per byte of the downlink.
-        slowdown: 1 / compute share: seconds at the edge per second on the whole server.
-    """
-
-    up: float
-    down: float
-    slowdown: float
 
 
 class Scratch(NamedTuple):
@@ -101,12 +64,6 @@ def new_scratch(n_layers):
         np.empty(n_layers + 1),
         np.empty(n_layers + 1),
     )
-
-
-@njit(cache=True, nogil=True, inline="always")
-def seconds_for(amount, seconds_per_unit):
-    """Time for an amount at a rate; nothing takes no time, even at rate zero."""
-    return amount * seconds_per_unit if amount > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -147,41 +104,41 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
 
 
 @njit(cache=True, nogil=True)
-def release_time(layer, job, end):
-    """When all predecessors of a layer have finished executing (serial uploading)."""
+def release_time(layer, inference, outline, message, end):
+    """When the uplink knows that a layer's predecessors have finished (serial uploading)."""
     release = 0.0
-    for i in range(job.offsets[layer], job.offsets[layer + 1]):
-        release = max(release, end[job.predecessors[i] + 1])
+    for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+        tensor = inference.predecessors[i] + 1
+        release = max(release, end[tensor] + (message if outline[tensor] & AT_EDGE else 0.0))
     return release
 
 
 @njit(cache=True, nogil=True)
-def outline_of(placement, n, job, outline):
+def outline_of(placement, inference, outline):
     """Write down what follows from a placement whatever the times.
 
     Args:
-        placement: (>= n,) 0 = UE, 1 = edge.
-        n: Number of layers.
-        job: The inference; only its graph is read.
-        outline: (>= n + 1,) uint8, overwritten with sums of AT_EDGE, WAITS, CROSSES and OUTPUT for
+        placement: (>= L,) 0 = UE, 1 = edge.
+        inference: Only its graph is read.
+        outline: (>= L + 1,) uint8, overwritten with sums of AT_EDGE, WAITS, CROSSES and OUTPUT for
             the network's input and then each layer. Outputs that are produced at the edge cross.
     """
     outline[0] = 0
-    for layer in range(n):
+    for layer in range(len(inference.is_sink)):
         here = placement[layer] & AT_EDGE
         code = here
-        for i in range(job.offsets[layer], job.offsets[layer + 1]):
-            tensor = job.predecessors[i] + 1
+        for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+            tensor = inference.predecessors[i] + 1
             other_side = (outline[tensor] & AT_EDGE) ^ here
             outline[tensor] |= CROSSES * other_side
             code |= WAITS * other_side
-        if job.is_sink[layer]:
+        if inference.is_sink[layer]:
             code |= OUTPUT | CROSSES * here
         outline[layer + 1] = code
 
 
 @njit(cache=True, nogil=True, inline="always")
-def inputs_there(layer, job, outline, there, known):
+def inputs_there(layer, inference, outline, there, known):
     """When the last of a layer's inputs from the other side has arrived.
 
     Returns:
@@ -189,8 +146,8 @@ def inputs_there(layer, job, outline, there, known):
     """
     here = outline[layer + 1] & AT_EDGE
     ready = 0.0
-    for i in range(job.offsets[layer], job.offsets[layer + 1]):
-        tensor = job.predecessors[i] + 1
+    for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+        tensor = inference.predecessors[i] + 1
         if outline[tensor] & AT_EDGE != here:
             if tensor > known:
                 return -1.0
@@ -199,41 +156,40 @@ def inputs_there(layer, job, outline, there, known):
 
 
 @njit(cache=True, nogil=True)
-def run(placement, n, job, link, mode, scratch):
-    """Simulate one inference of the first `n` layers.
+def run(placement, inference, link, scratch):
+    """Simulate one inference.
 
     Args:
-        placement: (>= n,) 0 = UE, 1 = edge.
-        n: How many layers to run, in program order; the number of layers for the whole network.
-        job: The inference. With mode PREINSTALLED its `missing_bytes` are taken as zero.
-        link: Rates.
-        mode: PARALLEL, SERIAL, WHOLE or PREINSTALLED.
+        placement: (>= L,) 0 = UE, 1 = edge.
+        inference: What it asks of the resources.
+        link: What it gets of them.
         scratch: Overwritten with all times.
 
     Returns:
         The number of activations sent, and the latency: the time at which the outputs of all sink
-        layers among the first n are on the UE (infinite if a rate that is needed is zero).
+        layers are on the UE (infinite if a rate that is needed is zero).
     """
-    outline_of(placement, n, job, scratch.outline)
-    return follow(scratch.outline, n, job, link, mode, scratch)
+    outline_of(placement, inference, scratch.outline)
+    return follow(scratch.outline, inference, link, scratch)
 
 
 @njit(cache=True, nogil=True)
-def follow(outline, n, job, link, mode, scratch):
+def follow(outline, inference, link, scratch):
     """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
     start, end, there, _, up_start, up_end = scratch
+    n, mode, message = len(inference.ue_s), inference.mode, link.message
     end[0] = 0.0
     n_up = 0
     up_free = 0.0
     if outline[0] & CROSSES:
         up_start[0] = 0.0
-        up_free = seconds_for(job.input_bytes, link.up)
+        up_free = seconds_for(inference.input_bytes, link.up)
         up_end[0] = up_free
-        there[0] = up_free
+        there[0] = up_free + message
         n_up = 1
     ue_free = edge_free = down_free = stream = latency = 0.0
     passed = 0  # activations that the parameter stream has passed
-    whole_arrived = -1.0
+    whole_ready = -1.0
     u = e = 0  # the next layer of the UE, of the edge
     while True:
         while u < n:  # the UE runs until it needs what the edge has not produced yet
@@ -241,18 +197,18 @@ def follow(outline, n, job, link, mode, scratch):
             if not code & AT_EDGE:
                 ready = ue_free
                 if code & WAITS:
-                    arrived = inputs_there(u, job, outline, there, e)
+                    arrived = inputs_there(u, inference, outline, there, e)
                     if arrived < 0.0:
                         break
                     ready = max(ready, arrived)
                 start[u] = ready
-                ue_free = ready + job.ue_s[u]
+                ue_free = ready + inference.ue_s[u]
                 end[u + 1] = ue_free
                 if code & CROSSES:
                     up_start[n_up] = max(ue_free, up_free)
-                    up_free = up_start[n_up] + seconds_for(job.output_bytes[u], link.up)
+                    up_free = up_start[n_up] + seconds_for(inference.output_bytes[u], link.up)
                     up_end[n_up] = up_free
-                    there[u + 1] = up_free
+                    there[u + 1] = up_free + message
                     n_up += 1
                 if code & OUTPUT:
                     latency = max(latency, ue_free)
@@ -268,45 +224,46 @@ def follow(outline, n, job, link, mode, scratch):
                 continue
             ready = edge_free
             if code & WAITS:
-                ready = max(ready, inputs_there(e, job, outline, there, n))
-            if mode == WHOLE:
-                if whole_arrived < 0.0:
-                    whole_arrived = 0.0
+                ready = max(ready, inputs_there(e, inference, outline, there, n))
+            if mode == Upload.WHOLE:
+                if whole_ready < 0.0:
+                    whole_ready = 0.0
                     for layer in range(n):
-                        if outline[layer + 1] & AT_EDGE and job.missing_bytes[layer] > 0.0:
-                            whole_arrived, passed = send_parameters(
-                                job.missing_bytes[layer] * link.up,
-                                whole_arrived, passed, n_up, up_start, up_end,
+                        if outline[layer + 1] & AT_EDGE and inference.missing_bytes[layer] > 0.0:
+                            stream, passed = send_parameters(
+                                seconds_for(inference.missing_bytes[layer], link.up),
+                                stream, passed, n_up, up_start, up_end,
                             )  # fmt: skip
-                ready = max(ready, whole_arrived)
-            elif mode != PREINSTALLED and job.missing_bytes[e] > 0.0:
-                if mode == SERIAL:
-                    stream = max(stream, release_time(e, job, end))
-                sending = job.missing_bytes[e] * link.up
+                            whole_ready = stream + message
+                ready = max(ready, whole_ready)
+            elif mode != Upload.PREINSTALLED and inference.missing_bytes[e] > 0.0:
+                if mode == Upload.SERIAL:
+                    stream = max(stream, release_time(e, inference, outline, message, end))
+                sending = seconds_for(inference.missing_bytes[e], link.up)
                 if passed == n_up:  # what send_parameters would return, without the call
                     stream += sending
                 else:
                     stream, passed = send_parameters(
                         sending, stream, passed, n_up, up_start, up_end
                     )
-                ready = max(ready, stream)
+                ready = max(ready, stream + message)
             start[e] = ready
-            edge_free = ready + seconds_for(job.edge_s[e], link.slowdown)
+            edge_free = ready + seconds_for(inference.edge_s[e], link.slowdown)
             end[e + 1] = edge_free
             if code & CROSSES:
-                down_free = max(edge_free, down_free) + seconds_for(job.output_bytes[e], link.down)
-                there[e + 1] = down_free
+                sending = seconds_for(inference.output_bytes[e], link.down)
+                down_free = max(edge_free, down_free) + sending
+                there[e + 1] = down_free + message
                 if code & OUTPUT:
-                    latency = max(latency, down_free)
+                    latency = max(latency, there[e + 1])
             e += 1
 
 
 @njit(cache=True, nogil=True)
-def run_many(placements, job, link, mode):
-    """Latencies (P,) of one job under many placements (P, L); no allocation per inference."""
-    n = placements.shape[1]
-    scratch = new_scratch(n)
+def run_many(placements, inference, link):
+    """Latencies (P,) under many placements (P, L); no allocation per inference."""
+    scratch = new_scratch(placements.shape[1])
     latency = np.empty(placements.shape[0])
     for i in range(placements.shape[0]):
-        latency[i] = run(placements[i], n, job, link, mode, scratch)[1]
+        latency[i] = run(placements[i], inference, link, scratch)[1]
     return latency

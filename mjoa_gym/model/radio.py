@@ -13,6 +13,21 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
+def rate_bps(bandwidth_hz, share, snr, concentrates):
+    """Rate of a share of a band: with power that concentrates on the share, or is spread evenly.
+
+    Args:
+        bandwidth_hz: The whole band, B.
+        share: In [0, 1].
+        snr: Linear SNR at full band; on the share it is `snr / share` if the power concentrates.
+        concentrates: Whether it does.
+    """
+    if share <= 0.0:
+        return 0.0
+    return share * bandwidth_hz * np.log2(1.0 + (snr / share if concentrates else snr))
+
+
+@njit(cache=True, nogil=True)
 def uplink_bps(bandwidth_hz, share, snr):
     """Uplink rate of a UE with a share of the band.
 
@@ -24,9 +39,7 @@ def uplink_bps(bandwidth_hz, share, snr):
         share: In [0, 1].
         snr: Linear SNR at full band.
     """
-    if share <= 0.0:
-        return 0.0
-    return share * bandwidth_hz * np.log2(1.0 + snr / share)
+    return rate_bps(bandwidth_hz, share, snr, True)
 
 
 @njit(cache=True, nogil=True)
@@ -35,7 +48,7 @@ def downlink_bps(bandwidth_hz, share, snr):
 
     The base station spreads its power over the whole band, so the SNR does not depend on the share.
     """
-    return share * bandwidth_hz * np.log2(1.0 + snr)
+    return rate_bps(bandwidth_hz, share, snr, False)
 
 
 @njit(cache=True, nogil=True)

@@ -12,16 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.dnn import DNN
 from mjoa_gym.layers import INPUT
 from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
+from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.model.uploads import upload
-from mjoa_gym.validation import (
-    binary_vector,
-    choice,
-    fraction_vector,
-    non_negative_vector,
-    zero_or_more,
-)
-
-BITS_PER_BYTE = 8
+from mjoa_gym.validation import binary_vector, zero_or_more
 
 
 class Interval(NamedTuple):
@@ -66,51 +60,6 @@ class Timeline:
         return {r: tuple(i for i in self.intervals if i.resource == r) for r in lanes}
 
 
-def make_job(
-    dnn: DNN,
-    ue_seconds: ArrayLike,
-    edge_seconds: ArrayLike,
-    resident: ArrayLike | None,
-) -> tuple[kernel.Job, NDArray[np.float64]]:
-    """Validate one inference's inputs for the kernel.
-
-    Args:
-        dnn: The network.
-        ue_seconds: (L,) seconds on the UE.
-        edge_seconds: (L,) seconds on the edge.
-        resident: (L,) fractions in [0, 1] of the parameters on the server, or None for nothing.
-
-    Returns:
-        The kernel's job, and the resident fractions as an array.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    n = dnn.n_layers
-    there = fraction_vector("resident", np.zeros(n) if resident is None else resident, n)
-    job = kernel.Job(
-        offsets=dnn.predecessor_offsets,
-        predecessors=dnn.predecessor_indices,
-        is_sink=dnn.is_sink,
-        ue_s=non_negative_vector("ue_seconds", ue_seconds, n),
-        edge_s=non_negative_vector("edge_seconds", edge_seconds, n),
-        output_bytes=dnn.output_bytes,
-        missing_bytes=dnn.parameter_bytes * (1.0 - there),
-        input_bytes=dnn.input_bytes,
-    )
-    return job, there
-
-
-def seconds_per_byte(name: str, bps: float) -> float:
-    """Seconds per byte at `bps` bits per second: 0 for inf, inf for 0.
-
-    Raises:
-        ValueError: If the rate is negative or not a number.
-    """
-    rate = zero_or_more(name, bps)
-    return BITS_PER_BYTE / rate if rate > 0 else np.inf
-
-
 def simulate(
     dnn: DNN,
     placement: ArrayLike,
@@ -122,6 +71,8 @@ def simulate(
     upload: str = "parallel",
     prefetch: ArrayLike | None = None,
     until_s: float | None = None,
+    message_s: float = 0.0,
+    compute_share: float = 1.0,
 ) -> Timeline:
     """Simulate one inference of one UE (the timing model of `docs/model.md`).
 
@@ -129,7 +80,7 @@ def simulate(
         dnn: The network, L layers.
         placement: (L,) 0 = UE, 1 = edge.
         ue_seconds: (L,) seconds of each layer on the UE.
-        edge_seconds: (L,) seconds of each layer on this UE's share of the server.
+        edge_seconds: (L,) seconds of each layer on the whole server.
         uplink_bps: Bits per second towards the edge.
         downlink_bps: Bits per second towards the UE.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
@@ -137,31 +88,28 @@ def simulate(
         prefetch: (L,) layers whose parameters are sent in addition, after those the placement
             needs; a mark on a layer that is placed at the edge adds nothing.
         until_s: When the round ends: prefetching stops, `resident` is taken. Default: the latency.
+        message_s: Seconds after its last byte has left until what was sent is of use.
+        compute_share: This UE's share of the server, in [0, 1].
 
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
     n = dnn.n_layers
-    mode = kernel.UPLOAD_MODES.index(choice("upload", upload, kernel.UPLOAD_MODES))
-    job, there = make_job(dnn, ue_seconds, edge_seconds, resident)
+    inference = inference_of(dnn, ue_seconds, edge_seconds, resident, Upload.of(upload))
+    link = link_at(uplink_bps, downlink_bps, message_s, compute_share)
     sides = binary_vector("placement", placement, n)
     marks = binary_vector("prefetch", np.zeros(n) if prefetch is None else prefetch, n) == 1
-    link = kernel.Link(
-        seconds_per_byte("uplink_bps", uplink_bps),
-        seconds_per_byte("downlink_bps", downlink_bps),
-        1.0,
-    )
-    return timeline_of(dnn, job, there, sides, marks, link, mode, until_s)
+    there = resident_fractions(dnn, resident)
+    return timeline_of(dnn, inference, there, sides, marks, link, until_s)
 
 
 def timeline_of(
     dnn: DNN,
-    job: kernel.Job,
+    inference: Inference,
     resident: NDArray[np.float64],
     placement: NDArray[np.int8],
     prefetch: NDArray[np.bool_],
-    link: kernel.Link,
-    mode: int,
+    link: Link,
     until_s: float | None,
 ) -> Timeline:
     """`simulate` for inputs that the kernel takes.
@@ -171,20 +119,19 @@ def timeline_of(
     """
     n = dnn.n_layers
     scratch = kernel.new_scratch(n)
-    n_up, latency = kernel.run(placement, n, job, link, mode, scratch)
+    n_up, latency = kernel.run(placement, inference, link, scratch)
+    outline = scratch.outline
     until = latency if until_s is None else zero_or_more("until_s", until_s)
     sent, segments = np.empty(n), np.empty((2 * n + 1, 3))
     horizon = max(latency, until)
-    n_segments = upload(
-        placement, prefetch, n, job, link, mode, horizon, n_up, scratch, sent, segments
-    )
+    n_segments = upload(outline, prefetch, inference, link, horizon, n_up, scratch, sent, segments)
     if until < horizon:
         nothing = np.empty((0, 3))
-        upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, nothing)
-    present = (dnn.parameter_bytes == 0) | (mode == kernel.PREINSTALLED)
+        upload(outline, prefetch, inference, link, until, n_up, scratch, sent, nothing)
+    present = (dnn.parameter_bytes == 0) | (inference.mode == Upload.PREINSTALLED)
     resident_then = np.where(present, 1.0, np.minimum(resident + (1.0 - resident) * sent, 1.0))
     resident_then.flags.writeable = False
-    intervals = _execution_and_tensors(dnn, placement, scratch) + [
+    intervals = _execution_and_tensors(inference, placement, link, scratch) + [
         Interval(
             "uplink", "parameters" if placement[int(layer)] else "prefetch", int(layer), start, end
         )
@@ -195,12 +142,12 @@ def timeline_of(
 
 
 def _execution_and_tensors(
-    dnn: DNN, placement: NDArray[np.int8], scratch: kernel.Scratch
+    inference: Inference, placement: NDArray[np.int8], link: Link, scratch: kernel.Scratch
 ) -> list[Interval]:
     """The intervals of the processors and of the tensors, from the kernel's times."""
     intervals = []
     n_up, down_free = 0, 0.0
-    for tensor in range(dnn.n_layers + 1):
+    for tensor in range(len(placement) + 1):
         layer = tensor - 1
         at_edge = layer != INPUT and placement[layer] == 1
         end = float(scratch.end[tensor])
@@ -208,7 +155,8 @@ def _execution_and_tensors(
             side = "edge" if at_edge else "ue"
             intervals.append(Interval(side, "execute", layer, float(scratch.start[layer]), end))
         if scratch.outline[tensor] & kernel.CROSSES and at_edge:
-            start, down_free = max(end, down_free), float(scratch.there[tensor])
+            start = max(end, down_free)
+            down_free = start + seconds_for(float(inference.output_bytes[layer]), link.down)
             intervals.append(Interval("downlink", "activation", layer, start, down_free))
         elif scratch.outline[tensor] & kernel.CROSSES:
             start, end = float(scratch.up_start[n_up]), float(scratch.up_end[n_up])

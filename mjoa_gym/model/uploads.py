@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, next_piece, release_time
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.kernel import AT_EDGE, next_piece, release_time
+from mjoa_gym.model.link import seconds_for
 
 
 @njit(cache=True, nogil=True)
@@ -23,44 +25,45 @@ def record(segments, n_segments, layer, start, end):
 
 
 @njit(cache=True, nogil=True)
-def upload(placement, prefetch, n, job, link, mode, until, n_up, scratch, sent, segments):
+def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segments):
     """Replay the parameter stream of an inference that `run` has just simulated.
 
     Args:
-        placement: (n,).
-        prefetch: (n,) bool, layers to send after those of the placement; (0,) for none.
-        n: Number of layers.
-        job: The inference.
-        link: Rates.
-        mode: Upload mode.
+        outline: (>= L + 1,) of the placement.
+        prefetch: (>= L,) bool, layers to send after those of the placement; (0,) for none.
+        inference: What was simulated.
+        link: What it got.
         until: When the round ends; what is sent after it does not count.
         n_up: As `run` returned it.
         scratch: As `run` left it.
-        sent: (n,) overwritten with the fraction of each layer's missing bytes sent by `until`;
+        sent: (>= L,) overwritten with the fraction of each layer's missing bytes sent by `until`;
             0 where nothing is missing.
         segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
             layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
             is recorded.
 
     Returns:
-        The number of segments; at most 2 n + 1 are needed.
+        The number of segments; at most 2 L + 1 are needed.
     """
     up_start, up_end = scratch.up_start, scratch.up_end
+    n, mode = len(inference.ue_s), inference.mode
     sent[:n] = 0.0
     now, k, n_segments = 0.0, 0, 0
-    if mode == PREINSTALLED:
+    if mode == Upload.PREINSTALLED:
         return 0
     for prefetched in range(2 if len(prefetch) > 0 else 1):
         for layer in range(n):
-            if job.missing_bytes[layer] <= 0.0 or placement[layer] == prefetched:
+            at_edge = outline[layer + 1] & AT_EDGE
+            if inference.missing_bytes[layer] <= 0.0 or at_edge == prefetched:
                 continue
             if prefetched == 1 and not prefetch[layer]:
                 continue
             if now > until and len(segments) == 0:
                 return 0  # nothing more counts
-            if mode == SERIAL:
-                now = max(now, release_time(layer, job, scratch.end))
-            left = duration = job.missing_bytes[layer] * link.up
+            if mode == Upload.SERIAL:
+                release = release_time(layer, inference, outline, link.message, scratch.end)
+                now = max(now, release)
+            left = duration = seconds_for(inference.missing_bytes[layer], link.up)
             sent_s = 0.0
             complete = False
             while not complete:

@@ -7,38 +7,30 @@ uploading is serial or parallel is up to the instance, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.model.simulator import BITS_PER_BYTE
+from mjoa_gym.planners.ara import ara
 from mjoa_gym.planners.dads import serial_cut
-from mjoa_gym.planners.one_ue import OneUE, Partition, Placement, ShareRule, plan_each
-from mjoa_gym.planners.shares import Shares, demand_shares, equal_shares
+from mjoa_gym.planners.one_ue import (
+    OneUE,
+    Partition,
+    Placement,
+    ShareRule,
+    all_local,
+    plan_each,
+)
+from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
+from mjoa_gym.planners.shares import demand_shares, equal_shares
 from mjoa_gym.planners.single_cut import uploading_cut
 
 
 def pbt_dp_partition(one: OneUE) -> Placement:
     """PBT-DP at 1/N shares."""
-    from mjoa_gym.planners.pbt_dp import pbt_dp
-
-    return pbt_dp(
-        one.ue.dnn,
-        ue_seconds=one.ue.ue_seconds,
-        edge_seconds=one.ue.edge_seconds * one.link.slowdown,
-        uplink_bps=BITS_PER_BYTE / one.link.up,
-        downlink_bps=BITS_PER_BYTE / one.link.down,
-        resident=one.ue.resident,
-        upload=kernel.UPLOAD_MODES[one.mode],
-    )
-
-
-def ara_shares(instance: Instance, placements: Sequence[Placement]) -> Shares:
-    """ARA's shares."""
-    from mjoa_gym.planners.ara import ara
-
-    return ara(instance, placements)
+    placement = all_local(one.ue)
+    best_partition(one.inference, one.link, WIDTH, placement)
+    return placement
 
 
 PARTITIONS: dict[str, Partition] = {
@@ -49,7 +41,7 @@ PARTITIONS: dict[str, Partition] = {
 SHARE_RULES: dict[str, ShareRule] = {
     "equal": equal_shares,
     "demand": demand_shares,
-    "ara": ara_shares,
+    "ara": ara,
 }
 ABLATIONS: dict[str, Callable[[Instance], Plan]] = {
     f"{partition}+{rule}": partial(

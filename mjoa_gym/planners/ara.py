@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of
 from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import SMOOTHING, add_planes, balance
 
 MOST_PLANES = 24
@@ -50,12 +51,12 @@ def users(packed, placements):
 
 
 @njit(cache=True, nogil=True)
-def cost(packed, placements, i, shares, r, share, scratch):
-    """UE i's weighted latency if its share of resource r were `share`."""
+def cost_at(packed, placements, i, shares, r, share, scratch):
+    """What UE i would cost if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
     phi = share if r == 1 else shares[i, 1]
     placement = placements[packed.first[i] : packed.first[i + 1]]
-    return packed.weight[i] * latency_of(packed, i, placement, beta, phi, scratch)
+    return cost(packed.weight[i], latency_of(packed, i, placement, beta, phi, scratch))
 
 
 @njit(cache=True, nogil=True)
@@ -63,9 +64,9 @@ def measure(packed, placements, i, shares, marginal, scratch):
     """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
     for r in range(2):
         share = shares[i, r]
-        here = cost(packed, placements, i, shares, r, share, scratch)
-        less = cost(packed, placements, i, shares, r, share * (1.0 - NUDGE), scratch)
-        more = cost(packed, placements, i, shares, r, share * (1.0 + NUDGE), scratch)
+        here = cost_at(packed, placements, i, shares, r, share, scratch)
+        less = cost_at(packed, placements, i, shares, r, share * (1.0 - NUDGE), scratch)
+        more = cost_at(packed, placements, i, shares, r, share * (1.0 + NUDGE), scratch)
         marginal[i, r, 0] = (less - here) / (NUDGE * share)
         marginal[i, r, 1] = (here - more) / (NUDGE * share)
 
@@ -100,10 +101,10 @@ def exchange(packed, placements, active, shares):
             left = right = 0.0
             for i, sign in ((giver, -1.0), (taker, 1.0)):
                 share = shares[i, r]
-                left += cost(
+                left += cost_at(
                     packed, placements, i, shares, r, share + sign * (low + third), scratch
                 )
-                right += cost(
+                right += cost_at(
                     packed, placements, i, shares, r, share + sign * (high - third), scratch
                 )
             if left < right:
@@ -139,7 +140,7 @@ def allocate(packed, placements, shares, with_exchange, rounds):
             shares[i] = 0.0
         warm = warm and (not active[i] or np.min(shares[i]) > 0.0)
     if n_active == 0:
-        return np.sum(packed.weight * packed.local_s), 0.0, 0.0
+        return np.sum(cost(packed.weight, packed.local_s)), 0.0, 0.0
     for i in range(len(active)):
         if active[i] and not warm:
             shares[i] = 1.0 / n_active
@@ -148,7 +149,7 @@ def allocate(packed, placements, shares, with_exchange, rounds):
     if n_active > 1 and with_exchange:
         exchange(packed, placements, active, shares)
     seconds = latencies(packed, placements, shares[:, 0], shares[:, 1])
-    best = np.sum(packed.weight * seconds)
+    best = np.sum(cost(packed.weight, seconds))
     if not best < np.inf:
         return best, 0.0, 0.0
     planes = np.empty((len(active), MOST_PLANES, 4))

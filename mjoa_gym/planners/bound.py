@@ -21,8 +21,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, latency_of, link_of
+from mjoa_gym.model.instance import (
+    Instance,
+    Packed,
+    Plan,
+    latency_of,
+    packed_inference,
+    packed_link,
+)
 from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.mjoa_mu import WIDE, joint_search, make_menus, propose
 from mjoa_gym.planners.moves import Menus, cheapest_shares
 from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound
@@ -35,12 +43,12 @@ TREE_WIDTH, FRONT = 128, 1024
 def reachable_cost(packed, menus, i, prices, scratch):
     """About the least priced latency of UE i over its menu and all shares: an upper bound."""
     a, b = packed.first[i], packed.first[i + 1]
-    best = packed.weight[i] * packed.local_s[i]
+    best = cost(packed.weight[i], packed.local_s[i])
     g = menus.group[i]
     for k in range(menus.size[g]):
         at = menus.first[g] + k * (b - a)
         choice = menus.sides[at : at + b - a]
-        if packed.weight[i] * latency_of(packed, i, choice, 1.0, 1.0, scratch) < best:
+        if cost(packed.weight[i], latency_of(packed, i, choice, 1.0, 1.0, scratch)) < best:
             for share in (0.1, 0.6):
                 start = np.full(2, share)
                 best = min(best, cheapest_shares(packed, i, choice, start, prices, scratch)[0])
@@ -68,12 +76,12 @@ def cell_bound(
     price = prices[0] * cell[0] + prices[1] * cell[2]
     if price >= target:
         return target
-    link = link_of(packed, i, cell[1], cell[3])
+    link = packed_link(packed, i, cell[1], cell[3])
     limit = (target - price) / packed.weight[i]
     seconds = partition_bound(
-        job_of(packed, i), link, packed.mode, TREE_WIDTH, FRONT, limit * (1.0 + 1e-12)
+        packed_inference(packed, i), link, TREE_WIDTH, FRONT, limit * (1.0 + 1e-12)
     )
-    return min(target, packed.weight[i] * seconds + price)
+    return min(target, cost(packed.weight[i], seconds) + price)
 
 
 def certified_cost(
@@ -121,7 +129,7 @@ def lower_bound(
     """
     packed, n = instance.packed, instance.n_ues
     state = joint_search(instance)
-    reachable = np.array([min(ue.snr_up, ue.snr_down) > 0 for ue in instance.ues])
+    reachable = np.array([ue.reachable for ue in instance.ues])
     proposals = [propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in WIDE]
     proposals.append(state.placements)
     if plan is not None:

@@ -26,8 +26,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.planners.additive import AdditiveSeconds, additive_seconds
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 
 RESOLUTION = 2**29
@@ -52,64 +53,67 @@ def dads_serial(instance: Instance) -> Plan:
 
 def preinstalled_cut(one: OneUE) -> Placement:
     """The placement of least total time if all parameters already were on the server."""
-    return minimum_cut(one.job, one.link, one.job.edge_s * one.link.slowdown)
+    seconds = additive_seconds(one.inference, one.link)
+    return minimum_cut(one.inference, seconds, seconds.edge_s)
 
 
 def serial_cut(one: OneUE) -> Placement:
     """The placement of least total time with every missing parameter's upload added."""
-    upload_s = one.job.missing_bytes * one.link.up
-    return minimum_cut(one.job, one.link, one.job.edge_s * one.link.slowdown + upload_s)
+    seconds = additive_seconds(one.inference, one.link)
+    return minimum_cut(one.inference, seconds, seconds.edge_s + seconds.upload_s)
 
 
-def minimum_cut(job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float64]) -> Placement:
+def minimum_cut(
+    inference: Inference, seconds: AdditiveSeconds, at_edge_s: NDArray[np.float64]
+) -> Placement:
     """The placement that minimises UE, edge and transfer seconds, summed up.
 
     Args:
-        job: The inference.
-        link: Rates, all above zero.
+        inference: Whose graph it is.
+        seconds: What its parts take.
         at_edge_s: (L,) what each layer costs at the edge.
 
     Returns:
         (L,) 0 = UE, 1 = edge; of equally good placements, the one that offloads least.
     """
-    n = len(job.ue_s)
-    local_s = job.ue_s.sum()
+    n = len(inference.ue_s)
+    local_s = inference.ue_s.sum()
     if local_s == 0.0:
         return np.zeros(n, dtype=np.int8)
-    tails, heads, seconds = _arcs(job, link, at_edge_s)
-    ue_units = np.rint(job.ue_s * (RESOLUTION / local_s))
+    tails, heads, arc_s = _arcs(inference, seconds, at_edge_s)
+    ue_units = np.rint(inference.ue_s * (RESOLUTION / local_s))
     never = ue_units.sum() + 1
-    units = np.minimum(np.rint(seconds * (RESOLUTION / local_s)), never).astype(np.int32)
+    units = np.minimum(np.rint(arc_s * (RESOLUTION / local_s)), never).astype(np.int32)
     on_edge_side = _edge_side(3 * n + 3, source=n, sink=n + 1, arcs=(tails, heads, units))
     return on_edge_side[:n].astype(np.int8)
 
 
 def _arcs(
-    job: kernel.Job, link: kernel.Link, at_edge_s: NDArray[np.float64]
+    inference: Inference, seconds: AdditiveSeconds, at_edge_s: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Tails, heads and seconds of all arcs; no two arcs join the same two nodes.
 
     Nodes: layers 0..n-1, source n, sink n + 1, `sent` of tensors -1..n-1 from n + 3 - 1 on,
     `returned` of tensors 0..n-1 after them.
     """
-    n = len(job.ue_s)
+    n = len(inference.ue_s)
     source, sink, sent, returned = n, n + 1, n + 3, 2 * n + 3
     layers = np.arange(n)
-    readers = np.repeat(layers, np.diff(job.offsets))
-    read = job.predecessors
+    readers = np.repeat(layers, np.diff(inference.offsets))
+    read = inference.predecessors
     from_ue = read >= 0
-    down_s = job.output_bytes * link.down
+    down_s = seconds.down_s[1:]
     groups = [
-        (np.full(n, source), layers, at_edge_s + np.where(job.is_sink, down_s, 0.0)),
-        (layers, np.full(n, sink), job.ue_s),
-        ([source], [sent - 1], [job.input_bytes * link.up]),
-        (layers, sent + layers, job.output_bytes * link.up),
+        (np.full(n, source), layers, at_edge_s + np.where(inference.is_sink, down_s, 0.0)),
+        (layers, np.full(n, sink), inference.ue_s),
+        ([source], [sent - 1], seconds.up_s[:1]),
+        (layers, sent + layers, seconds.up_s[1:]),
         (sent + read, readers, np.full(len(read), np.inf)),
         (readers[from_ue], returned + read[from_ue], np.full(from_ue.sum(), np.inf)),
         (returned + layers, layers, down_s),
     ]
-    tails, heads, seconds = (np.concatenate(column) for column in zip(*groups, strict=True))
-    return tails.astype(np.int32), heads.astype(np.int32), seconds  # SciPy's solver takes 32 bits
+    tails, heads, arc_s = (np.concatenate(column) for column in zip(*groups, strict=True))
+    return tails.astype(np.int32), heads.astype(np.int32), arc_s  # SciPy's solver takes 32 bits
 
 
 def _edge_side(

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.planners.block_chain import block_chain
+from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 
 
@@ -32,7 +32,7 @@ def efficiency(instance: Instance) -> Plan:
 
 def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
     """The placement that pays within this inference, and marks of the others that pay later."""
-    chain, block_of = block_chain(one)
+    chain, block_of = block_chain(one.inference, one.link, one.ue.dnn.is_cut)
     n = len(chain.ue_s)
     uploaded, placed = np.zeros(n, np.int8), np.zeros(n, np.int8)
     while True:
@@ -45,7 +45,7 @@ def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
         if path_seconds(chain, extended, 1.0) < path_seconds(chain, placed, 1.0):
             placed = extended
     at_edge, later = placed[block_of], uploaded[block_of] == 1
-    return at_edge, (later & (at_edge == 0) & (one.job.missing_bytes > 0)).astype(np.int8)
+    return at_edge, (later & (at_edge == 0) & (one.inference.missing_bytes > 0)).astype(np.int8)
 
 
 @njit(cache=True, nogil=True)
@@ -65,7 +65,7 @@ def most_efficient_range(chain, at_edge):
     """The range of blocks with most seconds gained per missing byte, as (first, end).
 
     Args:
-        chain: The network's `BlockChain`.
+        chain: The network's chain of blocks (`additive.block_chain`).
         at_edge: (B,) the blocks that are at the edge already; a range may include some of them.
 
     Returns:

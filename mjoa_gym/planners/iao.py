@@ -23,7 +23,6 @@ from functools import cache
 
 import numpy as np
 
-from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.cuts import best_cut, cut_placement
 from mjoa_gym.planners.one_ue import at_equal_shares
@@ -58,7 +57,7 @@ def balance(instance: Instance, n_units: int) -> tuple[list[int], list[int]]:
         if view is None or units == 0:
             return instance.ues[i].dnn.n_layers, float(instance.local_s[i])
         link = view.link._replace(slowdown=n_units / units)
-        return best_cut(view.job, link, kernel.PREINSTALLED)
+        return best_cut(view.preinstalled, link)
 
     n = instance.n_ues
     units = [n_units // n + (i < n_units % n) for i in range(n)]

@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.planners.block_chain import block_chain
+from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 
 FACTORS = 0.8 ** np.arange(31)
@@ -38,11 +38,11 @@ def ionn(instance: Instance) -> Plan:
 
 def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
     """The placement of level 0, and marks of the layers that later levels upload in addition."""
-    chain, block_of = block_chain(one)
+    chain, block_of = block_chain(one.inference, one.link, one.ue.dnn.is_cut)
     plans = np.stack([shortest_path(chain, factor) for factor in FACTORS])
     at_edge = plans[0][block_of]
     later = (plans == 1).any(axis=0)[block_of]
-    return at_edge, (later & (at_edge == 0) & (one.job.missing_bytes > 0)).astype(np.int8)
+    return at_edge, (later & (at_edge == 0) & (one.inference.missing_bytes > 0)).astype(np.int8)
 
 
 @njit(cache=True, nogil=True)
@@ -50,7 +50,7 @@ def shortest_path(chain, factor):
     """(B,) the side of every block on the path of least seconds; of equal ones, the UE's.
 
     Args:
-        chain: The network's `BlockChain`.
+        chain: The network's chain of blocks (`additive.block_chain`).
         factor: What the seconds of uploading parameters are multiplied by.
     """
     n = len(chain.ue_s)

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import Instance, job_of, link_of
+from mjoa_gym.model.inference import Inference
+from mjoa_gym.model.instance import Instance, packed_inference, packed_link
+from mjoa_gym.model.link import Link
 from mjoa_gym.planners.pbt_dp import best_partition
 from mjoa_gym.world.population import random_population, to_instance
 from mjoa_gym.world.scenario import Scenario
@@ -65,8 +67,8 @@ class Menu(NamedTuple):
 class Condition(NamedTuple):
     """An inference that might occur, with its share of the resources."""
 
-    job: kernel.Job
-    link: kernel.Link
+    inference: Inference
+    link: Link
 
 
 def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu:
@@ -100,16 +102,15 @@ def _menu_of(scenario: Scenario, streaming: bool, entries: int) -> Menu:
 
 def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
     """(entries, L) for the scenario's network d."""
-    mode = kernel.UPLOAD_MODES.index(scenario.upload)
-    conditions, candidates = _proposals(scenario, d, streaming, mode)
-    chosen = candidates[_choose(_excess(candidates, conditions, mode), entries)]
+    conditions, candidates = _proposals(scenario, d, streaming)
+    chosen = candidates[_choose(_excess(candidates, conditions), entries)]
     edge_bytes = (chosen * scenario.profiles[d].parameter_bytes).sum(axis=1)
     inner = 2 + np.lexsort((chosen[2:].sum(axis=1), edge_bytes[2:]))
     return chosen[[0, *inner, 1]]
 
 
 def _proposals(
-    scenario: Scenario, d: int, streaming: bool, mode: int
+    scenario: Scenario, d: int, streaming: bool
 ) -> tuple[list[Condition], NDArray[np.int8]]:
     """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
     rng = np.random.default_rng(SEED)
@@ -118,15 +119,15 @@ def _proposals(
     pool = [np.zeros(scenario.profiles[d].n_layers, np.int8)]
     conditions = []
     for i, own in enumerate(shares):
-        job, link = job_of(packed, i), link_of(packed, i, *own)
+        inference, link = packed_inference(packed, i), packed_link(packed, i, *own)
         if streaming:
-            resident = _resident(pool, job.missing_bytes, rng)
-            job = job._replace(missing_bytes=job.missing_bytes * (1.0 - resident))
-        conditions.append(Condition(job, link))
+            resident = _resident(pool, inference.missing_bytes, rng)
+            inference = inference._replace(missing_bytes=inference.missing_bytes * (1.0 - resident))
+        conditions.append(Condition(inference, link))
         if i < PROPOSALS:
             placement = np.zeros_like(pool[0])
             if link.up < np.inf and link.down < np.inf:
-                best_partition(job, link, mode, WIDTH, placement)
+                best_partition(inference, link, WIDTH, placement)
             pool.append(placement)
     extremes = [pool[0], np.ones_like(pool[0])]
     distinct = dict.fromkeys(placement.tobytes() for placement in [*extremes, *pool])  # ordered
@@ -174,11 +175,9 @@ def _resident(
     return np.maximum(placement, np.clip(1.25 * until * n - np.arange(n), 0.0, 1.0))
 
 
-def _excess(
-    candidates: NDArray[np.int8], conditions: list[Condition], mode: int
-) -> NDArray[np.float64]:
+def _excess(candidates: NDArray[np.int8], conditions: list[Condition]) -> NDArray[np.float64]:
     """(conditions, candidates) latency in excess of the best candidate's, as a fraction of it."""
-    seconds = np.array([kernel.run_many(candidates, *condition, mode) for condition in conditions])
+    seconds = np.array([kernel.run_many(candidates, *condition) for condition in conditions])
     best = seconds.min(axis=1, keepdims=True)
     return seconds / np.maximum(best, 1e-9 * seconds[:, :1]) - 1.0  # some latencies can be zero
 

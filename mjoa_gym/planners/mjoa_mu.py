@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, link_of
+from mjoa_gym.model.instance import Instance, Packed, Plan, packed_inference, packed_link
 from mjoa_gym.planners.ara import ROUNDS, allocate
 from mjoa_gym.planners.moves import GAIN, Menus, best_moves, respond
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
@@ -70,9 +70,9 @@ def propose(
     placements = np.zeros(packed.first[-1], np.int8)
     for i in range(len(active)):
         if active[i]:
-            link = link_of(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
+            link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
             placement = placements[packed.first[i] : packed.first[i + 1]]
-            best_partition(job_of(packed, i), link, packed.mode, width, placement)
+            best_partition(packed_inference(packed, i), link, width, placement)
     return placements
 
 
@@ -92,7 +92,7 @@ def state_plan(packed: Packed, state: State) -> Plan:
 def joint_search(instance: Instance) -> State:
     """Steps 1 to 5."""
     packed, n = instance.packed, instance.n_ues
-    reachable = np.array([min(ue.snr_up, ue.snr_down) > 0 for ue in instance.ues])
+    reachable = np.array([ue.reachable for ue in instance.ues])
     some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
     conditions = WIDE if n <= FEW else ((1.0, 1.0), (some, some))
     proposals = [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import latency_of
 from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.ara import allocate
 
 ADAPTATIONS, ADAPT_ROUNDS = 3, 4
@@ -41,7 +42,7 @@ class Menus(NamedTuple):
 def priced(packed, i, placement, beta, phi, prices, scratch):
     """Weighted latency plus the price of the shares."""
     seconds = latency_of(packed, i, placement, beta, phi, scratch)
-    return packed.weight[i] * seconds + prices[0] * beta + prices[1] * phi
+    return cost(packed.weight[i], seconds) + prices[0] * beta + prices[1] * phi
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +89,7 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
     users = max(1, np.sum(shares[:, 0] > 0.0))
     for i in range(n):
         a, b = packed.first[i], packed.first[i + 1]
-        local = packed.weight[i] * packed.local_s[i]
+        local = cost(packed.weight[i], packed.local_s[i])
         now, start = local, np.full(2, 1.0 / users)
         if shares[i, 0] > 0.0:
             start = shares[i]
@@ -100,7 +101,7 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
         for k in range(menus.size[g]):
             at = menus.first[g] + k * (b - a)
             choice = menus.sides[at : at + b - a]
-            if packed.weight[i] * latency_of(packed, i, choice, 1.0, 1.0, scratch) >= best:
+            if cost(packed.weight[i], latency_of(packed, i, choice, 1.0, 1.0, scratch)) >= best:
                 continue  # not even with everything
             value, beta, phi = cheapest_shares(packed, i, choice, start, prices, scratch)
             if value < best:
@@ -141,7 +142,7 @@ def least_user(packed, placements, shares, but):
         if i == but or not np.any(own == 1):
             continue
         seconds = latency_of(packed, i, own, shares[i, 0], shares[i, 1], scratch)
-        gain = packed.weight[i] * (packed.local_s[i] - seconds)
+        gain = cost(packed.weight[i], packed.local_s[i] - seconds)
         if gain < least:
             least, found = gain, i
     return found
@@ -155,12 +156,12 @@ def promising(packed, menus, i, shares, prices, most, scratch):
     start = np.full(2, 1.0 / len(packed.weight))
     if shares[i, 0] > 0.0:
         start = shares[i]
-    cost = np.empty(menus.size[g])
+    values = np.empty(menus.size[g])
     for k in range(menus.size[g]):
         at = menus.first[g] + k * (b - a)
         choice = menus.sides[at : at + b - a]
-        cost[k] = cheapest_shares(packed, i, choice, start, prices, scratch)[0]
-    return np.argsort(cost)[:most]
+        values[k] = cheapest_shares(packed, i, choice, start, prices, scratch)[0]
+    return np.argsort(values)[:most]
 
 
 @njit(cache=True, nogil=True)

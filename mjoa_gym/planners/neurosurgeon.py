@@ -15,7 +15,6 @@ it is charged: the simulator makes it pay for the upload that it did not foresee
 
 from __future__ import annotations
 
-from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.cuts import best_cut, cut_placement
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
@@ -28,5 +27,5 @@ def neurosurgeon(instance: Instance) -> Plan:
 
 def neurosurgeon_cut(one: OneUE) -> Placement:
     """The best single cut if all parameters already were on the server."""
-    cut, _ = best_cut(one.job, one.link, kernel.PREINSTALLED)
+    cut, _ = best_cut(one.preinstalled, one.link)
     return cut_placement(cut, one.ue.dnn.n_layers)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import UE, Instance, Plan, job_of, link_of
+from mjoa_gym.model.inference import Inference, Upload
+from mjoa_gym.model.instance import UE, Instance, Plan, packed_inference, packed_link
+from mjoa_gym.model.link import Link
 from mjoa_gym.planners.shares import Shares, equal_shares
 
 Placement = NDArray[np.int8]
@@ -25,15 +26,18 @@ class OneUE(NamedTuple):
 
     Attributes:
         ue: The UE.
-        job: Its inference; no bytes are missing if everything is preinstalled.
+        inference: Its inference; no bytes are missing if everything is preinstalled.
         link: What it gets with 1/N of both resources.
-        mode: The instance's upload mode, as the kernel's code.
     """
 
     ue: UE
-    job: kernel.Job
-    link: kernel.Link
-    mode: int
+    inference: Inference
+    link: Link
+
+    @property
+    def preinstalled(self) -> Inference:
+        """The inference as systems see it that believe everything to be on the server."""
+        return self.inference._replace(mode=int(Upload.PREINSTALLED))
 
 
 Partition = Callable[[OneUE], Placement]
@@ -46,14 +50,14 @@ def at_equal_shares(instance: Instance) -> list[OneUE | None]:
     packed, share = instance.packed, 1.0 / instance.n_ues
     views: list[OneUE | None] = []
     for i, ue in enumerate(instance.ues):
-        full_band = link_of(packed, i, 1.0, 1.0)  # the SNR on the band is lowest here
+        full_band = packed_link(packed, i, 1.0, 1.0)  # the SNR on the band is lowest here
         if max(full_band.up, full_band.down) == np.inf:
             views.append(None)
             continue
-        job = job_of(packed, i)
-        if packed.mode == kernel.PREINSTALLED:
-            job = job._replace(missing_bytes=np.zeros(ue.dnn.n_layers))
-        views.append(OneUE(ue, job, link_of(packed, i, share, share), packed.mode))
+        inference = packed_inference(packed, i)
+        if packed.mode == Upload.PREINSTALLED:
+            inference = inference._replace(missing_bytes=np.zeros(ue.dnn.n_layers))
+        views.append(OneUE(ue, inference, packed_link(packed, i, share, share)))
     return views
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.instance import Instance, Packed, Plan, job_of, link_of
+from mjoa_gym.model.instance import Instance, Packed, Plan, packed_inference, packed_link
+from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.mjoa_mu import FEW, joint_search, make_menus, settled, state_plan
 from mjoa_gym.planners.moves import best_moves
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
@@ -41,13 +42,13 @@ def share_table(
         seconds: (levels + 1, levels + 1) overwritten; row and column 0 are all-local.
         placements: (levels + 1, levels + 1, L) overwritten.
     """
-    job = job_of(packed, i)
+    inference = packed_inference(packed, i)
     seconds[:] = packed.local_s[i]
     placements[:] = 0
     for b in range(1, levels + 1):
         for c in range(1, levels + 1):
-            link = link_of(packed, i, b / levels, c / levels)
-            latency = best_partition(job, link, packed.mode, WIDTH, placements[b, c])
+            link = packed_link(packed, i, b / levels, c / levels)
+            latency = best_partition(inference, link, WIDTH, placements[b, c])
             seconds[b, c] = min(latency, packed.local_s[i])
 
 
@@ -99,11 +100,11 @@ def grid_optimum(
     tables = []
     for i, ue in enumerate(instance.ues):
         tables.append(np.zeros((size, size, ue.dnn.n_layers), np.int8))
-        if min(ue.snr_up, ue.snr_down) > 0:
+        if ue.reachable:
             share_table(packed, i, n_levels, costs[i], tables[i])
         else:
             costs[i] = ue.local_s
-        costs[i] *= ue.weight
+        costs[i] = cost(ue.weight, costs[i])
     levels = divide(costs)
     chosen = [tables[i][tuple(levels[i])] for i in range(n)]
     distinct = [np.unique(t.reshape(size * size, -1), axis=0) for t in tables]

@@ -32,7 +32,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, seconds_for
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.link import seconds_for
 
 NEVER = -np.inf
 UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE, TENSORS = 0, 2, 4, 6, 8, 10, 12
@@ -89,13 +90,13 @@ def new_level(width, n_slots, n_layers):
 
 
 @njit(cache=True, nogil=True)
-def layout_of(job):
+def layout_of(inference):
     """Give every tensor a place for as long as later layers read it; O(L x live + edges)."""
-    n = len(job.ue_s)
+    n = len(inference.ue_s)
     last_reader = np.full(n + 1, -1)
     for layer in range(n):
-        for i in range(job.offsets[layer], job.offsets[layer + 1]):
-            last_reader[job.predecessors[i] + 1] = layer
+        for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+            last_reader[inference.predecessors[i] + 1] = layer
     slot = np.full(n + 1, -1)
     free = np.zeros(n + 1, np.bool_)
     is_cut = np.zeros(n, np.bool_)
@@ -113,13 +114,13 @@ def layout_of(job):
             slot[tensor] = place
             live += 1
         if layer >= 0:
-            for i in range(job.offsets[layer], job.offsets[layer + 1]):
-                p = job.predecessors[i]
+            for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+                p = inference.predecessors[i]
                 if last_reader[p + 1] == layer:
                     free[slot[p + 1]] = True
                     live -= 1
             is_cut[layer] = live == 1 and slot[tensor] >= 0 and not sink_seen
-            sink_seen = sink_seen or job.is_sink[layer]
+            sink_seen = sink_seen or inference.is_sink[layer]
     is_cut[n - 1] = True
     return Layout(slot, last_reader, is_cut, n_slots)
 
@@ -139,61 +140,71 @@ def put(node, column, other, seconds):
 
 
 @njit(cache=True, nogil=True)
-def extend(node, layer, side, job, link, mode, relaxed, slot):
+def extend(node, layer, side, inference, link, relaxed, slot):
     """Let a node also run `layer` on `side`; changes the node."""
     lane, clock = (UP_FREE if side == 1 else DOWN_FREE), (EDGE_FREE if side == 1 else UE_FREE)
-    ready_a = ready_b = NEVER
-    for i in range(job.offsets[layer], job.offsets[layer + 1]):
-        p = job.predecessors[i]
+    serial, message = inference.mode == Upload.SERIAL, link.message
+    ready_a = ready_b = release_a = release_b = NEVER
+    for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+        p = inference.predecessors[i]
         tensor = TENSORS + PER_TENSOR * slot[p + 1]
         here, there = tensor + 2 * side, tensor + 2 - 2 * side
         if node[tensor + WHERE] == 1 - side:
-            sent = job.output_bytes[p] if p >= 0 else job.input_bytes
+            sent = inference.output_bytes[p] if p >= 0 else inference.input_bytes
             seconds = seconds_for(sent, link.up if side == 1 else link.down)
             if relaxed:
-                put(node, here, there, seconds)
+                put(node, here, there, seconds + message)
             else:
                 later(node, lane, there)
                 put(node, lane, lane, seconds)
-                put(node, here, lane, 0.0)
+                put(node, here, lane, message)
             node[tensor + WHERE] = ON_BOTH
-            if side == 1 and mode != SERIAL:
+            if side == 1 and not serial:
                 put(node, STREAM, STREAM, seconds)
         ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
-    if side == 1 and mode != PREINSTALLED and job.missing_bytes[layer] > 0.0:
-        if mode == SERIAL:  # released by the predecessors, and their tensors go first
-            node[STREAM] = max(node[STREAM], ready_a)
-            node[STREAM + 1] = max(node[STREAM + 1], ready_b)
-        put(node, STREAM, STREAM, job.missing_bytes[layer] * link.up)
-        ready_a, ready_b = max(ready_a, node[STREAM]), max(ready_b, node[STREAM + 1])
+        # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
+        known = message if node[tensor + WHERE] == AT_EDGE else -message
+        release_a = max(release_a, node[here] + known)
+        release_b = max(release_b, node[here + 1] + known)
+    waits = inference.mode != Upload.PREINSTALLED and inference.missing_bytes[layer] > 0.0
+    if side == 1 and waits:
+        if serial:
+            node[STREAM] = max(node[STREAM], release_a)
+            node[STREAM + 1] = max(node[STREAM + 1], release_b)
+        put(node, STREAM, STREAM, seconds_for(inference.missing_bytes[layer], link.up))
+        ready_a = max(ready_a, node[STREAM] + message)
+        ready_b = max(ready_b, node[STREAM + 1] + message)
     node[clock] = max(node[clock], ready_a)
     node[clock + 1] = max(node[clock + 1], ready_b)
-    seconds = seconds_for(job.edge_s[layer], link.slowdown) if side == 1 else job.ue_s[layer]
+    seconds = (
+        seconds_for(inference.edge_s[layer], link.slowdown) if side == 1 else inference.ue_s[layer]
+    )
     put(node, clock, clock, seconds)
-    sent = seconds_for(job.output_bytes[layer], link.up if side == 0 else link.down)
+    sent = seconds_for(inference.output_bytes[layer], link.up if side == 0 else link.down)
     if slot[layer + 1] >= 0:
         tensor = TENSORS + PER_TENSOR * slot[layer + 1]
         put(node, tensor + 2 * side, clock, 0.0)
-        put(node, tensor + 2 - 2 * side, clock, sent)
+        put(node, tensor + 2 - 2 * side, clock, sent + message)
         node[tensor + WHERE] = side
-    if job.is_sink[layer] and side == 0:
+    if inference.is_sink[layer] and side == 0:
         later(node, DONE, clock)
-    elif job.is_sink[layer]:
+    elif inference.is_sink[layer]:
         if relaxed:
             node[DOWN_FREE] = node[DOWN_FREE + 1] = NEVER
         later(node, DOWN_FREE, clock)
         put(node, DOWN_FREE, DOWN_FREE, sent)
-        later(node, DONE, DOWN_FREE)
+        node[DONE] = max(node[DONE], node[DOWN_FREE] + message)
+        node[DONE + 1] = max(node[DONE + 1], node[DOWN_FREE + 1] + message)
 
 
 @njit(cache=True, nogil=True)
-def settle(node, layer, job, layout, to_go, tensor_of):
+def settle(node, layer, inference, layout, to_go, tensor_of):
     """Forget the tensors that no later layer reads.
 
     Args:
         node: Changed.
         layer: Its last layer.
-        job: The inference.
+        inference: The inference.
         layout: Of its network.
         to_go: (L + 1, 2) least time from a tensor on the UE, at the edge, to the end.
         tensor_of: (places,) which tensor is where.
@@ -204,8 +215,8 @@ def settle(node, layer, job, layout, to_go, tensor_of):
     """
     key = 17
     bound = max(node[DONE], node[DONE + 1])
-    for i in range(job.offsets[layer], job.offsets[layer + 1]):
-        p = job.predecessors[i]
+    for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+        p = inference.predecessors[i]
         if layout.last_reader[p + 1] == layer:
             tensor = TENSORS + PER_TENSOR * layout.slot[p + 1]
             node[tensor : tensor + WHERE] = NEVER
@@ -307,7 +318,7 @@ def merge_similar(level, n_kept):
 
 
 @njit(cache=True, nogil=True)
-def search_block(level, first, end, side, job, link, mode, relaxed, limit, layout, to_go):
+def search_block(level, first, end, side, inference, link, relaxed, limit, layout, to_go):
     """Run the tree over layers `first..end - 1`, whose input is tensor `first` on `side`.
 
     Nodes whose bound exceeds `limit` are dropped (inf unless the block starts at t = s = 0).
@@ -320,10 +331,11 @@ def search_block(level, first, end, side, job, link, mode, relaxed, limit, layou
     root = TENSORS + PER_TENSOR * slot[first]
     nodes[0, :] = NEVER
     nodes[0, TENSORS + WHERE :: PER_TENSOR] = NOT_LIVE
-    nodes[0, STREAM + 1] = 0.0 if mode != SERIAL else NEVER
-    sent = job.output_bytes[first - 1] if first > 0 else job.input_bytes
+    nodes[0, STREAM + 1] = 0.0 if inference.mode != Upload.SERIAL else NEVER
+    sent = inference.output_bytes[first - 1] if first > 0 else inference.input_bytes
     nodes[0, root + 2 * side] = 0.0
-    nodes[0, root + 2 - 2 * side] = seconds_for(sent, link.up if side == 0 else link.down)
+    sending = seconds_for(sent, link.up if side == 0 else link.down)
+    nodes[0, root + 2 - 2 * side] = sending + link.message
     nodes[0, root + WHERE] = side
     level.tensor_of[:] = first
     count = 1
@@ -332,10 +344,14 @@ def search_block(level, first, end, side, job, link, mode, relaxed, limit, layou
             level.tensor_of[slot[layer + 1]] = layer + 1
         for c in range(2 * count):
             children[c] = nodes[c // 2]
-            extend(children[c], layer, c % 2, job, link, mode, relaxed, slot)
-            bound, level.keys[c] = settle(children[c], layer, job, layout, to_go, level.tensor_of)
+            extend(children[c], layer, c % 2, inference, link, relaxed, slot)
+            bound, level.keys[c] = settle(
+                children[c], layer, inference, layout, to_go, level.tensor_of
+            )
             level.bounds[c] = bound if bound <= limit else np.inf
-        n_kept = undominated(level, 2 * count, layer == len(job.ue_s) - 1 and 2 * count <= width)
+        n_kept = undominated(
+            level, 2 * count, layer == len(inference.ue_s) - 1 and 2 * count <= width
+        )
         if n_kept > width and relaxed:
             n_kept = merge_similar(level, n_kept)
         elif n_kept > width:

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.simulator import make_job, seconds_per_byte
+from mjoa_gym.model.inference import Inference, Upload, inference_of
+from mjoa_gym.model.link import Link, link_at
 from mjoa_gym.planners.pbt_block import layout_of
 from mjoa_gym.planners.pbt_tree import find_options, search
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import count
 
 WIDTH = 64
 """Nodes that a level of the tree keeps on a DAG."""
@@ -31,10 +32,10 @@ LONG_BLOCK = 32
 
 
 @njit(cache=True, nogil=True)
-def is_chain(job):
+def is_chain(inference):
     """Whether every layer reads just the layer before it."""
-    for layer in range(len(job.ue_s)):
-        if job.offsets[layer + 1] != layer + 1 or job.predecessors[layer] != layer - 1:
+    for layer in range(len(inference.ue_s)):
+        if inference.offsets[layer + 1] != layer + 1 or inference.predecessors[layer] != layer - 1:
             return False
     return True
 
@@ -51,43 +52,50 @@ def longest_block(layout):
 
 
 @njit(cache=True, nogil=True)
-def fastest(leaves, job, link, mode, scratch):
+def fastest(leaves, inference, link, scratch):
     """The index and the simulated latency of the fastest leaf; (0, inf) without leaves."""
     best, index = np.inf, 0
     for k in range(len(leaves)):
-        latency = kernel.run(leaves[k], leaves.shape[1], job, link, mode, scratch)[1]
+        latency = kernel.run(leaves[k], inference, link, scratch)[1]
         if latency < best:
             best, index = latency, k
     return index, best
 
 
+def _waiting_less(inference: Inference) -> Inference:
+    """The inference in a mode that the tree knows: with WHOLE it would only wait for more."""
+    if inference.mode == Upload.WHOLE:
+        return inference._replace(mode=int(Upload.PARALLEL))
+    return inference
+
+
 def best_partition(
-    job: kernel.Job, link: kernel.Link, mode: int, width: int, placement: NDArray[np.int8]
+    inference: Inference, link: Link, width: int, placement: NDArray[np.int8]
 ) -> float:
     """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds.
 
     The kernels it calls are compiled one by one: inlined into each other they would take minutes.
     """
     n = len(placement)
-    scratch, layout = kernel.new_scratch(n), layout_of(job)
-    exact = mode != kernel.WHOLE and is_chain(job)
-    tree_mode = kernel.PARALLEL if mode == kernel.WHOLE else mode
+    scratch, layout = kernel.new_scratch(n), layout_of(inference)
+    exact = inference.mode != Upload.WHOLE and is_chain(inference)
+    relaxation = _waiting_less(inference)
     placement[:] = 0
-    best = float(np.sum(job.ue_s))
+    best = float(np.sum(inference.ue_s))
     if not exact:
-        best = best_single_cut(job, link, mode, scratch, placement)
+        best = best_single_cut(inference, link, scratch, placement)
     if longest_block(layout) > LONG_BLOCK:
         width *= 4
     for relaxed in (True, False):
         limit = best * (1.0 + 1e-9)
-        options = find_options(job, link, tree_mode, relaxed, width, limit, layout)
+        options = find_options(relaxation, link, relaxed, width, limit, layout)
         leaves = np.empty((1 if exact else LEAVES, n), np.int8)
         cap = UNLIMITED if exact else FRONT
         n_leaves, bound = search(options, relaxed, cap, limit, leaves)
-        k, latency = fastest(leaves[:n_leaves], job, link, mode, scratch)
+        k, latency = fastest(leaves[:n_leaves], inference, link, scratch)
         proven = exact or (relaxed and min(best, latency) <= bound * (1.0 + 1e-9))
         if n_leaves > 0 and not proven:
-            latency = improve(job, link, mode, scratch, leaves[k], latency)
+            latency = improve(inference, link, scratch, leaves[k], latency)
         if latency < best:
             best = latency
             placement[:] = leaves[k]
@@ -97,37 +105,35 @@ def best_partition(
 
 
 def partition_bound(
-    job: kernel.Job, link: kernel.Link, mode: int, width: int, front: int, limit: float
+    inference: Inference, link: Link, width: int, front: int, limit: float
 ) -> float:
     """A certified lower bound on the latency of every placement, at most `limit`.
 
     Args:
-        job: The inference.
-        link: Rates.
-        mode: Upload mode's code.
+        inference: What it asks of the resources.
+        link: What it gets of them.
         width: Nodes per level of a block's relaxed tree; more give a tighter bound.
         front: Nodes per side at cuts; likewise.
         limit: A latency known to be reachable, or inf.
     """
-    if mode == kernel.WHOLE:
-        mode = kernel.PARALLEL  # waits for less
-    options = find_options(job, link, mode, True, width, limit * (1.0 + 1e-9), layout_of(job))
-    cap = UNLIMITED if is_chain(job) else front
-    leaf = np.empty((1, len(job.ue_s)), np.int8)
+    inference = _waiting_less(inference)
+    options = find_options(inference, link, True, width, limit * (1.0 + 1e-9), layout_of(inference))
+    cap = UNLIMITED if is_chain(inference) else front
+    leaf = np.empty((1, len(inference.ue_s)), np.int8)
     return min(limit, search(options, True, cap, limit * (1.0 + 1e-9), leaf)[1])
 
 
 @njit(cache=True, nogil=True)
-def best_single_cut(job, link, mode, scratch, placement):
+def best_single_cut(inference, link, scratch, placement):
     """The best placement with one side for layers below a cut and the other above, both ways."""
     n = len(placement)
     trial = np.zeros(n, np.int8)
     placement[:] = 0
-    best = kernel.run(trial, n, job, link, mode, scratch)[1]
+    best = kernel.run(trial, inference, link, scratch)[1]
     for first in range(2):
         trial[:] = 1 - first
         for cut in range(n):
-            latency = kernel.run(trial, n, job, link, mode, scratch)[1]
+            latency = kernel.run(trial, inference, link, scratch)[1]
             if latency < best:
                 best = latency
                 placement[:] = trial
@@ -136,7 +142,7 @@ def best_single_cut(job, link, mode, scratch, placement):
 
 
 @njit(cache=True, nogil=True)
-def improve(job, link, mode, scratch, placement, best):
+def improve(inference, link, scratch, placement, best):
     """Move layers to the other side, alone or with one they read, as long as that helps.
 
     Returns:
@@ -147,14 +153,14 @@ def improve(job, link, mode, scratch, placement, best):
     layer = 0
     while failed < n:
         failed += 1
-        for i in range(job.offsets[layer] - 1, job.offsets[layer + 1]):
-            p = job.predecessors[i] if i >= job.offsets[layer] else layer
+        for i in range(inference.offsets[layer] - 1, inference.offsets[layer + 1]):
+            p = inference.predecessors[i] if i >= inference.offsets[layer] else layer
             if p < 0:
                 continue
             placement[layer] = 1 - placement[layer]
             if p != layer:
                 placement[p] = 1 - placement[p]
-            latency = kernel.run(placement, n, job, link, mode, scratch)[1]
+            latency = kernel.run(placement, inference, link, scratch)[1]
             if latency < best:
                 best = latency
                 failed = 0
@@ -175,6 +181,8 @@ def pbt_dp(
     resident: ArrayLike | None = None,
     upload: str = "parallel",
     width: int = WIDTH,
+    message_s: float = 0.0,
+    compute_share: float = 1.0,
 ) -> NDArray[np.int8]:
     """The placement of one DNN with (near-)minimal latency.
 
@@ -184,12 +192,14 @@ def pbt_dp(
     Args:
         dnn: The network, L layers.
         ue_seconds: (L,) seconds on the UE.
-        edge_seconds: (L,) seconds on this UE's share of the server.
+        edge_seconds: (L,) seconds on the whole server.
         uplink_bps: Bits per second towards the edge.
         downlink_bps: Bits per second towards the UE.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
         upload: Upload mode.
         width: Nodes that a level of the tree keeps where the network is no chain.
+        message_s: As for `simulate`.
+        compute_share: This UE's share of the server.
 
     Returns:
         (L,) 0 = UE, 1 = edge.
@@ -197,12 +207,8 @@ def pbt_dp(
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    if width < 1:
-        raise ValueError(f"width={width!r}: must be at least 1")
-    mode = kernel.UPLOAD_MODES.index(choice("upload", upload, kernel.UPLOAD_MODES))
-    job, _ = make_job(dnn, ue_seconds, edge_seconds, resident)
-    up = seconds_per_byte("uplink_bps", uplink_bps)
-    link = kernel.Link(up, seconds_per_byte("downlink_bps", downlink_bps), 1.0)
+    inference = inference_of(dnn, ue_seconds, edge_seconds, resident, Upload.of(upload))
+    link = link_at(uplink_bps, downlink_bps, message_s, compute_share)
     placement = np.zeros(dnn.n_layers, np.int8)
-    best_partition(job, link, mode, width, placement)
+    best_partition(inference, link, count("width", width), placement)
     return placement

@@ -33,7 +33,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.kernel import PREINSTALLED, SERIAL, seconds_for
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.link import seconds_for
 from mjoa_gym.planners.pbt_block import (
     DONE,
     NEVER,
@@ -81,65 +82,68 @@ def grow(array, size):
 
 
 @njit(cache=True, nogil=True)
-def longest_paths(job, link, first, end, to_go):
+def longest_paths(inference, link, first, end, to_go):
     """Extend `to_go` from tensor `end` back to `first`: longest path, each layer's best side."""
     for layer in range(end - 1, first - 1, -1):
-        if job.is_sink[layer]:
-            to_go[layer + 1, 1] = seconds_for(job.output_bytes[layer], link.down)
-        ue = job.ue_s[layer] + to_go[layer + 1, 0]
-        edge = seconds_for(job.edge_s[layer], link.slowdown) + to_go[layer + 1, 1]
-        for i in range(job.offsets[layer], job.offsets[layer + 1]):
-            p = job.predecessors[i]
-            sent = job.output_bytes[p] if p >= 0 else job.input_bytes
-            from_ue = min(ue, seconds_for(sent, link.up) + edge)
-            from_edge = min(edge, seconds_for(sent, link.down) + ue)
+        if inference.is_sink[layer]:
+            back = seconds_for(inference.output_bytes[layer], link.down)
+            to_go[layer + 1, 1] = back + link.message
+        ue = inference.ue_s[layer] + to_go[layer + 1, 0]
+        edge = seconds_for(inference.edge_s[layer], link.slowdown) + to_go[layer + 1, 1]
+        for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
+            p = inference.predecessors[i]
+            sent = inference.output_bytes[p] if p >= 0 else inference.input_bytes
+            from_ue = min(ue, seconds_for(sent, link.up) + link.message + edge)
+            from_edge = min(edge, seconds_for(sent, link.down) + link.message + ue)
             to_go[p + 1, 0] = max(to_go[p + 1, 0], from_ue)
             to_go[p + 1, 1] = max(to_go[p + 1, 1], from_edge)
 
 
 @njit(cache=True, nogil=True)
-def one_layer(layer, side, out, job, link, mode):
+def one_layer(layer, side, out, inference, link):
     """The option (A, B, C) of a block of one layer: the chain recursion."""
-    sent = job.output_bytes[layer - 1] if layer > 0 else job.input_bytes
+    sent = inference.output_bytes[layer - 1] if layer > 0 else inference.input_bytes
     a = c = 0.0
     b = NEVER
     if out == 0:
         if side == 1:
-            a += seconds_for(sent, link.down)
-        a += job.ue_s[layer]
+            a += seconds_for(sent, link.down) + link.message
+        a += inference.ue_s[layer]
     else:
         if side == 0:
-            a = c = seconds_for(sent, link.up)
-        edge_s = seconds_for(job.edge_s[layer], link.slowdown)
-        if job.missing_bytes[layer] > 0.0 and mode != PREINSTALLED:
-            load = job.missing_bytes[layer] * link.up
+            c = seconds_for(sent, link.up)
+            a = c + link.message
+        edge_s = seconds_for(inference.edge_s[layer], link.slowdown)
+        if inference.missing_bytes[layer] > 0.0 and inference.mode != Upload.PREINSTALLED:
+            load = seconds_for(inference.missing_bytes[layer], link.up)
             c += load
-            if mode == SERIAL:
+            if inference.mode != Upload.SERIAL:
+                b = c + link.message + edge_s
+            elif side == 0:
                 a += load
-            else:
-                b = c + edge_s
+            else:  # word of the layer before goes to the UE, then the parameters come
+                a += load + 2.0 * link.message
         a += edge_s
-    if layer == len(job.ue_s) - 1 and out == 1:
-        back = seconds_for(job.output_bytes[layer], link.down)
+    if layer == len(inference.ue_s) - 1 and out == 1:
+        back = seconds_for(inference.output_bytes[layer], link.down) + link.message
         a += back
         b += back
-    return a, b, 0.0 if mode == SERIAL else c
+    return a, b, 0.0 if inference.mode == Upload.SERIAL else c
 
 
 @njit(cache=True, nogil=True)
-def find_options(job, link, mode, relaxed, width, limit, layout):
+def find_options(inference, link, relaxed, width, limit, layout):
     """The options of every block, from the last to the first.
 
     Args:
-        job: The inference.
-        link: Rates.
-        mode: Upload mode's code, not WHOLE.
+        inference: What it asks of the resources; its mode is not WHOLE.
+        link: What it gets of them.
         relaxed: Which reading of the timing model (`pbt_block`).
         width: Nodes per level of a block's tree.
         limit: A latency known to be reachable.
         layout: Of the network.
     """
-    n = len(job.ue_s)
+    n = len(inference.ue_s)
     ends = np.flatnonzero(layout.is_cut) + 1
     first = np.zeros(len(ends) + 1, np.int64)
     first[1:] = ends
@@ -157,17 +161,17 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
     for block in range(n_blocks - 1, -1, -1):
         begin, end = first[block], first[block + 1]
         if trees > 0:
-            longest_paths(job, link, begin, end, paths)
+            longest_paths(inference, link, begin, end, paths)
         for side in range(2 if block > 0 else 1):
             start[block, side, 0] = count
             if end - begin == 1:
                 for o in range(2):
-                    a[count], b[count], c[count] = one_layer(begin, side, o, job, link, mode)
+                    a[count], b[count], c[count] = one_layer(begin, side, o, inference, link)
                     out[count], sides[count, 0] = o if end < n else 0, o
                     count += 1
             else:
                 leaves = search_block(
-                    level, begin, end, side, job, link, mode, relaxed,
+                    level, begin, end, side, inference, link, relaxed,
                     limit if block == 0 else np.inf, layout, paths,
                 )  # fmt: skip
                 for k in range(leaves):
@@ -180,7 +184,7 @@ def find_options(job, link, mode, relaxed, width, limit, layout):
                                 continue  # a merged node may stand for both sides
                             column = tensor + 2 * o
                         a[count], b[count] = node[column], node[column + 1]
-                        c[count] = 0.0 if mode == SERIAL else node[STREAM + 1]
+                        c[count] = 0.0 if inference.mode == Upload.SERIAL else node[STREAM + 1]
                         out[count] = o
                         sides[count, : end - begin] = level.sides[k, : end - begin]
                         count += 1

@@ -18,9 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from mjoa_gym.model import kernel, radio
-from mjoa_gym.model.instance import job_of, link_of
-from mjoa_gym.model.simulator import BITS_PER_BYTE
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import packed_inference, packed_link
+from mjoa_gym.model.link import BITS_PER_BYTE, Link
+from mjoa_gym.model.objective import cost
+from mjoa_gym.model.radio import rate_bps
 
 STEP = 1e-6
 """Relative step that reads slopes off the simulator."""
@@ -33,17 +35,16 @@ SAME = 1e-7
 
 
 @njit(cache=True, nogil=True)
-def touching_plane(job, link, mode, placement, scratch, plane):
+def touching_plane(inference, link, placement, scratch, plane):
     """Write the plane (d, a, b, c) of a latency at a link into `plane`; returns the latency."""
-    n = len(placement)
-    base = kernel.run(placement, n, job, link, mode, scratch)[1]
+    base = kernel.run(placement, inference, link, scratch)[1]
     up, down, slow = link.up * STEP, link.down * STEP, link.slowdown * STEP
-    more_up = kernel.Link(link.up + up, link.down, link.slowdown)
-    more_down = kernel.Link(link.up, link.down + down, link.slowdown)
-    slower = kernel.Link(link.up, link.down, link.slowdown + slow)
-    plane[1] = max(0.0, (kernel.run(placement, n, job, more_up, mode, scratch)[1] - base) / up)
-    plane[2] = max(0.0, (kernel.run(placement, n, job, more_down, mode, scratch)[1] - base) / down)
-    plane[3] = max(0.0, (kernel.run(placement, n, job, slower, mode, scratch)[1] - base) / slow)
+    more_up = Link(link.up + up, link.down, link.message, link.slowdown)
+    more_down = Link(link.up, link.down + down, link.message, link.slowdown)
+    slower = Link(link.up, link.down, link.message, link.slowdown + slow)
+    plane[1] = max(0.0, (kernel.run(placement, inference, more_up, scratch)[1] - base) / up)
+    plane[2] = max(0.0, (kernel.run(placement, inference, more_down, scratch)[1] - base) / down)
+    plane[3] = max(0.0, (kernel.run(placement, inference, slower, scratch)[1] - base) / slow)
     plane[0] = base - plane[1] * link.up - plane[2] * link.down - plane[3] * link.slowdown
     return base
 
@@ -76,12 +77,12 @@ def add_planes(packed, placements, active, bandwidth_share, compute_share, plane
     plane = np.empty(4)
     for i in range(len(active)):
         if not active[i]:
-            total += packed.weight[i] * packed.local_s[i]
+            total += cost(packed.weight[i], packed.local_s[i])
             continue
-        link = link_of(packed, i, bandwidth_share[i], compute_share[i])
+        link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
         placement = placements[packed.first[i] : packed.first[i + 1]]
-        latency = touching_plane(job_of(packed, i), link, packed.mode, placement, scratch, plane)
-        total += packed.weight[i] * latency
+        latency = touching_plane(packed_inference(packed, i), link, placement, scratch, plane)
+        total += cost(packed.weight[i], latency)
         if not latency < np.inf:
             continue
         known, lowest, least = -np.inf, 0, np.inf
@@ -101,13 +102,15 @@ def add_planes(packed, placements, active, bandwidth_share, compute_share, plane
 
 
 @njit(cache=True, nogil=True)
-def uplink_derivatives(bandwidth_hz, share, snr):
-    """Seconds per byte of the uplink at a share, and its first two derivatives in the share."""
-    rate = radio.uplink_bps(bandwidth_hz, share, snr)
+def derivatives(bandwidth_hz, share, snr, concentrates):
+    """Seconds per byte at a share of the band, and the first two derivatives in the share."""
+    rate = rate_bps(bandwidth_hz, share, snr, concentrates)
+    value = BITS_PER_BYTE / rate
+    if not concentrates:
+        return value, -value / share, 2.0 * value / (share * share)
     unit = bandwidth_hz / np.log(2.0)
     slope = rate / share - unit * snr / (share + snr)
     bend = -unit * snr * snr / (share * (share + snr) ** 2)
-    value = BITS_PER_BYTE / rate
     first = -value * slope / rate
     return value, first, value * (2.0 * slope * slope / rate - bend) / rate
 
@@ -118,9 +121,9 @@ def smoothed(packed, i, beta, phi, planes, n_planes, temperature, barrier, out):
 
     Writes gradient and Hessian (g_beta, g_phi, h_bb, h_bp, h_pp) into `out`; returns the value.
     """
-    up, up1, up2 = uplink_derivatives(packed.bandwidth_hz, beta, packed.snr_up[i])
-    down = BITS_PER_BYTE / radio.downlink_bps(packed.bandwidth_hz, beta, packed.snr_down[i])
-    down1, down2 = -down / beta, 2.0 * down / (beta * beta)
+    concentrates = packed.concentrates[i]
+    up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
+    down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
     slow = 1.0 / phi
     slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
     top = -np.inf
@@ -225,11 +228,11 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
         objective = 0.0
         for i in range(n):
             if active[i]:
-                link = link_of(packed, i, shares[i, 0], shares[i, 1])
+                link = packed_link(packed, i, shares[i, 0], shares[i, 1])
                 for k in range(n_planes[i]):
                     h = height(planes[i, k], link)
                     scale[i] = h if k == 0 else max(scale[i], h)
-                objective += packed.weight[i] * scale[i]
+                objective += cost(packed.weight[i], scale[i])
                 scale[i] = max(scale[i], 1e-300)
         if objective <= 0.0:
             return 0.0, 0.0

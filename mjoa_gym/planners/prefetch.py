@@ -23,7 +23,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.model.inference import Inference
+from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
+from mjoa_gym.model.link import Link
 from mjoa_gym.planners.mjoa_mu import mjoa_mu
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
@@ -34,43 +36,41 @@ LEAST_GAIN = 1e-3
 
 
 def greedy_prefetch(
-    job: kernel.Job, link: kernel.Link, mode: int, placement: NDArray[np.int8]
+    inference: Inference, link: Link, placement: NDArray[np.int8]
 ) -> NDArray[np.int8]:
     """The layers to prefetch for one UE.
 
     Args:
-        job: The inference.
-        link: Rates.
-        mode: Upload mode's code.
+        inference: What this inference asks of the resources.
+        link: What it gets of them.
         placement: (L,) of this inference; what it misses will be resident after it.
 
     Returns:
         (L,) 1 for layers to prefetch.
     """
-    missing = np.where(placement == 1, 0.0, job.missing_bytes)
-    after = job._replace(missing_bytes=missing)
+    missing = np.where(placement == 1, 0.0, inference.missing_bytes)
+    after = inference._replace(missing_bytes=missing)
     following = np.empty_like(placement)
-    best_partition(after, link, mode, WIDTH, following)
+    best_partition(after, link, WIDTH, following)
     before = missing.copy()
     missing[following == 1] = 0.0  # what the next inference would upload is worth having early
-    add_runs(after, link, mode, following)
+    add_runs(after, link, following)
     return ((before > 0) & (missing == 0)).astype(np.int8)
 
 
 @njit(cache=True, nogil=True)
-def add_runs(job, link, mode, following):
+def add_runs(inference, link, following):
     """Extend the edge layers of the next inference by the runs that gain most per missing byte.
 
     Args:
-        job: The next inference; the missing bytes of what is taken become 0.
-        link: Rates.
-        mode: Upload mode's code.
+        inference: The next inference; the missing bytes of what is taken become 0.
+        link: What it gets of the resources.
         following: (L,) its placement; changed in place.
     """
     n = len(following)
-    missing = job.missing_bytes
+    missing = inference.missing_bytes
     scratch = kernel.new_scratch(n)
-    now = kernel.run(following, n, job, link, mode, scratch)[1]
+    now = kernel.run(following, inference, link, scratch)[1]
     stride = max(1, n // BOUNDARIES)
     trial, held = np.empty(n, np.int8), np.empty(n)
     while True:
@@ -85,7 +85,7 @@ def add_runs(job, link, mode, following):
                 missing[end - 1] = 0.0
                 if (end % stride != 0 and end != n) or sent == 0.0:
                     continue
-                latency = kernel.run(trial, n, job, link, mode, scratch)[1]
+                latency = kernel.run(trial, inference, link, scratch)[1]
                 gain = now - latency
                 if gain / sent > best_rate and gain > LEAST_GAIN * now:
                     best_rate, best_latency = gain / sent, latency
@@ -112,9 +112,9 @@ def with_prefetch(instance: Instance, plan: Plan) -> Plan:
     for i, ue in enumerate(instance.ues):
         own = np.zeros(ue.dnn.n_layers, np.int8)
         beta, phi = (1.0 / n, 1.0 / n) if unused else (bandwidth[i], compute[i])
-        if beta > 0 and min(ue.snr_up, ue.snr_down) > 0 and instance.upload != "preinstalled":
-            link = link_of(packed, i, beta, phi)
-            own = greedy_prefetch(job_of(packed, i), link, packed.mode, plan.placements[i])
+        if beta > 0 and ue.reachable and instance.upload != "preinstalled":
+            link = packed_link(packed, i, beta, phi)
+            own = greedy_prefetch(packed_inference(packed, i), link, plan.placements[i])
         marks.append(own)
     if unused:
         wanted = np.array([own.any() for own in marks], dtype=np.float64)

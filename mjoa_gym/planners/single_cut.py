@@ -19,5 +19,5 @@ def single_cut(instance: Instance) -> Plan:
 
 def uploading_cut(one: OneUE) -> Placement:
     """The best single cut in the instance's upload mode."""
-    cut, _ = best_cut(one.job, one.link, one.mode)
+    cut, _ = best_cut(one.inference, one.link)
     return cut_placement(cut, one.ue.dnn.n_layers)

@@ -6,8 +6,14 @@ import zlib
 
 import numpy as np
 
-from mjoa_gym.model.instance import Instance, Packed, Plan
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.one_ue import all_local, at_equal_shares, plan_each
+
+DISTINGUISHING = (
+    "first", "first_edge", "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes",
+    "missing_bytes", "input_bytes", "snr_up", "snr_down", "weight", "local_s",
+)  # fmt: skip
+"""The packed fields that seed `random`, with the band and the upload mode."""
 
 
 def local_only(instance: Instance) -> Plan:
@@ -27,7 +33,7 @@ def random(instance: Instance) -> Plan:
     A planner sees the instance and no generator, so the seed is a checksum of the instance: equal
     instances get equal plans, and any other instance gets an unrelated one. O(total layers).
     """
-    rng = np.random.default_rng(_checksum(instance.packed))
+    rng = np.random.default_rng(_checksum(instance))
     placements = [
         all_local(one_ue) if view is None else rng.integers(2, size=one_ue.dnn.n_layers)
         for one_ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
@@ -40,9 +46,11 @@ def random(instance: Instance) -> Plan:
     return Plan(placements, bandwidth_share, compute_share)
 
 
-def _checksum(packed: Packed) -> int:
-    """CRC-32 over everything that the instance consists of."""
+def _checksum(instance: Instance) -> int:
+    """CRC-32 over what tells instances apart."""
+    packed = instance.packed
+    values = [getattr(packed, name) for name in DISTINGUISHING]
     checksum = 0
-    for field in packed:
-        checksum = zlib.crc32(np.asarray(field).tobytes(), checksum)
+    for value in (*values, instance.bandwidth_hz, packed.mode):
+        checksum = zlib.crc32(np.asarray(value).tobytes(), checksum)
     return checksum

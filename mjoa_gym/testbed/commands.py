@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mjoa_gym.execution.layered_model import Bundle
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed.codec import Incoming, Layout, image_of_bundle
 from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import (

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mjoa_gym.model.simulator import BITS_PER_BYTE
+from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.testbed.clock import now, sleep_until
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.frames import FrameWriter, Kind

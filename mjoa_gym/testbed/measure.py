@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym import DNN, Instance, simulate
 from mjoa_gym.evaluation import explore
 from mjoa_gym.execution.layered_model import Bundle
-from mjoa_gym.model.simulator import BITS_PER_BYTE, Interval, Timeline
+from mjoa_gym.model.link import BITS_PER_BYTE
+from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.planners import plan_with
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment

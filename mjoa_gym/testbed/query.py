@@ -10,7 +10,7 @@ from typing import Any
 
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.layers import INPUT
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.execution.layered_model import Bundle, TensorSpec
 from mjoa_gym.layers import INPUT
-from mjoa_gym.model.kernel import UPLOAD_MODES
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image

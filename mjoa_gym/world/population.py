@@ -86,7 +86,7 @@ def to_instance(
                 weight=population.weight[i],
             )
         )
-    return Instance(ues, scenario.bandwidth_hz, scenario.upload)
+    return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s)
 
 
 @njit(cache=True, nogil=True)

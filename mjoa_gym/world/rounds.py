@@ -14,12 +14,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import Instance, Plan, link_with
+from mjoa_gym.model import kernel, objective
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
 from mjoa_gym.world.population import Population, empty_population, newcomers, next_round
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import channel_with, inference_with
 
 NO_PREFETCH = -1
 
@@ -112,6 +114,18 @@ def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     )
 
 
+@njit(cache=True, nogil=True)
+def outlines_of(placements, dnn, tables):
+    """(rows, L + 1) outlines of placements (rows, L) of the networks `dnn` (rows,)."""
+    rows, width = placements.shape
+    outlines = np.zeros((rows, width + 1), np.uint8)
+    nothing = np.empty(0)
+    for row in range(rows):
+        graph = inference_with(tables, dnn[row], nothing, nothing, 0)
+        kernel.outline_of(placements[row], graph, outlines[row])
+    return outlines
+
+
 def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
     """What was decided in environment `e`, as a plan for the instance that it answers."""
 
@@ -181,19 +195,9 @@ def new_room(n_ues, width):
 
 
 @njit(inline="always")
-def job_in(room, tables, d, i):
-    """UE i's job with network d, as views; its times and missing bytes are in the room."""
-    n = tables.n_layers[d]
-    return kernel.Job(
-        tables.offsets[d, : n + 1],
-        tables.predecessors[d, : tables.offsets[d, n]],
-        tables.is_sink[d, :n],
-        room.ue_s[i, :n],
-        tables.edge_s[d, :n],
-        tables.output_bytes[d, :n],
-        room.missing_bytes[i, :n],
-        tables.input_bytes[d],
-    )
+def inference_in(room, tables, constants, d, i):
+    """UE i's inference of network d; its times and missing bytes are in the room."""
+    return inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], constants.mode)
 
 
 @njit(inline="always")
@@ -207,13 +211,9 @@ def scratch_in(room, i):
 @njit(inline="always")
 def link_in(population, e, i, decision, constants):
     """UE i's link in environment e."""
-    return link_with(
-        constants.bandwidth_hz,
-        population.snr_up[e, i],
-        population.snr_down[e, i],
-        decision.bandwidth_share[e, i],
-        decision.compute_share[e, i],
-    )
+    snr_up, snr_down = population.snr_up[e, i], population.snr_down[e, i]
+    channel = channel_with(constants, snr_up, snr_down)
+    return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
 @njit(inline="always")
@@ -221,8 +221,8 @@ def infer(room, tables, constants, state, decision, e, i):
     """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
     people = state.population
     d, speed = people.dnn[e, i], people.speed[e, i]
-    job = job_in(room, tables, d, i)
-    ue_s, missing_bytes = job.ue_s, job.missing_bytes
+    inference = inference_in(room, tables, constants, d, i)
+    ue_s, missing_bytes = inference.ue_s, inference.missing_bytes
     at_full_speed = tables.ue_s[d, people.device[e, i]]
     parameter_bytes, resident = tables.parameter_bytes[d], state.resident[e, i]
     for layer in range(len(ue_s)):
@@ -234,9 +234,7 @@ def infer(room, tables, constants, state, decision, e, i):
         local_s += ue_s[layer]
     link = link_in(people, e, i, decision, constants)
     outline = decision.outlines[decision.placement_of[e, i]]
-    room.n_up[i], latency_s = kernel.follow(
-        outline, len(job.ue_s), job, link, constants.mode, scratch_in(room, i)
-    )
+    room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
     return latency_s, local_s
 
 
@@ -281,10 +279,10 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
             outcome.latency_s[e, i] = latency_s
             outcome.local_s[e, i] = local_s
             round_s = max(round_s, latency_s)
-            took += people.weight[e, i] * latency_s
-            local += people.weight[e, i] * local_s
+            took += objective.cost(people.weight[e, i], latency_s)
+            local += objective.cost(people.weight[e, i], local_s)
         outcome.round_s[e] = round_s
-        outcome.reward[e] = 1.0 - took / local
+        outcome.reward[e] = objective.reduction(took, local)
         state.round[e] += 1
         if not persists:
             newcomers(people, e, state.stream, constants)
@@ -309,24 +307,24 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
 def settle_ue(room, tables, constants, state, decision, e, i, round_s):
     """Bring what UE i has uploaded in `round_s` seconds to the server."""
     people = state.population
-    job = job_in(room, tables, people.dnn[e, i], i)
-    n = len(job.ue_s)
-    placement = decision.placements[decision.placement_of[e, i]]
+    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
+    n = len(inference.ue_s)
+    row = decision.placement_of[e, i]
     marked = decision.prefetch_of[e, i]
     upload(
-        placement,
+        decision.outlines[row],
         decision.placements[marked] if marked != NO_PREFETCH else room.unmarked,
-        n,
-        job,
+        inference,
         link_in(people, e, i, decision, constants),
-        constants.mode,
         round_s,
         room.n_up[i],
         scratch_in(room, i),
         room.sent,
         room.unrecorded,
     )
-    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], placement, room.sent)
+    memory.settle(
+        state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], room.sent
+    )
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,8 @@ import yaml
 
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model import kernel, radio
+from mjoa_gym.model import radio
+from mjoa_gym.model.inference import Upload
 from mjoa_gym.validation import (
     at_most,
     choice,
@@ -46,6 +47,7 @@ class Scenario:
         edge_device: The server, whole.
         edge_speed: Speed of the server as a factor of its device's.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
+        message_s: Seconds after its last byte has left until what was sent is of use.
         bandwidth_hz: The band, shared by all UEs, the same in both directions.
         ue_power_dbm: Transmit power of a UE, all of it in its part of the band.
         edge_power_dbm: Transmit power of the base station, over the whole band.
@@ -81,6 +83,7 @@ class Scenario:
     edge_device: str | Device = "server-gpu"
     edge_speed: float = 1.0
     upload: str = "parallel"
+    message_s: float = 0.0
     bandwidth_hz: float = 100e6
     ue_power_dbm: float = 23.0
     edge_power_dbm: float = 30.0
@@ -104,7 +107,7 @@ class Scenario:
             for field in names:
                 object.__setattr__(self, field, check(field, getattr(self, field)))
         choice("granularity", self.granularity, ("layer", "block"))
-        choice("upload", self.upload, kernel.UPLOAD_MODES)
+        Upload.of(self.upload)
         for low, high in _RANGES:
             at_most(low, getattr(self, low), high, getattr(self, high))
         self.profiles, self.devices, self.server  # noqa: B018 - unknown names raise here
@@ -222,7 +225,7 @@ class Scenario:
     def constants(self) -> Constants:
         """The numbers that kernels read."""
         derived = {
-            "mode": kernel.UPLOAD_MODES.index(self.upload),
+            "mode": int(Upload.of(self.upload)),
             "n_dnns": len(self.dnns),
             "n_devices": len(self.ue_devices),
             "noise_power_dbm": radio.noise_dbm(self.noise_dbm_per_hz, self.bandwidth_hz),
@@ -268,7 +271,8 @@ _CHECKS: dict[Any, tuple[str, ...]] = {
         "distance_min_m", "distance_max_m",
     ),
     non_negative: (
-        "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes", "speed_m_per_s",
+        "message_s", "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes",
+        "speed_m_per_s",
     ),
     fraction: ("departure_probability", "shadowing_correlation"),
     finite: (

@@ -7,9 +7,12 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numba import njit
+from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.inference import Inference, inference_of
+from mjoa_gym.model.link import Channel
 from mjoa_gym.validation import non_negative_vector
 
 
@@ -57,7 +60,7 @@ class Constants(NamedTuple):
     """A scenario's numbers, as kernels read them (units in the names; see `Scenario`).
 
     Attributes:
-        mode: The upload mode's code.
+        mode: The upload mode's number.
         n_dnns: D.
         n_devices: K.
         noise_power_dbm: Noise over the whole band.
@@ -66,6 +69,7 @@ class Constants(NamedTuple):
     """
 
     mode: int
+    message_s: float
     n_dnns: int
     n_devices: int
     ue_speed_min: float
@@ -105,18 +109,50 @@ def tables_of(
     for dnn, rows in zip(dnns, ue_s, strict=True):
         if min(row.sum() for row in rows) <= 0:
             raise ValueError(f"{dnn.name} takes no time on a UE: nothing could be gained")
+    inferences = [
+        inference_of(dnn, rows[0], _seconds(server, dnn) / edge_speed)
+        for dnn, rows in zip(dnns, ue_s, strict=True)
+    ]
+
+    def padded(name: str) -> NDArray:
+        return _padded([getattr(inference, name) for inference in inferences])
+
     return Tables(
         n_layers=_frozen(np.array([dnn.n_layers for dnn in dnns], dtype=np.int64)),
-        offsets=_padded([dnn.predecessor_offsets for dnn in dnns], np.int64),
-        predecessors=_padded([dnn.predecessor_indices for dnn in dnns], np.int64),
-        is_sink=_padded([dnn.is_sink for dnn in dnns], np.bool_),
+        offsets=padded("offsets"),
+        predecessors=padded("predecessors"),
+        is_sink=padded("is_sink"),
         ue_s=_frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
         local_s=_frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
-        edge_s=_padded([_seconds(server, dnn) / edge_speed for dnn in dnns]),
-        output_bytes=_padded([dnn.output_bytes for dnn in dnns]),
-        parameter_bytes=_padded([dnn.parameter_bytes for dnn in dnns]),
+        edge_s=padded("edge_s"),
+        output_bytes=padded("output_bytes"),
+        parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
         input_bytes=_frozen(np.array([dnn.input_bytes for dnn in dnns])),
     )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def inference_with(tables, d, ue_s, missing_bytes, mode):
+    """An inference of network d as views, with (>= L,) seconds on a UE and missing bytes."""
+    n = tables.n_layers[d]
+    return Inference(
+        tables.offsets[d, : n + 1],
+        tables.predecessors[d, : tables.offsets[d, n]],
+        tables.is_sink[d, :n],
+        ue_s[:n],
+        tables.edge_s[d, :n],
+        tables.output_bytes[d, :n],
+        missing_bytes[:n],
+        tables.input_bytes[d],
+        mode,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def channel_with(constants, snr_up, snr_down):
+    """The channel of a UE with these SNRs at full band."""
+    band_hz = constants.bandwidth_hz
+    return Channel(band_hz, band_hz, snr_up, snr_down, True, constants.message_s)
 
 
 def _seconds(device: Times, dnn: DNN) -> NDArray[np.float64]:
@@ -124,11 +160,10 @@ def _seconds(device: Times, dnn: DNN) -> NDArray[np.float64]:
     return non_negative_vector(name, device.seconds(dnn), dnn.n_layers)
 
 
-def _padded(rows: Sequence[ArrayLike], dtype: type = np.float64) -> NDArray:
-    arrays = [np.asarray(row) for row in rows]
-    padded: NDArray = np.zeros((len(arrays), max(map(len, arrays))), dtype=dtype)
-    for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
+def _padded(rows: Sequence[NDArray]) -> NDArray:
+    padded: NDArray = np.zeros((len(rows), max(map(len, rows))), dtype=rows[0].dtype)
+    for own, row in zip(padded, rows, strict=True):
+        own[: len(row)] = row
     return _frozen(padded)
 
 

@@ -9,11 +9,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import ActionView
-from mjoa_gym.envs.actions.plan import outlines_of
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import Instance, Plan, job_of, link_of
+from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.planners.menu import menu_of
-from mjoa_gym.world.rounds import NO_PREFETCH, Decision
+from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
@@ -96,11 +95,11 @@ class MenuView(ActionView):
         ue, packed = instance.ues[i], instance.packed
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         rows = self.placements[d * self.entries : d * self.entries + self.sizes[d], :n]
-        link = link_of(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
+        link = packed_link(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
         same = (rows == plan.placements[i]).all(axis=1)
         entry = int(np.argmax(same))
         if not same.any():
-            entry = int(np.argmin(kernel.run_many(rows, job_of(packed, i), link, packed.mode)))
+            entry = int(np.argmin(kernel.run_many(rows, packed_inference(packed, i), link)))
         if not self.persists or plan.prefetch is None or not plan.prefetch[i].any():
             return entry, 0
         wanted = plan.prefetch[i] | plan.placements[i]

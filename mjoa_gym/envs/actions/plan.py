@@ -7,14 +7,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import ActionView
 from mjoa_gym.envs.actions.shares import Shares
-from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
-from mjoa_gym.world.rounds import NO_PREFETCH, Decision
+from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 
@@ -134,22 +132,3 @@ class PlanView(ActionView):
                 raise ValueError(f"{name}[{i}] has {len(row)} layers: at most {self.shape[1]}")
             padded[i, : len(row)] = row
         return padded
-
-
-@njit(cache=True, nogil=True)
-def outlines_of(placements, dnn, tables):
-    """(rows, L + 1) outlines of placements (rows, L) of the networks `dnn` (rows,)."""
-    rows, width = placements.shape
-    outlines = np.zeros((rows, width + 1), np.uint8)
-    nothing = np.empty(0)
-    for row in range(rows):
-        d = dnn[row]
-        n = tables.n_layers[d]
-        graph = kernel.Job(
-            tables.offsets[d, : n + 1],
-            tables.predecessors[d, : tables.offsets[d, n]],
-            tables.is_sink[d, :n],
-            nothing, nothing, nothing, nothing, 0.0,
-        )  # fmt: skip
-        kernel.outline_of(placements[row], n, graph, outlines[row])
-    return outlines

@@ -1,0 +1,110 @@
+"""What one inference asks of the resources: its network, seconds and missing bytes, as arrays.
+
+`inference_of` is the one way from a `DNN` to what kernels read.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.validation import choice, fraction_vector, non_negative_vector
+
+
+class Upload(IntEnum):
+    """When parameters are uploaded (`docs/model.md`); kernels compare its numbers."""
+
+    PARALLEL = 0
+    SERIAL = 1
+    WHOLE = 2
+    PREINSTALLED = 3
+
+    @staticmethod
+    def of(name: str) -> Upload:
+        """The mode called "parallel", "serial", "whole" or "preinstalled".
+
+        Raises:
+            ValueError: If there is none of that name (with the nearest one).
+        """
+        return Upload[choice("upload", name, UPLOAD_MODES).upper()]
+
+    @property
+    def label(self) -> str:
+        """Its name, as `of` takes it."""
+        return self.name.lower()
+
+
+UPLOAD_MODES = tuple(mode.label for mode in Upload)
+
+
+class Inference(NamedTuple):
+    """What one inference asks of the resources, whatever the placement and the link.
+
+    Attributes:
+        offsets: (L + 1,) `predecessors[offsets[l]:offsets[l + 1]]` are read by layer l.
+        predecessors: (edges,) tensor indices, -1 is the network's input.
+        is_sink: (L,) bool.
+        ue_s: (L,) seconds on the UE.
+        edge_s: (L,) seconds on the whole server.
+        output_bytes: (L,).
+        missing_bytes: (L,) parameter bytes that are not on the server yet.
+        input_bytes: Bytes of the network's input.
+        mode: The number of the upload mode. With PREINSTALLED no byte counts as missing.
+    """
+
+    offsets: NDArray[np.int64]
+    predecessors: NDArray[np.int64]
+    is_sink: NDArray[np.bool_]
+    ue_s: NDArray[np.float64]
+    edge_s: NDArray[np.float64]
+    output_bytes: NDArray[np.float64]
+    missing_bytes: NDArray[np.float64]
+    input_bytes: float
+    mode: int
+
+
+def resident_fractions(dnn: DNN, resident: ArrayLike | None) -> NDArray[np.float64]:
+    """(L,) fractions of the parameters on the server; None is nothing.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    there = np.zeros(dnn.n_layers) if resident is None else resident
+    return fraction_vector("resident", there, dnn.n_layers)
+
+
+def inference_of(
+    dnn: DNN,
+    ue_seconds: ArrayLike,
+    edge_seconds: ArrayLike,
+    resident: ArrayLike | None = None,
+    upload: Upload = Upload.PARALLEL,
+) -> Inference:
+    """One inference as arrays, checked.
+
+    Args:
+        dnn: The network, L layers.
+        ue_seconds: (L,) seconds on the UE.
+        edge_seconds: (L,) seconds on the whole server.
+        resident: (L,) fractions in [0, 1] of the parameters on the server, or None for nothing.
+        upload: The upload mode.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    n = dnn.n_layers
+    return Inference(
+        offsets=dnn.predecessor_offsets,
+        predecessors=dnn.predecessor_indices,
+        is_sink=dnn.is_sink,
+        ue_s=non_negative_vector("ue_seconds", ue_seconds, n),
+        edge_s=non_negative_vector("edge_seconds", edge_seconds, n),
+        output_bytes=dnn.output_bytes,
+        missing_bytes=dnn.parameter_bytes * (1.0 - resident_fractions(dnn, resident)),
+        input_bytes=dnn.input_bytes,
+        mode=int(upload),
+    )

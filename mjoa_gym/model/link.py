@@ -1,0 +1,91 @@
+"""What one UE gets of the shared resources, and the seconds that bytes take over it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from mjoa_gym.model.radio import rate_bps
+from mjoa_gym.validation import fraction, non_negative, zero_or_more
+
+BITS_PER_BYTE = 8
+
+
+class Link(NamedTuple):
+    """What one UE gets of the shared resources.
+
+    Attributes:
+        up: Seconds per byte of the uplink; inf without any bandwidth.
+        down: Seconds per byte of the downlink.
+        message: Seconds after its last byte has left until what was sent is of use.
+        slowdown: 1 / compute share: seconds at the edge per second on the whole server.
+    """
+
+    up: float
+    down: float
+    message: float
+    slowdown: float
+
+
+class Channel(NamedTuple):
+    """What decides the rates of a share of the band (`radio.rate_bps`).
+
+    Attributes:
+        up_hz: Band of the uplink.
+        down_hz: Band of the downlink.
+        snr_up: Linear uplink SNR at full band.
+        snr_down: Linear downlink SNR at full band.
+        concentrates: Whether the UE's power concentrates on its part of the band.
+        message_s: Seconds that every message takes beside its bytes.
+    """
+
+    up_hz: float
+    down_hz: float
+    snr_up: float
+    snr_down: float
+    concentrates: bool
+    message_s: float
+
+
+@njit(cache=True, nogil=True, inline="always")
+def seconds_for(amount, seconds_per_unit):
+    """Time for an amount at a rate; nothing takes no time, even at rate zero."""
+    return amount * seconds_per_unit if amount > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def link_over(channel, bandwidth_share, compute_share):
+    """The link that shares of the band and of the server give."""
+    up = rate_bps(channel.up_hz, bandwidth_share, channel.snr_up, channel.concentrates)
+    down = rate_bps(channel.down_hz, bandwidth_share, channel.snr_down, False)
+    return Link(
+        BITS_PER_BYTE / up if up > 0.0 else np.inf,
+        BITS_PER_BYTE / down if down > 0.0 else np.inf,
+        channel.message_s,
+        1.0 / compute_share if compute_share > 0.0 else np.inf,
+    )
+
+
+def link_at(
+    uplink_bps: float, downlink_bps: float, message_s: float = 0.0, compute_share: float = 1.0
+) -> Link:
+    """The link of given rates, checked.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    share = fraction("compute_share", compute_share)
+    return Link(
+        _seconds_per_byte("uplink_bps", uplink_bps),
+        _seconds_per_byte("downlink_bps", downlink_bps),
+        non_negative("message_s", message_s),
+        1.0 / share if share > 0 else np.inf,
+    )
+
+
+def _seconds_per_byte(name: str, bps: float) -> float:
+    """0 for a rate of inf, inf for 0."""
+    rate = zero_or_more(name, bps)
+    return BITS_PER_BYTE / rate if rate > 0 else np.inf

@@ -1,0 +1,30 @@
+"""What a round costs, and the reward: weighted seconds, against all-local execution.
+
+The functions take numbers inside kernels, and arrays elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True, inline="always")
+def cost(weight, latency_s):
+    """What a UE's inference costs."""
+    return weight * latency_s
+
+
+@njit(cache=True, nogil=True, inline="always")
+def reduction(total, local):
+    """The reward: by which part the UEs' costs are less than all-local, `1 - total / local`.
+
+    0 for doing nothing, below 1, and negative without bound for harm.
+    """
+    return 1.0 - total / local
+
+
+def mean_seconds(weight: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
+    """The weighted mean of seconds (N,) over the UEs."""
+    return float(cost(weight, seconds).sum() / weight.sum())

@@ -1,0 +1,78 @@
+"""Seconds as the earlier systems add them up: nothing overlaps, each transfer is paid in full."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.model.inference import Inference
+from mjoa_gym.model.link import Link, seconds_for
+
+
+class AdditiveSeconds(NamedTuple):
+    """What an inference of layers (or blocks) 0..L-1 consists of, each part by itself.
+
+    Attributes:
+        ue_s: (L,) execution on the UE.
+        edge_s: (L,) execution on the UE's share of the server.
+        missing_bytes: (L,) parameter bytes that are not on the server yet.
+        upload_s: (L,) sending those.
+        up_s: (L + 1,) sending each tensor to the edge; tensor 0 is the network's input, l + 1 is
+            made by layer l.
+        down_s: (L + 1,) sending each tensor to the UE.
+    """
+
+    ue_s: NDArray[np.float64]
+    edge_s: NDArray[np.float64]
+    missing_bytes: NDArray[np.float64]
+    upload_s: NDArray[np.float64]
+    up_s: NDArray[np.float64]
+    down_s: NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def additive_seconds(inference, link):
+    """The parts of an inference over a link; whatever is sent also takes `link.message`. O(L)."""
+    n = len(inference.ue_s)
+    edge_s, upload_s = np.empty(n), np.zeros(n)
+    up_s, down_s = np.empty(n + 1), np.empty(n + 1)
+    for tensor in range(n + 1):
+        sent = inference.output_bytes[tensor - 1] if tensor > 0 else inference.input_bytes
+        up_s[tensor] = seconds_for(sent, link.up) + link.message
+        down_s[tensor] = seconds_for(sent, link.down) + link.message
+    for layer in range(n):
+        edge_s[layer] = seconds_for(inference.edge_s[layer], link.slowdown)
+        if inference.missing_bytes[layer] > 0.0:
+            upload_s[layer] = seconds_for(inference.missing_bytes[layer], link.up) + link.message
+    return AdditiveSeconds(inference.ue_s, edge_s, inference.missing_bytes, upload_s, up_s, down_s)
+
+
+def block_chain(
+    inference: Inference, link: Link, is_cut: NDArray[np.bool_]
+) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
+    """The seconds of a network's chain of blocks, and (L,) the block of every layer. O(L).
+
+    A block is what lies after one layer that every path passes, up to the next (`DNN.is_cut`); a
+    chain is its own chain of blocks. A block executes on one side. This is what IONN and its
+    follow-up plan with.
+    """
+    starts = np.concatenate(([0], np.flatnonzero(is_cut)[:-1] + 1))
+    n = len(starts)
+    output_bytes = inference.output_bytes[is_cut]
+    output_bytes[-1] = inference.output_bytes[inference.is_sink].sum()
+    blocks = Inference(
+        offsets=np.arange(n + 1),
+        predecessors=np.arange(-1, n - 1),
+        is_sink=np.arange(n) == n - 1,
+        ue_s=np.add.reduceat(inference.ue_s, starts),
+        edge_s=np.add.reduceat(inference.edge_s, starts),
+        output_bytes=output_bytes,
+        missing_bytes=np.add.reduceat(inference.missing_bytes, starts),
+        input_bytes=inference.input_bytes,
+        mode=inference.mode,
+    )
+    block_of = np.repeat(np.arange(n), np.diff(starts, append=len(is_cut)))
+    return additive_seconds(blocks, link), block_of
