@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.random_dnns import random_dnn_arrays, random_predecessors
+from tests.random_dnns import random_dnn_arrays, random_predecessors, with_messages
 
 STYLES = ("sparse", "dense", "skips", "branches", "many_sinks", "reads_input", "anything")
 
@@ -63,7 +63,11 @@ def _parallel_branches(rng: np.random.Generator, n: int) -> list[list[int]]:
 
 
 def random_dag_case(
-    seed: int, max_layers: int, style: str | None = None, upload: str | None = None
+    seed: int,
+    max_layers: int,
+    style: str | None = None,
+    upload: str | None = None,
+    messages: bool = False,
 ) -> dict[str, Any]:
     """One inference to plan (keys as in `random_dnns.random_case`, without a placement)."""
     rng = np.random.default_rng(seed)
@@ -73,9 +77,10 @@ def random_dag_case(
     resident = rng.choice([0.0, 0.5, 1.0], size=n) if rng.random() < 0.3 else np.zeros(n)
     up, down = 10.0 ** rng.uniform(5.5, 8.5, size=2)
     modes = ("parallel", "serial", "whole", "preinstalled")
-    return case | {
+    drawn = case | {
         "uplink_bps": up,
         "downlink_bps": down,
         "resident": resident,
         "upload": upload or modes[seed % 4],
     }
+    return drawn | with_messages(rng) if messages else drawn

@@ -112,7 +112,11 @@ def random_dnn_arrays(
 
 
 def random_case(
-    rng: np.random.Generator, n_layers: int, chain: bool = False, upload: str = "parallel"
+    rng: np.random.Generator,
+    n_layers: int,
+    chain: bool = False,
+    upload: str = "parallel",
+    messages: bool = False,
 ) -> dict[str, Any]:
     """Draw a DNN with `random_dnn_arrays` and everything else that one inference needs.
 
@@ -121,10 +125,11 @@ def random_case(
         n_layers: Number of layers, at least 1.
         chain: Whether each layer reads just the one before it.
         upload: The upload mode.
+        messages: Whether a message takes seconds beside its bytes, in most cases.
 
     Returns:
         The DNN's arrays plus `placement`, `uplink_bps`, `downlink_bps`, `resident`, `prefetch`,
-        `upload` and `until_s`.
+        `upload`, `until_s`, and `message_s` if there are `messages`.
     """
     case = random_dnn_arrays(rng, n_layers, chain)
     # Placements that change sides rarely, often, or (at the ends of the range) never.
@@ -137,7 +142,7 @@ def random_case(
     if fractions == "partial":
         partial = rng.random(n_layers) < 0.5
         resident = np.where(partial, rng.random(n_layers), resident)
-    return case | {
+    drawn = case | {
         "placement": placement.astype(np.int64),
         "uplink_bps": float(np.exp(rng.uniform(np.log(1e6), np.log(1e8)))),
         "downlink_bps": float(np.exp(rng.uniform(np.log(1e6), np.log(1e8)))),
@@ -146,6 +151,12 @@ def random_case(
         "upload": upload,
         "until_s": None if rng.random() < 0.5 else float(rng.uniform(0.0, 5.0)),
     }
+    return drawn | with_messages(rng) if messages else drawn
+
+
+def with_messages(rng: np.random.Generator) -> dict[str, float]:
+    """What a message takes: nothing, or from next to nothing to more than anything else."""
+    return {"message_s": 0.0 if rng.random() < 0.1 else float(10.0 ** rng.uniform(-5, 0.5))}
 
 
 @st.composite
@@ -183,6 +194,7 @@ def _grid_cases(draw: st.DrawFn, max_layers: int, chain: bool, upload: str) -> d
         "prefetch": ticks(0, 1).astype(bool),
         "upload": upload,
         "until_s": draw(st.none() | st.integers(0, 80).map(lambda t: t * _TICK_S)),
+        "message_s": draw(st.integers(0, 3)) * _TICK_S,
     }
 
 
@@ -191,7 +203,7 @@ def _realistic_cases(draw: st.DrawFn, max_layers: int, chain: bool, upload: str)
     """Inferences of realistic magnitudes; only the number of layers shrinks well."""
     n_layers = draw(st.integers(1, max_layers))
     seed = draw(st.integers(0, 2**32 - 1))
-    return random_case(np.random.default_rng(seed), n_layers, chain, upload)
+    return random_case(np.random.default_rng(seed), n_layers, chain, upload, messages=True)
 
 
 @st.composite
@@ -211,7 +223,7 @@ def dnn_cases(
         modes: The upload modes to draw from.
 
     Returns:
-        The keys of `random_case`.
+        The keys of `random_case` with messages.
     """
     upload = draw(st.sampled_from(modes))
     kinds = _grid_cases(max_layers, chain, upload) | _realistic_cases(max_layers, chain, upload)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -39,12 +41,24 @@ def random_instance(
     return Instance(ues, bandwidth_hz=10.0 ** rng.uniform(6, 8.5), upload=mode)
 
 
+def varied(instance: Instance, seed: int) -> Instance:
+    """The same instance with messages that cost seconds, and given rates for some UEs."""
+    rng = np.random.default_rng(seed)
+    ues = []
+    for ue in instance.ues:
+        if rng.random() < 0.4:
+            up, down = 10.0 ** rng.uniform(5.5, 8.5, size=2)
+            rates = {"uplink_bps": up, "downlink_bps": down}
+            ue = replace(ue, snr_up=None, snr_down=None, **rates)
+        ues.append(ue)
+    return replace(instance, ues=ues, message_s=10.0 ** rng.uniform(-4, -0.5))
+
+
 def without_link(instance: Instance, direction: str) -> Instance:
     """The same instance with the first UE's "snr_up" or "snr_down" at zero."""
     ue = instance.ues[0]
     snr = {"snr_up": ue.snr_up, "snr_down": ue.snr_down} | {direction: 0.0}
-    cut_off = UE(ue.dnn, ue.ue_seconds, ue.edge_seconds, **snr, resident=ue.resident)
-    return Instance([cut_off, *instance.ues[1:]], instance.bandwidth_hz, instance.upload)
+    return replace(instance, ues=[replace(ue, **snr), *instance.ues[1:]])
 
 
 def as_blocks(instance: Instance) -> Instance:
@@ -79,7 +93,7 @@ def seconds_alone(
     """UE i's latency with 1/N of the band, and 1/N of the server if no other share is given."""
     ue, share = instance.ues[i], compute_share or 1.0 / instance.n_ues
     there = ue.resident if resident is None else resident
-    edge_seconds = ue.edge_seconds / share
     return simulate(
-        ue.dnn, placement, ue.ue_seconds, edge_seconds, *rates(instance, i), there, upload
-    ).latency
+        ue.dnn, placement, ue.ue_seconds, ue.edge_seconds, *rates(instance, i), there, upload,
+        message_s=instance.message_s, compute_share=share,
+    ).latency  # fmt: skip

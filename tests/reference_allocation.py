@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from mjoa_gym import UE, Instance, Plan, evaluate
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import link_with, packed_inference, packed_link
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners.ara import ara
 
 LEAST = -16.0
@@ -38,8 +38,9 @@ def random_placements(rng: np.random.Generator, instance: Instance) -> list[NDAr
     return placements
 
 
-SECONDS, UP, DOWN, EDGE = np.eye(4)
-"""What a path is made of: seconds on the UE, bytes up, bytes down, seconds on the whole server."""
+SECONDS, UP, DOWN, MESSAGE, EDGE = np.eye(5)
+"""What a path is made of: seconds on the UE, bytes up, bytes down, messages that are waited for,
+seconds on the whole server."""
 
 
 def chain_paths(ue: UE, placement: ArrayLike, upload: str) -> NDArray[np.float64]:
@@ -50,37 +51,35 @@ def chain_paths(ue: UE, placement: ArrayLike, upload: str) -> NDArray[np.float64
     sides = [0, *np.asarray(placement).tolist()]
     missing = ue.dnn.parameter_bytes * (1.0 - ue.resident) * (upload != "preinstalled")
     sizes = [float(ue.dnn.input_bytes), *ue.dnn.output_bytes]
-    now, stream = [np.zeros(4)], np.zeros(4)
+    now, stream = [np.zeros(5)], np.zeros(5)
     if upload == "whole":
         stream = (missing @ np.asarray(placement)) * UP
     for layer, (before, here) in enumerate(itertools.pairwise(sides)):
         if here == 0:
-            back = sizes[layer] if before == 1 else 0.0
-            now = [path + back * DOWN + ue.ue_seconds[layer] * SECONDS for path in now]
+            back = (sizes[layer] * DOWN + MESSAGE) * (before == 1)
+            now = [path + back + ue.ue_seconds[layer] * SECONDS for path in now]
             continue
         if before == 0:  # the activation pre-empts the parameters
-            now = [path + sizes[layer] * UP for path in now]
+            now = [path + sizes[layer] * UP + MESSAGE for path in now]
             stream = stream + sizes[layer] * UP
-        if upload == "serial":
-            now = [path + missing[layer] * UP for path in now]
+        if upload == "serial" and missing[layer] > 0:
+            word = 2 * MESSAGE * (before == 1)  # that the layer before has finished, and back
+            now = [path + missing[layer] * UP + word for path in now]
         elif upload == "parallel" and missing[layer] > 0:
             stream = stream + missing[layer] * UP
-            now.append(stream)
-        elif upload == "whole" and stream.any():
-            now.append(stream)
-            stream = np.zeros(4)  # later layers wait for no parameters
+            now.append(stream + MESSAGE)
+        elif upload == "whole" and missing @ np.asarray(placement) > 0:
+            now.append(stream + MESSAGE)
         now = [path + ue.edge_seconds[layer] * EDGE for path in now]
-    back = sizes[-1] if sides[-1] == 1 else 0.0
-    return np.unique([path + back * DOWN for path in now], axis=0)
+    back = (sizes[-1] * DOWN + MESSAGE) * (sides[-1] == 1)
+    return np.unique([path + back for path in now], axis=0)
 
 
 def path_seconds(
     instance: Instance, i: int, paths: NDArray[np.float64], beta: float, phi: float
 ) -> NDArray[np.float64]:
     """Seconds of UE i's paths at its shares."""
-    ue = instance.ues[i]
-    link = link_with(instance.bandwidth_hz, ue.snr_up, ue.snr_down, beta, phi)
-    return paths @ np.array([1.0, *link])
+    return paths @ np.array([1.0, *packed_link(instance.packed, i, beta, phi)])
 
 
 def optimal_shares(

@@ -86,6 +86,7 @@ def reference_simulate(
     upload: str = "parallel",
     prefetch: Sequence[bool] | None = None,
     until_s: float | None = None,
+    message_s: float = 0.0,
 ) -> ReferenceResult:
     """Simulate one inference of one UE.
 
@@ -105,6 +106,9 @@ def reference_simulate(
     * In preinstalled mode every layer is resident, whatever `resident` says, and `prefetch` has
       nothing to send.
     * Prefetch marks on edge layers add nothing.
+    * Whatever is sent frees the link with its last byte and is of use `message_s` later. `resident`
+      counts bytes that have left. In serial mode the uplink learns that an edge layer has finished
+      `message_s` after it has; of the UE's layers it knows at once.
     * Prefetching goes on until `max(latency, until_s)`, and its last interval is cut there.
     * An activation that becomes ready at the very instant at which a parameter transfer would
       start or be resumed goes first. A parameter transfer whose last byte leaves at that very
@@ -127,6 +131,7 @@ def reference_simulate(
         upload: "parallel", "serial", "whole" or "preinstalled".
         prefetch: Marks the layers to upload although this inference does not need them.
         until_s: The time at which `ReferenceResult.resident` is read; may be infinite.
+        message_s: Seconds that a message takes beside its bytes.
 
     Returns:
         Latency, timeline and what is on the server at the end.
@@ -144,6 +149,7 @@ def reference_simulate(
         resident=resident,
         upload=upload,
         prefetch=prefetch,
+        message_s=message_s,
     )
     inference.run()
     return inference.result(until_s)
@@ -176,6 +182,7 @@ class _Inference:
         resident: Sequence[float] | None,
         upload: str,
         prefetch: Sequence[bool] | None,
+        message_s: float,
     ) -> None:
         n_layers = len(predecessors)
         self.layers = range(n_layers)
@@ -193,6 +200,7 @@ class _Inference:
             raise ValueError(f"upload must be one of {UPLOAD_MODES}")
 
         self.upload = upload
+        self.message_s = _exact(message_s)
         self.ue_seconds = [_exact(s) for s in ue_seconds]
         self.edge_seconds = [_exact(s) for s in edge_seconds]
         tensors = [INPUT, *self.layers]
@@ -236,7 +244,7 @@ class _Inference:
         self.downlink = simpy.Resource(self.env)
         self.on_ue = {tensor: self.env.event() for tensor in tensors}
         self.at_edge = {tensor: self.env.event() for tensor in tensors}
-        self.executed = {tensor: self.env.event() for tensor in tensors}
+        self.known_to_uplink = {tensor: self.env.event() for tensor in tensors}
         self.uploaded = {layer: self.env.event() for layer in self.to_upload + self.to_prefetch}
         self.latency: Fraction | None = None
 
@@ -247,7 +255,7 @@ class _Inference:
 
     def run(self) -> None:
         """Run until nothing is left to do; prefetches run to their end and are cut afterwards."""
-        self.executed[INPUT].succeed()
+        self.known_to_uplink[INPUT].succeed()
         self.produced_on_ue(INPUT)
         self.env.process(self.ue_processor())
         self.env.process(self.edge_share())
@@ -268,7 +276,7 @@ class _Inference:
                 start = self.now
                 yield self.env.timeout(self.ue_seconds[layer])
                 self.record("ue", "execute", layer, start)
-                self.executed[layer].succeed()
+                self.known_to_uplink[layer].succeed()
                 self.produced_on_ue(layer)
 
     def edge_share(self) -> Process:
@@ -283,8 +291,13 @@ class _Inference:
                 start = self.now
                 yield self.env.timeout(self.edge_seconds[layer])
                 self.record("edge", "execute", layer, start)
-                self.executed[layer].succeed()
+                self.env.process(self.message(self.known_to_uplink[layer]))
                 self.produced_at_edge(layer)
+
+    def message(self, received: Any) -> Process:
+        """What has left one side is of use on the other one a little later."""
+        yield self.env.timeout(self.message_s)
+        received.succeed()
 
     def produced_on_ue(self, tensor: int) -> None:
         """A tensor is available on the UE at once and is sent up if an edge layer reads it."""
@@ -307,7 +320,7 @@ class _Inference:
             start = self.now
             yield self.env.timeout(self.up_seconds[tensor])
             self.record("uplink", "activation", tensor, start)
-        self.at_edge[tensor].succeed()
+        yield from self.message(self.at_edge[tensor])
 
     def send_down(self, tensor: int) -> Process:
         """One activation on the downlink, first come, first served."""
@@ -316,7 +329,7 @@ class _Inference:
             start = self.now
             yield self.env.timeout(self.down_seconds[tensor])
             self.record("downlink", "activation", tensor, start)
-        self.on_ue[tensor].succeed()
+        yield from self.message(self.on_ue[tensor])
 
     def parameter_stream(self) -> Process:
         """What the edge layers miss, in program order; then what the prefetched layers miss."""
@@ -324,7 +337,7 @@ class _Inference:
             for layer in layers:
                 if self.upload == "serial":
                     for tensor in self.predecessors[layer]:
-                        yield self.executed[tensor]
+                        yield self.known_to_uplink[tensor]
                 yield from self.send_parameters(layer, what)
 
     def send_parameters(self, layer: int, what: str) -> Process:
@@ -349,7 +362,7 @@ class _Inference:
             if left > 0:
                 self.left_when_preempted.append(left)
         self.upload_finished.append(self.now)
-        self.uploaded[layer].succeed()
+        self.env.process(self.message(self.uploaded[layer]))
 
     def wait_for_outputs(self) -> Process:
         """The inference ends when the last sink's output is on the UE."""
@@ -415,6 +428,7 @@ def chain_recursion(
     uplink_bps: float,
     downlink_bps: float,
     resident: Sequence[float] | None = None,
+    message_s: float = 0.0,
 ) -> float:
     """The latency of a chain in parallel mode as a recursion over two numbers.
 
@@ -432,6 +446,7 @@ def chain_recursion(
         uplink_bps: Bits per second.
         downlink_bps: Bits per second.
         resident: Fraction of each layer's parameters that is on the server at the start.
+        message_s: Seconds that a message takes beside its bytes.
 
     Returns:
         Latency in seconds.
@@ -442,16 +457,18 @@ def chain_recursion(
     for layer, next_side in enumerate(placement):
         if next_side == UE:
             if side == EDGE:
-                t += activation_bytes / downlink
+                t += activation_bytes / downlink + message_s
             t += ue_seconds[layer]
         else:
             if side == UE:
-                t += activation_bytes / uplink
+                t += activation_bytes / uplink + message_s
                 s += activation_bytes / uplink
             missing = 1.0 if resident is None else 1.0 - float(resident[layer])
-            s += missing * parameter_bytes[layer] / uplink
-            t = max(t, s) + edge_seconds[layer]
+            if missing * parameter_bytes[layer] > 0:
+                s += missing * parameter_bytes[layer] / uplink
+                t = max(t, s + message_s)
+            t += edge_seconds[layer]
         side, activation_bytes = next_side, output_bytes[layer]
     if side == EDGE:
-        t += activation_bytes / downlink
+        t += activation_bytes / downlink + message_s
     return t

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, evaluate
+from mjoa_gym import DNN, Instance, Plan, evaluate
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.instance import packed_inference, packed_link
@@ -23,13 +25,8 @@ from tests.reference_allocation import (
 
 CHARACTERS = (
     "plain", "links", "weights", "zero edge seconds", "tiny edge seconds", "zero bytes", "slow",
-    "fast",
+    "fast", "messages", "given rates",
 )  # fmt: skip
-
-
-def changed(ue: UE, **changes) -> UE:
-    fields = {name: getattr(ue, name) for name in UE.__dataclass_fields__}
-    return UE(**(fields | changes))
 
 
 def with_character(instance: Instance, character: str, rng: np.random.Generator) -> Instance:
@@ -38,7 +35,10 @@ def with_character(instance: Instance, character: str, rng: np.random.Generator)
     for ue in instance.ues:
         dnn, hit = ue.dnn, rng.random() < 0.7
         changes: dict = {}
-        if character == "links":
+        if character == "given rates" and hit:
+            up, down = 10.0 ** rng.uniform(4, 9, size=2)
+            changes |= {"snr_up": None, "snr_down": None, "uplink_bps": up, "downlink_bps": down}
+        elif character == "links":
             changes["snr_up"], changes["snr_down"] = 10.0 ** rng.uniform(-2, 6, size=2)
         elif character == "weights":
             changes["weight"] = 10.0 ** rng.uniform(-6, 6)
@@ -49,9 +49,11 @@ def with_character(instance: Instance, character: str, rng: np.random.Generator)
         elif character == "zero bytes" and hit:
             none = 0 * dnn.output_bytes
             changes["dnn"] = DNN("none", dnn.flops, none, none, dnn.predecessors, 0)
-        ues.append(changed(ue, **changes))
+        ues.append(replace(ue, **changes))
     low, high = {"slow": (1, 4), "fast": (10, 14)}.get(character, (6, 8.5))
-    return Instance(ues, 10.0 ** rng.uniform(low, high), instance.upload)
+    band_hz = 10.0 ** rng.uniform(low, high)
+    message_s = 10.0 ** rng.uniform(-4, 0) if character == "messages" else 0.0
+    return Instance(ues, band_hz, instance.upload, message_s)
 
 
 def drawn(seed: int, chain: bool | None = True, character: str = "plain", n_ues: int | None = None):
@@ -83,7 +85,7 @@ def gap_to_optimum(seed: int, character: str) -> float:
 def test_the_reference_knows_every_path(upload):
     """The yardstick itself: the longest path is what the simulator says."""
     for seed in range(40):
-        instance, placements = drawn(seed)
+        instance, placements = drawn(seed, character=("messages", "given rates")[seed % 2])
         instance = replace_upload(instance, upload)
         rng = np.random.default_rng(seed)
         for i, placement in enumerate(placements):
@@ -96,7 +98,7 @@ def test_the_reference_knows_every_path(upload):
 
 
 def replace_upload(instance: Instance, upload: str) -> Instance:
-    return Instance(instance.ues, instance.bandwidth_hz, upload)
+    return replace(instance, upload=upload)
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
@@ -149,11 +151,11 @@ def test_valid_and_never_worse_than_equal_shares(character):
 def test_only_relative_weights_matter():
     for seed in range(30):
         instance, placements = drawn(seed)
-        doubled = [changed(ue, weight=2 * ue.weight) for ue in instance.ues]
+        doubled = [replace(ue, weight=2 * ue.weight) for ue in instance.ues]
         other = Instance(doubled, instance.bandwidth_hz, instance.upload)
         for a, b in zip(ara(instance, placements), ara(other, placements), strict=True):
             np.testing.assert_array_equal(a, b)  # a power of two changes no rounding
-        tiny = [changed(ue, weight=1e-9 * ue.weight) for ue in instance.ues]
+        tiny = [replace(ue, weight=1e-9 * ue.weight) for ue in instance.ues]
         other = Instance(tiny, instance.bandwidth_hz, instance.upload)
         scaled = ara_objective(other, placements) * 1e9
         assert scaled == pytest.approx(ara_objective(instance, placements), rel=1e-5)
@@ -195,7 +197,7 @@ def test_nobody_at_the_edge_gets_nothing():
 def test_users_without_a_link_are_given_valid_shares():
     """Their latency is infinite whatever the shares: no exception, nothing invalid."""
     instance, placements = drawn(5, n_ues=3)
-    ues = [changed(instance.ues[0], snr_up=0.0), *instance.ues[1:]]
+    ues = [replace(instance.ues[0], snr_up=0.0), *instance.ues[1:]]
     cut_off = Instance(ues, instance.bandwidth_hz, "parallel")
     for share in ara(cut_off, [np.ones_like(x) for x in placements]):
         assert (share >= 0).all()

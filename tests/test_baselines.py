@@ -12,7 +12,7 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance, evaluate
 from mjoa_gym.planners import plan_with
-from mjoa_gym.planners.block_chain import block_chain
+from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.efficiency import most_efficient_range
 from mjoa_gym.planners.iao import balance
 from mjoa_gym.planners.ionn import FACTORS, shortest_path

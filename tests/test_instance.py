@@ -10,7 +10,7 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance, Plan, evaluate, simulate, timelines
 from mjoa_gym.model import radio
-from tests.random_instances import random_instance
+from tests.random_instances import random_instance, varied
 
 TOY = DNN("toy", [1, 1], [8e3, 4e3], [2e3, 1e3], [[-1], [0]], 1e3)
 
@@ -28,9 +28,21 @@ def random_plan(instance: Instance, seed: int) -> Plan:
     return Plan(placements, bandwidth_share, compute_share, prefetch if seed % 2 else None)
 
 
+def rates_with(instance: Instance, ue: UE, share: float) -> tuple[float, float]:
+    if ue.snr_up is None:
+        return share * ue.uplink_bps, share * ue.downlink_bps
+    band_hz = instance.bandwidth_hz
+    return (
+        radio.uplink_bps(band_hz, share, ue.snr_up),
+        radio.downlink_bps(band_hz, share, ue.snr_down),
+    )
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_evaluate_is_timelines_is_simulate(seed):
     instance = random_instance(seed)
+    if seed % 2:
+        instance = varied(instance, seed)
     plan = random_plan(instance, seed)
     until_s = None if seed % 3 else 2.0
     seconds = evaluate(instance, plan)
@@ -42,13 +54,14 @@ def test_evaluate_is_timelines_is_simulate(seed):
             ue.dnn,
             plan.placements[i],
             ue.ue_seconds,
-            ue.edge_seconds / compute_share,
-            radio.uplink_bps(instance.bandwidth_hz, bandwidth_share, ue.snr_up),
-            radio.downlink_bps(instance.bandwidth_hz, bandwidth_share, ue.snr_down),
+            ue.edge_seconds,
+            *rates_with(instance, ue, bandwidth_share),
             ue.resident,
             instance.upload,
             None if plan.prefetch is None else plan.prefetch[i],
             until_s,
+            instance.message_s,
+            compute_share,
         )
         assert alone.latency == pytest.approx(seconds[i], rel=1e-12)
         np.testing.assert_allclose(alone.resident, found[i].resident, rtol=1e-9)

@@ -11,14 +11,15 @@ from mjoa_gym import DNN, UE, Instance, Plan
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.planners.bound import lower_bound
 from mjoa_gym.planners.oracle import grid_optimum
-from tests.random_instances import random_instance, without_link
+from tests.random_instances import random_instance, varied, without_link
 from tests.reference_allocation import best_of_all, objective, seconds_of_all
 
 UPLOADS = ("parallel", "serial", "whole", "preinstalled")
 
 
 def tiny_instance(seed: int, chain: bool, upload: str | None = None) -> Instance:
-    return random_instance(seed, n_ues=2, max_layers=5, chain=chain, upload=upload)
+    instance = random_instance(seed, n_ues=2, max_layers=5, chain=chain, upload=upload)
+    return varied(instance, seed) if seed % 2 else instance
 
 
 def grid_brute_force(instance: Instance, levels: int) -> float:

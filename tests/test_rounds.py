@@ -49,7 +49,7 @@ def play(batch, decision, **changes):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("upload", UPLOAD_MODES)
 def test_a_round_is_what_evaluate_and_timelines_say(seed, upload):
-    batch, decision = a_round(seed, upload=upload)
+    batch, decision = a_round(seed, upload=upload, message_s=0.01 * seed)
     instance, people = batch.instance(0), batch.state.population.of(0)
     plan = plan_of(decision, 0, instance)
     outcome, resident = play(batch, decision)

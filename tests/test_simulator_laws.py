@@ -63,7 +63,16 @@ class Times:
         self.case = case
 
     def available(self, tensor: int, side: int) -> float:
-        return self.end[tensor] if made_on(self.case, tensor) == side else self.sent[tensor][1]
+        if made_on(self.case, tensor) == side:
+            return self.end[tensor]
+        return self.sent[tensor][1] + self.case["message_s"]
+
+    def usable(self, layer: int) -> float:
+        """When the edge can use a layer's parameters; at once if none were missing."""
+        return self.arrived[layer] + self.case["message_s"] if layer in self.arrived else 0.0
+
+    def known_to_uplink(self, tensor: int) -> float:
+        return self.end[tensor] + self.case["message_s"] * made_on(self.case, tensor)
 
 
 def missing(case: dict[str, Any]) -> np.ndarray:
@@ -127,7 +136,7 @@ def test_nothing_starts_early_and_nothing_idles(case):
             waits = [free] + [times.available(p, side) for p in case["predecessors"][layer]]
             if side == 1:
                 whole = case["upload"] == "whole"
-                waits += [times.arrived.get(k, 0.0) for k in needed if whole or k == layer]
+                waits += [times.usable(k) for k in needed if whole or k == layer]
             assert times.start[layer] == pytest.approx(max(waits), rel=CLOSE, abs=1e-12)
             free = times.end[layer]
         link_free = 0.0
@@ -146,7 +155,8 @@ def test_the_uplink_never_idles_with_parameters_to_send(case):
     allowed = 0.0
     for layer in np.flatnonzero((case["placement"] == 1) & (missing(case) > 1e-9)):
         if case["upload"] == "serial":
-            allowed = max(allowed, *(times.end[p] for p in case["predecessors"][layer]))
+            known = (times.known_to_uplink(p) for p in case["predecessors"][layer])
+            allowed = max(allowed, *known)
         done = times.arrived[layer]
         busy = sum(max(0.0, min(i.end, done) - max(i.start, allowed)) for i in uplink)
         assert busy == pytest.approx(done - allowed, rel=CLOSE, abs=1e-9)
@@ -157,8 +167,17 @@ def test_the_uplink_never_idles_with_parameters_to_send(case):
 @many
 def test_the_latency_is_the_end_of_the_last_interval(case):
     timeline = simulated(case)
-    ends = [i.end for i in timeline.intervals if i.what != "prefetch"]
-    assert timeline.latency == max(ends)
+    times = Times(case, timeline)
+    assert timeline.latency == max(times.available(sink, 0) for sink in sinks(case))
+    at_once = simulated(case, message_s=0.0)
+    assert at_once.latency == max(i.end for i in at_once.intervals if i.what != "prefetch")
+
+
+@given(chains)
+@many
+def test_a_dearer_message_makes_nothing_faster_on_chains(case):
+    dearer = simulated(case, message_s=1.5 * case["message_s"] + 0.01)
+    assert simulated(case).latency <= dearer.latency * (1 + CLOSE)
 
 
 @given(anything)

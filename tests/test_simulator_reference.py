@@ -14,7 +14,13 @@ from mjoa_gym import Timeline, simulate
 from mjoa_gym.model import kernel
 from tests.exhaustive import dnn_of, kernel_arguments
 from tests.random_dags import STYLES, predecessors_in_style
-from tests.random_dnns import UPLOAD_MODES, dnn_cases, random_case, simulator_arguments
+from tests.random_dnns import (
+    UPLOAD_MODES,
+    dnn_cases,
+    random_case,
+    simulator_arguments,
+    with_messages,
+)
 from tests.reference_simulator import reference_simulate
 
 NETWORK = {"flops", "parameter_bytes", "output_bytes", "predecessors", "input_bytes"}
@@ -53,18 +59,22 @@ def assert_as_the_reference(case: dict[str, Any]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("messages", [False, True])
 @pytest.mark.parametrize("chain", [True, False])
 @pytest.mark.parametrize("upload", UPLOAD_MODES)
-def test_random_inferences(upload, chain):
-    cases = (random_case(rng, int(rng.integers(1, 13)), chain, upload) for rng in generators(400))
-    assert sum(map(assert_as_the_reference, cases)) > 390
+def test_random_inferences(upload, chain, messages):
+    cases = (
+        random_case(rng, int(rng.integers(1, 13)), chain, upload, messages)
+        for rng in generators(200)
+    )
+    assert sum(map(assert_as_the_reference, cases)) > 195
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_random_dags_of_every_style(style):
     for seed, rng in enumerate(generators(80)):
         n = int(rng.integers(1, 15))
-        case = random_case(rng, n, upload=UPLOAD_MODES[seed % 4])
+        case = random_case(rng, n, upload=UPLOAD_MODES[seed % 4], messages=seed % 2 == 0)
         assert_as_the_reference(case | {"predecessors": predecessors_in_style(style, rng, n)})
 
 
@@ -113,6 +123,7 @@ def test_many_placements_at_once(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 10))
     case = random_case(rng, n, upload=UPLOAD_MODES[seed % 4])
+    case |= with_messages(rng)
     placements = rng.integers(0, 2, (50, n)).astype(np.int8)
     inference, link = kernel_arguments(case)
     seconds = kernel.run_many(placements, inference, link)
@@ -129,7 +140,7 @@ def test_many_more(upload):
     for seed in range(10_000, 15_000):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(1, 25))
-        case = random_case(rng, n, seed % 2 == 0, upload)
+        case = random_case(rng, n, seed % 2 == 0, upload, seed % 5 != 0)
         if seed % 3 == 0:
             case["predecessors"] = predecessors_in_style(STYLES[seed % len(STYLES)], rng, n)
         assert_as_the_reference(case)

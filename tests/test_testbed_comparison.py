@@ -29,9 +29,10 @@ from comparison.report import error_table, publish, verdict  # noqa: E402
 from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
 from comparison.runner import ModelRun, Planned  # noqa: E402
 
-from mjoa_gym import DNN, simulate  # noqa: E402
+from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
+from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.measure import LayerTimes, one_ue_instance, predict  # noqa: E402
+from mjoa_gym.testbed.measure import LayerTimes, predict  # noqa: E402
 from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
 
 
@@ -279,15 +280,24 @@ def test_messages_are_charged_to_the_tensors_that_change_sides() -> None:
 
 @pytest.mark.parametrize("rates", [(50e6, 50e6), (50e6, 10e6), (math.inf, 1e9)])
 def test_planners_are_told_what_messages_cost(rates: tuple[float, float]) -> None:
-    seconds = np.full(31, 1e-3)
-    costly = one_ue_instance(DNN.load("resnet18"), LayerTimes(seconds, seconds, 0.01), *rates)
-    (ue,) = costly.ues
-    (plain,) = one_ue_instance(DNN.load("resnet18"), LayerTimes(seconds, seconds, 0.0), *rates).ues
-    assert np.array_equal(plain.dnn.output_bytes, DNN.load("resnet18").output_bytes)
-    up, down = (min(rate, 1e12) for rate in rates)
-    more = 8.0 * (ue.dnn.output_bytes - plain.dnn.output_bytes)
-    assert more / up + more / down == pytest.approx(0.02)
-    assert 8.0 * (ue.dnn.input_bytes - plain.dnn.input_bytes) / up == pytest.approx(0.01)
+    """To and fro costs two messages: with dear ones a planner changes sides less often."""
+    dnn = DNN.load("resnet18")
+    seconds = np.full(dnn.n_layers, 1e-3)
+    costly, plain = (
+        LayerTimes(seconds, seconds / 10, message_s).instance(dnn, *rates, upload="preinstalled")
+        for message_s in (0.01, 0.0)
+    )
+    placement = np.arange(dnn.n_layers) % 2
+    everything = [[1.0], [1.0]]
+    more = evaluate(costly, Plan([placement], *everything)) - evaluate(
+        plain, Plan([placement], *everything)
+    )
+    assert more[0] > 0.1
+    changes = [
+        np.count_nonzero(np.diff(plan_with("mjoa-mu", instance).placements[0]))
+        for instance in (costly, plain)
+    ]
+    assert changes[0] <= changes[1]
 
 
 def test_the_documentations_code_runs() -> None:

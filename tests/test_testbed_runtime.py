@@ -16,7 +16,7 @@ pytest.importorskip("msgpack")
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.model.simulator import Interval  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
-from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, predict, seconds_of  # noqa: E402
+from mjoa_gym.testbed.measure import measure, plan_one, predict, seconds_of  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment  # noqa: E402
 
@@ -297,7 +297,7 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
             free = replace(times, message_s=0.0)
             links = ((40e6, 40e6, times), (40e6, 80e6, free), (80e6, 10e6, free))
             for up, down, known in (*links, (float("inf"), 1e9, free)):
-                instance = one_ue_instance(network.dnn, known, up, down)
+                instance = known.instance(network.dnn, up, down)
                 placement, marks = await plan_one("edge-only", instance)
                 assert placement.all()
                 assert not marks.any()
@@ -305,9 +305,8 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
                 from mjoa_gym.planners import plan_with
 
                 told = evaluate(instance, plan_with("edge-only", instance))[0]
-                rates = min(up, 1e12), min(down, 1e12)
-                direct = predict(network.dnn, placement, known, *rates).latency
-                assert told == pytest.approx(direct, rel=1e-6)
+                direct = predict(network.dnn, placement, known, up, down).latency
+                assert told == pytest.approx(direct, rel=1e-12)
 
     run(main())
 

@@ -16,7 +16,13 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
-from mjoa_gym.validation import binary_vector, non_negative, non_negative_vector, positive
+from mjoa_gym.validation import (
+    binary_vector,
+    non_negative,
+    non_negative_vector,
+    positive,
+    zero_or_more,
+)
 
 SHARE_TOLERANCE = 1e-6
 """Shares may sum to 1 plus this: rounding, of float32 policies too, is not an error."""
@@ -83,8 +89,10 @@ class UE(_Rebuilt):
         given = [name for name, value in (snrs | rates).items() if value is not None]
         if given not in (list(snrs), list(rates)):
             raise ValueError(f"got {given}: needed are {list(snrs)}, or {list(rates)}")
-        for name, value in (snrs | rates).items():
+        for name, value in snrs.items():
             put(self, name, None if value is None else non_negative(name, value))
+        for name, value in rates.items():
+            put(self, name, None if value is None else zero_or_more(name, value))
 
     @property
     def local_s(self) -> float:

@@ -9,7 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model.inference import Inference
-from mjoa_gym.model.link import Link, seconds_for
+from mjoa_gym.model.link import seconds_for
+from mjoa_gym.planners.one_ue import OneUE
 
 
 class AdditiveSeconds(NamedTuple):
@@ -50,15 +51,14 @@ def additive_seconds(inference, link):
     return AdditiveSeconds(inference.ue_s, edge_s, inference.missing_bytes, upload_s, up_s, down_s)
 
 
-def block_chain(
-    inference: Inference, link: Link, is_cut: NDArray[np.bool_]
-) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
-    """The seconds of a network's chain of blocks, and (L,) the block of every layer. O(L).
+def block_chain(one: OneUE) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
+    """The seconds of a UE's chain of blocks, and (L,) the block of every layer. O(L).
 
     A block is what lies after one layer that every path passes, up to the next (`DNN.is_cut`); a
     chain is its own chain of blocks. A block executes on one side. This is what IONN and its
     follow-up plan with.
     """
+    inference, is_cut = one.inference, one.ue.dnn.is_cut
     starts = np.concatenate(([0], np.flatnonzero(is_cut)[:-1] + 1))
     n = len(starts)
     output_bytes = inference.output_bytes[is_cut]
@@ -75,4 +75,4 @@ def block_chain(
         mode=inference.mode,
     )
     block_of = np.repeat(np.arange(n), np.diff(starts, append=len(is_cut)))
-    return additive_seconds(blocks, link), block_of
+    return additive_seconds(blocks, one.link), block_of

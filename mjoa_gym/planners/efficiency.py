@@ -32,7 +32,7 @@ def efficiency(instance: Instance) -> Plan:
 
 def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
     """The placement that pays within this inference, and marks of the others that pay later."""
-    chain, block_of = block_chain(one.inference, one.link, one.ue.dnn.is_cut)
+    chain, block_of = block_chain(one)
     n = len(chain.ue_s)
     uploaded, placed = np.zeros(n, np.int8), np.zeros(n, np.int8)
     while True:

@@ -38,7 +38,7 @@ def ionn(instance: Instance) -> Plan:
 
 def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
     """The placement of level 0, and marks of the layers that later levels upload in addition."""
-    chain, block_of = block_chain(one.inference, one.link, one.ue.dnn.is_cut)
+    chain, block_of = block_chain(one)
     plans = np.stack([shortest_path(chain, factor) for factor in FACTORS])
     at_edge = plans[0][block_of]
     later = (plans == 1).any(axis=0)[block_of]

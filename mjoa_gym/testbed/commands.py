@@ -213,7 +213,7 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
     from mjoa_gym.planners import planner_names  # the server needs none of these
-    from mjoa_gym.testbed.measure import measure, one_ue_instance, plan_one, predict
+    from mjoa_gym.testbed.measure import measure, plan_one, predict
 
     choice("--planner", args.planner, planner_names())
     dnn, s = ue.program.dnn, ue.settings
@@ -224,7 +224,7 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
     for number in range(1, args.queries + 1):
         resident = await ue.resident()
         links = s.uplink_bps, s.downlink_bps
-        instance = one_ue_instance(dnn, times, *links, resident, args.upload)
+        instance = times.instance(dnn, *links, resident, args.upload)
         placement, marks = await plan_one(args.planner, instance)
         expected = predict(dnn, placement, times, *links, resident, args.upload, marks).latency
         if args.upload == "preinstalled":

@@ -13,18 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import DNN, Instance, simulate
-from mjoa_gym.evaluation import explore
+from mjoa_gym import DNN, UE, Instance, simulate
 from mjoa_gym.execution.layered_model import Bundle
-from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.planners import plan_with
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment
 
 WARM_UPS = 2
-FASTEST_BPS = 1e12
-"""What planners and the simulator are told of a link without shaping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +30,27 @@ class LayerTimes:
     Attributes:
         ue_s: (L,) seconds of each layer on the UE.
         edge_s: (L,) seconds of each layer on the UE's share of the server.
-        message_s: Seconds that a tensor takes to the other side beside its bytes at the link's
-            rate: what a query at the edge took longer than simulated, a half for each of its two.
+        message_s: Seconds that whatever is sent takes beside its bytes at the link's rate: half of
+            what a query at the edge took longer than simulated, as one message goes there and
+            the last one comes back.
     """
 
     ue_s: NDArray[np.float64]
     edge_s: NDArray[np.float64]
     message_s: float
+
+    def instance(
+        self,
+        dnn: DNN,
+        uplink_bps: float,
+        downlink_bps: float,
+        resident: ArrayLike | None = None,
+        upload: str = "parallel",
+    ) -> Instance:
+        """The problem that planners are asked to solve: one UE with these rates."""
+        rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
+        ue = UE(dnn, self.ue_s, self.edge_s, resident=resident, **rates)
+        return Instance([ue], upload=upload, message_s=self.message_s)
 
 
 def seconds_of(intervals: Sequence[Interval], resource: str, n_layers: int) -> NDArray[np.float64]:
@@ -84,42 +94,13 @@ async def measure_edge(
         )
         overheads.append(run.latency_s - ideal.latency)
     await ue.close()
-    messages = 1 + int(dnn.is_sink.sum())
-    return _median(rows[WARM_UPS:]), max(0.0, float(np.median(overheads[WARM_UPS:]))) / messages
+    return _median(rows[WARM_UPS:]), max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
 
 
 async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerTimes:
     """Everything."""
     ue_s = await measure_ue(ue, inputs, repeats)
     return LayerTimes(ue_s, *await measure_edge(ue, inputs, repeats))
-
-
-def with_messages(
-    dnn: DNN,
-    message_s: float,
-    uplink_bps: float,
-    downlink_bps: float,
-    placement: ArrayLike | None = None,
-) -> DNN:
-    """The network with tensors that are larger by what a message costs beside its bytes.
-
-    Simulating it under `placement` charges `message_s` for each tensor that changes sides. A
-    planner does not know yet which way a tensor will go; without `placement` a layer's output is
-    charged so that going up and coming down cost twice `message_s` together.
-    """
-    rates = np.full(dnn.n_layers, 2.0 / (1.0 / uplink_bps + 1.0 / downlink_bps))
-    if placement is not None:
-        rates = np.where(np.asarray(placement) == 1, downlink_bps, uplink_bps)
-    return DNN(
-        dnn.name,
-        dnn.flops,
-        dnn.parameter_bytes,
-        dnn.output_bytes + message_s * rates / BITS_PER_BYTE,
-        dnn.predecessors,
-        dnn.input_bytes + message_s * uplink_bps / BITS_PER_BYTE,
-        dnn.kinds,
-        dnn.layer_names,
-    )
 
 
 def predict(
@@ -133,28 +114,11 @@ def predict(
     prefetch: ArrayLike | None = None,
 ) -> Timeline:
     """An inference as the simulator sees it, with measured layer times and messages."""
-    rates = _finite(uplink_bps, downlink_bps)
-    charged = with_messages(dnn, times.message_s, *rates, placement)
+    rates, message_s = (uplink_bps, downlink_bps), times.message_s
     return simulate(
-        charged, placement, times.ue_s, times.edge_s, *rates, resident, upload, prefetch
-    )
-
-
-def one_ue_instance(
-    dnn: DNN,
-    times: LayerTimes,
-    uplink_bps: float,
-    downlink_bps: float,
-    resident: ArrayLike | None = None,
-    upload: str = "parallel",
-) -> Instance:
-    """The problem that planners are asked to solve: one UE, whose links have just these rates.
-
-    Messages are charged (`with_messages`); else plans send many small tensors to and fro.
-    """
-    rates = _finite(uplink_bps, downlink_bps)
-    charged = with_messages(dnn, times.message_s, *rates)
-    return explore.one_ue_instance(charged, times.ue_s, times.edge_s, *rates, resident, upload)
+        dnn, placement, times.ue_s, times.edge_s, *rates, resident, upload, prefetch,
+        message_s=message_s,
+    )  # fmt: skip
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -166,10 +130,6 @@ async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDA
     placement = plan.placements[0]
     marks = np.zeros_like(placement) if plan.prefetch is None else plan.prefetch[0]
     return placement, marks
-
-
-def _finite(uplink_bps: float, downlink_bps: float) -> tuple[float, float]:
-    return min(uplink_bps, FASTEST_BPS), min(downlink_bps, FASTEST_BPS)
 
 
 def _median(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:

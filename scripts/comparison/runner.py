@@ -21,7 +21,6 @@ from mjoa_gym.testbed.measure import (
     LayerTimes,
     measure_edge,
     measure_ue,
-    one_ue_instance,
     plan_one,
     predict,
     seconds_of,
@@ -154,7 +153,7 @@ class ModelRun:
 
     async def _plan(self, cell: Cell, resident: NDArray[np.float64] | None = None) -> Planned:
         rate = cell.rate_mbps * MEGA
-        instance = one_ue_instance(self.dnn, self.times, rate, rate, resident, cell.upload)
+        instance = self.times.instance(self.dnn, rate, rate, resident, cell.upload)
         placement, marks = await plan_one(cell.planner, instance)
         return Planned(placement, resident, marks)
 
