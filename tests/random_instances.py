@@ -58,7 +58,7 @@ def without_link(instance: Instance, direction: str) -> Instance:
     """The same instance with the first UE's "snr_up" or "snr_down" at zero."""
     ue = instance.ues[0]
     snr = {"snr_up": ue.snr_up, "snr_down": ue.snr_down} | {direction: 0.0}
-    return replace(instance, ues=[replace(ue, **snr), *instance.ues[1:]])
+    return replace(instance, ues=[replace(ue, weight=1.0, **snr), *instance.ues[1:]])
 
 
 def as_blocks(instance: Instance) -> Instance:

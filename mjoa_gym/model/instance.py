@@ -147,7 +147,11 @@ class Instance(_Rebuilt):
             raise ValueError("bandwidth_hz=None: UEs with SNRs need the band that they share")
         put = object.__setattr__
         put(self, "ues", tuple(ues))
-        put(self, "bandwidth_hz", positive("bandwidth_hz", bandwidth_hz or 1.0))
+        put(
+            self,
+            "bandwidth_hz",
+            positive("bandwidth_hz", 1.0 if bandwidth_hz is None else bandwidth_hz),
+        )
         put(self, "upload", Upload.of(upload).label)
         put(self, "message_s", non_negative("message_s", message_s))
 

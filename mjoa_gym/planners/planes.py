@@ -42,11 +42,17 @@ def touching_plane(inference, link, placement, scratch, plane):
     more_up = Link(link.up + up, link.down, link.message, link.slowdown)
     more_down = Link(link.up, link.down + down, link.message, link.slowdown)
     slower = Link(link.up, link.down, link.message, link.slowdown + slow)
-    plane[1] = max(0.0, (kernel.run(placement, inference, more_up, scratch)[1] - base) / up)
-    plane[2] = max(0.0, (kernel.run(placement, inference, more_down, scratch)[1] - base) / down)
-    plane[3] = max(0.0, (kernel.run(placement, inference, slower, scratch)[1] - base) / slow)
+    plane[1] = slope(kernel.run(placement, inference, more_up, scratch)[1] - base, up)
+    plane[2] = slope(kernel.run(placement, inference, more_down, scratch)[1] - base, down)
+    plane[3] = slope(kernel.run(placement, inference, slower, scratch)[1] - base, slow)
     plane[0] = base - plane[1] * link.up - plane[2] * link.down - plane[3] * link.slowdown
     return base
+
+
+@njit(cache=True, nogil=True, inline="always")
+def slope(rise, step):
+    """Rise over step, not below 0; 0 where there is no step, at an infinite rate."""
+    return max(0.0, rise / step) if step > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)
