@@ -22,13 +22,10 @@ import mjoa_gym  # noqa: F401 - registers the environments
 from agents import cards
 from agents.benchmark.store import Row, code_fingerprint, digest
 from agents.benchmark.suite import ENVIRONMENTS
-from agents.far_sighted import FarSightedAgent
 from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario
 from mjoa_gym.planners import planner_names
 from mjoa_gym.validation import choice
-
-FAR_SIGHTED = "far-sighted"
 
 
 class Agent(Protocol):
@@ -82,7 +79,7 @@ def is_path(name_or_path: str) -> bool:
         return True
     if Path(name_or_path).name != name_or_path:
         raise ValueError(f"agent={name_or_path!r}: there is no such folder")
-    choice("agent", name_or_path, (*planner_names(), FAR_SIGHTED))
+    choice("agent", name_or_path, planner_names())
     return False
 
 
@@ -100,8 +97,6 @@ def agent_of(name_or_path: str, scenario: Scenario, persists: bool) -> Agent:
             known = "streaming" if learned.persists else "cold-start"
             raise ValueError(f"{name_or_path} was trained for {known}, not for this environment")
         return learned
-    if name_or_path == FAR_SIGHTED:
-        return FarSightedAgent(scenario)
     return PlannerAgent(name_or_path, scenario)
 
 
@@ -111,8 +106,6 @@ def version_of(name_or_path: str) -> str:
     files = [here / "evaluation.py", here / "planner_agent.py"]
     if is_path(name_or_path):
         files = sorted([*here.glob("*.py"), *Path(name_or_path).glob("*.*")])
-    elif name_or_path == FAR_SIGHTED:
-        files += [here / "far_sighted.py", here / "residency.py"]
     own = b"".join(file.read_bytes() for file in files)
     return digest((label_of(name_or_path) + code_fingerprint()).encode() + own)
 

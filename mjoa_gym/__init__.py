@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs import decode_observation, register_all
-from mjoa_gym.model.instance import UE, Instance, Plan, evaluate, timelines
+from mjoa_gym.model.instance import UE, Horizon, Instance, Plan, evaluate, timelines
 from mjoa_gym.model.simulator import Interval, Timeline, simulate
 from mjoa_gym.world.scenario import Scenario
 
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DNN",
     "UE",
+    "Horizon",
     "Instance",
     "Interval",
     "Plan",

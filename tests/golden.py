@@ -157,10 +157,10 @@ def agents_actions(folder: str) -> Any:
 
 def far_sighted(n_ues: int) -> Any:
     """The far-sighted planner's episode."""
-    from agents.far_sighted import FarSightedAgent
+    from agents.planner_agent import PlannerAgent
 
     env = gym.make("MJOA/Streaming-v0", action="plan", n_ues=n_ues, rounds=12)
-    agent = FarSightedAgent(env.unwrapped.scenario)
+    agent = PlannerAgent("far-sighted", env.unwrapped.scenario)
     observation, _ = env.reset(seed=1_000_003)
     over = False
     while not over:

@@ -18,7 +18,6 @@ from agents.evaluation_report import (
 )
 from agents.evaluation_results import Results, kept_results
 from agents.evaluation_runner import Episodes, run
-from agents.far_sighted import FarSightedAgent
 from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario
 
@@ -102,7 +101,6 @@ def test_decisions_are_timed_in_all_rounds_of_an_episode(view, monkeypatch):
 
 
 def test_names_and_paths(tmp_path):
-    assert isinstance(agent_of("far-sighted", SCENARIO, True), FarSightedAgent)
     assert isinstance(agent_of("mjoa-mu", SCENARIO, True), PlannerAgent)
     with pytest.raises(ValueError, match="did you mean 'mjoa-mu'"):
         agent_of("mjoa-um", SCENARIO, True)

@@ -1,19 +1,16 @@
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.far_sighted import (
-    Constants,
-    FarSightedAgent,
-    action_of,
-    expected_rounds,
-    prospect_of,
-)
 from agents.planner_agent import PlannerAgent
-from agents.residency import play_round, search
-from mjoa_gym import Scenario, decode_observation
+from mjoa_gym import Horizon, Instance, Scenario, decode_observation, evaluate
 from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
+from mjoa_gym.planners.prospect import play_round, search
 from mjoa_gym.world import memory
+from tests.random_instances import random_instance, varied
 
 SCENARIO = Scenario(
     dnns=("alexnet", "resnet18"),
@@ -44,7 +41,7 @@ def rounds_of(agent, env, seed):
 
 def test_actions_are_plans():
     env, scenario = streaming()
-    for _, action, info, _ in rounds_of(FarSightedAgent(scenario), env, 3):
+    for _, action, info, _ in rounds_of(PlannerAgent("far-sighted", scenario), env, 3):
         assert action in env.action_space
         assert np.all(np.isfinite(info["latency_s"]))
         assert not np.any(action["placements"] & action["prefetch"])
@@ -52,7 +49,7 @@ def test_actions_are_plans():
 
 def test_batches():
     envs = gym.make_vec("MJOA/Streaming-v0", 3, scenario=SCENARIO)
-    agent = FarSightedAgent(SCENARIO)
+    agent = PlannerAgent("far-sighted", SCENARIO)
     observation, _ = envs.reset(seed=0)
     for _ in range(2):
         actions, state = agent.predict(observation)
@@ -69,15 +66,15 @@ def test_the_search_replays_what_the_environment_does():
     env, scenario = streaming()
     dropped = 0.0
     for seed in range(3):
-        for observation, _, info, after in rounds_of(FarSightedAgent(scenario), env, seed):
+        for observation, _, info, after in rounds_of(
+            PlannerAgent("far-sighted", scenario), env, seed
+        ):
             if observation["round"][0] == scenario.rounds - 1:
                 continue  # nothing is searched
-            plan = plan_with("mjoa-mu-prefetch", decode_observation(observation, scenario))
-            ahead = expected_rounds(scenario, int(observation["round"][0]))
-            constants = Constants()
-            ours = prospect_of(
-                scenario, observation, plan, constants.patience * ahead, constants.share
-            )
+            instance = decode_observation(observation, scenario)
+            plan = plan_with("mjoa-mu-prefetch", instance)
+            ahead = DEFAULT.patience * instance.horizon.expected_rounds
+            ours = prospect_of(instance, plan, ahead, DEFAULT.share)
             before, best = search(ours)
             assert best <= before
             seconds, round_s = play_round(ours)
@@ -85,11 +82,12 @@ def test_the_search_replays_what_the_environment_does():
             assert round_s == info["round_s"]
             state = ours.state
             lost, _ = memory.evict(
-                state.resident[0], state.idle[0], state.population.dnn[0], scenario.tables,
+                state.resident[0], state.idle[0], state.population.dnn[0], ours.tables,
                 scenario.server_memory_bytes,
             )  # fmt: skip
-            np.testing.assert_array_equal(state.resident[0], after["resident"])
-            np.testing.assert_array_equal(state.idle[0], after["idle_rounds"])
+            width = ours.tables.width
+            np.testing.assert_array_equal(state.resident[0], after["resident"][:, :width])
+            np.testing.assert_array_equal(state.idle[0], after["idle_rounds"][:, :width])
             assert lost == info["dropped_bytes"]
             dropped += lost
     assert dropped > 0
@@ -99,19 +97,20 @@ def test_a_patient_search_does_not_forget_the_present():
     """What it gives up in this round is no more than what it expects to gain."""
     env, scenario = streaming()
     observation, _ = env.reset(seed=1)
-    plan = plan_with("mjoa-mu-prefetch", decode_observation(observation, scenario))
+    instance = decode_observation(observation, scenario)
+    plan = plan_with("mjoa-mu-prefetch", instance)
     took = []
     for ahead in (1e-9, 100.0):
-        prospect = prospect_of(scenario, observation, plan, ahead, 1.0)
+        prospect = prospect_of(instance, plan, ahead, 1.0)
         search(prospect)
         took.append(play_round(prospect)[0].sum())
-        assert action_of(prospect) in env.action_space
+        np.testing.assert_allclose(evaluate(instance, plan_of(prospect)), play_round(prospect)[0])
     assert took[0] <= took[1]
 
 
 def test_the_last_round_is_planned_as_if_it_were_the_last():
     env, scenario = streaming(rounds=1)
-    agents = (FarSightedAgent(scenario), PlannerAgent("mjoa-mu-prefetch", scenario))
+    agents = (PlannerAgent("far-sighted", scenario), PlannerAgent("mjoa-mu-prefetch", scenario))
     observation, _ = env.reset(seed=0)
     actions = [agent.predict(observation)[0] for agent in agents]
     for key, values in actions[0].items():
@@ -121,7 +120,7 @@ def test_the_last_round_is_planned_as_if_it_were_the_last():
 def test_it_is_mjoa_mu_where_nothing_persists():
     env = gym.make("MJOA/ColdStart-v0", scenario=SCENARIO)
     observation, _ = env.reset(seed=0)
-    action, _ = FarSightedAgent(SCENARIO).predict(observation)
+    action, _ = PlannerAgent("far-sighted", SCENARIO).predict(observation)
     expected, _ = PlannerAgent("mjoa-mu", SCENARIO).predict(observation)
     assert action in env.action_space
     for key, values in expected.items():
@@ -130,7 +129,7 @@ def test_it_is_mjoa_mu_where_nothing_persists():
 
 def test_looking_ahead_pays():
     env, scenario = streaming(rounds=8)
-    agents = (FarSightedAgent(scenario), PlannerAgent("mjoa-mu-prefetch", scenario))
+    agents = (PlannerAgent("far-sighted", scenario), PlannerAgent("mjoa-mu-prefetch", scenario))
     took = [
         np.mean([r[2]["latency_s"] for seed in range(6) for r in rounds_of(agent, env, seed)])
         for agent in agents
@@ -139,7 +138,35 @@ def test_looking_ahead_pays():
 
 
 def test_expected_rounds():
-    scenario = SCENARIO.with_changes(rounds=4, departure_probability=0.5)
-    assert [expected_rounds(scenario, over) for over in range(4)] == pytest.approx(
-        [0.875, 0.75, 0.5, 0.0]
+    horizons = [Horizon(left, 1.0, 1e6, departure_probability=0.5) for left in (3, 2, 1, 0)]
+    assert [h.expected_rounds for h in horizons] == pytest.approx([0.875, 0.75, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_instances_that_no_scenario_has_drawn(seed):
+    """Its own proposals in place of menus, given rates, messages: a valid plan, and foresight."""
+    instance = varied(random_instance(seed, n_ues=3, upload="parallel"), seed)
+    alone = far_sighted(instance)
+    horizon = Horizon(rounds_left=10, period_s=1.0, server_memory_bytes=1e8)
+    plan = far_sighted(replace(instance, horizon=horizon))
+    assert np.isfinite(evaluate(instance, plan)).all()
+    np.testing.assert_array_equal(
+        np.concatenate(alone.placements), np.concatenate(plan_with("mjoa-mu", instance).placements)
     )
+    assert sum(marks.sum() for marks in plan.prefetch) > 0
+
+
+def test_a_horizon_must_fit():
+    instance = random_instance(0, n_ues=2)
+    for wrong, message in (
+        ({"rounds_left": -1}, "rounds_left=-1"),
+        ({"period_s": 0.0}, "period_s=0.0"),
+        ({"server_memory_bytes": np.nan}, "server_memory_bytes=nan"),
+        ({"departure_probability": 2.0}, "departure_probability=2.0"),
+        ({"idle_rounds": ([0],)}, "horizon.idle_rounds has 1 entries for 2 UEs"),
+        ({"idle_rounds": ([0], [0] * 100)}, r"horizon.idle_rounds\[[01]\] has shape"),
+        ({"snr_up": [1.0]}, "horizon.snr_up has shape"),
+    ):
+        good = {"rounds_left": 1, "period_s": 1.0, "server_memory_bytes": 1e6}
+        with pytest.raises(ValueError, match=message):
+            Instance(instance.ues, instance.bandwidth_hz, horizon=Horizon(**(good | wrong)))

@@ -200,7 +200,10 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     unknown = np.full(len(people[0]), np.nan)
     dnn, device, speed, weight, snr_up, snr_down = people
     population = Population(dnn, device, speed, weight, unknown, unknown, snr_up, snr_down)
-    return to_instance(scenario, population, observation.get("resident"))
+    if "resident" not in observation:
+        return to_instance(scenario, population)
+    resident, idle = (np.asarray(observation[key]) for key in ("resident", "idle_rounds"))
+    return to_instance(scenario, population, resident, idle, int(observation["round"][0]))
 
 
 def _unflatten(

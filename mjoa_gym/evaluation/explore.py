@@ -23,8 +23,9 @@ from mjoa_gym.validation import choice, positive
 
 LOCAL, EDGE, OURS = "local-only", "edge-only", "mjoa-mu"
 """The references, and the expert."""
-NOT_FOR_ONE_UE = ("random", "iao", "oracle")
-"""No system; Neurosurgeon's cut when alone; takes minutes to search shares that are not shared."""
+NOT_FOR_ONE_UE = ("random", "iao", "far-sighted", "oracle")
+"""No system; Neurosurgeon's cut when alone; MJOA-MU where nothing follows; takes minutes to search
+shares that are not shared."""
 
 MOST_BPS_PER_HZ = 500.0
 """Bit/s per Hz up to which an SNR is a number that can be divided by a small share."""

@@ -18,6 +18,7 @@ from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
 from mjoa_gym.validation import (
     binary_vector,
+    fraction,
     non_negative,
     non_negative_vector,
     positive,
@@ -115,6 +116,65 @@ class UE(_Rebuilt):
 
 
 @dataclass(frozen=True, eq=False)
+class Horizon(_Rebuilt):
+    """What is known of the rounds after this one, where UEs and their parameters stay.
+
+    Attributes:
+        rounds_left: Rounds of the episode after this one.
+        period_s: Least seconds of a round.
+        server_memory_bytes: Parameters that the server keeps between rounds.
+        departure_probability: Of each UE after each round.
+        idle_rounds: Per UE (L,) rounds since each layer was used; default none since.
+        snr_up: (N,) linear uplink SNRs to be expected in later rounds; default those of this one,
+            as for UEs with given rates.
+        snr_down: (N,) likewise.
+        scenario: The setting from which the UEs were drawn, if there is one; a planner may prepare
+            for it.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+
+    rounds_left: int
+    period_s: float
+    server_memory_bytes: float
+    departure_probability: float = 0.0
+    idle_rounds: tuple[NDArray[np.int64], ...] | None = None
+    snr_up: NDArray[np.float64] | None = None
+    snr_down: NDArray[np.float64] | None = None
+    scenario: Any = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "rounds_left", int(non_negative("rounds_left", self.rounds_left)))
+        put(self, "period_s", positive("period_s", self.period_s))
+        memory_bytes = zero_or_more("server_memory_bytes", self.server_memory_bytes)
+        put(self, "server_memory_bytes", memory_bytes)
+        leaves = fraction("departure_probability", self.departure_probability)
+        put(self, "departure_probability", leaves)
+
+    @property
+    def expected_rounds(self) -> float:
+        """Rounds after this one that a UE is expected to stay for."""
+        stays = 1.0 - self.departure_probability
+        return float(np.sum(stays ** np.arange(1, self.rounds_left + 1)))
+
+    def check_fits(self, ues: Sequence[UE]) -> None:
+        """Raise a ValueError if the shapes are not those of some UEs."""
+        for name in ("snr_up", "snr_down"):
+            if (values := getattr(self, name)) is not None:
+                non_negative_vector(f"horizon.{name}", values, len(ues))
+        if self.idle_rounds is None:
+            return
+        if len(self.idle_rounds) != len(ues):
+            raise ValueError(
+                f"horizon.idle_rounds has {len(self.idle_rounds)} entries for {len(ues)} UEs"
+            )
+        for i, (ue, rounds) in enumerate(zip(ues, self.idle_rounds, strict=True)):
+            non_negative_vector(f"horizon.idle_rounds[{i}]", rounds, ue.dnn.n_layers)
+
+
+@dataclass(frozen=True, eq=False)
 class Instance(_Rebuilt):
     """One round's problem.
 
@@ -124,6 +184,7 @@ class Instance(_Rebuilt):
             given rates, and 1 by default where all are such.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
         message_s: Seconds after its last byte has left until what was sent is of use, >= 0.
+        horizon: What is known of later rounds; None if nothing of this one stays.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -133,6 +194,7 @@ class Instance(_Rebuilt):
     bandwidth_hz: float
     upload: str = "parallel"
     message_s: float = 0.0
+    horizon: Horizon | None = None
 
     def __init__(
         self,
@@ -140,6 +202,7 @@ class Instance(_Rebuilt):
         bandwidth_hz: float | None = None,
         upload: str = "parallel",
         message_s: float = 0.0,
+        horizon: Horizon | None = None,
     ) -> None:
         if not ues:
             raise ValueError("ues is empty: an instance has at least one UE")
@@ -154,6 +217,9 @@ class Instance(_Rebuilt):
         )
         put(self, "upload", Upload.of(upload).label)
         put(self, "message_s", non_negative("message_s", message_s))
+        if horizon is not None:
+            horizon.check_fits(self.ues)
+        put(self, "horizon", horizon)
 
     @property
     def n_ues(self) -> int:

@@ -31,9 +31,9 @@ from mjoa_gym.model.instance import (
 )
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
-from mjoa_gym.planners.mjoa_mu import WIDE, joint_search, make_menus, propose
+from mjoa_gym.planners.mjoa_mu import WIDE, joint_search, make_menus, proposals_at
 from mjoa_gym.planners.moves import Menus, cheapest_shares
-from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound
+from mjoa_gym.planners.pbt_dp import partition_bound
 
 TREE_WIDTH, FRONT = 128, 1024
 """Width of the relaxed trees (`partition_bound`)."""
@@ -129,9 +129,7 @@ def lower_bound(
     """
     packed, n = instance.packed, instance.n_ues
     state = joint_search(instance)
-    reachable = np.array([ue.reachable for ue in instance.ues])
-    proposals = [propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in WIDE]
-    proposals.append(state.placements)
+    proposals = [*proposals_at(instance, WIDE), state.placements]
     if plan is not None:
         proposals.append(np.concatenate(plan.placements))
     menus = make_menus(instance, packed, proposals, 64)

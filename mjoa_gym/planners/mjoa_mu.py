@@ -76,6 +76,15 @@ def propose(
     return placements
 
 
+def proposals_at(
+    instance: Instance, conditions: Sequence[tuple[float, float]]
+) -> list[NDArray[np.int8]]:
+    """PBT-DP's placements, concatenated, with everybody at each pair of shares, in units of 1/N."""
+    packed, n = instance.packed, instance.n_ues
+    reachable = np.array([ue.reachable for ue in instance.ues])
+    return [propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions]
+
+
 def mjoa_mu(instance: Instance) -> Plan:
     """The joint plan of MJOA-MU (see the module's docstring)."""
     return state_plan(instance.packed, joint_search(instance))
@@ -92,12 +101,8 @@ def state_plan(packed: Packed, state: State) -> Plan:
 def joint_search(instance: Instance) -> State:
     """Steps 1 to 5."""
     packed, n = instance.packed, instance.n_ues
-    reachable = np.array([ue.reachable for ue in instance.ues])
     some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
-    conditions = WIDE if n <= FEW else ((1.0, 1.0), (some, some))
-    proposals = [
-        propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions
-    ]
+    proposals = proposals_at(instance, WIDE if n <= FEW else ((1.0, 1.0), (some, some)))
     nobody = np.zeros(packed.first[-1], np.int8)
     starts = [min((settled(packed, p) for p in (nobody, *proposals)), key=lambda s: s.objective)]
     if n <= FEW:
@@ -107,18 +112,14 @@ def joint_search(instance: Instance) -> State:
             own = slice(packed.first[i], packed.first[i + 1])
             alone[i, own] = at_most[own]
         starts.append(min((settled(packed, p) for p in alone), key=lambda s: s.objective))
-    found = [search_from(instance, proposals, reachable, start) for start in starts]
+    found = [search_from(instance, proposals, start) for start in starts]
     return min(found, key=lambda s: s.objective)
 
 
-def search_from(
-    instance: Instance,
-    proposals: list[NDArray[np.int8]],
-    reachable: NDArray[np.bool_],
-    state: State,
-) -> State:
+def search_from(instance: Instance, proposals: list[NDArray[np.int8]], state: State) -> State:
     """Steps 3 to 5 until none improves; `proposals` grows by those of step 4."""
     packed, n = instance.packed, instance.n_ues
+    reachable = np.array([ue.reachable for ue in instance.ues])
     longest = LONG_MENU if n <= FEW else SHORT_MENU
     for _ in range(MOST_ROUNDS if n <= FEW else FEWER_ROUNDS):
         before = state.objective

@@ -8,6 +8,7 @@ from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.ablations import ABLATIONS
 from mjoa_gym.planners.dads import dads, dads_serial
 from mjoa_gym.planners.efficiency import efficiency
+from mjoa_gym.planners.far_sighted import far_sighted
 from mjoa_gym.planners.iao import iao
 from mjoa_gym.planners.ionn import ionn
 from mjoa_gym.planners.mjoa_mu import mjoa_mu
@@ -34,6 +35,7 @@ PLANNERS: dict[str, Planner] = {
     **ABLATIONS,
     "mjoa-mu": mjoa_mu,
     "mjoa-mu-prefetch": mjoa_mu_prefetch,
+    "far-sighted": far_sighted,
     "oracle": oracle,
 }
 

@@ -82,8 +82,11 @@ class Batch:
 
     def instance(self, e: int) -> Instance:
         """The problem that environment `e` poses now."""
-        resident = self.state.resident[e].copy() if self.persists else None
-        return to_instance(self.scenario, self.state.population.of(e), resident)
+        scenario, state, people = self.scenario, self.state, self.state.population.of(e)
+        if not self.persists:
+            return to_instance(scenario, people)
+        resident, idle = state.resident[e].copy(), state.idle[e].copy()
+        return to_instance(scenario, people, resident, idle, int(state.round[e]))
 
 
 def in_parts(call: Callable[[int, int], None], n: int, threads: int) -> None:

@@ -6,14 +6,14 @@ per UE, whatever happens; so environments with the same seed stay comparable und
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import radio
-from mjoa_gym.model.instance import UE, Instance
+from mjoa_gym.model.instance import UE, Horizon, Instance
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
 
@@ -68,9 +68,21 @@ def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) 
 
 
 def to_instance(
-    scenario: Scenario, population: Population, resident: NDArray[np.float64] | None
+    scenario: Scenario,
+    population: Population,
+    resident: NDArray[np.float64] | None = None,
+    idle: NDArray[Any] | None = None,
+    over: int = 0,
 ) -> Instance:
-    """The problem that N UEs pose; `resident` is (N, L) padded fractions, None for nothing."""
+    """The problem that N UEs pose.
+
+    Args:
+        scenario: The setting.
+        population: The UEs, arrays (N,).
+        resident: (N, L) padded fractions, None for nothing.
+        idle: (N, L) padded rounds since each layer was used, where parameters stay.
+        over: Rounds that are over.
+    """
     tables = scenario.tables
     ues = []
     for i, (d, k) in enumerate(zip(population.dnn, population.device, strict=True)):
@@ -86,7 +98,30 @@ def to_instance(
                 weight=population.weight[i],
             )
         )
-    return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s)
+    horizon = None if idle is None else _horizon(scenario, population, idle, over)
+    return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon)
+
+
+def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], over: int) -> Horizon:
+    """What is known of later rounds. Fades do not last, so SNRs are expected without them.
+
+    Both directions share the path loss, so the mean of their gains tells more than either.
+    """
+    powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
+    up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
+    gain = 0.5 * (population.snr_up / up + population.snr_down / down)
+    low, high = scenario.constants.snr_min, scenario.constants.snr_max
+    n_layers = scenario.tables.n_layers[population.dnn]
+    return Horizon(
+        rounds_left=max(0, scenario.rounds - 1 - over),
+        period_s=scenario.period_s,
+        server_memory_bytes=scenario.server_memory_bytes,
+        departure_probability=scenario.departure_probability,
+        idle_rounds=tuple(row[:n] for row, n in zip(idle, n_layers, strict=True)),
+        snr_up=np.clip(gain * up, low, high),
+        snr_down=np.clip(gain * down, low, high),
+        scenario=scenario,
+    )
 
 
 @njit(cache=True, nogil=True)

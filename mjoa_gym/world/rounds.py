@@ -217,7 +217,7 @@ def link_in(population, e, i, decision, constants):
 
 
 @njit(inline="always")
-def infer(room, tables, constants, state, decision, e, i):
+def infer(room, tables, constants, state, decision, link, e, i):
     """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
     people = state.population
     d, speed = people.dnn[e, i], people.speed[e, i]
@@ -232,7 +232,6 @@ def infer(room, tables, constants, state, decision, e, i):
     local_s = 0.0
     for layer in range(len(ue_s)):  # in the order of execution, so that all-local gains exactly 0
         local_s += ue_s[layer]
-    link = link_in(people, e, i, decision, constants)
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
     return latency_s, local_s
@@ -247,7 +246,8 @@ def latencies(tables, constants, state, decision, which, first, last):
     for e in range(first, last):
         if which[e]:
             for i in range(n_ues):
-                seconds[e, i] = infer(room, tables, constants, state, decision, e, i)[0]
+                link = link_in(state.population, e, i, decision, constants)
+                seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
     return seconds
 
 
@@ -275,7 +275,8 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
         round_s = constants.period_s if persists else 0.0
         took = local = 0.0
         for i in range(n_ues):
-            latency_s, local_s = infer(room, tables, constants, state, decision, e, i)
+            link = link_in(people, e, i, decision, constants)
+            latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
             outcome.latency_s[e, i] = latency_s
             outcome.local_s[e, i] = local_s
             round_s = max(round_s, latency_s)
@@ -288,7 +289,8 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
             newcomers(people, e, state.stream, constants)
             continue
         for i in range(n_ues):
-            settle_ue(room, tables, constants, state, decision, e, i, round_s)
+            link = link_in(people, e, i, decision, constants)
+            settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
         next_round(people, e, state.stream, constants, round_s, outcome.left[e])
         for i in range(n_ues):
             if outcome.left[e, i]:
@@ -304,7 +306,7 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
 
 
 @njit(inline="always")
-def settle_ue(room, tables, constants, state, decision, e, i, round_s):
+def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
     """Bring what UE i has uploaded in `round_s` seconds to the server."""
     people = state.population
     inference = inference_in(room, tables, constants, people.dnn[e, i], i)
@@ -315,7 +317,7 @@ def settle_ue(room, tables, constants, state, decision, e, i, round_s):
         decision.outlines[row],
         decision.placements[marked] if marked != NO_PREFETCH else room.unmarked,
         inference,
-        link_in(people, e, i, decision, constants),
+        link,
         round_s,
         room.n_up[i],
         scratch_in(room, i),

@@ -113,12 +113,17 @@ def tables_of(
         inference_of(dnn, rows[0], _seconds(server, dnn) / edge_speed)
         for dnn, rows in zip(dnns, ue_s, strict=True)
     ]
+    return stacked(inferences, ue_s)
+
+
+def stacked(inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]) -> Tables:
+    """The tables of D inferences with nothing resident, each with (K, L) seconds on UEs."""
 
     def padded(name: str) -> NDArray:
         return _padded([getattr(inference, name) for inference in inferences])
 
     return Tables(
-        n_layers=_frozen(np.array([dnn.n_layers for dnn in dnns], dtype=np.int64)),
+        n_layers=_frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
         offsets=padded("offsets"),
         predecessors=padded("predecessors"),
         is_sink=padded("is_sink"),
@@ -127,7 +132,7 @@ def tables_of(
         edge_s=padded("edge_s"),
         output_bytes=padded("output_bytes"),
         parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
-        input_bytes=_frozen(np.array([dnn.input_bytes for dnn in dnns])),
+        input_bytes=_frozen(np.array([i.input_bytes for i in inferences])),
     )
 
 

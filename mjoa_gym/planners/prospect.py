@@ -1,8 +1,8 @@
 """What a joint decision is worth over the rounds to come, and a local search for a better one.
 
-The kernels of `agents.far_sighted`. A round is replayed with the environment's own functions
-(`rounds.infer`, `rounds.settle_ue`, `memory.evict`), on a copy of what an observation shows, so
-there is no second model of what a round does. Only what comes after it is estimated.
+The kernels of `far_sighted`. A round is replayed with the environment's own functions
+(`rounds.infer`, `rounds.settle_ue`, `memory.evict`), on a copy of what an instance shows, so there
+is no second model of what a round does. Only what comes after it is estimated.
 
 Cost: an estimate takes O(N) simulations, and O(menu) more for every UE whose residency it changes;
 a sweep of the search makes O(N^2 + N x menu) estimates.
@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Packed, packed_link
 from mjoa_gym.model.link import seconds_for
 from mjoa_gym.model.objective import cost
 from mjoa_gym.world import memory
@@ -26,11 +27,10 @@ from mjoa_gym.world.rounds import (
     State,
     infer,
     inference_in,
-    link_in,
     scratch_in,
     settle_ue,
 )
-from mjoa_gym.world.tables import Constants, Tables
+from mjoa_gym.world.tables import Tables
 
 PARTS = (0.5, 0.15)
 """Parts of a UE's share that are offered to another."""
@@ -42,12 +42,22 @@ NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
 
 
+class Setting(NamedTuple):
+    """What does not change: the upload mode's number, the clock and the memory."""
+
+    mode: int
+    period_s: float
+    server_memory_bytes: float
+
+
 class Prospect(NamedTuple):
     """One environment's round and what is assumed of the rounds after it.
 
     Attributes:
-        tables: The scenario's.
-        constants: The scenario's.
+        tables: Of N networks, one for each UE.
+        setting: What does not change.
+        packed: The UEs' links in this round.
+        packed_later: Their links in later rounds.
         state: Of the one environment; `resident` and `idle` are work arrays.
         resident: (1, N, L) at the start of the round.
         idle: (1, N, L) likewise.
@@ -67,7 +77,9 @@ class Prospect(NamedTuple):
     """
 
     tables: Tables
-    constants: Constants
+    setting: Setting
+    packed: Packed
+    packed_later: Packed
     state: State
     resident: NDArray[np.float64]
     idle: NDArray[np.int32]
@@ -85,16 +97,21 @@ class Prospect(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def link_under(packed, decision, i):
+    """UE i's link with the shares that are decided."""
+    return packed_link(packed, i, decision.bandwidth_share[0, i], decision.compute_share[0, i])
+
+
+@njit(cache=True, nogil=True)
 def best_later(prospect, i, resident):
     """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident."""
     ahead, habit, tables = prospect.ahead, prospect.habit, prospect.tables
     ahead.resident[0, i] = resident
     row, room = prospect.first[i], prospect.room
     habit.placement_of[0, i] = row
-    best = infer(room, tables, prospect.constants, ahead, habit, 0, i)[0]
-    d = ahead.population.dnn[0, i]
-    inference = inference_in(room, tables, prospect.constants, d, i)
-    link = link_in(ahead.population, 0, i, habit, prospect.constants)
+    link = link_under(prospect.packed_later, habit, i)
+    best = infer(room, tables, prospect.setting, ahead, habit, link, 0, i)[0]
+    inference = inference_in(room, tables, prospect.setting, i, i)
     for other in range(row + 1, row + prospect.placements[i]):
         outline, scratch = habit.outlines[other], scratch_in(room, i)
         best = min(best, kernel.follow(outline, inference, link, scratch)[1])
@@ -108,18 +125,20 @@ def play_round(prospect):
     The length is infinite if an inference never ends; residency is of no use then.
     """
     state, decision = prospect.state, prospect.decision
-    tables, constants, room = prospect.tables, prospect.constants, prospect.room
+    tables, setting, room = prospect.tables, prospect.setting, prospect.room
     n_ues = state.resident.shape[1]
     state.resident[:] = prospect.resident
     state.idle[:] = prospect.idle
     seconds = np.empty(n_ues)
-    round_s = constants.period_s
+    round_s = setting.period_s
     for i in range(n_ues):
-        seconds[i] = infer(room, tables, constants, state, decision, 0, i)[0]
+        link = link_under(prospect.packed, decision, i)
+        seconds[i] = infer(room, tables, setting, state, decision, link, 0, i)[0]
         round_s = max(round_s, seconds[i])
     if round_s < np.inf:
         for i in range(n_ues):
-            settle_ue(room, tables, constants, state, decision, 0, i, round_s)
+            link = link_under(prospect.packed, decision, i)
+            settle_ue(room, tables, setting, state, decision, link, 0, i, round_s)
     return seconds, round_s
 
 
@@ -143,8 +162,8 @@ def complete_prefetch(prospect, rounds_needed):
                 later[0, i, layer] = 1.0
         rounds_needed[i] = 0.0
         if missing > 0.0:
-            link = link_in(prospect.ahead.population, 0, i, prospect.habit, prospect.constants)
-            rounds_needed[i] = seconds_for(missing, link.up) / prospect.constants.period_s
+            link = link_under(prospect.packed_later, prospect.habit, i)
+            rounds_needed[i] = seconds_for(missing, link.up) / prospect.setting.period_s
 
 
 @njit(cache=True, nogil=True)
@@ -153,7 +172,7 @@ def objective(prospect):
 
     The estimates of the trial are left in `trial` and `trial_worth`.
     """
-    state, tables, constants = prospect.state, prospect.tables, prospect.constants
+    state, tables = prospect.state, prospect.tables
     people = state.population
     n_ues = people.dnn.shape[1]
     seconds, round_s = play_round(prospect)
@@ -162,7 +181,7 @@ def objective(prospect):
     rounds_needed = np.empty(n_ues)
     complete_prefetch(prospect, rounds_needed)
     idle_later = state.idle[0].copy()
-    room_for = constants.server_memory_bytes
+    room_for = prospect.setting.server_memory_bytes
     memory.evict(state.resident[0], state.idle[0], people.dnn[0], tables, room_for)
     memory.evict(prospect.trial[LATER, 0], idle_later, people.dnn[0], tables, room_for)
     prospect.trial[NOW] = state.resident

@@ -1,0 +1,194 @@
+"""A far-sighted planner for rounds in which UEs and their parameters stay: ours, not the paper's.
+
+MJOA-MU answers a round as if it were the last. This planner starts from its plan (with prefetch)
+and changes placements, shares and prefetches wherever that lowers
+
+    sum_i w_i * (T_i + patience * rounds_ahead * V_i),
+
+where T_i is the latency of this round and V_i that of the UE's fastest placement on its menu in a
+later one, with what will be on the server by then. A round's end is replayed exactly: what the
+uplink has carried, and what the server's memory must drop. The rounds ahead are those that the UE
+is expected to stay for, until the episode ends. A later inference is estimated with a nominal share
+of band and server, at the SNRs that are to be expected (`Horizon`). Layers that this round cannot
+upload to the end count from the round in which they will be there, uploaded at such a share.
+
+So bandwidth goes to a UE that stays local if its uploads pay later, and nothing is uploaded for
+which there is no memory. The search is in `prospect`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.model.inference import inference_of
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.planners.menu import menu_of
+from mjoa_gym.planners.mjoa_mu import WIDE, mjoa_mu, proposals_at
+from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
+from mjoa_gym.planners.prospect import Prospect, Setting, search
+from mjoa_gym.world import rounds
+from mjoa_gym.world.population import empty_population
+from mjoa_gym.world.rounds import Decision, outlines_of
+from mjoa_gym.world.tables import stacked
+
+LARGEST = 6
+"""Prefetches without the one, two, ... largest layers are tried, up to so many."""
+
+
+class Foresight(NamedTuple):
+    """What is tuned (`scripts/tune_far_sighted.py`).
+
+    Attributes:
+        patience: Weight of a round ahead against the present one.
+        share: Of band and server, in units of 1 / N, at which later inferences are estimated.
+    """
+
+    patience: float = 0.3
+    share: float = 2.0
+
+
+DEFAULT = Foresight()
+
+
+def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
+    """Plan for this round and those after it; where nothing stays, as MJOA-MU does.
+
+    Cost: MJOA-MU's plan with prefetch, and O(N^2 + N x menu) estimates per sweep of the search.
+    """
+    if instance.horizon is None:
+        return mjoa_mu(instance)
+    plan = mjoa_mu_prefetch(instance)
+    rounds_ahead = foresight.patience * instance.horizon.expected_rounds
+    if rounds_ahead == 0.0:
+        return plan
+    prospect = prospect_of(instance, plan, rounds_ahead, foresight.share)
+    search(prospect)
+    return plan_of(prospect)
+
+
+def plan_of(prospect: Prospect) -> Plan:
+    """The decision as a plan."""
+    decision, n_layers = prospect.decision, prospect.tables.n_layers
+    placements = decision.placements[decision.placement_of[0]]
+    prefetch = decision.placements[decision.prefetch_of[0]] & (1 - placements)
+    own = [slice(0, n) for n in n_layers]
+    return Plan(
+        [row[part] for row, part in zip(placements, own, strict=True)],
+        decision.bandwidth_share[0],
+        decision.compute_share[0],
+        [row[part] for row, part in zip(prefetch, own, strict=True)],
+    )
+
+
+def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:
+    """What the search needs, with a plan to start from, for an instance with a horizon."""
+    horizon, packed, n_ues = instance.horizon, instance.packed, instance.n_ues
+    assert horizon is not None
+    nothing_there = [inference_of(ue.dnn, ue.ue_seconds, ue.edge_seconds) for ue in instance.ues]
+    tables = stacked(nothing_there, [[ue.ue_seconds] for ue in instance.ues])
+    menus = placements_of(instance)
+    blocks = [_rows(instance, plan, i, menus[i], tables.width) for i in range(n_ues)]
+    counts, rows = [len(block) for block in blocks], np.concatenate(blocks)
+    outlines = outlines_of(rows, np.repeat(np.arange(n_ues), counts), tables)
+    first = np.cumsum([0, *counts], dtype=np.int64)
+    placements = np.array([len(menu) + 1 for menu in menus], dtype=np.int64)
+    own = (first[:-1] + placements - 1)[None]
+    state = _state(instance, tables.width)
+    expected = {
+        name: snr for name in ("snr_up", "snr_down") if (snr := getattr(horizon, name)) is not None
+    }
+    even = np.full((1, n_ues), min(1.0, share / n_ues))
+    return Prospect(
+        tables=tables,
+        setting=Setting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
+        packed=packed,
+        packed_later=packed._replace(**expected),
+        state=state,
+        resident=state.resident.copy(),
+        idle=state.idle.copy(),
+        decision=Decision(
+            rows, outlines, own.copy(), own + 1,
+            plan.bandwidth_share[None].copy(), plan.compute_share[None].copy(),
+        ),
+        first=first,
+        placements=placements,
+        ahead=state._replace(resident=np.zeros_like(state.resident)),
+        habit=Decision(rows, outlines, own.copy(), own.copy(), even, even),
+        rounds_ahead=rounds_ahead,
+        known=np.full((2, n_ues, tables.width), np.nan),
+        worth=np.zeros((2, n_ues)),
+        trial=np.zeros((2, 1, n_ues, tables.width)),
+        trial_worth=np.zeros((2, n_ues)),
+        room=rounds.new_room(n_ues, tables.width),
+    )  # fmt: skip
+
+
+def placements_of(instance: Instance) -> list[NDArray[np.int8]]:
+    """Per UE (M, L) placements to choose from: its network's menu, or what PBT-DP proposes.
+
+    There is a menu for UEs that were drawn from a scenario.
+    """
+    scenario = None if instance.horizon is None else instance.horizon.scenario
+    if scenario is None:
+        return _proposed(instance)
+    menu = menu_of(scenario, streaming=True)
+    networks = [scenario.profiles.index(ue.dnn) for ue in instance.ues]
+    return [
+        menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
+        for d, ue in zip(networks, instance.ues, strict=True)
+    ]
+
+
+def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
+    """What PBT-DP proposes for every UE at several shares: as it is, and with all installed."""
+    installed = replace(instance, upload="preinstalled")
+    proposals = [*proposals_at(instance, WIDE), *proposals_at(installed, WIDE)]
+    first = instance.packed.first
+    menus = []
+    for i, ue in enumerate(instance.ues):
+        extremes = [np.zeros(ue.dnn.n_layers, np.int8), np.ones(ue.dnn.n_layers, np.int8)]
+        own = [proposal[first[i] : first[i + 1]] for proposal in proposals]
+        menus.append(np.unique([*extremes, *own], axis=0))
+    return menus
+
+
+def _rows(
+    instance: Instance, plan: Plan, i: int, menu: NDArray[np.int8], width: int
+) -> NDArray[np.int8]:
+    """UE i's table: its placements, of which the plan's is the last, then what it may prefetch.
+
+    Those are first the plan's, then all layers but for the largest.
+    """
+    dnn = instance.ues[i].dnn
+    marks = np.zeros(dnn.n_layers, np.int8) if plan.prefetch is None else plan.prefetch[i]
+    rows = np.concatenate([menu, plan.placements[i][None], marks[None], _up_to_size(dnn)])
+    return np.pad(rows, ((0, 0), (0, width - dnn.n_layers)))
+
+
+@lru_cache(maxsize=256)
+def _up_to_size(dnn: DNN) -> NDArray[np.int8]:
+    """(rows, L) all layers of a network, then those but for the one, two, ... largest sizes."""
+    sizes = dnn.parameter_bytes
+    limits = np.unique(sizes[sizes > 0])[::-1][: LARGEST + 1]
+    return np.array([sizes <= limit for limit in limits], dtype=np.int8).reshape(-1, len(sizes))
+
+
+def _state(instance: Instance, width: int) -> rounds.State:
+    """What an instance shows, as the state of a batch of one: UE i has network i."""
+    horizon, shape = instance.horizon, (1, instance.n_ues, width)
+    assert horizon is not None
+    people = empty_population(1, instance.n_ues)
+    people.dnn[0] = np.arange(instance.n_ues)
+    people.speed[0], people.weight[0] = 1.0, instance.weights
+    resident, idle = np.zeros(shape), np.zeros(shape, dtype=np.int32)
+    for i, ue in enumerate(instance.ues):
+        resident[0, i, : ue.dnn.n_layers] = ue.resident
+        if horizon.idle_rounds is not None:
+            idle[0, i, : ue.dnn.n_layers] = horizon.idle_rounds[i]
+    return rounds.State(people, resident, idle, np.zeros(1, np.int64), np.zeros(1, np.uint64))
