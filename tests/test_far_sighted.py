@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from agents.planner_agent import PlannerAgent
-from mjoa_gym import Horizon, Instance, Scenario, decode_observation, evaluate
+from mjoa_gym import DNN, UE, Horizon, Instance, Scenario, decode_observation, evaluate
+from mjoa_gym.devices import load_device
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
 from mjoa_gym.planners.prospect import play_round, search
@@ -144,7 +145,7 @@ def test_expected_rounds():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_instances_that_no_scenario_has_drawn(seed):
-    """Its own proposals in place of menus, given rates, messages: a valid plan, and foresight."""
+    """Its own proposals in place of menus, given rates, messages: a valid plan all the same."""
     instance = varied(random_instance(seed, n_ues=3, upload="parallel"), seed)
     alone = far_sighted(instance)
     horizon = Horizon(rounds_left=10, period_s=1.0, server_memory_bytes=1e8)
@@ -153,7 +154,19 @@ def test_instances_that_no_scenario_has_drawn(seed):
     np.testing.assert_array_equal(
         np.concatenate(alone.placements), np.concatenate(plan_with("mjoa-mu", instance).placements)
     )
-    assert sum(marks.sum() for marks in plan.prefetch) > 0
+
+
+def test_what_pays_later_only_is_uploaded_in_time():
+    """A slow uplink: this inference stays on the UE, the parameters go up for later ones."""
+    dnn = DNN.load("resnet18")
+    seconds = [load_device(name).seconds(dnn) for name in ("odroid-xu4", "server-gpu")]
+    ue = UE(dnn, *seconds, uplink_bps=5e6, downlink_bps=50e6)
+    horizon = Horizon(rounds_left=100, period_s=2.0, server_memory_bytes=1e9)
+    plan = far_sighted(Instance([ue], horizon=horizon))
+    uploaded = plan.placements[0] | plan.prefetch[0]
+    later = Instance([replace(ue, resident=uploaded)])
+    assert dnn.parameter_bytes @ plan.prefetch[0] > 0
+    assert evaluate(later, far_sighted(later))[0] < 0.8 * ue.local_s
 
 
 def test_a_horizon_must_fit():
