@@ -21,7 +21,6 @@ from mjoa_gym.model.kernel import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import FrameLimits
 from mjoa_gym.testbed.models import (
     model_names,
     program_of,
@@ -165,7 +164,7 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         activation_bytes=args.all_activations_mib * MIB,
         sessions=args.sessions,
         limits=SessionLimits(
-            FrameLimits(args.frame_kib << 10),
+            args.frame_kib << 10,
             args.model_mib * MIB,
             args.activations_mib * MIB,
             idle_s=args.idle_s,

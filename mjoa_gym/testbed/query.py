@@ -5,55 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.layers import INPUT
-from mjoa_gym.model.kernel import UPLOAD_MODES
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
 from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Execution, Executor, Work
-from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
-from mjoa_gym.testbed.link import Link, Transfer
+from mjoa_gym.testbed.frames import Frame
+from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
 from mjoa_gym.testbed.stream import ParameterStream
+from mjoa_gym.testbed.transmitter import Transfer, Transmitter
+from mjoa_gym.testbed.ue_settings import UESettings
 from mjoa_gym.testbed.watch import Watch
 
 BUSY = 0.5
 """Share of a layer's stretched time in which a slowed-down UE executes it; others get the rest."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be done.
-
-    Attributes:
-        placement: (L,) 0 = UE, 1 = edge.
-        upload: Upload mode.
-        prefetch: (L,) layers to upload in addition.
-        uplink_bps: Rate of the uplink.
-        downlink_bps: Rate of the downlink.
-        shaped_below: Whether the operating system shapes both links, so that we do not.
-        ue_slowdown: How much slower than this machine the UE is.
-        edge_slowdown: The same for its share of the server.
-        stall_s: Without any sign of the server for so long, it counts as lost.
-        hang_s: The same without any progress at the server, though it has all that it needs.
-    """
-
-    placement: tuple[int, ...]
-    upload: str
-    prefetch: tuple[int, ...]
-    uplink_bps: float
-    downlink_bps: float
-    shaped_below: bool
-    ue_slowdown: float
-    edge_slowdown: float
-    stall_s: float
-    hang_s: float
 
 
 class Query:
@@ -72,40 +43,42 @@ class Query:
         parameters: Sequence[Mapping[str, Any]],
         images: Sequence[Image | None],
         executor: Executor,
-        order: Order,
+        settings: UESettings,
+        begin: Begin,
         inputs: Bundle,
     ) -> None:
         self.program = program
         self.images = images
         self.executor = executor
-        self.order = order
+        self.settings = settings
+        self.begin = begin
         self.loop = asyncio.get_running_loop()
         self.failure: str | None = None
         self.recovered: tuple[int, ...] = ()
         self.start = now()
         self.end = self.start
         self.connection: Connection | None = None
-        self.link: Link | None = None
+        self.link: Transmitter | None = None
         self.complete: asyncio.Future[None] = self.loop.create_future()
         self.clock_offset = 0.0
-        ups, downs = program.crossing(order.placement)
+        ups, downs = program.crossing(begin.placement)
         self.ups = frozenset(ups)
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in downs}
         self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
-        layers = [n for n, side in enumerate(order.placement) if not side]
+        layers = [n for n, side in enumerate(begin.placement) if not side]
         self.work = Work(
             program.network,
             layers,
             program.dnn.predecessors,
             parameters.__getitem__,
-            order.ue_slowdown,
+            settings.ue_slowdown,
             self._executed,
-            max(1, int(order.ue_slowdown * BUSY)),
+            max(1, int(settings.ue_slowdown * BUSY)),
         )
         self.work.bundles[INPUT] = inputs
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
-        self._started: asyncio.Future[None] = self.loop.create_future()
+        self._started: asyncio.Future[ParameterStream] = self.loop.create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -145,22 +118,23 @@ class Query:
         if connection.lost is not None:
             self._give_up(connection.lost)
             return False
-        self._begin(connection)
-        order = self.order
-        self._watch = Watch(connection, self.work, order.stall_s, order.hang_s)
+        self._asked_at = now()
+        connection.frames.write(Kind.BEGIN, self.begin)
+        s = self.settings
+        self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
         self._tasks.append(asyncio.create_task(self._watch.run()))
         try:
-            await self._started
+            stream = await self._started
         except _Refused:
             return False
         if self.failure is not None:  # meanwhile
             return False
-        self.link = Link(
+        self.link = Transmitter(
             connection.frames,
-            order.uplink_bps,
-            self._stream,
-            lambda _: self._moved.set(),
-            order.shaped_below,
+            s.uplink_bps,
+            stream,
+            self._moved.set,
+            s.shaped_below,
             connection.payload_bytes,
         )
         self._sending = asyncio.create_task(self._send(self.link, connection))
@@ -203,21 +177,7 @@ class Query:
         """Whether parameters are still to be sent."""
         return self.failure is None and self._stream is not None and self._stream.busy
 
-    def _begin(self, connection: Connection) -> None:
-        order = self.order
-        self._asked_at = now()
-        connection.frames.write(
-            Kind.BEGIN,
-            {
-                "placement": bytes(order.placement),
-                "prefetch": bytes(order.prefetch),
-                "upload": UPLOAD_MODES.index(order.upload),
-                "slowdown": float(order.edge_slowdown),
-                "downlink_bps": float("inf") if order.shaped_below else order.downlink_bps,
-            },
-        )
-
-    async def _send(self, link: Link, connection: Connection) -> None:
+    async def _send(self, link: Transmitter, connection: Connection) -> None:
         try:
             await link.run()
         except (ConnectionError, OSError) as error:
@@ -231,17 +191,17 @@ class Query:
         if frame.kind is Kind.TENSOR:
             self._take_tensor(frame)
         elif frame.kind is Kind.FINISHED:
-            self._finish(frame.number("layer", 0, n - 1))
+            self._finish(frame.layer(n))
         elif frame.kind is Kind.HEARTBEAT:
             if self._watch is not None:
-                self._watch.heartbeat(frame, n)
+                self._watch.heartbeat(frame.header, n)
         elif frame.kind is Kind.STARTED:
             self._server_started(frame)
         elif frame.kind is Kind.REFUSED:
-            self._give_up(f"the server refuses: {frame.text('reason', 4096)}")
+            self._give_up(f"the server refuses: {frame.header.reason}")
         elif frame.kind is Kind.FULL:
             if self._stream is not None:
-                self._stream.refused(frame.number("layer", 0, n - 1))
+                self._stream.refused(frame.layer(n))
             self._moved.set()
         else:
             raise ProtocolError(f"{frame.kind.name} within a query")
@@ -254,28 +214,28 @@ class Query:
         if self._started.done():
             raise ProtocolError("STARTED twice")
         time = now()
-        theirs = frame.real("now", 0.0, float("inf"))
+        theirs = frame.header.now
         if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
             self.clock_offset = (self._asked_at + time) / 2 - theirs
         self._stream = ParameterStream(
             self.program,
             self.images,
-            self.order.placement,
-            self.order.prefetch,
+            self.begin.placement,
+            self.begin.prefetch,
             resident_bytes(frame, self.program),
-            self.order.upload == "serial",
+            self.begin.mode == "serial",
         )
-        self._started.set_result(None)
-        if self.order.upload == "preinstalled" and self._stream.absent:
+        self._started.set_result(self._stream)
+        if self.begin.mode == "preinstalled" and self._stream.absent:
             layers = self._stream.absent
             self._give_up(f"preinstalled, but layers {layers} are not at the server")
 
     def _take_tensor(self, frame: Frame) -> None:
-        layer = frame.number("layer", 0, self.program.dnn.n_layers - 1)
+        layer = frame.layer(self.program.dnn.n_layers)
         incoming = self.incoming.get(layer)
         if incoming is None:
             raise ProtocolError(f"TENSOR: {layer} is not one that comes down")
-        incoming.write(frame.number("offset", 0, incoming.layout.total_bytes), frame.payload)
+        incoming.write(frame.header.offset, frame.payload)
         if self._watch is not None:
             self._watch.progress()
         if incoming.complete and self.failure is None:
@@ -288,7 +248,7 @@ class Query:
     def _executed(self, work: Work, execution: Execution | None) -> None:
         """In the executor's thread: tell the event loop if anything follows."""
         layer = -2 if execution is None else execution.layer
-        needed = layer in self.ups or layer in self.sinks or self.order.upload == "serial"
+        needed = layer in self.ups or layer in self.sinks or self.begin.mode == "serial"
         if needed or execution is None or work.done:
             with contextlib.suppress(RuntimeError):  # the loop may be closed already
                 self.loop.call_soon_threadsafe(self._follow_up, execution)
@@ -321,12 +281,12 @@ class Query:
             self.end = now()
             self.complete.set_result(None)
 
-    def timeline(self, report: Frame | None) -> tuple[Interval, ...]:
+    def timeline(self, report: QueryReport | None) -> tuple[Interval, ...]:
         """What was measured; see `measured_timeline`."""
         pieces = self.link.pieces if self.link is not None else ()
         executions, offset = self.work.executions, self.clock_offset
         return measured_timeline(
-            self.start, self.order.placement, executions, pieces, report, offset
+            self.start, self.begin.placement, executions, pieces, report, offset
         )
 
     # -- when the server fails -----------------------------------------------------------------

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.executor import Execution
-from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
-from mjoa_gym.testbed.link import Piece
+from mjoa_gym.testbed.frames import Frame
+from mjoa_gym.testbed.headers import Kind, ProtocolError, QueryReport, within
 from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.transmitter import Piece
 
 
 def measured_timeline(
@@ -19,7 +20,7 @@ def measured_timeline(
     placement: Sequence[int],
     executions: Sequence[Execution],
     pieces: Sequence[Piece],
-    report: Frame | None,
+    report: QueryReport | None,
     clock_offset: float,
 ) -> tuple[Interval, ...]:
     """Every use of a resource, as `simulate` gives it, in seconds since the start.
@@ -38,9 +39,10 @@ def measured_timeline(
         what = "activation" if piece.kind is Kind.TENSOR else what
         found.append(("uplink", what, piece.layer, piece.start, piece.end))
     if report is not None:
-        for lane in (("edge", "execute", "executed"), ("downlink", "activation", "sent")):
-            for layer, begin, end in report.header[lane[2]]:
-                found.append((*lane[:2], layer, begin + clock_offset, end + clock_offset))
+        lanes = ("edge", "execute", report.executed), ("downlink", "activation", report.sent)
+        for resource, what, uses in lanes:
+            for layer, begin, end in uses:
+                found.append((resource, what, layer, begin + clock_offset, end + clock_offset))
     intervals = [Interval(r, w, n, a - start, b - start) for r, w, n, a, b in found]
     return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
 
@@ -51,13 +53,13 @@ def resident_bytes(frame: Frame, program: Program) -> list[int]:
     Raises:
         ProtocolError: If it says nonsense.
     """
-    value = frame.header.get("bytes")
-    sizes = [0 if layout is None else layout.total_bytes for layout in program.parameters]
-    if not isinstance(value, list) or len(value) != len(sizes):
+    here: list[int] = frame.header.bytes
+    if len(here) != len(program.parameters):
         raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")
-    if not all(type(b) is int and 0 <= b <= size for b, size in zip(value, sizes, strict=True)):
-        raise ProtocolError(f"{frame.kind.name}: bytes are out of range")
-    return value
+    for layer, layout in enumerate(program.parameters):
+        most = 0 if layout is None else layout.total_bytes
+        within(f"{frame.kind.name}: bytes[{layer}]", here[layer], 0, most)
+    return here
 
 
 def resident_fractions(received: Sequence[int], program: Program) -> NDArray[np.float64]:
@@ -70,14 +72,11 @@ def resident_fractions(received: Sequence[int], program: Program) -> NDArray[np.
     )
 
 
-def check_report(frame: Frame, program: Program) -> None:
-    """Raise a ProtocolError unless the report is rows of an existing layer, a start and an end."""
-    for key in ("executed", "sent"):
-        rows = frame.header.get(key)
-        if not isinstance(rows, list):
-            raise ProtocolError(f"REPORT: {key} must be a list")
-        for row in rows:
-            if not isinstance(row, list) or [type(v) for v in row] != [int, float, float]:
-                raise ProtocolError(f"REPORT: {key} must hold layer, start and end")
-            if not 0 <= row[0] < program.dnn.n_layers:
-                raise ProtocolError(f"REPORT: {key} has layer {row[0]}")
+def checked_report(frame: Frame, program: Program) -> QueryReport:
+    """A query's report; raises a ProtocolError unless it is one, of layers of this network."""
+    report = frame.header
+    if not isinstance(report, QueryReport):
+        raise ProtocolError(f"{frame.kind.name} instead of REPORT")
+    for layer, _start, _end in (*report.executed, *report.sent):
+        within("REPORT: layer", layer, 0, program.dnn.n_layers - 1)
+    return report

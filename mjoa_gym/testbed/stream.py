@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
-from mjoa_gym.testbed.frames import Kind
-from mjoa_gym.testbed.link import Transfer
+from mjoa_gym.testbed.headers import Kind
 from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.transmitter import Transfer
 
 
 class ParameterStream:
-    """The background source of an uplink (see `Link`): one transfer after the other.
+    """The background source of an uplink (see `Transmitter`): one transfer after the other.
 
     With serial uploading, a layer's parameters wait until its predecessors have been executed, and
     hold up those behind them.

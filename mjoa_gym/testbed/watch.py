@@ -7,7 +7,7 @@ import asyncio
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Work
-from mjoa_gym.testbed.frames import Frame
+from mjoa_gym.testbed.headers import Heartbeat, within
 
 
 class Watch:
@@ -32,11 +32,11 @@ class Watch:
         self._executed = 0
         self._received_at = self._progress_at = now()
 
-    def heartbeat(self, frame: Frame, n_layers: int) -> None:
+    def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
         """The server says how much it has received and executed."""
         sent = self._connection.frames.payload_bytes
-        received = frame.number("got", self.received, sent)
-        executed = frame.number("done", self._executed, n_layers)
+        received = within("HEARTBEAT: got", said.got, self.received, sent)
+        executed = within("HEARTBEAT: done", said.done, self._executed, n_layers)
         if received > self.received:
             self.received = received
             self._received_at = self._progress_at = now()
