@@ -96,8 +96,8 @@ class Work:
 
         A layer that is being executed may fail because of it, unheard.
         """
-        self.on_done = _nothing
-        self.parameters = _no_parameters
+        self.on_done = lambda *_: None
+        self.parameters = lambda _: None
         self.bundles.clear()
         self.unfinished = None
 
@@ -110,14 +110,6 @@ class Work:
             return None
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
-
-
-def _nothing(work: Work, execution: Execution | None) -> None:
-    """Nobody waits."""
-
-
-def _no_parameters(layer: int) -> None:
-    """There are none."""
 
 
 class Executor:

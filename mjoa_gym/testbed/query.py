@@ -17,7 +17,7 @@ from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame
 from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
+from mjoa_gym.testbed.reports import resident_bytes
 from mjoa_gym.testbed.stream import ParameterStream
 from mjoa_gym.testbed.transmitter import Transfer, Transmitter
 from mjoa_gym.testbed.ue_settings import UESettings
@@ -78,7 +78,7 @@ class Query:
         self.work.bundles[INPUT] = inputs
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
-        self._started: asyncio.Future[ParameterStream] = self.loop.create_future()
+        self._answered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -116,23 +116,20 @@ class Query:
         self.connection = connection
         connection.listener = self
         if connection.lost is not None:
-            self._give_up(connection.lost)
+            self.lost(connection.lost)
             return False
         self._asked_at = now()
         connection.frames.write(Kind.BEGIN, self.begin)
         s = self.settings
         self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
         self._tasks.append(asyncio.create_task(self._watch.run()))
-        try:
-            stream = await self._started
-        except _Refused:
-            return False
-        if self.failure is not None:  # meanwhile
+        await self._answered.wait()
+        if self._stream is None or self.failure is not None:
             return False
         self.link = Transmitter(
             connection.frames,
             s.uplink_bps,
-            stream,
+            self._stream,
             self._moved.set,
             s.shaped_below,
             connection.payload_bytes,
@@ -169,8 +166,8 @@ class Query:
     @property
     def open_at_server(self) -> bool:
         """Whether the server has begun with it and can be asked for its report."""
-        began = self._started.done() and self._started.exception() is None
-        return began and self.connection is not None and self.connection.lost is None
+        begun = self._stream is not None
+        return begun and self.connection is not None and self.connection.lost is None
 
     @property
     def uploading(self) -> bool:
@@ -198,7 +195,7 @@ class Query:
         elif frame.kind is Kind.STARTED:
             self._server_started(frame)
         elif frame.kind is Kind.REFUSED:
-            self._give_up(f"the server refuses: {frame.header.reason}")
+            self.lost(f"the server refuses: {frame.header.reason}")
         elif frame.kind is Kind.FULL:
             if self._stream is not None:
                 self._stream.refused(frame.layer(n))
@@ -206,29 +203,19 @@ class Query:
         else:
             raise ProtocolError(f"{frame.kind.name} within a query")
 
-    def lost(self, reason: str) -> None:
-        """The connection is gone."""
-        self._give_up(reason)
-
     def _server_started(self, frame: Frame) -> None:
-        if self._started.done():
+        if self._answered.is_set():
             raise ProtocolError("STARTED twice")
         time = now()
         theirs = frame.header.now
         if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
             self.clock_offset = (self._asked_at + time) / 2 - theirs
-        self._stream = ParameterStream(
-            self.program,
-            self.images,
-            self.begin.placement,
-            self.begin.prefetch,
-            resident_bytes(frame, self.program),
-            self.begin.mode == "serial",
-        )
-        self._started.set_result(self._stream)
+        received = resident_bytes(frame, self.program)
+        self._stream = ParameterStream(self.program, self.images, self.begin, received)
+        self._answered.set()
         if self.begin.mode == "preinstalled" and self._stream.absent:
             layers = self._stream.absent
-            self._give_up(f"preinstalled, but layers {layers} are not at the server")
+            self.lost(f"preinstalled, but layers {layers} are not at the server")
 
     def _take_tensor(self, frame: Frame) -> None:
         layer = frame.layer(self.program.dnn.n_layers)
@@ -282,23 +269,31 @@ class Query:
             self.complete.set_result(None)
 
     def timeline(self, report: QueryReport | None) -> tuple[Interval, ...]:
-        """What was measured; see `measured_timeline`."""
-        pieces = self.link.pieces if self.link is not None else ()
-        executions, offset = self.work.executions, self.clock_offset
-        return measured_timeline(
-            self.start, self.begin.placement, executions, pieces, report, offset
-        )
+        """Every use of a resource, as `simulate` gives it, with those that the server reports."""
+        found = [("ue", "execute", *execution) for execution in self.work.executions]
+        for piece in () if self.link is None else self.link.pieces:
+            what = "parameters" if self.begin.placement[piece.layer] else "prefetch"
+            what = "activation" if piece.kind is Kind.TENSOR else what
+            found.append(("uplink", what, piece.layer, piece.start, piece.end))
+        if report is not None:
+            lanes = ("edge", "execute", report.executed), ("downlink", "activation", report.sent)
+            for resource, what, uses in lanes:
+                for layer, start, end in uses:
+                    here = start + self.clock_offset, end + self.clock_offset
+                    found.append((resource, what, layer, *here))
+        intervals = [Interval(r, w, n, a - self.start, b - self.start) for r, w, n, a, b in found]
+        return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
 
     # -- when the server fails -----------------------------------------------------------------
 
-    def _give_up(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
+        """The server is given up; what is missing is executed here."""
         if self.failure is not None:
             return
         self.failure = reason
         self.stop_sending()
         self._moved.set()
-        if not self._started.done():
-            self._started.set_exception(_Refused())
+        self._answered.set()
         if not self.complete.done():
             self._recover()
 
@@ -306,7 +301,3 @@ class Query:
         """Execute here what is missing, from the tensors that are here."""
         self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
         self._check_complete()
-
-
-class _Refused(Exception):
-    """The query does not begin at the server."""

@@ -1,4 +1,4 @@
-"""What the server reports of a query, checked, and the measured timeline made of it."""
+"""What the server reports, checked: which parameters it has, and what it did in a query."""
 
 from __future__ import annotations
 
@@ -7,44 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.model.simulator import Interval
-from mjoa_gym.testbed.executor import Execution
 from mjoa_gym.testbed.frames import Frame
-from mjoa_gym.testbed.headers import Kind, ProtocolError, QueryReport, within
+from mjoa_gym.testbed.headers import ProtocolError, QueryReport, within
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.transmitter import Piece
-
-
-def measured_timeline(
-    start: float,
-    placement: Sequence[int],
-    executions: Sequence[Execution],
-    pieces: Sequence[Piece],
-    report: QueryReport | None,
-    clock_offset: float,
-) -> tuple[Interval, ...]:
-    """Every use of a resource, as `simulate` gives it, in seconds since the start.
-
-    Args:
-        start: When the query began.
-        placement: Of its layers.
-        executions: On the UE.
-        pieces: On the uplink.
-        report: The server's, checked, or None without any.
-        clock_offset: What has to be added to the server's times.
-    """
-    found = [("ue", "execute", *execution) for execution in executions]
-    for piece in pieces:
-        what = "parameters" if placement[piece.layer] else "prefetch"
-        what = "activation" if piece.kind is Kind.TENSOR else what
-        found.append(("uplink", what, piece.layer, piece.start, piece.end))
-    if report is not None:
-        lanes = ("edge", "execute", report.executed), ("downlink", "activation", report.sent)
-        for resource, what, uses in lanes:
-            for layer, begin, end in uses:
-                found.append((resource, what, layer, begin + clock_offset, end + clock_offset))
-    intervals = [Interval(r, w, n, a - start, b - start) for r, w, n, a, b in found]
-    return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
 
 
 def resident_bytes(frame: Frame, program: Program) -> list[int]:
