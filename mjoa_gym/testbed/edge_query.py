@@ -92,7 +92,6 @@ class EdgeQuery:
         gate = self.uploads if begin.mode == "whole" else []
         self.work = self._work(layers, gate, begin.slowdown)
         self.link = Transmitter(frames, begin.downlink_bps)
-        self._sending: asyncio.Task[None] | None = asyncio.create_task(self._send())
         self._open = True
 
     def start(self) -> None:
@@ -106,9 +105,7 @@ class EdgeQuery:
         self.work.forget()
         self.here.clear()
         self.incoming.clear()
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None  # its traceback refers to us
+        self.link.stop()
         self.store.release(self.owner, self._reserved)
         self.memory.give_back(self._size)
 
@@ -207,7 +204,3 @@ class EdgeQuery:
         if execution.layer in self.downs:
             image = image_of_bundle(self.work.bundles[execution.layer])
             self.link.send(Transfer(Kind.TENSOR, execution.layer, image))
-
-    async def _send(self) -> None:
-        with contextlib.suppress(ConnectionError, OSError):  # the session notices it, too
-            await self.link.run()

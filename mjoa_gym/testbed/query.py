@@ -79,8 +79,6 @@ class Query:
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
         self._answered = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._sending: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._asked_at = self.start
 
@@ -122,7 +120,7 @@ class Query:
         connection.frames.write(Kind.BEGIN, self.begin)
         s = self.settings
         self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
-        self._tasks.append(asyncio.create_task(self._watch.run()))
+        self._watch.start()
         await self._answered.wait()
         if self._stream is None or self.failure is not None:
             return False
@@ -134,7 +132,6 @@ class Query:
             s.shaped_below,
             connection.payload_bytes,
         )
-        self._sending = asyncio.create_task(self._send(self.link, connection))
         return True
 
     def taken_in(self) -> int:
@@ -143,14 +140,14 @@ class Query:
 
     def stop_sending(self) -> None:
         """Send nothing more of this query; a chunk that has not gone out does not."""
-        if self._sending is not None:
-            self._sending.cancel()
+        if self.link is not None:
+            self.link.stop()
 
     def stop(self) -> None:
         """End everything that goes on because of this query."""
         self.stop_sending()
-        for task in self._tasks:
-            task.cancel()
+        if self._watch is not None:
+            self._watch.stop()
         if self.connection is not None and self.connection.listener is self:
             self.connection.listener = None
         self.executor.cancel(self.work)
@@ -160,8 +157,6 @@ class Query:
         self.work.forget()
         self.incoming.clear()
         self.link = self._stream = self._watch = None
-        self._sending = None  # tasks' tracebacks refer to us
-        self._tasks.clear()
 
     @property
     def open_at_server(self) -> bool:
@@ -173,12 +168,6 @@ class Query:
     def uploading(self) -> bool:
         """Whether parameters are still to be sent."""
         return self.failure is None and self._stream is not None and self._stream.busy
-
-    async def _send(self, link: Transmitter, connection: Connection) -> None:
-        try:
-            await link.run()
-        except (ConnectionError, OSError) as error:
-            connection.close(f"connection lost: {type(error).__name__}")
 
     # -- what the server says ------------------------------------------------------------------
 

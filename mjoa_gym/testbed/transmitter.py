@@ -12,9 +12,11 @@ average if parameters are being sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mjoa_gym.model.simulator import BITS_PER_BYTE
@@ -49,17 +51,15 @@ class Piece(NamedTuple):
     end: float
 
 
+@dataclass(eq=False)
 class Transfer:
     """Something on its way: an image, and how much of it has been sent."""
 
-    def __init__(
-        self, kind: Kind, layer: int, image: Image, offset: int = 0, ready_at: float | None = None
-    ) -> None:
-        self.kind = kind
-        self.layer = layer
-        self.image = image
-        self.offset = offset
-        self.ready_at = now() if ready_at is None else ready_at
+    kind: Kind
+    layer: int
+    image: Image
+    offset: int = 0
+    ready_at: float = field(default_factory=now)
 
     @property
     def done(self) -> bool:
@@ -74,7 +74,7 @@ def chunk_bytes(rate_bps: float, most: int = MOST_CHUNK_BYTES) -> int:
 
 
 class Transmitter:
-    """The transmitter of one direction; a task of the event loop.
+    """The transmitter of one direction; a task of the event loop, from its making to `stop`.
 
     Args:
         frames: Where chunks go.
@@ -110,6 +110,7 @@ class Transmitter:
         self._waiting: deque[Transfer] = deque()
         self._wake = asyncio.Event()
         self._free_at = 0.0
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     def send(self, transfer: Transfer) -> None:
         """Queue an activation behind those that wait already."""
@@ -120,23 +121,29 @@ class Transmitter:
         """Ask the background source again."""
         self._wake.set()
 
-    async def run(self) -> None:
-        """Send until cancelled.
+    def stop(self) -> None:
+        """Send nothing more; a chunk that has not gone out does not."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its traceback refers to us
 
-        Raises:
-            ConnectionError: If the connection is lost.
-        """
-        while True:
-            self._wake.clear()
-            transfer = self._waiting[0] if self._waiting else self.background()
-            if transfer is None:
-                await self._wake.wait()
-                continue
-            await self._send_chunk(transfer)
-            if transfer.done:
-                if self._waiting and transfer is self._waiting[0]:
-                    self._waiting.popleft()
-                self.on_sent()
+    async def _run(self) -> None:
+        with contextlib.suppress(ConnectionError, OSError):  # who reads notices it, too
+            while True:
+                await self._send_next()
+
+    async def _send_next(self) -> None:
+        """Send a chunk, or wait for one."""
+        self._wake.clear()
+        transfer = self._waiting[0] if self._waiting else self.background()
+        if transfer is None:
+            await self._wake.wait()
+            return
+        await self._send_chunk(transfer)
+        if transfer.done:
+            if self._waiting and transfer is self._waiting[0]:
+                self._waiting.popleft()
+            self.on_sent()
 
     async def _send_chunk(self, transfer: Transfer) -> None:
         payload = transfer.image.slices(transfer.offset, self.chunk_bytes)

@@ -31,6 +31,7 @@ class Watch:
         self.received = 0
         self._executed = 0
         self._received_at = self._progress_at = now()
+        self._task: asyncio.Task[None] | None = None
 
     def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
         """The server says how much it has received and executed."""
@@ -47,8 +48,17 @@ class Watch:
         """A tensor comes down."""
         self._progress_at = now()
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
+    def start(self) -> None:
+        """Watch until `stop`."""
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its traceback refers to us
+
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._stall_s / 4)
             time = now()
