@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL.ImageColor import getrgb
 
 from mjoa_gym import DNN, UE, Instance, Plan
 from mjoa_gym.rendering import STYLES, Memory, Scene, scene_figure, scene_rgb
-from mjoa_gym.rendering.output import rgb
 from mjoa_gym.rendering.picture import TILE, scene_sheet
 from mjoa_gym.rendering.sheet import text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, amount, faded, round_span
@@ -31,7 +31,7 @@ def scene_of_4(kept=(1, 1, 1, 1), left=False, resident=(1, 0, 0, 0), prefetch=(0
 def shelf_pixels(scene, colour):
     """How many pixels of a colour are in the part of the picture that shows the memory."""
     image = scene_rgb(scene)[60:, 860:]
-    return int((image == rgb(colour)).all(axis=2).sum())
+    return int((image == getrgb(colour)).all(axis=2).sum())
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), TILE, (801, 433), (320, 180)])

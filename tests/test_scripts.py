@@ -23,7 +23,7 @@ runpy.run_path(script, run_name="__main__")
         ("benchmark.py", "matplotlib", [], "benchmark"),
         ("evaluate.py", "tqdm", ["mjoa-mu"], "benchmark"),
         ("train.py", "stable_baselines3", [], "train"),
-        ("testbed.py", "msgpack", [], "testbed,benchmark"),
+        ("testbed.py", "msgspec", [], "testbed,benchmark"),
         ("measure_device.py", "tqdm", ["alexnet"], "measure"),
     ],
 )
@@ -38,7 +38,7 @@ def test_scripts_say_which_extra_they_need(script, missing, arguments, extra):
 
 def test_the_testbed_says_which_extra_it_needs():
     code = (
-        "import runpy, sys; sys.modules['msgpack'] = None; "
+        "import runpy, sys; sys.modules['msgspec'] = None; "
         "runpy.run_module('mjoa_gym.testbed', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

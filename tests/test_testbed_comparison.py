@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from comparison import runner  # noqa: E402
 from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402

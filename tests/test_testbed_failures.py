@@ -7,12 +7,13 @@ import gc
 import random
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from torch import Tensor  # noqa: E402
 
@@ -85,18 +86,25 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(how: str) -> 
 
 
 def test_tensors_that_have_come_are_not_computed_again() -> None:
-    network = ToyNetwork([[-1], [0], [1], [2]])
+    network, slow = (ToyNetwork([[-1], [0], [1], [2]]) for _ in range(2))
     value = torch.randn(1, network.width)
+    begun, plain = threading.Event(), slow.run
+
+    def run_slowly(layer: int, *rest: Any) -> Bundle:
+        begun.set()
+        return plain(layer, *rest)
+
+    slow.run = run_slowly  # type: ignore[method-assign]
 
     async def main() -> None:
         async with (
             toy_server(network) as server,
             Proxy(server.port, "up") as proxy,
-            toy_ue(proxy.own_port, network, uplink_bps=20e6, ue_slowdown=500.0) as ue,
+            toy_ue(proxy.own_port, slow, uplink_bps=2e6, ue_slowdown=500.0) as ue,
         ):
             running = asyncio.create_task(ue.infer((value,), [1, 0, 1, 1]))
             # layer 0 has come back, layer 1 runs here, layer 2 is being uploaded
-            await until(lambda: proxy.passed["up"] > 22_000)
+            await until(begun.is_set)
             proxy.after, proxy.failed = 0, True
             got = await running
             assert got.failure is not None

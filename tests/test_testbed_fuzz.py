@@ -9,9 +9,18 @@ import random
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
-from mjoa_gym.testbed.frames import PREFIX, VERSION, FrameWriter, Kind, encode  # noqa: E402
+from mjoa_gym.testbed.frames import PREFIX, FrameReader, FrameWriter, encode  # noqa: E402
+from mjoa_gym.testbed.headers import (  # noqa: E402
+    FROM_UE,
+    VERSION,
+    Greeting,
+    Kind,
+    Ready,
+    ResidentBytes,
+    Started,
+)
 from mjoa_gym.testbed.program import Program  # noqa: E402
 
 from .testbed_frames import N, begin, parameters_image, raw  # noqa: E402
@@ -103,6 +112,33 @@ def test_bytes_that_are_no_frames_do_no_harm() -> None:
                     while await reader.read() is not None:
                         pass
             await until(lambda: server.n_sessions == 0)
+
+    run(main())
+
+
+def test_an_answer_of_another_kind_is_no_report() -> None:
+    network = diamond()
+    value = torch.randn(1, network.width)
+
+    async def pretend(stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader, frames = FrameReader(stream, FROM_UE), FrameWriter(writer)
+        frames.write(Kind.GREETING, Greeting(VERSION, bytes(32)))
+        frames.write(Kind.READY, Ready(1 << 20))
+        while frame := await reader.read():
+            if frame.kind is Kind.BEGIN:
+                frames.write(Kind.STARTED, Started([0] * N, 1.0))
+            elif frame.kind is Kind.END:
+                frames.write(Kind.RESIDENT, ResidentBytes([0] * N))
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, toy_ue(port, network) as ue:
+            got = await ue.infer((value,), [0] * N, prefetch=[1] * N)
+            assert got.failure == "what the server sends is wrong: RESIDENT instead of REPORT"
+            assert all(map(torch.equal, got.outputs, network.expected(value)))
+            assert not ue.connected
 
     run(main())
 

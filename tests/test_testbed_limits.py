@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.frames import Frame, FrameLimits, Kind, ProtocolError, encode  # noqa: E402
+from mjoa_gym.testbed.frames import encode  # noqa: E402
+from mjoa_gym.testbed.headers import Heartbeat, Kind, ProtocolError  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.server import (  # noqa: E402
     MOST_STRANGERS,
@@ -25,7 +26,7 @@ from mjoa_gym.testbed.server import (  # noqa: E402
     ServerSettings,
 )
 from mjoa_gym.testbed.session import SessionLimits  # noqa: E402
-from mjoa_gym.testbed.ue import UESettings  # noqa: E402
+from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 from mjoa_gym.testbed.watch import Watch  # noqa: E402
 
 from .testbed_frames import N, begin  # noqa: E402
@@ -263,7 +264,7 @@ def test_who_is_refused_takes_no_place() -> None:
 
 def test_chunks_are_as_long_as_the_server_accepts() -> None:
     network = ToyNetwork([[-1], [0]], width=256)
-    limits = SessionLimits(frame=FrameLimits(payload_bytes=3000))
+    limits = SessionLimits(payload_bytes=3000)
 
     async def main() -> None:
         async with (
@@ -325,12 +326,13 @@ def test_a_slowed_down_layer_can_be_abandoned() -> None:
         (lambda: UESettings("t", 70001), "port=70001"),
         (lambda: UESettings("t", 1, uplink_bps=999.0), "uplink_bps=999"),
         (lambda: UESettings("t", 1, downlink_bps=float("nan")), "downlink_bps=nan"),
-        (lambda: UESettings("t", 1, frame=FrameLimits(1000)), "payload_bytes=1000"),
+        (lambda: UESettings("t", 1, payload_bytes=1000), "payload_bytes=1000"),
         (lambda: ServerSettings("t", port=-1), "port=-1"),
         (lambda: ServerSettings("t", activation_bytes=0), "activation_bytes=0"),
         (lambda: SessionLimits(idle_s=float("nan")), "idle_s=nan"),
         (lambda: SessionLimits(model_bytes=0), "model_bytes=0"),
-        (lambda: FrameLimits(0), "payload_bytes=0"),
+        (lambda: SessionLimits(payload_bytes=0), "payload_bytes=0"),
+        (lambda: SessionLimits(payload_bytes=2**32), "payload_bytes=4294967296"),
         (lambda: Executor(-1), "core=-1"),
     ],
 )
@@ -369,10 +371,10 @@ def test_a_host_that_cannot_be_one_is_a_server_that_is_not_there(host: str) -> N
 def test_a_server_cannot_have_taken_in_more_than_was_sent(said: dict[str, int]) -> None:
     frames = SimpleNamespace(payload_bytes=10)
     watch = Watch(SimpleNamespace(frames=frames), SimpleNamespace(), 1.0, 1.0)  # type: ignore[arg-type]
-    watch.heartbeat(Frame(Kind.HEARTBEAT, {"got": 10, "done": 7}, b""), N)
+    watch.heartbeat(Heartbeat(got=10, done=7), N)
     assert watch.received == 10
     with pytest.raises(ProtocolError, match="a whole number from"):
-        watch.heartbeat(Frame(Kind.HEARTBEAT, said, b""), N)
+        watch.heartbeat(Heartbeat(**said), N)
 
 
 def test_the_event_loop_watches_any_number_of_descriptors() -> None:

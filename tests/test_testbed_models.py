@@ -13,20 +13,21 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from torch import Tensor, nn  # noqa: E402
 
 from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec  # noqa: E402
-from mjoa_gym.testbed.codec import Image, Incoming, Layout, image_of_bundle  # noqa: E402
+from mjoa_gym.testbed.codec import Image, Incoming, TensorLayout, image_of_bundle  # noqa: E402
 from mjoa_gym.testbed.commands import close  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.frames import ProtocolError  # noqa: E402
+from mjoa_gym.testbed.headers import ProtocolError  # noqa: E402
 from mjoa_gym.testbed.models import load, program_of, seed_values, server_program  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings  # noqa: E402
 from mjoa_gym.testbed.store import ParameterStore  # noqa: E402
-from mjoa_gym.testbed.ue import UESettings, UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import TOKEN, placements, run  # noqa: E402
 
@@ -123,7 +124,7 @@ def test_a_torchvision_classifier_by_name() -> None:
     if find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
     program, inputs = program_of("mobilenet_v2", {})
-    twin = server_program("mobilenet_v2")
+    twin = server_program("mobilenet_v2", {})
     assert twin.fingerprint == program.fingerprint
     assert all(not t.untyped_storage().size() or t.is_meta for t in parameters_of(twin))
     network: Any = program.network
@@ -135,7 +136,7 @@ def test_a_torchvision_classifier_by_name() -> None:
     result = network.outputs(bundles)
     assert result.shape == (1, 1000)
     assert 1e-3 < result.abs().max() < 1e4
-    with pytest.raises(ValueError, match="unknown"):
+    with pytest.raises(ValueError, match="did you mean 'mobilenet_v2'"):
         program_of("mobilenet_v9", {})
 
 
@@ -165,7 +166,7 @@ TENSORS = {
 
 
 def image_bytes(tensors: dict[str, Tensor], most: int) -> list[tuple[int, bytes]]:
-    layout = Layout({name: TensorSpec.of(tensor) for name, tensor in tensors.items()})
+    layout = TensorLayout({name: TensorSpec.of(tensor) for name, tensor in tensors.items()})
     image, offset, pieces = Image(layout, tensors), 0, []
     while offset < layout.total_bytes:
         piece = bytes(image.slices(offset, most))
@@ -176,7 +177,7 @@ def image_bytes(tensors: dict[str, Tensor], most: int) -> list[tuple[int, bytes]
 
 @pytest.mark.parametrize("most", [1, 7, 64, 10_000])
 def test_tensors_arrive_as_they_were_whatever_the_pieces(most: int) -> None:
-    layout = Layout({name: TensorSpec.of(tensor) for name, tensor in TENSORS.items()})
+    layout = TensorLayout({name: TensorSpec.of(tensor) for name, tensor in TENSORS.items()})
     incoming = Incoming("test", layout)
     for offset, piece in image_bytes(TENSORS, most):
         assert not incoming.complete
@@ -197,8 +198,8 @@ def test_what_is_sent_is_safetensors() -> None:
 
 def test_types_without_a_name_and_other_tensors_are_refused() -> None:
     with pytest.raises(ValueError, match="safetensors has no type"):
-        Layout({"z": TensorSpec((1,), torch.complex64)})
-    layout = Layout({"x": TensorSpec((2,), torch.float32)})
+        TensorLayout({"z": TensorSpec((1,), torch.complex64)})
+    layout = TensorLayout({"x": TensorSpec((2,), torch.float32)})
     with pytest.raises(ValueError, match="x: "):
         Image(layout, {"x": torch.ones(3)})
     with pytest.raises(ProtocolError, match="come next"):
@@ -207,7 +208,7 @@ def test_types_without_a_name_and_other_tensors_are_refused() -> None:
 
 
 def test_the_store_keeps_what_is_reserved_and_drops_the_oldest() -> None:
-    layout = Layout({"x": TensorSpec((100,), torch.uint8)})
+    layout = TensorLayout({"x": TensorSpec((100,), torch.uint8)})
     size = layout.total_bytes
     store = ParameterStore(3 * size)
     assert store.reserve("a", [(0, layout), (1, layout)])

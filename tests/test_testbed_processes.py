@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from torch import Tensor, nn  # noqa: E402
 
@@ -28,7 +28,8 @@ from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
 from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.ue import UESettings, UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import Proxy, run, until  # noqa: E402
 
@@ -157,13 +158,14 @@ def test_a_killed_and_a_stopped_server(tiny: Path) -> None:
 
 DOOMED = """
 import asyncio, hmac, sys
-from mjoa_gym.testbed.frames import *
+from mjoa_gym.testbed.frames import FrameReader, FrameWriter
+from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Kind
 port, token, fingerprint, layers, layer, header = sys.argv[1:]
 
 async def main():
     stream, writer = await asyncio.open_connection("127.0.0.1", int(port))
-    reader, frames = FrameReader(stream, FrameLimits(), FROM_SERVER), FrameWriter(writer)
-    nonce = (await reader.read()).header["nonce"]
+    reader, frames = FrameReader(stream, FROM_SERVER), FrameWriter(writer)
+    nonce = (await reader.read()).header.nonce
     proof = hmac.digest(token.encode(), nonce, "sha256")
     hello = {"version": VERSION, "proof": proof, "model": "tiny", "fingerprint": fingerprint}
     frames.write(Kind.HELLO, hello)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import random
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +12,14 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+msgpack = pytest.importorskip("msgspec.msgpack")
 
-from mjoa_gym.testbed.frames import (  # noqa: E402
-    VERSION,
-    FrameLimits,
-    FrameWriter,
-    Kind,
-    ProtocolError,
-    decode_header,
-    encode,
-)
+from mjoa_gym.testbed.frames import FrameWriter, encode  # noqa: E402
+from mjoa_gym.testbed.headers import VERSION, Kind, ProtocolError  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.session import SessionLimits  # noqa: E402
 
-from .testbed_frames import N, begin, parameters_image, raw  # noqa: E402
+from .testbed_frames import HEADERS, HELLO, N, begin, parameters_image, raw  # noqa: E402
 from .testbed_helpers import introduce, refusal, run, stranger, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import ToyNetwork, diamond  # noqa: E402
 
@@ -47,7 +42,7 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\xc1\xc1")),
     ),
     "not a map": (
-        "a header must be a map",
+        "Expected `object`, got `array`",
         lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\x90")),
     ),
     "an endless list": (
@@ -58,7 +53,7 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         "a header cannot be read",
         lambda f, p: f.writer.write(raw(Kind.STATE, 1, b"\x81\xa1a" + b"\x91" * 5000 + b"\x90")),
     ),
-    "HELLO again": ("HELLO at the wrong time", lambda f, p: f.write(Kind.HELLO, {})),
+    "HELLO again": ("HELLO at the wrong time", lambda f, p: f.write(Kind.HELLO, HELLO)),
     "END without a query": ("END without a query", lambda f, p: f.write(Kind.END)),
     "PARAMETERS without a query": (
         "without a query",
@@ -77,18 +72,21 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         lambda f, p: f.write(Kind.BEGIN, begin(placement=b"\2" * N)),
     ),
     "no placement": ("placement", lambda f, p: f.write(Kind.BEGIN, {})),
-    "an unknown mode": ("upload=4", lambda f, p: f.write(Kind.BEGIN, begin(upload=4))),
-    "a boolean mode": ("upload=True", lambda f, p: f.write(Kind.BEGIN, begin(upload=True))),
-    "a slowdown below 1": ("slowdown=0", lambda f, p: f.write(Kind.BEGIN, begin(slowdown=0.5))),
+    "an unknown mode": ("`$.upload`", lambda f, p: f.write(Kind.BEGIN, begin(upload=4))),
+    "a boolean mode": (
+        "got `bool` - at `$.upload`",
+        lambda f, p: f.write(Kind.BEGIN, begin(upload=True)),
+    ),
+    "a slowdown below 1": ("`$.slowdown`", lambda f, p: f.write(Kind.BEGIN, begin(slowdown=0.5))),
     "a slowdown that is no number": (
-        "slowdown=nan",
+        "`$.slowdown`",
         lambda f, p: f.write(Kind.BEGIN, begin(slowdown=float("nan"))),
     ),
     "an endless slowdown": (
-        "slowdown=inf",
+        "`$.slowdown`",
         lambda f, p: f.write(Kind.BEGIN, begin(slowdown=float("inf"))),
     ),
-    "no downlink": ("downlink_bps=0", lambda f, p: f.write(Kind.BEGIN, begin(downlink_bps=0))),
+    "no downlink": ("`$.downlink_bps`", lambda f, p: f.write(Kind.BEGIN, begin(downlink_bps=0))),
 }
 
 
@@ -107,7 +105,7 @@ WITHIN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
         within(Kind.PARAMETERS, {"layer": 2**63 - 1, "offset": 0}, lambda p: b"x"),
     ),
     "a layer that is a text": (
-        "layer='0'",
+        "got `str` - at `$.layer`",
         within(Kind.PARAMETERS, {"layer": "0", "offset": 0}, lambda p: b"x"),
     ),
     "a layer without parameters": (
@@ -146,7 +144,7 @@ WITHIN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
     ),
     "no bytes": ("come next", within(Kind.PARAMETERS, {"layer": 0, "offset": 0}, lambda p: b"")),
     "a negative offset": (
-        "offset=-1",
+        "`$.offset`",
         within(Kind.PARAMETERS, {"layer": 0, "offset": -1}, lambda p: b"x"),
     ),
     "a tensor of the server's": (
@@ -188,12 +186,12 @@ def test_a_bad_frame_closes_its_connection_with_the_reason_and_nobody_elses(case
     ("changes", "expected"),
     [
         ({"proof": bytes(32)}, "wrong token"),
-        ({"proof": b""}, "proof: 32 bytes are needed"),
-        ({"proof": "text"}, "proof: 32 bytes are needed"),
+        ({"proof": b""}, "`$.proof`"),
+        ({"proof": "text"}, "`$.proof`"),
         ({"version": VERSION + 1}, "version"),
         ({"model": "../../etc/passwd"}, "is unknown"),
-        ({"model": "x" * 1000}, "a text is needed"),
-        ({"model": 3}, "a text is needed"),
+        ({"model": "x" * 1000}, "`$.model`"),
+        ({"model": 3}, "`$.model`"),
         ({"fingerprint": "0" * 64}, "another one"),
         ({"fingerprint": "é"}, "another one"),
     ],
@@ -217,7 +215,7 @@ def test_a_proof_is_good_for_one_connection() -> None:
             async with stranger(server.port) as (reader, frames):
                 overheard = await reader.read()
                 assert overheard is not None
-            proof = hmac.digest(b"a secret", overheard.header["nonce"], "sha256")
+            proof = hmac.digest(b"a secret", overheard.header.nonce, "sha256")
             async with stranger(server.port) as (reader, frames):
                 await introduce(reader, frames, program, proof=proof)
                 assert "wrong token" in await refusal(reader)
@@ -276,7 +274,7 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
             assert (await ue.infer((value,), [0] * 6 + [1])).failure is None  # still connected
 
     async def payload() -> None:
-        limits = SessionLimits(frame=FrameLimits(payload_bytes=100))
+        limits = SessionLimits(payload_bytes=100)
         async with (
             toy_server(limits=limits) as server,
             stranger(server.port, program) as (reader, frames),
@@ -289,10 +287,102 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
         run(case())
 
 
-def test_headers_are_bounded_and_typed() -> None:
-    with pytest.raises(ProtocolError, match="cannot be read"):
-        decode_header(struct.pack("!BI", 0xDF, 2**32 - 1))
-    with pytest.raises(ProtocolError, match="cannot be read"):
-        decode_header(b"\x81\x01\x02")  # a number as key
+def unpacked(kind: Kind, header: dict[Any, Any]) -> Any:
+    return kind.header(msgpack.encode(header))
+
+
+def test_every_kind_of_frame_is_read_as_it_was_written() -> None:
+    assert set(HEADERS) == set(Kind)
+    for kind, header in HEADERS.items():
+        assert msgpack.decode(msgpack.encode(unpacked(kind, header))) == header
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_fields_that_are_missing_unknown_or_of_another_type_are_named(kind: Kind) -> None:
+    header = HEADERS[kind]
+    with pytest.raises(ProtocolError, match=f"^{kind.name}: .*unknown field `more`"):
+        unpacked(kind, header | {"more": 1})
+    for field in header:
+        with pytest.raises(ProtocolError, match=f"^{kind.name}: .*required field `{field}`"):
+            unpacked(kind, {key: value for key, value in header.items() if key != field})
+        for value in (None, True, {}, [[[]]], -2, b"x" * 9000, "x" * 5000):
+            with pytest.raises(ProtocolError, match=rf"^{kind.name}: .*`\$\.{field}"):
+                unpacked(kind, header | {field: value})
+
+
+HUGE, NAN, INF = 2**64 - 1, float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "where"),
+    [
+        (Kind.HELLO, {"version": VERSION + 1}, "version"),
+        (Kind.HELLO, {"model": "x" * 257}, "model"),
+        (Kind.HELLO, {"proof": bytes(33)}, "proof"),
+        (Kind.BEGIN, {"placement": bytes(8193)}, "placement"),
+        (Kind.BEGIN, {"slowdown": HUGE}, "slowdown"),
+        (Kind.BEGIN, {"slowdown": -INF}, "slowdown"),
+        (Kind.BEGIN, {"downlink_bps": NAN}, "downlink_bps"),
+        (Kind.TENSOR, {"offset": 0.5}, "offset"),
+        (Kind.TENSOR, {"layer": 1.0}, "layer"),
+        (Kind.ERROR, {"reason": "x" * 4097}, "reason"),
+        (Kind.GREETING, {"nonce": bytes(31)}, "nonce"),
+        (Kind.READY, {"payload": 0}, "payload"),
+        (Kind.READY, {"payload": HUGE}, "payload"),
+        (Kind.STARTED, {"now": NAN}, "now"),
+        (Kind.STARTED, {"now": INF}, "now"),
+        (Kind.STARTED, {"now": -1.0}, "now"),
+        (Kind.RESIDENT, {"bytes": [0] * 8193}, "bytes"),
+        (Kind.RESIDENT, {"bytes": [0, 0.0]}, r"bytes\[1\]"),
+        (Kind.REPORT, {"executed": [[0, NAN, 1.0]]}, r"executed\[0\]\[1\]"),
+        (Kind.REPORT, {"executed": [[0, 0.0, INF]]}, r"executed\[0\]\[2\]"),
+        (Kind.REPORT, {"sent": [[0, 0.0, 1.0], [0, 1.0]]}, r"sent\[1\]"),
+        (Kind.REPORT, {"sent": [[0.5, 0.0, 1.0]]}, r"sent\[0\]\[0\]"),
+        (Kind.HEARTBEAT, {"got": -1}, "got"),
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_their_names(
+    kind: Kind, changes: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ProtocolError, match=rf"^{kind.name}: .*`\$\.{where}`"):
+        unpacked(kind, HEADERS[kind] | changes)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        struct.pack("!BI", 0xDF, 2**32 - 1),  # a map without an end
+        b"\x81\x01\x02",  # a number as key
+        b"\x81\xa2\xff\xfe\x01",  # no UTF-8
+        b"\x81\xa6reason\xa2\xff\xfe",
+        b"\x81\xa6reason\xdb\xff\xff\xff\xff",  # a text without an end
+        b"\x81\xa6reason\xd6\xff\0\0\0\0",  # an extension's type
+        b"\x81\xa6reason" + b"\x91" * 60_000,
+        b"\x81\xa1a" + b"\x81\xa1a" * 20_000,
+        b"\x81\xa6reason\xa1x" + b"\x80",  # something behind it
+        msgpack.encode({"x" * 60_000: 1}),
+    ],
+)
+def test_headers_that_are_none_are_refused_in_a_few_words(packed: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"^ERROR: a header cannot be read: ") as refused:
+        Kind.ERROR.header(packed)
+    assert len(str(refused.value)) < 300
+
+
+def test_random_headers_are_refused_or_in_bounds() -> None:
+    generator = random.Random(0)
+    for kind, header in HEADERS.items():
+        packed = msgpack.encode(header)
+        for _ in range(300):
+            data = bytearray(packed)
+            for _ in range(generator.randint(1, 3)):
+                data[generator.randrange(len(data))] = generator.randrange(256)
+            with contextlib.suppress(ProtocolError):
+                read = kind.header(bytes(data))
+                assert type(read) is type(unpacked(kind, header))
+
+
+def test_a_header_that_is_too_long_is_not_sent() -> None:
     with pytest.raises(ValueError, match="too many"):
-        encode(Kind.BEGIN, 0, {"a": bytes(70000)})
+        encode(Kind.BEGIN, 0, {"a": bytes(70000)})  # type: ignore[arg-type]

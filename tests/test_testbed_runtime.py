@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("msgpack")
+pytest.importorskip("msgspec")
 
 from mjoa_gym import DNN, simulate  # noqa: E402
 from mjoa_gym.model.simulator import Interval  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 from mjoa_gym.testbed.measure import measure, plan_one, predict, seconds_of  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
+from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import placements, run, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import DIAMOND, ToyNetwork, diamond  # noqa: E402

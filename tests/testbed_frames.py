@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mjoa_gym.testbed.frames import PREFIX
+from mjoa_gym.testbed.headers import VERSION, Kind
 from mjoa_gym.testbed.program import Program
 
 N = 7
@@ -12,6 +13,29 @@ BEGIN = {
     "placement": bytes([1] * N), "prefetch": bytes(N), "upload": 0, "slowdown": 1.0,
     "downlink_bps": 1e9,
 }  # fmt: skip
+HELLO = {"version": VERSION, "proof": bytes(32), "model": "toy", "fingerprint": ""}
+CHUNK = {"layer": 0, "offset": 0}
+BYTES = {"bytes": [0] * N}
+HEADERS: dict[Kind, dict[str, Any]] = {
+    Kind.HELLO: HELLO,
+    Kind.BEGIN: BEGIN,
+    Kind.PARAMETERS: CHUNK,
+    Kind.END: {},
+    Kind.STATE: {},
+    Kind.PING: {},
+    Kind.TENSOR: CHUNK,
+    Kind.ERROR: {"reason": "no"},
+    Kind.GREETING: {"version": VERSION, "nonce": bytes(32)},
+    Kind.READY: {"payload": 1 << 20},
+    Kind.STARTED: BYTES | {"now": 1.0},
+    Kind.REFUSED: {"reason": "no"},
+    Kind.FINISHED: {"layer": 0},
+    Kind.REPORT: BYTES | {"executed": [[0, 1.0, 2.0]], "sent": []},
+    Kind.RESIDENT: BYTES,
+    Kind.HEARTBEAT: {"got": 0, "done": 0},
+    Kind.FULL: {"layer": 0},
+}
+"""The fields of every kind of frame, as they should be."""
 
 
 def begin(**changes: Any) -> dict[str, Any]:

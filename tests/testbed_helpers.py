@@ -12,17 +12,12 @@ import torch
 
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import (
-    FROM_SERVER,
-    VERSION,
-    FrameLimits,
-    FrameReader,
-    FrameWriter,
-    Kind,
-)
+from mjoa_gym.testbed.frames import FrameReader, FrameWriter
+from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Kind
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
-from mjoa_gym.testbed.ue import UESettings, UserEquipment
+from mjoa_gym.testbed.ue import UserEquipment
+from mjoa_gym.testbed.ue_settings import UESettings
 
 from .testbed_network import ToyNetwork, diamond
 
@@ -160,7 +155,7 @@ async def stranger(
 ) -> AsyncIterator[tuple[FrameReader, FrameWriter]]:
     """A raw connection; with a program, authenticated and ready."""
     stream, writer = await asyncio.open_connection("127.0.0.1", port)
-    reader, frames = FrameReader(stream, FrameLimits(), FROM_SERVER), FrameWriter(writer)
+    reader, frames = FrameReader(stream, FROM_SERVER), FrameWriter(writer)
     try:
         if program is not None:
             await introduce(reader, frames, program, token)
@@ -180,7 +175,7 @@ async def introduce(
     assert greeting is not None
     hello = {
         "version": VERSION,
-        "proof": hmac.digest(token.encode(), greeting.header["nonce"], "sha256"),
+        "proof": hmac.digest(token.encode(), greeting.header.nonce, "sha256"),
         "model": "toy",
         "fingerprint": program.fingerprint,
     }
@@ -191,7 +186,7 @@ async def refusal(reader: FrameReader) -> str:
     """The reason with which the server closes; other frames before it are skipped."""
     while (frame := await reader.read()) is not None:
         if frame.kind is Kind.ERROR:
-            reason = str(frame.header["reason"])
+            reason = str(frame.header.reason)
             assert await reader.reader.read() == b""
             return reason
     return "closed without a reason"

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.lanes import LaneBlock, draw_bars, draw_lanes, draw_ticks
-from mjoa_gym.rendering.output import to_figure, to_pixels
-from mjoa_gym.rendering.sheet import GREY, Sheet, require_matplotlib, text_width
+from mjoa_gym.rendering.sheet import GREY, Sheet, text_width
 from mjoa_gym.rendering.style import (
     LANES,
     STYLES,
@@ -56,7 +55,7 @@ def gantt_figure(
         ImportError: If matplotlib is not installed, with how to install it.
         ValueError: If there are no timelines, or not one title for each.
     """
-    return to_figure(_gantt(timelines, titles, width, height, span_s))
+    return _gantt(timelines, titles, width, height, span_s).figure()
 
 
 def gantt_rgb(
@@ -70,7 +69,7 @@ def gantt_rgb(
 
     The shape depends on `width`, `height` and the number of timelines only.
     """
-    return to_pixels(_gantt(timelines, titles, width, height, span_s))
+    return _gantt(timelines, titles, width, height, span_s).pixels()
 
 
 def gantt_height(n_timelines: int) -> int:
@@ -86,7 +85,6 @@ def _gantt(
     span_s: float | None,
 ) -> Sheet:
     """The chart as a sheet."""
-    require_matplotlib()
     names = checked_titles(timelines, titles)
     sheet = Sheet(int(width), gantt_height(len(timelines)) if height is None else int(height))
     span = span_of(timelines) if span_s is None else float(span_s)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.layers import INPUT
-from mjoa_gym.rendering.network_layout import Layout, layout
+from mjoa_gym.rendering.network_layout import NetworkLayout, layout
 from mjoa_gym.rendering.sheet import require_matplotlib
 from mjoa_gym.rendering.style import amount
 
@@ -41,13 +41,14 @@ def network_figure(dnn: DNN) -> Figure:
     A box has the layer's number, name, FLOPs and parameter bytes; the number under it is what its
     readers receive. Long networks continue at the top of the next column.
     """
-    agg = require_matplotlib()
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     plan = layout(dnn.predecessors)
     width, height = plan.width * BOX_INCHES, (plan.height + 1.2) * ROW_INCHES
     figure = Figure(figsize=(max(width, 7.0), height))
-    agg.FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     margin = (max(width, 7.0) / BOX_INCHES - plan.width) / 2
@@ -58,7 +59,7 @@ def network_figure(dnn: DNN) -> Figure:
     return figure
 
 
-def _draw_tensors(axes: Axes, plan: Layout) -> None:
+def _draw_tensors(axes: Axes, plan: NetworkLayout) -> None:
     from matplotlib.collections import LineCollection
 
     half = BOX_HEIGHT / 2
@@ -76,7 +77,7 @@ def _draw_tensors(axes: Axes, plan: Layout) -> None:
     axes.add_collection(LineCollection(lines, colors="#9a9aa6", linewidths=0.8, zorder=1))
 
 
-def _draw_layers(axes: Axes, dnn: DNN, plan: Layout) -> None:
+def _draw_layers(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     names = {INPUT: "input", **dict(enumerate(dnn.layer_names))}
@@ -115,7 +116,7 @@ def _draw_layers(axes: Axes, dnn: DNN, plan: Layout) -> None:
         )
 
 
-def _draw_head(axes: Axes, dnn: DNN, plan: Layout) -> None:
+def _draw_head(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:
     text = (
         f"{dnn.name}: {dnn.n_layers} layers, {_flops(dnn.flops.sum())}, "
         f"{amount(dnn.parameter_bytes.sum())} of parameters"

@@ -38,7 +38,7 @@ class Route(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class NetworkLayout:
     """Places of boxes and lines.
 
     Attributes:
@@ -54,7 +54,7 @@ class Layout:
     height: float
 
 
-def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> Layout:
+def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> NetworkLayout:
     """Places for the layers of a network and its input."""
     row_of = {INPUT: 0}
     for layer, sources in enumerate(predecessors):
@@ -113,7 +113,7 @@ def _in_columns(
     row_of: dict[int, int],
     x: dict[Place, float],
     starts: list[int],
-) -> Layout:
+) -> NetworkLayout:
     ends = [*starts[1:], max(row_of.values()) + 1]
     offsets, left = [], 0.0
     for start, end in zip(starts, ends, strict=True):
@@ -141,7 +141,7 @@ def _in_columns(
     ]
     boxes = {tensor: (column(row), *at(Place(row, tensor))) for tensor, row in row_of.items()}
     height = max(end - start for start, end in zip(starts, ends, strict=True))
-    return Layout(boxes, tuple(routes), left, height)
+    return NetworkLayout(boxes, tuple(routes), left, height)
 
 
 def _column_starts(widths: list[int], most: int) -> list[int]:

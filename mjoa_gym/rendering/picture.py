@@ -6,16 +6,16 @@ happens: the frames of an episode, and those of several environments, lie on eac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.rendering.lanes import LaneBlock, draw_bars, draw_lanes, draw_ticks
-from mjoa_gym.rendering.output import to_figure, to_pixels
 from mjoa_gym.rendering.panel import draw_server, draw_stock
 from mjoa_gym.rendering.scene import Scene, headline, summaries
-from mjoa_gym.rendering.sheet import GREY, GRID, INK, Sheet, require_matplotlib, text_width
+from mjoa_gym.rendering.scene_layout import HEIGHT, WIDTH, SceneLayout, layout_of
+from mjoa_gym.rendering.sheet import GREY, GRID, INK, Sheet, text_width
 from mjoa_gym.rendering.style import (
     DROPPED,
     GONE,
@@ -29,43 +29,9 @@ from mjoa_gym.rendering.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 1280, 720
-"""Pixels of a picture, unless asked for otherwise."""
 TILE = (640, 360)
 """Pixels of a picture among others."""
 LEAST = (320, 180)
-
-
-class Layout(NamedTuple):
-    """Where things are, in pixels.
-
-    Attributes:
-        small: Font size of numbers and notes.
-        normal: Font size of legend and axes.
-        big: Font size of the UEs' names.
-        head: Font size of the title.
-        margin: Free space at the borders.
-        left: Where the lanes begin.
-        right: Where they end.
-        shelf: Where the memory begins; it ends at the right margin.
-        top: Where the first UE's block begins.
-        bottom: Where the last one ends.
-        block: Height of a UE's block.
-        above: Height of the names above the lanes; 0 where they are to the left of them.
-    """
-
-    small: float
-    normal: float
-    big: float
-    head: float
-    margin: float
-    left: float
-    right: float
-    shelf: float
-    top: float
-    bottom: float
-    block: float
-    above: float
 
 
 def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
@@ -75,7 +41,7 @@ def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray
         ImportError: If matplotlib is not installed, with how to install it.
         ValueError: If the picture would be too small to read.
     """
-    return to_pixels(scene_sheet(scene, width, height))
+    return scene_sheet(scene, width, height).pixels()
 
 
 def scene_figure(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> Figure:
@@ -85,14 +51,13 @@ def scene_figure(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> Figu
         ImportError: If matplotlib is not installed, with how to install it.
         ValueError: If the picture would be too small to read.
     """
-    return to_figure(scene_sheet(scene, width, height))
+    return scene_sheet(scene, width, height).figure()
 
 
 def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
     """The picture as boxes and texts."""
     if width < LEAST[0] or height < LEAST[1]:
         raise ValueError(f"size {width} x {height}: must be at least {LEAST[0]} x {LEAST[1]}")
-    require_matplotlib()
     sheet = Sheet(int(width), int(height))
     layout = layout_of(width, height, scene.instance.n_ues, scene.memory is not None)
     _draw_head(sheet, layout, scene)
@@ -110,35 +75,14 @@ def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
         alone = scene.instance.ues[i].local_s
         if alone < block.span_s and alone != timeline.latency:
             sheet.dashes(block.x(alone), block.top, block.top + block.height, GREY, dash=2)
-    area = (layout.shelf, sheet.width - layout.margin)
     for i, stock in enumerate(scene.stocks):
-        draw_stock(sheet, area, layout.top + i * layout.block, layout, stock)
-    if scene.memory is not None:
-        draw_server(sheet, area, layout.bottom, layout, scene.stocks, scene.memory.limit_bytes)
+        draw_stock(sheet, layout, i, stock)
+    if scene.server is not None:
+        draw_server(sheet, layout, scene.server)
     return sheet
 
 
-def layout_of(width: int, height: int, n_ues: int, memory: bool) -> Layout:
-    """The layout for a size and a number of UEs."""
-    factor = min(width / WIDTH, height / HEIGHT)
-    small, normal = max(9.0, 11.5 * factor), max(9.5, 13.0 * factor)
-    big, head = max(10.0, 14.0 * factor), max(13.0, 20.0 * factor)
-    margin = round(max(6.0, 16.0 * factor))
-    top = round(head * 1.7) + round(normal * 1.6) + round(8 * factor)
-    bottom = height - round(normal * 3.2)
-    block = (bottom - top) / n_ues
-    above = round(1.7 * big)
-    if block < above + len(LANES) * 8:
-        above = 0
-    lane_px = (block - above) / len(LANES)
-    named = 6.9 * small if lane_px >= 13 and above else 0
-    left = margin + (named if above else min(15.5 * small, width * 0.2))
-    shelf = width - margin - round(0.31 * width) if memory else width - margin
-    right = shelf - max(14.0, 28.0 * factor)
-    return Layout(small, normal, big, head, margin, left, right, shelf, top, bottom, block, above)
-
-
-def _lane_block(layout: Layout, i: int, span_s: float) -> LaneBlock:
+def _lane_block(layout: SceneLayout, i: int, span_s: float) -> LaneBlock:
     """Where UE i's lanes are."""
     pad = max(1.0, 0.08 * layout.block) if layout.block > 8 else 0.0
     lane_px = (layout.block - layout.above - pad) / len(LANES)
@@ -148,7 +92,7 @@ def _lane_block(layout: Layout, i: int, span_s: float) -> LaneBlock:
     return LaneBlock(layout.left, layout.right, round(top), lane_px, span_s)
 
 
-def _draw_head(sheet: Sheet, layout: Layout, scene: Scene) -> None:
+def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
     """How far the episode is, which round this is, and how it went."""
     if scene.rounds:
         sheet.box(0, 0, sheet.width, 3, GRID)
@@ -166,7 +110,7 @@ def _draw_head(sheet: Sheet, layout: Layout, scene: Scene) -> None:
     sheet.write(right, baseline, text, size, align=1.0, room=max(0.0, right - end - 12))
 
 
-def _draw_legend(sheet: Sheet, layout: Layout, scene: Scene) -> None:
+def _draw_legend(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
     """What the colours mean: always the same entries, so that frames align."""
     styles = {style.face: style for style in STYLES.values()}
     if scene.memory is None:
@@ -199,7 +143,7 @@ def _draw_legend(sheet: Sheet, layout: Layout, scene: Scene) -> None:
         x += width + max(6.0, gap)
 
 
-def _draw_name(sheet: Sheet, layout: Layout, scene: Scene, i: int) -> None:
+def _draw_name(sheet: Sheet, layout: SceneLayout, scene: Scene, i: int) -> None:
     """Who a UE is, its latency alone and now, and its shares where there is room."""
     ue = scene.instance.ues[i]
     latency, alone = duration(scene.latency_s[i]), f"(alone {duration(ue.local_s)})"
@@ -225,7 +169,7 @@ def _draw_name(sheet: Sheet, layout: Layout, scene: Scene, i: int) -> None:
 
 
 def _draw_name_beside(
-    sheet: Sheet, layout: Layout, top: float, texts: tuple[str, str, str]
+    sheet: Sheet, layout: SceneLayout, top: float, texts: tuple[str, str, str]
 ) -> None:
     """A UE's name and latency to the left of its lanes: in two lines, in one, or not at all."""
     name, latency, alone = texts

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance, Plan, timelines
 from mjoa_gym.model.simulator import Timeline
-from mjoa_gym.rendering.style import duration
+from mjoa_gym.rendering.style import amount, duration
 
 LEAST_FRACTION = 1e-9
 """Differences of resident fractions below this are rounding."""
@@ -74,6 +74,37 @@ class Stock(NamedTuple):
     def total_bytes(self) -> float:
         """Bytes of the network."""
         return float(self.sizes.sum())
+
+
+class ServerMemory(NamedTuple):
+    """The server's memory after a round, in bytes.
+
+    Attributes:
+        kept: What is kept of every UE.
+        dropped: What was dropped for want of memory.
+        gone: What was lost with UEs that left.
+        limit_bytes: What is kept at most.
+    """
+
+    kept: tuple[float, ...]
+    dropped: float
+    gone: float
+    limit_bytes: float
+
+    @property
+    def kept_text(self) -> str:
+        """What is kept: "191 of 250 MB"."""
+        kept, limit = sum(self.kept), self.limit_bytes
+        if limit == np.inf:
+            return f"{amount(kept)}, no limit"
+        return f"{amount(kept, limit or None, unit=False)} of {amount(limit)}"
+
+    @property
+    def shown_bytes(self) -> float:
+        """Bytes of a whole bar, so that of what has to go something is seen too; above 0."""
+        if 0 < self.limit_bytes < np.inf:
+            return self.limit_bytes * 4 / 3
+        return max(1.0, sum(self.kept) + self.dropped + self.gone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +174,16 @@ class Scene:
         if self.memory is None:
             return ()
         return tuple(_stock(self, i, self.memory) for i in range(self.instance.n_ues))
+
+    @property
+    def server(self) -> ServerMemory | None:
+        """The server's memory, or None if it keeps nothing between rounds."""
+        if self.memory is None:
+            return None
+        dropped = sum(stock.bytes_of(stock.dropped) for stock in self.stocks)
+        gone = sum(stock.bytes_of(stock.after) for stock in self.stocks if stock.left)
+        kept = tuple(stock.kept_bytes for stock in self.stocks)
+        return ServerMemory(kept, dropped, gone, self.memory.limit_bytes)
 
 
 def _stock(scene: Scene, i: int, memory: Memory) -> Stock:

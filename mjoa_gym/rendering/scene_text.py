@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from mjoa_gym.model.simulator import Timeline
-from mjoa_gym.rendering.scene import Scene, Stock, headline, summaries
+from mjoa_gym.rendering.scene import Scene, ServerMemory, Stock, headline, summaries
 from mjoa_gym.rendering.style import LANES, STYLES, amount, duration, round_span
 from mjoa_gym.rendering.text import LABEL, lane_row, time_row
 
 LEAST_COLUMNS = 40
 MEMORY_LEGEND = "memory by layer: █ was there ▒ uploaded ░ prefetched ▄ in part × dropped - left"
-SERVER_SCALE = 4 / 3
-"""The server's bar shows this many times the limit, so that what has to go is seen too."""
 WEIGHT = {"execute": 4.0, "activation": 2.0, "parameters": 1.0, "prefetch": 0.5}
 """A row for all resources together shows what its UE does, and what it waits for if nothing."""
 BESIDE = 24
@@ -189,31 +186,30 @@ def _short_note(stock: Stock) -> str:
 
 def _server(scene: Scene, columns: int) -> list[str]:
     """The server's memory: a bar with the digit of every UE, and its sums."""
-    if scene.memory is None:
+    memory = scene.server
+    if memory is None:
         return []
-    kept = [stock.kept_bytes for stock in scene.stocks]
-    dropped = sum(stock.bytes_of(stock.dropped) for stock in scene.stocks)
-    limit = scene.memory.limit_bytes
-    says = f"server keeps {amount(sum(kept))}, no limit"
-    if limit < np.inf:
-        says = f"server keeps {amount(sum(kept), limit or None, unit=False)} of {amount(limit)}"
-    if dropped > 0:
-        says += f", dropped {amount(dropped)}"
+    says = f"server keeps {memory.kept_text}"
+    if memory.dropped > 0:
+        says += f", dropped {amount(memory.dropped)}"
     if gone := [str(i) for i, stock in enumerate(scene.stocks) if stock.left]:
         says += f", left: UE {' '.join(gone)}"
-    return [_framed("server", _server_bar(kept, dropped, limit, columns - LABEL - 3)), says]
+    return [_framed("server", _server_bar(memory, columns - LABEL - 3)), says]
 
 
-def _server_bar(kept: Sequence[float], dropped: float, limit: float, cells: int) -> str:
+def _server_bar(memory: ServerMemory, cells: int) -> str:
     """The bytes of every UE, what was dropped, and the limit, as `cells` characters."""
-    scale = limit * SERVER_SCALE if 0 < limit < np.inf else max(1.0, sum(kept) + dropped)
+
+    def place(size: float) -> int:
+        return min(cells, round(size / memory.shown_bytes * cells))
+
     row, position = [" "] * cells, 0.0
-    parts = [(size, str(i) if len(kept) <= 10 else "█") for i, size in enumerate(kept)]
-    for size, glyph in [*parts, (dropped, "×")]:
-        first = min(cells, round(position / scale * cells))
+    few = len(memory.kept) <= 10
+    parts = [(size, str(i) if few else "█") for i, size in enumerate(memory.kept)]
+    for size, glyph in [*parts, (memory.dropped, "×")]:
+        first, last = place(position), place(position + size)
         position += size
-        last = min(cells, round(position / scale * cells))
         row[first:last] = glyph * (last - first)
-    if 0 < limit < np.inf:
-        row[min(cells - 1, round(limit / scale * cells))] = "┃"
+    if 0 < memory.limit_bytes < np.inf:
+        row[min(cells - 1, place(memory.limit_bytes))] = "┃"
     return "".join(row)

@@ -1,4 +1,4 @@
-"""What a picture consists of, before it becomes pixels or a matplotlib figure: boxes and texts."""
+"""A sheet: the boxes and texts of a picture, drawn as pixels or as a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from matplotlib.font_manager import FontProperties
+    from matplotlib.figure import Figure
+    from matplotlib.path import Path
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
+DPI = 100
 MARGIN = 2
 """Pixels that characters may reach beyond their advance."""
 INK, GREY, GRID, STRIP = "#1b1b1f", "#62626d", "#dcdce2", "#f3f3f6"
@@ -101,6 +105,59 @@ class Sheet:
             self.texts.append(Text(x - align * width, y, text, size, colour, bold))
         return x + (1 - align) * width
 
+    def pixels(self) -> NDArray[np.uint8]:
+        """The picture as an image (height, width, 3).
+
+        Boxes and texts are aligned to pixels; a box is at least one wide, so that nothing goes
+        unseen.
+        """
+        from PIL import Image, ImageDraw
+
+        image = Image.new("RGB", (self.width, self.height), "white")
+        draw = ImageDraw.Draw(image)
+        for x, y, width, height, colour in self.boxes:
+            left, top = max(0, round(x)), max(0, round(y))
+            right, bottom = max(left + 1, round(x + width)), max(top + 1, round(y + height))
+            draw.rectangle((left, top, right - 1, bottom - 1), colour)
+        for text in self.texts:
+            mask, baseline = _mask(text.text, text.size, text.bold)
+            image.paste(text.colour, (round(text.x) - MARGIN, round(text.y) - baseline), mask)
+        return np.array(image)
+
+    def figure(self) -> Figure:
+        """The picture as a matplotlib figure on an Agg canvas; its `savefig` writes any format.
+
+        Boxes and texts are one collection each, so that saving is fast too.
+        """
+        require_matplotlib()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.collections import PathCollection, PolyCollection
+        from matplotlib.figure import Figure
+        from matplotlib.transforms import Affine2D
+
+        inches = (self.width + 0.01) / DPI, (self.height + 0.01) / DPI
+        figure = Figure(figsize=inches, dpi=DPI)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set(xlim=(0, self.width), ylim=(self.height, 0))
+        x, y, w, h = np.array([box[:4] for box in self.boxes]).T
+        corners: Any = np.stack([[x, x + w, x + w, x], [y, y, y + h, y + h]]).T
+        faces = [box[4] for box in self.boxes]
+        boxes = PolyCollection(corners, facecolors=faces, linewidths=0, zorder=1)
+        axes.add_collection(boxes, autolim=False)
+        glyphs = PathCollection(
+            [_outline(text.text, text.size, text.bold) for text in self.texts],
+            offsets=[text[:2] for text in self.texts],
+            offset_transform=axes.transData,
+            facecolors=[text.colour for text in self.texts],
+            linewidths=0,
+            zorder=2,
+        )
+        glyphs.set_transform(Affine2D().scale(1 / DPI) + figure.dpi_scale_trans)
+        axes.add_collection(glyphs, autolim=False)
+        return figure
+
 
 def shortened(text: str, size: float, bold: bool, room: float) -> str:
     """The text, or as much of it as fits `room` pixels with an ellipsis; "" if not even that."""
@@ -113,70 +170,59 @@ def shortened(text: str, size: float, bold: bool, room: float) -> str:
     return ""
 
 
+@lru_cache(maxsize=8192)
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """Pixels that a text takes."""
-    return text_mask(text, size, bold)[0].shape[1]
-
-
-@lru_cache(maxsize=8192)
-def text_mask(text: str, size: float, bold: bool) -> tuple[NDArray[np.float32], int]:
-    """A text as coverage in [0, 1] (height, width), and the row of its baseline.
-
-    It is put together from single characters: most texts of a video are new in every frame, but
-    not what they consist of.
-    """
-    glyphs = [_glyph(character, size, bold) for character in text]
-    ends = np.cumsum([0.0, *(advance for _, advance in glyphs)])
-    height, base = _canvas(size)
-    mask = np.zeros((height, int(np.ceil(ends[-1])) + 2 * MARGIN), dtype=np.float32)
-    for (coverage, _), start in zip(glyphs, ends[:-1], strict=True):
-        left = round(start)
-        part = mask[:, left : left + coverage.shape[1]]
-        np.maximum(part, coverage[:, : part.shape[1]], out=part)
-    return mask[:, MARGIN : MARGIN + int(np.ceil(ends[-1]))], base
-
-
-@lru_cache(maxsize=4096)
-def _glyph(character: str, size: float, bold: bool) -> tuple[NDArray[np.float32], float]:
-    """A character's coverage, with a margin to both sides, and its advance in pixels."""
-    height, base = _canvas(size)
-    renderer = require_matplotlib().RendererAgg(int(2 * size) + 2 * MARGIN, height, 72)
-    renderer.draw_text(renderer.new_gc(), MARGIN, base, character, font(bold, size), 0)
-    coverage = np.asarray(renderer.buffer_rgba())[..., 3].astype(np.float32) / np.float32(255)
-
-    def width(text: str) -> float:
-        return float(renderer.get_text_width_height_descent(text, font(bold, size), False)[0])
-
-    return coverage, width(f"|{character}|") - width("||")
-
-
-def _canvas(size: float) -> tuple[int, int]:
-    """Rows that hold any character of a font size, and which of them is the baseline."""
-    return int(1.9 * size) + 4, int(1.3 * size) + 2
+    return font(size, bold).getlength(text)
 
 
 @lru_cache(maxsize=64)
-def font(bold: bool, size: float) -> FontProperties:
+def font(size: float, bold: bool) -> FreeTypeFont:
     """The font that comes with matplotlib, so that a picture is the same on every machine."""
-    from pathlib import Path
+    data = require_matplotlib().get_data_path()
+    from PIL.ImageFont import Layout, truetype
 
-    import matplotlib
+    name = "DejaVuSans-Bold" if bold else "DejaVuSans"
+    return truetype(f"{data}/fonts/ttf/{name}.ttf", size, layout_engine=Layout.BASIC)
+
+
+@lru_cache(maxsize=4096)
+def _mask(text: str, size: float, bold: bool) -> tuple[Image, int]:
+    """A text's coverage, kept because most are the same in every frame, and its baseline's row."""
+    from PIL import Image, ImageDraw
+
+    face = font(size, bold)
+    above, below = face.getmetrics()
+    mask = Image.new("L", (int(text_width(text, size, bold)) + 2 * MARGIN, above + below))
+    ImageDraw.Draw(mask).text((MARGIN, above), text, 255, face, anchor="ls")
+    return mask, above
+
+
+@lru_cache(maxsize=4096)
+def _outline(text: str, size: float, bold: bool) -> Path:
+    """A text as a path that starts at (0, 0), as wide as in pixels."""
     from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
 
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return FontProperties(fname=Path(matplotlib.get_data_path(), "fonts/ttf", name), size=size)
+    face = FontProperties(fname=str(font(size, bold).path))
+    path = TextPath((0, 0), text.rstrip(), size=size, prop=face, usetex=False)
+    if not len(path.vertices):
+        return path
+    width = text_width(text.rstrip(), size, bold)
+    return Affine2D().scale(width / path.get_extents().x1, 1).transform_path(path)
 
 
 def require_matplotlib() -> Any:
-    """Matplotlib's Agg backend; its pyplot, with its global state, is never loaded.
+    """Matplotlib, without its pyplot and the global state of that.
 
     Raises:
-        ImportError: If matplotlib is not installed, with how to install it.
+        ImportError: If it is not installed, with how to install it.
     """
     try:
-        from matplotlib.backends import backend_agg
+        import matplotlib
     except ImportError as error:
         raise ImportError(
             "pictures need matplotlib, which is not installed: pip install mjoa-gym[render]"
         ) from error
-    return backend_agg
+    return matplotlib

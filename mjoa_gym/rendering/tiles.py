@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.rendering.output import rgb, to_pixels
 from mjoa_gym.rendering.picture import TILE, scene_rgb
 from mjoa_gym.rendering.scene import Scene
 from mjoa_gym.rendering.sheet import GREY, STRIP, Sheet
@@ -78,33 +77,29 @@ def tile(
     shapes = {frame.shape for frame in frames}
     if len(shapes) > 1:
         raise ValueError(f"frames differ in shape: {sorted(shapes)}")
-    names = [str(i) for i in range(len(frames))] if labels is None else list(labels)
-    if names and len(names) != len(frames):
-        raise ValueError(f"labels has {len(names)} entries for {len(frames)} frames")
-    across = int(np.ceil(np.sqrt(len(frames)))) if columns is None else int(columns)
+    n = len(frames)
+    names = [str(i) for i in range(n)] if labels is None else list(labels)
+    if names and len(names) != n:
+        raise ValueError(f"labels has {len(names)} entries for {n} frames")
+    across = int(np.ceil(np.sqrt(n))) if columns is None else int(columns)
     if across < 1:
         raise ValueError(f"columns={columns!r}: must be at least 1")
-    rows = -(-len(frames) // across)
-    high, wide, channels = frames[0].shape
+    rows = -(-n // across)
+    high, wide, _ = frames[0].shape
     band = LABEL_PX if names else 0
     pitch_y, pitch_x = high + band + border, wide + border
-    shape = [rows * pitch_y + border, across * pitch_x + border]
-    image = np.empty((*(n + n % 2 for n in shape), channels), dtype=np.uint8)
-    image[...] = rgb(BORDER)
-    for i, frame in enumerate(frames):
-        y, x = border + i // across * pitch_y, border + i % across * pitch_x
-        if band:
-            image[y : y + band, x : x + wide] = _label(names[i], wide)
+    height, width = rows * pitch_y + border, across * pitch_x + border
+    sheet = Sheet(width + width % 2, height + height % 2)
+    sheet.box(0, 0, sheet.width, sheet.height, BORDER)
+    corners = [(border + i // across * pitch_y, border + i % across * pitch_x) for i in range(n)]
+    for name, (y, x) in zip(names, corners, strict=False):
+        sheet.box(x, y, wide, band, STRIP)
+        middle, room = x + wide / 2, wide - 8
+        sheet.write(middle, y + band - 5, name, LABEL_SIZE, bold=True, align=0.5, room=room)
+    image = sheet.pixels()
+    for frame, (y, x) in zip(frames, corners, strict=True):
         image[y + band : y + band + high, x : x + wide] = frame
     return image
-
-
-def _label(text: str, width: int) -> NDArray[np.uint8]:
-    """A band with a text in its middle."""
-    sheet = Sheet(width, LABEL_PX)
-    sheet.box(0, 0, width, LABEL_PX, STRIP)
-    sheet.write(width / 2, LABEL_PX - 5, text, LABEL_SIZE, bold=True, align=0.5, room=width - 8)
-    return to_pixels(sheet)
 
 
 @lru_cache(maxsize=8)
@@ -113,6 +108,6 @@ def _not_drawn(width: int, height: int) -> NDArray[np.uint8]:
     sheet = Sheet(width, height)
     sheet.box(0, 0, width, height, STRIP)
     sheet.write(width / 2, height / 2, "not drawn", 13.0, GREY, align=0.5)
-    image = to_pixels(sheet)
+    image = sheet.pixels()
     image.flags.writeable = False
     return image

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mjoa_gym.execution.layered_model import TensorSpec
-from mjoa_gym.testbed.frames import ProtocolError
+from mjoa_gym.testbed.headers import ProtocolError
 
 DTYPES = {
     torch.float64: "F64",
@@ -42,7 +42,7 @@ def size_bytes(spec: TensorSpec) -> int:
     return prod(spec.shape) * spec.dtype.itemsize
 
 
-class Layout:
+class TensorLayout:
     """The safetensors image of named tensors: its header, and where each tensor is.
 
     Raises:
@@ -67,15 +67,15 @@ class Layout:
         self.total_bytes = len(self.header) + self.starts[-1]
 
     @staticmethod
-    def of_bundle(specs: Sequence[TensorSpec]) -> Layout:
+    def of_bundle(specs: Sequence[TensorSpec]) -> TensorLayout:
         """The layout of what a layer makes, a tuple of tensors."""
-        return Layout({str(index): spec for index, spec in enumerate(specs)})
+        return TensorLayout({str(index): spec for index, spec in enumerate(specs)})
 
 
 class Image:
     """Tensors ready to be sent, as the consecutive bytes of a safetensors image."""
 
-    def __init__(self, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, layout: TensorLayout, tensors: Mapping[str, Tensor]) -> None:
         self.layout = layout
         self._tensors = [tensors[name].detach().contiguous() for name in layout.specs]
         for (name, spec), tensor in zip(layout.specs.items(), self._tensors, strict=True):
@@ -105,14 +105,14 @@ class Image:
 
 def image_of_bundle(bundle: Sequence[Tensor]) -> Image:
     """What a layer has made, ready to be sent."""
-    layout = Layout.of_bundle([TensorSpec.of(tensor) for tensor in bundle])
+    layout = TensorLayout.of_bundle([TensorSpec.of(tensor) for tensor in bundle])
     return Image(layout, {str(index): tensor for index, tensor in enumerate(bundle)})
 
 
 class Incoming:
     """Tensors that arrive in pieces, in order; the memory is allocated with the first piece."""
 
-    def __init__(self, what: str, layout: Layout) -> None:
+    def __init__(self, what: str, layout: TensorLayout) -> None:
         self.what = what
         self.layout = layout
         self.received = 0

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +20,8 @@ from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import FrameLimits
-from mjoa_gym.testbed.models import (
-    model_names,
-    program_of,
-    server_program,
-    server_program_from,
-)
+from mjoa_gym.testbed.models import model_names, program_of, server_program
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
-from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
 from mjoa_gym.testbed.ue import UESettings, UserEquipment
@@ -118,10 +110,14 @@ def main(argv: list[str] | None = None) -> int:
 def _files(texts: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for text in texts:
-        name, file = _name_and_file(text)
+        name, _, file = text.partition("=")
+        if not name or not file:
+            raise ValueError(f"--program {text!r}: NAME=FILE is needed")
+        if not Path(file).is_file():
+            raise ValueError(f"--program {text!r}: there is no file {file}")
         if name in files:
             raise ValueError(f"--program {text!r}: {name} is {files[name]} already")
-        files[name] = file
+        files[name] = Path(file)
     return files
 
 
@@ -129,15 +125,6 @@ def _check_core(core: int | None) -> None:
     allowed = available_cores()
     if core is not None and allowed and core not in allowed:
         raise ValueError(f"--core {core}: allowed are {allowed}")
-
-
-def _name_and_file(text: str) -> tuple[str, Path]:
-    name, _, file = text.partition("=")
-    if not name or not file:
-        raise ValueError(f"--program {text!r}: NAME=FILE is needed")
-    if not Path(file).is_file():
-        raise ValueError(f"--program {text!r}: there is no file {file}")
-    return name, Path(file)
 
 
 async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
@@ -149,13 +136,9 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     names = model_names() if args.models is None else args.models
-    unknown = sorted(set(names) - set(model_names())) if args.models else []
-    if unknown:
-        raise ValueError(f"--models: {unknown} are not among torchvision's classifiers")
-    builders: dict[str, Callable[[], Program]] = {
-        name: partial(server_program, name) for name in names
-    }
-    builders |= {name: partial(server_program_from, name, file) for name, file in files.items()}
+    for name in args.models or ():
+        choice("--models", name, model_names())
+    builders = {name: partial(server_program, name, files) for name in (*names, *files)}
     settings = ServerSettings(
         args.token,
         args.host,
@@ -165,7 +148,7 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         activation_bytes=args.all_activations_mib * MIB,
         sessions=args.sessions,
         limits=SessionLimits(
-            FrameLimits(args.frame_kib << 10),
+            args.frame_kib << 10,
             args.model_mib * MIB,
             args.activations_mib * MIB,
             idle_s=args.idle_s,

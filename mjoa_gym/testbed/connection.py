@@ -7,22 +7,14 @@ import contextlib
 import hmac
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.frames import (
-    FROM_SERVER,
-    VERSION,
-    Frame,
-    FrameLimits,
-    FrameReader,
-    FrameWriter,
-    Kind,
-    ProtocolError,
-)
+from mjoa_gym.testbed.frames import READ_AHEAD_BYTES, Frame, FrameReader, FrameWriter
+from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Hello, Kind, ProtocolError
+from mjoa_gym.testbed.ue_settings import UESettings
 
 KEEP_ALIVE_S = 5.0
-READ_AHEAD_BYTES = 1 << 20
 
 
 class EdgeError(Exception):
@@ -120,7 +112,7 @@ class Connection:
             while (frame := await self.reader.read()) is not None:
                 self.heard_at = now()
                 if frame.kind is Kind.ERROR:
-                    reason = f"the server says: {frame.text('reason', 4096)}"
+                    reason = f"the server says: {frame.header.reason}"
                     break
                 if frame.kind in (Kind.RESIDENT, Kind.REPORT):
                     if self._asked is not None and not self._asked.done():
@@ -139,50 +131,29 @@ class Connection:
             self.frames.write(Kind.PING)
 
 
-async def open_connection(
-    host: str,
-    port: int,
-    token: str,
-    model: str,
-    fingerprint: str,
-    patience_s: float,
-    ready_s: float,
-    limits: FrameLimits,
-) -> Connection:
-    """Connect and introduce oneself.
-
-    Args:
-        host: The server's address.
-        port: Its port.
-        token: The shared secret; what is sent is a proof of knowing it.
-        model: The network's name at the server.
-        fingerprint: Of the UE's program.
-        patience_s: For the connection.
-        ready_s: For the server to get the network ready, which takes seconds the first time.
-        limits: On the server's frames.
+async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
+    """Connect and introduce oneself, with the fingerprint of one's program.
 
     Raises:
         EdgeError: If that fails.
     """
+    s = settings
     try:
-        async with asyncio.timeout(patience_s):
-            stream, writer = await asyncio.open_connection(host, port, limit=READ_AHEAD_BYTES)
+        async with asyncio.timeout(s.connect_s):
+            stream, writer = await asyncio.open_connection(s.host, s.port, limit=READ_AHEAD_BYTES)
     except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
-        raise EdgeError(f"no connection to {host}:{port}: {_why(error)}") from error
+        raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error
     sock = writer.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reader, frames = FrameReader(stream, limits, FROM_SERVER), FrameWriter(writer)
+    reader, frames = FrameReader(stream, FROM_SERVER, s.payload_bytes), FrameWriter(writer)
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(s.connect_s):
             greeting = await _expect(reader, Kind.GREETING)
-        greeting.number("version", VERSION, VERSION)
-        proof = hmac.digest(token.encode(), greeting.data("nonce", 32), "sha256")
-        hello = {"version": VERSION, "proof": proof, "model": model, "fingerprint": fingerprint}
-        frames.write(Kind.HELLO, hello)
-        async with asyncio.timeout(ready_s):
+        proof = hmac.digest(s.token.encode(), greeting.nonce, "sha256")
+        frames.write(Kind.HELLO, Hello(VERSION, proof, s.model, fingerprint))
+        async with asyncio.timeout(s.ready_s):
             ready = await _expect(reader, Kind.READY)
-        payload_bytes = ready.number("payload", 1, 2**32)
     except (ProtocolError, OSError, TimeoutError, EdgeError) as error:
         writer.transport.abort()
         with contextlib.suppress(ConnectionError, OSError):
@@ -191,18 +162,19 @@ async def open_connection(
     except BaseException:
         writer.transport.abort()
         raise
-    return Connection(reader, frames, payload_bytes)
+    return Connection(reader, frames, ready.payload)
 
 
-async def _expect(reader: FrameReader, kind: Kind) -> Frame:
+async def _expect(reader: FrameReader, kind: Kind) -> Any:
+    """The header of the next frame, which must be of this kind."""
     frame = await reader.read()
     if frame is None:
         raise EdgeError("the server has closed the connection")
     if frame.kind is Kind.ERROR:
-        raise EdgeError(f"the server says: {frame.text('reason', 4096)}")
+        raise EdgeError(f"the server says: {frame.header.reason}")
     if frame.kind is not kind:
         raise ProtocolError(f"{frame.kind.name} instead of {kind.name}")
-    return frame
+    return frame.header
 
 
 def _why(error: BaseException) -> str:

@@ -17,12 +17,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mjoa_gym.execution.layered_model import Bundle
+from mjoa_gym.execution.layered_model import Bundle, LayeredModel
 from mjoa_gym.testbed.clock import now
 
 
@@ -40,16 +40,6 @@ class Execution(NamedTuple):
     end: float
 
 
-class LayerRunner(Protocol):
-    """What can execute a layer; see `LayeredModel.run`."""
-
-    def run(
-        self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
-    ) -> Bundle:
-        """The layer's outputs."""
-        ...
-
-
 class Work:
     """The layers of one inference that one side executes. Shared with the executor's thread.
 
@@ -62,7 +52,7 @@ class Work:
         cancelled: Whether nobody is interested any more.
 
     Args:
-        runner: Executes a layer.
+        network: Executes a layer.
         layers: In program order.
         predecessors: Of all layers of the network.
         parameters: Gives a layer's parameters, or None while they are not there.
@@ -73,7 +63,7 @@ class Work:
 
     def __init__(
         self,
-        runner: LayerRunner,
+        network: LayeredModel,
         layers: Sequence[int],
         predecessors: Sequence[Sequence[int]],
         parameters: Callable[[int], Mapping[str, Tensor] | None],
@@ -81,7 +71,7 @@ class Work:
         on_done: Callable[[Work, Execution | None], None],
         repeats: int = 1,
     ) -> None:
-        self.runner = runner
+        self.network = network
         self.layers = list(layers)
         self.predecessors = predecessors
         self.parameters = parameters
@@ -106,8 +96,8 @@ class Work:
 
         A layer that is being executed may fail because of it, unheard.
         """
-        self.on_done = _nothing
-        self.parameters = _no_parameters
+        self.on_done = lambda *_: None
+        self.parameters = lambda _: None
         self.bundles.clear()
         self.unfinished = None
 
@@ -120,14 +110,6 @@ class Work:
             return None
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
-
-
-def _nothing(work: Work, execution: Execution | None) -> None:
-    """Nobody waits."""
-
-
-def _no_parameters(layer: int) -> None:
-    """There are none."""
 
 
 class Executor:
@@ -257,7 +239,7 @@ class Executor:
         try:
             times = 0
             while times == 0 or (times < work.repeats and not (work.cancelled or self._closed)):
-                bundle = work.runner.run(layer, work.bundles, parameters)  # nothing is in place
+                bundle = work.network.run(layer, work.bundles, parameters)  # nothing is in place
                 times += 1
         except Exception as error:  # whatever a layer raises is its work's end, not the thread's
             with self.lock:

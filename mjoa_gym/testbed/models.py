@@ -8,7 +8,7 @@ builds the same modules to have the same program and buffers, and then forgets t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mjoa_gym.execution.layered_model import Bundle, LayeredModel
 from mjoa_gym.profiles.vision import import_torchvision
 from mjoa_gym.testbed.program import Program
+from mjoa_gym.validation import choice
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
 """A module in inference mode and its inputs."""
@@ -34,36 +35,27 @@ def model_names() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
-def program_of(name: str, files: Mapping[str, Path]) -> tuple[Program, Bundle]:
-    """A UE's program and its input: an exported program's if `files` has the name, or a model's.
+def program_of(
+    name: str, files: Mapping[str, Path], keep_parameters: bool = True
+) -> tuple[Program, Bundle]:
+    """A program and its input: an exported program's if `files` has the name, or a model's.
+
+    Without parameters it is the program of a server, which is sent them.
 
     Raises:
         ValueError: If there is neither.
     """
-    if name not in files and name not in model_names():
-        raise ValueError(f"model {name!r} is unknown; allowed are {[*files, *model_names()]}")
-    module, inputs = load(files[name]) if name in files else build(name)
-    return _program(name, module, inputs, True)
-
-
-def server_program(name: str) -> Program:
-    """The same program for the server: its parameters are forgotten."""
-    return _program(name, *build(name), False)[0]
-
-
-def server_program_from(name: str, file: Path) -> Program:
-    """An exported program for the server."""
-    return _program(name, *load(file), False)[0]
-
-
-def _program(
-    name: str, module: nn.Module, inputs: tuple[Tensor, ...], keep_parameters: bool
-) -> tuple[Program, Bundle]:
+    module, inputs = load(files[name]) if name in files else build(name, files)
     model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
     if not keep_parameters:
         for parameter in module.parameters():
             parameter.untyped_storage().resize_(0)  # whoever else refers to it
     return Program(model), model.inputs(inputs)
+
+
+def server_program(name: str, files: Mapping[str, Path]) -> Program:
+    """The same program for the server: its parameters are forgotten."""
+    return program_of(name, files, keep_parameters=False)[0]
 
 
 def load(file: Path) -> Example:
@@ -100,16 +92,14 @@ class _Exported(nn.Module):
         return self
 
 
-def build(name: str) -> Example:
+def build(name: str, others: Collection[str] = ()) -> Example:
     """A model with seeded values, and an input for it.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is no such model; `others` are allowed, too.
     """
-    models = import_torchvision().models
-    if name not in models.list_models(module=models):
-        raise ValueError(f"model {name!r} is unknown; allowed are {list(model_names())}")
-    module = getattr(models, name)(weights=None, **ARGUMENTS.get(name, {}))
+    choice("model", name, [*others, *model_names()])
+    module = getattr(import_torchvision().models, name)(weights=None, **ARGUMENTS.get(name, {}))
     seed_values(module)
     side = SIDES.get(name, DEFAULT_SIDE)
     return module.eval(), (example_image(side),)

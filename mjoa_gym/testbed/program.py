@@ -8,63 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
 
-from torch import Tensor
-
-from mjoa_gym.dnn import DNN
-from mjoa_gym.execution.layered_model import Bundle, TensorSpec
+from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec
 from mjoa_gym.layers import INPUT
-from mjoa_gym.testbed.codec import Image, Layout
-
-
-class Layered(Protocol):
-    """What the testbed asks of a network; `LayeredModel` is one."""
-
-    @property
-    def dnn(self) -> DNN:
-        """Its profile."""
-        ...
-
-    def parameter_names(self, layer: int) -> Sequence[str]:
-        """The parameters that are charged to a layer."""
-        ...
-
-    def needs(self, layer: int) -> Sequence[str]:
-        """The parameters that a layer reads, charged to it or not."""
-        ...
-
-    def parameters(self, layer: int) -> Mapping[str, Tensor]:
-        """The values of those that are charged to a layer."""
-        ...
-
-    def parameter_specs(self, layer: int) -> Mapping[str, TensorSpec]:
-        """Their shapes and types."""
-        ...
-
-    def bundle_specs(self, tensor: int) -> Sequence[TensorSpec]:
-        """Shapes and types of what a layer makes; -1: of the network's input."""
-        ...
-
-    def constants(self) -> Mapping[str, Tensor]:
-        """Buffers and other values that both sides have."""
-        ...
-
-    def description(self) -> str:
-        """All its operators with their arguments: the same text, the same computation."""
-        ...
-
-    def run(
-        self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
-    ) -> Bundle:
-        """Execute a layer."""
-        ...
-
-    def outputs(self, bundles: Mapping[int, Bundle]) -> Any:
-        """The network's result, from what its sinks have made."""
-        ...
+from mjoa_gym.testbed.codec import Image, TensorLayout
 
 
 class Program:
@@ -74,15 +23,16 @@ class Program:
         network: The network.
     """
 
-    def __init__(self, network: Layered) -> None:
+    def __init__(self, network: LayeredModel) -> None:
         self.network = network
         self.dnn = network.dnn
         layers = range(self.dnn.n_layers)
         self.owner = {name: layer for layer in layers for name in network.parameter_names(layer)}
         specs = [network.parameter_specs(layer) for layer in layers]
-        self.parameters = tuple(Layout(spec) if spec else None for spec in specs)
+        self.parameters = tuple(TensorLayout(spec) if spec else None for spec in specs)
         self.tensors = {
-            tensor: Layout.of_bundle(network.bundle_specs(tensor)) for tensor in (INPUT, *layers)
+            tensor: TensorLayout.of_bundle(network.bundle_specs(tensor))
+            for tensor in (INPUT, *layers)
         }
         self.owners = tuple(
             tuple(sorted({self.owner[name] for name in network.needs(layer)})) for layer in layers
@@ -105,7 +55,7 @@ class Program:
         for name, tensor in sorted(self.network.constants().items()):
             digest.update(name.encode())
             spec = TensorSpec.of(tensor)
-            image = Image(Layout({"": spec}), {"": tensor})
+            image = Image(TensorLayout({"": spec}), {"": tensor})
             for part in image.parts:
                 digest.update(part)
         return digest.hexdigest()

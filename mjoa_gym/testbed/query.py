@@ -5,55 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.layers import INPUT
-from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
 from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Execution, Executor, Work
-from mjoa_gym.testbed.frames import Frame, Kind, ProtocolError
-from mjoa_gym.testbed.link import Link, Transfer
+from mjoa_gym.testbed.frames import Frame
+from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.reports import measured_timeline, resident_bytes
+from mjoa_gym.testbed.reports import resident_bytes
 from mjoa_gym.testbed.stream import ParameterStream
+from mjoa_gym.testbed.transmitter import Transfer, Transmitter
+from mjoa_gym.testbed.ue_settings import UESettings
 from mjoa_gym.testbed.watch import Watch
 
 BUSY = 0.5
 """Share of a layer's stretched time in which a slowed-down UE executes it; others get the rest."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be done.
-
-    Attributes:
-        placement: (L,) 0 = UE, 1 = edge.
-        upload: Upload mode.
-        prefetch: (L,) layers to upload in addition.
-        uplink_bps: Rate of the uplink.
-        downlink_bps: Rate of the downlink.
-        shaped_below: Whether the operating system shapes both links, so that we do not.
-        ue_slowdown: How much slower than this machine the UE is.
-        edge_slowdown: The same for its share of the server.
-        stall_s: Without any sign of the server for so long, it counts as lost.
-        hang_s: The same without any progress at the server, though it has all that it needs.
-    """
-
-    placement: tuple[int, ...]
-    upload: str
-    prefetch: tuple[int, ...]
-    uplink_bps: float
-    downlink_bps: float
-    shaped_below: bool
-    ue_slowdown: float
-    edge_slowdown: float
-    stall_s: float
-    hang_s: float
 
 
 class Query:
@@ -72,42 +43,42 @@ class Query:
         parameters: Sequence[Mapping[str, Any]],
         images: Sequence[Image | None],
         executor: Executor,
-        order: Order,
+        settings: UESettings,
+        begin: Begin,
         inputs: Bundle,
     ) -> None:
         self.program = program
         self.images = images
         self.executor = executor
-        self.order = order
+        self.settings = settings
+        self.begin = begin
         self.loop = asyncio.get_running_loop()
         self.failure: str | None = None
         self.recovered: tuple[int, ...] = ()
         self.start = now()
         self.end = self.start
         self.connection: Connection | None = None
-        self.link: Link | None = None
+        self.link: Transmitter | None = None
         self.complete: asyncio.Future[None] = self.loop.create_future()
         self.clock_offset = 0.0
-        ups, downs = program.crossing(order.placement)
+        ups, downs = program.crossing(begin.placement)
         self.ups = frozenset(ups)
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in downs}
         self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
-        layers = [n for n, side in enumerate(order.placement) if not side]
+        layers = [n for n, side in enumerate(begin.placement) if not side]
         self.work = Work(
             program.network,
             layers,
             program.dnn.predecessors,
             parameters.__getitem__,
-            order.ue_slowdown,
+            settings.ue_slowdown,
             self._executed,
-            max(1, int(order.ue_slowdown * BUSY)),
+            max(1, int(settings.ue_slowdown * BUSY)),
         )
         self.work.bundles[INPUT] = inputs
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
-        self._started: asyncio.Future[None] = self.loop.create_future()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
         self._moved = asyncio.Event()
         self._asked_at = self.start
 
@@ -143,27 +114,24 @@ class Query:
         self.connection = connection
         connection.listener = self
         if connection.lost is not None:
-            self._give_up(connection.lost)
+            self.lost(connection.lost)
             return False
-        self._begin(connection)
-        order = self.order
-        self._watch = Watch(connection, self.work, order.stall_s, order.hang_s)
-        self._tasks.append(asyncio.create_task(self._watch.run()))
-        try:
-            await self._started
-        except _Refused:
+        self._asked_at = now()
+        connection.frames.write(Kind.BEGIN, self.begin)
+        s = self.settings
+        self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
+        self._watch.start()
+        await self._answered.wait()
+        if self._stream is None or self.failure is not None:
             return False
-        if self.failure is not None:  # meanwhile
-            return False
-        self.link = Link(
+        self.link = Transmitter(
             connection.frames,
-            order.uplink_bps,
+            s.uplink_bps,
             self._stream,
-            lambda _: self._moved.set(),
-            order.shaped_below,
+            self._moved.set,
+            s.shaped_below,
             connection.payload_bytes,
         )
-        self._sending = asyncio.create_task(self._send(self.link, connection))
         return True
 
     def taken_in(self) -> int:
@@ -172,14 +140,14 @@ class Query:
 
     def stop_sending(self) -> None:
         """Send nothing more of this query; a chunk that has not gone out does not."""
-        if self._sending is not None:
-            self._sending.cancel()
+        if self.link is not None:
+            self.link.stop()
 
     def stop(self) -> None:
         """End everything that goes on because of this query."""
         self.stop_sending()
-        for task in self._tasks:
-            task.cancel()
+        if self._watch is not None:
+            self._watch.stop()
         if self.connection is not None and self.connection.listener is self:
             self.connection.listener = None
         self.executor.cancel(self.work)
@@ -189,39 +157,17 @@ class Query:
         self.work.forget()
         self.incoming.clear()
         self.link = self._stream = self._watch = None
-        self._sending = None  # tasks' tracebacks refer to us
-        self._tasks.clear()
 
     @property
     def open_at_server(self) -> bool:
         """Whether the server has begun with it and can be asked for its report."""
-        began = self._started.done() and self._started.exception() is None
-        return began and self.connection is not None and self.connection.lost is None
+        begun = self._stream is not None
+        return begun and self.connection is not None and self.connection.lost is None
 
     @property
     def uploading(self) -> bool:
         """Whether parameters are still to be sent."""
         return self.failure is None and self._stream is not None and self._stream.busy
-
-    def _begin(self, connection: Connection) -> None:
-        order = self.order
-        self._asked_at = now()
-        connection.frames.write(
-            Kind.BEGIN,
-            {
-                "placement": bytes(order.placement),
-                "prefetch": bytes(order.prefetch),
-                "upload": UPLOAD_MODES.index(order.upload),
-                "slowdown": float(order.edge_slowdown),
-                "downlink_bps": float("inf") if order.shaped_below else order.downlink_bps,
-            },
-        )
-
-    async def _send(self, link: Link, connection: Connection) -> None:
-        try:
-            await link.run()
-        except (ConnectionError, OSError) as error:
-            connection.close(f"connection lost: {type(error).__name__}")
 
     # -- what the server says ------------------------------------------------------------------
 
@@ -231,51 +177,41 @@ class Query:
         if frame.kind is Kind.TENSOR:
             self._take_tensor(frame)
         elif frame.kind is Kind.FINISHED:
-            self._finish(frame.number("layer", 0, n - 1))
+            self._finish(frame.layer(n))
         elif frame.kind is Kind.HEARTBEAT:
             if self._watch is not None:
-                self._watch.heartbeat(frame, n)
+                self._watch.heartbeat(frame.header, n)
         elif frame.kind is Kind.STARTED:
             self._server_started(frame)
         elif frame.kind is Kind.REFUSED:
-            self._give_up(f"the server refuses: {frame.text('reason', 4096)}")
+            self.lost(f"the server refuses: {frame.header.reason}")
         elif frame.kind is Kind.FULL:
             if self._stream is not None:
-                self._stream.refused(frame.number("layer", 0, n - 1))
+                self._stream.refused(frame.layer(n))
             self._moved.set()
         else:
             raise ProtocolError(f"{frame.kind.name} within a query")
 
-    def lost(self, reason: str) -> None:
-        """The connection is gone."""
-        self._give_up(reason)
-
     def _server_started(self, frame: Frame) -> None:
-        if self._started.done():
+        if self._answered.is_set():
             raise ProtocolError("STARTED twice")
         time = now()
-        theirs = frame.real("now", 0.0, float("inf"))
+        theirs = frame.header.now
         if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
             self.clock_offset = (self._asked_at + time) / 2 - theirs
-        self._stream = ParameterStream(
-            self.program,
-            self.images,
-            self.order.placement,
-            self.order.prefetch,
-            resident_bytes(frame, self.program),
-            self.order.upload == "serial",
-        )
-        self._started.set_result(None)
-        if self.order.upload == "preinstalled" and self._stream.absent:
+        received = resident_bytes(frame, self.program)
+        self._stream = ParameterStream(self.program, self.images, self.begin, received)
+        self._answered.set()
+        if self.begin.mode == "preinstalled" and self._stream.absent:
             layers = self._stream.absent
-            self._give_up(f"preinstalled, but layers {layers} are not at the server")
+            self.lost(f"preinstalled, but layers {layers} are not at the server")
 
     def _take_tensor(self, frame: Frame) -> None:
-        layer = frame.number("layer", 0, self.program.dnn.n_layers - 1)
+        layer = frame.layer(self.program.dnn.n_layers)
         incoming = self.incoming.get(layer)
         if incoming is None:
             raise ProtocolError(f"TENSOR: {layer} is not one that comes down")
-        incoming.write(frame.number("offset", 0, incoming.layout.total_bytes), frame.payload)
+        incoming.write(frame.header.offset, frame.payload)
         if self._watch is not None:
             self._watch.progress()
         if incoming.complete and self.failure is None:
@@ -288,7 +224,7 @@ class Query:
     def _executed(self, work: Work, execution: Execution | None) -> None:
         """In the executor's thread: tell the event loop if anything follows."""
         layer = -2 if execution is None else execution.layer
-        needed = layer in self.ups or layer in self.sinks or self.order.upload == "serial"
+        needed = layer in self.ups or layer in self.sinks or self.begin.mode == "serial"
         if needed or execution is None or work.done:
             with contextlib.suppress(RuntimeError):  # the loop may be closed already
                 self.loop.call_soon_threadsafe(self._follow_up, execution)
@@ -321,24 +257,32 @@ class Query:
             self.end = now()
             self.complete.set_result(None)
 
-    def timeline(self, report: Frame | None) -> tuple[Interval, ...]:
-        """What was measured; see `measured_timeline`."""
-        pieces = self.link.pieces if self.link is not None else ()
-        executions, offset = self.work.executions, self.clock_offset
-        return measured_timeline(
-            self.start, self.order.placement, executions, pieces, report, offset
-        )
+    def timeline(self, report: QueryReport | None) -> tuple[Interval, ...]:
+        """Every use of a resource, as `simulate` gives it, with those that the server reports."""
+        found = [("ue", "execute", *execution) for execution in self.work.executions]
+        for piece in () if self.link is None else self.link.pieces:
+            what = "parameters" if self.begin.placement[piece.layer] else "prefetch"
+            what = "activation" if piece.kind is Kind.TENSOR else what
+            found.append(("uplink", what, piece.layer, piece.start, piece.end))
+        if report is not None:
+            lanes = ("edge", "execute", report.executed), ("downlink", "activation", report.sent)
+            for resource, what, uses in lanes:
+                for layer, start, end in uses:
+                    here = start + self.clock_offset, end + self.clock_offset
+                    found.append((resource, what, layer, *here))
+        intervals = [Interval(r, w, n, a - self.start, b - self.start) for r, w, n, a, b in found]
+        return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
 
     # -- when the server fails -----------------------------------------------------------------
 
-    def _give_up(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
+        """The server is given up; what is missing is executed here."""
         if self.failure is not None:
             return
         self.failure = reason
         self.stop_sending()
         self._moved.set()
-        if not self._started.done():
-            self._started.set_exception(_Refused())
+        self._answered.set()
         if not self.complete.done():
             self._recover()
 
@@ -346,7 +290,3 @@ class Query:
         """Execute here what is missing, from the tensors that are here."""
         self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
         self._check_complete()
-
-
-class _Refused(Exception):
-    """The query does not begin at the server."""

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mjoa_gym.testbed.edge_query import EdgeResources
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import ProtocolError, port_number
+from mjoa_gym.testbed.frames import READ_AHEAD_BYTES, port_number
+from mjoa_gym.testbed.headers import ProtocolError
 from mjoa_gym.testbed.program import Program
 from mjoa_gym.testbed.session import Session, SessionLimits
 from mjoa_gym.testbed.store import ParameterStore, TensorMemory
@@ -19,7 +21,6 @@ MOST_SESSIONS = 500
 """Beyond, many systems would not give a process the descriptors."""
 MOST_STRANGERS = 64
 """Connections that have not proved to know the token; of more, the oldest is closed."""
-READ_AHEAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,25 +109,12 @@ class EdgeServer:
         await asyncio.gather(*self._sessions, return_exceptions=True)
         await asyncio.to_thread(self.executor.close)
 
-    async def serve_forever(self) -> None:
-        """Serve until cancelled."""
-        assert self._server is not None, "the server is not open"
-        await self._server.serve_forever()
-
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         strangers = [task for task, s in self._sessions.items() if not s.authenticated]
         for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
             oldest.cancel()
-        session = Session(
-            reader,
-            writer,
-            self.settings.token,
-            self._load_program,
-            self.store,
-            self.memory,
-            self.executor,
-            self.settings.limits,
-        )
+        given, shared = self.settings, EdgeResources(self.store, self.memory, self.executor)
+        session = Session(reader, writer, given.token, self._load_program, shared, given.limits)
         task = asyncio.create_task(self._serve(session))
         self._sessions[task] = session
         task.add_done_callback(self._close)

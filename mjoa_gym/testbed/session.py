@@ -7,25 +7,30 @@ import contextlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.edge_query import EdgeQuery, Refusal, Request
-from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import (
+from mjoa_gym.testbed.edge_query import EdgeQuery, EdgeResources, Refusal
+from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter
+from mjoa_gym.testbed.headers import (
     FROM_UE,
+    MOST_PAYLOAD_BYTES,
     VERSION,
-    Frame,
-    FrameLimits,
-    FrameReader,
-    FrameWriter,
+    Begin,
+    Greeting,
+    Heartbeat,
+    Hello,
     Kind,
     ProtocolError,
+    QueryReport,
+    Ready,
+    Reason,
+    ResidentBytes,
+    Started,
 )
-from mjoa_gym.testbed.link import UNSENT_BYTES
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.store import ParameterStore, TensorMemory
-from mjoa_gym.validation import count, positive
+from mjoa_gym.testbed.transmitter import UNSENT_BYTES
+from mjoa_gym.validation import at_most, count, positive
 
 HEARTBEAT_S = 0.25
 MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
@@ -40,22 +45,23 @@ class SessionLimits:
     """What one UE may ask for.
 
     Attributes:
-        frame: Sizes of frames.
+        payload_bytes: Longest payload.
         model_bytes: Parameters of its network.
         activation_bytes: Tensors of one query that are at the server at a time.
         hello_s: Seconds to authenticate.
         idle_s: Seconds without a frame until its session is freed.
     """
 
-    frame: FrameLimits = field(default_factory=FrameLimits)
+    payload_bytes: int = 1 << 20
     model_bytes: int = 2 << 30
     activation_bytes: int = 1 << 30
     hello_s: float = 5.0
     idle_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("model_bytes", "activation_bytes"):
+        for name in ("payload_bytes", "model_bytes", "activation_bytes"):
             count(name, getattr(self, name))
+        at_most("payload_bytes", self.payload_bytes, "the protocol's limit", MOST_PAYLOAD_BYTES)
         for name in ("hello_s", "idle_s"):
             positive(name, getattr(self, name))
 
@@ -78,18 +84,14 @@ class Session:
         writer: asyncio.StreamWriter,
         token: str,
         load_program: LoadProgram,
-        store: ParameterStore,
-        memory: TensorMemory,
-        executor: Executor,
+        resources: EdgeResources,
         limits: SessionLimits,
     ) -> None:
-        self.reader = FrameReader(reader, limits.frame, FROM_UE)
+        self.reader = FrameReader(reader, FROM_UE, limits.payload_bytes)
         self.frames = FrameWriter(writer)
         self.token = token
         self.load_program = load_program
-        self.store = store
-        self.memory = memory
-        self.executor = executor
+        self.resources = resources
         self.limits = limits
         self.program: Program
         self.authenticated = False
@@ -114,7 +116,7 @@ class Session:
         finally:
             heart.cancel()
             self._end_query()
-            self.store.forget(self)
+            self.resources.store.forget(self)
 
     async def _next(self, patience_s: float) -> Frame | None:
         try:
@@ -142,19 +144,19 @@ class Session:
 
     async def _authenticate(self) -> None:
         nonce = secrets.token_bytes(32)
-        self.frames.write(Kind.GREETING, {"version": VERSION, "nonce": nonce})
-        hello = await self._next(self.limits.hello_s)
-        if hello is None:
+        self.frames.write(Kind.GREETING, Greeting(VERSION, nonce))
+        frame = await self._next(self.limits.hello_s)
+        if frame is None:
             raise ConnectionResetError
-        if hello.kind is not Kind.HELLO:
-            raise ProtocolError(f"{hello.kind.name} before HELLO")
+        if frame.kind is not Kind.HELLO:
+            raise ProtocolError(f"{frame.kind.name} before HELLO")
+        hello: Hello = frame.header
         proof = hmac.digest(self.token.encode(), nonce, "sha256")
-        if not hmac.compare_digest(hello.data("proof", len(proof)), proof):
+        if not hmac.compare_digest(hello.proof, proof):
             raise ProtocolError("wrong token")
         self.authenticated = True
-        hello.number("version", VERSION, VERSION)
         try:
-            self.program = await self.load_program(hello.text("model"))
+            self.program = await self.load_program(hello.model)
         except ProtocolError:
             self.authenticated = False  # it takes no place any more
             raise
@@ -163,12 +165,12 @@ class Session:
                 f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
                 f"{self.limits.model_bytes} are allowed"
             )
-        if hello.text("fingerprint") != self.program.fingerprint:
+        if hello.fingerprint != self.program.fingerprint:
             raise ProtocolError(
-                f"the UE's network {hello.text('model')!r} is another one than the server's: "
+                f"the UE's network {hello.model!r} is another one than the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
-        self.frames.write(Kind.READY, {"payload": self.limits.frame.payload_bytes})
+        self.frames.write(Kind.READY, Ready(self.limits.payload_bytes))
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -176,36 +178,26 @@ class Session:
         elif frame.kind is Kind.TENSOR:
             self._running(frame).take_tensor(frame)
         elif frame.kind is Kind.BEGIN:
-            self._begin(frame)
+            self._begin(frame.header)
         elif frame.kind is Kind.END:
-            report = self._running(frame).report()
+            executed, sent = self._running(frame).uses()
             self._end_query()
-            self.frames.write(Kind.REPORT, report | {"bytes": self._resident()})
+            self.frames.write(Kind.REPORT, QueryReport(self._resident(), executed, sent))
         elif frame.kind is Kind.STATE:
-            self.frames.write(Kind.RESIDENT, {"bytes": self._resident()})
+            self.frames.write(Kind.RESIDENT, ResidentBytes(self._resident()))
         elif frame.kind is not Kind.PING:
             raise ProtocolError(f"{frame.kind.name} at the wrong time")
 
-    def _begin(self, frame: Frame) -> None:
+    def _begin(self, begin: Begin) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
-        request = Request.of(frame, self.program.dnn.n_layers)
         most = self.limits.activation_bytes
         try:
-            self.query = EdgeQuery(
-                request,
-                self.program,
-                self,
-                self.store,
-                self.memory,
-                self.executor,
-                self.frames,
-                most,
-            )
+            self.query = EdgeQuery(begin, self.program, self, self.resources, self.frames, most)
         except Refusal as error:
-            self.frames.write(Kind.REFUSED, {"reason": str(error)})
+            self.frames.write(Kind.REFUSED, Reason(str(error)))
             return
-        self.frames.write(Kind.STARTED, {"bytes": self._resident(), "now": now()})
+        self.frames.write(Kind.STARTED, Started(self._resident(), now()))
         self.query.start()
 
     def _running(self, frame: Frame) -> EdgeQuery:
@@ -219,22 +211,23 @@ class Session:
             self.query = None
 
     def _resident(self) -> list[int]:
-        return [self.store.received(self, layer) for layer in range(self.program.dnn.n_layers)]
+        layers = range(self.program.dnn.n_layers)
+        return [self.resources.store.received(self, layer) for layer in layers]
 
     async def _beat(self) -> None:
         """While a query runs, say how much has arrived, so that the UE notices a stall."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self.query is not None:
-                done = self.query.work.position
-                self.frames.write(Kind.HEARTBEAT, {"got": self.reader.payload_bytes, "done": done})
+                said = Heartbeat(self.reader.payload_bytes, self.query.work.position)
+                self.frames.write(Kind.HEARTBEAT, said)
 
     async def _goodbye(self, reason: str) -> None:
         """Say why, and read on for a moment, since unread data would reset the connection."""
         with contextlib.suppress(ConnectionError, OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 self._end_query()
-                self.frames.write(Kind.ERROR, {"reason": reason})
+                self.frames.write(Kind.ERROR, Reason(reason))
                 await self.frames.drain()
                 self.frames.writer.write_eof()
                 while await self.reader.reader.read(1 << 16):

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from mjoa_gym.testbed.codec import Incoming, Layout
+from mjoa_gym.testbed.codec import Incoming, TensorLayout
 
 Owner = Hashable
 
@@ -70,7 +70,7 @@ class ParameterStore:
         entry = self._entries.get((owner, layer))
         return None if entry is None else entry.incoming
 
-    def reserve(self, owner: Owner, wanted: Iterable[tuple[int, Layout]]) -> bool:
+    def reserve(self, owner: Owner, wanted: Iterable[tuple[int, TensorLayout]]) -> bool:
         """Make room for layers and keep them until `release`; all of them or none."""
         wanted = list(wanted)
         keys = {(owner, layer) for layer, _ in wanted}

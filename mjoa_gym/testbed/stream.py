@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
-from mjoa_gym.testbed.frames import Kind
-from mjoa_gym.testbed.link import Transfer
+from mjoa_gym.testbed.headers import Begin, Kind
 from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.transmitter import Transfer
 
 
 class ParameterStream:
-    """The background source of an uplink (see `Link`): one transfer after the other.
+    """The background source of an uplink (see `Transmitter`): one transfer after the other.
 
     With serial uploading, a layer's parameters wait until its predecessors have been executed, and
     hold up those behind them.
@@ -21,27 +21,23 @@ class ParameterStream:
     Args:
         program: The network.
         images: Parameters of the layers, ready to be sent.
-        placement: (L,) 0 = UE, 1 = edge.
-        prefetch: (L,) layers that follow those that the edge needs.
+        begin: What the edge executes, and which layers follow those that it needs.
         received: (L,) bytes that the server has already.
-        serial: Whether uploading is serial.
     """
 
     def __init__(
         self,
         program: Program,
         images: Sequence[Image | None],
-        placement: Sequence[int],
-        prefetch: Sequence[int],
+        begin: Begin,
         received: Sequence[int],
-        serial: bool,
     ) -> None:
         self._predecessors = program.dnn.predecessors
         self._images = images
         self._received = received
-        self._serial = serial
-        self._reader = program.to_upload(placement)
-        marked = (layer for layer, mark in enumerate(prefetch) if mark)
+        self._serial = begin.mode == "serial"
+        self._reader = program.to_upload(begin.placement)
+        marked = (layer for layer, mark in enumerate(begin.prefetch) if mark)
         missing = [
             layout is not None and here < layout.total_bytes
             for layout, here in zip(program.parameters, received, strict=True)

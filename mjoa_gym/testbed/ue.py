@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,74 +19,12 @@ from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import (
-    LEAST_RATE_BPS,
-    Frame,
-    FrameLimits,
-    Kind,
-    ProtocolError,
-    port_number,
-    slowdown,
-)
-from mjoa_gym.testbed.link import MOST_CHUNK_BYTES
+from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
 from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.query import Order, Query
-from mjoa_gym.testbed.reports import check_report, resident_bytes, resident_fractions
-from mjoa_gym.validation import binary_vector, choice, positive
-
-Bits = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class UESettings:
-    """How a UE behaves, and the links and devices it emulates.
-
-    Attributes:
-        token: The secret shared with the server.
-        port: The server's port.
-        host: The server's address.
-        model: The network's name at the server.
-        uplink_bps: Bits per second towards the edge; infinity for no shaping.
-        downlink_bps: Bits per second towards the UE.
-        shaped_below: The operating system shapes both links to these rates (see `namespace`).
-        ue_slowdown: Each of the UE's layers takes so many times what it takes on this machine.
-        edge_slowdown: The same for this UE's share of the server.
-        connect_s: Patience for a connection; without one, inferences are local.
-        ready_s: Patience for the server to get the network ready.
-        stall_s: A server that is silent for so long during an inference is given up.
-        hang_s: So is one that makes no progress for so long.
-        frame: The longest frames that are accepted from the server.
-    """
-
-    token: str = field(repr=False)
-    port: int
-    host: str = "127.0.0.1"
-    model: str = "model"
-    _: KW_ONLY
-    uplink_bps: float = float("inf")
-    downlink_bps: float = float("inf")
-    shaped_below: bool = False
-    ue_slowdown: float = 1.0
-    edge_slowdown: float = 1.0
-    connect_s: float = 2.0
-    ready_s: float = 120.0
-    stall_s: float = 3.0
-    hang_s: float = 60.0
-    frame: FrameLimits = field(default_factory=FrameLimits)
-
-    def __post_init__(self) -> None:
-        port_number("port", self.port)
-        for name in ("uplink_bps", "downlink_bps"):
-            if not getattr(self, name) >= LEAST_RATE_BPS:
-                value = getattr(self, name)
-                raise ValueError(f"{name}={value!r}: must be at least {LEAST_RATE_BPS:g}")
-        if self.frame.payload_bytes < MOST_CHUNK_BYTES:
-            value = self.frame.payload_bytes
-            raise ValueError(f"frame.payload_bytes={value}: must be at least {MOST_CHUNK_BYTES}")
-        for name in ("ue_slowdown", "edge_slowdown"):
-            slowdown(name, getattr(self, name))
-        for name in ("connect_s", "ready_s", "stall_s", "hang_s"):
-            positive(name, getattr(self, name))
+from mjoa_gym.testbed.query import Query
+from mjoa_gym.testbed.reports import checked_report, resident_bytes, resident_fractions
+from mjoa_gym.testbed.ue_settings import UESettings
+from mjoa_gym.validation import binary_vector, choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,17 +95,7 @@ class UserEquipment:
         if self.connected:
             return
         await self.close()
-        s = self.settings
-        self._connection = await open_connection(
-            s.host,
-            s.port,
-            s.token,
-            s.model,
-            self.program.fingerprint,
-            s.connect_s,
-            s.ready_s,
-            s.frame,
-        )
+        self._connection = await open_connection(self.settings, self.program.fingerprint)
 
     async def __aenter__(self) -> UserEquipment:
         return self
@@ -189,8 +117,8 @@ class UserEquipment:
             with contextlib.suppress(EdgeError, ProtocolError):
                 await self.connect()
                 assert self._connection is not None, "connected"
-                frame = await self._connection.ask(Kind.STATE, self.settings.stall_s)
-                self._received = resident_bytes(frame, self.program)
+                answer = await self._connection.ask(Kind.STATE, self.settings.stall_s)
+                self._received = resident_bytes(answer, self.program)
         return resident_fractions(self._received, self.program)
 
     async def infer(
@@ -213,26 +141,25 @@ class UserEquipment:
         Raises:
             ValueError: Naming field, value and what is allowed.
         """
-        n, s = self.program.dnn.n_layers, self.settings
+        n = self.program.dnn.n_layers
         marks = np.zeros(n) if prefetch is None or upload == "preinstalled" else prefetch
-        order = self._order(
-            _bits("placement", placement, n),
+        begin = self._begin(
+            binary_vector("placement", placement, n).tobytes(),
+            binary_vector("prefetch", marks, n).tobytes(),
             choice("upload", upload, UPLOAD_MODES),
-            _bits("prefetch", marks, n),
-            s.uplink_bps,
         )
         self._check_inputs(inputs)
         async with self._turn:
-            return await self._infer(order, inputs, until_s)
+            return await self._infer(begin, inputs, until_s)
 
-    async def _infer(self, order: Order, inputs: Bundle, until_s: float | None) -> Inference:
-        remote, asked_at, failure = any((*order.placement, *order.prefetch)), now(), None
+    async def _infer(self, begin: Begin, inputs: Bundle, until_s: float | None) -> Inference:
+        remote, asked_at, failure = any(begin.placement + begin.prefetch), now(), None
         if remote:
             try:
                 await self.connect()
             except EdgeError as error:
                 failure = str(error)
-        query = self._query(order, inputs)
+        query = self._query(self.settings, begin, inputs)
         with self._until_over(query):
             await query.run(self._connection if remote and failure is None else None)
             if until_s is not None:
@@ -262,11 +189,12 @@ class UserEquipment:
         wanted = range(n) if layers is None else layers
         if unknown := sorted(set(wanted) - set(range(n))):
             raise ValueError(f"layers: {unknown} are none of this network's, 0 to {n - 1}")
-        marks = tuple(int(layer in wanted) for layer in range(n))
+        marks = bytes(layer in wanted for layer in range(n))
+        fast = replace(self.settings, uplink_bps=float("inf"), shaped_below=False)
         async with self._turn:
             await self.connect()
             assert self._connection is not None, "connected"
-            query = self._query(self._order((0,) * n, "parallel", marks, float("inf")), ())
+            query = self._query(fast, self._begin(bytes(n), marks, "parallel"), ())
             with self._until_over(query):
                 await query.upload_only(self._connection)
                 await self._end(query)
@@ -276,20 +204,11 @@ class UserEquipment:
         if absent := [layer for layer in wanted if there[layer] < 1]:
             raise EdgeError(f"no memory at the server for layers {absent} as well")
 
-    def _order(self, placement: Bits, upload: str, prefetch: Bits, uplink_bps: float) -> Order:
+    def _begin(self, placement: bytes, prefetch: bytes, upload: str) -> Begin:
         s = self.settings
-        return Order(
-            placement,
-            upload,
-            prefetch,
-            uplink_bps,
-            float(s.downlink_bps),
-            s.shaped_below and uplink_bps < float("inf"),
-            s.ue_slowdown,
-            s.edge_slowdown,
-            s.stall_s,
-            s.hang_s,
-        )
+        downlink_bps = float("inf") if s.shaped_below else float(s.downlink_bps)
+        mode = UPLOAD_MODES.index(upload)
+        return Begin(placement, prefetch, mode, float(s.edge_slowdown), downlink_bps)
 
     def _check_inputs(self, inputs: Bundle) -> None:
         wanted = list(self.program.tensors[INPUT].specs.values())
@@ -297,8 +216,9 @@ class UserEquipment:
         if given != wanted:
             raise ValueError(f"inputs are {given}; the network takes {wanted}")
 
-    def _query(self, order: Order, inputs: Bundle) -> Query:
-        return Query(self.program, self._parameters, self._images, self.executor, order, inputs)
+    def _query(self, settings: UESettings, begin: Begin, inputs: Bundle) -> Query:
+        own = self.program, self._parameters, self._images, self.executor
+        return Query(*own, settings, begin, inputs)
 
     @contextlib.contextmanager
     def _until_over(self, query: Query) -> Iterator[None]:
@@ -313,15 +233,14 @@ class UserEquipment:
             raise
         query.stop()
 
-    async def _end(self, query: Query) -> Frame | None:
+    async def _end(self, query: Query) -> QueryReport | None:
         """End a query at the server; returns what the server reports."""
         query.stop_sending()
         if query.open_at_server and self._connection is not None:
             try:
-                report = await self._connection.ask(Kind.END, self.settings.stall_s, query.taken_in)
-                check_report(report, self.program)
-                self._received = resident_bytes(report, self.program)
-                return report
+                answer = await self._connection.ask(Kind.END, self.settings.stall_s, query.taken_in)
+                self._received = resident_bytes(answer, self.program)
+                return checked_report(answer, self.program)
             except ProtocolError as error:
                 self._connection.close(f"what the server sends is wrong: {error}")
             except EdgeError:
@@ -329,7 +248,3 @@ class UserEquipment:
         if not self.connected:
             self._received = [0] * self.program.dnn.n_layers
         return None
-
-
-def _bits(name: str, values: ArrayLike, n: int) -> Bits:
-    return tuple(binary_vector(name, values, n).tolist())

@@ -7,7 +7,7 @@ import asyncio
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Work
-from mjoa_gym.testbed.frames import Frame
+from mjoa_gym.testbed.headers import Heartbeat, within
 
 
 class Watch:
@@ -31,12 +31,13 @@ class Watch:
         self.received = 0
         self._executed = 0
         self._received_at = self._progress_at = now()
+        self._task: asyncio.Task[None] | None = None
 
-    def heartbeat(self, frame: Frame, n_layers: int) -> None:
+    def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
         """The server says how much it has received and executed."""
         sent = self._connection.frames.payload_bytes
-        received = frame.number("got", self.received, sent)
-        executed = frame.number("done", self._executed, n_layers)
+        received = within("HEARTBEAT: got", said.got, self.received, sent)
+        executed = within("HEARTBEAT: done", said.done, self._executed, n_layers)
         if received > self.received:
             self.received = received
             self._received_at = self._progress_at = now()
@@ -47,8 +48,17 @@ class Watch:
         """A tensor comes down."""
         self._progress_at = now()
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
+    def start(self) -> None:
+        """Watch until `stop`."""
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its traceback refers to us
+
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._stall_s / 4)
             time = now()

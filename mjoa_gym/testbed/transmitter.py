@@ -12,22 +12,25 @@ average if parameters are being sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.testbed.clock import now, sleep_until
 from mjoa_gym.testbed.codec import Image
-from mjoa_gym.testbed.frames import FrameWriter, Kind
+from mjoa_gym.testbed.frames import FrameWriter
+from mjoa_gym.testbed.headers import Chunk, Kind
 
 CHUNK_S = 2e-3
 LEAST_CHUNK_BYTES = 2048
 MOST_CHUNK_BYTES = 1 << 18
 LEAST_BUFFER_BYTES = 1 << 14
 TOUCHING_S = 1e-3
-"""Pieces of a transfer that are this near are one, where the operating system shapes the link."""
+"""Pieces of a transfer that are this near are one, where it is not we who shape the link."""
 UNSENT_BYTES = 1 << 20
 """The sender waits for the connection when so much is waiting to be sent."""
 
@@ -48,26 +51,20 @@ class Piece(NamedTuple):
     end: float
 
 
+@dataclass(eq=False)
 class Transfer:
     """Something on its way: an image, and how much of it has been sent."""
 
-    def __init__(
-        self, kind: Kind, layer: int, image: Image, offset: int = 0, ready_at: float | None = None
-    ) -> None:
-        self.kind = kind
-        self.layer = layer
-        self.image = image
-        self.offset = offset
-        self.ready_at = now() if ready_at is None else ready_at
+    kind: Kind
+    layer: int
+    image: Image
+    offset: int = 0
+    ready_at: float = field(default_factory=now)
 
     @property
     def done(self) -> bool:
         """Whether its last byte has been sent."""
         return self.offset >= self.image.layout.total_bytes
-
-
-Background = Callable[[], Transfer | None]
-"""What to send when no activation waits: the same transfer until it is done, None for a pause."""
 
 
 def chunk_bytes(rate_bps: float, most: int = MOST_CHUNK_BYTES) -> int:
@@ -76,15 +73,16 @@ def chunk_bytes(rate_bps: float, most: int = MOST_CHUNK_BYTES) -> int:
     return min(max(LEAST_CHUNK_BYTES, int(wanted)), most)
 
 
-class Link:
-    """The transmitter of one direction; a task of the event loop.
+class Transmitter:
+    """The transmitter of one direction; a task of the event loop, from its making to `stop`.
 
     Args:
         frames: Where chunks go.
         rate_bps: Bits per second; infinity for no shaping.
         shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
             each is handed over as soon as the connection has taken the one before.
-        background: Source of parameters, if any.
+        background: What to send when no activation waits, parameters: the same transfer until it
+            is done, None for a pause.
         on_sent: Called when the last byte of a transfer has been handed over.
         most_bytes: The longest payload that the other side accepts.
     """
@@ -93,14 +91,15 @@ class Link:
         self,
         frames: FrameWriter,
         rate_bps: float,
-        background: Background | None = None,
-        on_sent: Callable[[Transfer], Any] | None = None,
+        background: Callable[[], Transfer | None] = lambda: None,
+        on_sent: Callable[[], None] = lambda: None,
         shaped_below: bool = False,
         most_bytes: int = MOST_CHUNK_BYTES,
     ) -> None:
         self.frames = frames
         self.chunk_bytes = chunk_bytes(rate_bps, most_bytes)
         self.rate_bps = rate_bps
+        self.shaped = rate_bps < float("inf") and not shaped_below
         self.background = background
         self.on_sent = on_sent
         self.shaped_below = shaped_below
@@ -111,6 +110,7 @@ class Link:
         self._waiting: deque[Transfer] = deque()
         self._wake = asyncio.Event()
         self._free_at = 0.0
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     def send(self, transfer: Transfer) -> None:
         """Queue an activation behind those that wait already."""
@@ -121,36 +121,37 @@ class Link:
         """Ask the background source again."""
         self._wake.set()
 
-    async def run(self) -> None:
-        """Send until cancelled.
+    def stop(self) -> None:
+        """Send nothing more; a chunk that has not gone out does not."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its traceback refers to us
 
-        Raises:
-            ConnectionError: If the connection is lost.
-        """
-        while True:
-            self._wake.clear()
-            transfer = self._waiting[0] if self._waiting else self._from_background()
-            if transfer is None:
-                await self._wake.wait()
-                continue
-            await self._send_chunk(transfer)
-            if transfer.done:
-                if self._waiting and transfer is self._waiting[0]:
-                    self._waiting.popleft()
-                if self.on_sent is not None:
-                    self.on_sent(transfer)
+    async def _run(self) -> None:
+        with contextlib.suppress(ConnectionError, OSError):  # who reads notices it, too
+            while True:
+                await self._send_next()
 
-    def _from_background(self) -> Transfer | None:
-        return None if self.background is None else self.background()
+    async def _send_next(self) -> None:
+        """Send a chunk, or wait for one."""
+        self._wake.clear()
+        transfer = self._waiting[0] if self._waiting else self.background()
+        if transfer is None:
+            await self._wake.wait()
+            return
+        await self._send_chunk(transfer)
+        if transfer.done:
+            if self._waiting and transfer is self._waiting[0]:
+                self._waiting.popleft()
+            self.on_sent()
 
     async def _send_chunk(self, transfer: Transfer) -> None:
         payload = transfer.image.slices(transfer.offset, self.chunk_bytes)
-        header = {"layer": transfer.layer, "offset": transfer.offset}
-        shaped = self.rate_bps < float("inf") and not self.shaped_below
-        start = max(self._free_at, transfer.ready_at) if shaped else now()
+        header = Chunk(transfer.layer, transfer.offset)
+        start = max(self._free_at, transfer.ready_at) if self.shaped else now()
         extra = self.frames.size_of(transfer.kind, header)
         size = len(payload) + extra
-        end = start + size * BITS_PER_BYTE / self.rate_bps if shaped else start
+        end = start + size * BITS_PER_BYTE / self.rate_bps if self.shaped else start
         self._free_at = end
         await sleep_until(end)
         self.frames.write(transfer.kind, header, payload)
@@ -162,14 +163,14 @@ class Link:
         self._note(transfer, start, end)
         if self.frames.writer.transport.get_write_buffer_size() > UNSENT_BYTES:
             await self.frames.drain()
-        elif not shaped or end < now() - CHUNK_S:
+        elif not self.shaped or end < now() - CHUNK_S:
             await asyncio.sleep(0)  # late or unshaped: let others have a turn
 
     def _note(self, transfer: Transfer, start: float, end: float) -> None:
         if self.pieces:
             last = self.pieces[-1]
             same = last.kind == transfer.kind and last.layer == transfer.layer
-            if same and start <= last.end + (TOUCHING_S if self.shaped_below else 0.0):
+            if same and start <= last.end + (0.0 if self.shaped else TOUCHING_S):
                 self.pieces[-1] = last._replace(end=end)
                 return
         self.pieces.append(Piece(transfer.kind, transfer.layer, start, end))
