@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.planner_agent import PlanAction, PlanningAgent
 from agents.residency import Prospect, search
 from mjoa_gym import Instance, Plan, Scenario
 from mjoa_gym.envs.actions import PlanView
 from mjoa_gym.envs.observation import PEOPLE
+from mjoa_gym.evaluation.agent import PlanAction, PlanningAgent
 from mjoa_gym.model import radio
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import Menu, menu_of

@@ -123,13 +123,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 if __name__ == "__main__":
     sys.exit(main())
