@@ -9,20 +9,22 @@ Markdown table. Evaluations begin at seed 1,000,000; seeds here must stay below 
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import product
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.evaluation import Agent, Setting, play
 from agents.far_sighted import Constants, FarSightedAgent
-from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.agent import Agent, PlannerAgent
+from mjoa_gym.evaluation.episodes import Setting, play
 
 LAST_TRAINING_SEED = 899_999
 
 
-def main() -> None:
+def main() -> int:
     """Parse the command line, play, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", default="default", help="name, or a YAML file")
@@ -46,6 +48,7 @@ def main() -> None:
         change = latency / reference - 1
         row = f"| {patience:g} | {share:g} | {1e3 * latency:.1f} | {100 * change:+.1f} % |"
         tqdm.write(row)
+    return 0
 
 
 def mean_latency_s(agent: Agent, setting: Setting, seeds: range) -> float:
@@ -55,4 +58,4 @@ def mean_latency_s(agent: Agent, setting: Setting, seeds: range) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -9,9 +9,9 @@ from agents.far_sighted import (
     expected_rounds,
     prospect_of,
 )
-from agents.planner_agent import PlannerAgent
 from agents.residency import play_round, search
 from mjoa_gym import Scenario, decode_observation
+from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.world import memory
 

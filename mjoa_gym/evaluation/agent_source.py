@@ -91,6 +91,20 @@ class NamedPlanner(AgentSource):
 
 
 @dataclass(frozen=True)
+class BoundSource(AgentSource):
+    """The certified lower bound."""
+
+    def agent(self, setting: Setting) -> Agent:
+        """See `AgentSource.agent`."""
+        return LowerBoundAgent(setting.scenario)
+
+    def check(self, setting: Setting) -> None:
+        """See `AgentSource.check`."""
+        if setting.persists:
+            raise ValueError("the lower bound is known for a cold start only")
+
+
+@dataclass(frozen=True)
 class ObjectSource(AgentSource):
     """A planner, an agent, or what makes one, given as an object."""
 
@@ -222,7 +236,7 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
     if text in PLANNERS:
         return NamedPlanner(name, text)
     if text == LOWER_BOUND:
-        return ObjectSource(name, LowerBoundAgent)
+        return BoundSource(name)
     if text in CLONE:
         _of_a_clone(CLONE[text])
         return ImportedSource(name, CLONE[text])

@@ -19,9 +19,14 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
     def text(self, left: Sequence[int] = (0,)) -> str:
-        """As aligned columns; those of `left` begin at the same place, the others end there."""
-        cells = [self.header, *self.rows]
-        columns = range(len(self.header))
+        """As aligned columns, without those that are empty.
+
+        Args:
+            left: Columns that begin at the same place; the others end there.
+        """
+        used = [k for k in range(len(self.header)) if not k or any(row[k] for row in self.rows)]
+        cells = [[row[k] for k in used] for row in (self.header, *self.rows)]
+        columns = range(len(used))
         widths = [max(len(row[k]) for row in cells) for k in columns]
         starts = {k % len(widths) for k in left}
         lines = [

@@ -138,11 +138,11 @@ class Suite:
         if not self.sweeps:
             raise ValueError("sweeps is empty")
         for sweep in self.sweeps:
+            for planner in sweep.planners:
+                self.source(planner)
             missing = {sweep.ours, self.reference} - set(sweep.planners)
             if missing:
                 raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
-            for planner in sweep.planners:
-                self.source(planner)
 
     def sweep(self, name: str) -> Sweep:
         """The sweep of that name."""
@@ -171,9 +171,8 @@ class Suite:
     @property
     def fingerprint(self) -> str:
         """Changes whenever anything in the suite does, but for who plans."""
-        content = asdict(replace(self, brought=()))
-        for sweep in content["sweeps"]:
-            del sweep["planners"]
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "brought"}
+        content["sweeps"] = [asdict(replace(s, planners=("",))) for s in self.sweeps]
         return digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def cells(self) -> Iterator[Cell]:

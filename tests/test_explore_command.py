@@ -1,26 +1,23 @@
-"""scripts/explore.py: what it prints and writes, and how it fails."""
+"""`mjoa-gym explore`: what it prints and writes, and how it fails."""
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mjoa_gym import DNN, simulate
+from mjoa_gym.cli.main import main
 from mjoa_gym.devices import load_device
 from mjoa_gym.model.inference import UPLOAD_MODES
-from scripts import explore
 from tests.one_ue_pages import embedded
 
 pytest.importorskip("plotly", reason="needs the extra `explore`")
 
-ROOT = Path(__file__).resolve().parent.parent
 PLANNERS = ["local-only", "edge-only", "dads-serial", "mjoa-mu"]
 COMMAND = [
-    "--model", "alexnet", "--ue", "odroid-xu4", "--edge", "server-gpu", "--uplink-mbps", "40",
+    "explore", "--model", "alexnet", "--ue", "odroid-xu4", "--edge", "server-gpu",
+    "--uplink-mbps", "40",
     "--downlink-mbps", "80", "--points", "3", "--resident", "0-2,5", "--planners", *PLANNERS,
 ]  # fmt: skip
 
@@ -28,7 +25,7 @@ COMMAND = [
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("explore")
-    assert explore.main([*COMMAND, "--out", str(out)]) == 0
+    assert main([*COMMAND, "--out", str(out)]) == 0
     return out
 
 
@@ -104,7 +101,7 @@ def test_the_figures_are_pictures_and_on_the_page(finished):
 
 
 def test_the_terminal_shows_the_answer(tmp_path, capsys):
-    assert explore.main([*COMMAND, "--out", str(tmp_path)]) == 0
+    assert main([*COMMAND, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     assert lines[0].startswith("alexnet on odroid-xu4 with server-gpu: ")
@@ -115,12 +112,6 @@ def test_the_terminal_shows_the_answer(tmp_path, capsys):
     assert f"{local * 1e3:.0f} ms" in table["local-only"]
     assert "mjoa-mu takes" in printed
     assert str(tmp_path / "explore.html") in printed
-
-
-def test_help_runs_as_a_script():
-    command = [sys.executable, "scripts/explore.py", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--uplink-mbps" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -142,9 +133,9 @@ def test_help_runs_as_a_script():
     ],
 )
 def test_bad_input_ends_with_one_line_and_status_1(changes, words, tmp_path, capsys):
-    assert explore.main([*COMMAND, "--out", str(tmp_path), *changes]) == 1
+    assert main([*COMMAND, "--out", str(tmp_path), *changes]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("explore: ")
+    assert error.startswith("mjoa-gym explore: ")
     assert error.count("\n") == 1
     for word in words:
         assert word in error
@@ -156,6 +147,6 @@ def test_a_measured_table_is_a_device(tmp_path):
     table = tmp_path / "mine.json"
     table.write_text(json.dumps({"name": "mine", "tables": {"alexnet": seconds}}))
     out = tmp_path / "out"
-    assert explore.main([*COMMAND, "--ue", str(table), "--out", str(out)]) == 0
+    assert main([*COMMAND, "--ue", str(table), "--out", str(out)]) == 0
     local = next(r for r in rows(out / "planners.csv") if r["planner"] == "local-only")
     assert float(local["latency_s"]) == pytest.approx(sum(seconds))

@@ -1,32 +1,22 @@
-"""The script that prints, saves and draws a model."""
+"""`mjoa-gym profile` prints, saves and draws a model."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mjoa_gym import DNN
+from mjoa_gym.cli.main import main
 from mjoa_gym.layers import INPUT
 from mjoa_gym.rendering.network_layout import layout
 from tests.random_dags import STYLES, predecessors_in_style
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return importlib.import_module("profile_dnn")
-
-
-def test_prints_and_writes_a_model_of_the_catalogue(script, tmp_path, capsys) -> None:
+def test_prints_and_writes_a_model_of_the_catalogue(tmp_path, capsys) -> None:
     pytest.importorskip("matplotlib")
-    assert script.main(["googlenet", "--output", str(tmp_path), "--picture", "svg"]) == 0
+    assert main(["profile", "googlenet", "--output", str(tmp_path), "--picture", "svg"]) == 0
     printed = capsys.readouterr().out
     dnn = DNN.load("googlenet")
     assert DNN.load(tmp_path / "googlenet.json") == dnn
@@ -37,7 +27,7 @@ def test_prints_and_writes_a_model_of_the_catalogue(script, tmp_path, capsys) ->
     assert picture.count("401 kB") >= 4  # what passes from module to module
 
 
-def test_profiles_a_function_of_the_users_own(script, tmp_path, monkeypatch, capsys) -> None:
+def test_profiles_a_function_of_the_users_own(tmp_path, monkeypatch, capsys) -> None:
     pytest.importorskip("torch")
     (tmp_path / "own_nets.py").write_text(
         "from torch import nn\n"
@@ -48,11 +38,11 @@ def test_profiles_a_function_of_the_users_own(script, tmp_path, monkeypatch, cap
     )
     monkeypatch.chdir(tmp_path)
     options = ["--input-shape", "1,6", "--dtype", "int64", "--picture", "none", "--name", "mine"]
-    assert script.main(["own_nets:tokens", *options]) == 0
+    assert main(["profile", "own_nets:tokens", *options]) == 0
     dnn = DNN.load(tmp_path / "mine.json")
     assert dnn.kinds == ("embedding", "matmul")
     assert dnn.input_bytes == 6 * 8
-    assert script.main(["mine.json", "--blocks", "--no-files"]) == 0
+    assert main(["profile", "mine.json", "--blocks", "--no-files"]) == 0
     capsys.readouterr()
     for model, message in {
         "own_nets:broken": "TypeError",
@@ -62,7 +52,7 @@ def test_profiles_a_function_of_the_users_own(script, tmp_path, monkeypatch, cap
         "resnet17": "did you mean 'resnet18'",
         "absent.json": "absent.json",
     }.items():
-        assert script.main([model]) == 2
+        assert main(["profile", model]) == 1
         assert message in capsys.readouterr().err
 
 
@@ -82,11 +72,3 @@ def test_no_two_boxes_overlap_and_lines_go_down(style) -> None:
             ends = (plan.boxes[route.producer], *route.points, plan.boxes[route.reader])
             assert list(ends) == sorted(ends, key=lambda point: (point[0], point[2]))
     assert INPUT in plan.boxes
-
-
-def test_help(script, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        script.main(["--help"])
-    assert stopped.value.code == 0
-    assert "MODEL" in capsys.readouterr().out
-    assert "profile_dnn" in sys.modules

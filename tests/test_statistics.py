@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.benchmark.statistics import bootstrap, gap, mean_reduction, reduction
+from mjoa_gym.evaluation.statistics import bootstrap, gap, mean_reduction, reduction
 
 
 def test_reduction_by_hand():
