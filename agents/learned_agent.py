@@ -41,6 +41,9 @@ class LearnedAgent:
         card: What is known of it.
     """
 
+    batches = True
+    observation = "dict"
+
     def __init__(
         self, policy: BasePolicy, outlook: Outlook, card: Mapping[str, Any] | None = None
     ) -> None:

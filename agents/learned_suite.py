@@ -7,33 +7,28 @@ training seed, with the card, the weights and the log of their training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from agents import cards
-from agents.benchmark.plots import encoded
-from agents.benchmark.report import Section
-from agents.benchmark.store import write_atomically
-from agents.benchmark.suite import ENVIRONMENTS
-from agents.decision_time import decision_times
-from agents.evaluation import Setting, label_of
-from agents.evaluation_report import (
-    bars_figure,
-    learned_against_planners,
-    publish,
-    rounds_figure,
-    table,
-)
-from agents.evaluation_results import SEED, Results, kept_results
-from agents.evaluation_runner import FIRST_SEED, Episodes, run
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.comparison import SEED, Comparison, kept_results, play_comparison
+from mjoa_gym.evaluation.comparison_report import save, section
+from mjoa_gym.evaluation.decision_time import decision_times
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
+from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.evaluation.page import Section
+from mjoa_gym.evaluation.plots import encoded
+from mjoa_gym.evaluation.table import with_captions
 from mjoa_gym.validation import choice, count
 
-AGENTS = Path(__file__).resolve().parent.parent / "results" / "agents"
+ROOT = Path(__file__).resolve().parent.parent
+AGENTS, SUITES = ROOT / "results" / "agents", ROOT / "configs" / "learned"
 KEYS = ("title", "environment", "scenario", "episodes", "planners")
 
 
@@ -96,28 +91,33 @@ def play_entry(
     entry: Entry,
     out: Path,
     processes: int,
-    progress: bool,
+    progress: bool | None,
     trained: Path,
     fresh: bool,
     keep_planners: bool = False,
-) -> Results:
+) -> Comparison:
     """Play what is missing of a setting, and return all of it."""
     seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
     kept = kept_results(out / entry.name, seeds, entry.planners if keep_planners else ())
     learned = trained_for(entry.setting.environment, trained)
-    agents = [*(name for name in entry.planners if name not in kept.episodes), *learned]
-    episodes = Episodes(out / entry.name, entry.setting, fresh)
-    run(episodes, agents, seeds, processes=processes, progress=progress)
-    rows = {label_of(agent): episodes.of(agent, seeds) for agent in agents}
-    played = Results.of(seeds, rows, entry.planners[0])
-    return played.with_more(kept, [*entry.planners, *map(label_of, learned)])
+    sources = [source_of(name) for name in (*entry.planners, *learned)]
+    labels = [source.label for source in sources]
+    missing = [source for source in sources if source.label not in kept.episodes]
+    if not missing:
+        return kept
+    reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
+    played = play_comparison(
+        missing, entry.setting, seeds, reference, out / entry.name, fresh,
+        processes=processes, progress=progress,
+    )  # fmt: skip
+    return replace(played, reference=entry.planners[0]).with_more(kept, labels)
 
 
 def run_suite(
     file: Path,
     out: Path,
-    processes: int = 1,
-    progress: bool = True,
+    processes: int = 2,
+    progress: bool | None = None,
     trained: Path = AGENTS,
     fresh: bool = False,
     keep_planners: bool = False,
@@ -128,7 +128,7 @@ def run_suite(
         file: Of the suite.
         out: Each setting gets a folder in it.
         processes: Batches of episodes at a time.
-        progress: Whether to show bars.
+        progress: Whether to show bars; None for wherever somebody looks.
         trained: Folder of the trained agents.
         fresh: Whether to forget earlier results.
         keep_planners: Whether planners whose results are in `out` already are not played again.
@@ -140,8 +140,8 @@ def run_suite(
     entries = load_entries(file)
     for entry in entries:
         results = play_entry(entry, out, processes, progress, trained, fresh, keep_planners)
-        publish(results, out / entry.name, entry.setting.persists)
-        sections.append(_section(entry, results))
+        save(results, out / entry.name)
+        sections.append(section(results, entry.title))
     first = {entry.setting.environment: entry for entry in reversed(entries)}
     sections += [_decisions(entry, out, trained) for entry in first.values()]
     curves = curves_figure(trained)
@@ -151,34 +151,27 @@ def run_suite(
             "Mean latency on the validation episodes against MJOA-MU's while training: mean over "
             "training seeds, and its 95 % interval (Student's t)."
         )
-        sections.append(Section("Learning curves", [(caption, encoded(curves, "png"))], []))
+        sections.append(Section("Learning curves", [(caption, encoded(curves, "png"))]))
     return sections
 
 
-def _section(entry: Entry, results: Results) -> Section:
-    figures = [(f"Mean latency; {len(results.seeds)} episodes.", bars_figure(results))]
-    if entry.setting.persists:
-        caption = "Mean latency round by round: uploads of early rounds pay in later ones."
-        figures.append((caption, rounds_figure(results)))
-    tables = [table(results), learned_against_planners(results)]
-    images = [(caption, encoded(figure, "png")) for caption, figure in figures]
-    return Section(entry.title, images, [t for t in tables if t.rows])
+def beside(suite: str, out: Path, processes: int, fresh: bool) -> list[Section]:
+    """What a report of `mjoa-gym benchmark` shows of trained agents; nothing without a suite."""
+    file = SUITES / f"{suite}.yaml"
+    return run_suite(file, out / "learned", processes, fresh=fresh) if file.exists() else []
 
 
 def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
     """How long everybody takes to decide in a setting; of a family, one agent."""
     environment = entry.setting.environment
-    by_family = {SEED.sub("", label_of(path)): path for path in trained_for(environment, trained)}
+    paths = trained_for(environment, trained)
+    by_family = {SEED.sub("", source_of(path).label): path for path in paths}
     times = decision_times([*entry.planners, *by_family.values()], entry.setting, FIRST_SEED)
     write_atomically(out / f"decision_times-{environment}.csv", times.csv())
-    return Section(f"Decision time, {environment}", [], [times])
+    return Section(f"Decision time, {environment}", tables=[times])
 
 
 def markdown(sections: list[Section]) -> str:
     """The tables for a README."""
-    parts = []
-    for section in sections:
-        if section.tables:
-            parts.append(f"**{section.title}**")
-            parts += [f"{t.markdown()}\n\n{t.caption}".strip() for t in section.tables]
-    return "\n\n".join(parts)
+    shown = [each for each in sections if each.tables]
+    return "\n\n".join(f"**{each.title}**\n\n{with_captions(each.tables)}" for each in shown)

@@ -11,9 +11,9 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from agents.benchmark.plots import COLOURS, GREY, dress, new_figure
-from agents.benchmark.statistics import LEVEL
-from agents.evaluation_results import SEED
+from mjoa_gym.evaluation.comparison import SEED
+from mjoa_gym.evaluation.plots import COLOURS, GREY, dress, new_figure
+from mjoa_gym.evaluation.statistics import LEVEL
 
 LOG = "log.csv"
 

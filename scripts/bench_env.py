@@ -18,10 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from throughput.contenders import (  # noqa: E402
+from throughput.contenders import (
     Contender,
     Group,
     layer_group,
@@ -30,10 +27,11 @@ from throughput.contenders import (  # noqa: E402
     ue_group,
     vector_group,
 )
-from throughput.players import Player  # noqa: E402
+from throughput.players import Player
 
-from agents.benchmark.runtime import machine, version_of  # noqa: E402
-from mjoa_gym import DNN  # noqa: E402
+from mjoa_gym import DNN
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.machine import machine
 
 GROUPS = ("scalar", "vector", "ues", "layers", "sb3")
 PEERS = ("mobile-env", "stable-baselines3", "torch")
@@ -185,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     one_thread()
     command = "python scripts/bench_env.py " + " ".join(sys.argv[1:] if argv is None else argv)
-    made_with = machine() | {name: version_of(name) for name in PEERS}
+    made_with = machine(*PEERS)
     print("; ".join(f"{key} {value}" for key, value in made_with.items()))
     print(f"\nCommand: `{command.strip()}`\n")
     results: dict[str, Any] = {"command": command.strip(), "machine": made_with, "tables": []}
@@ -203,4 +201,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

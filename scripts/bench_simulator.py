@@ -14,19 +14,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from mjoa_gym import DNN, simulate  # noqa: E402
-from mjoa_gym.model import kernel  # noqa: E402
-from mjoa_gym.model.inference import Inference, inference_of  # noqa: E402
-from mjoa_gym.model.link import Link, link_at  # noqa: E402
-from tests.reference_simulator import reference_simulate  # noqa: E402
+from mjoa_gym import DNN, simulate
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.machine import processor
+from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Inference, inference_of
+from mjoa_gym.model.link import Link, link_at
+from tests.reference_simulator import reference_simulate
 
 UPLINK_BPS, DOWNLINK_BPS = 2e7, 4e7
 UE_FLOPS, EDGE_FLOPS = 2e10, 1e12  # per second
@@ -113,23 +111,11 @@ def main(argv: list[str] | None = None) -> int:
         f"{'network':<16}{'layers':>7}{'reference ms':>14}{'timeline us':>13}{'kernel us':>12}"
         f"{'ns/layer':>10}{'1/s, 1 core':>14}{'x reference':>14}{f'x {args.threads} thr.':>11}"
     )
-    try:
-        for number, name in enumerate(args.dnn, start=1):
-            print(f"[{number}/{len(args.dnn)}] {name} ...", end="\r", file=sys.stderr, flush=True)
-            print(measure(name, args), flush=True)
-    except ValueError as error:
-        print(f"bench_simulator: {error}", file=sys.stderr)
-        return 1
+    for number, name in enumerate(args.dnn, start=1):
+        print(f"[{number}/{len(args.dnn)}] {name} ...", end="\r", file=sys.stderr, flush=True)
+        print(measure(name, args), flush=True)
     return 0
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from catalogue.entry import describe
 from catalogue.page import networks_page
 from catalogue.zoo import MODELS
 
+from mjoa_gym.cli.ending import run
 from mjoa_gym.dnn.file import as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = ROOT / "mjoa_gym" / "dnn" / "catalogue"
 
 
-def main() -> None:
+def main() -> int:
     """Builds the asked-for entries, or all of them."""
     parser = argparse.ArgumentParser(
         description="Trace each model without weights, count its operators, fuse them into layers"
@@ -52,7 +54,8 @@ def main() -> None:
         )
     if arguments.output == PACKAGED:
         (ROOT / "docs" / "networks.md").write_text(networks_page(PACKAGED), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

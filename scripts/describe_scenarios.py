@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import UE, Instance, Scenario, decode_observation
+from mjoa_gym.cli.ending import run
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 
@@ -155,4 +156,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mjoa_gym.cli.ending import run
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,27 +32,20 @@ def main(argv: list[str] | None = None) -> int:
         help="do not play planners again whose results are in the folder's CSV files",
     )
     args = parser.parse_args(argv)
-    from agents.benchmark.report import LEARNED, update_readme
-    from agents.learned_suite import markdown, run_suite
+    from agents.learned_suite import SUITES, markdown, run_suite
+    from mjoa_gym.evaluation.page import LEARNED, update_readme
 
-    try:
-        file = ROOT / "configs" / "learned" / f"{args.suite}.yaml"
-        sections = run_suite(
-            file, args.out, args.processes, fresh=args.fresh, keep_planners=args.keep_planners
-        )
-        text = markdown(sections)
-        if args.readme is not None:
-            update_readme(args.readme, text, LEARNED)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"evaluate_learned: {error}", file=sys.stderr)
-        return 1
+    sections = run_suite(
+        SUITES / f"{args.suite}.yaml", args.out, args.processes, fresh=args.fresh,
+        keep_planners=args.keep_planners,
+    )  # fmt: skip
+    text = markdown(sections)
+    if args.readme is not None:
+        update_readme(args.readme, text, LEARNED)
     print(text)
     print(f"Figures and numbers are in {args.out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, goes_on=True))

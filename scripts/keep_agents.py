@@ -15,19 +15,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from agents.evaluation import Setting, play
-from agents.evaluation_runner import FIRST_SEED
 from agents.learned_agent import LearnedAgent
 from agents.learned_suite import AGENTS
 from agents.learning_curves import LOG
 from agents.training.run import RUN
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting, play
 
 
-def keep(run: Path, out: Path, episodes: int) -> Path:
+def keep(trained: Path, out: Path, episodes: int) -> Path:
     """Copy a finished run's agent, with its name and its results in the card."""
-    agent = LearnedAgent.load(run / "agent")
+    agent = LearnedAgent.load(trained / "agent")
     environment = "streaming" if agent.persists else "cold-start"
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
     played = play(agent, Setting(environment, agent.outlook.view.scenario), seeds)
@@ -36,10 +34,10 @@ def keep(run: Path, out: Path, episodes: int) -> Path:
         for key in ("latency_s", "local_s", "reward")
     }
     results = {"first_seed": FIRST_SEED, "episodes": episodes} | means
-    agent.card = {"name": run.name} | agent.card | {"results": results}
-    folder = agent.save(out / run.name)
+    agent.card = {"name": trained.name} | agent.card | {"results": results}
+    folder = agent.save(out / trained.name)
     for name in (LOG, RUN):
-        shutil.copyfile(run / name, folder / name)
+        shutil.copyfile(trained / name, folder / name)
     return folder
 
 
@@ -52,14 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=40, help="for the card (%(default)s)")
     parser.add_argument("--out", type=Path, default=AGENTS, help="(%(default)s)")
     args = parser.parse_args(argv)
-    for run in tqdm(args.runs, unit="agent"):
-        try:
-            tqdm.write(str(keep(run, args.out, args.episodes)))
-        except (ValueError, OSError) as error:
-            print(f"keep_agents: {run}: {error}", file=sys.stderr)
-            return 1
+    for folder in tqdm(args.runs, unit="agent"):
+        tqdm.write(str(keep(folder, args.out, args.episodes)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

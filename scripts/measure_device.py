@@ -16,22 +16,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from catalogue.source import add_input_options, build
-from extras import extra
 
+from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.model import add_input_options
 from mjoa_gym.devices import RooflineDevice, load_device
 from mjoa_gym.devices.fit import FORMS, Measured, fit_device, leave_one_out
+from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.validation import count
-
-with extra("measure"):
-    from tqdm import tqdm
 
 if TYPE_CHECKING:
     from mjoa_gym.devices import Device
@@ -64,6 +61,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> list[Measured]:
     """Measures all models, with a progress bar."""
+    from catalogue.source import build
+
     from mjoa_gym.execution.layered_model import LayeredModel
     from mjoa_gym.execution.measure import layer_seconds
     from mjoa_gym.execution.measure_onnxruntime import onnxruntime_layer_seconds
@@ -72,15 +71,15 @@ def measure(options: argparse.Namespace) -> list[Measured]:
         raise ValueError(f"device={options.device!r}: --runtime onnxruntime measures the cpu")
     measured = []
     inferences = len(options.models) * (options.repeats + options.warm_up)
-    with tqdm(total=inferences, unit="inference", disable=None) as bar:
+    with bar(total=inferences, unit="inference") as shown:
         for name in options.models:
-            bar.set_description(name)
+            shown.set_postfix_str(name)
             shapes, dtypes = options.input_shape or (), options.dtype or ()
             module, inputs, name = build(name, shapes, dtypes, options.device)
             counts = {"repeats": options.repeats, "warm_up": options.warm_up}
 
             def step() -> None:
-                bar.update()
+                shown.update()
 
             if options.runtime == "onnxruntime":
                 dnn, seconds = onnxruntime_layer_seconds(
@@ -141,33 +140,22 @@ def described(device: Device) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measures, writes and reports; returns 0, 2 if a model cannot be had, 3 if writing fails."""
+    """Measures, writes and reports; returns the exit status."""
     options = arguments(argv)
-    sys.path.insert(0, os.getcwd())  # the user's own packages
-    try:
-        with extra("measure"):
-            import torch
+    import torch
 
-        count("threads", options.threads)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(options.threads)
-        try:
-            measured = measure(options)
-        finally:
-            torch.set_num_threads(threads)
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
-    except (ImportError, RuntimeError, AssertionError, ValueError) as error:  # torch asserts cuda
-        print(f"measure_device: {error}", file=sys.stderr)
-        return 2
-    content = table(measured, options)
+    count("threads", options.threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
     try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"measure_device: {error}", file=sys.stderr)
-        return 3
+        measured = measure(options)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that there is CUDA
+        raise ValueError(str(error)) from error
+    finally:
+        torch.set_num_threads(threads)
+    content = table(measured, options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     device = load_device(options.output)  # what was written is what others will read
     for m in measured:
         np.testing.assert_array_equal(device.seconds(m.dnn), m.seconds)
@@ -178,4 +166,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

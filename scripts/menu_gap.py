@@ -19,13 +19,15 @@ from tqdm import tqdm
 
 import mjoa_gym
 from mjoa_gym import Instance, Plan, Scenario, evaluate
+from mjoa_gym.cli.ending import run
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import ara, plan_with
 from mjoa_gym.planners.menu import ENTRIES, Menu, menu_of
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
+from mjoa_gym.validation import count
 
-ENVIRONMENTS = {
+EXPERTS = {
     False: ("MJOA/ColdStart-v0", "mjoa-mu"),
     True: ("MJOA/Streaming-v0", "mjoa-mu-prefetch"),
 }
@@ -72,7 +74,7 @@ def expert_rounds(
     scenario: Scenario, streaming: bool, episodes: int, seed: int
 ) -> Iterator[tuple[Instance, Plan]]:
     """The rounds of whole episodes, played by the expert."""
-    name, planner = ENVIRONMENTS[streaming]
+    name, planner = EXPERTS[streaming]
     env = gym.make(name, scenario=scenario).unwrapped
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
@@ -110,7 +112,7 @@ def rows(name: str, args: argparse.Namespace, streaming: bool) -> Iterator[str]:
     """The rows of a scenario and an environment, one per length of the menu."""
     scenario = Scenario.load(name)
     menus = [menu_of(scenario, streaming, entries) for entries in args.entries]
-    environment = ENVIRONMENTS[streaming][0].removeprefix("MJOA/")
+    environment = EXPERTS[streaming][0].removeprefix("MJOA/")
     gaps: list[list[Gap]] = [[] for _ in menus]
     for instance, plan in tqdm(
         expert_rounds(scenario, streaming, args.episodes, args.seed),
@@ -142,22 +144,14 @@ def cells(gaps: list[Gap]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Print the table; returns the exit status."""
     args = arguments(argv)
-    if args.episodes < 1:
-        print(f"menu_gap: --episodes {args.episodes}: at least 1 is needed", file=sys.stderr)
-        return 2
+    count("episodes", args.episodes)
     print(HEADER, flush=True)
-    try:
-        for name in args.scenario:
-            for streaming in ENVIRONMENTS:
-                for row in rows(name, args, streaming):
-                    print(row, flush=True)
-    except (ValueError, OSError) as error:
-        print(f"menu_gap: {name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    for name in args.scenario:
+        for streaming in EXPERTS:
+            for row in rows(name, args, streaming):
+                print(row, flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

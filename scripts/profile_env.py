@@ -9,6 +9,7 @@ are simulated once more on their own; the rest of the round is what it takes bey
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -18,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 import mjoa_gym  # noqa: F401 - registers the environments
+from mjoa_gym.cli.ending import run
 from mjoa_gym.world import rounds
 
 IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
@@ -70,7 +72,7 @@ def profile(env_id: str, n_envs: int, steps: int) -> list[float]:
     return [inferences, round_ - inferences, decoding, observing, rest, all_]
 
 
-def main() -> None:
+def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -82,7 +84,8 @@ def main() -> None:
     print("| us of a step | ColdStart | Streaming |\n|---|--:|--:|")
     for part, *values in zip(PARTS, *columns, strict=True):
         print(f"| {part} | {' | '.join(f'{value:.1f}' for value in values)} |")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

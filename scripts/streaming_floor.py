@@ -15,7 +15,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -23,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import Instance, Scenario, decode_observation, evaluate
+from mjoa_gym.cli.ending import run
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import plan_with
@@ -128,7 +126,7 @@ def rounds(planner: str, scenario: Scenario, seed: int) -> Iterator[tuple[Instan
         yield instance, float(np.average(info["latency_s"], weights=instance.weights))
 
 
-def main() -> None:
+def main() -> int:
     """Play, plan again, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -152,7 +150,8 @@ def main() -> None:
     for name, values in found.items():
         change = f"{100 * (np.mean(values) / base - 1):+.1f} %" if name != PLANNERS[0] else ""
         print(f"| {name} | {1e3 * np.mean(values):.1f} | {change} |")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -14,26 +14,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comparison.cells import QUICK, Grid, cells_of
+
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.progress import bar
+
+if TYPE_CHECKING:
+    from comparison.results import MeasurementStore
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from extras import extra  # noqa: E402
-
-with extra("testbed,benchmark"):
-    import torch
-    from comparison.analysis import measured
-    from comparison.cells import QUICK, Grid, cells_of
-    from comparison.report import publish
-    from comparison.results import ROWS, Results, Store
-    from comparison.runner import run_grid
-    from tqdm import tqdm
-
-    from mjoa_gym.testbed import clock
-    from mjoa_gym.testbed.connection import EdgeError
-    from mjoa_gym.testbed.namespace import shaped_namespace
-    from mjoa_gym.testbed.processes import cores, server_process
-
 CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
 """Options that do not say what is measured."""
 
@@ -79,46 +70,57 @@ def grid_of(args: argparse.Namespace) -> Grid:
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     args = arguments(argv)
+    import torch
+    from comparison.analysis import measured
+    from comparison.report import publish
+    from comparison.results import ROWS, Measurements, MeasurementStore
+
+    from mjoa_gym.testbed.connection import EdgeError
+
     start = time.monotonic()
     torch.set_num_threads(1)
     name = "testbed" + "-quick" * args.quick + "-tc" * args.tc
     out = args.out or ROOT / "results" / name
-    try:
-        if not args.report_only:
-            store = Store(out, grid_of(args), args.fresh)
+    if args.report_only:
+        results = Measurements.load(out)
+    else:
+        store = MeasurementStore(out, grid_of(args), args.fresh)
+        try:
             _measure(store)
-        results = Results.load(out) if args.report_only else store.results
-        if not measured(results.rows):
-            raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
-        flags = [flag for flag in (sys.argv[1:] if argv is None else argv) if flag not in CHOOSING]
-        command = f"python scripts/testbed.py {shlex.join(flags)}" if flags else "make testbed"
-        readme = ROOT / "README.md" if args.readme else None
-        report = publish(results, out, command, readme)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, EdgeError) as error:
-        print(f"testbed: {error}", file=sys.stderr)
-        return 1
+        except EdgeError as error:
+            raise ValueError(str(error)) from error
+        results = store.results
+    if not measured(results.rows):
+        raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
+    flags = [flag for flag in (sys.argv[1:] if argv is None else argv) if flag not in CHOOSING]
+    command = f"python scripts/testbed.py {shlex.join(flags)}" if flags else "make testbed"
+    readme = ROOT / "README.md" if args.readme else None
+    report = publish(results, out, command, readme)
     print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
     return 0
 
 
-def _measure(store: Store) -> None:
+def _measure(store: MeasurementStore) -> None:
+    from comparison.runner import run_grid
+
+    from mjoa_gym.testbed import clock
+    from mjoa_gym.testbed.namespace import shaped_namespace
+    from mjoa_gym.testbed.processes import cores, server_process
+
     grid = store.results.grid
     ue_core, edge_core = cores()
     cells = sum(len(list(cells_of(grid, model))) for model in grid.models)
     with contextlib.ExitStack() as stack:
         namespace = stack.enter_context(shaped_namespace()) if grid.shaped_below else None
         server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
-        bar = stack.enter_context(tqdm(total=cells, unit="cell"))
+        shown = stack.enter_context(bar(total=cells, unit="cell"))
 
         def progress(text: str, finished: int) -> None:
-            bar.set_description_str(text)
-            bar.update(finished)
+            shown.set_postfix_str(text)
+            shown.update(finished)
 
         clock.run(run_grid(store, server, ue_core, progress, namespace))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, goes_on=True))

@@ -16,24 +16,21 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from extras import extra
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from mjoa_gym.cli.ending import STOPPED, run
 from mjoa_gym.validation import count
 
-with extra("train"):
-    from agents.training.config import ALGORITHMS, TrainingConfig, load_config, without_cloning
-    from agents.training.run import Interrupted, Options, train
-
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from agents.training.config import TrainingConfig
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
+    from agents.training.config import ALGORITHMS
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,6 +54,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
     """The configuration of one seed's run."""
+    from agents.training.config import load_config, without_cloning
+
     changes: dict[str, Any] = {}
     for pair in args.set:
         key, separator, value = pair.partition("=")
@@ -80,6 +79,8 @@ def folder_of(args: argparse.Namespace, seed: int) -> Path:
 
 def run_one(args: argparse.Namespace, seed: int) -> int:
     """Train with one seed; the exit status."""
+    from agents.training.run import Interrupted, Options, train
+
     folder = folder_of(args, seed)
     tensorboard = importlib.util.find_spec("tensorboard") is not None
     options = Options(args.every, args.episodes, tensorboard, not args.quiet)
@@ -87,17 +88,12 @@ def run_one(args: argparse.Namespace, seed: int) -> int:
         train(config_of(args, seed), folder, options)
     except Interrupted:
         print(f"stopped and saved in {folder}: the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return STOPPED
     except OSError as error:
-        print(
-            f"error: cannot write to {folder}: {error}. The last checkpoint is intact: "
-            "the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 1
+        raise OSError(
+            f"cannot write to {folder}: {error}. The last checkpoint is intact: the same command "
+            "goes on from there"
+        ) from error
     print(f"{folder / 'agent'} holds the trained agent")
     return 0
 
@@ -123,25 +119,18 @@ def run_several(args: argparse.Namespace) -> int:
 
 def run_on_ray(args: argparse.Namespace) -> int:
     """Every seed as a task of a Ray cluster (a local one if there is none)."""
-    try:
-        import ray
-    except ImportError:
-        print("error: --ray needs Ray: pip install 'mjoa-gym[ray]'", file=sys.stderr)
-        return 2
+    import ray
+
     ray.init(ignore_reinit_error=True, include_dashboard=False)
     call = ray.remote(num_cpus=1)(lambda seed: subprocess.call(command_of(args, seed)))
     return int(max(ray.get([call.remote(seed) for seed in args.seeds])))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, and say how it ended: 0 done, 1 disk, 2 arguments, 130 interrupted."""
+    """Train; returns the exit status."""
     args = arguments(argv)
-    try:
-        count("jobs", args.jobs)
-        count("every", args.every)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    count("jobs", args.jobs)
+    count("every", args.every)
     if args.ray:
         return run_on_ray(args)
     if len(args.seeds) > 1:
@@ -150,4 +139,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

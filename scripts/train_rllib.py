@@ -26,6 +26,8 @@ import time
 import warnings
 from typing import Any
 
+from mjoa_gym.cli.ending import run
+
 IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
 WHO = "steps_by_process"
 
@@ -115,12 +117,9 @@ def report(iteration: int, result: dict[str, Any], seconds: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train; returns the exit status."""
     args = arguments(argv)
-    try:
-        import ray
-        import ray.rllib
-    except ImportError:
-        print("train_rllib: RLlib is needed: pip install 'mjoa-gym[rllib]'", file=sys.stderr)
-        return 1
+    import ray
+    import ray.rllib
+
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("ray", "ray.rllib", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -145,4 +144,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

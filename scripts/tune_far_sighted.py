@@ -9,20 +9,23 @@ Markdown table. Evaluations begin at seed 1,000,000; seeds here must stay below 
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 from itertools import product
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.evaluation import Agent, Setting, play
-from agents.far_sighted import Constants, FarSightedAgent
-from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario
+from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.agent import Agent, PlannerAgent
+from mjoa_gym.evaluation.episodes import Setting, play
+from mjoa_gym.planners.far_sighted import Foresight, far_sighted
 
 LAST_TRAINING_SEED = 899_999
 
 
-def main() -> None:
+def main() -> int:
     """Parse the command line, play, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", default="default", help="name, or a YAML file")
@@ -41,11 +44,13 @@ def main() -> None:
     print(f"| | | {1e3 * reference:.1f} | |")
     settings = list(product(options.patience, options.share))
     for patience, share in tqdm(settings, unit="setting", leave=False):
-        agent = FarSightedAgent(scenario, Constants(patience, share))
+        plan = partial(far_sighted, foresight=Foresight(patience, share))
+        agent = PlannerAgent(plan, scenario)
         latency = mean_latency_s(agent, setting, seeds)
         change = latency / reference - 1
         row = f"| {patience:g} | {share:g} | {1e3 * latency:.1f} | {100 * change:+.1f} % |"
         tqdm.write(row)
+    return 0
 
 
 def mean_latency_s(agent: Agent, setting: Setting, seeds: range) -> float:
@@ -55,4 +60,4 @@ def mean_latency_s(agent: Agent, setting: Setting, seeds: range) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

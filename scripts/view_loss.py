@@ -10,21 +10,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from agents.benchmark.statistics import change
-from agents.benchmark.tables import Table
 from agents.cloning import encode
-from agents.evaluation import Agent, Setting, agent_of, play
-from agents.evaluation_report import signed
 from agents.training.validation import FIRST_SEED
 from mjoa_gym import Scenario
+from mjoa_gym.cli.ending import run
 from mjoa_gym.envs.actions import MenuView, action_view
+from mjoa_gym.evaluation.agent import Agent
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.episodes import Setting, play
+from mjoa_gym.evaluation.statistics import change
+from mjoa_gym.evaluation.table import Table, signed
 from mjoa_gym.validation import count
 
 VIEWS = ("plan", "multidiscrete", "discrete")
@@ -36,6 +35,9 @@ class Through:
     Attributes:
         action_view: The view's name.
     """
+
+    batches = True
+    observation = "dict"
 
     def __init__(self, planner: Any, name: str, setting: Setting) -> None:
         self.action_view = name
@@ -66,26 +68,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenario", default="default", help="name or file (%(default)s)")
     parser.add_argument("--episodes", type=int, default=50, help="(%(default)s)")
     args = parser.parse_args(argv)
-    try:
-        setting = Setting(args.environment, Scenario.of(args.scenario))
-        seeds = range(FIRST_SEED, FIRST_SEED + count("episodes", args.episodes))
-        planner: Any = agent_of(args.planner, setting.scenario, setting.persists)
-        rows, exact = [], np.empty(0)
-        for name in VIEWS:
-            agent: Agent = planner if name == "plan" else Through(planner, name, setting)
-            played = play(agent, setting, seeds)
-            seconds = np.array([np.mean([row["latency_s"] for row in each]) for each in played])
-            reward = np.mean([[row["reward"] for row in each] for each in played])
-            exact = seconds if name == "plan" else exact
-            against = "" if name == "plan" else signed(change(seconds[None], exact))
-            rows.append((name, f"{1e3 * seconds.mean():.1f}", against, f"{reward:.4f}"))
-    except (ValueError, OSError) as error:
-        print(f"view_loss: {error}", file=sys.stderr)
-        return 1
+    setting = Setting(args.environment, Scenario.of(args.scenario))
+    seeds = range(FIRST_SEED, FIRST_SEED + count("episodes", args.episodes))
+    planner: Any = source_of(args.planner).agent(setting)
+    rows, exact = [], np.empty(0)
+    for name in VIEWS:
+        agent: Agent = planner if name == "plan" else Through(planner, name, setting)
+        played = play(agent, setting, seeds)
+        seconds = np.array([np.mean([row["latency_s"] for row in each]) for each in played])
+        reward = np.mean([[row["reward"] for row in each] for each in played])
+        exact = seconds if name == "plan" else exact
+        against = "" if name == "plan" else signed(change(seconds[None], exact))
+        rows.append((name, f"{1e3 * seconds.mean():.1f}", against, f"{reward:.4f}"))
     header = ("View", "Latency, ms", "Against the plan itself", "Reward")
     print(Table("", header, rows).markdown())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

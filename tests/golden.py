@@ -157,7 +157,7 @@ def agents_actions(folder: str) -> Any:
 
 def far_sighted(n_ues: int) -> Any:
     """The far-sighted planner's episode."""
-    from agents.planner_agent import PlannerAgent
+    from mjoa_gym.evaluation.agent import PlannerAgent
 
     env = gym.make("MJOA/Streaming-v0", action="plan", n_ues=n_ues, rounds=12)
     agent = PlannerAgent("far-sighted", env.unwrapped.scenario)
@@ -172,8 +172,8 @@ def far_sighted(n_ues: int) -> Any:
 
 def learned_tables(name: str) -> Any:
     """The tables made from the numbers that are kept."""
-    from agents.evaluation_report import learned_against_planners, table
-    from agents.evaluation_results import kept_results
+    from mjoa_gym.evaluation.comparison import kept_results
+    from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
 
     folder = ROOT / "results" / "learned" / name
     rows = (folder / "episodes.csv").read_text().splitlines()[1:]
@@ -185,13 +185,10 @@ def learned_tables(name: str) -> Any:
 
 def benchmark_tables() -> Any:
     """The tables of a tiny suite, planning times left out."""
-    import tempfile
-
-    from agents.benchmark.runner import run
-    from agents.benchmark.statistics import Results
-    from agents.benchmark.store import Store
-    from agents.benchmark.suite import suite_from
-    from agents.benchmark.tables import all_tables, headline, overview_table
+    from mjoa_gym.evaluation.benchmark.results import SuiteResults
+    from mjoa_gym.evaluation.benchmark.suite import played_cells, run_suite, suite_from
+    from mjoa_gym.evaluation.benchmark.tables import all_tables, headline, overview_table
+    from mjoa_gym.evaluation.journal import EpisodeStore
 
     tiny = {
         "name": "tiny", "about": "A test.", "ours": "mjoa-mu", "reference": "local-only",
@@ -209,10 +206,9 @@ def benchmark_tables() -> Any:
         },
     }  # fmt: skip
     suite = suite_from(tiny)
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder), suite)
-        run(suite, store, processes=1, progress=False)
-        results = Results(suite, store)
+    store = EpisodeStore(None, suite.fingerprint)
+    run_suite(suite, store, processes=0, progress=False)
+    results = SuiteResults(suite, played_cells(suite, store))
     yield headline(results), overview_table(results).markdown()
     for some in all_tables(results).values():
         yield [table.markdown() for table in some]

@@ -12,17 +12,24 @@ import numpy as np
 import pytest
 import yaml
 
-from agents.benchmark.comparison import against_strongest
-from agents.benchmark.mechanism import find_example
-from agents.benchmark.publish import publish
-from agents.benchmark.report import LEARNED, Section, update_readme
-from agents.benchmark.runner import CellError, run
-from agents.benchmark.statistics import Results
-from agents.benchmark.store import FILE, Store
-from agents.benchmark.suite import Cell, load_suite, suite_from
-from agents.benchmark.tables import Table, headline
-from mjoa_gym.planners import planner_names
-from scripts import benchmark
+from mjoa_gym.cli.main import main
+from mjoa_gym.evaluation import journal
+from mjoa_gym.evaluation.benchmark.example import find_example
+from mjoa_gym.evaluation.benchmark.report import publish
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, against_strongest
+from mjoa_gym.evaluation.benchmark.suite import (
+    keys_of,
+    load_suite,
+    played_cells,
+    run_suite,
+    suite_from,
+    suite_names,
+)
+from mjoa_gym.evaluation.benchmark.tables import headline
+from mjoa_gym.evaluation.journal import FILE, EpisodeStore
+from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
+from mjoa_gym.evaluation.table import Table
+from mjoa_gym.planners.registry import PLANNERS
 from tests.one_ue_pages import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,22 +71,27 @@ TINY = {
 MORE = Section("Some more", [("a caption", b"a picture")], [Table("", ("agent",), [("ppo",)])])
 
 
+def played(suite, folder=None):
+    store = EpisodeStore(folder, suite.fingerprint)
+    assert run_suite(suite, store, processes=0, progress=False) == []
+    return played_cells(suite, store)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("tiny")
     suite = suite_from(TINY)
-    store = Store(out, suite)
-    run(suite, store, processes=1, progress=False)
+    cells = played(suite, out)
     readme = out / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold numbers\n{END}\nrest\n")
-    report = publish(suite, store, out, "make benchmark SUITE=tiny", readme, [MORE])
-    return suite, store, out, report.read_text("utf-8")
+    report = publish(suite, cells, out, "mjoa-gym benchmark --suite tiny", readme, [MORE])
+    return suite, cells, out, report.read_text("utf-8")
 
 
-def without_times(store):
+def without_times(cells):
     return {
         cell: [{k: v for k, v in row.items() if k != "planning_s"} for row in rows]
-        for cell, rows in store.rows.items()
+        for cell, rows in cells.items()
     }
 
 
@@ -98,15 +110,15 @@ def test_every_cell_and_round_is_in_the_csv(finished):
 
 
 def test_seeds_are_paired(finished):
-    suite, store, _, _ = finished
+    suite, cells, _, _ = finished
     local = {}
-    for cell, row in store:
-        if cell.sweep != "streaming":
+    for cell, rows in cells.items():
+        for row in rows if cell.sweep != "streaming" else ():
             local.setdefault((cell.sweep, cell.seed, row["round"]), set()).add(row["local_s"])
     bandwidth = [found for (sweep, *_), found in local.items() if sweep == "bandwidth"]
     assert all(len(found) == 1 for found in bandwidth)
     assert len(set.union(*bandwidth)) == len(bandwidth)
-    assert against_strongest(Results(suite, store), suite.sweeps[:1], "serial") is not None
+    assert against_strongest(SuiteResults(suite, cells), suite.sweeps[:1], "serial") is not None
 
 
 def test_report_stands_alone(finished):
@@ -115,7 +127,7 @@ def test_report_stands_alone(finished):
     assert page.count('src="data:image/png;base64,') >= 8
     for outside in ('src="http', 'href="', "<script", str(ROOT), str(out)):
         assert outside not in page.replace('<a href="timeline.html">', "")
-    for text in ("64.5 %", "make benchmark SUITE=tiny", "numpy", *headline_words(page)):
+    for text in ("64.5 %", "mjoa-gym benchmark --suite tiny", "numpy", *headline_words(page)):
         assert text in page
     assert "<h2>Some more</h2>" in page
     assert "a caption" in page
@@ -156,39 +168,39 @@ def test_a_readme_has_several_parts(tmp_path):
 
 def test_processes_give_the_same_results_and_continue(finished, tmp_path):
     suite, reference, _, _ = finished
-    store = Store(tmp_path, suite)
-    cells = list(suite.cells())
-    for cell in cells[:-5]:
-        store.add(cell, reference.rows[cell])
-    run(suite, store, processes=2, progress=False)
-    assert without_times(store) == without_times(reference)
-    assert without_times(Store(tmp_path, suite)) == without_times(reference)
+    store = EpisodeStore(tmp_path, suite.fingerprint)
+    for cell, key in list(keys_of(suite).items())[:-5]:
+        store.add(key, reference[cell])
+    assert run_suite(suite, store, processes=2, progress=False) == []
+    assert without_times(played_cells(suite, store)) == without_times(reference)
+    again = EpisodeStore(tmp_path, suite.fingerprint)
+    assert without_times(played_cells(suite, again)) == without_times(reference)
 
 
 def test_goes_on_after_kill_9(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump({**TINY, "seeds": 12}))
     out, suite = tmp_path / "out", load_suite(config)
-    command = [sys.executable, "scripts/benchmark.py", "--suite", config, "--out", out]
+    command = [sys.executable, "-m", "mjoa_gym", "benchmark", "--suite", config, "--out", out]
     settings = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
     process = subprocess.Popen(command, **settings, stderr=subprocess.DEVNULL)
     file = out / FILE
     wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > 12)
     workers = children(process.pid)
+    assert workers
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    done = Store(out, suite)
+    done = EpisodeStore(out, suite.fingerprint)
     assert 12 <= len(done.rows) < len(list(suite.cells()))
     before = file.read_bytes()
     with file.open("ab") as torn:
-        torn.write(b'{"cell": ["bandwidth", "20", "parallel", "loc')  # as if killed while writing
+        torn.write(b'{"key": ["bandwidth", "20", "parallel", "loc')  # as if killed while writing
     subprocess.run(command, **settings, check=True, capture_output=True)
     assert file.read_bytes().startswith(before)
     assert (out / "report.html").exists()
-    whole = Store(tmp_path / "whole", suite)
-    run(suite, whole, processes=1, progress=False)
-    assert without_times(Store(out, suite)) == without_times(whole)
+    found = played_cells(suite, EpisodeStore(out, suite.fingerprint))
+    assert without_times(found) == without_times(played(suite))
 
 
 def wait_until(condition, seconds=120):
@@ -204,27 +216,76 @@ def children(pid):
 
 
 def test_another_configuration_or_code_is_refused(tmp_path, monkeypatch):
-    other = suite_from({**TINY, "rounds": 3})
-    Store(tmp_path, other)  # without a result, nothing can be mixed
-    Store(tmp_path, suite_from(TINY)).add(Cell("a", "b", "c", "d", 0), [])
-    Store(tmp_path, suite_from(TINY))
+    tiny, other = (suite_from({**TINY, **more}).fingerprint for more in ({}, {"rounds": 3}))
+    EpisodeStore(tmp_path, other)  # without a result, nothing can be mixed
+    EpisodeStore(tmp_path, tiny).add(("a", 0), [])
+    assert EpisodeStore(tmp_path, tiny).rows == {("a", 0): []}
     with pytest.raises(ValueError, match=r"another configuration.*--fresh.*--out"):
-        Store(tmp_path, other)
-    Store(tmp_path, other, fresh=True).add(Cell("a", "b", "c", "d", 0), [])
-    monkeypatch.setattr("agents.benchmark.store.code_fingerprint", lambda: "newer")
+        EpisodeStore(tmp_path, other)
+    EpisodeStore(tmp_path, other, fresh=True).add(("a", 0), [])
+    monkeypatch.setattr(journal, "code_fingerprint", lambda: "newer")
     with pytest.raises(ValueError, match="another version of the code"):
-        Store(tmp_path, other)
+        EpisodeStore(tmp_path, other)
 
 
 def test_command_line(tmp_path, capsys):
     config = tmp_path / "broken.yaml"
     config.write_text(yaml.safe_dump({**TINY, "earlyer": []}))
-    assert benchmark.main(["--suite", str(config), "--out", str(tmp_path)]) == 1
+    assert main(["benchmark", "--suite", str(config), "--out", str(tmp_path)]) == 1
     assert "did you mean 'earlier'?" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
-        benchmark.main(["--help"])
+        main(["benchmark", "--help"])
     assert end.value.code == 0
     assert "--fresh" in capsys.readouterr().out
+
+
+OWN = """
+import mjoa_gym.planners
+
+def same(instance):
+    return mjoa_gym.planners.plan_with("single-cut", instance)
+
+def never(instance):
+    raise ArithmeticError("no way")
+"""
+
+
+def test_planners_that_users_bring_run_beside_ours(finished, tmp_path, capsys):
+    """One that plans as ours does has the same numbers; one that fails spoils its own row only."""
+    _, cells, _, _ = finished
+    (tmp_path / "own.py").write_text(OWN)
+    config, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(TINY))
+    suite = load_suite(config)
+    brought = [f"same={tmp_path / 'own.py'}:same", f"never={tmp_path / 'own.py'}:never"]
+    command = ["benchmark", "--suite", str(config), "--out", str(out), "--processes", "0"]
+    store = EpisodeStore(out, suite.fingerprint)
+    for cell, key in keys_of(suite).items():
+        store.add(key, cells[cell])  # who plans is not what is played
+    assert main([*command, "--planners", *brought]) == 1
+    error = capsys.readouterr().err
+    assert "never, episode with seed 7, round 0" in error
+    assert "ArithmeticError: no way" in error
+    with (out / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    seconds = {
+        planner: [r["weighted_mean_s"] for r in rows if r["planner"] == planner]
+        for planner in ("single-cut", "same", "never")
+    }
+    assert seconds["same"] == seconds["single-cut"]
+    assert seconds["never"] == []
+    page = (out / "report.html").read_text("utf-8")
+    assert "<td>same</td>" in page
+    assert "ArithmeticError: no way" in page
+    table = (out / "tables" / "bandwidth_0.csv").read_text().splitlines()
+    assert "never,-,-,-,-" in table
+
+
+def test_a_planner_is_brought_once():
+    with pytest.raises(ValueError, match="'ionn' is in bandwidth already"):
+        suite_from(TINY).with_planners(["ionn", "ionn"])
+    with pytest.raises(ValueError, match="'single-cut' is in bandwidth already"):
+        suite_from(TINY).with_planners(["single-cut"])
 
 
 @pytest.mark.parametrize(
@@ -247,40 +308,30 @@ def test_wrong_suites_are_refused(changes, message):
     assert message in str(error.value)
 
 
-def test_a_failing_cell_is_named_and_the_others_kept(tmp_path, monkeypatch):
-    suite = suite_from(TINY)
-    store = Store(tmp_path, suite)
-    calls = []
-
-    def play(sweep, cell):
-        calls.append(cell)
-        if len(calls) == 3:
-            raise ArithmeticError("no way")
-        return [{"round": 0}]
-
-    monkeypatch.setattr("agents.benchmark.runner.play", play)
-    with pytest.raises(CellError, match=r"bandwidth/20/parallel/dads-serial/7: Arithm.*no way"):
-        run(suite, store, processes=1, progress=False)
-    assert len(Store(tmp_path, suite).rows) == 2
-
-
-def test_shipped_suites_are_valid_and_differ_only_in_size(monkeypatch):
-    ours = ("mjoa-mu", "mjoa-mu-prefetch", "oracle")
-    known = dict.fromkeys((*planner_names(), *ours))
-    monkeypatch.setattr("agents.benchmark.suite.planner_names", lambda: tuple(known))
-    quick, full = (load_suite(benchmark.SUITES / f"{name}.yaml") for name in ("quick", "full"))
+def test_shipped_suites_are_valid_and_differ_only_in_size():
+    quick, full = (load_suite(name) for name in ("quick", "full"))
+    assert set(suite_names()) == {"quick", "full"}
     assert [s.name for s in quick.sweeps] == [s.name for s in full.sweeps]
+    assert [s.planners for s in quick.sweeps] == [s.planners for s in full.sweeps]
     assert quick.earlier == full.earlier
     assert len(list(full.cells())) > 5 * len(list(quick.cells()))
 
 
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_a_planner_that_is_gone_is_noticed(name, monkeypatch):
+    monkeypatch.delitem(PLANNERS, "efficiency")
+    with pytest.raises(ValueError, match="agent='efficiency'"):
+        load_suite(name)
+
+
 def test_summary_against_numpy(finished):
-    suite, store, _, _ = finished
+    suite, cells, _, _ = finished
     sweep = suite.sweep("bandwidth")
-    found = Results(suite, store).summary(sweep, "20", "parallel", "single-cut")
+    found = SuiteResults(suite, cells).summary(sweep, "20", "parallel", "single-cut")
     seconds = [
         row["latency_s"]
-        for cell, row in store
+        for cell, rows in cells.items()
+        for row in rows
         if cell[:4] == ("bandwidth", "20", "parallel", "single-cut")
     ]
     assert found.mean.value == pytest.approx(np.mean(seconds))
@@ -289,8 +340,9 @@ def test_summary_against_numpy(finished):
 
 
 def test_streaming_resamples_whole_episodes(finished):
-    suite, store, _, _ = finished
-    found = Results(suite, store).summary(suite.sweep("streaming"), "base", "serial", "local-only")
+    suite, cells, _, _ = finished
+    results = SuiteResults(suite, cells)
+    found = results.summary(suite.sweep("streaming"), "base", "serial", "local-only")
     assert found.mean.low == found.mean.high  # one episode
 
 
@@ -308,8 +360,8 @@ def test_the_report_links_to_the_examples_timelines(finished):
 
 
 def test_headline_names_settings_and_tells_what_falls_short(finished):
-    suite, store, _, _ = finished
-    words = " ".join(headline(Results(suite, store)))
+    suite, cells, _, _ = finished
+    words = " ".join(headline(SuiteResults(suite, cells)))
     assert "64.5 %" in words
     assert "MHz: " in words
     assert words.count("strongest earlier system") == 2

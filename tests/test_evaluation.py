@@ -1,27 +1,24 @@
-import subprocess
-import sys
-from pathlib import Path
+"""Episodes that agents play, and what a comparison of them says."""
+
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents import cards, decision_time, evaluation, evaluation_runner
-from agents.benchmark.statistics import reduction
-from agents.evaluation import Setting, agent_of, label_of, play, version_of
-from agents.evaluation_report import (
-    learned_against_planners,
-    publish,
-    score,
-    signed,
-    table,
-)
-from agents.evaluation_results import Results, kept_results
-from agents.evaluation_runner import Episodes, run
-from agents.planner_agent import PlannerAgent
+from agents import cards
 from mjoa_gym import Scenario
+from mjoa_gym.cli.main import main
+from mjoa_gym.evaluation import Comparison, decision_time, processes
+from mjoa_gym.evaluation.agent import LowerBoundAgent, PlannerAgent
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.comparison import kept_results, play_comparison
+from mjoa_gym.evaluation.comparison_report import learned_against_planners, standing, table
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting, play
+from mjoa_gym.evaluation.journal import FILE
+from mjoa_gym.evaluation.statistics import reduction
+from mjoa_gym.evaluation.table import signed
 
-ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = Scenario(dnns=("alexnet", "squeezenet1_1"), granularity="block", n_ues=3, rounds=3)
 SETTINGS = {name: Setting(name, SCENARIO) for name in ("streaming", "cold-start")}
 SEEDS = (1_000_000, 1_000_004, 1_000_002)
@@ -29,6 +26,9 @@ SEEDS = (1_000_000, 1_000_004, 1_000_002)
 
 class FirstChoice:
     """An agent of a learned view: always the same number."""
+
+    batches = True
+    observation = "dict"
 
     def __init__(self, action_view, choice):
         self.action_view = action_view
@@ -47,7 +47,7 @@ def test_episodes_are_those_of_single_environments(name):
     """Played together, every episode is what it would be alone."""
     agent = PlannerAgent("ionn", SCENARIO)
     episodes = play(agent, SETTINGS[name], SEEDS)
-    env = gym.make(evaluation.ENVIRONMENTS[name], scenario=SCENARIO)
+    env = gym.make(ENVIRONMENTS[name], scenario=SCENARIO)
     for seed, rows in zip(SEEDS, episodes, strict=True):
         observation, _ = env.reset(seed=seed)
         assert [row["round"] for row in rows] == [0, 1, 2]
@@ -75,7 +75,7 @@ def test_decisions_are_timed_in_all_rounds_of_an_episode(view, monkeypatch):
     class Everything:
         """In the plan view everybody to the edge; remembers what was resident when it was asked."""
 
-        action_view = view
+        action_view, observation, batches = view, "dict", True
 
         def __init__(self):
             self.asked = []
@@ -90,28 +90,46 @@ def test_decisions_are_timed_in_all_rounds_of_an_episode(view, monkeypatch):
             return np.ones(shape, dtype=np.int64 if view == "discrete" else np.float64), None
 
     agent = Everything()
-    monkeypatch.setattr(decision_time, "agent_of", lambda *_: agent)
-    table = decision_time.decision_times(["edge-only"], SETTINGS["streaming"], 1_000_000)
+    monkeypatch.setattr(decision_time, "MANY", 4)
+    monkeypatch.setattr(decision_time, "source_of", lambda _: source_of(agent, "everything"))
+    table = decision_time.decision_times(["everything"], SETTINGS["streaming"], 1_000_000)
     assert len(table.rows) == 1
     turns = SCENARIO.n_ues if view == "discrete" else 1
-    decided = decision_time.EPISODES * SCENARIO.rounds * turns
-    assert len(agent.asked) == 1 + decided  # one compiles
+    decided = decision_time.EPISODES * (1 + SCENARIO.rounds * turns)
+    assert len(agent.asked) == decided  # one of each episode compiles
     if view == "plan":
         assert max(agent.asked) > 0, "what earlier rounds have uploaded is there"
 
 
+def test_the_lower_bound_plays_the_same_instances():
+    setting = SETTINGS["cold-start"]
+    (bounds,), (planned,) = (
+        play(agent, setting, [5])
+        for agent in (LowerBoundAgent(SCENARIO), PlannerAgent("mjoa-mu", SCENARIO))
+    )
+    for bound, row in zip(bounds, planned, strict=True):
+        assert bound["local_s"] == row["local_s"]
+        assert 0 < bound["latency_s"] <= row["latency_s"] * (1 + 1e-9)
+        assert bound["reward"] == pytest.approx(1 - bound["latency_s"] / bound["local_s"])
+    assert "placement" not in bounds[0]
+    with pytest.raises(ValueError, match="cold start"):
+        source_of("lower-bound").check(SETTINGS["streaming"])
+
+
 def test_names_and_paths(tmp_path):
-    assert isinstance(agent_of("mjoa-mu", SCENARIO, True), PlannerAgent)
+    setting = SETTINGS["streaming"]
+    assert isinstance(source_of("mjoa-mu").agent(setting), PlannerAgent)
     with pytest.raises(ValueError, match="did you mean 'mjoa-mu'"):
-        agent_of("mjoa-um", SCENARIO, True)
-    assert len({version_of(name) for name in ("far-sighted", "mjoa-mu", "ionn")}) == 3
+        source_of("mjoa-um")
+    assert len({source_of(name).version for name in ("far-sighted", "mjoa-mu", "ionn")}) == 3
     card = dict.fromkeys(cards.REQUIRED, "") | {"format": cards.FORMAT, "name": "a-seed1"}
     cards.write(card, tmp_path)
-    before = version_of(str(tmp_path))
-    assert label_of(str(tmp_path)) == "a-seed1"
+    before = source_of(str(tmp_path)).version
+    assert source_of(str(tmp_path)).label == "a-seed1"
+    assert source_of(f"mine={tmp_path}").label == "mine"
     cards.write(card | {"name": ""}, tmp_path)
-    assert version_of(str(tmp_path)) != before
-    assert label_of(str(tmp_path)) == tmp_path.name
+    assert source_of(str(tmp_path)).version != before
+    assert source_of(tmp_path).label == tmp_path.name
 
 
 def test_learned_agents_are_loaded_by_path(tmp_path):
@@ -122,39 +140,47 @@ def test_learned_agents_are_loaded_by_path(tmp_path):
     card |= {"scenario": SCENARIO.to_dict(), "width": 8}
     outlook = outlook_of("dqn", SCENARIO, True)
     LearnedAgent(new_policy("dqn", outlook, 8), outlook, card).save(tmp_path)
-    agent = agent_of(str(tmp_path), SCENARIO, True)
+    source = source_of(str(tmp_path))
+    agent = source.agent(SETTINGS["streaming"])
     assert len(play(agent, SETTINGS["streaming"], SEEDS)[0]) == SCENARIO.rounds
     with pytest.raises(ValueError, match="was trained for streaming"):
-        agent_of(str(tmp_path), SCENARIO, False)
+        source.check(SETTINGS["cold-start"])
+
+
+def compared(names, setting, seeds, folder=None, **options):
+    sources = [source_of(name) for name in names]
+    options = {"processes": 0, "progress": False, **options}
+    return play_comparison(sources, setting, seeds, None, folder, **options)
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch):
     names, setting = ("local-only", "ionn"), SETTINGS["streaming"]
-    run(Episodes(tmp_path, setting), names, SEEDS[:2], together=1, progress=False)
-    file = tmp_path / evaluation_runner.FILE
+    compared(names, setting, SEEDS[:2], tmp_path)
+    file = tmp_path / FILE
     content = file.read_bytes()
     file.write_bytes(content[:-20])  # killed while writing the last one
     played = []
 
-    def noting(agent, setting, seeds):
-        played.append((agent.planner_name, tuple(seeds)))
-        return play(agent, setting, seeds)
+    def noting(agent, setting, seeds, watch):
+        played.append((agent.planner.__name__, tuple(seeds)))
+        return play(agent, setting, seeds, watch)
 
-    monkeypatch.setattr(evaluation_runner, "play", noting)
-    run(Episodes(tmp_path, setting), names, SEEDS, together=5, progress=False)
-    assert played == [("local-only", SEEDS[2:]), ("ionn", SEEDS[1:])]
-    episodes = Episodes(tmp_path, setting)
-    assert episodes.missing(names, SEEDS, 5) == []
-    assert episodes.of("ionn", SEEDS) != episodes.of("local-only", SEEDS)
-    assert [len(rows) for rows in episodes.of("ionn", SEEDS)] == [3, 3, 3]
+    monkeypatch.setattr(processes, "play", noting)
+    whole = compared(names, setting, SEEDS, tmp_path)
+    assert played == [("local_only", SEEDS[2:]), ("ionn", SEEDS[1:2]), ("ionn", SEEDS[2:])]
+    again = compared(names, setting, SEEDS, tmp_path)
+    assert len(played) == 3
+    assert again.rows == whole.rows
+    assert len(again.rounds["ionn"]) == SCENARIO.rounds
+    shorter = Setting("streaming", SCENARIO.with_changes(rounds=2))
     with pytest.raises(ValueError, match="another configuration"):
-        Episodes(tmp_path, setting.shortened(2))
-    assert Episodes(tmp_path, setting.shortened(2), fresh=True).rows == {}
+        compared(names, shorter, SEEDS, tmp_path)
+    assert len(compared(names, shorter, SEEDS, tmp_path, fresh=True).rounds["ionn"]) == 2
 
 
-def test_labels_are_unique(tmp_path):
+def test_labels_are_unique():
     with pytest.raises(ValueError, match="several agents are called ionn"):
-        run(Episodes(tmp_path, SETTINGS["streaming"]), ("ionn", "ionn"), SEEDS, progress=False)
+        compared(("ionn", "ionn"), SETTINGS["streaming"], SEEDS)
 
 
 def made_up():
@@ -164,15 +190,16 @@ def made_up():
 
     def rows(seconds):
         row = {"local_s": 50.0, "reward": 0.5, "planning_s": 0.001}
-        return [[{"round": k, "latency_s": s + k, **row} for k in (-1, 1)] for s in seconds]
+        episodes = ([{"round": k, "latency_s": s + k, **row} for k in (-1, 1)] for s in seconds)
+        return dict(enumerate(episodes))
 
-    found = Results.of(range(40), {"base": rows(base), "better": rows(better)}, "base")
+    found = Comparison.of(range(40), {"base": rows(base), "better": rows(better)}, "base")
     return found, base, better
 
 
-def test_scores():
+def test_standings():
     results, base, better = made_up()
-    own = score(results, "better")
+    own = standing(results, "better")
     assert own.latency_s == pytest.approx(better.mean())
     assert own.change.value == pytest.approx(better.mean() / base.mean() - 1)
     less = reduction(better, base).mean
@@ -180,8 +207,8 @@ def test_scores():
     assert own.change.low < own.change.value < own.change.high < 0
     assert own.improvement == pytest.approx(39 / 40)
     assert own.middle_s == pytest.approx(np.sort(better)[10:30].mean())
-    assert score(results, "base").change == pytest.approx((0, 0, 0))
-    assert score(results, "base").improvement == 0.5
+    assert standing(results, "base").change == pytest.approx((0, 0, 0))
+    assert standing(results, "base").improvement == 0.5
 
 
 def test_training_seeds_are_one_family():
@@ -190,11 +217,11 @@ def test_training_seeds_are_one_family():
     episodes, rounds = dict(results.episodes), dict(results.rounds)
     for each in (episodes, rounds):
         each["ppo-seed0"] = each.pop("better")
-    one = Results(results.seeds, episodes, rounds, "base")
-    alone = score(one, "ppo")
+    one = Comparison(results.seeds, episodes, rounds, "base")
+    alone = standing(one, "ppo")
     again = {"ppo-seed1": episodes["base"]}, {"ppo-seed1": rounds["base"]}
-    both = one.with_more(Results(results.seeds, *again, "base"), [*episodes, "ppo-seed1"])
-    own = score(both, "ppo")
+    both = one.with_more(Comparison(results.seeds, *again, "base"), [*episodes, "ppo-seed1"])
+    own = standing(both, "ppo")
     assert (alone.runs, own.runs) == (1, 2)
     assert own.latency_s == pytest.approx((better.mean() + base.mean()) / 2)
     assert own.improvement == pytest.approx((39 / 40 + 1 / 2) / 2)
@@ -206,14 +233,15 @@ def test_training_seeds_are_one_family():
     assert versus == ("ppo", signed(own.change))
 
 
-def test_publishing(tmp_path):
+def test_saving(tmp_path):
     results, *_ = made_up()
     assert [row[0] for row in table(results).rows] == ["better", "base"]
-    page = publish(results, tmp_path, persists=True)
-    assert "40 episodes of 2 rounds (seeds 0 to 39)" in page.read_text()
+    assert results.save(tmp_path) == tmp_path
+    page = (tmp_path / "table.md").read_text()
+    assert "40 episodes of 2 rounds (seeds 0 to 39)" in page
     assert {file.name for file in tmp_path.iterdir()} == {
         "latency.svg", "latency.png", "rounds.svg", "rounds.png", "episodes.csv", "by_round.csv",
-        "table.md",
+        "table.md", "report.html",
     }  # fmt: skip
     kept = kept_results(tmp_path, range(40), ["better", "nobody"])
     assert list(kept.episodes) == ["better"]
@@ -221,22 +249,50 @@ def test_publishing(tmp_path):
     np.testing.assert_allclose(kept.rounds["better"], results.rounds["better"], rtol=1e-8)
     assert not kept_results(tmp_path, range(41), ["better"]).episodes, "of other seeds"
     assert not kept_results(tmp_path / "nowhere", range(40), ["better"]).episodes
+    report = (tmp_path / "report.html").read_text("utf-8")
+    assert report.count("data:image/png;base64,") == 2
+    assert "<td>better</td>" in report
 
 
-def test_the_command(tmp_path):
-    command = [sys.executable, "scripts/evaluate.py", "local-only", "--reference", "edge-only"]
-    command += ["--environment", "cold-start", "--n-ues", "2", "--rounds", "2", "--episodes", "4"]
-    command += ["--together", "2", "--processes", "2", "--out", str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 0, done.stderr
-    assert "| local-only |" in done.stdout
-    assert len((tmp_path / "episodes.csv").read_text().splitlines()) == 1 + 2 * 4
-    wrong = subprocess.run(
-        [*command[:2], "mjoa-um", "--out", str(tmp_path / "none")], cwd=ROOT, capture_output=True,
-        text=True, env={"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert wrong.returncode == 1
-    assert "did you mean 'mjoa-mu'" in wrong.stderr
+def test_the_text_of_a_table():
+    results, base, better = made_up()
+    head, _, first, second, *_ = results.table().splitlines()
+    assert head.split() == [
+        "Agent", "Latency,", "ms", "Against", "base", "Interquartile", "mean,", "ms",
+        "Probability", "of", "improvement", "Reward", "Planning,", "ms",
+    ]  # fmt: skip
+    assert first.split()[:3] == ["better", f"{1e3 * better.mean():.1f}", "-19.9"]
+    assert second.split()[:2] == ["base", f"{1e3 * base.mean():.1f}"]
+    assert len(results.rows) == 80
+    assert results.rows[0] == {
+        "agent": "base", "seed": 0, "latency_s": 1.0, "local_s": 50.0, "reward": 0.5,
+        "planning_s": 0.001,
+    }  # fmt: skip
+
+
+def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
+    results, *_ = made_up()
+    monkeypatch.setattr("mjoa_gym.evaluation.comparison_report.find_spec", lambda _: None)
+    results.save(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "episodes.csv", "by_round.csv", "table.md", "report.html",
+    }  # fmt: skip
+    assert replace(results, reference="").table()
+
+
+def test_the_command(tmp_path, capsys):
+    command = ["evaluate", "local-only", "--reference", "edge-only", "--env", "cold-start"]
+    command += ["--n-ues", "2", "--rounds", "2", "--episodes", "4", "--processes", "0"]
+    out = tmp_path / "out"
+    assert main([*command, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
+    assert {"local-only", "edge-only"} <= set(lines)
+    rows = (out / "episodes.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        [name, str(1_000_000 + k)] for name in ("edge-only", "local-only") for k in range(4)
+    ]
+    wrong = ["evaluate", "mjoa-um", "--out", str(tmp_path / "none")]
+    assert main(wrong) == 1
+    assert "did you mean 'mjoa-mu'" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

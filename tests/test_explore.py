@@ -5,12 +5,12 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance, evaluate, simulate
 from mjoa_gym.devices import load_device
-from mjoa_gym.evaluation.explore import (
+from mjoa_gym.evaluation.exploration import (
     EDGE,
     LOCAL,
     NOT_FOR_ONE_UE,
     OURS,
-    compare,
+    answers_of,
     latencies_against,
     one_ue_instance,
     one_ue_planners,
@@ -35,7 +35,7 @@ def problem(**changes):
 
 @pytest.fixture(scope="module")
 def answers():
-    return compare(problem(), uploads=UPLOAD_MODES)
+    return answers_of(problem(), uploads=UPLOAD_MODES)
 
 
 @pytest.mark.parametrize("up", [1e3, 37e6, 1e10])
@@ -93,7 +93,7 @@ def test_uploaded_bytes_are_what_the_uplink_carries(answers):
 
 
 def test_the_default_mode_is_the_instances():
-    assert set(compare(problem(upload="serial"), [LOCAL])) == {("serial", LOCAL)}
+    assert set(answers_of(problem(upload="serial"), [LOCAL])) == {("serial", LOCAL)}
 
 
 def test_sweeps_change_what_they_say_and_planners_plan_anew():
@@ -125,7 +125,7 @@ def test_progress_sees_every_step():
             seen.append(step)
             yield step
 
-    compare(problem(), [LOCAL, EDGE], ["serial"], watch)
+    answers_of(problem(), [LOCAL, EDGE], ["serial"], watch)
     latencies_against([problem()] * 2, [LOCAL], watch)
     assert seen == [("serial", LOCAL), ("serial", EDGE), (0, LOCAL), (1, LOCAL)]
 
@@ -172,12 +172,12 @@ def test_bad_inputs_are_named(changes, message):
 def test_bad_questions_are_named():
     ue = UE(DNN_, UE_S, EDGE_S, 1, 1)
     with pytest.raises(ValueError, match="2 UEs"):
-        compare(Instance([ue, ue], 1e6))
+        answers_of(Instance([ue, ue], 1e6))
     with pytest.raises(ValueError, match=r"planner='mjoa': .*did you mean 'mjoa-mu'"):
-        compare(problem(), ["mjoa"])
+        answers_of(problem(), ["mjoa"])
     with pytest.raises(ValueError, match="planners is empty"):
         latencies_against([problem()], [])
     with pytest.raises(ValueError, match="upload='none'"):
-        compare(problem(), [LOCAL], ["none"])
+        answers_of(problem(), [LOCAL], ["none"])
     with pytest.raises(ValueError, match="factor=0"):
         with_faster_server(problem(), 0)

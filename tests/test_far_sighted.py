@@ -4,9 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.planner_agent import PlannerAgent
 from mjoa_gym import DNN, UE, Horizon, Instance, Scenario, decode_observation, evaluate
 from mjoa_gym.devices import load_device
+from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
 from mjoa_gym.planners.prospect import play_round, search

@@ -12,7 +12,6 @@ from scipy import stats
 pytest.importorskip("torch")
 
 from agents import cards
-from agents.evaluation import Setting, label_of, play
 from agents.learned_agent import LearnedAgent, new_policy, outlook_of
 from agents.learned_suite import (
     AGENTS,
@@ -23,6 +22,8 @@ from agents.learned_suite import (
 )
 from agents.learning_curves import curves, curves_figure, half_width
 from mjoa_gym import Scenario
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.episodes import Setting, play
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = {"dnns": ["alexnet", "squeezenet1_1"], "granularity": "block", "n_ues": 2, "rounds": 3}
@@ -55,7 +56,7 @@ def kept(tmp_path_factory):
 
 def test_kept_agents_have_a_name_results_and_a_log(kept):
     paths = trained_for("streaming", kept)
-    assert [label_of(path) for path in paths] == ["ppo-seed0", "ppo-seed1"]
+    assert [source_of(path).label for path in paths] == ["ppo-seed0", "ppo-seed1"]
     assert trained_for("cold-start", kept) == []
     for path in map(Path, paths):
         assert cards.read(path)["results"]["episodes"] == 2
@@ -75,7 +76,9 @@ def test_a_suite_of_settings(kept, tmp_path):
     entry = {"title": "A title", "environment": "streaming", "scenario": SCENARIO, "episodes": 3}
     entry["planners"] = ["edge-only", "local-only"]
     file.write_text(yaml.safe_dump({"here": entry}))
-    section, decisions, learning = run_suite(file, tmp_path / "out", progress=False, trained=kept)
+    section, decisions, learning = run_suite(
+        file, tmp_path / "out", processes=0, progress=False, trained=kept
+    )
     assert section.title == "A title"
     assert next(caption.split(";")[0] for caption, _ in section.figures) == "Mean latency"
     assert {row[0] for row in section.tables[0].rows} == {"ppo", "edge-only", "local-only"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import mjoa_gym  # noqa: F401 - registers the environments
-from agents.evaluation import Setting, play
-from agents.planner_agent import PlannerAgent
 from mjoa_gym import Scenario, decode_observation
+from mjoa_gym.evaluation.agent import PlannerAgent
+from mjoa_gym.evaluation.episodes import Setting, play
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners.menu import menu_of

@@ -2,8 +2,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.planner_agent import PlannerAgent
 from mjoa_gym import Plan, decode_observation, evaluate
+from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.registry import PLANNERS
 
@@ -57,5 +57,5 @@ def test_batches():
 
 
 def test_unknown_planners_are_named():
-    with pytest.raises(ValueError, match="planner_name='orcale'"):
+    with pytest.raises(ValueError, match="planner='orcale'"):
         PlannerAgent("orcale")

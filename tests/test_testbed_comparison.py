@@ -24,9 +24,9 @@ pytest.importorskip("msgspec")
 
 from comparison import runner  # noqa: E402
 from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402
-from comparison.cells import COLD, RESIDENT, Cell, Grid, Row, cells_of  # noqa: E402
+from comparison.cells import COLD, RESIDENT, Grid, GridCell, Measurement, cells_of  # noqa: E402
 from comparison.report import error_table, publish, verdict  # noqa: E402
-from comparison.results import CONDITIONS, ROWS, Results, Store  # noqa: E402
+from comparison.results import CONDITIONS, ROWS, Measurements, MeasurementStore  # noqa: E402
 from comparison.runner import ModelRun, Planned  # noqa: E402
 
 from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
@@ -36,8 +36,10 @@ from mjoa_gym.testbed.measure import LayerTimes, predict  # noqa: E402
 from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
 
 
-def row(planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes: object) -> Row:
-    plain = Row(
+def row(
+    planner: str = "a", predicted: float = 1.0, got: float = 1.0, **changes: object
+) -> Measurement:
+    plain = Measurement(
         model="net",
         rate_mbps=100.0,
         planner=planner,
@@ -103,32 +105,32 @@ def test_regret_is_what_the_simulators_favourite_costs_in_reality() -> None:
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
-    store = Store(tmp_path, Grid())
+    store = MeasurementStore(tmp_path, Grid())
     rows = [row("a", predicted=0.1 + 0.2), row("b", got=math.nan, failure='a, "b"\nc')]
     store.add([rows[0].cell], rows)
     store.add_layer_times("net", {"when": "before", "ue_s": [0.1]})
-    with (tmp_path / "cells.jsonl").open("a") as journal:
+    with (tmp_path / "journal.jsonl").open("a") as journal:
         journal.write('{"cells": [{"model": "net", "rate')  # killed while writing
-    again = Store(tmp_path, Grid(models=("another",)))
+    again = MeasurementStore(tmp_path, Grid(models=("another",)))
     assert again.results.rows[0] == rows[0]
     assert again.results.rows[1].failure == rows[1].failure
     assert math.isnan(again.results.rows[1].measured_s)
     assert again.results.layer_times == {"net": [{"when": "before", "ue_s": [0.1]}]}
     assert again.has(rows[0].cell)
-    assert not again.has(Cell("net", 10.0, "a", "parallel", COLD))
-    assert Store(tmp_path, Grid(), fresh=True).results.rows == []
+    assert not again.has(GridCell("net", 10.0, "a", "parallel", COLD))
+    assert MeasurementStore(tmp_path, Grid(), fresh=True).results.rows == []
 
 
 def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    Store(tmp_path, Grid()).add([row().cell], [row()])
+    MeasurementStore(tmp_path, Grid()).add([row().cell], [row()])
     for other in (Grid(ue_slowdown=5.0), Grid(shaped_below=True), Grid(queries=3)):
         with pytest.raises(ValueError, match="another configuration"):
-            Store(tmp_path, other)
+            MeasurementStore(tmp_path, other)
 
 
 def test_finished_results_do_not_keep_a_comparison_from_being_run_again(tmp_path: Path) -> None:
-    Results(Grid(), {}, [row()], {"net": []}).save(tmp_path)
-    store = Store(tmp_path, Grid())
+    Measurements(Grid(), {}, [row()], {"net": []}).save(tmp_path)
+    store = MeasurementStore(tmp_path, Grid())
     assert not store.has(row().cell)
     assert store.results.timeline is None
 
@@ -136,11 +138,11 @@ def test_finished_results_do_not_keep_a_comparison_from_being_run_again(tmp_path
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     grid = Grid(models=("net",), ue_slowdown=3.0)
     rows = [row("a", predicted=0.1 + 0.2), row("b", failure='a, "b"\nc', correct=False)]
-    written = Results(grid, {"Cores": "2"}, rows, {"net": [{"ue_s": [0.1]}]}, {"model": "net"})
+    written = Measurements(grid, {"Cores": "2"}, rows, {"net": [{"ue_s": [0.1]}]}, {"model": "net"})
     written.save(tmp_path)
-    assert vars(Results.load(tmp_path)) == vars(written)
-    Results(grid, {}, rows).save(tmp_path)
-    assert Results.load(tmp_path).timeline is None
+    assert vars(Measurements.load(tmp_path)) == vars(written)
+    Measurements(grid, {}, rows).save(tmp_path)
+    assert Measurements.load(tmp_path).timeline is None
 
 
 def test_the_readme_says_what_was_measured(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_the_readme_says_what_was_measured(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "testbed", folder)
     readme = tmp_path / "README.md"
     shutil.copy(ROOT / "README.md", readme)
-    report = publish(Results.load(folder), folder, "make testbed", readme)
+    report = publish(Measurements.load(folder), folder, "make testbed", readme)
     assert readme.read_text() == (ROOT / "README.md").read_text()
     assert report.read_text() == (ROOT / "results" / "testbed" / "report.md").read_text()
     for name in (CONDITIONS, ROWS):
@@ -186,14 +188,14 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = Grid(models=("squeezenet1_1",), rates_mbps=(300.0,), repeats=3)
-    store = Store(tmp_path, grid)
+    store = MeasurementStore(tmp_path, grid)
     run = ModelRun("squeezenet1_1", None, None, store, None)  # type: ignore[arg-type]
     n = run.dnn.n_layers
     run.times = LayerTimes(np.full(n, 0.01), np.full(n, 0.001), 0.001)
     run.expected = torch.zeros(1)
-    executed: list[Cell] = []
+    executed: list[GridCell] = []
 
-    async def execute(cell: Cell, planned: Planned) -> Inference:
+    async def execute(cell: GridCell, planned: Planned) -> Inference:
         executed.append(cell)
         busy = 3.0 if len(executed) <= 3 else 1.0  # what the machine has beside this, at first
         latency_s = busy * run.predicted(cell, planned, run.times).latency
@@ -221,7 +223,11 @@ def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(
     links, seen = Links(), []
     server = SimpleNamespace(token="t", host="127.0.0.1", port=1)
     run = ModelRun(
-        "squeezenet1_1", server, Executor(), Store(tmp_path, Grid(shaped_below=True)), links
+        "squeezenet1_1",
+        server,
+        Executor(),
+        MeasurementStore(tmp_path, Grid(shaped_below=True)),
+        links,
     )  # type: ignore[arg-type]
     n = run.dnn.n_layers
 
@@ -249,7 +255,7 @@ def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- testbed:begin -->\n<!-- testbed:end -->\nafter\n")
     rows = [row(p, predicted=q, placement=x) for p, q, x in (("a", 1.02, "01"), ("b", 1.5, "11"))]
-    results = Results(Grid(), {}, rows, timeline=content)
+    results = Measurements(Grid(), {}, rows, timeline=content)
     report = publish(results, tmp_path, "make testbed", readme)
     text = report.read_text()
     for name in ("scatter.png", "timeline.png"):
@@ -319,7 +325,7 @@ def test_the_script_runs_a_small_grid_and_goes_on_where_it_stopped(tmp_path: Pat
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = Results.load(tmp_path).rows
+    rows = Measurements.load(tmp_path).rows
     assert all(row.correct for row in rows if row.was_run)
     assert (tmp_path / "report.md").exists()
     before = (tmp_path / "measurements.csv").read_text()

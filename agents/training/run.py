@@ -19,9 +19,6 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents import cards
-from agents.benchmark.runtime import machine, version_of
-from agents.benchmark.suite import ENVIRONMENTS
-from agents.evaluation import Setting
 from agents.learned_agent import LearnedAgent, outlook_of
 from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
@@ -30,6 +27,8 @@ from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import follow_up, warm_start
 from mjoa_gym import Scenario
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
+from mjoa_gym.evaluation.episodes import Setting
+from mjoa_gym.evaluation.machine import machine
 
 SEEDS_PER_RUN = 5_000
 """Environments of run s get seeds from s times this on."""
@@ -106,8 +105,7 @@ def scenario_of(config: TrainingConfig) -> Scenario:
 
 def setting_of(config: TrainingConfig) -> Setting:
     """Where a policy is validated, and is to be used: with the scenario's number of rounds."""
-    environment = next(name for name, env_id in ENVIRONMENTS.items() if env_id == config.env_id)
-    return Setting(environment, scenario_of(config))
+    return Setting(config.env_id, scenario_of(config))
 
 
 def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
@@ -131,7 +129,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
             **{key: str(value) for key, value in config.hyperparameters.items()},
             **{f"cloning_{key}": value for key, value in (config.cloning or {}).items()},
         },
-        "versions": machine() | {name: version_of(name) for name in ("stable-baselines3", "torch")},
+        "versions": machine("stable-baselines3", "torch"),
         "scenario": setting.scenario.to_dict(),
     }
     outlook = outlook_of(config.algorithm, setting.scenario, setting.persists)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.benchmark.store import write_atomically
-from agents.evaluation import Agent, Setting, play
-from agents.planner_agent import PlannerAgent
+from mjoa_gym.evaluation.agent import Agent, PlannerAgent
+from mjoa_gym.evaluation.episodes import Setting, play
+from mjoa_gym.evaluation.journal import write_atomically
 
 FIRST_SEED = 900_000
 """Training uses smaller seeds, evaluation those from 1,000,000."""

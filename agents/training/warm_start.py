@@ -19,13 +19,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
-from agents.benchmark.store import write_atomically
-from agents.benchmark.suite import ENVIRONMENTS
 from agents.cloning import Demonstrations, clone, demonstrate, joined
 from agents.demonstrated_dqn import DemonstratedDQN
-from agents.evaluation import agent_of
 from agents.training.config import TrainingConfig
 from mjoa_gym import Scenario
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.episodes import Setting
+from mjoa_gym.evaluation.journal import write_atomically
 
 FIRST_SEED = 500_000
 """Of the episodes that are demonstrated; training uses smaller ones."""
@@ -74,7 +74,7 @@ def demonstrations_for(
     """
     settings = dict(config.cloning or {})
     planner, rounds = str(settings["planner"]), int(settings["rounds"])
-    agent: Any = agent_of(planner, scenario, config.env_id == ENVIRONMENTS["streaming"])
+    agent: Any = source_of(planner).agent(Setting(config.env_id, scenario))
     view, rounds_each = config.env_kwargs["action"], config.env_kwargs.get("rounds")
     played = scenario.with_changes(rounds=rounds_each).to_dict()
     key = json.dumps([planner, config.env_id, view, played])

@@ -1,8 +1,11 @@
-"""Every planner by name."""
+"""Every planner by name: ours, those that are registered, and those of installed packages."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
 
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.ablations import ABLATIONS
@@ -38,11 +41,75 @@ PLANNERS: dict[str, Planner] = {
     "far-sighted": far_sighted,
     "oracle": oracle,
 }
+"""The planners of this package."""
+
+GROUP = "mjoa_gym.planners"
+"""The entry points under which installed packages offer planners."""
+
+_registered: dict[str, Planner] = {}
+
+
+def register_planner(name: str, planner: Planner, replace: bool = False) -> None:
+    """Make a planner known by a name, in this process.
+
+    Args:
+        name: For `plan_with` and everything that takes a planner's name.
+        planner: A function `Instance -> Plan`.
+        replace: Whether a planner that was registered under the name before may be replaced.
+
+    Raises:
+        ValueError: If the name is taken, or no name.
+        TypeError: If the planner cannot be called.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"name={name!r}: must be a text")
+    if not callable(planner):
+        raise TypeError(f"planner={planner!r}: must be a function Instance -> Plan")
+    if name in PLANNERS or (name in _registered and not replace):
+        raise ValueError(f"name={name!r}: there is a planner of this name already")
+    _registered[name] = planner
+
+
+@cache
+def installed_planners() -> dict[str, Planner]:
+    """The planners that installed packages offer in the entry-point group `mjoa_gym.planners`.
+
+    One that cannot be loaded, or has a name that is taken, is left out with a warning.
+    """
+    found: dict[str, Planner] = {}
+    for point in entry_points(group=GROUP):
+        where = f"entry point {point.name!r} = {point.value!r} of {GROUP}"
+        if point.name in PLANNERS or point.name in found:
+            warnings.warn(f"{where} is left out: the name is taken", RuntimeWarning, stacklevel=2)
+            continue
+        try:
+            planner = point.load()
+            if not callable(planner):
+                raise TypeError(f"{type(planner).__name__} cannot be called")
+        except (Exception, SystemExit) as error:  # whatever is wrong with it, the others still work
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{where} is left out: {reason}", RuntimeWarning, stacklevel=2)
+        else:
+            found[point.name] = planner
+    return found
 
 
 def planner_names() -> tuple[str, ...]:
-    """The names that `plan_with` knows, baselines first."""
-    return tuple(PLANNERS)
+    """The names that `plan_with` knows: baselines first, those that others brought last."""
+    return tuple(PLANNERS | installed_planners() | _registered)
+
+
+def planner_of(name: str) -> Planner:
+    """The planner of a name.
+
+    Raises:
+        ValueError: If no planner has that name (with the nearest one).
+    """
+    if name in PLANNERS:  # without a look at what else is installed
+        return PLANNERS[name]
+    if name not in _registered:
+        choice("planner", name, planner_names())
+    return (installed_planners() | _registered)[name]
 
 
 def plan_with(name: str, instance: Instance) -> Plan:
@@ -51,4 +118,4 @@ def plan_with(name: str, instance: Instance) -> Plan:
     Raises:
         ValueError: If no planner has that name (with the nearest one).
     """
-    return PLANNERS[choice("planner", name, PLANNERS)](instance)
+    return planner_of(name)(instance)

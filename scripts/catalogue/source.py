@@ -1,151 +1,29 @@
-"""What MODEL means on a command line: a name of the catalogue, a function, or a file."""
+"""The networks that are measured: those of the catalogue, and those of functions."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mjoa_gym import DNN
+import torch
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from mjoa_gym.cli.model import Built, Shapes, built, example
 
-DEFAULT_SHAPE = (1, 3, 224, 224)
+from .zoo import MODELS
 
 
-def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a function's module is fed."""
-    parser.add_argument(
-        "--input-shape",
-        action="append",
-        type=_shape,
-        metavar="1,3,224,224",
-        help="shape of the module's input, batch included; once per positional input"
-        " (default: 1,3,224,224; only for package.module:function)",
-    )
-    parser.add_argument(
-        "--dtype",
-        action="append",
-        metavar="TYPE",
-        help="element type of the input, such as float32 (default) or int64; once, or once per"
-        " input",
-    )
-
-
-def profile_of(model: str, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> DNN:
-    """The DNN that a model's name, function or file stands for.
+def build(model: str, shapes: Shapes, dtypes: Sequence[str], device: str) -> Built:
+    """A network by its name in the catalogue, or as `mjoa_gym.cli.model.built` makes it.
 
     Raises:
-        ValueError: If there is no such model, or it cannot be profiled.
-        OSError: If a file cannot be read.
+        ValueError: If there is no such network.
     """
-    if model.endswith(".onnx"):
-        return DNN.from_onnx(model)
-    if ":" in model and not Path(model).exists():
-        try:
-            module, inputs, name = build(model, shapes, dtypes, "meta")
-        except ValueError:  # some networks look at weights while they are made
-            module, inputs, name = build(model, shapes, dtypes, "cpu")
-        return DNN.from_torch(module, inputs, name=name)
-    return DNN.load(model)
-
-
-def build(
-    model: str, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str], device: str
-) -> tuple[nn.Module, tuple[torch.Tensor, ...], str]:
-    """A module in inference mode on a device, inputs for it, and its name.
-
-    On another device than meta the weights are random and so are the inputs.
-
-    Args:
-        model: A name of the catalogue or ``package.module:function``.
-        shapes: Of the function's inputs.
-        dtypes: One per input, or one for all.
-        device: Such as "meta", "cpu" or "cuda".
-    """
-    import torch
-
-    if ":" not in model:
-        return *_of_catalogue(model, device), model
-    shapes = shapes or [DEFAULT_SHAPE]
-    types = [_dtype(dtype) for dtype in (dtypes or ["float32"])]
-    types = types * len(shapes) if len(types) == 1 else types
-    if len(types) != len(shapes):
-        raise ValueError(f"dtype is given {len(types)} times for {len(shapes)} inputs")
-    function, name = _function(model)
-    with torch.device(device):
-        try:
-            module = function()
-        except Exception as error:  # the user's own code
-            raise ValueError(f"model={model!r}: {type(error).__name__}: {error}") from error
-        if not isinstance(module, torch.nn.Module):
-            raise ValueError(f"model={model!r}: returned {type(module).__name__}, no torch module")
-        pairs = zip(shapes, types, strict=True)
-        inputs = tuple(_example(shape, dtype) for shape, dtype in pairs)
-    return module.eval(), inputs, name
-
-
-def _of_catalogue(name: str, device: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    import torch
-
-    from .zoo import MODELS
-
-    if name not in MODELS:
+    if ":" in model:
+        return built(model, shapes, dtypes, device)
+    if model not in MODELS:
         raise ValueError(
-            f"model={name!r}: allowed are package.module:function or one of {list(MODELS)}"
+            f"model={model!r}: allowed are package.module:function or one of {list(MODELS)}"
         )
-    model = MODELS[name]
+    known = MODELS[model]
     with torch.device(device):
-        module = model.build().eval()
-        return module, (_example(model.shape, torch.int64 if model.token_ids else torch.float32),)
-
-
-def _example(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Random numbers, or token 0, on the current device."""
-    import torch
-
-    return (
-        torch.randn(shape, dtype=dtype)
-        if dtype.is_floating_point
-        else torch.zeros(shape, dtype=dtype)
-    )
-
-
-def _function(model: str) -> tuple[Any, str]:
-    path, _, attribute = model.partition(":")
-    try:
-        if path.split(".")[0] == "torchvision":
-            from .zoo import import_torchvision
-
-            import_torchvision()
-        found: Any = importlib.import_module(path)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"model={model!r}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"model={model!r}: is no function that makes a module")
-    return found, attribute
-
-
-def _dtype(name: str) -> torch.dtype:
-    import torch
-
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"dtype={name!r}: must be the name of a torch type, such as float32")
-    return dtype
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        sides = tuple(int(part) for part in text.replace("x", ",").split(",") if part.strip())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers like 1,3,224,224 needed") from error
-    if any(side < 1 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}: sides must be 1 or more")
-    return sides
+        inputs = example(known.shape, torch.int64 if known.token_ids else torch.float32)
+        return known.build().eval(), (inputs,), model

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from comparison.cells import COLD, RESIDENT, Row
+from comparison.cells import COLD, RESIDENT, Measurement
 
 AIM_MEDIAN, AIM_P90 = 0.05, 0.12
 AIM_REGRET, AIM_SHARE = 0.03, 0.95
@@ -41,12 +41,12 @@ class Errors(NamedTuple):
     own_p90: float
 
 
-def measured(rows: Sequence[Row]) -> list[Row]:
+def measured(rows: Sequence[Measurement]) -> list[Measurement]:
     """Every inference that was run, once."""
     return [row for row in rows if row.was_run and not row.same_as and not row.failure]
 
 
-def errors(rows: Sequence[Row]) -> Errors:
+def errors(rows: Sequence[Measurement]) -> Errors:
     """The errors of rows that were run."""
     signed = np.array([row.error for row in rows])
     bytes_only = np.abs([row.bytes_only_error for row in rows])
@@ -65,16 +65,16 @@ def errors(rows: Sequence[Row]) -> Errors:
     )
 
 
-def mode_of(row: Row) -> str:
+def mode_of(row: Measurement) -> str:
     """The line of the error table that a row belongs to."""
     if "1" not in row.placement:
         return "on the UE"
     return "with residency" if row.scenario == RESIDENT else row.upload
 
 
-def by_model_and_mode(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+def by_model_and_mode(rows: Sequence[Measurement]) -> dict[tuple[str, str], list[Measurement]]:
     """Measured rows in groups, and all of a model and of a mode as "all"."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for row in measured(rows):
         mode = mode_of(row)
         for key in ((row.model, mode), (row.model, "all"), ("all", mode), ("all", "all")):
@@ -82,7 +82,7 @@ def by_model_and_mode(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     return dict(groups)
 
 
-class Choice(NamedTuple):
+class PlannerChoice(NamedTuple):
     """The planners of one model, rate and upload mode, in the simulator and in reality.
 
     Attributes:
@@ -104,23 +104,23 @@ class Choice(NamedTuple):
     regret: float
 
 
-def choices(rows: Sequence[Row], uploads: Sequence[str]) -> list[Choice]:
+def choices(rows: Sequence[Measurement], uploads: Sequence[str]) -> list[PlannerChoice]:
     """What trusting the simulator leads to, per model, rate and upload mode."""
-    groups: dict[tuple[str, float, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, float, str], list[Measurement]] = defaultdict(list)
     for row in rows:
         if row.scenario == COLD and row.upload in uploads and row.was_run and not row.failure:
             groups[row.model, row.rate_mbps, row.upload].append(row)
     return [_choice(key, group) for key, group in groups.items()]
 
 
-def _choice(key: tuple[str, float, str], rows: list[Row]) -> Choice:
+def _choice(key: tuple[str, float, str], rows: list[Measurement]) -> PlannerChoice:
     best = min(rows, key=lambda row: row.predicted_s)
     plans = {row.placement: (row.predicted_s, row.measured_s) for row in rows}
     tau = float("nan")
     if len(plans) > 1:
         tau = float(kendalltau(*zip(*plans.values(), strict=True)).statistic)
     fastest = min(row.measured_s for row in rows)
-    return Choice(*key, len(rows), tau, best.planner, best.measured_s / fastest - 1.0)
+    return PlannerChoice(*key, len(rows), tau, best.planner, best.measured_s / fastest - 1.0)
 
 
 class Drift(NamedTuple):

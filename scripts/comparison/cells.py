@@ -1,4 +1,4 @@
-"""What is compared: the grid of models, rates, planners and upload modes, and the rows it gives."""
+"""What is compared: the grid of models, rates, planners and upload modes, and what it gives."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ QUICK = Grid(
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One inference of the grid, or one row of queries (`RESIDENT`)."""
 
     model: str
@@ -81,20 +81,20 @@ class Cell:
     scenario: str
 
 
-def cells_of(grid: Grid, model: str) -> Iterator[Cell]:
+def cells_of(grid: Grid, model: str) -> Iterator[GridCell]:
     """A model's cells."""
     for rate in grid.rates_mbps:
         for upload in grid.uploads:
             for planner in grid.planners:
-                yield Cell(model, rate, planner, upload, COLD)
+                yield GridCell(model, rate, planner, upload, COLD)
         for upload in grid.other_uploads:
-            yield Cell(model, rate, grid.planners[-1], upload, COLD)
+            yield GridCell(model, rate, grid.planners[-1], upload, COLD)
         for planner in grid.residents:
-            yield Cell(model, rate, planner, "parallel", RESIDENT)
+            yield GridCell(model, rate, planner, "parallel", RESIDENT)
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """What came of a cell, or of one query of it; one line of `measurements.csv`.
 
     Attributes:
@@ -135,9 +135,9 @@ class Row:
     overhead_bytes: int = 0
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> GridCell:
         """The cell that this belongs to."""
-        return Cell(self.model, self.rate_mbps, self.planner, self.upload, self.scenario)
+        return GridCell(self.model, self.rate_mbps, self.planner, self.upload, self.scenario)
 
     @property
     def was_run(self) -> bool:

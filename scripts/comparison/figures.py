@@ -7,31 +7,28 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from comparison.analysis import AIM_P90, measured, mode_of
-from comparison.cells import Row
+from comparison.cells import Measurement
+from mjoa_gym.evaluation.plots import COLOURS, new_figure
 from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering import gantt_figure
 
-COLOURS = ("#3366aa", "#cc4444", "#228855", "#aa7711", "#7755aa", "#222222", "#1199bb",
-           "#dd77aa", "#777777", "#99aa22")  # fmt: skip
-MARKERS = {
+MODE_MARKERS = {
     "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
     "with residency": "x",
 }  # fmt: skip
 
 
-def scatter(rows: Sequence[Row]) -> Figure:
+def scatter(rows: Sequence[Measurement]) -> Figure:
     """Predicted against measured seconds, every inference once."""
     shown = measured(rows)
-    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.2, 6.2)
     axes = figure.add_subplot()
     models = list(dict.fromkeys(row.model for row in shown))
     for model, colour in zip(models, cycle(COLOURS), strict=False):
-        for mode, marker in MARKERS.items():
+        for mode, marker in MODE_MARKERS.items():
             points = [r for r in shown if r.model == model and mode_of(r) == mode]
             if points:
                 axes.scatter(
@@ -47,7 +44,7 @@ def scatter(rows: Sequence[Row]) -> Figure:
              xlabel="measured latency (s)", ylabel="simulated latency (s)")  # fmt: skip
     for model, colour in zip(models, cycle(COLOURS), strict=False):
         axes.scatter([], [], color=colour, label=model, s=22)
-    for mode, marker in MARKERS.items():
+    for mode, marker in MODE_MARKERS.items():
         if any(mode_of(row) == mode for row in shown):
             axes.scatter([], [], color="#666666", marker=marker, label=mode, s=22)
     axes.legend(fontsize=8, frameon=False, loc="upper left")

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.benchmark.plots import encoded
-from agents.benchmark.report import update_readme
-from agents.benchmark.store import write_atomically
-from agents.benchmark.tables import Table
 from comparison import figures
 from comparison.analysis import (
     AIM_MEDIAN,
     AIM_P90,
     AIM_REGRET,
     AIM_SHARE,
-    Choice,
     Errors,
+    PlannerChoice,
     by_model_and_mode,
     choices,
     drift,
     errors,
     measured,
 )
-from comparison.cells import COLD, Grid, Row
-from comparison.results import Note, Results
+from comparison.cells import COLD, Grid, Measurement
+from comparison.results import Measurements, Note
+from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.evaluation.page import update_readme
+from mjoa_gym.evaluation.plots import encoded
+from mjoa_gym.evaluation.table import Table
 
 ORDER = ("on the UE", "serial", "parallel", "whole", "preinstalled", "with residency", "all")
 LINKS = {
@@ -37,7 +37,7 @@ LINKS = {
 README_PART = "testbed"
 
 
-def publish(results: Results, out: Path, command: str, readme: Path | None) -> Path:
+def publish(results: Measurements, out: Path, command: str, readme: Path | None) -> Path:
     """Write everything; returns the report's path."""
     rows, grid = results.rows, results.grid
     results.save(out)
@@ -52,7 +52,7 @@ def publish(results: Results, out: Path, command: str, readme: Path | None) -> P
     return report
 
 
-def error_table(rows: Sequence[Row], whole: bool = True) -> Table:
+def error_table(rows: Sequence[Measurement], whole: bool = True) -> Table:
     """The errors per model and mode, or per model only."""
     groups = by_model_and_mode(rows)
     models = list(dict.fromkeys(model for model, _ in groups if model != "all"))
@@ -86,7 +86,7 @@ def _error_cells(e: Errors) -> tuple[str, ...]:
     )
 
 
-def verdict(rows: Sequence[Row], grid: Grid) -> list[str]:
+def verdict(rows: Sequence[Measurement], grid: Grid) -> list[str]:
     """What was found, in sentences, against the aims."""
     e = errors(measured(rows))
     found = choices(rows, grid.uploads)
@@ -121,7 +121,7 @@ def _share(good: Sequence[bool]) -> str:
     return f"{100 * sum(good) / len(good):.0f} % of {len(good)} cases"
 
 
-def choice_table(found: Sequence[Choice]) -> Table:
+def choice_table(found: Sequence[PlannerChoice]) -> Table:
     """Rank correlation and regret per case."""
     header = ("Model", "Mbit/s", "Mode", "Planners", "Tau", "Simulator's best", "Regret")
     lines = [
@@ -149,7 +149,7 @@ def drift_table(layer_times: Mapping[str, Sequence[Note]]) -> Table:
     return Table("Layer times", header, lines)
 
 
-def latency_table(rows: Sequence[Row]) -> Table:
+def latency_table(rows: Sequence[Measurement]) -> Table:
     """Every cold cell: measured and simulated milliseconds."""
     lines = []
     for row in rows:
@@ -167,7 +167,7 @@ def latency_table(rows: Sequence[Row]) -> Table:
     return Table("Cells", header, lines)
 
 
-def _report(results: Results, command: str) -> str:
+def _report(results: Measurements, command: str) -> str:
     rows, grid, where = results.rows, results.grid, results.machine
     skipped = [row for row in rows if not row.was_run]
     sections = [
@@ -205,7 +205,7 @@ def _report(results: Results, command: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _readme(rows: Sequence[Row], grid: Grid, out: Path, root: Path, command: str) -> str:
+def _readme(rows: Sequence[Measurement], grid: Grid, out: Path, root: Path, command: str) -> str:
     folder = out.resolve().relative_to(root.resolve()).as_posix()
     sentences = "\n".join(f"* {sentence}" for sentence in verdict(rows, grid))
     return (

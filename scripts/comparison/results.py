@@ -10,9 +10,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from agents.benchmark.runtime import machine, version_of
-from agents.benchmark.store import FILE, Journal, code_fingerprint, digest, write_atomically
-from comparison.cells import Cell, Grid, Row
+from comparison.cells import Grid, GridCell, Measurement
+from mjoa_gym.evaluation.journal import (
+    FILE,
+    Journal,
+    code_fingerprint,
+    digest,
+    write_atomically,
+)
+from mjoa_gym.evaluation.machine import machine
 
 CONDITIONS, ROWS, TIMES, TIMELINE = (
     "conditions.json", "measurements.csv", "layer_times.json", "timeline.json",
@@ -21,7 +27,7 @@ Note = dict[str, Any]
 
 
 @dataclass(eq=False)
-class Results:
+class Measurements:
     """Everything that a report is made of.
 
     Attributes:
@@ -34,7 +40,7 @@ class Results:
 
     grid: Grid
     machine: dict[str, str]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Measurement] = field(default_factory=list)
     layer_times: dict[str, list[Note]] = field(default_factory=dict)
     timeline: Note | None = None
 
@@ -50,7 +56,7 @@ class Results:
             write_atomically(folder / TIMELINE, json.dumps(self.timeline))
 
     @classmethod
-    def load(cls, folder: Path) -> Results:
+    def load(cls, folder: Path) -> Measurements:
         """Read them again.
 
         Raises:
@@ -71,7 +77,7 @@ class Results:
         )
 
 
-class Store:
+class MeasurementStore:
     """The results of a comparison that is running; every line of its journal is safe on disk.
 
     Args:
@@ -85,19 +91,18 @@ class Store:
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
         settings = asdict(grid) | {"models": (), "rates_mbps": ()}
-        identity = {"suite": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
-        where = machine() | {name: version_of(name) for name in ("torch", "torchvision")}
-        self.results = Results(grid, where)
+        identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
+        self.results = Measurements(grid, machine("torch", "torchvision"))
         self._journal = Journal(folder / FILE, identity, fresh)
-        self._done: set[Cell] = set()
+        self._done: set[GridCell] = set()
         for entry in self._journal.entries:
             self._take(entry)
 
-    def has(self, cell: Cell) -> bool:
+    def has(self, cell: GridCell) -> bool:
         """Whether a cell is done."""
         return cell in self._done
 
-    def add(self, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
+    def add(self, cells: Sequence[GridCell], rows: Sequence[Measurement]) -> None:
         """Keep cells that were finished together."""
         self._keep({"cells": [asdict(c) for c in cells], "rows": [asdict(row) for row in rows]})
 
@@ -116,28 +121,28 @@ class Store:
     def _take(self, entry: Note) -> None:
         results = self.results
         if "cells" in entry:
-            self._done.update(Cell(**cell) for cell in entry["cells"])
-            results.rows += [Row(**row) for row in entry["rows"]]
+            self._done.update(GridCell(**cell) for cell in entry["cells"])
+            results.rows += [Measurement(**row) for row in entry["rows"]]
         elif "layer_times" in entry:
             results.layer_times.setdefault(entry["model"], []).append(entry["layer_times"])
         else:
             results.timeline = entry["timeline"]
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Measurement]) -> str:
     text = StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, [f.name for f in fields(Measurement)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return text.getvalue()
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    kinds = {f.name: str(f.type) for f in fields(Row)}
+def _rows(path: Path) -> Iterator[Measurement]:
+    kinds = {f.name: str(f.type) for f in fields(Measurement)}
     parse = {
         "str": str, "float": float, "int": int,
         "bool | None": {"True": True, "False": False, "": None}.__getitem__,
     }  # fmt: skip
     with path.open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
-            yield Row(**{name: parse[kinds[name]](text) for name, text in line.items()})
+            yield Measurement(**{name: parse[kinds[name]](text) for name, text in line.items()})

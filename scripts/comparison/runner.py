@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.cells import COLD, Cell, Grid, Row, cells_of
-from comparison.results import Note, Store
+from comparison.cells import COLD, Grid, GridCell, Measurement, cells_of
+from comparison.results import MeasurementStore, Note
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.testbed.commands import close
@@ -62,7 +62,7 @@ class ModelRun:
         model: str,
         server: ServerProcess,
         executor: Executor,
-        store: Store,
+        store: MeasurementStore,
         namespace: ShapedNamespace | None,
     ) -> None:
         self.grid: Grid = store.results.grid
@@ -110,7 +110,7 @@ class ModelRun:
         self.times = LayerTimes(ue_s, *edge)
         self.store.add_layer_times(self.model, _noted(when, self.times))
 
-    def predicted(self, cell: Cell, planned: Planned, times: LayerTimes) -> Timeline:
+    def predicted(self, cell: GridCell, planned: Planned, times: LayerTimes) -> Timeline:
         """The simulated inference."""
         rate = cell.rate_mbps * MEGA
         placement, resident, marks = planned
@@ -127,7 +127,7 @@ class ModelRun:
             before.message_s,
         )
 
-    async def cold(self, cells: Sequence[Cell], progress: Progress) -> list[Row]:
+    async def cold(self, cells: Sequence[GridCell], progress: Progress) -> list[Measurement]:
         """The rows of cold cells of one rate.
 
         Each plan is executed once, then each once more and so on, so that a machine that is slow
@@ -135,10 +135,10 @@ class ModelRun:
         """
         plans = {cell: await self._plan(cell) for cell in cells}
         rows = {cell: self._row(cell, 1, planned) for cell, planned in plans.items()}
-        first: dict[tuple[str, str], Cell] = {}
+        first: dict[tuple[str, str], GridCell] = {}
         for cell in cells:
             first.setdefault(_plan_of(rows[cell]), cell)
-        runs: dict[Cell, list[Inference]] = {
+        runs: dict[GridCell, list[Inference]] = {
             c: [] for c in first.values() if rows[c].predicted_s <= self.grid.cap_s
         }
         for _ in range(self.grid.repeats):
@@ -151,13 +151,13 @@ class ModelRun:
             self._keep_timeline(cell, plans[cell], had[-1])
         return [_like(rows[cell], rows[first[_plan_of(rows[cell])]]) for cell in cells]
 
-    async def _plan(self, cell: Cell, resident: NDArray[np.float64] | None = None) -> Planned:
+    async def _plan(self, cell: GridCell, resident: NDArray[np.float64] | None = None) -> Planned:
         rate = cell.rate_mbps * MEGA
         instance = self.times.instance(self.dnn, rate, rate, resident, cell.upload)
         placement, marks = await plan_one(cell.planner, instance)
         return Planned(placement, resident, marks)
 
-    async def _execute(self, cell: Cell, planned: Planned) -> Inference:
+    async def _execute(self, cell: GridCell, planned: Planned) -> Inference:
         """An inference at a server that has nothing yet, but what is to be preinstalled."""
         placement, _, marks = planned
         async with self.ue(cell.rate_mbps) as ue:  # whom the server forgets in the end
@@ -167,10 +167,10 @@ class ModelRun:
             self.shape(cell.rate_mbps)
             return await ue.infer(self.inputs, placement, cell.upload, marks)
 
-    async def queries(self, cell: Cell) -> list[Row]:
+    async def queries(self, cell: GridCell) -> list[Measurement]:
         """The rows of queries between which parameters stay."""
         self.shape(cell.rate_mbps)
-        rows: list[Row] = []
+        rows: list[Measurement] = []
         async with self.ue(cell.rate_mbps) as ue:
             for query in range(1, self.grid.queries + 1):
                 planned = await self._plan(cell, await ue.resident())
@@ -181,9 +181,9 @@ class ModelRun:
                 rows.append(self._filled(row, planned, [got]))
         return rows
 
-    def _row(self, cell: Cell, query: int, planned: Planned) -> Row:
+    def _row(self, cell: GridCell, query: int, planned: Planned) -> Measurement:
         bytes_only = replace(self.times, message_s=0.0)
-        return Row(
+        return Measurement(
             **asdict(cell),
             query=query,
             placement="".join(map(str, planned.placement.tolist())),
@@ -191,7 +191,7 @@ class ModelRun:
             bytes_only_s=self.predicted(cell, planned, bytes_only).latency,
         )
 
-    def _filled(self, row: Row, planned: Planned, runs: list[Inference]) -> Row:
+    def _filled(self, row: Measurement, planned: Planned, runs: list[Inference]) -> Measurement:
         own = [self.predicted(row.cell, planned, self.own_times(run)).latency for run in runs]
         return replace(
             row,
@@ -203,7 +203,7 @@ class ModelRun:
             overhead_bytes=max(run.overhead_bytes for run in runs),
         )
 
-    def _keep_timeline(self, cell: Cell, planned: Planned, got: Inference) -> None:
+    def _keep_timeline(self, cell: GridCell, planned: Planned, got: Inference) -> None:
         """The first parallel plan of the last planner that offloads at a middling rate."""
         shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
         if not shown or self.store.results.timeline is not None:
@@ -223,7 +223,7 @@ class ModelRun:
 
 
 async def run_grid(
-    store: Store,
+    store: MeasurementStore,
     server: ServerProcess,
     core: int | None,
     progress: Progress,
@@ -264,12 +264,12 @@ async def run_grid(
         executor.close()
 
 
-def _plan_of(row: Row) -> tuple[str, str]:
+def _plan_of(row: Measurement) -> tuple[str, str]:
     """What makes two plans of one rate the same; without offloading, the mode does not matter."""
     return row.placement, row.upload if "1" in row.placement else ""
 
 
-def _like(row: Row, same: Row) -> Row:
+def _like(row: Measurement, same: Measurement) -> Measurement:
     """The row of a planner with the measurement of the one that had the same idea first."""
     if row.cell == same.cell or not same.was_run:
         return row
@@ -283,7 +283,7 @@ def _like(row: Row, same: Row) -> Row:
     )
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: GridCell) -> str:
     kind = cell.upload if cell.scenario == COLD else "queries"
     return f"{cell.model}, {cell.rate_mbps:g} Mbit/s, {cell.planner}, {kind}"
 

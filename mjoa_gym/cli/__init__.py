@@ -1,0 +1,1 @@
+"""The command `mjoa-gym`, one file per part of it."""

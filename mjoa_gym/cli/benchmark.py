@@ -1,0 +1,59 @@
+"""Runs every planner over a suite of sweeps, yours beside them, and writes a report.
+
+    mjoa-gym benchmark --suite quick
+    mjoa-gym benchmark --suite my-suite.yaml --planners mypackage.mymodule:my_planner
+
+Killed or interrupted, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from mjoa_gym.cli.setting import add_run_options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add = parser.add_argument
+    add("--suite", default="quick", help="quick, full or the path of a YAML file (%(default)s)")
+    add("--planners", nargs="+", default=[], metavar="AGENT",
+        help="beside the suite's in every sweep, as `mjoa-gym evaluate` takes them")  # fmt: skip
+    add("--out", type=Path, help="folder of the results (runs/benchmark/<suite>)")
+    add("--readme", type=Path, help="a README whose table is to be replaced")
+    add("--more", metavar="MODULE:FUNCTION",
+        help="gives more sections of the report, of (suite, out, processes, fresh)")  # fmt: skip
+    add_run_options(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run what is not done yet, and publish."""
+    from mjoa_gym.evaluation.benchmark.report import publish
+    from mjoa_gym.evaluation.benchmark.suite import load_suite, played_cells, run_suite
+    from mjoa_gym.evaluation.journal import EpisodeStore
+    from mjoa_gym.evaluation.user_code import imported
+
+    start = time.monotonic()
+    suite = load_suite(args.suite).with_planners(args.planners)
+    sections = imported(args.more, "more")[1] if args.more else lambda *_: []
+    out = args.out or Path("runs") / "benchmark" / suite.name
+    store = EpisodeStore(out, suite.fingerprint, args.fresh)
+    failures = run_suite(suite, store, args.processes, args.timeout)
+    for failure in failures:
+        print(f"mjoa-gym benchmark: {failure}", file=sys.stderr)
+    if lost := {suite.ours, suite.reference} & {failure.agent for failure in failures}:
+        raise ValueError(f"there is no report without {' and '.join(sorted(lost))}")
+    more = sections(suite.name, out, args.processes, args.fresh)
+    command = shlex.join(["mjoa-gym", "benchmark", "--suite", args.suite, *_planners(args)])
+    played = played_cells(suite, store)
+    report = publish(suite, played, out, command, args.readme, more, failures)
+    print(f"Done in {time.monotonic() - start:.0f} s. Open {report}")
+    return 1 if failures else 0
+
+
+def _planners(args: argparse.Namespace) -> list[str]:
+    return ["--planners", *args.planners] if args.planners else []

@@ -1,0 +1,67 @@
+"""How commands end: what went wrong in one line, and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+EXTRAS = {
+    "matplotlib": "render",
+    "plotly": "evaluation",
+    "tqdm": "evaluation",
+    "stable_baselines3": "sb3",
+    "sb3_contrib": "sb3",
+    "torch": "torch",
+    "torchvision": "testbed",
+    "msgpack": "testbed",
+    "onnx": "onnx",
+    "pettingzoo": "multiagent",
+    "tensorboard": "train",
+}
+"""Which extra brings a package."""
+STOPPED = 130
+
+
+def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
+    """Run a command or a script; returns its exit status.
+
+    That is 1, and one line on standard error, where something is not allowed, cannot be read or
+    written, or is not installed; 130 when it was interrupted.
+
+    Args:
+        main: Does the work and returns the status.
+        name: What the line begins with; default the script's name.
+        goes_on: Whether the same command goes on where it stopped.
+    """
+    name = name or Path(sys.argv[0]).stem
+    try:
+        return main()
+    except KeyboardInterrupt:
+        again = " The same command goes on from here." if goes_on else ""
+        print(f"\nStopped.{again}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ImportError as error:
+        _say(name, f"{error}{_remedy(error)}")
+        return 1
+    except OSError as error:
+        _say(name, f"{error}{'; then run the same command again' if goes_on else ''}")
+        return 1
+    except ValueError as error:
+        _say(name, str(error))
+        return 1
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _remedy(error: ImportError) -> str:
+    package = (error.name or "").partition(".")[0]
+    if "pip install" in str(error) or package not in EXTRAS:
+        return ""
+    return f"; pip install 'mjoa-gym[{EXTRAS[package]}]'"

@@ -1,0 +1,77 @@
+"""Lets planners and agents play the same episodes: a table with intervals, figures, CSV.
+
+    mjoa-gym evaluate mjoa-mu mypackage.mymodule:my_planner --env streaming --episodes 40
+    mjoa-gym evaluate mine=planner.py:plan ppo:runs/best.zip --n-ues 3
+
+An AGENT is a planner's name, `package.module:name` or `file.py:name` of a planner or an agent of
+your own, a model saved by Stable-Baselines3 or sb3-contrib (ppo:FILE, maskable-ppo:FILE, dqn:FILE,
+sac:FILE, ...), or the folder of a trained agent; LABEL=AGENT gives it a name. Those whose names end
+with -seed0, -seed1, ... are taken together. Killed or interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from mjoa_gym.cli.setting import add_run_options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add = parser.add_argument
+    add("agents", nargs="+", metavar="AGENT", help="see above")
+    add("--env", "--environment", default="streaming", metavar="ENV",
+        help="streaming or cold-start, or an id (%(default)s)")  # fmt: skip
+    add("--scenario", default="default", help="name, or path of a YAML file (%(default)s)")
+    add("--n-ues", type=int, metavar="N", help="UEs (the scenario's)")
+    add("--rounds", type=int, metavar="N", help="of an episode (the scenario's)")
+    add("--episodes", type=int, default=40, metavar="N", help="(%(default)s)")
+    add("--seed", type=int, default=1_000_000, help="of the first episode (%(default)s)")
+    add("--reference", default="mjoa-mu", metavar="AGENT",
+        help="whom the others are compared with; plays, too (%(default)s)")  # fmt: skip
+    add("--together", type=int, default=20, metavar="N",
+        help="episodes that a learned agent decides at once (%(default)s)")  # fmt: skip
+    add("--out", type=Path, help="folder (runs/evaluate/<setting>)")
+    add_run_options(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Play, print the table, write everything."""
+    from mjoa_gym.evaluation.agent_source import source_of
+    from mjoa_gym.evaluation.comparison import SEED, play_comparison
+    from mjoa_gym.evaluation.episodes import Setting
+    from mjoa_gym.validation import count
+    from mjoa_gym.world.scenario import Scenario
+
+    start = time.monotonic()
+    scenario = Scenario.load(args.scenario).with_changes(n_ues=args.n_ues, rounds=args.rounds)
+    setting = Setting(args.env, scenario)
+    sources = [source_of(text) for text in dict.fromkeys(args.agents)]
+    families = {SEED.sub("", source.label) for source in sources}
+    if args.reference not in families:
+        reference = source_of(args.reference)
+        if reference.label not in families:
+            sources.insert(0, reference)
+        args.reference = SEED.sub("", reference.label)
+    name = f"{scenario.name}-{setting.environment}-{scenario.n_ues}-ues-{scenario.rounds}-rounds"
+    out = args.out or Path("runs") / "evaluate" / name
+    results = play_comparison(
+        sources,
+        setting,
+        range(args.seed, args.seed + count("episodes", args.episodes)),
+        args.reference,
+        out,
+        args.fresh,
+        count("together", args.together),
+        args.processes,
+        args.timeout,
+    )
+    results.save(out)
+    print(results.table())
+    print(f"\nDone in {time.monotonic() - start:.0f} s. Figures and numbers are in {out}")
+    for failure in results.failures:
+        print(f"mjoa-gym evaluate: {failure}", file=sys.stderr)
+    return 1 if results.failures else 0

@@ -1,0 +1,157 @@
+"""What would the edge gain one device, and where should its network be cut?
+
+    mjoa-gym explore --model resnet18 --ue odroid-xu4 --edge server-gpu --uplink-mbps 50
+
+Prints what every planner's plan would really take, and writes a page with interactive timelines
+(explore.html, one file that needs no network), figures and CSV files.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mjoa_gym.cli.model import add_input_options, profile_of
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.validation import count, positive
+
+if TYPE_CHECKING:
+    from mjoa_gym import DNN, Instance
+    from mjoa_gym.evaluation.exploration_report import Curves, Exploration
+
+MBPS = 1e6
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add = parser.add_argument
+    add("--model", required=True,
+        help="name of the catalogue, .json or .onnx file, or package.module:callable")  # fmt: skip
+    device = "a name of mjoa_gym.devices.device_names(), or a .json or .csv table"
+    add("--ue", required=True, metavar="DEVICE", help=device)
+    add("--edge", required=True, metavar="DEVICE", help="likewise")
+    add("--uplink-mbps", required=True, type=float, help="Mbit/s")
+    add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
+    add("--upload", default="parallel", choices=UPLOAD_MODES,
+        help="how parameters go (default parallel)")  # fmt: skip
+    add("--resident", default="none", metavar="LAYERS",
+        help="parameters on the server: none, all, or layers as 0-9,12 (default none)")  # fmt: skip
+    add("--granularity", default="layer", choices=("layer", "block"))
+    add_input_options(parser)
+    add("--planners", nargs="+", metavar="NAME", help="default: all for one UE")
+    add("--points", type=int, default=25, help="per figure (default 25)")
+    add("--out", type=Path, default=Path("runs/explore"), help="(default %(default)s)")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Explore, print the table, write everything."""
+    from mjoa_gym.evaluation.exploration_report import comparison_table, verdict, write_exploration
+
+    found = explore(args)
+    page, table = write_exploration(found, args.out), comparison_table(found)
+    print(f"{found.title}: {found.subtitle}\n\n{table.text(left=(0, -1))}\n")
+    print(f"{table.caption}\n{verdict(found)}")
+    print(f"Open {page}; figures and numbers are beside it.")
+    return 0
+
+
+def explore(args: argparse.Namespace) -> Exploration:
+    """Everything that the report needs.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+        OSError: If a file cannot be read.
+    """
+    from mjoa_gym.devices import load_device
+    from mjoa_gym.evaluation.exploration import answers_of, one_ue_instance, one_ue_planners
+    from mjoa_gym.evaluation.exploration_report import Exploration
+    from mjoa_gym.rendering.style import amount
+
+    points = count("points", args.points)
+    uplink = positive("uplink_mbps", args.uplink_mbps)
+    given = args.uplink_mbps if args.downlink_mbps is None else args.downlink_mbps
+    downlink = positive("downlink_mbps", given)
+    dnn = profile_of(args.model, args.input_shape or [], args.dtype or [])
+    dnn = dnn.blocks() if args.granularity == "block" else dnn
+    resident = resident_layers(args.resident, dnn)
+    ue_s, edge_s = (load_device(name).seconds(dnn) for name in (args.ue, args.edge))
+    instance = one_ue_instance(
+        dnn, ue_s, edge_s, uplink * MBPS, downlink * MBPS, resident, args.upload
+    )
+    planners = args.planners or one_ue_planners()
+    modes = [args.upload, *(mode for mode in UPLOAD_MODES if mode != args.upload)]
+    answers = answers_of(instance, planners, modes, _bar("planners"))
+    there = (
+        f", {amount(float(dnn.parameter_bytes @ resident))} there already" if resident.any() else ""
+    )
+    rates = f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down"
+    return Exploration(
+        title=f"{dnn.name} on {args.ue} with {args.edge}",
+        subtitle=(
+            f"{dnn.n_layers} layers, {amount(float(dnn.parameter_bytes.sum()))} of parameters"
+            f"{there}; {rates}"
+        ),
+        upload=args.upload,
+        uplink_bps=uplink * MBPS,
+        answers=answers,
+        curves=curves(instance, planners, uplink, points),
+    )
+
+
+def curves(
+    instance: Instance, planners: Sequence[str], uplink_mbps: float, points: int
+) -> list[Curves]:
+    """How latency depends on the rates and on the server's speed."""
+    from mjoa_gym.evaluation.exploration import (
+        latencies_against,
+        with_faster_network,
+        with_faster_server,
+    )
+    from mjoa_gym.evaluation.exploration_report import Curves
+
+    drawn = [name for name in planners if not name.endswith("-prefetch")]  # as without
+    mbps, speeds = np.geomspace(1, 1000, points), np.geomspace(1 / 64, 16, points)
+    networks = [with_faster_network(instance, rate / uplink_mbps) for rate in mbps]
+    servers = [with_faster_server(instance, speed) for speed in speeds]
+    return [
+        Curves(
+            "bandwidth", "Latency against bandwidth", "uplink (Mbit/s); the downlink in proportion",
+            mbps, latencies_against(networks, drawn, _bar("bandwidth")), uplink_mbps,
+        ),
+        Curves(
+            "server_speed", "Latency against the server's speed", "server's speed, times",
+            speeds, latencies_against(servers, drawn, _bar("server's speed")), 1.0,
+        ),
+    ]  # fmt: skip
+
+
+def resident_layers(text: str, dnn: DNN) -> np.ndarray:
+    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12".
+
+    Raises:
+        ValueError: If it is none of these, or names a layer that there is not.
+    """
+    resident = np.zeros(dnn.n_layers)
+    if text == "none":
+        return resident
+    if text == "all":
+        return resident + 1
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
+            raise ValueError(f"resident={text!r}: allowed are none, all, or layers as 0-9,12")
+        a, b = int(first), int(last if dash else first)
+        if not a <= b < dnn.n_layers:
+            raise ValueError(f"resident has {part!r}: allowed are layers 0-{dnn.n_layers - 1}")
+        resident[a : b + 1] = 1
+    return resident
+
+
+def _bar(desc: str) -> partial[Any]:
+    return partial(bar, unit="plan", leave=False, desc=desc)

@@ -1,0 +1,32 @@
+"""Lists the planners, with a line each: those of this package and of installed ones.
+
+mjoa-gym planners
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from mjoa_gym.evaluation.table import Table
+from mjoa_gym.planners import planner_names, planner_of
+from mjoa_gym.planners.registry import Planner
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the names."""
+    rows = [(name, _about(name, planner_of(name))) for name in planner_names()]
+    print(Table("", ("planner", "what it does"), rows).text(left=(0, 1)))
+    print("\nYour own: mjoa-gym evaluate mypackage.mymodule:my_planner")
+    return 0
+
+
+def _about(name: str, planner: Planner) -> str:
+    if isinstance(planner, partial) and "+" in name:
+        partition, rule = name.split("+")
+        return f"Ablation: the placements of {partition}, the shares by {rule}."
+    return (planner.__doc__ or "").strip().partition("\n")[0]

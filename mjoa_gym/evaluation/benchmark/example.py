@@ -1,0 +1,94 @@
+"""What parallel uploading changes, shown on one inference: a picture, and a page to look into."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from mjoa_gym import Instance, Timeline, timelines
+from mjoa_gym.evaluation.benchmark.planning_time import first_instance
+from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, THEIR_WORLD
+from mjoa_gym.evaluation.benchmark.suite import Suite
+from mjoa_gym.evaluation.exploration import answers_of
+from mjoa_gym.model import radio
+from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym.rendering import gantt_figure
+from mjoa_gym.rendering.interactive import timeline_html
+from mjoa_gym.world.scenario import Scenario
+
+CANDIDATES = 16
+
+
+class Example(NamedTuple):
+    """One UE's inference, three ways.
+
+    Attributes:
+        suite: Whose planners are shown.
+        instance: The UE, alone, with parallel uploading.
+        earlier: The earlier system that is shown.
+        shown: Its plan with serial uploading, the same plan with parallel uploading, and ours.
+    """
+
+    suite: Suite
+    instance: Instance
+    earlier: str
+    shown: tuple[Timeline, ...]
+
+    @property
+    def caption(self) -> str:
+        """Of the picture."""
+        return (
+            f"One UE alone on {self.instance.bandwidth_hz / 1e6:g} MHz; of {CANDIDATES} random "
+            "ones that with the largest reduction. Serial uploading leaves the uplink idle while "
+            "layers execute."
+        )
+
+    def figure(self) -> Figure:
+        """The three timelines."""
+        titles = (
+            f"{self.instance.ues[0].dnn.name}, {self.earlier}, serial uploading",
+            "the same placement, parallel uploading",
+            f"{self.suite.ours}, parallel uploading",
+        )
+        return gantt_figure(self.shown, titles, width=1040)
+
+    def page(self) -> str:
+        """The timelines of all the suite's planners, in both worlds, as a page of its own."""
+        suite, ue = self.suite, self.instance.ues[0]
+        names = dict.fromkeys((suite.ours, self.earlier, *suite.earlier, suite.reference))
+        known = [name for name in names if name in planner_names()]
+        answers = answers_of(self.instance, known, (OUR_WORLD, THEIR_WORLD))
+        uplink_bps = float(radio.uplink_bps(self.instance.bandwidth_hz, 1.0, ue.snr_up))
+        downlink_bps = float(radio.downlink_bps(self.instance.bandwidth_hz, 1.0, ue.snr_down))
+        return timeline_html(
+            ue.dnn,
+            {key: answer.timeline for key, answer in answers.items()},
+            uplink_bps,
+            title=f"{ue.dnn.name}: serial against parallel uploading",
+            subtitle=(
+                f"One UE alone, {uplink_bps / 1e6:.0f} Mbit/s up, {downlink_bps / 1e6:.0f} Mbit/s "
+                f"down, {ue.local_s:.3g} s on the UE alone. Every planner plans anew for each way "
+                "of uploading."
+            ),
+            compare_with=(THEIR_WORLD, self.earlier),
+        )
+
+
+def find_example(suite: Suite) -> Example:
+    """Of some random inferences, that on which ours gains most on the best serial plan."""
+    earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
+    found = []
+    for index in range(CANDIDATES):
+        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
+        serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
+        parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)
+        plans = plan_with(earlier, serial), plan_with(suite.ours, parallel)
+        shown = (
+            *timelines(serial, plans[0]),
+            *timelines(parallel, plans[0]),
+            *timelines(parallel, plans[1]),
+        )
+        found.append((shown[2].latency / shown[0].latency, index, parallel, shown))
+    _, _, instance, shown = min(found, key=lambda entry: entry[:2])
+    return Example(suite, instance, earlier, shown)

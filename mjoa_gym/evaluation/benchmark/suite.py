@@ -1,0 +1,325 @@
+"""What a benchmark runs: sweeps over settings, read from a YAML file, and its cells.
+
+A sweep's *point* is an environment and a scenario that differs from the default in the suite's and
+the sweep's fields; a *world* is how models are uploaded. A *cell* is one planner at one point, in
+one world, with one seed; the same seed means the same UEs for every planner, world and point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from mjoa_gym import DNN
+from mjoa_gym.evaluation.agent_source import LOWER_BOUND, AgentSource, source_of
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
+from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
+from mjoa_gym.evaluation.processes import PATIENCE_S, Failure, Job, play_missing
+from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.validation import choice
+from mjoa_gym.world.scenario import Scenario
+
+
+class Point(NamedTuple):
+    """One value of a swept quantity: its label, its place on the axis, and the fields it sets."""
+
+    label: str
+    x: float
+    changes: dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """One planner in one setting with one seed."""
+
+    sweep: str
+    point: str
+    world: str
+    planner: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One swept quantity.
+
+    Attributes:
+        name: Identifier.
+        title: For headings.
+        label: Of the axis.
+        points: The values.
+        kind: "sweep" (lines), "ablation" (bars) or "optimum" (gaps to the lower bound).
+        environment: "cold-start" or "streaming".
+        worlds: Upload modes.
+        planners: Who runs.
+        ours: The planner whose reductions are reported; default the suite's.
+        seeds: Episodes per planner, point and world.
+        rounds: Rounds per episode.
+        scenario: Fields that differ from the default scenario, points aside.
+        typical: Whether the headline's mean counts it; a sweep that was chosen because it is
+            favourable must not.
+    """
+
+    name: str
+    title: str
+    label: str
+    points: tuple[Point, ...]
+    kind: str
+    environment: str
+    worlds: tuple[str, ...]
+    planners: tuple[str, ...]
+    ours: str
+    seeds: int
+    rounds: int
+    scenario: dict[str, Any]
+    typical: bool = True
+
+    def __post_init__(self) -> None:
+        choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
+        choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
+        for world in self.worlds:
+            choice(f"{self.name}: worlds", world, UPLOAD_MODES)
+        for field, value in (("seeds", self.seeds), ("rounds", self.rounds)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{self.name}: {field}={value!r}: must be a whole number above 0")
+        for field in ("points", "worlds", "planners"):
+            if not getattr(self, field):
+                raise ValueError(f"{self.name}: {field} is empty")
+        labels = [point.label for point in self.points]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"{self.name}: two points have the same label in {labels}")
+        if self.environment == "streaming" and LOWER_BOUND in self.planners:
+            raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
+        for point in self.points:
+            self.scenario_at(point.label, self.worlds[0])
+
+    def scenario_at(self, point: str, world: str) -> Scenario:
+        """The scenario of one setting."""
+        changes = next(p.changes for p in self.points if p.label == point)
+        settings = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
+        return Scenario.from_dict({"name": f"{self.name}: {point}", **settings})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+        name: Identifier, and the folder of its results.
+        about: What it is for, a sentence or two.
+        ours: The planner whose reductions are reported.
+        reference: The planner that offloads nothing.
+        earlier: The systems before it, whose strongest it is held against.
+        first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
+        sweeps: What is run.
+        timed_ues: Numbers of UEs that planning time is measured for.
+        timed_dnns: Networks that PBT-DP's time is measured for; default the catalogue.
+        brought: Planners beside those of the sweeps (see `with_planners`).
+    """
+
+    name: str
+    about: str
+    ours: str
+    reference: str
+    earlier: tuple[str, ...]
+    first_seed: int
+    sweeps: tuple[Sweep, ...]
+    timed_ues: tuple[int, ...] = (1, 2, 5, 10, 20)
+    timed_dnns: tuple[str, ...] = DNN.names()
+    brought: tuple[AgentSource, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sweeps:
+            raise ValueError("sweeps is empty")
+        for sweep in self.sweeps:
+            for planner in sweep.planners:
+                self.source(planner)
+            missing = {sweep.ours, self.reference} - set(sweep.planners)
+            if missing:
+                raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
+
+    def sweep(self, name: str) -> Sweep:
+        """The sweep of that name."""
+        return next(sweep for sweep in self.sweeps if sweep.name == name)
+
+    def source(self, planner: str) -> AgentSource:
+        """What a planner of a sweep is."""
+        found = (source for source in self.brought if source.label == planner)
+        return next(found, None) or source_of(planner)
+
+    def with_planners(self, texts: Sequence[str]) -> Suite:
+        """The suite with more planners, or agents, in every sweep (see `source_of`).
+
+        Raises:
+            ValueError: If a text stands for nothing, or for one that is there already.
+        """
+        brought = [source_of(text) for text in texts]
+        labels = [source.label for source in brought]
+        for sweep in self.sweeps:
+            for label in labels:
+                if [*sweep.planners, *labels].count(label) > 1:
+                    raise ValueError(f"planners: {label!r} is in {sweep.name} already")
+        sweeps = tuple(replace(s, planners=(*s.planners, *labels)) for s in self.sweeps)
+        return replace(self, sweeps=sweeps, brought=(*self.brought, *brought))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever anything in the suite does, but for who plans."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "brought"}
+        content["sweeps"] = [asdict(replace(s, planners=("",))) for s in self.sweeps]
+        return digest(json.dumps(content, sort_keys=True, default=str).encode())
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells; those of one setting and seed lie next to each other."""
+        for s in self.sweeps:
+            for point in s.points:
+                for seed in range(self.first_seed, self.first_seed + s.seeds):
+                    for world in s.worlds:
+                        for planner in s.planners:
+                            if planner != LOWER_BOUND or world == "parallel":
+                                yield Cell(s.name, point.label, world, planner, seed)
+
+
+def run_suite(
+    suite: Suite,
+    store: EpisodeStore,
+    processes: int = 2,
+    patience_s: float = PATIENCE_S,
+    progress: bool | None = None,
+) -> list[Failure]:
+    """Play all cells that a store lacks, and put them there.
+
+    Args:
+        suite: What to run.
+        store: Where results go, by `keys_of`; every finished cell is kept, whatever happens later.
+        processes: How many cells to play at a time (see `play_all`).
+        patience_s: What a decision may take.
+        progress: Whether to show a bar; None for wherever somebody looks.
+
+    Returns:
+        The planners that could not play on, and why.
+    """
+    setting = cache(
+        lambda sweep, point, world: Setting(
+            suite.sweep(sweep).environment, suite.sweep(sweep).scenario_at(point, world)
+        )
+    )
+    source = cache(suite.source)
+    jobs = (
+        Job(source(cell.planner), setting(*cell[:3]), {cell.seed: key})
+        for cell, key in keys_of(suite).items()
+    )
+    return play_missing(jobs, store, 1, processes, patience_s, progress, "cell")
+
+
+def keys_of(suite: Suite) -> dict[Cell, tuple[Any, ...]]:
+    """All cells, and what their results are kept under."""
+    version = cache(lambda planner: suite.source(planner).version)
+    return {cell: (*cell, version(cell.planner)) for cell in suite.cells()}
+
+
+def played_cells(suite: Suite, store: EpisodeStore) -> dict[Cell, list[Row]]:
+    """The cells that a store has."""
+    return {c: store.rows[key] for c, key in keys_of(suite).items() if key in store.rows}
+
+
+def suite_names() -> tuple[str, ...]:
+    """The packaged suites."""
+    return tuple(sorted(f.name[:-5] for f in _suites().iterdir() if f.name.endswith(".yaml")))
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """Read and check a packaged suite, or one from a file (a path ending in .yaml or .yml).
+
+    Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` hold for every
+    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's).
+
+    Raises:
+        ValueError: Naming the field, its value and what is allowed.
+        OSError: If the file cannot be read.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        text = path.read_text("utf-8")
+    else:
+        name = choice("suite", str(name_or_path), suite_names(), " or a .yaml file")
+        text = (_suites() / f"{name}.yaml").read_text("utf-8")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: must hold `field: value` lines")
+    return suite_from(content)
+
+
+def _suites() -> Any:
+    return resources.files("mjoa_gym.evaluation") / "suites"
+
+
+def suite_from(content: Mapping[str, Any]) -> Suite:
+    """A suite from the content of its file (see `load_suite`)."""
+    shared = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
+    own_fields = [f.name for f in fields(Suite) if f.name != "brought"]
+    _check_keys("suite", content, [*own_fields, *shared])
+    defaults = {key: content[key] for key in shared if key in content}
+    given = content.get("sweeps") or {}
+    sweeps = tuple(_sweep(str(name), sweep, defaults) for name, sweep in given.items())
+    own = {name: content[name] for name in own_fields if name in content}
+    _check_complete("suite", Suite, own)
+    lists = ("earlier", "timed_ues", "timed_dnns")
+    own |= {key: tuple(own[key]) for key in lists if key in own}
+    return Suite(**{**own, "sweeps": sweeps})
+
+
+def _sweep(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sweep:
+    axis = ("fields", "values", "scale")
+    _check_keys(f"sweep {name}", given, [*(f.name for f in fields(Sweep)), *axis])
+    merged = {
+        "kind": "sweep",
+        "environment": "cold-start",
+        "worlds": ("parallel",),
+        "title": name,
+        "label": name,
+        **defaults,
+        **{key: value for key, value in given.items() if key not in axis},
+    }
+    merged["scenario"] = {**defaults.get("scenario", {}), **given.get("scenario", {})}
+    merged["points"] = _points(name, given)
+    for key in ("planners", "worlds"):
+        merged[key] = tuple(merged.get(key, ()))
+    _check_complete(f"sweep {name}", Sweep, {"name": name, **merged})
+    return Sweep(**{"name": name, **merged})
+
+
+def _points(name: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
+    """From `fields`, `values` and `scale` (numbers), or from `points` (label: changes)."""
+    if ("values" in given) == ("points" in given):
+        raise ValueError(f"sweep {name}: either `fields` and `values` or `points` is needed")
+    if "points" in given:
+        labelled = enumerate(given["points"].items())
+        return tuple(Point(str(label), float(x), dict(to or {})) for x, (label, to) in labelled)
+    scale = float(given.get("scale", 1.0))
+    return tuple(
+        Point(f"{value * scale:g}", value * scale, dict.fromkeys(given["fields"], value))
+        for value in given["values"]
+    )
+
+
+def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: must hold `field: value` lines")
+    for key in given:
+        choice(f"{where}: field", str(key), allowed)
+
+
+def _check_complete(where: str, kind: type, given: Mapping[str, Any]) -> None:
+    for field in fields(kind):
+        if field.name not in given and field.default is MISSING:
+            raise ValueError(f"{where}: field {field.name!r} is missing")

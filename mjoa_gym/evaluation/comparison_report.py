@@ -1,0 +1,231 @@
+"""What a comparison has found: a table with intervals, figures, a report.
+
+Everything is paired: agents meet the same episodes, and intervals resample episodes, for all agents
+the same ones (`mjoa_gym.evaluation.statistics`). The interquartile mean is SciPy's trimmed mean.
+"""
+
+from __future__ import annotations
+
+import html
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mjoa_gym.evaluation.comparison import SEED, Comparison
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS
+from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.page import Section, items_html, page
+from mjoa_gym.evaluation.statistics import Estimate, change
+from mjoa_gym.evaluation.table import Table, signed, with_captions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADER = (
+    "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Interquartile mean, ms",
+    "Probability of improvement", "Reward", "Planning, ms",
+)  # fmt: skip
+FAILURES = "failures.txt"
+TITLE = "mjoa-gym: planners and agents compared"
+
+
+class Standing(NamedTuple):
+    """How a family did; latencies are means over UEs and rounds of an episode.
+
+    Attributes:
+        runs: Training seeds.
+        latency_s: Mean over episodes.
+        change: Of the mean latency against the reference, as a fraction; negative is better.
+        middle_s: Interquartile mean over episodes.
+        improvement: How probably an episode is faster than with the reference; ties count half.
+        reward: Mean over rounds.
+        planning_s: Mean over rounds.
+    """
+
+    runs: int
+    latency_s: float
+    change: Estimate
+    middle_s: float
+    improvement: float
+    reward: float
+    planning_s: float
+
+
+def standing(results: Comparison, family: str) -> Standing:
+    """How a family did; without a reference it is compared with itself."""
+    from scipy.stats import trim_mean  # takes a second to import
+
+    against = results.reference or family
+    own, other = (results.by_episode(name, "latency_s") for name in (family, against))
+    other = other.mean(axis=0)
+    return Standing(
+        runs=len(own),
+        latency_s=float(own.mean()),
+        change=change(own, other),
+        middle_s=float(trim_mean(own.ravel(), 0.25)),
+        improvement=float(np.mean((own < other) + 0.5 * (own == other))),
+        reward=float(results.by_episode(family, "reward").mean()),
+        planning_s=float(results.by_episode(family, "planning_s").mean()),
+    )
+
+
+def table(results: Comparison) -> Table:
+    """How everybody did, the fastest family first, then who could not play on."""
+    standings = {family: standing(results, family) for family in results.families}
+    rows = []
+    for family in sorted(standings, key=lambda name: standings[name].latency_s):
+        own = standings[family]
+        against, improvement = "", ""
+        if results.reference not in ("", family):
+            against, improvement = signed(own.change), f"{own.improvement:.3f}"
+        rows.append(
+            (
+                family, str(own.runs) if SEED.search(results.families[family][0]) else "",
+                f"{1e3 * own.latency_s:.1f}", against, f"{1e3 * own.middle_s:.1f}", improvement,
+                f"{own.reward:.4f}", f"{1e3 * own.planning_s:.2f}",
+            )
+        )  # fmt: skip
+    failed = [(failure.agent, "", "failed", *[""] * 5) for failure in results.failures]
+    header = tuple(name.format(reference=results.reference or "nobody") for name in HEADER)
+    return Table(note(results), header, [*rows, *failed])
+
+
+def learned_against_planners(results: Comparison) -> Table:
+    """The mean latency of trained families, against every other agent's."""
+    learned = [f for f, labels in results.families.items() if SEED.search(labels[0])]
+    others = [family for family in results.families if family not in learned]
+    rows = []
+    for family in learned:
+        own = results.by_episode(family, "latency_s")
+        changes = (change(own, results.by_episode(other, "latency_s")[0]) for other in others)
+        rows.append((family, *map(signed, changes)))
+    header = ("Mean latency of", *(f"against {other}" for other in others))
+    return Table("", header, rows)
+
+
+def text(results: Comparison) -> str:
+    """The table for a terminal, what its numbers are, and who could not play on."""
+    found = table(results)
+    failures = [f"Could not play on: {failure}" for failure in results.failures]
+    return "\n\n".join(["\n".join([found.text(), *failures]), found.caption])
+
+
+def note(results: Comparison) -> str:
+    """What the table's numbers are."""
+    first, last = min(results.seeds), max(results.seeds)
+    rounds = max((len(each) for each in results.rounds.values()), default=0)
+    return (
+        f"Weighted mean latency over the UEs of {len(results.seeds)} episodes of {rounds} rounds "
+        f"(seeds {first} to {last}), the same for all agents. In brackets: 95 % bootstrap interval "
+        "over episodes, resampled in pairs, and over training seeds. Interquartile mean: of the "
+        "episodes' mean latencies. Probability of improvement: part of the episodes that are "
+        f"faster than with {results.reference}. Planning: on the machine that played; learned "
+        "agents decide for a batch of episodes at once."
+    )
+
+
+def bars_figure(results: Comparison) -> Figure:
+    """Mean latencies; the interval is that of the ratio to the reference."""
+    from mjoa_gym.evaluation.plots import GREY, INK, OURS, dress, new_figure
+
+    standings = {family: standing(results, family) for family in results.families}
+    agents = sorted(standings, key=lambda name: -standings[name].latency_s)
+    figure = new_figure(7.6, 1.2 + 0.42 * len(agents))
+    axes = figure.subplots()
+    for y, agent in enumerate(agents):
+        own = standings[agent]
+        base = own.latency_s / (1 + own.change.value)
+        value, low, high = (1e3 * base * (1 + part) for part in own.change)
+        colour = GREY if agent == results.reference else OURS
+        axes.barh(y, value, color=colour, height=0.62)
+        axes.errorbar(value, y, xerr=[[value - low], [high - value]], color=INK, capsize=3, lw=1.2)
+        label = f"  {value:.0f}"
+        if results.reference not in ("", agent):
+            label += f"  ({100 * own.change.value:+.1f} %)"
+        axes.text(max(value, high), y, label, va="center", fontsize=8.5, color=INK)
+    axes.set_yticks(range(len(agents)), agents)
+    axes.margins(x=0.22)
+    axes.set_xlim(left=0)
+    dress(axes, "", f"mean latency (ms); interval of the ratio to {results.reference}", "", "x")
+    return figure
+
+
+def rounds_figure(results: Comparison) -> Figure:
+    """Mean latency in every round of the episode."""
+    from matplotlib.ticker import MaxNLocator
+
+    from mjoa_gym.evaluation.plots import COLOURS, MARKERS, dress, new_figure, plain_log
+
+    figure = new_figure(7.6, 4.0)
+    axes = figure.subplots()
+    for k, agent in enumerate(results.families):
+        latency_s = results.by_round(agent, "latency_s").mean(axis=0)
+        axes.plot(
+            np.arange(1, len(latency_s) + 1), 1e3 * latency_s, label=agent,
+            color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], ms=4.5, lw=1.6,
+        )  # fmt: skip
+    axes.set_yscale("log")  # all-local can take ten times as long as the others
+    plain_log(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    dress(axes, "", "round", "mean latency (ms)")
+    figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
+    return figure
+
+
+def figures(results: Comparison) -> dict[str, tuple[str, dict[str, bytes]]]:
+    """By file name, a figure's caption and its content by kind; nothing without matplotlib."""
+    if not results.families or find_spec("matplotlib") is None:
+        return {}
+    from mjoa_gym.evaluation.plots import encoded
+
+    found = {"latency": (f"Mean latency; {len(results.seeds)} episodes.", bars_figure(results))}
+    if results.setting is None or results.setting.persists:  # else rounds are all alike
+        caption = "Mean latency round by round: uploads of early rounds pay in later ones."
+        found["rounds"] = caption, rounds_figure(results)
+    return {
+        name: (caption, {kind: encoded(figure, kind) for kind in ("svg", "png")})
+        for name, (caption, figure) in found.items()
+    }
+
+
+def section(results: Comparison, title: str) -> Section:
+    """The comparison as a part of a report."""
+    images = [(caption, files["png"]) for caption, files in figures(results).values()]
+    tables = table(results), learned_against_planners(results)
+    return Section(title, images, [t for t in tables if t.rows])
+
+
+def save(results: Comparison, folder: Path) -> Path:
+    """Write the numbers, the tables, the figures and a report of them; returns the folder."""
+    contents: dict[str, str | bytes] = dict(results.files())
+    for name, (_, files) in figures(results).items():
+        contents |= {f"{name}.{kind}": content for kind, content in files.items()}
+    shown = section(results, "Who is faster?")
+    contents["table.md"] = with_captions(shown.tables) + "\n"
+    contents["report.html"] = page(TITLE, _report(results, shown))
+    (folder / FAILURES).unlink(missing_ok=True)
+    if results.failures:
+        contents[FAILURES] = "\n".join(f"{f}\n{f.trace}" for f in results.failures)
+    for file, content in contents.items():
+        write_atomically(folder / file, content)
+    return folder
+
+
+def _report(results: Comparison, shown: Section) -> list[str]:
+    """The parts of the report's page."""
+    setting = results.setting
+    where = "" if setting is None else (
+        f"{ENVIRONMENTS[setting.environment]}, scenario {setting.scenario.name}, "
+        f"{setting.scenario.n_ues} UEs, {setting.scenario.rounds} rounds"
+    )  # fmt: skip
+    return [
+        f"<h1>{TITLE}</h1>",
+        f"<p>{html.escape(where)}</p>",
+        items_html([f"Could not play on: {failure}" for failure in results.failures]),
+        shown.html(results.reference),
+        "<h2>Machine and versions</h2>",
+        Table("", ("", "value"), list(machine().items())).html(),
+    ]

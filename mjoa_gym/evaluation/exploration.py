@@ -1,0 +1,213 @@
+"""What would the edge gain one UE: every planner on one inference, and what it depends on.
+
+All latencies are what a plan really takes under the timing model, never what its planner assumes.
+A comparison costs what its planners cost (`docs/planners.md`): milliseconds for most, about a
+second for `mjoa-mu` on a network with hundreds of layers that is no chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.instance import UE, Instance, Plan, evaluate, timelines
+from mjoa_gym.model.simulator import Timeline
+from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym.validation import choice, positive
+
+LOCAL, EDGE, OURS = "local-only", "edge-only", "mjoa-mu"
+"""The references, and the expert."""
+NOT_FOR_ONE_UE = ("random", "iao", "far-sighted", "oracle")
+"""No system; Neurosurgeon's cut when alone; MJOA-MU where nothing follows; takes minutes to search
+shares that are not shared."""
+
+MOST_BPS_PER_HZ = 500.0
+"""Bit/s per Hz up to which an SNR is a number that can be divided by a small share."""
+ROUNDING = 1e-12
+"""Relative difference of two sums of the same seconds."""
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+"""Shows how far a loop over the sequence has come, as `tqdm` does."""
+
+
+def one_ue_planners() -> tuple[str, ...]:
+    """The planners that differ for one UE, references first.
+
+    Left out are `NOT_FOR_ONE_UE` and the combinations of partitioning and allocation ("a+b").
+    """
+    names = [n for n in planner_names() if "+" not in n and n not in NOT_FOR_ONE_UE]
+    return tuple(sorted(names, key=lambda name: name not in (LOCAL, EDGE)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one planner would do, and what comes of it.
+
+    Attributes:
+        planner: Its name.
+        upload: The upload mode that it planned for and that it is measured in.
+        instance: The one UE.
+        plan: The planner's, with all of band and server: there is nobody to leave a part to.
+        timeline: What happens.
+    """
+
+    planner: str
+    upload: str
+    instance: Instance
+    plan: Plan
+    timeline: Timeline
+
+    @property
+    def placement(self) -> NDArray[np.int8]:
+        """(L,) 0 = UE, 1 = edge."""
+        return self.plan.placements[0]
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds."""
+        return self.timeline.latency
+
+    @property
+    def gain_s(self) -> float:
+        """Seconds less than with everything on the UE; negative for harm, 0 within rounding."""
+        local_s = self.instance.ues[0].local_s
+        saved_s = local_s - self.latency_s
+        return saved_s if abs(saved_s) > ROUNDING * local_s else 0.0
+
+    @property
+    def gain(self) -> float:
+        """The fraction of the all-local latency that is saved, below 1; 0 if there is none."""
+        local_s = self.instance.ues[0].local_s
+        return self.gain_s / local_s if local_s > 0 else 0.0
+
+    @property
+    def uploaded_bytes(self) -> float:
+        """Parameters that this inference waits for."""
+        if self.upload == "preinstalled":
+            return 0.0
+        ue = self.instance.ues[0]
+        return float((ue.dnn.parameter_bytes * (1.0 - ue.resident) * self.placement).sum())
+
+
+def one_ue_instance(
+    dnn: DNN,
+    ue_seconds: ArrayLike,
+    edge_seconds: ArrayLike,
+    uplink_bps: float,
+    downlink_bps: float,
+    resident: ArrayLike | None = None,
+    upload: str = "parallel",
+) -> Instance:
+    """An instance whose one UE has the given rates when it has the whole band.
+
+    The band is as many Hz as the slower direction has bit/s, but wide enough for the other's SNR to
+    be a number. SNRs are `2^(rate / band) - 1`: `band log2(1 + SNR)` is the rate to rounding.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
+    slower, faster = sorted(positive(name, rate) for name, rate in rates.items())
+    band = max(slower, faster / MOST_BPS_PER_HZ)
+    up, down = (float(np.expm1(np.log(2.0) * rate / band)) for rate in rates.values())
+    ue = UE(dnn, ue_seconds, edge_seconds, snr_up=up, snr_down=down, resident=resident)
+    return Instance([ue], bandwidth_hz=band, upload=upload)
+
+
+def answers_of(
+    instance: Instance,
+    planners: Sequence[str] | None = None,
+    uploads: Sequence[str] | None = None,
+    progress: Progress = iter,
+) -> dict[tuple[str, str], Answer]:
+    """Every planner's answer for one UE, by upload mode and planner.
+
+    Args:
+        instance: Of one UE.
+        planners: Names; default `one_ue_planners()`.
+        uploads: Upload modes; every planner plans anew for each. Default the instance's only.
+        progress: Wraps the loop over the combinations.
+
+    Raises:
+        ValueError: If there is not one UE, or a name is unknown.
+    """
+    if instance.n_ues != 1:
+        raise ValueError(f"instance has {instance.n_ues} UEs: must be 1")
+    names = one_ue_planners() if planners is None else _known(planners)
+    modes = [instance.upload] if uploads is None else uploads
+    for mode in modes:
+        Upload.of(mode)
+    worlds = {mode: Instance(instance.ues, instance.bandwidth_hz, mode) for mode in modes}
+    answers = {}
+    for mode, name in progress([(mode, name) for mode in modes for name in names]):
+        plan = _alone(plan_with(name, worlds[mode]))
+        (timeline,) = timelines(worlds[mode], plan)
+        answers[mode, name] = Answer(name, mode, worlds[mode], plan, timeline)
+    return answers
+
+
+def latencies_against(
+    instances: Sequence[Instance],
+    planners: Sequence[str] | None = None,
+    progress: Progress = iter,
+) -> dict[str, NDArray[np.float64]]:
+    """(len(instances),) seconds of each planner, which plans anew for every instance of one UE."""
+    names = one_ue_planners() if planners is None else _known(planners)
+    seconds = {name: np.empty(len(instances)) for name in names}
+    for k, name in progress([(k, name) for k in range(len(instances)) for name in names]):
+        seconds[name][k] = evaluate(instances[k], _alone(plan_with(name, instances[k])))[0]
+    return seconds
+
+
+def with_faster_network(instance: Instance, factor: float) -> Instance:
+    """The same UEs with rates `factor` times as high in both directions."""
+    band = instance.bandwidth_hz * positive("factor", factor)
+    return Instance(instance.ues, band, instance.upload)
+
+
+def with_faster_server(instance: Instance, factor: float) -> Instance:
+    """The same UEs with a server `factor` times as fast."""
+    speed = positive("factor", factor)
+    ues = [
+        UE(u.dnn, u.ue_seconds, u.edge_seconds / speed, u.snr_up, u.snr_down, u.resident, u.weight)
+        for u in instance.ues
+    ]
+    return Instance(ues, instance.bandwidth_hz, instance.upload)
+
+
+def placement_text(placement: ArrayLike, most: int | None = None) -> str:
+    """A placement as ranges of layers, as "UE 0-3, edge 4-9".
+
+    Args:
+        placement: (L,) 0 = UE, 1 = edge.
+        most: Ranges that are written out; the others are counted. Default all.
+    """
+    sides = np.asarray(placement)
+    starts = np.flatnonzero(np.diff(sides, prepend=-1))
+    ends = np.append(starts[1:], len(sides)) - 1
+    if len(starts) == 1:
+        return "all on the edge" if sides[0] else "all on the UE"
+    ranges = [
+        f"{'edge' if sides[a] else 'UE'} {a}" + (f"-{b}" if b > a else "")
+        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    if most is None or len(ranges) <= most:
+        return ", ".join(ranges)
+    return ", ".join(ranges[:most]) + f", and {len(ranges) - most} more"
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan with everything for the one UE; some planners give a UE that stays local nothing."""
+    return Plan(plan.placements, [1.0], [1.0], plan.prefetch)
+
+
+def _known(planners: Sequence[str]) -> tuple[str, ...]:
+    if not planners:
+        raise ValueError("planners is empty: must name at least one")
+    return tuple(dict.fromkeys(choice("planner", name, planner_names()) for name in planners))

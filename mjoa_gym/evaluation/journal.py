@@ -1,0 +1,138 @@
+"""Results on disk: append-only JSON lines, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mjoa_gym
+
+FILE = "journal.jsonl"
+Row = dict[str, Any]
+"""What one round of an episode measured (see `mjoa_gym.evaluation.episodes.play`)."""
+Key = tuple[Any, ...]
+"""Whose episode: texts and numbers."""
+DECIDING = ("agent.py", "episodes.py")
+"""The files of this folder that results depend on; the others only tell of them."""
+
+
+class Journal:
+    """An append-only file of JSON lines, the first of which says what the others belong to.
+
+    A line that a kill left incomplete is cut off when the file is opened again.
+
+    Args:
+        path: The file; made if need be, with its folder.
+        identity: What the lines are results of: "setting" and "code" must be the same when the file
+            is opened again.
+        fresh: Whether to begin anew.
+
+    Attributes:
+        entries: The lines that were there, but for the first.
+
+    Raises:
+        ValueError: If the file belongs to another configuration or other code.
+    """
+
+    def __init__(self, path: Path, identity: Row, fresh: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        if fresh:
+            path.unlink(missing_ok=True)
+        lines = [json.loads(line) for line in _complete_lines(path)]
+        if lines[1:]:
+            _refuse_other(path, lines[0], identity)
+        else:  # nothing that could be mixed
+            path.unlink(missing_ok=True)
+            self.append(identity)
+        self.entries: list[Row] = lines[1:]
+
+    def append(self, entry: Row) -> None:
+        """Add a line; it is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class EpisodeStore:
+    """Finished episodes, in memory and, if there is a folder, in a journal.
+
+    Args:
+        folder: Where the journal lies; made if need be. None for no journal.
+        setting: A fingerprint of what is played.
+        fresh: Whether to begin anew.
+
+    Attributes:
+        rows: By key, a row per round.
+
+    Raises:
+        ValueError: If the journal belongs to another configuration or other code.
+    """
+
+    def __init__(self, folder: Path | None, setting: str, fresh: bool = False) -> None:
+        self.rows: dict[Key, list[Row]] = {}
+        self._journal: Journal | None = None
+        if folder is not None:
+            identity = {"setting": setting, "code": code_fingerprint()}
+            self._journal = Journal(folder / FILE, identity, fresh)
+            self.rows = {tuple(entry["key"]): entry["rows"] for entry in self._journal.entries}
+
+    def add(self, key: Key, rows: list[Row]) -> None:
+        """Keep a finished episode; if there is a journal, it is on disk when this returns."""
+        if self._journal is not None:
+            self._journal.append({"key": key, "rows": rows})
+        self.rows[key] = rows
+
+
+def code_fingerprint() -> str:
+    """Changes whenever code or data does that results depend on: the world and the episode."""
+    package, here = Path(mjoa_gym.__file__).parent, Path(__file__).parent
+    telling = (here, package / "rendering", package / "cli")
+    files = [f for f in package.rglob("*") if f.suffix in (".py", ".json", ".yaml", ".csv")]
+    kept = [f for f in files if not any(folder in f.parents for folder in telling)]
+    return digest_of([*kept, *(here / name for name in DECIDING)])
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """Changes whenever a file does, or one is added, removed or renamed."""
+    return digest(b"".join(f.name.encode() + f.read_bytes() for f in sorted(files)))
+
+
+def digest(data: bytes) -> str:
+    """A short name of some bytes that no others have."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    data = content.encode() if isinstance(content, str) else content
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _complete_lines(path: Path) -> list[bytes]:
+    """The file's lines; a last one without its end is removed from the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    return whole.splitlines()
+
+
+def _refuse_other(path: Path, found: Row, wanted: Row) -> None:
+    for key, what in (("setting", "configuration"), ("code", "version of the code")):
+        if found.get(key) != wanted[key]:
+            raise ValueError(
+                f"{path} holds results of another {what} ({found.get(key)} instead of "
+                f"{wanted[key]}): results are not mixed. Begin anew with --fresh, or keep them and "
+                "write elsewhere with --out."
+            )

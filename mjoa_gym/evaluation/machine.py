@@ -1,0 +1,44 @@
+"""What results were made with: processor, system, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import mjoa_gym
+
+PACKAGES = ("mjoa-gym", "numpy", "scipy", "numba", "gymnasium", "matplotlib")
+
+
+def machine(*more: str) -> dict[str, str]:
+    """The machine, the versions of what results depend on and of more packages, and the date."""
+    return {
+        "Processor": processor(),
+        "Cores": str(os.cpu_count()),
+        "System": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+        **{name: version_of(name) for name in PACKAGES},
+        "Date": time.strftime("%Y-%m-%d"),
+        **{name: version_of(name) for name in more},
+    }
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package, or "unknown"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return mjoa_gym.__version__ if package == "mjoa-gym" else "unknown"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,88 @@
+"""Tables of text: aligned for a terminal, as Markdown, CSV or HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mjoa_gym.evaluation.statistics import Estimate
+
+
+class Table(NamedTuple):
+    """A table; numbers are text already."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def text(self, left: Sequence[int] = (0,)) -> str:
+        """As aligned columns, without those that are empty.
+
+        Args:
+            left: Columns that begin at the same place; the others end there.
+        """
+        used = [k for k in range(len(self.header)) if not k or any(row[k] for row in self.rows)]
+        cells = [[row[k] for k in used] for row in (self.header, *self.rows)]
+        columns = range(len(used))
+        widths = [max(len(row[k]) for row in cells) for k in columns]
+        starts = {k % len(widths) for k in left}
+        lines = [
+            "  ".join(
+                row[k].ljust(widths[k]) if k in starts else row[k].rjust(widths[k]) for k in columns
+            ).rstrip()
+            for row in cells
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """As a GitHub table."""
+        head = f"| {' | '.join(self.header)} |"
+        line = "|" + "|".join(["---"] + ["---:"] * (len(self.header) - 1)) + "|"
+        return "\n".join([head, line, *(f"| {' | '.join(row)} |" for row in self.rows)])
+
+    def csv(self) -> str:
+        """As comma-separated values."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        return text.getvalue()
+
+    def html(self, ours: str = "") -> str:
+        """As HTML; the row of `ours` stands out."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
+        body = ""
+        for row in self.rows:
+            mark = ' class="ours"' if row[0] == ours else ""
+            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+            body += f"<tr{mark}>{cells}</tr>"
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def with_captions(tables: Sequence[Table]) -> str:
+    """Tables as Markdown, each with its caption below; those without rows are left out."""
+    return "\n\n".join(f"{t.markdown()}\n\n{t.caption}".strip() for t in tables if t.rows)
+
+
+def percent(estimate: Estimate) -> str:
+    """A fraction with its interval."""
+    value, low, high = (100 * x for x in estimate)
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def signed(estimate: Estimate) -> str:
+    """A change with its interval."""
+    return "{:+.1f} % [{:+.1f}, {:+.1f}]".format(*(100 * part for part in estimate))
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds with three digits."""
+    return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
+def digits(number: float) -> str:
+    """A number for a file."""
+    return f"{number:.9g}"
