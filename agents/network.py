@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.outlook import PER_ENTRY, Layout
+from agents.outlook import PER_ENTRY, OutlookColumns
 from mjoa_gym.planners.menu import ENTRIES
 
 IMPOSSIBLE = -1e8
@@ -25,7 +25,7 @@ class UeEncoder(nn.Module):
     Cost: O(N width (columns + blocks width)).
     """
 
-    def __init__(self, layout: Layout, width: int, blocks: int = 2) -> None:
+    def __init__(self, layout: OutlookColumns, width: int, blocks: int = 2) -> None:
         super().__init__()
         columns = layout._replace(entries=ENTRIES).columns
         self.filling = (0, columns - layout.columns)
@@ -90,7 +90,7 @@ class BidHead(nn.Module):
 class ChoiceNetwork(nn.Module):
     """Logits of a `multidiscrete` action: for each UE its placement, prefetch and bids."""
 
-    def __init__(self, layout: Layout, numbers: tuple[int, ...], width: int) -> None:
+    def __init__(self, layout: OutlookColumns, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = UeEncoder(layout, width)
@@ -113,7 +113,7 @@ class ChoiceNetwork(nn.Module):
 class ActionValues(nn.Module):
     """Values of a `discrete` action: the first token's UE has its turn."""
 
-    def __init__(self, layout: Layout, per_entry: int, width: int) -> None:
+    def __init__(self, layout: OutlookColumns, per_entry: int, width: int) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = UeEncoder(layout, width)
@@ -133,7 +133,7 @@ class ActionValues(nn.Module):
 class RoundValue(nn.Module):
     """What a round is worth: an embedding (B, 2 width) of all UEs."""
 
-    def __init__(self, layout: Layout, width: int) -> None:
+    def __init__(self, layout: OutlookColumns, width: int) -> None:
         super().__init__()
         self.encoder = UeEncoder(layout, width, blocks=1)
         self.width = 2 * width
@@ -166,6 +166,6 @@ def spread(numbers: Tensor) -> Tensor:
     return 4.0 * numbers - 2.0
 
 
-def entries_of(tokens: Tensor, layout: Layout) -> Tensor:
+def entries_of(tokens: Tensor, layout: OutlookColumns) -> Tensor:
     """(B, N, M, PER_ENTRY) the menus in tokens (B, N, columns)."""
     return tokens[..., layout.context :].unflatten(-1, (layout.entries, PER_ENTRY))

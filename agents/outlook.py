@@ -38,7 +38,7 @@ INSTALLED = int(Upload.PREINSTALLED)
 LEAST, SPAN = np.exp(-7.0), 10.0
 
 
-class Layout(NamedTuple):
+class OutlookColumns(NamedTuple):
     """Where the columns of a UE are: the UE's, then what the view adds, then M entries'.
 
     Attributes:
@@ -112,7 +112,7 @@ class Outlook:
         menus = (len(view.sizes), view.entries, -1)
         self._placements = view.placements.reshape(menus)
         self._outlines = view.outlines.reshape(menus)
-        self.layout = Layout(view.features().shape[2], view.entries)
+        self.layout = OutlookColumns(view.features().shape[2], view.entries)
         shape = (view.shape[0], self.layout.columns)
         self.space = gym.spaces.Box(0.0, 1.0, shape, dtype=np.float32)
 

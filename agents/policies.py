@@ -16,7 +16,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 from agents.network import ActionValues, ChoiceNetwork, RoundValue
-from agents.outlook import PER_ENTRY, PER_UE, Layout
+from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
 
 
 class ActorAndCritic(nn.Module):
@@ -25,7 +25,7 @@ class ActorAndCritic(nn.Module):
     def __init__(self, shape: tuple[int, ...], numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
         entries = numbers[0]
-        layout = Layout(shape[1] - PER_UE - entries * PER_ENTRY, entries)
+        layout = OutlookColumns(shape[1] - PER_UE - entries * PER_ENTRY, entries)
         self._shape = shape
         self.actor = ChoiceNetwork(layout, numbers, width)
         self.critic = RoundValue(layout, width)
@@ -119,6 +119,6 @@ CHOSEN = 4
 """Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
 
 
-def layout_of_turns(columns: int) -> Layout:
+def layout_of_turns(columns: int) -> OutlookColumns:
     """The layout of an outlook on a `discrete` view, from its number of columns."""
-    return Layout(CHOSEN, (columns - PER_UE - CHOSEN) // PER_ENTRY)
+    return OutlookColumns(CHOSEN, (columns - PER_UE - CHOSEN) // PER_ENTRY)

@@ -79,11 +79,11 @@ def folder_of(args: argparse.Namespace, seed: int) -> Path:
 
 def run_one(args: argparse.Namespace, seed: int) -> int:
     """Train with one seed; the exit status."""
-    from agents.training.run import Interrupted, Options, train
+    from agents.training.run import Interrupted, RunOptions, train
 
     folder = folder_of(args, seed)
     tensorboard = importlib.util.find_spec("tensorboard") is not None
-    options = Options(args.every, args.episodes, tensorboard, not args.quiet)
+    options = RunOptions(args.every, args.episodes, tensorboard, not args.quiet)
     try:
         train(config_of(args, seed), folder, options)
     except Interrupted:

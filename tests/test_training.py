@@ -28,7 +28,7 @@ from agents.training.config import (  # noqa: E402
     load_config,
     without_cloning,
 )
-from agents.training.run import Options, _begin, scenario_of, train  # noqa: E402
+from agents.training.run import RunOptions, _begin, scenario_of, train  # noqa: E402
 from agents.training.warm_start import FIRST_SEED, demonstrations_for  # noqa: E402
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env  # noqa: E402
 
@@ -181,7 +181,7 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
         load_config(algorithm, env_id, scenario={"dnns": ["alexnet", "nin"]},
                     **{**changes, "n_timesteps": 120})
     )  # fmt: skip
-    train(config, tmp_path / "run", Options(every=40, episodes=2, progress=False))
+    train(config, tmp_path / "run", RunOptions(every=40, episodes=2, progress=False))
     agent = LearnedAgent.load(tmp_path / "run" / "agent")
     assert agent.card["timesteps"] >= 120
     assert agent.card["scenario"]["dnns"] == ["alexnet", "nin"]
@@ -197,7 +197,7 @@ def test_cloning_is_kept_and_the_critic_follows(tmp_path):
                          batch_size=20, n_timesteps=20)  # fmt: skip
     few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
     config = replace(config, cloning=few)
-    options = Options(every=100, episodes=0, tensorboard=False, progress=False)
+    options = RunOptions(every=100, episodes=0, tensorboard=False, progress=False)
     agents = [train(config, tmp_path / name, options) for name in ("one", "two")]
     kept = list(tmp_path.glob("demonstrations-far-sighted-*/*.npz"))
     assert len(kept) == 1
@@ -220,7 +220,7 @@ def small_dqn():
 
 
 def test_dqn_clones_and_goes_on_with_the_demonstrations(small_dqn, tmp_path):
-    options = Options(every=100, episodes=0, tensorboard=False, progress=False)
+    options = RunOptions(every=100, episodes=0, tensorboard=False, progress=False)
     whole = train(small_dqn, tmp_path / "whole", options)
     (kept,) = tmp_path.glob("demonstrations-mjoa-mu-prefetch-*/*.npz")
     with np.load(kept) as seen:
@@ -239,7 +239,7 @@ def test_dqn_clones_and_goes_on_with_the_demonstrations(small_dqn, tmp_path):
 def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
     """With the UEs in their own order, what is shown is what the environment shows."""
     scenario = scenario_of(small_dqn)
-    model = _begin(replace(small_dqn, cloning=None), tmp_path, Options(progress=False))
+    model = _begin(replace(small_dqn, cloning=None), tmp_path, RunOptions(progress=False))
     seen = demonstrations_for(small_dqn, scenario, tmp_path, progress=False)
     model.show(seen)
     envs = make_vec_env(small_dqn.env_id, 16, seed=FIRST_SEED, scenario=scenario.to_dict(),

@@ -44,7 +44,7 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What does not change a run's result.
 
     Attributes:
@@ -60,7 +60,7 @@ class Options:
     progress: bool = True
 
 
-def train(config: TrainingConfig, folder: Path, options: Options | None = None) -> LearnedAgent:
+def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> LearnedAgent:
     """Train, or go on with training, until the configured number of steps.
 
     The folder gets `run.yaml`, `log.csv`, a checkpoint, TensorBoard's events, and at the end the
@@ -71,7 +71,7 @@ def train(config: TrainingConfig, folder: Path, options: Options | None = None) 
         Interrupted: After SIGINT, when the state is saved.
         OSError: If something cannot be written; the last checkpoint is intact then.
     """
-    options = options or Options()
+    options = options or RunOptions()
     torch.set_num_threads(1)
     _claim(folder, config)
     last = checkpoints.latest(folder)
@@ -136,7 +136,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
     return LearnedAgent(policy, outlook, card)
 
 
-def _begin(config: TrainingConfig, folder: Path, options: Options) -> BaseAlgorithm:
+def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlgorithm:
     """A model at its first step."""
     scenario = scenario_of(config)
     random.seed(config.seed)
@@ -186,7 +186,7 @@ class Keeper(BaseCallback):
     """Saves and validates at the start of roll-outs, and stops there if asked to."""
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, options: Options, bar: Bar, stop: Stop
+        self, config: TrainingConfig, folder: Path, options: RunOptions, bar: Bar, stop: Stop
     ) -> None:
         super().__init__()
         self.config, self.folder, self.options = config, folder, options

@@ -31,7 +31,7 @@ from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.planners.mjoa_mu import WIDE, mjoa_mu, proposals_at
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
-from mjoa_gym.planners.prospect import Prospect, Setting, search
+from mjoa_gym.planners.prospect import Prospect, RoundSetting, search
 from mjoa_gym.world import rounds
 from mjoa_gym.world.population import empty_population
 from mjoa_gym.world.rounds import Decision, outlines_of
@@ -106,7 +106,7 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     even = np.full((1, n_ues), min(1.0, share / n_ues))
     return Prospect(
         tables=tables,
-        setting=Setting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
+        setting=RoundSetting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
         packed=packed,
         packed_later=packed._replace(**expected),
         state=state,

@@ -54,7 +54,7 @@ MOST_ROUNDS, FEWER_ROUNDS = 8, 3
 """Most rounds, for few and for many UEs."""
 
 
-class State(NamedTuple):
+class JointPlan(NamedTuple):
     """A joint answer and what it is worth."""
 
     objective: float
@@ -90,7 +90,7 @@ def mjoa_mu(instance: Instance) -> Plan:
     return state_plan(instance.packed, joint_search(instance))
 
 
-def state_plan(packed: Packed, state: State) -> Plan:
+def state_plan(packed: Packed, state: JointPlan) -> Plan:
     """A state as a plan."""
     n = len(packed.weight)
     placements = [state.placements[packed.first[i] : packed.first[i + 1]] for i in range(n)]
@@ -98,7 +98,7 @@ def state_plan(packed: Packed, state: State) -> Plan:
     return Plan(placements, state.shares[:, 0] * used, state.shares[:, 1] * used)
 
 
-def joint_search(instance: Instance) -> State:
+def joint_search(instance: Instance) -> JointPlan:
     """Steps 1 to 5."""
     packed, n = instance.packed, instance.n_ues
     some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
@@ -116,7 +116,9 @@ def joint_search(instance: Instance) -> State:
     return min(found, key=lambda s: s.objective)
 
 
-def search_from(instance: Instance, proposals: list[NDArray[np.int8]], state: State) -> State:
+def search_from(
+    instance: Instance, proposals: list[NDArray[np.int8]], state: JointPlan
+) -> JointPlan:
     """Steps 3 to 5 until none improves; `proposals` grows by those of step 4."""
     packed, n = instance.packed, instance.n_ues
     reachable = np.array([ue.reachable for ue in instance.ues])
@@ -143,11 +145,11 @@ def search_from(instance: Instance, proposals: list[NDArray[np.int8]], state: St
 
 def settled(
     packed: Packed, placements: NDArray[np.int8], shares: NDArray[np.float64] | None = None
-) -> State:
+) -> JointPlan:
     """Placements with ARA's shares, starting from the given ones."""
     shares = np.zeros((len(packed.weight), 2)) if shares is None else shares.copy()
     objective, price_b, price_p = allocate(packed, placements, shares, False, ROUNDS)
-    return State(objective, placements, shares, (price_b, price_p))
+    return JointPlan(objective, placements, shares, (price_b, price_p))
 
 
 def make_menus(
@@ -179,7 +181,7 @@ def make_menus(
     )
 
 
-def follow_prices(packed: Packed, menus: Menus, state: State) -> State:
+def follow_prices(packed: Packed, menus: Menus, state: JointPlan) -> JointPlan:
     """Step 3, until the prices move nobody."""
     for _ in range(MOST_ROUNDS if len(state.shares) <= FEW else FEWER_ROUNDS):
         choices, shares = np.empty_like(state.placements), np.empty_like(state.shares)

@@ -44,7 +44,7 @@ ON_UE, AT_EDGE, ON_BOTH, NOT_LIVE = 0.0, 1.0, 2.0, 3.0
 STREAM_PRICES = (0.0, 0.25, 1.0)
 
 
-class Layout(NamedTuple):
+class TensorPlaces(NamedTuple):
     """Where a node keeps the tensors of a network.
 
     Attributes:
@@ -122,7 +122,7 @@ def layout_of(inference):
             is_cut[layer] = live == 1 and slot[tensor] >= 0 and not sink_seen
             sink_seen = sink_seen or inference.is_sink[layer]
     is_cut[n - 1] = True
-    return Layout(slot, last_reader, is_cut, n_slots)
+    return TensorPlaces(slot, last_reader, is_cut, n_slots)
 
 
 @njit(cache=True, nogil=True)

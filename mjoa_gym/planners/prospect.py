@@ -42,7 +42,7 @@ NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
 
 
-class Setting(NamedTuple):
+class RoundSetting(NamedTuple):
     """What does not change: the upload mode's number, the clock and the memory."""
 
     mode: int
@@ -77,7 +77,7 @@ class Prospect(NamedTuple):
     """
 
     tables: Tables
-    setting: Setting
+    setting: RoundSetting
     packed: Packed
     packed_later: Packed
     state: State
