@@ -149,7 +149,8 @@ class Outlook:
 
     def local_s(self, observation: Mapping[str, Any]) -> NDArray[np.float64]:
         """(E, N) weighted all-local seconds of the UEs of a batch of observations."""
-        at_full_speed = self.view.scenario.tables.local_s[observation["dnn"], observation["device"]]
+        who = observation["dnn"], observation["ue_device"]
+        at_full_speed = self.view.scenario.tables.local_s[who]
         seconds: NDArray[np.float64] = observation["weight"] * at_full_speed / observation["speed"]
         return seconds
 

@@ -39,7 +39,7 @@ class Hash:
         if isinstance(value, dict):
             for key in sorted(value):
                 self.add((key, value[key]))
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple)) or getattr(value, "dtype", None) == np.object_:
             self._sha.update(f"({len(value)}".encode())
             for each in value:
                 self.add(each)

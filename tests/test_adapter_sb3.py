@@ -55,6 +55,9 @@ def assert_same(one, other):
         assert set(one) == set(other)
         for key in set(one) - {"t"}:
             assert_same(one[key], other[key])
+    elif isinstance(one, tuple):
+        for mine, theirs in zip(one, other, strict=True):
+            assert_same(mine, theirs)
     else:
         np.testing.assert_array_equal(one, other)
 

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector.utils import iterate
 
 pytest.importorskip("stable_baselines3")
@@ -48,6 +49,20 @@ def test_equals_dummy_vec_env_of_scalar_environments(env_id, view, observation, 
             else:
                 assert info == {}
     assert ends >= N_ENVS
+
+
+@pytest.mark.parametrize("mode", ["vector_entry_point", *VectorizeMode])
+def test_modes_attributes_and_methods(mode):
+    settings = {"vectorization_mode": mode, "action": "multidiscrete", "n_ues": 2}
+    envs = make_vec_env("MJOA/Streaming-v0", N_ENVS, **settings)
+    try:
+        envs.reset()
+        assert [each.n_ues for each in envs.get_attr("scenario")] == [2] * N_ENVS
+        assert np.shape(envs.env_method("action_masks"))[0] == N_ENVS
+        envs.set_attr("bonus", 2.0)
+        assert envs.get_attr("bonus", indices=[0]) == [2.0]
+    finally:
+        envs.close()
 
 
 @every_env

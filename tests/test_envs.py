@@ -16,7 +16,8 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import mjoa_gym
 from mjoa_gym import Plan, Scenario, decode_observation, evaluate
-from mjoa_gym.envs import ENTRY_POINTS
+from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
+from mjoa_gym.envs.actions import ACTION_VIEWS
 
 IDS = tuple(ENTRY_POINTS)
 every_env = pytest.mark.parametrize("env_id", IDS)
@@ -288,8 +289,9 @@ def test_importing_loads_no_learning_or_drawing_library():
             "MJOA/Streaming-v0", 2, vectorization_mode="vector_entry_point", **given
         ),
         lambda **given: mjoa_gym.parallel_env("MJOA/Streaming-v0", **given),
+        lambda **given: sb3_envs("MJOA/Streaming-v0", **given),
     ],
-    ids=["one", "vector", "parallel"],
+    ids=["one", "vector", "parallel", "sb3"],
 )
 @pytest.mark.parametrize(
     ("given", "hint"),
@@ -300,9 +302,70 @@ def test_importing_loads_no_learning_or_drawing_library():
         ),
         ({"n_use": 3}, "did you mean 'n_ues'"),
         ({"nonsense": 3}, "allowed are .*'rounds'"),
-        ({"scenario": 3}, "scenario=3: must be"),
+        ({"frameskip": 1}, "allowed are .*'rounds'"),
     ],
 )
-def test_what_is_no_argument_gets_a_hint(make, given, hint):
-    with pytest.raises(TypeError, match=hint):
+def test_what_is_no_argument_gets_pythons_words_and_a_hint(make, given, hint):
+    words = rf"Env\.__init__\(\) got an unexpected keyword argument '{next(iter(given))}'; .*{hint}"
+    with pytest.raises(TypeError, match=words):
         make(**given)
+
+
+def sb3_envs(*args, **kwargs):
+    pytest.importorskip("stable_baselines3")
+    from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
+
+    return make_vec_env(*args, **kwargs)
+
+
+def test_a_scenario_of_another_type_is_refused():
+    with pytest.raises(TypeError, match="scenario=3: must be"):
+        gym.make("MJOA/Streaming-v0", scenario=3)
+
+
+def kinds(info):
+    """What is said, but for the numbers."""
+    if isinstance(info, tuple):
+        return [kinds(value) for value in info]
+    return (info.dtype, info.shape) if isinstance(info, np.ndarray) else type(info)
+
+
+@every_env
+@pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
+def test_info_is_of_one_kind_from_reset_to_end(env_id, action):
+    """Recorders stack what they get."""
+    env = gym.make(env_id, action=action, n_ues=3, rounds=2)
+    first, steps = env.reset(seed=0)[1], 6 if action == "discrete" else 2
+    infos = [first, *(env.step(env.action_space.sample())[4] for _ in range(steps)), env.reset()[1]]
+    assert len({str({key: kinds(value) for key, value in info.items()}) for info in infos}) == 1
+    complete = [info["round_complete"] for info in infos]
+    of_round = [False, False, True] if action == "discrete" else [True]
+    assert complete == [False, *of_round, *of_round, False]
+    for info in infos:
+        for key in set(info) - {"action_mask", "left", "resident_bytes", "dropped_bytes"}:
+            assert np.all(info[key]) == np.any(info[key]) == info["round_complete"]
+
+
+RESERVED = {"batch_dims", "batch_size", "device", "dtype", "keys", "names", "shape", "space"}
+
+
+@every_env
+@pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
+def test_no_key_is_a_word_that_containers_keep_for_themselves(env_id, action):
+    env = gym.make(env_id, action=action, observation="dict")
+    for keys in (env.observation_space, env.reset()[1], env.action_space):
+        if isinstance(keys, (dict, gym.spaces.Dict)):
+            assert not RESERVED & set(keys)
+
+
+@every_env
+@pytest.mark.parametrize("action", ["box", "multidiscrete", "discrete"])
+@pytest.mark.parametrize("observation", tuple(OBSERVERS))
+@pytest.mark.filterwarnings("ignore")  # of TorchRL's own
+def test_torchrl_takes_them(env_id, action, observation):
+    envs = pytest.importorskip("torchrl.envs")
+    given = {"action": action, "observation": observation, "n_ues": 2}
+    env, own = envs.GymEnv(env_id, **given), gym.make(env_id, **given)
+    envs.check_env_specs(env)
+    keys = set(own.observation_space) if observation == "dict" else {"observation"}
+    assert keys <= set(env.rollout(3).keys())

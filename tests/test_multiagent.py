@@ -5,13 +5,16 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import data_equivalence
 
 import mjoa_gym
 from mjoa_gym.envs import ENTRY_POINTS
 
 pytest.importorskip("pettingzoo")
+from pettingzoo.test import api_test as pettingzoo_api_test
 from pettingzoo.test import parallel_api_test, parallel_seed_test
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", ["multidiscrete", "box"])
@@ -45,8 +48,12 @@ def test_together_the_agents_are_the_environment(env_id, action):
         blocks = observation[:-1].reshape(3, -1)
         np.testing.assert_array_equal(observations["ue_2"][:-1], blocks[[2, 0, 1]].ravel())
         if action == "multidiscrete":
-            masks = np.concatenate([infos[agent]["action_mask"] for agent in many.agents])
-            np.testing.assert_array_equal(masks, info["action_mask"])
+            masks = sum((infos[agent]["action_mask"] for agent in many.agents), ())
+            assert data_equivalence(masks, info["action_mask"], exact=True)
+            for agent in many.agents:
+                space = many.action_space(agent)
+                assert space.sample(infos[agent]["action_mask"]) in space
+        assert {frozenset(each) for each in infos.values()} == {frozenset(info)}
         joint = one.action_space.sample()
         parts = dict(zip(many.agents, np.split(joint, 3), strict=True))
         observation, reward, _, truncated, info = one.step(joint)
@@ -58,8 +65,47 @@ def test_together_the_agents_are_the_environment(env_id, action):
         for i, agent in enumerate(parts):
             latency_s, local_s = info["latency_s"][i], info["local_s"][i]
             assert infos[agent]["latency_s"] == latency_s
+            assert infos[agent]["round_complete"] is True
             assert own_rewards[agent] == 1.0 - latency_s / local_s
     assert many.agents == []
+
+
+@every_env
+@every_view
+@pytest.mark.filterwarnings("ignore:Action space for each agent probably should be:UserWarning")
+def test_pettingzoos_test_of_turn_based_play(env_id, action):
+    aec = parallel_to_aec(mjoa_gym.parallel_env(env_id, n_ues=3, rounds=4, action=action))
+    pettingzoo_api_test(aec, num_cycles=30)
+    parallel_api_test(aec_to_parallel(aec), num_cycles=20)
+
+
+def test_without_agents_a_step_does_nothing():
+    env = mjoa_gym.parallel_env("MJOA/Streaming-v0", n_ues=2, rounds=1)
+    actions = {agent: env.action_space(agent).sample() for agent in env.possible_agents}
+    for call in (lambda: env.step({}), lambda: env.step(actions), env.state):
+        with pytest.raises(ResetNeeded, match="call reset"):
+            call()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="needed is one for each"):
+        env.step({})
+    last = env.step(actions)[0]
+    assert env.agents == []
+    assert env.step({}) == ({}, {}, {}, {}, {})
+    np.testing.assert_array_equal(env.state(), last["ue_0"])
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(actions)
+    env.reset()
+    env.step(actions)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_supersuits_agents_die_together():
+    supersuit = pytest.importorskip("supersuit")
+    env = supersuit.black_death_v3(mjoa_gym.parallel_env(n_ues=2, rounds=2))
+    env.reset(seed=0)
+    while env.agents:
+        *_, over, _, _ = env.step({a: env.action_space(a).sample() for a in env.agents})
+    assert all(over.values())
 
 
 def test_bad_arguments_and_actions_are_named():

@@ -113,7 +113,7 @@ def test_those_who_stay_keep_network_device_and_weight():
     env, before = make(departure_probability=0.3, weight_max=9.0)
     for _ in range(20):
         after, *_, info = env.step(action(env))
-        for key in ("dnn", "device", "speed", "weight"):
+        for key in ("dnn", "ue_device", "speed", "weight"):
             np.testing.assert_array_equal(after[key][~info["left"]], before[key][~info["left"]])
         assert not np.any(after["dnn"][info["left"]] == before["dnn"][info["left"]])
         before = after

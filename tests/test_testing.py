@@ -44,6 +44,8 @@ def broken(method, change):
         ("step", lambda s: (s[0], s[1], True, *s[3:])),
         ("step", lambda s: (s[0] + 2, *s[1:])),
         ("step", lambda s: (*s[:4], s[4] | {"latency_s": s[4]["latency_s"] * 2})),
+        ("step", lambda s: (*s[:4], s[4] | {"round_s": np.float32(s[4]["round_s"])})),
+        ("reset", lambda s: (s[0], {})),
         ("reset", lambda s: (np.zeros_like(s[0]), s[1])),
     ],
 )

@@ -68,6 +68,89 @@ def test_same_step_autoreset_equals_looped(env_id, action):
     assert_equal_steps(one, looped(env_id, action=action, autoreset_mode=mode))
 
 
+@every_view
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("most", [1, 2, 5, -1])
+def test_a_limit_of_steps_equals_wrapped_environments(action, mode, most):
+    kwargs = {"action": action, "max_episode_steps": most}
+    one = native("MJOA/Streaming-v0", autoreset_mode=mode, **kwargs)
+    assert_equal_steps(one, looped("MJOA/Streaming-v0", autoreset_mode=mode, **kwargs))
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_names_and_values_of_autoreset_modes(mode):
+    for given in (mode, mode.name, mode.value, mode.name.lower(), mode.value.upper()):
+        envs = native("MJOA/ColdStart-v0", autoreset_mode=given)
+        assert envs.metadata["autoreset_mode"] is mode
+
+
+@every_env
+def test_attributes_and_methods_of_each_environment(env_id):
+    kwargs = {"action": "discrete", "observation": "dict", "render_mode": "ansi"}
+    one, other = native(env_id, **kwargs).unwrapped, looped(env_id, **kwargs)
+    for envs in (one, other):
+        envs.reset(seed=[3, 1, 4])
+    assert one.scenario == one.get_attr("scenario")[2]
+    names = ["action_space", "observation_space", "np_random_seed", "persists", "render_mode"]
+    for name in (*names, "scenario", "title"):
+        assert one.get_attr(name) == other.get_attr(name)
+    assert one.call("render") == other.call("render")
+    for mine, theirs in zip(one.call("action_masks"), other.call("action_masks"), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for envs in (one, other):
+        for values, expected in (([1, 2, 3], (1, 2, 3)), ("tag", ("tag",) * 3)):
+            envs.set_attr("mine", values)
+            assert envs.get_attr("mine") == expected
+        with pytest.raises(ValueError, match="environments"):
+            envs.set_attr("mine", [1, 2])
+        with pytest.raises(AttributeError, match="no_such_thing"):
+            envs.get_attr("no_such_thing")
+        with pytest.raises(AttributeError, match="scenario"):
+            envs.set_attr("scenario", None)
+    with pytest.raises(AttributeError, match="reset"):
+        one.call("reset")  # that would begin all of them anew, three times
+
+
+@every_env
+@pytest.mark.parametrize("observation", tuple(OBSERVERS))
+def test_a_first_reset_of_some(env_id, observation):
+    kwargs = {"observation": observation, "action": "discrete", "render_mode": "ansi"}
+    one, twin = (native(env_id, **kwargs) for _ in range(2))
+    first = np.array([False, True, False])
+    seen, infos = one.reset(seed=np.arange(3), options={"reset_mask": first})
+    expected, _ = twin.reset(seed=0)
+    assert seen in one.observation_space
+    rows = list(seen.values()) if observation == "dict" else [seen]
+    whole = list(expected.values()) if observation == "dict" else [expected]
+    for mine, theirs in zip(rows, whole, strict=True):
+        np.testing.assert_array_equal(mine[1], theirs[1])
+        assert not mine[[0, 2]].any()
+    for key in set(infos) - {key for key in infos if key.startswith("_")}:
+        np.testing.assert_array_equal(infos[f"_{key}"], first)
+    for call in (lambda: one.step(one.action_space.sample()), one.render):
+        with pytest.raises(ResetNeeded, match=r"environments \[0, 2\]"):
+            call()
+    rest = one.reset(seed=[0, None, 2], options={"reset_mask": ~first})[0]
+    assert data_equivalence(rest, expected, exact=True)
+    actions = one.action_space.sample()
+    assert data_equivalence(one.step(actions), twin.step(actions), exact=True)
+
+
+@every_view
+def test_masks_are_what_sampling_takes(action):
+    envs = native("MJOA/Streaming-v0", action=action, rounds=9)
+    space = envs.single_action_space
+    infos = envs.reset(seed=0)[1]
+    if action in ("plan", "box"):
+        assert "action_mask" not in infos
+        return
+    for _ in range(5):
+        chosen = np.array([space.sample(mask) for mask in infos["action_mask"]])
+        rows = [m if action == "discrete" else np.concatenate(m) for m in infos["action_mask"]]
+        np.testing.assert_array_equal(np.equal(rows, 1), envs.unwrapped.action_masks())
+        infos = envs.step(chosen)[4]
+
+
 @every_env
 def test_seed_lists_and_going_on_without_a_seed(env_id):
     kwargs = {"action": "box"}
@@ -125,7 +208,8 @@ def test_without_autoreset_an_end_asks_for_a_reset(env_id):
 def test_bad_arguments_are_named_and_change_nothing(env_id):
     for kwargs, message in (
         ({"num_envs": 0}, "num_envs=0"),
-        ({"autoreset_mode": "later"}, "autoreset_mode='LATER'"),
+        ({"autoreset_mode": "later"}, "autoreset_mode='later'"),
+        ({"max_episode_steps": 0}, "max_episode_steps=0"),
         ({"threads": 0}, "threads=0"),
         ({"action": "boxx"}, "did you mean 'box'"),
         ({"observation": "image"}, "observation='image'"),
@@ -146,8 +230,9 @@ def test_bad_arguments_are_named_and_change_nothing(env_id):
     ):
         with pytest.raises(ValueError, match=message):
             one.step(bad)
-    with pytest.raises(ValueError, match="reset_mask"):
-        one.reset(options={"reset_mask": np.array([True])})
+    for mask in (np.array([True]), np.array([1, 0]), np.array([False, False]), "both", None):
+        with pytest.raises(ValueError, match="reset_mask"):
+            one.reset(options={"reset_mask": mask})
     with pytest.raises(ValueError, match="only reset_mask"):
         one.reset(options={"speed": 1})
     assert data_equivalence(one.step(good), twin.step(good), exact=True)

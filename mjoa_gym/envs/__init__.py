@@ -1,5 +1,9 @@
 """The Gymnasium environments, registered when `mjoa_gym` is imported."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import gymnasium as gym
 
 from mjoa_gym.envs.base import RoundsEnv
@@ -7,6 +11,9 @@ from mjoa_gym.envs.cold_start import ColdStartEnv
 from mjoa_gym.envs.observation import OBSERVERS, decode_observation
 from mjoa_gym.envs.streaming import StreamingEnv
 from mjoa_gym.envs.vector import ColdStartVectorEnv, StreamingVectorEnv
+
+if TYPE_CHECKING:
+    from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv
 
 ENTRY_POINTS = {
     "MJOA/ColdStart-v0": ("cold_start:ColdStartEnv", "vector:ColdStartVectorEnv"),
@@ -28,6 +35,13 @@ def register_all() -> None:
             )
 
 
+def parallel_env(*args: Any, **kwargs: Any) -> OffloadingParallelEnv:
+    """Every UE an agent: see `mjoa_gym.envs.adapters.pettingzoo.OffloadingParallelEnv`."""
+    from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv  # an extra: multiagent
+
+    return OffloadingParallelEnv(*args, **kwargs)
+
+
 __all__ = [
     "ENTRY_POINTS",
     "OBSERVERS",
@@ -37,5 +51,6 @@ __all__ = [
     "StreamingEnv",
     "StreamingVectorEnv",
     "decode_observation",
+    "parallel_env",
     "register_all",
 ]

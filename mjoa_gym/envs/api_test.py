@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from mjoa_gym.envs.base import RoundsEnv
+from mjoa_gym.envs.core import row
 from mjoa_gym.envs.vector import RoundsVectorEnv
 from mjoa_gym.model.instance import evaluate
 from mjoa_gym.world.rounds import plan_of
@@ -75,11 +76,11 @@ def check_seeds(env: RoundsEnv, seed: int) -> None:
 
 
 def check_episode(env: RoundsEnv, seed: int) -> None:
-    """Spaces, rewards, masks and the horizon, step by step."""
+    """Spaces, rewards, infos, masks and the horizon, step by step."""
     core, view = env.core, env.view
     env.action_space.seed(seed)
     observation, info = env.reset(seed=seed)
-    rounds, truncated = 0, False
+    kinds, rounds, truncated = _kinds(info), 0, False
     while not truncated:
         assert observation in env.observation_space, "the observation is not in its space"
         check_masks(env, info)
@@ -87,7 +88,8 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
         assert not terminated, "only the horizon ends an episode"
         assert type(reward) is float, f"the reward is a {type(reward).__name__}, not a float"
-        if "latency_s" not in info:
+        assert _kinds(info) == kinds, f"info has changed: {_kinds(info)}, after reset {kinds}"
+        if not info["round_complete"]:
             assert reward == 0.0, f"reward {reward} in the middle of a round"
             continue
         rounds += 1
@@ -105,17 +107,20 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
 
 
 def check_masks(env: RoundsEnv, info: dict[str, Any]) -> None:
-    """`info` and `action_masks` agree, and something is always allowed."""
+    """`info` and `action_masks` agree, something is always allowed, and sampling takes masks."""
     if "action_mask" not in info:
         return
     mask = info["action_mask"]
-    assert np.array_equal(mask == 1, env.action_masks()), "info has another mask"
-    space = env.action_space
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        parts = np.split(mask, np.cumsum(space.nvec)[:-1])
-        assert all(part.any() for part in parts), "a number has no choice left"
-    else:
-        assert mask.any(), "there is no choice left"
+    parts = mask if isinstance(mask, tuple) else (mask,)
+    assert np.array_equal(np.concatenate(parts) == 1, env.action_masks()), "info has another mask"
+    assert all(part.any() for part in parts), "there is no choice left"
+    assert env.action_space.sample(mask) in env.action_space, "masked sampling leaves the space"
+
+
+def _kinds(info: dict[str, Any]) -> Any:
+    """The keys of an info, with type, shape and dtype of their values."""
+    parts = {key: value if isinstance(value, tuple) else (value,) for key, value in info.items()}
+    return {k: [(type(v), np.shape(v), np.asarray(v).dtype) for v in p] for k, p in parts.items()}
 
 
 def check_refusals(env: RoundsEnv, seed: int) -> None:
@@ -146,18 +151,11 @@ def check_vector(env: RoundsEnv, seed: int, num_envs: int = 3) -> None:
     alone = [single.reset(seed=seed + e)[0] for e, single in enumerate(singles)]
     for _ in range(env.scenario.rounds):
         for e, observation in enumerate(alone):
-            assert data_equivalence(_row(together, e), observation, exact=True), (
+            assert data_equivalence(row(together, e), observation, exact=True), (
                 f"observation {e} of the vector environment differs"
             )
         actions = many.action_space.sample()
         together, rewards, _, _, _ = many.step(actions)
-        steps = [single.step(_row(actions, e)) for e, single in enumerate(singles)]
+        steps = [single.step(row(actions, e)) for e, single in enumerate(singles)]
         alone = [step[0] for step in steps]
         assert np.array_equal(rewards, [step[1] for step in steps]), "rewards differ in the vector"
-
-
-def _row(batch: Any, e: int) -> Any:
-    """One environment's part of a batch of observations or actions."""
-    if isinstance(batch, dict):
-        return {key: values[e] for key, values in batch.items()}
-    return batch[e]

@@ -10,9 +10,10 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView
-from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
+from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown, row
 from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.validation import choice
+from mjoa_gym.world.rounds import Outcome
 from mjoa_gym.world.scenario import Scenario
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -46,7 +47,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         observation: str | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_unknown(unknown, ARGUMENTS)
+        refuse_unknown(self, unknown, ARGUMENTS)
         if render_mode is not None:
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.core = Core(self.persists, 1, action, observation, n_ues, scenario, rounds)
@@ -90,7 +91,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         self._begun = True
         if self._pictures is not None:
             self._pictures.restart(EVERYBODY)
-        return self._observation(), self._masks()
+        return self._observation(), self._info(*self.core.idle())
 
     def step(self, action: Any) -> Step:
         """Play one round, or a part of one if the view asks for several actions.
@@ -107,22 +108,15 @@ class RoundsEnv(gym.Env[Any, Any]):
         outcome, complete = core.step(core.view.single(action), EVERYBODY)
         if self._pictures is not None:
             self._pictures.after(outcome, complete)
-        info = {key: _plain(values[0]) for key, values in core.infos(outcome).items()}
-        info |= self._masks()
-        if outcome is None:
-            return self._observation(), 0.0, False, False, info
-        truncated = bool(core.batch.over()[0])
-        return self._observation(), float(outcome.reward[0]), False, truncated, info
+        reward, truncated = float(outcome.reward[0]), bool(core.batch.over()[0])
+        return self._observation(), reward, False, truncated, self._info(outcome, complete)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(choices,) which choices of the next action mean something of their own.
 
         For sb3-contrib's MaskablePPO; the choices of a `MultiDiscrete` action are concatenated.
         """
-        masks = self.core.view.masks(self.core.dnn)
-        if masks is None:
-            return np.ones(gym.spaces.utils.flatdim(self.action_space), dtype=np.bool_)
-        return masks[0] == 1
+        return self.core.action_masks()[0]
 
     def render(self) -> Any:
         """The last round and the server's memory: uint8 (height, width, 3), or text for "ansi".
@@ -141,15 +135,13 @@ class RoundsEnv(gym.Env[Any, Any]):
         return draw(scene)
 
     def _observation(self) -> Any:
-        observation = self.core.observe()
-        if isinstance(observation, dict):
-            return {key: values[0] for key, values in observation.items()}
-        return observation[0]
+        return row(self.core.observe(), 0)
 
-    def _masks(self) -> dict[str, Any]:
-        return {key: masks[0] for key, masks in self.core.masks().items()}
+    def _info(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, Any]:
+        infos = self.core.infos(outcome, complete)
+        return {key: _plain(values[0]) for key, values in infos.items()}
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy number as Python's own; arrays as they are."""
-    return value if isinstance(value, np.ndarray) else value.item()
+    """A NumPy number as Python's own; arrays and masks as they are."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -53,11 +53,13 @@ class ColdStartEnv(RoundsEnv):
     | `discrete` | `placement * 4 + bid`; level k bids 2^k, for band and server alike |
 
     With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
-    them and is 0 before, so an episode's sum is that of the other views; so does `info`.
+    them and is 0 before, so an episode's sum is that of the other views.
 
-    **Masks.** `info["action_mask"]` (int8) and `action_masks()` (bool) show with 0 the choices that
-    are void: entries beyond the UE's own menu (they would wrap around it), and with `discrete` also
-    what another action says as well. The numbers of `multidiscrete` are concatenated. An action
+    **Masks.** `info["action_mask"]` shows with 0 the choices that are void: entries beyond the UE's
+    own menu (they would wrap around it), and with `discrete` also what another action says as well.
+    `action_space.sample` takes it: an array of int8 with `discrete`, a tuple with one for each
+    number with `multidiscrete`; a vector's environment e has `infos["action_mask"][e]`. The array
+    of bool that `action_masks()` returns says the same, concatenated, for MaskablePPO. An action
     outside the space raises a `ValueError` and changes nothing.
 
     ## Observation space
@@ -69,7 +71,7 @@ class ColdStartEnv(RoundsEnv):
     | Key | Shape, dtype | Range | Meaning |
     |---|---|---|---|
     | `dnn` | (N,) int64 | 0 .. D - 1 | index of the UE's network in `scenario.dnns` |
-    | `device` | (N,) int64 | 0 .. K - 1 | index of its device in `scenario.ue_devices` |
+    | `ue_device` | (N,) int64 | 0 .. K - 1 | index of its device in `scenario.ue_devices` |
     | `speed` | (N,) float64 | 0 .. `ue_speed_max` | factor on the device's speed |
     | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
     | `snr_up` | (N,) float64 | 0 .. `snr_max_db`, but linear | uplink SNR at full band |
@@ -94,7 +96,17 @@ class ColdStartEnv(RoundsEnv):
     ## Rewards
     `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against
     all-local execution. 0 for doing nothing, always below 1, negative without bound for harm.
-    `info` has the seconds: `latency_s` (N,), `local_s` (N,) and `round_s` (the slowest inference).
+
+    ## Info
+    `info` has the same keys after `reset` and after every `step`. What it says of a round is zero
+    unless this step has completed one (with `discrete`, all but the last of N steps do not).
+
+    | Key | Kind | Meaning |
+    |---|---|---|
+    | `round_complete` | bool | whether this step has completed a round |
+    | `latency_s`, `local_s` | (N,) float64 | seconds of each UE's inference, and of the same with all layers on the UE |
+    | `round_s` | float | seconds of the round: the slowest inference |
+    | `action_mask` | see above | `multidiscrete` and `discrete` only: masks of the next action |
 
     ## Starting state
     UEs are drawn independently: network, device, speed and weight uniformly, the position uniformly
@@ -114,11 +126,11 @@ class ColdStartEnv(RoundsEnv):
     | `observation` | `None` | `"dict"` or `"flat"`; by default what the action view's agents usually want |
 
     `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")` makes many in one compiled
-    loop, equal to as many single ones; it also takes `autoreset_mode` and `threads`
-    (`mjoa_gym.envs.RoundsVectorEnv`).
+    loop, equal to as many single ones; it also takes `autoreset_mode`, `threads` and
+    `max_episode_steps` (`mjoa_gym.envs.vector.RoundsVectorEnv`).
 
     ## Version history
-    * v0: first version.
+    * v0: first version. Before its release the observation's `device` became `ue_device`.
     """  # noqa: E501 - cells of a table cannot be broken
 
     persists: ClassVar[bool] = False

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.observation import observation_of
+from mjoa_gym.validation import did_you_mean
 from mjoa_gym.world.batch import Batch
-from mjoa_gym.world.rounds import Decision, Outcome
+from mjoa_gym.world.rounds import Decision, Outcome, new_outcome
 from mjoa_gym.world.scenario import Scenario
 
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
 
 
-def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+def refuse_unknown(env: object, unknown: Mapping[str, Any], known: Sequence[str]) -> None:
     """Say what an argument that an environment does not have may be meant to be.
 
     Raises:
-        TypeError: If there is one.
+        TypeError: If there is one; in Python's own words, which libraries look for, and a hint.
     """
     for name, value in unknown.items():
-        hint = f"allowed are {list(known)}"
-        near = difflib.get_close_matches(name, known, n=1)
+        hint = did_you_mean(name, known) or f"; allowed are {list(known)}"
         if name in {field.name for field in fields(Scenario)}:
-            hint = f"it is a field of the scenario: scenario={{{name!r}: {value!r}}}"
-        elif near:
-            hint = f"did you mean {near[0]!r}?"
-        raise TypeError(f"the environment has no argument {name!r}; {hint}")
+            hint = f"; it is a field of the scenario: scenario={{{name!r}: {value!r}}}"
+        raise TypeError(
+            f"{type(env).__name__}.__init__() got an unexpected keyword argument {name!r}{hint}"
+        )
 
 
 class Core:
@@ -81,20 +81,23 @@ class Core:
         self.batch.begin(which)
         self.view.restart(which)
 
-    def step(
-        self, actions: Any, which: NDArray[np.bool_]
-    ) -> tuple[Outcome | None, NDArray[np.bool_]]:
+    def idle(self) -> tuple[Outcome, NDArray[np.bool_]]:
+        """What `step` returns where nobody's round was complete."""
+        n_envs = self.batch.n_envs
+        return new_outcome(n_envs, self.scenario.n_ues), np.zeros(n_envs, dtype=np.bool_)
+
+    def step(self, actions: Any, which: NDArray[np.bool_]) -> tuple[Outcome, NDArray[np.bool_]]:
         """Act in the environments of `which` (E,).
 
         Returns:
-            What happened (None if nobody's round was complete), and (E,) whose round was.
+            What happened, zeros where no round was complete, and (E,) whose round was.
 
         Raises:
             ValueError: If an action is not allowed; nothing has changed then.
         """
         decision, complete = self.view.decode(actions, self.dnn, which)
         if decision is None or not complete.any():
-            return None, complete
+            return self.idle()
         outcome = self.batch.play(decision, complete, self.view.endless)
         self.decision = decision
         return outcome, complete
@@ -103,16 +106,40 @@ class Core:
         """The observations, with a leading axis E, newly allocated."""
         return self.observation.observe(self.batch.state, self.batch.threads)
 
-    def infos(self, outcome: Outcome | None) -> dict[str, NDArray[Any]]:
-        """What `info` says of an outcome, with a leading axis E."""
-        if outcome is None:
-            return {}
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(E, choices) which choices of the next actions mean something of their own."""
+        masks = self.view.masks(self.dnn)
+        if masks is None:
+            return np.ones((self.batch.n_envs, flatdim(self.view.space)), dtype=np.bool_)
+        return masks == 1
+
+    def infos(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        """What `info` says, always the same keys, with a leading axis E.
+
+        It is an outcome, whose round was `complete` (E,), and the masks of the next actions, if the
+        view has masks.
+        """
         keys = ["latency_s", "local_s", "round_s"]
         if self.persists:
             keys += ["left", "resident_bytes", "dropped_bytes"]
-        return {key: getattr(outcome, key) for key in keys}
+        infos = {key: getattr(outcome, key) for key in keys}
+        infos["round_complete"] = complete.copy()
+        masks = self.view.sampling_masks(self.dnn)
+        return infos if masks is None else infos | {"action_mask": masks}
 
-    def masks(self) -> dict[str, NDArray[np.int8]]:
-        """The entry of `info` with the masks of the next actions, if the view has masks."""
-        masks = self.view.masks(self.dnn)
-        return {} if masks is None else {"action_mask": masks}
+
+def row(batch: Any, e: int) -> Any:
+    """One environment's part of a batch of observations or actions."""
+    if isinstance(batch, dict):
+        return {key: values[e] for key, values in batch.items()}
+    return batch[e]
+
+
+def marked(batch: Any, which: NDArray[np.bool_]) -> Any:
+    """A batch with zeros (None among objects) in place of all but the environments `which` (E,)."""
+    if isinstance(batch, dict):
+        return {key: marked(values, which) for key, values in batch.items()}
+    if not which.all():
+        batch = batch.copy()
+        batch[~which] = None if batch.dtype == np.object_ else 0
+    return batch

@@ -21,8 +21,9 @@ from mjoa_gym.world.population import Population, to_instance
 from mjoa_gym.world.rounds import State
 from mjoa_gym.world.scenario import Scenario
 
-PEOPLE = ("dnn", "device", "speed", "weight", "snr_up", "snr_down")
-"""What an observation says of the UEs themselves."""
+PEOPLE = {"dnn": "dnn", "ue_device": "device"}
+PEOPLE |= {key: key for key in ("speed", "weight", "snr_up", "snr_down")}
+"""What an observation says of the UEs themselves, and what `Population` calls it."""
 
 
 class Observer(ABC):
@@ -54,7 +55,7 @@ class DictObserver(Observer):
         snr_max = float(radio.from_db(scenario.snr_max_db))
         spaces: dict[str, gym.Space[Any]] = {
             "dnn": MultiDiscrete([len(scenario.dnns)] * n),
-            "device": MultiDiscrete([len(scenario.ue_devices)] * n),
+            "ue_device": MultiDiscrete([len(scenario.ue_devices)] * n),
             "speed": Box(0.0, scenario.ue_speed_max, (n,), dtype=np.float64),
             "weight": Box(0.0, scenario.weight_max, (n,), dtype=np.float64),
             "snr_up": Box(0.0, snr_max, (n,), dtype=np.float64),
@@ -68,7 +69,7 @@ class DictObserver(Observer):
 
     def observe(self, state: State, threads: int = 1) -> dict[str, NDArray[Any]]:
         """See `Observer.observe`."""
-        values = {key: getattr(state.population, key).copy() for key in PEOPLE}
+        values = {key: getattr(state.population, name).copy() for key, name in PEOPLE.items()}
         values["round"] = state.round[:, None].copy()
         if self.view.persists:
             values["resident"] = state.resident.copy()

@@ -31,12 +31,11 @@ class Pictures:
         """Note the problems that the coming actions answer."""
         self._before = [self.core.batch.instance(e) for e in range(self.drawn)]
 
-    def after(self, outcome: Outcome | None, complete: NDArray[np.bool_]) -> None:
+    def after(self, outcome: Outcome, complete: NDArray[np.bool_]) -> None:
         """Note what has come of them, where a round is complete."""
-        decision = self.core.decision
-        if outcome is None or decision is None:
-            return
         for e in np.flatnonzero(complete[: self.drawn]).tolist():
+            decision = self.core.decision
+            assert decision is not None  # some round was complete
             self._scenes[e] = self._scene(
                 e,
                 self._before[e],

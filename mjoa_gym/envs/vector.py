@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,11 +16,14 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.base import ARGUMENTS
-from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown
+from mjoa_gym.envs.core import Core, ScenarioLike, marked, refuse_unknown, row
 from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.validation import choice, count
 from mjoa_gym.world.rounds import Outcome
 
+VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "threads", "max_episode_steps")
+OF_EACH = ("action_masks", "np_random_seed", "render")
+OF_ALL = ("core", "metadata", "persists", "render_mode", "scenario", "spec", "title", "view")
 VectorStep = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 
@@ -29,9 +33,11 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     Args:
         num_envs: E.
         autoreset_mode: As in `gymnasium.vector.SyncVectorEnv`: NEXT_STEP (the default), SAME_STEP
-            or DISABLED, or their names.
+            or DISABLED, or their names or values.
         threads: Threads that share the work; by default as many as this process may use. Results
             do not depend on it.
+        max_episode_steps: Steps after which an episode is truncated, as by `TimeLimit`, if it has
+            not ended before; by default (and with -1) only its rounds count.
         **arguments: Those of the environment.
 
     Raises:
@@ -57,10 +63,11 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         observation: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         threads: int | None = None,
+        max_episode_steps: int | None = None,
         **unknown: Any,
     ) -> None:
         super().__init__()
-        refuse_unknown(unknown, (*ARGUMENTS, "num_envs", "autoreset_mode", "threads"))
+        refuse_unknown(self, unknown, (*ARGUMENTS, *VECTOR_ARGUMENTS))
         if render_mode is not None:
             choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
         self.num_envs = count("num_envs", num_envs)
@@ -72,16 +79,21 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.core = Core(
             self.persists, num_envs, action, observation, n_ues, scenario, rounds, n_threads
         )
-        self.single_action_space = self.core.view.space
+        self.scenario, self.view = self.core.scenario, self.core.view
+        self.single_action_space = self.view.space
         self.single_observation_space = self.core.observation.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.render_mode = render_mode
         self._pictures = None if render_mode is None else Pictures(self.core, self.title)
         self._begun = np.zeros(num_envs, dtype=np.bool_)
-        self._seeded = np.zeros(num_envs, dtype=np.bool_)
         self._over = np.zeros(num_envs, dtype=np.bool_)
         self._seeds: list[int | None] = [None] * num_envs
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._most_steps = np.inf
+        if max_episode_steps not in (None, -1):
+            self._most_steps = count("max_episode_steps", max_episode_steps)
+        self._attributes: dict[str, tuple[Any, ...]] = {}
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
@@ -96,6 +108,8 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes, in all environments or in those of `options["reset_mask"]` (E,).
 
+        Environments that have never begun are shown as zeros.
+
         Args:
             seed: s, for seeds s, s + 1, ...; or one for each environment; None goes on.
             options: Only `reset_mask` is known.
@@ -107,20 +121,20 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         if seed is None or isinstance(seed, (int, np.integer)):
             seeds = [None if seed is None else int(seed) + e for e in range(self.num_envs)]
         else:
-            seeds = list(seed)
+            seeds = [None if each is None else operator.index(each) for each in seed]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries for {self.num_envs} environments")
         for e in np.flatnonzero(which).tolist():
-            if seeds[e] is not None or not self._seeded[e]:
+            if seeds[e] is not None or self._seeds[e] is None:
                 rng, self._seeds[e] = seeding.np_random(seeds[e])
                 self.core.batch.seed(e, rng)
-        self._seeded |= which
         self._begun |= which
         self._over &= ~which
         self._begin(which)
-        infos: dict[str, Any] = {}
-        _add(infos, self.core.masks(), which)
-        return self.core.observe(), infos
+        infos = _batched(self.core.infos(*self.core.idle()), which)
+        if not self._begun.all():
+            self.core.batch.begin(~self._begun)  # observers need UEs to look at
+        return marked(self.core.observe(), self._begun), infos
 
     def step(self, actions: Any) -> VectorStep:
         """Act in every environment; those that are over begin anew, as `autoreset_mode` says.
@@ -131,36 +145,65 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """
         ended = self._over
         disabled = self.autoreset_mode == AutoresetMode.DISABLED
-        if not self._begun.all() or (disabled and ended.any()):
-            raise ResetNeeded("an environment is over or has not begun: call reset() first")
+        self._need_reset(~self._begun | ended if disabled else ~self._begun)
         if self._pictures is not None:
             self._pictures.before()
         outcome, complete = self.core.step(actions, ~ended)
         if self._pictures is not None:
             self._pictures.after(outcome, complete)
+        self._steps += 1
         if ended.any():
             self._begin(ended)
-        over = complete & self.core.batch.over()
+        rewards = outcome.reward
+        over = self.core.batch.over() | (self._steps >= self._most_steps)
         infos: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            self._finish(infos, outcome, over)
+            infos = self._finish(outcome, complete, over)
             complete = complete & ~over
+            outcome = Outcome(*(marked(values, complete) for values in outcome))
             self._over = np.zeros_like(over)
         else:
             self._over = over
-        if complete.any():
-            _add(infos, self.core.infos(outcome), complete)
-        _add(infos, self.core.masks(), np.ones_like(over))
-        rewards = np.zeros(self.num_envs) if outcome is None else outcome.reward
+        infos |= _batched(self.core.infos(outcome, complete), np.ones_like(over))
         return self.core.observe(), rewards, np.zeros_like(over), over.copy(), infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(E, choices) which choices of the next actions mean something of their own."""
-        masks = self.core.view.masks(self.core.dnn)
-        if masks is None:
-            choices = gym.spaces.utils.flatdim(self.single_action_space)
-            return np.ones((self.num_envs, choices), dtype=np.bool_)
-        return masks == 1
+        return self.core.action_masks()
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """What each environment's method gives, or its attribute is, as `SyncVectorEnv` says it.
+
+        Raises:
+            AttributeError: If it is none of OF_EACH, OF_ALL, the spaces or what `set_attr` has set.
+        """
+        if name in self._attributes:
+            return self._attributes[name]
+        if name in OF_EACH:
+            each = getattr(self, name)
+            each = each(*args, **kwargs) if callable(each) else each
+            return (None,) * self.num_envs if each is None else tuple(each)
+        if name in ("action_space", "observation_space"):
+            name = f"single_{name}"
+        elif name not in OF_ALL:
+            raise AttributeError(f"environments of a vector have no {name!r} of their own")
+        return (getattr(self, name),) * self.num_envs
+
+    get_attr = call
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Note an attribute for each environment: a list or tuple of E values, or one for all.
+
+        Raises:
+            AttributeError: If environments have it already; what they are is said when making them.
+            ValueError: If there are not E values.
+        """
+        if hasattr(self, name):
+            raise AttributeError(f"{name!r} cannot be set: make environments with another one")
+        given = values if isinstance(values, (list, tuple)) else [values] * self.num_envs
+        if len(given) != self.num_envs:
+            raise ValueError(f"values has {len(given)} entries for {self.num_envs} environments")
+        self._attributes[name] = tuple(given)
 
     def render(self) -> tuple[Any, ...] | None:
         """A frame or a text for every environment; beyond the first nine, none is drawn.
@@ -170,8 +213,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         if self._pictures is None:
             gym.logger.warn("render() needs a render_mode: make_vec(..., render_mode='rgb_array')")
             return None
-        if not self._begun.all():
-            raise ResetNeeded("there is nothing to render: call reset() first")
+        self._need_reset(~self._begun)
         from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
 
         scenes = self._pictures.scenes()
@@ -181,26 +223,27 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         return texts + ("not drawn",) * (self.num_envs - len(texts))
 
     def _finish(
-        self, infos: dict[str, Any], outcome: Outcome | None, over: NDArray[np.bool_]
-    ) -> None:
-        """Say how episodes ended, and begin anew."""
-        observation = self.core.observe()
-        last = np.full(self.num_envs, None, dtype=object)
-        for e in np.flatnonzero(over):
-            if isinstance(observation, dict):
-                last[e] = {key: values[e] for key, values in observation.items()}
-            else:
-                last[e] = observation[e]
-        infos["final_obs"], infos["_final_obs"] = last, over.copy()
-        infos["final_info"], infos["_final_info"] = {}, over.copy()
-        _add(infos["final_info"], self.core.infos(outcome), over)
-        _add(infos["final_info"], self.core.masks(), over)
+        self, outcome: Outcome, complete: NDArray[np.bool_], over: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Say how the episodes of `over` (E,) ended, and begin anew."""
+        observation, last = self.core.observe(), np.full(self.num_envs, None, dtype=object)
+        for e in np.flatnonzero(over).tolist():
+            last[e] = row(observation, e)
+        last_info = _batched(self.core.infos(outcome, complete), over)
         self._begin(over)
+        infos = {"final_obs": last, "final_info": last_info}
+        return infos | {f"_{key}": over.copy() for key in infos}
 
     def _begin(self, which: NDArray[np.bool_]) -> None:
+        self._steps[which] = 0
         self.core.begin(which)
         if self._pictures is not None:
             self._pictures.restart(which)
+
+    def _need_reset(self, which: NDArray[np.bool_]) -> None:
+        if which.any():
+            who = np.flatnonzero(which).tolist()
+            raise ResetNeeded(f"environments {who} are over or have not begun: call reset() first")
 
     def _reset_mask(self, options: dict[str, Any]) -> NDArray[np.bool_]:
         everybody = np.ones(self.num_envs, dtype=np.bool_)
@@ -239,17 +282,14 @@ def available_threads() -> int:
 def _mode(given: AutoresetMode | str) -> AutoresetMode:
     if isinstance(given, AutoresetMode):
         return given
-    name = str(given).upper()
-    return AutoresetMode[choice("autoreset_mode", name, tuple(AutoresetMode.__members__))]
+    known = {text.lower(): mode for mode in AutoresetMode for text in (mode.name, mode.value)}
+    return known[choice("autoreset_mode", str(given).lower(), known)]
 
 
-def _add(infos: dict[str, Any], entries: dict[str, NDArray[Any]], who: NDArray[np.bool_]) -> None:
-    """Add entries (E, ...) that `who` (E,) has, as Gymnasium's vector environments do."""
+def _batched(entries: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, Any]:
+    """Entries (E, ...) that `which` (E,) has, as Gymnasium's vector environments say it."""
+    infos: dict[str, Any] = {}
     for key, values in entries.items():
-        if not who.all():
-            values = np.where(
-                who.reshape(-1, *[1] * (values.ndim - 1)), values, values.dtype.type(0)
-            )
-        if f"_{key}" in infos:
-            values, who = values + infos[key], who | infos[f"_{key}"]
-        infos[key], infos[f"_{key}"] = values, who.copy()
+        infos[key] = marked(values, which)
+        infos[f"_{key}"] = which.copy()
+    return infos

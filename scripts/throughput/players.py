@@ -213,11 +213,16 @@ def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> 
 
     Args:
         space: The (batched) action space.
-        mask: None, or (..., n) bool; for several choices at once their masks one after the other.
+        mask: None, or (..., n) bool; for several choices at once their masks one after the other,
+            or in a tuple (or an array of tuples), as our environments' `info` has them.
         rng: For masked choices; `space` has its own generator.
     """
     if mask is None:
         return space.sample()
+    if isinstance(mask, tuple):
+        mask = np.concatenate(mask)
+    elif np.asarray(mask).dtype == np.object_:
+        mask = np.stack([np.concatenate(each) for each in mask])
     scores = np.where(mask, rng.random(np.shape(mask)), -1.0)
     if scores.shape[:-1] == space.shape:  # one choice, or one per environment
         return scores.argmax(axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -43,6 +44,8 @@ class MultiDiscreteView(MenuView):
         self.space = gym.spaces.MultiDiscrete(
             np.array([*entries, len(BIDS), len(BIDS)] * scenario.n_ues, dtype=np.int64)
         )
+        ends = [0, *np.cumsum(self.space.nvec).tolist()]
+        self._parts = [np.s_[:, first:last] for first, last in pairwise(ends)]
         bids = np.ones((len(self.sizes), 2 * len(BIDS)), dtype=np.int8)
         self._masks = np.concatenate([self.exists] * len(entries) + [bids], axis=1)
 
@@ -71,3 +74,8 @@ class MultiDiscreteView(MenuView):
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
         """See `ActionView.masks`."""
         return self._masks[dnn].reshape(len(dnn), -1)
+
+    def sampling_masks(self, dnn: NDArray[np.int64]) -> NDArray[np.object_]:
+        """(E,) tuples with an array of int8 for each number of the action."""
+        parts = map(self.masks(dnn).__getitem__, self._parts)
+        return np.fromiter(zip(*parts, strict=True), dtype=np.object_, count=len(dnn))

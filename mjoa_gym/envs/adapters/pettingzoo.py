@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
@@ -30,9 +31,9 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
 
     An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
     is the same beginning with UE 0. Its action is its UE's part of the environment's: see
-    `mjoa_gym.envs.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the UE's `latency_s`
-    and `local_s`, the round's `round_s`, when streaming whether the UE has `left`, and with
-    "multidiscrete" the agent's `action_mask`.
+    `mjoa_gym.envs.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the same keys as
+    the environment's, with the UE's own `latency_s`, `local_s`, `left` and `action_mask` (a tuple
+    with an array for each number, for `action_space(agent).sample(mask)`).
 
     Args:
         env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
@@ -59,7 +60,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_unknown(unknown, (*ARGUMENTS[:-1], "env_id", "reward"))
+        refuse_unknown(self, unknown, (*ARGUMENTS[:-1], "env_id", "reward"))
         make = ENVIRONMENTS[choice("env_id", env_id, tuple(ENVIRONMENTS))]
         self.reward = choice("reward", reward, REWARDS)
         self.env = make(
@@ -102,11 +103,16 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Play one round.
+        """Play one round; after the end, when there are no agents, nothing happens.
 
         Raises:
             ValueError: If an agent has no action, or one that is not allowed; nothing has changed.
+            ResetNeeded: Before the first `reset`, and if there are actions after the end.
         """
+        if not self.agents:
+            if actions or not self._flat.size:
+                raise ResetNeeded("the episode is over or has not begun: call reset() first")
+            return {}, {}, {}, {}, {}
         if set(actions) != set(self.agents):
             raise ValueError(
                 f"actions: got {sorted(actions)}; needed is one for each {self.agents}"
@@ -134,7 +140,9 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         )
 
     def state(self) -> NDArray[np.float32]:
-        """The flat observation, beginning with UE 0."""
+        """The flat observation, beginning with UE 0; there is none before the first `reset`."""
+        if not self._flat.size:
+            raise ResetNeeded("there is no state: call reset() first")
         return self._flat.copy()
 
     def render(self) -> Any:
@@ -159,13 +167,11 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         }
 
     def _infos(self, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        infos: dict[str, dict[str, Any]] = {}
-        masks = np.split(info["action_mask"], len(self.agents)) if "action_mask" in info else None
-        for i, agent in enumerate(self.agents):
-            infos[agent] = {} if masks is None else {"action_mask": masks[i].copy()}
-            if "latency_s" in info:
-                infos[agent] |= {key: info[key][i].item() for key in ("latency_s", "local_s")}
-                infos[agent]["round_s"] = info["round_s"]
-            if "left" in info:
-                infos[agent]["left"] = bool(info["left"][i])
+        infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
+        for i, own in enumerate(infos.values()):
+            for key, value in info.items():
+                own[key] = value[i].item() if isinstance(value, np.ndarray) else value
+            if "action_mask" in info:
+                n = len(info["action_mask"]) // len(infos)
+                own["action_mask"] = info["action_mask"][i * n : (i + 1) * n]
         return infos

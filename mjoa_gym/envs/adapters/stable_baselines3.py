@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
@@ -213,7 +214,7 @@ def make_vec_env(
     n_envs: int = 1,
     seed: int | None = None,
     *,
-    vectorization_mode: str = "vector_entry_point",
+    vectorization_mode: VectorizeMode | str = VectorizeMode.VECTOR_ENTRY_POINT,
     infos: Infos = "lean",
     **kwargs: Any,
 ) -> StableBaselinesVecEnv:
@@ -230,7 +231,7 @@ def make_vec_env(
         **kwargs: Passed to the environment.
     """
     reset_in_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    if vectorization_mode == "vector_entry_point":
+    if VectorizeMode(vectorization_mode) == VectorizeMode.VECTOR_ENTRY_POINT:
         kwargs |= reset_in_step
     else:
         kwargs["vector_kwargs"] = kwargs.get("vector_kwargs", {}) | reset_in_step
