@@ -7,16 +7,22 @@ SUITE  ?= quick
 
 .PHONY: benchmark learned testbed test test-all test-browser test-oldest test-rllib lint clean
 
-# The CPU build by its full name: plain `torch` would bring gigabytes of CUDA on Linux.
-TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
+# CPU builds by their full names: plain `torch` would bring gigabytes of CUDA on Linux, and PyPI's
+# torchvision for Linux fits only that. Without an index that has both, torch alone, from a file.
+build = $(1)==$(shell sed -n 's/^$(1)==//p' constraints.txt)$(if $(filter Linux,$(shell uname)),+cpu)
+TORCH := $(call build,torch)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-install_torch = $(1) -m pip install --quiet $(TORCH) 2>/dev/null || \
+define install_torch
+$(1) -m pip install --quiet --retries 2 --extra-index-url $(TORCH_INDEX) $(TORCH) $(call build,torchvision) 2>/dev/null || \
+	$(1) -m pip install --quiet $(TORCH) 2>/dev/null || \
 	$(1) -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH)
+endef
 
-$(BIN)/.installed: pyproject.toml constraints.txt
+$(BIN)/.installed: pyproject.toml constraints.txt scripts/mend_torchvision.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(call install_torch,$(BIN)/python)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python scripts/mend_torchvision.py
 	touch $@
 
 # The oldest Gymnasium that pyproject.toml allows, beside the installed one: first on the path, it wins.

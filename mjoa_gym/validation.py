@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,12 +75,27 @@ def zero_or_more(name: str, value: float) -> float:
     return number
 
 
-def as_number(name: str, value: float) -> float:
-    """`value` as a float."""
+def as_number(name: str, value: float | str) -> float:
+    """`value`, which may be a text, as a float."""
     try:
         return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name}: is too large") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={value!r}: must be a number") from error
+
+
+def number(name: str, value: object) -> float:
+    """`value` as a finite float; texts and booleans, which `float` takes, are refused."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name}={short(value)}: must be a number")
+    return finite(name, value)  # type: ignore[arg-type]
+
+
+def amount(name: str, value: object) -> float:
+    """As `number`, and at least 0."""
+    number(name, value)
+    return non_negative(name, value)  # type: ignore[arg-type]
 
 
 def finite(name: str, value: float) -> float:
@@ -95,6 +112,13 @@ def fraction(name: str, value: float) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"{name}={value!r}: must be in [0, 1]")
     return number
+
+
+def mapping(name: str, value: object) -> Mapping[str, Any]:
+    """`value` if it is a mapping: an object, in JSON's words."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}={short(value)}: must be an object")
+    return value
 
 
 def count(name: str, value: int) -> int:
@@ -116,6 +140,16 @@ def choice(name: str, value: str, allowed: Collection[str], remark: str = "") ->
         hint = did_you_mean(value, allowed)
         raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}{remark}{hint}")
     return value
+
+
+def short(value: object) -> str:
+    """The value as text, cut: a file may hold anything, of any length."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return "a huge number"
+    if isinstance(value, (list, tuple, Mapping)):
+        return f"{type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def did_you_mean(value: object, allowed: Collection[str]) -> str:

@@ -1,5 +1,7 @@
 import json
 import pickle
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from mjoa_gym.devices import (
     FlopsDevice,
+    RegressionDevice,
     RooflineDevice,
     TableDevice,
     device_names,
@@ -172,20 +175,35 @@ def test_a_device_keeps_its_own_copy_of_the_figures():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FlopsDevice("", 1.0), "name: got ''; allowed: a non-empty string"),
-        (lambda: FlopsDevice("f", 0.0), "flops_per_s: got 0.0; allowed: a finite number > 0"),
-        (lambda: FlopsDevice("f", float("nan")), "flops_per_s: got nan"),
-        (lambda: FlopsDevice("f", "1"), "flops_per_s: got '1'"),
-        (lambda: FlopsDevice("f", 1.0, -1.0), "overhead_s: got -1.0; allowed: .* >= 0"),
-        (lambda: RooflineDevice("r", {}, 1.0), "throughput_flops_per_s: got none"),
-        (lambda: RooflineDevice("r", {"other": 1, "gemm": 1}, 1.0), "got 'gemm'; allowed: conv, "),
-        (lambda: RooflineDevice("r", {"other": -1.0}, 1.0), r"\['other'\]: got -1.0"),
-        (lambda: RooflineDevice("r", {"other": 1.0}, 0.0), "memory_bytes_per_s: got 0.0"),
-        (lambda: RooflineDevice("r", {"other": 1.0}, 1.0, combine="mean"), "allowed: max, sum"),
-        (lambda: TableDevice("t", {"toy": {"a": -1.0}}), "dnn 'toy', layer 'a': got -1.0"),
-        (lambda: TableDevice("t", {}, {"colour": "red"}), "labels: got 'colour'; allowed: device,"),
-        (lambda: FlopsDevice("f", 1.0).scaled(0), "speed: got 0"),
-        (lambda: load_device("abacus"), "got 'abacus'; allowed: .*raspberry-pi-4"),
+        (lambda: FlopsDevice("", 1.0), "name='': must be a text that is not empty"),
+        (lambda: FlopsDevice(5, 1.0), "name=5: must be a text"),
+        (lambda: FlopsDevice("f", 0.0), "flops_per_s=0.0: must be above 0"),
+        (lambda: FlopsDevice("f", float("nan")), "flops_per_s=nan: must be finite"),
+        (lambda: FlopsDevice("f", "1"), "flops_per_s='1': must be a number"),
+        (lambda: FlopsDevice("f", True), "flops_per_s=True: must be a number"),
+        (lambda: FlopsDevice("f", 1.0, -1.0), "overhead_s=-1.0: must be finite and >= 0"),
+        (lambda: RooflineDevice("r", {}, 1.0), r"has \[\]: 'other' is needed"),
+        (lambda: RooflineDevice("r", {"other": 1, "pol": 1}, 1.0), "='pol': .*did you mean 'pool'"),
+        (lambda: RooflineDevice("r", {"other": -1.0}, 1.0), r"\['other'\]=-1.0: must be"),
+        (lambda: RooflineDevice("r", {"other": 1.0}, 0.0), "memory_bytes_per_s=0.0: must be"),
+        (
+            lambda: RooflineDevice("r", {"other": 1.0}, 1.0, combine="mean"),
+            "combine='mean': allowed",
+        ),
+        (lambda: TableDevice("t", {"toy": {"a": -1.0}}), r"tables\['toy'\]\['a'\]=-1.0: must be"),
+        (lambda: TableDevice("t", {"toy": 3}), r"tables\['toy'\]=3: must be an object"),
+        (lambda: TableDevice("t", [1]), "tables=list of 1: must be an object"),
+        (lambda: TableDevice("t", {}, {"colour": "red"}), "label='colour': allowed are"),
+        (lambda: RegressionDevice("r", {"gemm": {}}), "kind in coefficients='gemm': allowed are"),
+        (lambda: RegressionDevice("r", {"conv": {"flop": 1}}), "'flop': .*did you mean 'flops'"),
+        (
+            lambda: RegressionDevice("r", {"conv": {"flops": "1"}}),
+            r"\['flops'\]='1': must be a num",
+        ),
+        (lambda: RegressionDevice("r", {"conv": 1.0}), r"\['conv'\]=1.0: must be an object"),
+        (lambda: FlopsDevice("f", 1.0).scaled(0), "speed=0.0: must be above 0"),
+        (lambda: load_device("abacus"), "name_or_path='abacus': .*raspberry-pi-4.*ends in .json"),
+        (lambda: load_device("raspbery-pi-4"), "did you mean 'raspberry-pi-4'"),
     ],
 )
 def test_errors_name_field_value_and_what_is_allowed(make, message):
@@ -194,7 +212,8 @@ def test_errors_name_field_value_and_what_is_allowed(make, message):
 
 
 def write(path, text):
-    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    text = json.dumps(text) if isinstance(text, dict) else text
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
@@ -228,7 +247,9 @@ def test_a_csv_table(tmp_path):
         "threads": "4",
         "date": "2026-11-01",
     }
-    with pytest.raises(ValueError, match=r"dnn .*got 'vgg16'; allowed: other, toy"):
+    with pytest.raises(
+        ValueError, match=r"dnn of table 'pi'='vgg16': allowed are \['other', 'toy'\]"
+    ):
         device.seconds(VGG16)
 
 
@@ -243,8 +264,16 @@ def test_a_table_of_layers_serves_the_blocks(tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ([1, 2, 3], "layers of table 't', dnn 'toy': got 3; allowed: 4"),
-        ({"conv1": 1, "dw2": 1, "relu3": 1, "fc5": 1}, "got 'fc5'; allowed: conv1, dw2"),
+        ([1, 2, 3], "layers of table 't', dnn 'toy': missing: '3'$"),
+        ([1, 2, 3, 4, 5], "dnn 'toy': not in the network: '4'$"),
+        ({"conv1": 1, "dw2": 1, "relu3": 1}, "missing: 'fc4'$"),
+        ({"conv1": 1, "dw2": 1, "relu3": 1, "fc4": 1, "fc5": 1}, "not in the network: 'fc5'$"),
+        (
+            {"conv1": 1, "dw2": 1, "relu3": 1, "fc_4": 1},
+            "missing: 'fc4', not in the network: 'fc_4'; did you mean 'fc4'",
+        ),
+        ({}, "missing: 'conv1', 'dw2', 'relu3', 'fc4'$"),
+        ({str(n): 1 for n in range(4, 12)}, "network: '4', '5', '6', '7', '8' and 3 more"),
     ],
 )
 def test_a_table_must_fit_the_dnn(tmp_path, table, message):
@@ -256,25 +285,187 @@ def test_a_table_must_fit_the_dnn(tmp_path, table, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.json", {}, "allowed: an object with tables"),
-        ("t.json", {"tables": {}, "cores": 4}, "got 'cores'; allowed: name, device"),
-        ("t.json", {"tables": {"toy": 3}}, r"tables\['toy'\].*got 3; allowed: list or object"),
-        ("t.json", {"tables": {"toy": [float("nan")]}}, "layer '0': got nan"),
-        ("t.json", {"tables": {"toy": ["fast"]}}, "layer '0': got 'fast'"),
-        ("t.csv", "", "columns of .*got none; allowed: at least dnn, layer, seconds"),
-        ("t.csv", "dnn,layer\n", "columns of .*got dnn, layer; allowed"),
-        ("t.csv", "dnn,layer,seconds,ms\n", "got 'ms'; allowed: dnn, layer, seconds, device"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0,quick\n", "line 2.: got 'quick'; allowed"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0,-1\n", "layer '0': got -1.0; allowed"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0,nan\n", "layer '0': got nan; allowed"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0\n", "line 2: got too many or too few"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0,1\ntoy,0,1\n", "line 3.: got '0' again"),
-        ("t.csv", "dnn,layer,seconds,date\ntoy,0,1,a\ntoy,1,1,b\n", "line 3.: got 'b'; allowed: a"),
+        ("t.json", "", "is not JSON: Expecting value"),
+        ("t.json", "{", "is not JSON: Expecting property name"),
+        ("t.json", b'{"tables": {"n\xe9": []}}', "is not UTF-8: "),
+        ("t.json", "[" * 100_000, "is nested too deeply"),
+        ("t.json", "[]", "the content=list of 0: must be an object"),
+        ("t.json", "3", "the content=3: must be an object"),
+        ("t.json", {}, r"has the keys \[\]: one of 'tables' and 'coefficients' is needed"),
+        ("t.json", {"tables": {}, "coefficients": {}}, "one of 'tables' and 'coefficients'"),
+        ("t.json", {"tables": {}, "cores": 4}, "key='cores': allowed are"),
+        ("t.json", {"tables": {}, "threads": [4]}, "threads=list of 1: must be a text"),
+        ("t.json", {"tables": {}, "name": 5}, "name=5: must be a text"),
+        ("t.json", {"tables": [3]}, "tables=list of 1: must be an object"),
+        ("t.json", {"tables": {"toy": 3}}, r"tables\['toy'\]=3: must be an object"),
+        ("t.json", {"tables": {"toy": [float("nan")]}}, "has NaN, which is no number"),
+        ("t.json", '{"tables": {"toy": [1e999]}}', r"\['toy'\]\['0'\]=inf: must be finite"),
+        ("t.json", '{"tables": {"toy": [1%s]}}' % ("0" * 400), r"\['0'\]: is too large"),
+        ("t.json", '{"tables": {"toy": [1%s]}}' % ("0" * 5000), "Exceeds the limit"),
+        ("t.json", {"tables": {"toy": ["fast"]}}, r"\['toy'\]\['0'\]='fast': must be a number"),
+        ("t.json", {"tables": {"toy": [True]}}, r"\['0'\]=True: must be a number"),
+        ("t.json", '{"tables": {"toy": {"a": 1, "a": 2}}}', "has the key 'a' twice"),
+        ("t.json", {"coefficients": {"conv": [1]}}, r"\['conv'\]=list of 1: must be an object"),
+        ("t.csv", "", "is empty: the columns dnn, layer, seconds are needed"),
+        ("t.csv", "\n\n;;\n", "is empty: the columns"),
+        ("t.csv", b"\xff\xfed", "is not UTF-16: "),
+        ("t.csv", b"dnn,layer,seconds\nn\xe9,0,1\n", "is not UTF-8: "),
+        ("t.csv", "dnn,layer\n", r"columns are \['dnn', 'layer'\]: 'seconds' is missing"),
+        ("t.csv", "dnn,layer,seconds,Layer\n", "'layer' is there twice"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,quick\n", "line 2: seconds='quick': must be a number"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,-1\n", "line 2: seconds=-1.0: must be"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,nan\n", "line 2: seconds=nan: must be"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,1e999\n", "line 2: seconds=inf: must be"),
+        ("t.csv", 'dnn,layer,seconds\ntoy,0,"0,5"\n', "line 2: seconds='0,5': must be"),
+        ("t.csv", "dnn;layer;seconds\ntoy;0;1.000,5\n", "line 2: seconds='1.000.5': must be"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0\n", "line 2: has 2 values: 3 are needed"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,1,2\n", "line 2: has 4 values: 3 are needed"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,1\ntoy,0 ,1\n", "line 3: layer='0': is there twice"),
+        ("t.csv", "dnn,layer,seconds\n" + "a" * 200_000, "line 2: field larger than"),
+        (
+            "t.csv",
+            "dnn,layer,seconds,date\ntoy,0,1,a\ntoy,1,1,b\n",
+            "line 3: date='b': must be 'a' as before",
+        ),
+    ],
+    ids=str,
+)
+def test_a_bad_file_is_refused_by_name(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=rf"{name}: .*{message}"):
+        load_device(write(tmp_path / name, text))
+
+
+def test_what_is_no_file_is_refused_by_name(tmp_path):
+    for name in ("folder.json", "folder.csv"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=f"{name}: is not a regular file"):
+            load_device(tmp_path / name)
+    with (tmp_path / "huge.csv").open("wb") as sparse:
+        sparse.truncate(2**30)
+    with pytest.raises(ValueError, match=r"huge\.csv: has more than"):
+        load_device(tmp_path / "huge.csv")
+    with pytest.raises(FileNotFoundError, match=r"absent\.json"):
+        load_device(tmp_path / "absent.json")
+
+
+PLAIN = """dnn,layer,seconds,runtime
+toy,conv1,0.5,ncnn
+toy,dw2,2,ncnn
+toy,relu3,0,ncnn
+toy,fc4,4,ncnn
+"""
+SAVED = {
+    "plain": PLAIN,
+    "semicolons": PLAIN.replace(",", ";"),
+    "decimal commas": PLAIN.replace(",", ";").replace("0.5", "0,5"),
+    "tabs": PLAIN.replace(",", "\t"),
+    "tabs and decimal commas": PLAIN.replace(",", "\t").replace("0.5", "0,5"),
+    "carriage returns": PLAIN.replace("\n", "\r\n"),
+    "only carriage returns": PLAIN.replace("\n", "\r"),
+    "no last line end": PLAIN.rstrip(),
+    "mark": PLAIN.encode("utf-8-sig"),
+    "mark and carriage returns": PLAIN.replace("\n", "\r\n").encode("utf-8-sig"),
+    "UTF-16": PLAIN.replace(",", "\t").encode("utf-16"),
+    "UTF-16, other end": b"\xfe\xff" + PLAIN.encode("utf-16-be"),
+    "upper case": PLAIN.replace("dnn,layer,seconds,runtime", "DNN,Layer,SECONDS,Runtime"),
+    "spaces": PLAIN.replace(",", " , "),
+    "quotes": '"' + PLAIN.rstrip().replace(",", '","').replace("\n", '"\n"') + '"\n',
+    "quotes and spaces": '"' + PLAIN.rstrip().replace(",", '" , "').replace("\n", '"\n"') + '"\n',
+    "more columns": PLAIN.replace("\n", ",7,\n").replace("runtime,7,", "runtime,ms,note"),
+    "another order": "\n".join(",".join(line.split(",")[::-1]) for line in PLAIN.splitlines()),
+    "nameless columns": PLAIN.replace("\n", ",,\n"),
+    "empty lines": "\n" + PLAIN.replace("\n", "\n\n") + ",,,\n,,,\n",
+    "values beyond the header's": PLAIN.replace("ncnn\n", "ncnn,,\n"),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+@pytest.mark.parametrize("name", ["pi.csv", "pi.CSV", "pi.tsv"])
+def test_a_table_is_read_however_it_was_saved(tmp_path, how, name):
+    device = load_device(write(tmp_path / name, SAVED[how]))
+    np.testing.assert_array_equal(device.seconds(network()), [0.5, 2, 0, 4])
+    assert (device.name, device.labels) == ("pi", {"runtime": "ncnn"})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_json_may_have_a_byte_order_mark(tmp_path, encoding):
+    text = json.dumps({"tables": {"toy": [4, 3, 2, 1]}}).encode(encoding)
+    device = load_device(write(tmp_path / "pi.json", text))
+    np.testing.assert_array_equal(device.seconds(network()), [4, 3, 2, 1])
+
+
+def test_positions_serve_networks_whose_names_are_numbers(tmp_path):
+    dnn = network(layer_names=("0", "2", "3", "5"))
+    by_position = {"tables": {"toy": [1, 2, 3, 4]}}
+    by_name = {"tables": {"toy": {"5": 4, "0": 1, "2": 2, "3": 3}}}
+    for content in (by_position, by_name):
+        device = load_device(write(tmp_path / "pi.json", content))
+        np.testing.assert_array_equal(device.seconds(dnn), [1, 2, 3, 4])
+
+
+REGRESSION = {
+    "conv": {"flops": 0.001, "input_bytes": 1, "constant": 0.5},
+    "linear": {"parameter_bytes": 0.01, "output_bytes": 2, "constant": -100},
+    "other": {"output_bytes": 0.1},
+}
+
+
+def test_a_regression_per_kind(tmp_path):
+    content = {"device": "Pi 4", "threads": 4, "coefficients": REGRESSION}
+    device = load_device(write(tmp_path / "pi.json", content))
+    # conv1 reads the input's 7 bytes; fc4 would take -82 s
+    np.testing.assert_allclose(device.seconds(network()), [1 + 7 + 0.5, 2, 2, 0])
+    assert device == RegressionDevice("pi", REGRESSION, {"device": "Pi 4", "threads": "4"})
+    assert pickle.loads(pickle.dumps(device)) == device
+    assert len({device, device.scaled(2), device.scaled(2)}) == 2
+    blocks = SimpleNamespace(
+        name="b", n_layers=2, layers=network(), block_of=np.array([0, 0, 1, 1])
+    )
+    np.testing.assert_allclose(device.seconds(blocks), [10.5, 2])
+
+
+def test_a_regression_repeats_a_roofline_sum():
+    device = load_device("odroid-xu4")
+    per_byte = dict.fromkeys(
+        ("parameter_bytes", "input_bytes", "output_bytes"), 1 / device.memory_bytes_per_s
+    )
+    speeds = device.throughput_flops_per_s
+    same = RegressionDevice(
+        "same",
+        {
+            kind: per_byte | {"flops": 1 / v, "constant": device.overhead_s}
+            for kind, v in speeds.items()
+        },
+    )
+    for dnn in (ALEXNET, MOBILENET):
+        np.testing.assert_allclose(same.seconds(dnn), device.seconds(dnn))
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "message"),
+    [
+        ({"conv": {}}, "coefficients of 'r': no 'depthwise_conv', no 'other', but"),
+        ({"other": {"flops": 1e308}}, "coefficients of 'r' make infinite seconds of 'toy'"),
+        ({"other": {"flops": 1e308, "output_bytes": -1e308}}, "make infinite seconds of 'toy'"),
     ],
 )
-def test_a_bad_file_is_refused(tmp_path, name, text, message):
+def test_a_regression_must_fit_the_dnn(coefficients, message):
     with pytest.raises(ValueError, match=message):
-        load_device(write(tmp_path / name, text))
+        RegressionDevice("r", coefficients).seconds(network())
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "devices.md").read_text("utf-8")
+
+
+def test_the_pages_files_can_be_read_and_its_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for suffix in ("csv", "json"):
+        for text in re.findall(rf"```{suffix}\n(.*?)```", PAGE, re.DOTALL):
+            assert load_device(write(tmp_path / f"a.{suffix}", text)).labels["device"] == "Pixel 6"
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 2
+    for code in blocks:
+        exec(compile(code, "devices.md", "exec"), {})
 
 
 def test_the_test_networks_have_the_published_size():

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mjoa_gym import DNN
-from mjoa_gym.dnn.file import MAX_FILE_BYTES, as_text, parse
+from mjoa_gym.dnn.file import as_text
+from mjoa_gym.files import MAX_FILE_BYTES, parse_json
 from mjoa_gym.layers import KINDS
 
 amounts = st.one_of(
@@ -127,10 +128,10 @@ WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (put("layers", 2, "extra")(1), r"layers\[2\] has the unknown key 'extra'"),
     (put("name")(3), "name=3: must be a text"),
     (put("title")(None), "title=None: must be a text"),
-    (put("provenance")([1]), "provenance=list of 1: an object"),
+    (put("provenance")([1]), "provenance=list of 1: must be an object"),
     (put("layers")([]), "predecessors is empty"),
     (put("layers")({"0": 1}), "layers=dict of 1: must be a list"),
-    (put("layers", 1)(7), r"layers\[1\]=7: an object"),
+    (put("layers", 1)(7), r"layers\[1\]=7: must be an object"),
     (put("layers", 1, "flops")("7"), r"layers\[1\].flops='7': must be a number"),
     (put("layers", 1, "flops")(True), r"layers\[1\].flops=True: must be a number"),
     (put("layers", 1, "flops")(None), r"layers\[1\].flops=None"),
@@ -162,8 +163,8 @@ def test_a_wrong_profile_is_refused_with_its_file(change, message: str, file: Pa
     ("text", "message"),
     [
         ("", "is not JSON"),
-        ("[]", "the profile is list of 0; an object"),
-        ("null", "the profile is None"),
+        ("[]", "the profile=list of 0: must be an object"),
+        ("null", "the profile=None"),
         ('{"schema": 1, "schema": 2}', "the key 'schema' twice"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
@@ -214,5 +215,5 @@ def test_a_damaged_file_is_a_profile_or_refused(data: st.DataObject, tmp_path_fa
     else:
         message = f"{path}: is a profile"
         assert np.isfinite(dnn.flops).all()
-        assert parse(as_text(dnn.to_dict()).encode())["name"] == dnn.name
+        assert parse_json(as_text(dnn.to_dict()).encode())["name"] == dnn.name
     assert message.startswith(f"{path}: ")

@@ -269,15 +269,6 @@ def test_an_operator_of_unknown_cost_is_reported_and_free():
     assert heavy_flops(dnn) == 2 * (16 + 8)
 
 
-def test_control_flow_by_torch_cond_is_one_operator():
-    class Branches(nn.Module):
-        def forward(self, x):
-            return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
-
-    with pytest.warns(UnknownOperatorWarning, match="cond"):
-        DNN.from_torch(Branches(), torch.zeros(2, 3))
-
-
 def test_input_forms():
     module, example = nn.Linear(3, 2), torch.zeros(1, 3)
     forms = [example, (example,), [example], {"input": example}]

@@ -1,18 +1,20 @@
 """Device models: how many seconds a device needs for each layer of a DNN.
 
-Three models, from rough to exact: `FlopsDevice` (FLOPs over speed), `RooflineDevice` (FLOPs, memory
-traffic and a fixed cost per layer, with one speed per kind of layer) and `TableDevice` (measured
-times). All are immutable and have one method, `Device.seconds`. `load_device` gives the named
-devices, whose figures and sources are in ``docs/devices.md``, and reads measured tables.
+Four models, from rough to exact: `FlopsDevice` (FLOPs over speed), `RooflineDevice` (FLOPs, memory
+traffic and a fixed cost per layer, with one speed per kind of layer), `RegressionDevice` (a linear
+model per kind of layer) and `TableDevice` (measured times). All are immutable and have one method,
+`Device.seconds`. `load_device` gives the named devices, whose figures and sources are in
+``docs/devices.md``, and reads measurements from files.
 """
 
 from mjoa_gym.devices.catalogue import device_names, load_device
 from mjoa_gym.devices.models import (
+    FEATURES,
     KINDS,
     LABELS,
     Device,
     FlopsDevice,
-    Profile,
+    RegressionDevice,
     RooflineDevice,
     ScaledDevice,
     TableDevice,
@@ -20,11 +22,12 @@ from mjoa_gym.devices.models import (
 )
 
 __all__ = [
+    "FEATURES",
     "KINDS",
     "LABELS",
     "Device",
     "FlopsDevice",
-    "Profile",
+    "RegressionDevice",
     "RooflineDevice",
     "ScaledDevice",
     "TableDevice",

@@ -1,12 +1,18 @@
-"""Named devices, and measured tables from files."""
+"""Named devices, and measurements from files."""
 
 from __future__ import annotations
 
 import csv
-import json
+import io
+from functools import partial
 from pathlib import Path
 
-from mjoa_gym.devices.models import LABELS, Device, RooflineDevice, TableDevice, check_choice
+from mjoa_gym import files
+from mjoa_gym.devices.models import LABELS, Device, RegressionDevice, RooflineDevice, TableDevice
+from mjoa_gym.validation import as_number, choice, mapping, non_negative
+
+_COLUMNS = ("dnn", "layer", "seconds")
+_CONTENTS = ("tables", "coefficients")
 
 
 def device_names() -> tuple[str, ...]:
@@ -15,84 +21,92 @@ def device_names() -> tuple[str, ...]:
 
 
 def load_device(name_or_path: str | Path) -> Device:
-    """Return a named device, or read a measured table from a JSON or CSV file.
+    """Return a named device, or read measurements from a JSON or CSV file.
 
     The file formats are in ``docs/devices.md``.
 
     Args:
-        name_or_path: One of `device_names()`, or a path that ends in ``.json`` or ``.csv``.
+        name_or_path: One of `device_names()`, or a path that ends in ``.json`` (a table or a
+            regression) or in ``.csv`` or ``.tsv`` (a table).
 
     Raises:
-        ValueError: If the name is unknown, or the file has unknown or missing fields, a negative or
-            NaN time, two times for one layer, or labels that differ between rows.
+        ValueError: If the name is unknown; naming the file and what is wrong with it.
         OSError: If the file cannot be read.
     """
     if str(name_or_path) in _NAMED:
         return _NAMED[str(name_or_path)]
     path = Path(name_or_path)
-    if path.suffix == ".json":
-        return _read_json(path)
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    raise ValueError(
-        f"name_or_path: got {str(name_or_path)!r}; allowed: a .json or .csv file or one of "
-        f"{', '.join(device_names())}"
-    )
+    readers = {".json": _from_json, ".csv": _from_csv, ".tsv": _from_csv}
+    if path.suffix.lower() not in readers:
+        remark = "; a file's name ends in .json, .csv or .tsv"
+        choice("name_or_path", str(name_or_path), device_names(), remark)
+    return files.read(path, partial(readers[path.suffix.lower()], path.stem))
 
 
-def _read_json(path: Path) -> TableDevice:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("tables"), dict):
-        raise ValueError(f"{path}: got no 'tables'; allowed: an object with tables per DNN name")
-    for key in content:
-        check_choice(f"field of {path}", key, ("name", *LABELS, "tables"))
-    tables = {}
-    for dnn, table in content["tables"].items():
-        if isinstance(table, list):
-            table = {str(layer): seconds for layer, seconds in enumerate(table)}
-        if not isinstance(table, dict):
-            raise ValueError(f"tables[{dnn!r}] of {path}: got {table!r}; allowed: list or object")
-        tables[dnn] = table
-    labels = {key: str(content[key]) for key in LABELS if key in content}
-    return TableDevice(content.get("name", path.stem), tables, labels)
+def _from_json(name: str, content: bytes) -> Device:
+    given = mapping("the content", files.parse_json(content))
+    for key in given:
+        choice("key", key, ("name", *LABELS, *_CONTENTS))
+    if sum(key in given for key in _CONTENTS) != 1:
+        raise ValueError(
+            f"has the keys {list(given)}: one of 'tables' and 'coefficients' is needed"
+        )
+    name = given.get("name", name)
+    labels = {key: given[key] for key in LABELS if key in given}
+    labels |= {key: str(value) for key, value in labels.items() if type(value) in (int, float)}
+    if "coefficients" in given:
+        return RegressionDevice(name, given["coefficients"], labels)
+    tables = {
+        dnn: {str(n): value for n, value in enumerate(table)} if isinstance(table, list) else table
+        for dnn, table in mapping("tables", given["tables"]).items()
+    }
+    return TableDevice(name, tables, labels)
 
 
-def _read_csv(path: Path) -> TableDevice:
+def _from_csv(name: str, content: bytes) -> TableDevice:
+    """A table from a text as spreadsheets save it, in any of their separators and encodings."""
+    text = files.decode(content)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    columns: list[str] = []
     tables: dict[str, dict[str, float]] = {}
     labels: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = reader.fieldnames or ()
-        for column in columns:
-            check_choice(f"column of {path}", column, ("dnn", "layer", "seconds", *LABELS))
-        if not {"dnn", "layer", "seconds"} <= set(columns):
-            raise ValueError(
-                f"columns of {path}: got {', '.join(columns) or 'none'}; "
-                "allowed: at least dnn, layer, seconds"
-            )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{where}: got too many or too few values; allowed: {len(columns)}"
-                )
+    try:
+        for cells in reader:
+            values = [cell.strip() for cell in cells]
+            if not any(values):
+                continue
+            if not columns:
+                columns = _checked_columns(values)
+                continue
+            if len(values) < len(columns) or any(values[len(columns) :]):
+                raise ValueError(f"has {len(values)} values: {len(columns)} are needed")
+            row = dict(zip(columns, values, strict=False))
             for label in LABELS:
-                if label in row:
-                    check_choice(
-                        f"{label} ({where})", row[label], (labels.setdefault(label, row[label]),)
-                    )
+                if labels.setdefault(label, row.get(label, "")) != row.get(label, ""):
+                    raise ValueError(f"{label}={row[label]!r}: must be {labels[label]!r} as before")
             table = tables.setdefault(row["dnn"], {})
             if row["layer"] in table:
-                raise ValueError(
-                    f"layer ({where}): got {row['layer']!r} again; allowed: once per dnn"
-                )
-            try:
-                table[row["layer"]] = float(row["seconds"])
-            except ValueError:
-                raise ValueError(
-                    f"seconds ({where}): got {row['seconds']!r}; allowed: a number >= 0"
-                ) from None
-    return TableDevice(path.stem, tables, labels)
+                raise ValueError(f"layer={row['layer']!r}: is there twice")
+            seconds = row["seconds"] if separator == "," else row["seconds"].replace(",", ".")
+            table[row["layer"]] = non_negative("seconds", as_number("seconds", seconds))
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    if not columns:
+        raise ValueError(f"is empty: the columns {', '.join(_COLUMNS)} are needed")
+    return TableDevice(name, tables, {key: value for key, value in labels.items() if value})
+
+
+def _checked_columns(names: list[str]) -> list[str]:
+    """The columns in lower case; further ones are allowed."""
+    columns = [name.lower() for name in names]
+    for name in (*_COLUMNS, *LABELS):
+        times = columns.count(name)
+        if times > 1 or (name in _COLUMNS and not times):
+            fault = "is there twice" if times else "is missing"
+            raise ValueError(f"columns are {columns}: {name!r} {fault}")
+    return columns
 
 
 def _fitted(

@@ -7,7 +7,7 @@ the weight of all its layers. Milliseconds for dozens of networks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,13 @@ from scipy.optimize import nnls
 from mjoa_gym.devices.models import (
     Device,
     FlopsDevice,
-    Profile,
     RooflineDevice,
     layer_bytes,
 )
+from mjoa_gym.validation import choice, non_negative_vector
+
+if TYPE_CHECKING:
+    from mjoa_gym.dnn import DNN
 
 Form = Literal["flops", "max", "sum"]
 FORMS: tuple[Form, ...] = ("flops", "max", "sum")
@@ -37,7 +40,7 @@ SWEEPS = 30
 class Measured(NamedTuple):
     """A network and the measured seconds of its layers."""
 
-    dnn: Profile
+    dnn: DNN
     seconds: NDArray[np.float64]
 
 
@@ -53,8 +56,7 @@ def fit_device(name: str, measured: Sequence[Measured], form: Form = "sum") -> D
     Raises:
         ValueError: If the form is unknown, there is nothing to fit, or a time is negative.
     """
-    if form not in FORMS:
-        raise ValueError(f"form={form!r}: allowed are {list(FORMS)}")
+    choice("form", form, FORMS)
     _check(measured)
     if form == "flops":
         (per_flop, overhead) = _solve(measured, [_flops(measured), _ones(measured)])
@@ -84,12 +86,8 @@ def _check(measured: Sequence[Measured]) -> None:
     if not measured:
         raise ValueError("measured is empty: at least one network is needed")
     for dnn, seconds in measured:
-        if np.shape(seconds) != (dnn.n_layers,):
-            raise ValueError(
-                f"seconds of {dnn.name!r}: shape {np.shape(seconds)}; ({dnn.n_layers},) is needed"
-            )
-        if not (np.isfinite(seconds) & (np.asarray(seconds) >= 0)).all() or not np.any(seconds):
-            raise ValueError(f"seconds of {dnn.name!r}: must be finite, >= 0 and not all 0")
+        if not non_negative_vector(f"seconds of {dnn.name!r}", seconds, dnn.n_layers).any():
+            raise ValueError(f"seconds of {dnn.name!r}: must not be all 0")
 
 
 def _fit_sum(name: str, measured: Sequence[Measured]) -> RooflineDevice:

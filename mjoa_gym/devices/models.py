@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.layers import KINDS
+from mjoa_gym.validation import amount, choice, did_you_mean, mapping, number, positive, short
+
+if TYPE_CHECKING:
+    from mjoa_gym.dnn import DNN
 
 LABELS = ("device", "runtime", "threads", "date")
-"""What a measured table may say about its origin."""
-
-
-class Profile(Protocol):
-    """What a device model reads of a DNN with L layers; arrays are float64 of shape (L,)."""
-
-    @property
-    def name(self) -> str:
-        """Name, the key of measured tables."""
-
-    @property
-    def n_layers(self) -> int:
-        """Number of layers L."""
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """L unique names."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """L entries of `KINDS`."""
-
-    @property
-    def flops(self) -> NDArray[np.float64]:
-        """FLOPs, 2 per multiply-add, shape (L,)."""
-
-    @property
-    def parameter_bytes(self) -> NDArray[np.float64]:
-        """Bytes of parameters, shape (L,)."""
-
-    @property
-    def output_bytes(self) -> NDArray[np.float64]:
-        """Bytes of the output tensor, shape (L,)."""
-
-    @property
-    def input_bytes(self) -> float:
-        """Bytes of the network's input tensor."""
-
-    @property
-    def predecessors(self) -> tuple[tuple[int, ...], ...]:
-        """Per layer, the layers it reads; -1 is the network's input."""
-
-    @property
-    def layers(self) -> Profile | None:
-        """For a DNN of blocks, the DNN of its layers."""
-
-    @property
-    def block_of(self) -> NDArray[np.integer[Any]] | None:
-        """For a DNN of blocks, the block of every layer of `layers`."""
+"""What measurements may say about their origin."""
+FEATURES = ("flops", "parameter_bytes", "input_bytes", "output_bytes", "constant")
+"""What a regression may multiply; the constant is 1 for every layer."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +30,9 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"name: got {self.name!r}; allowed: a non-empty string")
+            raise ValueError(f"name={short(self.name)}: must be a text that is not empty")
 
-    def seconds(self, dnn: Profile) -> NDArray[np.float64]:
+    def seconds(self, dnn: DNN) -> NDArray[np.float64]:
         """Return the execution time of every layer.
 
         For a DNN of blocks the times are computed on its layers and summed per block.
@@ -101,7 +57,7 @@ class Device(ABC):
         return ScaledDevice(name=f"{self.name} x{speed:g}", device=self, speed=speed)
 
     @abstractmethod
-    def _layer_seconds(self, dnn: Profile) -> NDArray[np.float64]:
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
         """Return seconds per layer, shape (L,), for a DNN that is not made of blocks."""
 
 
@@ -119,9 +75,9 @@ class ScaledDevice(Device):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("speed", self.speed, positive=True)
+        positive("speed", number("speed", self.speed))
 
-    def _layer_seconds(self, dnn: Profile) -> NDArray[np.float64]:
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
         return self.device.seconds(dnn) / self.speed
 
 
@@ -142,10 +98,10 @@ class FlopsDevice(Device):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("flops_per_s", self.flops_per_s, positive=True)
-        check_number("overhead_s", self.overhead_s)
+        positive("flops_per_s", number("flops_per_s", self.flops_per_s))
+        amount("overhead_s", self.overhead_s)
 
-    def _layer_seconds(self, dnn: Profile) -> NDArray[np.float64]:
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
         return dnn.flops / self.flops_per_s + self.overhead_s
 
 
@@ -177,17 +133,17 @@ class RooflineDevice(Device):
         super().__post_init__()
         throughput = dict(self.throughput_flops_per_s)
         if "other" not in throughput:
-            kinds = ", ".join(throughput) or "none"
-            raise ValueError(f"throughput_flops_per_s: got {kinds}; allowed: kinds with 'other'")
+            raise ValueError(f"throughput_flops_per_s has {list(throughput)}: 'other' is needed")
         for kind, value in throughput.items():
-            check_choice("throughput_flops_per_s", kind, KINDS)
-            check_number(f"throughput_flops_per_s[{kind!r}]", value, positive=True)
+            choice("kind in throughput_flops_per_s", kind, KINDS)
+            name = f"throughput_flops_per_s[{kind!r}]"
+            positive(name, number(name, value))
         object.__setattr__(self, "throughput_flops_per_s", throughput)
-        check_number("memory_bytes_per_s", self.memory_bytes_per_s, positive=True)
-        check_number("overhead_s", self.overhead_s)
-        check_choice("combine", self.combine, ("max", "sum"))
+        positive("memory_bytes_per_s", number("memory_bytes_per_s", self.memory_bytes_per_s))
+        amount("overhead_s", self.overhead_s)
+        choice("combine", self.combine, ("max", "sum"))
 
-    def _layer_seconds(self, dnn: Profile) -> NDArray[np.float64]:
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
         speeds = self.throughput_flops_per_s
         compute = dnn.flops / np.array([speeds.get(k, speeds["other"]) for k in dnn.kinds])
         memory = layer_bytes(dnn) / self.memory_bytes_per_s
@@ -210,29 +166,70 @@ class TableDevice(Device):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        tables = {dnn: dict(table) for dnn, table in self.tables.items()}
-        for dnn, table in tables.items():
-            for layer, value in table.items():
-                check_number(f"seconds of dnn {dnn!r}, layer {layer!r}", value)
-        for label in self.labels:
-            check_choice("labels", label, LABELS)
-        object.__setattr__(self, "tables", tables)
-        object.__setattr__(self, "labels", dict(self.labels))
+        object.__setattr__(self, "tables", _numbers("tables", self.tables, amount))
+        object.__setattr__(self, "labels", _checked_labels(self.labels))
 
-    def _layer_seconds(self, dnn: Profile) -> NDArray[np.float64]:
-        check_choice(f"dnn (table {self.name!r})", dnn.name, sorted(self.tables))
-        table, where = self.tables[dnn.name], f"table {self.name!r}, dnn {dnn.name!r}"
-        if len(table) != dnn.n_layers:
-            raise ValueError(f"layers of {where}: got {len(table)}; allowed: {dnn.n_layers}")
-        positions = tuple(str(layer) for layer in range(dnn.n_layers))
-        by_position = set(table) <= set(positions) - set(dnn.layer_names)
-        layers = positions if by_position else dnn.layer_names
-        for layer in table:
-            check_choice(f"layer of {where}", layer, layers)
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
+        choice(f"dnn of table {self.name!r}", dnn.name, sorted(self.tables))
+        table = self.tables[dnn.name]
+        positions = tuple(map(str, range(dnn.n_layers)))
+        layers = max((dnn.layer_names, positions), key=lambda known: len(table.keys() & set(known)))
+        lacks = [layer for layer in layers if layer not in table]
+        has = [layer for layer in table if layer not in layers]
+        if lacks or has:
+            hint = did_you_mean(has[0], lacks) if has else ""
+            raise ValueError(
+                f"layers of table {self.name!r}, dnn {dnn.name!r}: {_listed('missing', lacks)}"
+                f"{', ' if lacks and has else ''}{_listed('not in the network', has)}{hint}"
+            )
         return np.array([table[layer] for layer in layers], dtype=np.float64)
 
 
-def layer_bytes(dnn: Profile) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class RegressionDevice(Device):
+    """Seconds = a sum of coefficients times features of the layer, by its kind; never below 0.
+
+    Attributes:
+        coefficients: ``{kind: {feature: seconds per unit}}`` with kinds from `KINDS` and features
+            from `FEATURES`. A coefficient may be negative. ``"other"``, if it is there, stands for
+            the kinds not listed.
+        labels: What was measured: any of `LABELS`.
+    """
+
+    coefficients: Mapping[str, Mapping[str, float]] = field(hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        coefficients = _numbers("coefficients", self.coefficients, number)
+        for kind, terms in coefficients.items():
+            choice("kind in coefficients", kind, KINDS)
+            for feature in terms:
+                choice(f"feature in coefficients[{kind!r}]", feature, FEATURES)
+        object.__setattr__(self, "coefficients", coefficients)
+        object.__setattr__(self, "labels", _checked_labels(self.labels))
+
+    def _layer_seconds(self, dnn: DNN) -> NDArray[np.float64]:
+        columns = (dnn.flops, dnn.parameter_bytes, _input_bytes(dnn), dnn.output_bytes)
+        features = np.stack((*columns, np.ones(dnn.n_layers)), axis=1)  # as in `FEATURES`
+        other = self.coefficients.get("other")
+        weights = np.zeros(features.shape)
+        for layer, kind in enumerate(dnn.kinds):
+            terms = self.coefficients.get(kind, other)
+            if terms is None:
+                has = list(self.coefficients)
+                raise ValueError(
+                    f"coefficients of {self.name!r}: no {kind!r}, no 'other', but {has}"
+                )
+            weights[layer] = [terms.get(feature, 0.0) for feature in FEATURES]
+        with np.errstate(all="ignore"):
+            seconds = (weights * features).sum(axis=1)
+        if not np.isfinite(seconds).all():
+            raise ValueError(f"coefficients of {self.name!r} make infinite seconds of {dnn.name!r}")
+        return np.maximum(seconds, 0.0)
+
+
+def layer_bytes(dnn: DNN) -> NDArray[np.float64]:
     """Return the bytes that every layer moves: its input tensors, parameters and output.
 
     An embedding reads only the rows it looks up, that is, as many bytes as it writes.
@@ -243,29 +240,39 @@ def layer_bytes(dnn: Profile) -> NDArray[np.float64]:
     Returns:
         Bytes, shape (L,), float64.
     """
-    tensors = np.append(dnn.output_bytes, dnn.input_bytes)  # predecessor -1 is the network's input
-    read = np.array([tensors[list(p)].sum() for p in dnn.predecessors], dtype=np.float64)
     embedding = np.array([kind == "embedding" for kind in dnn.kinds], dtype=bool)
     looked_up = np.minimum(dnn.parameter_bytes, dnn.output_bytes)
-    return read + np.where(embedding, looked_up, dnn.parameter_bytes) + dnn.output_bytes
+    parameters = np.where(embedding, looked_up, dnn.parameter_bytes)
+    return _input_bytes(dnn) + parameters + dnn.output_bytes
 
 
-def check_number(name: str, value: object, *, positive: bool = False) -> None:
-    """Raise ValueError unless `value` is a finite number >= 0, or > 0."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Real)
-        or not math.isfinite(value)
-        or value < 0
-        or (positive and value == 0)
-    ):
-        raise ValueError(
-            f"{name}: got {value!r}; allowed: a finite number {'>' if positive else '>='} 0"
-        )
+def _input_bytes(dnn: DNN) -> NDArray[np.float64]:
+    tensors = np.append(dnn.output_bytes, dnn.input_bytes)  # predecessor -1 is the network's input
+    return np.array([tensors[list(p)].sum() for p in dnn.predecessors], dtype=np.float64)
 
 
-def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise ValueError unless `value` is one of `allowed`."""
-    allowed = tuple(allowed)
-    if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(allowed) or 'none'}")
+def _numbers(
+    name: str, given: object, check: Callable[[str, object], float]
+) -> dict[str, dict[str, float]]:
+    """A copy of an object of objects of numbers."""
+    return {
+        key: {
+            each: check(f"{name}[{key!r}][{each!r}]", value)
+            for each, value in mapping(f"{name}[{key!r}]", inner).items()
+        }
+        for key, inner in mapping(name, given).items()
+    }
+
+
+def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    for label, value in mapping("labels", labels).items():
+        choice("label", label, LABELS)
+        if not isinstance(value, str):
+            raise ValueError(f"{label}={short(value)}: must be a text")
+    return dict(labels)
+
+
+def _listed(what: str, layers: Sequence[str]) -> str:
+    """What is wrong with some layers, by name; of many the first."""
+    more = f" and {len(layers) - 5} more" if len(layers) > 5 else ""
+    return f"{what}: {', '.join(map(repr, layers[:5]))}{more}" if layers else ""

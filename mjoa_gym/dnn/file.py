@@ -9,14 +9,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mjoa_gym.validation import non_negative
+from mjoa_gym.validation import amount, mapping, short
 
 SCHEMA = "mjoa-gym/dnn/1"
 SUFFIX = ".json"
-MAX_FILE_BYTES = 16 * 2**20
-"""Far more than a network of 50,000 layers needs."""
 
 _REQUIRED = ("schema", "name", "input_bytes", "layers")
 _OPTIONAL = ("title", "provenance")
@@ -31,44 +29,6 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
     return name_or_path.endswith(SUFFIX) or any(s in name_or_path for s in separators)
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arguments of `DNN` from a file.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: Naming the file and what is wrong with it.
-    """
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would block
-            raise ValueError("is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"has more than {MAX_FILE_BYTES:,} bytes, the most that is read")
-        return arguments(parse(content))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def parse(content: bytes) -> Any:
-    """JSON as the standard has it: UTF-8, no NaN or infinity; and no key twice.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    try:
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8: {error}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error}") from error
-
-
 def arguments(profile: Any) -> dict[str, Any]:
     """The arguments of `DNN` from the content of a file; `DNN` checks the graph itself.
 
@@ -76,30 +36,26 @@ def arguments(profile: Any) -> dict[str, Any]:
         ValueError: If the schema is another one, a key is missing or unknown, or a value is of
             another type or out of range.
     """
-    if not isinstance(profile, Mapping):
-        raise ValueError(f"the profile is {_short(profile)}; an object is needed")
+    profile = mapping("the profile", profile)
     if profile.get("schema") != SCHEMA:
-        raise ValueError(f"schema={_short(profile.get('schema'))}: this version reads {SCHEMA!r}")
+        raise ValueError(f"schema={short(profile.get('schema'))}: this version reads {SCHEMA!r}")
     _check_keys("the profile", profile, _REQUIRED, _OPTIONAL)
-    if not isinstance(profile.get("provenance", {}), Mapping):
-        raise ValueError(f"provenance={_short(profile['provenance'])}: an object is needed")
+    mapping("provenance", profile.get("provenance", {}))
     _text("title", profile.get("title", ""))
     layers = _items("layers", profile["layers"])
     for number, layer in enumerate(layers):
-        if not isinstance(layer, Mapping):
-            raise ValueError(f"layers[{number}]={_short(layer)}: an object is needed")
-        _check_keys(f"layers[{number}]", layer, _LAYER)
+        _check_keys(f"layers[{number}]", mapping(f"layers[{number}]", layer), _LAYER)
 
     def column(key: str, check: Any) -> list[Any]:
         return [check(f"layers[{n}].{key}", layer[key]) for n, layer in enumerate(layers)]
 
     return {
         "name": _text("name", profile["name"]),
-        "flops": column("flops", _amount),
-        "parameter_bytes": column("parameter_bytes", _amount),
-        "output_bytes": column("output_bytes", _amount),
+        "flops": column("flops", amount),
+        "parameter_bytes": column("parameter_bytes", amount),
+        "output_bytes": column("output_bytes", amount),
         "predecessors": column("predecessors", _indices),
-        "input_bytes": _amount("input_bytes", profile["input_bytes"]),
+        "input_bytes": amount("input_bytes", profile["input_bytes"]),
         "kinds": column("kind", _text),
         "layer_names": column("name", _text),
     }
@@ -158,19 +114,6 @@ def _number(value: float) -> int | float:
     return int(value) if float(value).is_integer() and abs(value) < 2**63 else float(value)
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"has the key {_short(key)} twice in one object")
-        found[key] = value
-    return found
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"has {text}, which is no number")
-
-
 def _check_keys(
     what: str, given: Mapping[str, Any], required: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
@@ -180,27 +123,18 @@ def _check_keys(
     for key in given:
         if key not in required and key not in optional:
             allowed = ", ".join((*required, *optional))
-            raise ValueError(f"{what} has the unknown key {_short(key)}; allowed are {allowed}")
+            raise ValueError(f"{what} has the unknown key {short(key)}; allowed are {allowed}")
 
 
 def _text(field: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{field}={_short(value)}: must be a text")
+        raise ValueError(f"{field}={short(value)}: must be a text")
     return value
-
-
-def _amount(field: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{field}={_short(value)}: must be a number")
-    try:
-        return non_negative(field, value)
-    except OverflowError as error:
-        raise ValueError(f"{field}: is too large") from error
 
 
 def _items(field: str, value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{field}={_short(value)}: must be a list")
+        raise ValueError(f"{field}={short(value)}: must be a list")
     return list(value)
 
 
@@ -208,15 +142,5 @@ def _indices(field: str, value: Any) -> list[int]:
     indices = _items(field, value)
     for index in indices:
         if isinstance(index, bool) or not isinstance(index, int):
-            raise ValueError(f"{field} has {_short(index)}: must be whole numbers")
+            raise ValueError(f"{field} has {short(index)}: must be whole numbers")
     return indices
-
-
-def _short(value: Any) -> str:
-    """The value as text, cut: a file may hold anything, of any length."""
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
-        return "a huge number"
-    if isinstance(value, (list, tuple, Mapping)):
-        return f"{type(value).__name__} of {len(value)}"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

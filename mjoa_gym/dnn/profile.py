@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym import files
 from mjoa_gym.dnn import file
 from mjoa_gym.dnn.graph import validated_kinds, validated_names, validated_predecessors
 from mjoa_gym.validation import choice, non_negative_vector
@@ -190,15 +191,11 @@ class DNN:
     def _named(name: Any) -> DNN:
         choice("name", name, DNN.names(), " (the catalogue's; a file's name ends in .json)")
         text = (resources.files("mjoa_gym.dnn") / "catalogue" / f"{name}.json").read_bytes()
-        return DNN.from_dict(file.parse(text))
+        return DNN.from_dict(files.parse_json(text))
 
     @staticmethod
     def _read(path: str | os.PathLike[str]) -> DNN:
-        arguments = file.read(path)
-        try:
-            return DNN(**arguments)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
+        return files.read(path, lambda content: DNN.from_dict(files.parse_json(content)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file that `load` reads back as an equal DNN; the format is in docs/own-models.md.

@@ -108,7 +108,8 @@ def _resolver(argument: Any) -> _Resolver:
         return lambda values: values[argument]
     if isinstance(argument, (list, tuple)):
         parts = [_resolver(item) for item in argument]
-        return lambda values: [part(values) for part in parts]
+        kind = tuple if isinstance(argument, tuple) else list
+        return lambda values: kind(part(values) for part in parts)
     return lambda values: argument
 
 

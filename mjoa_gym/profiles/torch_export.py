@@ -18,7 +18,7 @@ from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles import torch_operators as ops
 from mjoa_gym.profiles.fuse import as_columns, fuse
 from mjoa_gym.profiles.graph import Operator, OperatorGraph, warn_of_unknown
-from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, results_of
+from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, refuse_empty, results_of
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,16 @@ def trace(module: nn.Module, example_inputs: Any, stacklevel: int = 1) -> Trace:
         stacklevel: For warnings: 1 is the caller of this function.
 
     Raises:
-        ValueError: If the module cannot be exported, or no output depends on an input.
+        ValueError: If the module cannot be exported, an input is empty, or no output depends on
+            an input.
     """
     program = export(module, example_inputs)
     check_sizes(program)
     tracer = _Tracer(module, program)
     traced = tracer.run()
+    costs = [operator.macs + operator.light_flops for operator in traced.graph.operators]
+    if not all(operator.output_bytes for operator in traced.graph.operators) or not any(costs):
+        refuse_empty(example_inputs)
     warn_of_unknown(tracer.unknown, stacklevel=stacklevel + 1)
     return traced
 
@@ -114,7 +118,7 @@ class _Tracer:
         self.needed: list[tuple[str, ...]] = []
         self.sources: dict[Node, _Source] = {}
         self.pending: dict[Node, dict[str, None]] = {}
-        self.folded: dict[Node, dict[Node, int]] = {}
+        self.folded: dict[Node, dict[Node, ops.Cost]] = {}
         self.parts_read: dict[int, dict[Node, int]] = {}
         self.paid: set[Node] = set()
         self.names: set[str] = set()
@@ -157,35 +161,32 @@ class _Tracer:
     def _visit(self, node: Node, counter: FlopCounterMode) -> None:
         read = [source for source in node.all_input_nodes if source in self.sources]
         waiting: dict[str, None] = {}
-        folded: dict[Node, int] = {}
+        folded: dict[Node, ops.Cost] = {}
         for source in node.all_input_nodes:
             waiting.update(self.pending.get(source, {}))
             folded.update(self.folded.get(source, {}))
         if not read:  # independent of the input: its readers pay
             self.pending[node] = waiting
-            macs = ops.count_macs(node, counter)
-            self.folded[node] = folded | {node: macs} if macs else folded
+            cost = ops.cost_of(node, counter, set())
+            self.folded[node] = folded | {node: cost} if cost.macs else folded
             return
         if len(read) == 1 and not waiting and ops.is_view(node):
             whole, size = self.sources[read[0]], ops.num_bytes(node)
             narrower = size < whole.bytes
             self.sources[node] = _Source(whole.index, node, size) if narrower else whole
             return
-        macs = ops.count_macs(node, counter)
-        kind = ops.kind_of(node, macs)
-        if kind == "other":
-            self.unknown.add(str(node.target))
+        kind, macs, light_flops = ops.cost_of(node, counter, self.unknown)
         cheap = ops.is_cheap(node, kind)
-        for other, count in folded.items():
+        for other, cost in folded.items():
             if other not in self.paid:
                 self.paid.add(other)
-                kind = ops.kind_of(other, count) if count > macs else kind
-                macs += count
+                kind = cost.kind if cost.macs > macs else kind
+                macs += cost.macs
         operator = Operator(
             name=self._name(node),
             kind=kind,
             macs=macs,
-            light_flops=0 if macs else ops.light_flops(node, kind),
+            light_flops=0 if macs else light_flops,
             parameter_bytes=0,
             parameters=0,
             output_bytes=0,

@@ -8,7 +8,11 @@ product, convolution and attention. Everything else gets a modest count of this 
   normalisation and softmax: 5 per output element;
 * pooling and reductions: 1 per element read (window size x output elements, or the input's size
   where the window follows from the shapes);
-* data movement (concatenation, padding, embedding look-up, nearest upsampling): 0.
+* data movement (concatenation, padding, embedding look-up, nearest upsampling): 0; bags of
+  embeddings 1 per element read.
+
+Control flow is one operator: `torch.cond` costs what its dearer branch costs, `map` and `scan` what
+their body costs, times the length of what they go through.
 """
 
 from __future__ import annotations
@@ -16,18 +20,37 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_map
 
 from mjoa_gym.profiles import torch_names as names
 
 
+class Cost(NamedTuple):
+    """What an operator costs: multiply-accumulates, or FLOPs if there are none."""
+
+    kind: str
+    macs: int
+    light_flops: int
+
+
 def _per_row(*shapes: Any, out_shape: Any = None, **_: Any) -> int:
     """2 FLOPs for every element of the largest operand: a dot or matrix-vector product."""
     return 2 * max(math.prod(shape) for shape in shapes if isinstance(shape, torch.Size))
+
+
+def _product(first: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """2 FLOPs per output (of a group's, once) and column of the first operand."""
+    return 2 * math.prod(out_shape[-len(first) :]) * first[-1]
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, side: int = -2, **__: Any) -> int:
+    """Both products of every query with every key, masked or not; `side` counts the keys."""
+    return 2 * math.prod(query[:-1]) * key[side] * (query[-1] + value[-1])
 
 
 def _distances(first: Any, second: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
@@ -45,13 +68,23 @@ def _trilinear(*arguments: Any, out_shape: Any = None, **_: Any) -> int:
     return 2 * math.prod(map(max, zip(*shapes, strict=True)))
 
 
-_ATEN = torch.ops.aten
-EXTRA_FLOPS: dict[Any, Any] = {
-    **dict.fromkeys((_ATEN.mv, _ATEN.addmv, _ATEN.dot, _ATEN.vdot), _per_row),
-    _ATEN._trilinear: _trilinear,
-    **dict.fromkeys((_ATEN._cdist_forward, _ATEN._euclidean_dist), _distances),
+_FORMULAS: dict[str, Any] = {
+    **dict.fromkeys(("mv", "addmv", "dot", "vdot", "linalg_vecdot"), _per_row),
+    **dict.fromkeys(names.PRODUCTS, _product),
+    "addbmm": lambda _, first, second, **__: 2 * math.prod(first) * second[-1],
+    "_addmm_activation": lambda _, first, second, **__: 2 * math.prod(first) * second[-1],
+    **dict.fromkeys(names.ATTENTION, _attention),
+    **dict.fromkeys(names.ATTENTION_OF_ROWS, partial(_attention, side=-3)),
+    **dict.fromkeys(("_cdist_forward", "_euclidean_dist"), _distances),
+    "_trilinear": _trilinear,
 }
-"""FLOP formulas that `FlopCounterMode` lacks, for its `custom_mapping`."""
+"""FLOPs by the operator's name, of whatever library, where `FlopCounterMode` has no formula."""
+EXTRA_FLOPS: dict[Any, Any] = {
+    getattr(torch.ops.aten, name): formula
+    for name, formula in _FORMULAS.items()
+    if hasattr(torch.ops.aten, name)
+}
+"""The same for operators that others are made of, for its `custom_mapping`."""
 
 
 def op_name(node: Node) -> str:
@@ -135,7 +168,7 @@ def kind_of(node: Node, macs: int) -> str:
             shape = tensors(value_of(node))[0].shape
             return "linear" if math.prod(shape[:-1]) == 1 else "matmul"
         return "matmul"
-    if not is_known(node):
+    if not is_known(node) and num_elements(node):
         return "other"
     if name in names.REDUCTIONS or "pool" in name:
         return "pool"
@@ -155,6 +188,8 @@ def light_flops(node: Node, kind: str) -> int:
     """FLOPs of an operator without multiply-accumulates, as counted in this module's docstring."""
     name = op_name(node)
     size = num_elements(node)
+    if "embedding_bag" in name:  # adds up the rows that it looks up
+        return num_elements(node.all_input_nodes[1]) * _shape_of(node)[-1]
     if kind in ("embedding", "other") or name in names.MOVES:
         return 0
     if kind == "norm":
@@ -177,7 +212,13 @@ def count_macs(node: Node, counter: Any) -> int:
         counter: An entered ``torch.utils.flop_counter.FlopCounterMode``; it sees shapes only, so
             no arithmetic takes place. (On CPU tensors it would miss scaled-dot-product attention.)
     """
-    target = node.target
+    target: Any = node.target
+    arguments: Any = node.args
+    if op_name(node) in _FORMULAS:
+        shapes = _map(arguments, _shape_of)
+        return _FORMULAS[op_name(node)](*shapes, out_shape=_shape_of(node)) // 2
+    if target is torch.ops.higher_order.out_dtype:  # another operator, with a wider result
+        target, arguments = arguments[0], arguments[2:]
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.pointwise in target.tags:
         return 0
     if is_view(node) or op_name(node) in names.MOVES:
@@ -192,10 +233,60 @@ def count_macs(node: Node, counter: Any) -> int:
 
     before = counter.get_total_flops()
     try:
-        target(*_map(node.args, on_meta), **_map(node.kwargs, on_meta))
-    except (RuntimeError, NotImplementedError):  # of another library, without shape rules
+        target(*_map(arguments, on_meta), **_map(node.kwargs, on_meta))
+    except Exception:  # of another library, without shape rules
         return 0
     return (counter.get_total_flops() - before) // 2
+
+
+def cost_of(node: Node, counter: Any, unknown: set[str]) -> Cost:
+    """What an operator costs, with the branches or the body that it executes.
+
+    Args:
+        node: The operator.
+        counter: As in `count_macs`.
+        unknown: Takes in the operators, it or some inside it, whose cost is not known.
+
+    Raises:
+        ValueError: If it repeats something as often as the values of a tensor say.
+    """
+    name, graphs = op_name(node), _graphs_in(node)
+    if graphs and name == "while_loop":
+        raise ValueError(
+            f"module: {node.target} repeats its body for as long as the values of a tensor say, so "
+            "its cost is not known.\nUse a fixed number of steps, or profile the body alone"
+        )
+    if graphs and name in ("cond", "map_impl", "scan"):
+        costs = [_cost_of_graph(graph, counter, unknown) for graph in graphs]
+        kind, macs, light = max(costs, key=lambda cost: 2 * cost.macs or cost.light_flops)
+        through: Any = node.args[-2]
+        times = 1 if name == "cond" else _shape_of(through[0])[0]
+        return Cost(kind, times * macs, 0 if macs else times * light)
+    macs = count_macs(node, counter)
+    kind = kind_of(node, macs)
+    if kind == "other":
+        unknown.add(str(node.target))
+    return Cost(kind, macs, 0 if macs else light_flops(node, kind))
+
+
+def _cost_of_graph(graph: GraphModule, counter: Any, unknown: set[str]) -> Cost:
+    """The sum of what the operators of a branch or body cost; the dearest gives its kind."""
+    nodes = [node for node in graph.graph.nodes if node.op == "call_function" and not is_view(node)]
+    costs = [cost_of(node, counter, unknown) for node in nodes]
+    dearest = max(costs, key=lambda cost: cost[1:], default=Cost("elementwise", 0, 0))
+    return Cost(dearest.kind, sum(c.macs for c in costs), sum(c.light_flops for c in costs))
+
+
+def _graphs_in(node: Node) -> list[GraphModule]:
+    read = [str(source.target) for source in node.all_input_nodes if source.op == "get_attr"]
+    parts = (operator.attrgetter(name)(node.graph.owning_module) for name in read)
+    return [part for part in parts if isinstance(part, GraphModule)]
+
+
+def _shape_of(argument: Any) -> Any:
+    """The shape of a node's tensor, or of its first; other arguments as they are."""
+    found = tensors(value_of(argument)) if isinstance(argument, Node) else ()
+    return found[0].shape if found else argument
 
 
 def _map(arguments: Any, function: Any) -> Any:

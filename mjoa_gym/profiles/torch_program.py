@@ -16,12 +16,16 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from mjoa_gym.profiles import torch_operators as ops
 
-_CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+_CHATTY = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch._subclasses.fake_tensor",
+    "torch.export._trace",
+)
 _PLAIN = (torch.Tensor, int, float, bool, complex, str, type(None), torch.dtype, torch.device)
 _ADVICE = {
     "data": (
@@ -36,6 +40,10 @@ _ADVICE = {
         "it takes something that is neither a tensor nor a number, text or None",
         "wrap it in a module whose forward() takes tensors only",
     ),
+    "device": (
+        "a part of it does not run on the device of its parameters and inputs",
+        "build it on the cpu, and let its forward() make tensors on the device of its inputs",
+    ),
     "other": (
         "torch.export cannot follow it",
         "make torch.export.export(module, example_inputs) succeed, or profile parts of it",
@@ -44,9 +52,10 @@ _ADVICE = {
 _SIGNS = {
     "data": r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
     "type": r"Unsupported input type",
+    "device": r"device",
     "inputs": r"^AssertionError|required argument|positional argument|keyword argument"
     r"|mat1 and mat2|must match|reduction dim|Expected.*(input|dim)|shape"
-    r"|size of tensor|same dtype|device",
+    r"|size of tensor|same dtype",
 }
 
 
@@ -77,6 +86,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
             # Without decompositions this only removes in-place operators and aliases.
             program = program.run_decompositions({})
         except Exception as error:  # torch raises whatever its tracing meets
+            refuse_empty(example_inputs, f" ({error})"[:200])
             raise ValueError(_reason(module, error)) from error
     if left_out:
         warnings.warn(
@@ -105,13 +115,24 @@ def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     )
 
 
+def refuse_empty(example_inputs: Any, remark: str = "") -> None:
+    """Raises a ValueError if inputs have no elements, such as a batch of 0."""
+    leaves, _ = pytree.tree_flatten_with_path(example_inputs)
+    tensors = ((path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor))
+    empty = [f"{pytree.keystr(k)} has shape {tuple(t.shape)}" for k, t in tensors if not t.numel()]
+    if empty:
+        rule = "is empty, every side must be at least 1"
+        raise ValueError(f"example_inputs{', '.join(empty)}: {rule}{remark}")
+
+
 def check_sizes(program: ExportedProgram) -> None:
     """Refuses a program in which a tensor's size depends on data.
 
     Raises:
         ValueError: Naming the first such operator.
     """
-    for node in program.graph.nodes:
+    graphs = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
+    for node in itertools.chain.from_iterable(part.graph.nodes for part in graphs):
         for tensor in ops.tensors(ops.value_of(node)):
             if not all(isinstance(side, int) for side in tensor.shape):
                 raise ValueError(

@@ -10,16 +10,21 @@ import torch
 def import_torchvision() -> Any:
     """Imports torchvision, even where its compiled operators do not load.
 
-    Next to a CPU build of torch its wheel may fail to load them, and then its import stops at the
-    first operator without a schema. The classification models need none of them.
+    A wheel that was built for CUDA fails to load them next to a CPU build of torch, and then its
+    import stops at the first operator without a schema. The classification models need none.
     """
     try:
         import torchvision
     except RuntimeError as error:
         if "does not exist" not in str(error):
             raise
-        for name in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{name}", schema)
+        define_operators()
         import torchvision
     return torchvision
+
+
+def define_operators() -> None:
+    """Defines the operators without which torchvision's import stops; calling them still fails."""
+    for name in ("nms", "qnms"):
+        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        torch.library.define(f"torchvision::{name}", schema)

@@ -1,0 +1,79 @@
+"""Small files that people bring: read whole, decoded, JSON taken apart; faults are ValueErrors."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from mjoa_gym.validation import short
+
+MAX_FILE_BYTES = 16 * 2**20
+"""Far more than a network of 50,000 layers needs."""
+
+Content = TypeVar("Content")
+
+
+def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) -> Content:
+    """What `interpret` makes of a file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: Naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise ValueError("is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ValueError(f"has more than {MAX_FILE_BYTES:,} bytes, the most that is read")
+        return interpret(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def decode(content: bytes) -> str:
+    """UTF-8 as text, with a byte order mark or without; UTF-16 with one, as spreadsheets save it.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not {'UTF-16' if wide else 'UTF-8'}: {error}") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON as the standard has it: no NaN or infinity; and no key twice.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        return json.loads(
+            decode(content), object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"has the key {short(key)} twice in one object")
+        found[key] = value
+    return found
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"has {text}, which is no number")
