@@ -1,5 +1,7 @@
 """Scenes of UEs with catalogue networks, as a streaming environment would have them drawn."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from mjoa_gym import DNN, UE, Instance, Plan, timelines
@@ -45,6 +47,12 @@ def random_scene(seed, n_ues=5, streaming=True, drop=True, leave=True, **changes
         memory = Memory(LIMIT_BYTES, kept, left)
     settings = {"name": "Streaming", "round": 3, "rounds": 20, "reward": 0.25, "round_s": round_s}
     return Scene(instance, plan, memory=memory, **settings | changes)
+
+
+@lru_cache
+def scenes_of(n_ues):
+    """Scenes of so many UEs, simulated once."""
+    return first_scene(0, n_ues), random_scene(1, n_ues), random_scene(2, n_ues, streaming=False)
 
 
 def first_scene(seed=0, n_ues=5, streaming=True):

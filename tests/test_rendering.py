@@ -1,6 +1,5 @@
 """Pictures: shape, colours where they belong, text that fits, no display and no pyplot."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -144,20 +143,3 @@ def test_missing_matplotlib_is_told_with_the_remedy(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install mjoa-gym\[render\]"):
         gantt_figure([chain_timeline()])
     assert "processor" in gantt_text([chain_timeline()])  # text needs none
-
-
-def test_importing_loads_no_matplotlib_and_drawing_no_pyplot():
-    code = (
-        "import sys, mjoa_gym, mjoa_gym.rendering as r\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        "d = mjoa_gym.DNN('d', [1.0], [1.0], [1.0], [[-1]], 1.0)\n"
-        "r.gantt_rgb([mjoa_gym.simulate(d, [1], [1.0], [1.0], 8.0, 8.0)])\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": "", **_no_display()})
-
-
-def _no_display():
-    import os
-
-    return {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

@@ -1,6 +1,7 @@
 """Pictures of scenes: constant shape, the memory's changes are seen, nothing runs off the sheet."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from mjoa_gym.rendering import STYLES, Memory, Scene, scene_figure, scene_rgb
 from mjoa_gym.rendering.picture import TILE, scene_sheet
 from mjoa_gym.rendering.sheet import text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, amount, faded, round_span
-from tests.random_scenes import first_scene, random_scene
+from tests.random_scenes import first_scene, random_scene, scenes_of
 
 UPLOADED, PREFETCHED = STYLES["uplink", "parameters"].face, STYLES["uplink", "prefetch"].face
 DNN_OF_4 = DNN("chain", [1.0] * 4, [1e6] * 4, [1e5] * 4, [[-1], [0], [1], [2]], 1e5)
@@ -141,7 +142,7 @@ def test_a_ue_has_its_latency_before_that_alone():
 @pytest.mark.parametrize("n_ues", [1, 3, 5, 9, 15, 40])
 @pytest.mark.parametrize("size", [(1280, 720), TILE, (320, 180)])
 def test_nothing_runs_off_the_sheet_and_no_texts_overlap(n_ues, size):
-    for scene in (random_scene(1, n_ues), random_scene(2, n_ues, False), first_scene(0, n_ues)):
+    for scene in scenes_of(n_ues):
         sheet = scene_sheet(scene, *size)
         for x, y, width, height, _ in sheet.boxes:
             assert min(x, y) >= -1e-6
@@ -200,13 +201,16 @@ def test_units_and_round_spans():
     assert [round_span(s) for s in (0.2, 0.21, 1.0, 7.0, 99.0)] == [0.2, 0.25, 1.0, 8.0, 100.0]
 
 
-def test_drawing_scenes_loads_no_pyplot_and_text_no_matplotlib():
+def test_drawing_needs_no_display_and_no_pyplot_and_text_no_matplotlib():
     code = (
         "import sys, mjoa_gym.rendering as r\n"
         "from tests.random_scenes import first_scene\n"
-        "r.scene_text(first_scene())\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        "r.scenes_rgb([first_scene()] * 2)\n"
+        "scene = first_scene()\n"
+        "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
+        "r.scene_text(scene), r.gantt_text(scene.timelines)\n"
+        "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
+        "r.scenes_rgb([scene] * 2), r.gantt_rgb(scene.timelines), r.scene_figure(scene)\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=kept | {"PATH": ""})

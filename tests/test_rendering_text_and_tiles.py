@@ -5,18 +5,14 @@ import pytest
 
 from mjoa_gym.rendering import scene_frames, scene_rgb, scene_text, scenes_rgb, tile
 from mjoa_gym.rendering.picture import TILE
-from tests.random_scenes import first_scene, random_scene
+from tests.random_scenes import first_scene, random_scene, scenes_of
 from tests.test_rendering_scenes import scene_of_4
 
 
 @pytest.mark.parametrize("n_ues", [1, 2, 5, 6, 12, 15, 16, 33, 40])
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_text_fits_a_terminal(n_ues, columns):
-    for scene in (
-        first_scene(0, n_ues),
-        random_scene(1, n_ues),
-        random_scene(2, n_ues, streaming=False),
-    ):
+    for scene in scenes_of(n_ues):
         rows = scene_text(scene, columns=columns).splitlines()
         assert max(map(len, rows)) <= columns
         assert len(rows) <= max(40, n_ues + 7)

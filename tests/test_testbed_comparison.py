@@ -33,7 +33,10 @@ from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
 from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.measure import LayerTimes, predict  # noqa: E402
+from mjoa_gym.testbed.program import Program  # noqa: E402
 from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
+
+from .testbed_network import diamond  # noqa: E402
 
 
 def row(
@@ -184,16 +187,29 @@ def test_the_grid_is_what_was_promised() -> None:
     assert sum(cell.scenario == RESIDENT for cell in cells) == 8
 
 
+def toy_run(
+    monkeypatch: pytest.MonkeyPatch, server: Any, store: MeasurementStore, links: Any
+) -> ModelRun:
+    """Of a network that needs no export."""
+    network = diamond()
+    toy = Program(network), (torch.zeros(1, network.width),)
+    monkeypatch.setattr(runner, "program_of", lambda _model, _files: toy)
+    return ModelRun("toy", server, Executor(), store, links)
+
+
 def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = Grid(models=("squeezenet1_1",), rates_mbps=(300.0,), repeats=3)
-    store = MeasurementStore(tmp_path, grid)
-    run = ModelRun("squeezenet1_1", None, None, store, None)  # type: ignore[arg-type]
+    grid = Grid(models=("toy",), rates_mbps=(300.0,), repeats=3)
+    run = toy_run(monkeypatch, None, MeasurementStore(tmp_path, grid), None)
     n = run.dnn.n_layers
     run.times = LayerTimes(np.full(n, 0.01), np.full(n, 0.001), 0.001)
     run.expected = torch.zeros(1)
     executed: list[GridCell] = []
+
+    async def plan(cell: GridCell, resident: Any = None) -> Planned:
+        at_edge = min(2 * grid.planners.index(cell.planner), n)  # in all upload modes
+        return Planned(np.array([1] * at_edge + [0] * (n - at_edge)), resident, np.zeros(n))
 
     async def execute(cell: GridCell, planned: Planned) -> Inference:
         executed.append(cell)
@@ -201,9 +217,11 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
         latency_s = busy * run.predicted(cell, planned, run.times).latency
         return Inference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
 
+    monkeypatch.setattr(run, "_plan", plan)
     monkeypatch.setattr(run, "_execute", execute)
     cells = [cell for cell in cells_of(grid, run.model) if cell.scenario == COLD]
     rows = asyncio.run(run.cold(cells, lambda _text, _finished: None))
+    run.executor.close()
     assert [r.cell for r in rows] == cells
     plans = {r.cell: r for r in rows if not r.same_as}
     assert len(plans) > 3
@@ -222,13 +240,7 @@ def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(
 
     links, seen = Links(), []
     server = SimpleNamespace(token="t", host="127.0.0.1", port=1)
-    run = ModelRun(
-        "squeezenet1_1",
-        server,
-        Executor(),
-        MeasurementStore(tmp_path, Grid(shaped_below=True)),
-        links,
-    )  # type: ignore[arg-type]
+    run = toy_run(monkeypatch, server, MeasurementStore(tmp_path, Grid(shaped_below=True)), links)
     n = run.dnn.n_layers
 
     async def ue_s(*_arguments: Any) -> Any:
@@ -306,12 +318,11 @@ def test_planners_are_told_what_messages_cost(rates: tuple[float, float]) -> Non
     assert changes[0] <= changes[1]
 
 
-def test_the_documentations_code_runs() -> None:
+def test_the_documentations_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "docs" / "testbed.md").read_text("utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    exec(block, {"__name__": "__main__"})
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all("failure: None" in line for line in lines)
 

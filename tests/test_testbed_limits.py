@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from mjoa_gym.testbed.server import (  # noqa: E402
     EdgeServer,
     ServerSettings,
 )
-from mjoa_gym.testbed.session import SessionLimits  # noqa: E402
+from mjoa_gym.testbed.session import MOST_UNSENT_BYTES, SessionLimits  # noqa: E402
 from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 from mjoa_gym.testbed.watch import Watch  # noqa: E402
 
@@ -51,23 +52,29 @@ def same(outputs: list[Any], network: ToyNetwork, value: Any) -> bool:
 
 
 def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
+    layers = 500
+    network = ToyNetwork([[-1]] * layers, parameterless=range(layers), width=1)
+    frames_to_fill = 2 * MOST_UNSENT_BYTES // layers  # each is answered with a byte per layer
+
     async def main() -> None:
-        async with toy_server() as server, stranger(server.port, Program(diamond())) as (_, frames):
+        async with (
+            toy_server(network) as server,
+            stranger(server.port, Program(network)) as (_, frames),
+        ):
             frames.writer.transport.pause_reading()  # type: ignore[attr-defined]
             (session,) = server.sessions
             transport = session.frames.writer.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
             waiting = transport.get_write_buffer_size
-            while waiting() == 0:  # the system's buffers are full, then ours
-                for _ in range(500):
-                    frames.write(Kind.STATE)
-                await asyncio.sleep(0.001)
-            for _ in range(20_000):
+            for _ in range(frames_to_fill):
                 frames.write(Kind.STATE)
-            await until(lambda: waiting() > 0)
-            assert waiting() < 4 << 20
+            await until(lambda: waiting() > MOST_UNSENT_BYTES, patience_s=20)
+            await asyncio.sleep(0.05)
+            assert waiting() < MOST_UNSENT_BYTES + 2 * layers
+            assert session.reader.sequence < frames_to_fill  # it has not read everything
             frames.write(Kind.HELLO)  # at the wrong time: the session ends
             session.reader.reader.feed_eof()
-            await until(lambda: server.n_sessions == 0, patience_s=20)
+            await until(lambda: server.n_sessions == 0)
             assert transport.is_closing()
             assert waiting() == 0
 

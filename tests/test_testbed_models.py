@@ -30,6 +30,7 @@ from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
 from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import TOKEN, placements, run  # noqa: E402
+from .testbed_network import ToyNetwork  # noqa: E402
 
 MODES = ("parallel", "serial", "whole")
 
@@ -109,22 +110,23 @@ def test_real_modules_give_their_own_result_for_every_plan(case: str) -> None:
 
 def test_both_sides_must_have_the_same_network() -> None:
     module, inputs = cases()["many outputs"]
-    first = Program(LayeredModel.from_torch(module, inputs))
-    assert first.fingerprint == Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    model = LayeredModel.from_torch(module, inputs)  # refers to parameters and buffers
+    first = Program(model).fingerprint
+    assert first == Program(LayeredModel.from_torch(module, inputs)).fingerprint
     with torch.no_grad():
         module.right.weight.zero_()  # type: ignore[union-attr, operator]
-    assert first.fingerprint == Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    assert first == Program(model).fingerprint
     with torch.no_grad():
         module.left[1].running_mean.fill_(3.0)  # type: ignore[index, union-attr]
-    assert first.fingerprint != Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    assert first != Program(model).fingerprint
 
 
 def test_a_torchvision_classifier_by_name() -> None:
     """Seeded values are the same wherever they are made, and keep activations moderate."""
     if find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    program, inputs = program_of("mobilenet_v2", {})
-    twin = server_program("mobilenet_v2", {})
+    program, inputs = program_of("resnet18", {})
+    twin = server_program("resnet18", {})
     assert twin.fingerprint == program.fingerprint
     assert all(not t.untyped_storage().size() or t.is_meta for t in parameters_of(twin))
     network: Any = program.network
@@ -136,8 +138,8 @@ def test_a_torchvision_classifier_by_name() -> None:
     result = network.outputs(bundles)
     assert result.shape == (1, 1000)
     assert 1e-3 < result.abs().max() < 1e4
-    with pytest.raises(ValueError, match="did you mean 'mobilenet_v2'"):
-        program_of("mobilenet_v9", {})
+    with pytest.raises(ValueError, match="did you mean 'resnet18'"):
+        program_of("resnet_18", {})
 
 
 def parameters_of(program: Program) -> list[Tensor]:
@@ -356,14 +358,14 @@ def test_the_fingerprint_tells_operators_arguments_apart() -> None:
 
 
 def test_layers_needed_for_the_outputs() -> None:
-    module, inputs = cases()["many outputs"]
-    program = Program(LayeredModel.from_torch(module, inputs))
+    program = Program(ToyNetwork([[-1], [0], [0], [1, 2], [1]]))  # two outputs
     n = program.dnn.n_layers
     everything = program.missing_for_outputs({-1})
     assert everything == list(range(n))
     assert program.missing_for_outputs({-1, *range(n)}) == []
     last = int(np.flatnonzero(program.dnn.is_sink)[-1])
     assert program.missing_for_outputs({*range(n)} - {last}) == [last]
+    assert program.missing_for_outputs({-1, 1, 4}) == [0, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,20 @@ pytest.importorskip("msgspec")
 
 from torch import Tensor, nn  # noqa: E402
 
+from mjoa_gym.execution.layered_model import Bundle  # noqa: E402
 from mjoa_gym.testbed import clock  # noqa: E402
+from mjoa_gym.testbed.commands import main  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
+from mjoa_gym.testbed.headers import Begin, Chunk, Kind  # noqa: E402
 from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
 from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
 from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.server import EdgeServer, ServerSettings  # noqa: E402
 from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
 from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
-from .testbed_helpers import Proxy, run, until  # noqa: E402
+from .testbed_helpers import TOKEN, Proxy, run, stranger, until  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 
@@ -67,16 +71,37 @@ def arguments_for(file: Path, *more: str) -> list[str]:
     return ["--models", "--program", f"tiny={file}", *more]
 
 
+@pytest.fixture(scope="module")
+def started(tiny: Path) -> Iterator[Callable[[], ServerProcess]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(server_process(*arguments_for(tiny)))
+
+
+RUNNING: list[ServerProcess] = []
+
+
 @pytest.fixture
-def server(tiny: Path) -> Iterator[ServerProcess]:
-    with server_process(*arguments_for(tiny)) as running:
+def server(started: Callable[[], ServerProcess]) -> ServerProcess:
+    """A server of which nobody is left; another one if a test has killed the last."""
+    if not RUNNING or RUNNING[-1].process.poll() is not None:
+        RUNNING.append(started())
+    return RUNNING[-1]
+
+
+@contextlib.asynccontextmanager
+async def server_here(program: Program, token: str) -> AsyncIterator[EdgeServer]:
+    """A server in this process."""
+    async with EdgeServer(ServerSettings(token), {"tiny": lambda: program}) as running:
         yield running
 
 
-def settings_for(server: ServerProcess, port: int | None = None, **changes: Any) -> UESettings:
-    return UESettings(
-        server.token, server.port if port is None else port, model="tiny", **changes
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def program_and_inputs(tiny: Path) -> tuple[Program, Bundle]:
+    return program_of("tiny", {"tiny": tiny})
+
+
+def settings_for(token: str, port: int, **changes: Any) -> UESettings:
+    return UESettings(token, port, model="tiny", **changes)
 
 
 def result_of(program: Program, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -100,51 +125,60 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def test_two_processes_execute_a_plan(server: ServerProcess, tiny: Path) -> None:
-    """The two commands that a person would type."""
+def test_two_processes_execute_a_plan(
+    server: ServerProcess,
+    tiny: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The two commands that a person would type; that of the UE in this process."""
     command = [
-        sys.executable, "-m", "mjoa_gym.testbed", "ue", "--program", f"tiny={tiny}", "--model",
-        "tiny", "--planner", "edge-only", "--uplink-mbps", "50", "--queries", "2", "--port",
-        str(server.port), "--ue-slowdown", "100",
+        "ue", "--program", f"tiny={tiny}", "--model", "tiny", "--planner", "edge-only",
+        "--uplink-mbps", "50", "--queries", "2", "--port", str(server.port), "--ue-slowdown", "100",
     ]  # fmt: skip
-    environment = os.environ | {"MJOA_TESTBED_TOKEN": server.token}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == 3, done.stdout
+    monkeypatch.setenv("MJOA_TESTBED_TOKEN", server.token)
+    threads = torch.get_num_threads()
+    try:
+        assert main(command) == 0
+    finally:
+        torch.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3, lines
     on_ue, at_edge = map(float, re.findall(r"([\d.]+) s (?:on|at)", lines[0]))
     assert on_ue > 3 * at_edge  # a hundred times, but for what else the machine does
     assert all("outputs as locally" in line for line in lines[1:])
     assert all("then 100% of the parameters there" in line for line in lines[1:])
 
 
-def test_a_killed_and_a_stopped_server(tiny: Path) -> None:
+def test_a_killed_and_a_stopped_server(
+    server: ServerProcess, program_and_inputs: tuple[Program, Bundle]
+) -> None:
     """Mid-upload; the UE finishes, and finds the next server by itself."""
-    program, inputs = program_of("tiny", {"tiny": tiny})
+    program, inputs = program_and_inputs
     expected = result_of(program, inputs)
     placement = np.ones(program.dnn.n_layers)
 
-    async def main(first: ServerProcess) -> None:
+    async def main() -> None:
         executor = Executor()
-        proxy = Proxy(first.port)
-        patience = {"connect_s": 0.5, "stall_s": 0.5}
+        proxy = Proxy(server.port)
+        patience = {"connect_s": 0.3, "stall_s": 0.3}
         async with proxy:
-            settings = settings_for(first, proxy.own_port, uplink_bps=8e6, **patience)
+            settings = settings_for(server.token, proxy.own_port, uplink_bps=8e6, **patience)
             ue = UserEquipment(program, executor, settings)
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 before = proxy.passed["up"]
                 running = asyncio.create_task(ue.infer(inputs, placement))
                 await until(lambda: proxy.passed["up"] > before + 50_000, 30)  # noqa: B023
-                first.process.send_signal(number)
+                server.process.send_signal(number)
                 got = await running
                 assert got.failure is not None
                 assert len(got.recovered) == program.dnn.n_layers
                 assert torch.allclose(got.outputs, expected)
-                first.process.send_signal(signal.SIGCONT)
+                server.process.send_signal(signal.SIGCONT)
             alone = await ue.infer(inputs, placement)
             assert alone.failure is not None
             assert torch.allclose(alone.outputs, expected)
-            with server_process(*arguments_for(tiny), token=first.token) as second:
+            async with server_here(program, server.token) as second:
                 proxy.port = second.port
                 again = await ue.infer(inputs, placement)
                 assert again.failure is None
@@ -152,66 +186,50 @@ def test_a_killed_and_a_stopped_server(tiny: Path) -> None:
                 await ue.close()
         executor.close()
 
-    with server_process(*arguments_for(tiny)) as first:
-        run(main(first))
+    run(main())
 
 
-DOOMED = """
-import asyncio, hmac, sys
-from mjoa_gym.testbed.frames import FrameReader, FrameWriter
-from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Kind
-port, token, fingerprint, layers, layer, header = sys.argv[1:]
-
-async def main():
-    stream, writer = await asyncio.open_connection("127.0.0.1", int(port))
-    reader, frames = FrameReader(stream, FROM_SERVER), FrameWriter(writer)
-    nonce = (await reader.read()).header.nonce
-    proof = hmac.digest(token.encode(), nonce, "sha256")
-    hello = {"version": VERSION, "proof": proof, "model": "tiny", "fingerprint": fingerprint}
-    frames.write(Kind.HELLO, hello)
-    assert (await reader.read()).kind is Kind.READY
-    n = int(layers)
-    frames.write(Kind.BEGIN, {"placement": bytes([1] * n), "prefetch": bytes(n), "upload": 0,
-                              "slowdown": 1.0, "downlink_bps": 1e6})
-    frames.write(Kind.PARAMETERS, {"layer": int(layer), "offset": 0}, bytes.fromhex(header))
-    print("halfway", flush=True)
-    await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
-"""A UE that is in the middle of an upload."""
-
-
-def test_a_killed_ue_leaves_nothing(server: ServerProcess, tiny: Path) -> None:
-    program, inputs = program_of("tiny", {"tiny": tiny})
-    layer = next(n for n, layout in enumerate(program.parameters) if layout is not None)
+def test_a_killed_ue_leaves_nothing(program_and_inputs: tuple[Program, Bundle]) -> None:
+    """In the middle of an upload."""
+    program, inputs = program_and_inputs
+    n = program.dnn.n_layers
+    layer = next(k for k, layout in enumerate(program.parameters) if layout is not None)
     layout = program.parameters[layer]
     assert layout is not None
-    given = (server.port, server.token, program.fingerprint, program.dnn.n_layers, layer)
 
     async def main() -> None:
         executor = Executor()
-        ue = UserEquipment(program, executor, settings_for(server))
-        await ue.connect()
-        before = descriptors(server.process.pid)
-        command = [sys.executable, "-c", DOOMED, *map(str, given), layout.header.hex()]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as doomed:
-            assert doomed.stdout is not None
-            assert await asyncio.to_thread(doomed.stdout.readline) == "halfway\n"
-            assert descriptors(server.process.pid) == before + 1
-            doomed.kill()
-        await until(lambda: descriptors(server.process.pid) == before)
-        got = await ue.infer(inputs, np.ones(program.dnn.n_layers))
-        assert got.failure is None
-        await ue.close()
+        async with server_here(program, TOKEN) as server:
+            ue = UserEquipment(program, executor, settings_for(TOKEN, server.port))
+            await ue.connect()
+            before = descriptors(os.getpid())
+            async with stranger(server.port, program, TOKEN, "tiny") as (_, frames):
+                frames.write(Kind.BEGIN, Begin(bytes([1] * n), bytes(n), 0, 1.0, 1e6))
+                frames.write(Kind.PARAMETERS, Chunk(layer, 0), layout.header)
+                await until(lambda: server.store.used_bytes > 0)
+                connection = frames.writer.get_extra_info("socket").fileno()
+                doomed = subprocess.Popen(["sleep", "600"], pass_fds=[connection])
+            with doomed:  # it alone has the connection now
+                await until(lambda: descriptors(os.getpid()) == before + 1)  # the server's end
+                await asyncio.sleep(0.05)
+                assert descriptors(os.getpid()) == before + 1
+                assert server.n_sessions == 2
+                doomed.kill()
+            await until(lambda: descriptors(os.getpid()) == before)
+            assert server.store.used_bytes == 0
+            got = await ue.infer(inputs, np.ones(n))
+            assert got.failure is None
+            await ue.close()
         executor.close()
 
     run(main())
 
 
 @pytest.mark.slow
-def test_links_that_the_operating_system_shapes(tiny: Path) -> None:
-    program, inputs = program_of("tiny", {"tiny": tiny})
+def test_links_that_the_operating_system_shapes(
+    tiny: Path, program_and_inputs: tuple[Program, Bundle]
+) -> None:
+    program, inputs = program_and_inputs
     expected = result_of(program, inputs)
     rate = 5e6
 
@@ -244,9 +262,11 @@ def test_links_that_the_operating_system_shapes(tiny: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_queries_from_four_ues_with_random_kills(tiny: Path) -> None:
+def test_a_thousand_queries_from_four_ues_with_random_kills(
+    tiny: Path, program_and_inputs: tuple[Program, Bundle]
+) -> None:
     """Right answers throughout; descriptors and memory of both processes stay flat."""
-    program, inputs = program_of("tiny", {"tiny": tiny})
+    program, inputs = program_and_inputs
     expected = result_of(program, inputs)
     n = program.dnn.n_layers
     generator = random.Random(0)

@@ -151,14 +151,14 @@ class Proxy:
 
 @contextlib.asynccontextmanager
 async def stranger(
-    port: int, program: Program | None = None, token: str = TOKEN
+    port: int, program: Program | None = None, token: str = TOKEN, model: str = "toy"
 ) -> AsyncIterator[tuple[FrameReader, FrameWriter]]:
     """A raw connection; with a program, authenticated and ready."""
     stream, writer = await asyncio.open_connection("127.0.0.1", port)
     reader, frames = FrameReader(stream, FROM_SERVER), FrameWriter(writer)
     try:
         if program is not None:
-            await introduce(reader, frames, program, token)
+            await introduce(reader, frames, program, token, model=model)
             ready = await reader.read()
             assert ready is not None
             assert ready.kind is Kind.READY
