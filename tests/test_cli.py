@@ -93,7 +93,7 @@ def test_extras_are_those_of_the_package():
         for other in extras:
             named += " ".join(extras[other]) * (f"mjoa-gym[{other}]" in named)
         named = named.replace("-", "_")
-        assert package in named, (package, extra)
+        assert {"PIL": "pillow"}.get(package, package) in named, (package, extra)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_extras_are_those_of_the_package():
          "plotly", "evaluation"),
         (["profile", "torch.nn:Identity", "--no-files"], "torch", "torch"),
         (["evaluate", "ppo:m.zip"], "stable_baselines3", "sb3"),
-        (["testbed", "server"], "msgpack", "testbed"),
+        (["testbed", "server"], "msgspec", "testbed"),
     ],
 )  # fmt: skip
 def test_a_missing_extra_is_named(arguments, missing, extra, tmp_path):
