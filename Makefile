@@ -37,7 +37,8 @@ $(OLDEST_DIR)/.installed: $(BIN)/.installed
 	touch $@
 
 benchmark: $(BIN)/.installed  ## every planner and trained agent over a suite (SUITE=quick or full), and the report
-	$(BIN)/python scripts/benchmark.py --suite $(SUITE)
+	$(BIN)/mjoa-gym benchmark --suite $(SUITE) --out results/$(SUITE) --more agents.learned_suite:beside \
+		$(if $(filter quick,$(SUITE)),--readme README.md)
 
 learned: $(BIN)/.installed  ## the trained agents beside their yardsticks, for the README (an hour)
 	$(BIN)/python scripts/evaluate_learned.py --suite full --readme README.md

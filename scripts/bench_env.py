@@ -4,7 +4,7 @@ All rows of a table are played in turn, several times over; rates are medians, a
 of rates that were measured in the same turn. Random actions, valid where an environment gives a
 mask, are sampled before and not timed; resets are. A step is one transition of one environment.
 
-mobile-env takes part if it is installed (the extra `bench`), Stable-Baselines3 likewise.
+mobile-env takes part if it is installed, Stable-Baselines3 likewise.
 """
 
 from __future__ import annotations

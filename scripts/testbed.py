@@ -16,12 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comparison.cells import QUICK, Grid, cells_of
-
 from mjoa_gym.cli.ending import run
 from mjoa_gym.evaluation.progress import bar
 
 if TYPE_CHECKING:
+    from comparison.cells import Grid
     from comparison.results import MeasurementStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +53,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def grid_of(args: argparse.Namespace) -> Grid:
     """The grid that was asked for."""
+    from comparison.cells import QUICK, Grid
+
     given = {
         "models": args.models and tuple(args.models),
         "rates_mbps": args.rates and tuple(args.rates),
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(store: MeasurementStore) -> None:
+    from comparison.cells import cells_of
     from comparison.runner import run_grid
 
     from mjoa_gym.testbed import clock

@@ -414,14 +414,14 @@ def test_commands_say_what_is_wrong(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mjoa_gym.testbed.commands import main
+    from mjoa_gym.cli.main import main
 
     monkeypatch.delenv("MJOA_TESTBED_TOKEN", raising=False)
     bad = tmp_path / "bad.pt2"
     bad.write_bytes(b"nonsense")
     threads = torch.get_num_threads()
     try:
-        assert main([argument.format(bad=bad) for argument in arguments]) == status
+        assert main(["testbed", *(argument.format(bad=bad) for argument in arguments)]) == status
     finally:
         torch.set_num_threads(threads)
     assert message in capsys.readouterr().err

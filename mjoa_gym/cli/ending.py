@@ -8,15 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXTRAS = {
-    "matplotlib": "render",
+    "matplotlib": "evaluation",
     "plotly": "evaluation",
     "tqdm": "evaluation",
     "stable_baselines3": "sb3",
     "sb3_contrib": "sb3",
     "torch": "torch",
     "torchvision": "testbed",
-    "msgpack": "testbed",
+    "msgspec": "testbed",
+    "PIL": "render",
     "onnx": "onnx",
+    "onnxruntime": "measure",
+    "onnxscript": "measure",
     "pettingzoo": "multiagent",
     "tensorboard": "train",
 }

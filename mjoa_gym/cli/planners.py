@@ -1,6 +1,8 @@
 """Lists the planners, with a line each: those of this package and of installed ones.
 
-mjoa-gym planners
+    mjoa-gym planners
+
+Every name is an AGENT for `mjoa-gym evaluate`.
 """
 
 from __future__ import annotations

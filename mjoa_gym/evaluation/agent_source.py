@@ -20,7 +20,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
 import yaml
 
 from mjoa_gym import Instance, Plan
@@ -120,11 +119,6 @@ class ObjectSource(AgentSource):
     def files(self) -> Sequence[Path]:
         """See `AgentSource.files`."""
         return files_of(inspect.getmodule(self.thing) or inspect.getmodule(type(self.thing)))
-
-    @property
-    def version(self) -> str:
-        """See `AgentSource.version`; what is not in a file counts, too."""
-        return digest(super().version.encode() + cloudpickle.dumps(self.thing))
 
 
 @dataclass(frozen=True)

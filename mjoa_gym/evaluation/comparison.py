@@ -237,7 +237,11 @@ def play_comparison(
     for source in sources:
         source.check(setting)
     store = EpisodeStore(folder, setting.fingerprint, fresh)
-    keys = {s.label: {seed: (s.label, s.version, seed) for seed in seeds} for s in sources}
+    versions = [source.version for source in sources]
+    keys = {
+        label: {seed: (label, version, seed) for seed in seeds}
+        for label, version in zip(labels, versions, strict=True)
+    }
     jobs = [Job(source, setting, keys[source.label]) for source in sources]
     failures = play_missing(jobs, store, together, processes, patience_s, progress)
     rows = {

@@ -388,6 +388,8 @@ def _played(source: AgentSource, setting: Setting, seeds: tuple[int, ...], watch
         return play(_made[key][1], setting, seeds, watch)
     except PlayError as error:
         return _failure(source.label, error.seed, error.round, error.reason)
+    except Exception as error:  # no environment has its action view
+        return _failure(source.label, None, None, error)
 
 
 def _failure(label: str, seed: int | None, round_: int | None, error: BaseException) -> Failure:

@@ -157,6 +157,6 @@ def _plotly_base64() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ImportError(
-            "interactive timelines need plotly: pip install 'mjoa-gym[explore]'"
+            "interactive timelines need plotly: pip install 'mjoa-gym[evaluation]'"
         ) from error
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()

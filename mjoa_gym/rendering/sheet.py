@@ -223,6 +223,6 @@ def require_matplotlib() -> Any:
         import matplotlib
     except ImportError as error:
         raise ImportError(
-            "pictures need matplotlib, which is not installed: pip install mjoa-gym[render]"
+            "pictures need matplotlib, which is not installed: pip install 'mjoa-gym[render]'"
         ) from error
     return matplotlib

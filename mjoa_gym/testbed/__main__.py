@@ -1,13 +1,8 @@
-"""The two sides as commands: `python -m mjoa_gym.testbed server` and `... ue`."""
-
-from __future__ import annotations
+"""The two sides as commands: `python -m mjoa_gym.testbed` is `mjoa-gym testbed`."""
 
 import sys
 
-try:
-    from mjoa_gym.testbed.commands import main
-except ModuleNotFoundError as missing:
-    sys.exit(f"testbed: {missing}; pip install -e '.[testbed]'")
+from mjoa_gym.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["testbed", *sys.argv[1:]]))

@@ -35,7 +35,7 @@ MIB = 1 << 20
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m mjoa_gym.testbed", description="Execute a plan on two real processes."
+        prog="mjoa-gym testbed", description="Execute a plan on two real processes."
     )
     sides = parser.add_subparsers(dest="side", required=True)
     server = sides.add_parser("server", help="the edge server")
@@ -93,18 +93,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run one side; returns the exit status."""
     args = arguments(argv)
     if not args.token:
-        print(f"testbed: --token or {TOKEN_VARIABLE} is needed", file=sys.stderr)
+        print(f"mjoa-gym testbed: --token or {TOKEN_VARIABLE} is needed", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
     try:
         files = _files(args.program)
         _check_core(args.core)
         return clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, EdgeError) as error:
-        print(f"testbed: {error}", file=sys.stderr)
-        return 1
+    except EdgeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _files(texts: list[str]) -> dict[str, Path]:
