@@ -22,8 +22,9 @@ from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.validation import count, positive
 
 if TYPE_CHECKING:
-    from mjoa_gym import DNN, Instance
+    from mjoa_gym.dnn import DNN
     from mjoa_gym.evaluation.exploration_report import Curves, Exploration
+    from mjoa_gym.model.instance import Instance
 
 MBPS = 1e6
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mjoa_gym import DNN
+from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.user_code import imported
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mjoa_gym import DNN
 from mjoa_gym.cli.model import add_input_options, profile_of
+from mjoa_gym.dnn import DNN
 from mjoa_gym.rendering.style import amount
 
 

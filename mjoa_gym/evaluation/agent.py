@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mjoa_gym import Instance, Plan, Scenario, decode_observation
+from mjoa_gym.envs import decode_observation
 from mjoa_gym.envs.actions import PlanView
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners import lower_bound, planner_of
 from mjoa_gym.planners.registry import Planner
 from mjoa_gym.planners.trivial import local_only
+from mjoa_gym.world.scenario import Scenario
 
 AgentState = tuple[np.ndarray, ...] | None
 PlanAction = dict[str, np.ndarray]

@@ -22,7 +22,6 @@ from typing import Any
 
 import yaml
 
-from mjoa_gym import Instance, Plan
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.journal import digest, digest_of
@@ -35,6 +34,7 @@ from mjoa_gym.evaluation.saved_model import (
     model_files,
 )
 from mjoa_gym.evaluation.user_code import files_of, imported
+from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.registry import PLANNERS, planner_names, planner_of
 from mjoa_gym.validation import choice
 

@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mjoa_gym import Timeline, timelines
 from mjoa_gym.evaluation.exploration import EDGE, LOCAL, OURS, Answer, placement_text
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import figure_html
 from mjoa_gym.evaluation.plots import GREY, dress, encoded, new_figure, plain_log, planner_looks
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.model.instance import timelines
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.interactive import Choice, timeline_html
 from mjoa_gym.rendering.style import amount, duration
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym import DNN, UE, Instance, simulate
+from mjoa_gym.dnn import DNN
 from mjoa_gym.execution.layered_model import Bundle
-from mjoa_gym.model.simulator import Interval, Timeline
+from mjoa_gym.model.instance import UE, Instance
+from mjoa_gym.model.simulator import Interval, Timeline, simulate
 from mjoa_gym.planners import plan_with
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment

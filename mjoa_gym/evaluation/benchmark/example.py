@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mjoa_gym import Instance, Timeline, timelines
 from mjoa_gym.evaluation.benchmark.planning_time import first_instance
 from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, THEIR_WORLD
 from mjoa_gym.evaluation.benchmark.suite import Suite
 from mjoa_gym.evaluation.exploration import answers_of
 from mjoa_gym.model import radio
+from mjoa_gym.model.instance import Instance, timelines
+from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.rendering import gantt_figure
 from mjoa_gym.rendering.interactive import timeline_html

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from mjoa_gym import Instance
 from mjoa_gym.envs import decode_observation
+from mjoa_gym.model.instance import Instance
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.pbt_dp import pbt_dp
 from mjoa_gym.world.scenario import Scenario

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mjoa_gym import DNN
+from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND, AgentSource, source_of
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
