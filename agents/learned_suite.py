@@ -71,6 +71,8 @@ def _entry(name: str, given: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{name}: {missing[0]} is missing")
     if not given["planners"]:
         raise ValueError(f"{name}: planners=[]: the first is what the others are compared with")
+    for planner in given["planners"]:
+        source_of(planner)  # there is one
     return Entry(
         name=name,
         title=str(given["title"]),

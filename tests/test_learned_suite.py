@@ -101,6 +101,7 @@ def test_a_suite_of_settings(kept, tmp_path):
         ({"episode": 3}, "did you mean 'episodes'"),
         ({"environment": "streeming"}, "did you mean 'streaming'"),
         ({"planners": []}, "planners"),
+        ({"planners": ["mjoa-mu", "iont"]}, "did you mean 'ionn'"),
         ({"title": None}, "title is missing"),
         ({"episodes": 0}, "episodes=0"),
     ],

@@ -92,7 +92,8 @@ def publish(
     parts = _report(results, images, tables, command, more, timeline, failures)
     write_atomically(out / "report.html", page(f"mjoa-gym benchmark: {suite.name}", parts))
     if readme is not None:
-        update_readme(readme, readme_section(results, command))
+        section = readme_section(suite, headline(results), overview_table(results), command)
+        update_readme(readme, section)
     return out / "report.html"
 
 
@@ -231,13 +232,12 @@ def _report(
     ]
 
 
-def readme_section(results: SuiteResults, command: str) -> str:
-    """What belongs between the README's markers."""
-    table = overview_table(results)
-    sample = f"; {samples(results.suite)}"
-    sentences = "\n".join(f"* {sentence}" for sentence in headline(results))
+def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:
+    """What belongs between the README's markers: the headline, the overview, and of what it is."""
+    items = "\n".join(f"* {sentence}" for sentence in sentences)
     return (
-        f"{sentences}\n\n{table.markdown()}\n\n{table.caption}{sample}. Repeat it with `{command}`."
+        f"{items}\n\n{table.markdown()}\n\n{table.caption}; {samples(suite)}. Repeat it with "
+        f"`{command}`."
     )
 
 
