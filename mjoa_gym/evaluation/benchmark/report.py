@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark import figures as draw
-from mjoa_gym.evaluation.benchmark import plan_figures
 from mjoa_gym.evaluation.benchmark.example import Example, find_example
 from mjoa_gym.evaluation.benchmark.planning_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, compared_sweeps
@@ -156,7 +155,7 @@ def _pictures(
     for sweep in suite.sweeps:
         if sweep.kind == "ablation":
             caption = "Every combination of partitioning and allocation."
-            figure = draw.bars_figure(results, sweep)
+            figure = draw.ablation_figure(results, sweep)
         elif sweep.kind == "optimum":
             if LOWER_BOUND not in sweep.planners:
                 continue
@@ -172,15 +171,15 @@ def _pictures(
             pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
     for sweep in compared_sweeps(suite)[:1]:
         caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
-        figure = plan_figures.placement_figure(results, sweep)
+        figure = draw.placement_figure(results, sweep)
         pictures.append(Picture("edge_share", "placements", caption, figure))
         caption = "Kinds of placements, and how many different ones each planner chose."
-        figure = plan_figures.diversity_figure(results, sweep)
+        figure = draw.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
         caption = example.caption
         pictures.append(Picture("serial_against_parallel", "mechanism", caption, example.figure()))
     caption = "Median planning time of a call, everything compiled."
-    figure = plan_figures.runtime_figure(layers, ues)
+    figure = draw.runtime_figure(layers, ues)
     return [*pictures, Picture("planning_time", "runtime", caption, figure)]
 
 
