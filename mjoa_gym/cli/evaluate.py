@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from mjoa_gym.cli.playing import add_options_of_playing, playing_of
@@ -64,6 +65,8 @@ def execute(args: argparse.Namespace) -> int:
     results.save(out)
     print(results.table())
     print(f"\nDone in {time.monotonic() - start:.0f} s. Figures and numbers are in {out}")
+    if find_spec("matplotlib") is None:
+        print("There are no figures without matplotlib: pip install 'mjoa-gym[evaluation]'")
     for failure in results.failures:
         print(f"mjoa-gym evaluate: {failure}", file=sys.stderr)
     return 1 if results.failures else 0
