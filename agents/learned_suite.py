@@ -24,6 +24,7 @@ from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
+from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import with_captions
 from mjoa_gym.validation import choice, count
 
@@ -71,6 +72,8 @@ def _entry(name: str, given: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{name}: {missing[0]} is missing")
     if not given["planners"]:
         raise ValueError(f"{name}: planners=[]: the first is what the others are compared with")
+    for planner in given["planners"]:
+        source_of(planner)  # there is one
     return Entry(
         name=name,
         title=str(given["title"]),
@@ -88,13 +91,7 @@ def trained_for(environment: str, folder: Path) -> list[str]:
 
 
 def play_entry(
-    entry: Entry,
-    out: Path,
-    processes: int,
-    progress: bool | None,
-    trained: Path,
-    fresh: bool,
-    keep_planners: bool = False,
+    entry: Entry, out: Path, how: Playing, trained: Path, fresh: bool, keep_planners: bool = False
 ) -> Comparison:
     """Play what is missing of a setting, and return all of it."""
     seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
@@ -106,18 +103,15 @@ def play_entry(
     if not missing:
         return kept
     reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
-    played = play_comparison(
-        missing, entry.setting, seeds, reference, out / entry.name, fresh,
-        processes=processes, progress=progress,
-    )  # fmt: skip
+    folder = out / entry.name
+    played = play_comparison(missing, entry.setting, seeds, how, reference, folder, fresh)
     return replace(played, reference=entry.planners[0]).with_more(kept, labels)
 
 
 def run_suite(
     file: Path,
     out: Path,
-    processes: int = 2,
-    progress: bool | None = None,
+    how: Playing = Playing(),  # noqa: B008 - immutable
     trained: Path = AGENTS,
     fresh: bool = False,
     keep_planners: bool = False,
@@ -127,8 +121,7 @@ def run_suite(
     Args:
         file: Of the suite.
         out: Each setting gets a folder in it.
-        processes: Batches of episodes at a time.
-        progress: Whether to show bars; None for wherever somebody looks.
+        how: How episodes are played.
         trained: Folder of the trained agents.
         fresh: Whether to forget earlier results.
         keep_planners: Whether planners whose results are in `out` already are not played again.
@@ -139,7 +132,7 @@ def run_suite(
     sections = []
     entries = load_entries(file)
     for entry in entries:
-        results = play_entry(entry, out, processes, progress, trained, fresh, keep_planners)
+        results = play_entry(entry, out, how, trained, fresh, keep_planners)
         save(results, out / entry.name)
         sections.append(section(results, entry.title))
     first = {entry.setting.environment: entry for entry in reversed(entries)}
@@ -155,10 +148,10 @@ def run_suite(
     return sections
 
 
-def beside(suite: str, out: Path, processes: int, fresh: bool) -> list[Section]:
+def beside(suite: str, out: Path, how: Playing, fresh: bool) -> list[Section]:
     """What a report of `mjoa-gym benchmark` shows of trained agents; nothing without a suite."""
     file = SUITES / f"{suite}.yaml"
-    return run_suite(file, out / "learned", processes, fresh=fresh) if file.exists() else []
+    return run_suite(file, out / "learned", how, fresh=fresh) if file.exists() else []
 
 
 def _decisions(entry: Entry, out: Path, trained: Path) -> Section:

@@ -34,11 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from agents.learned_suite import SUITES, markdown, run_suite
     from mjoa_gym.evaluation.page import LEARNED, update_readme
+    from mjoa_gym.evaluation.processes import Playing
 
-    sections = run_suite(
-        SUITES / f"{args.suite}.yaml", args.out, args.processes, fresh=args.fresh,
-        keep_planners=args.keep_planners,
-    )  # fmt: skip
+    file, how = SUITES / f"{args.suite}.yaml", Playing(args.processes)
+    sections = run_suite(file, args.out, how, fresh=args.fresh, keep_planners=args.keep_planners)
     text = markdown(sections)
     if args.readme is not None:
         update_readme(args.readme, text, LEARNED)

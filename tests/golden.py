@@ -189,6 +189,7 @@ def benchmark_tables() -> Any:
     from mjoa_gym.evaluation.benchmark.suite import played_cells, run_suite, suite_from
     from mjoa_gym.evaluation.benchmark.tables import all_tables, headline, overview_table
     from mjoa_gym.evaluation.journal import EpisodeStore
+    from mjoa_gym.evaluation.processes import Playing
 
     tiny = {
         "name": "tiny", "about": "A test.", "ours": "mjoa-mu", "reference": "local-only",
@@ -207,7 +208,7 @@ def benchmark_tables() -> Any:
     }  # fmt: skip
     suite = suite_from(tiny)
     store = EpisodeStore(None, suite.fingerprint)
-    run_suite(suite, store, processes=0, progress=False)
+    run_suite(suite, store, Playing(0, progress=False))
     results = SuiteResults(suite, played_cells(suite, store))
     yield headline(results), overview_table(results).markdown()
     for some in all_tables(results).values():

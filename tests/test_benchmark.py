@@ -28,6 +28,7 @@ from mjoa_gym.evaluation.benchmark.suite import (
 from mjoa_gym.evaluation.benchmark.tables import headline
 from mjoa_gym.evaluation.journal import FILE, EpisodeStore
 from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
+from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.planners.registry import PLANNERS
 from tests.one_ue_pages import embedded
@@ -73,7 +74,7 @@ MORE = Section("Some more", [("a caption", b"a picture")], [Table("", ("agent",)
 
 def played(suite, folder=None):
     store = EpisodeStore(folder, suite.fingerprint)
-    assert run_suite(suite, store, processes=0, progress=False) == []
+    assert run_suite(suite, store, Playing(0, progress=False)) == []
     return played_cells(suite, store)
 
 
@@ -171,7 +172,7 @@ def test_processes_give_the_same_results_and_continue(finished, tmp_path):
     store = EpisodeStore(tmp_path, suite.fingerprint)
     for cell, key in list(keys_of(suite).items())[:-5]:
         store.add(key, reference[cell])
-    assert run_suite(suite, store, processes=2, progress=False) == []
+    assert run_suite(suite, store, Playing(2, progress=False)) == []
     assert without_times(played_cells(suite, store)) == without_times(reference)
     again = EpisodeStore(tmp_path, suite.fingerprint)
     assert without_times(played_cells(suite, again)) == without_times(reference)

@@ -1,7 +1,10 @@
 """The command's help, its endings, and what it says where something is missing."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -45,7 +48,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["explode"], ["evaluate"], ["evaluate", "ionn", "--timeout", "-1"]]
+    "arguments", [[], ["explode"], ["evaluate"], ["evaluate", "ionn", "--timeout", "soon"]]
 )
 def test_wrong_usage_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
@@ -78,6 +81,36 @@ def ends(error):
 def test_endings(error, status, words, capsys):
     assert run(ends(error), "it", goes_on=True) == status
     assert capsys.readouterr().err.startswith(words)
+
+
+def test_interrupted_it_says_how_to_go_on_and_leaves_nobody_behind(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "mjoa_gym",
+        "evaluate",
+        "local-only",
+        "--reference",
+        "local-only",
+    ]
+    options = ["--episodes", "100000", "--n-ues", "2", "--rounds", "2", "--processes", "1"]
+    running = subprocess.Popen(
+        [*command, *options, "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+    journal = tmp_path / "out" / "journal.jsonl"
+    deadline = time.monotonic() + 200
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all of them
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert told.strip().endswith("Stopped. The same command goes on from here.")
+    assert "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
 
 
 def test_what_is_no_mistake_of_the_users_is_not_hidden():

@@ -149,8 +149,8 @@ def test_learned_agents_are_loaded_by_path(tmp_path):
 
 def compared(names, setting, seeds, folder=None, **options):
     sources = [source_of(name) for name in names]
-    options = {"processes": 0, "progress": False, **options}
-    return play_comparison(sources, setting, seeds, None, folder, **options)
+    how = processes.Playing(0, progress=False)
+    return play_comparison(sources, setting, seeds, how, None, folder, **options)
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch):

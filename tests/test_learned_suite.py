@@ -24,6 +24,7 @@ from agents.learning_curves import curves, curves_figure, half_width
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.episodes import Setting, play
+from mjoa_gym.evaluation.processes import Playing
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = {"dnns": ["alexnet", "squeezenet1_1"], "granularity": "block", "n_ues": 2, "rounds": 3}
@@ -76,9 +77,8 @@ def test_a_suite_of_settings(kept, tmp_path):
     entry = {"title": "A title", "environment": "streaming", "scenario": SCENARIO, "episodes": 3}
     entry["planners"] = ["edge-only", "local-only"]
     file.write_text(yaml.safe_dump({"here": entry}))
-    section, decisions, learning = run_suite(
-        file, tmp_path / "out", processes=0, progress=False, trained=kept
-    )
+    how = Playing(0, progress=False)
+    section, decisions, learning = run_suite(file, tmp_path / "out", how, trained=kept)
     assert section.title == "A title"
     assert next(caption.split(";")[0] for caption, _ in section.figures) == "Mean latency"
     assert {row[0] for row in section.tables[0].rows} == {"ppo", "edge-only", "local-only"}
@@ -101,6 +101,7 @@ def test_a_suite_of_settings(kept, tmp_path):
         ({"episode": 3}, "did you mean 'episodes'"),
         ({"environment": "streeming"}, "did you mean 'streaming'"),
         ({"planners": []}, "planners"),
+        ({"planners": ["mjoa-mu", "iont"]}, "did you mean 'ionn'"),
         ({"title": None}, "title is missing"),
         ({"episodes": 0}, "episodes=0"),
     ],

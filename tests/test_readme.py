@@ -1,5 +1,7 @@
-"""The README's code runs as written, and its table comes from the benchmark."""
+"""The README's code runs as written, and its tables are those of the results that are kept."""
 
+import csv
+import html
 import re
 import subprocess
 import sys
@@ -7,29 +9,90 @@ from pathlib import Path
 
 import pytest
 
+from mjoa_gym.evaluation.benchmark.report import readme_section
+from mjoa_gym.evaluation.benchmark.suite import load_suite
+from mjoa_gym.evaluation.benchmark.tables import OVERVIEW
+from mjoa_gym.evaluation.comparison import kept_results
+from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
+from mjoa_gym.evaluation.table import Table
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {"README.md": README, "evaluating.md": (ROOT / "docs" / "evaluating.md").read_text("utf-8")}
+BLOCKS = {
+    f"{name} {k}": block
+    for name, page in PAGES.items()
+    for k, block in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+}
+PARSED = re.compile(r"mjoa-gym (?:explore|evaluate|benchmark|profile|planners)\b[^\n`#|]*")
+
+
+def part(name):
+    """What stands between the markers of a part, wherever it is."""
+    pages = [README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    (text,) = (page for page in pages if f"<!-- {name}:begin -->" in page)
+    return text.split(f"<!-- {name}:begin -->\n")[1].split(f"\n<!-- {name}:end -->")[0]
+
+
+def rows_of(file):
+    with (ROOT / "results" / file).open(newline="", encoding="utf-8") as content:
+        header, *rows = (tuple(row) for row in csv.reader(content))
+    return header, rows
 
 
 def test_there_is_code_to_run() -> None:
-    assert len(BLOCKS) >= 2
+    assert len(BLOCKS) >= 5
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_code_block_runs(block: str) -> None:
-    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_block_runs(name: str, tmp_path: Path) -> None:
+    block = BLOCKS[name]
+    where = ROOT if "results/" in block else tmp_path
+    done = subprocess.run([sys.executable, "-c", block], cwd=where, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert done.stdout.strip() or "print" not in block
 
 
-def test_the_table_between_the_markers_was_written_by_the_benchmark() -> None:
-    table = README.split("<!-- benchmark:begin -->")[1].split("<!-- benchmark:end -->")[0]
-    assert "mjoa-mu" in table
-    assert "make benchmark" in table
+def test_the_benchmarks_part_is_what_its_results_say() -> None:
+    """The headline is the report's, the table that of the CSV, the rest the suite's."""
+    suite = load_suite("quick")
+    report = (ROOT / "results" / "quick" / "report.html").read_text("utf-8")
+    (headline,) = re.findall(r'<div class="headline">(.*?)</div>', report, re.DOTALL)
+    sentences = [html.unescape(text) for text in re.findall(r"<p>(.*?)</p>", headline)]
+    overview = Table(OVERVIEW.format(suite.ours), *rows_of("quick/tables/overview.csv"))
+    expected = readme_section(suite, sentences, overview, "mjoa-gym benchmark --suite quick")
+    assert part("benchmark") == expected
+
+
+def test_the_learned_agents_part_is_what_their_results_say() -> None:
+    shown = part("learned")
+    for name in ("cold-start", "streaming"):
+        _, rows = rows_of(f"learned/{name}/episodes.csv")
+        labels = list(dict.fromkeys(row[0] for row in rows))
+        seeds = [int(row[1]) for row in rows if row[0] == labels[0]]
+        results = kept_results(ROOT / "results" / "learned" / name, seeds, labels)
+        for made in (table(results), learned_against_planners(results)):
+            assert made.markdown() in shown
+        assert table(results).caption in shown
+        times = Table("", *rows_of(f"learned/decision_times-{name}.csv"))
+        assert times.markdown() in shown
 
 
 def test_every_link_into_the_repository_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", README):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+def test_commands_are_as_the_pages_write_them() -> None:
+    """Every option that a page gives to `mjoa-gym` is one, and so is every argument needed."""
+    from mjoa_gym.cli.main import parser
+
+    found = 0
+    pages = [README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL):
+            for command in PARSED.findall(block.replace("\\\n", " ")):
+                parser().parse_args(command.split()[1:])  # exits if one is not
+                found += 1
+    assert found >= 5

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from mjoa_gym.cli.setting import add_run_options
+from mjoa_gym.cli.playing import add_options_of_playing, playing_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="folder of the results (runs/benchmark/<suite>)")
     add("--readme", type=Path, help="a README whose table is to be replaced")
     add("--more", metavar="MODULE:FUNCTION",
-        help="gives more sections of the report, of (suite, out, processes, fresh)")  # fmt: skip
-    add_run_options(parser)
+        help="gives more sections of the report, of (suite, out, how, fresh)")  # fmt: skip
+    add_options_of_playing(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -42,12 +42,13 @@ def execute(args: argparse.Namespace) -> int:
     sections = imported(args.more, "more")[1] if args.more else lambda *_: []
     out = args.out or Path("runs") / "benchmark" / suite.name
     store = EpisodeStore(out, suite.fingerprint, args.fresh)
-    failures = run_suite(suite, store, args.processes, args.timeout)
+    how = playing_of(args)
+    failures = run_suite(suite, store, how)
     for failure in failures:
         print(f"mjoa-gym benchmark: {failure}", file=sys.stderr)
     if lost := {suite.ours, suite.reference} & {failure.agent for failure in failures}:
         raise ValueError(f"there is no report without {' and '.join(sorted(lost))}")
-    more = sections(suite.name, out, args.processes, args.fresh)
+    more = sections(suite.name, out, how, args.fresh)
     command = shlex.join(["mjoa-gym", "benchmark", "--suite", args.suite, *_planners(args)])
     played = played_cells(suite, store)
     report = publish(suite, played, out, command, args.readme, more, failures)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
-from mjoa_gym.cli.setting import add_run_options
+from mjoa_gym.cli.playing import add_options_of_playing, playing_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--together", type=int, default=20, metavar="N",
         help="episodes that a learned agent decides at once (%(default)s)")  # fmt: skip
     add("--out", type=Path, help="folder (runs/evaluate/<setting>)")
-    add_run_options(parser)
+    add_options_of_playing(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -58,20 +59,14 @@ def execute(args: argparse.Namespace) -> int:
         args.reference = SEED.sub("", reference.label)
     name = f"{scenario.name}-{setting.environment}-{scenario.n_ues}-ues-{scenario.rounds}-rounds"
     out = args.out or Path("runs") / "evaluate" / name
-    results = play_comparison(
-        sources,
-        setting,
-        range(args.seed, args.seed + count("episodes", args.episodes)),
-        args.reference,
-        out,
-        args.fresh,
-        count("together", args.together),
-        args.processes,
-        args.timeout,
-    )
+    seeds = range(args.seed, args.seed + count("episodes", args.episodes))
+    how = playing_of(args)._replace(together=count("together", args.together))
+    results = play_comparison(sources, setting, seeds, how, args.reference, out, args.fresh)
     results.save(out)
     print(results.table())
     print(f"\nDone in {time.monotonic() - start:.0f} s. Figures and numbers are in {out}")
+    if find_spec("matplotlib") is None:
+        print("There are no figures without matplotlib: pip install 'mjoa-gym[evaluation]'")
     for failure in results.failures:
         print(f"mjoa-gym evaluate: {failure}", file=sys.stderr)
     return 1 if results.failures else 0

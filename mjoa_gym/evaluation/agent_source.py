@@ -13,9 +13,9 @@ import importlib.util
 import inspect
 import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,11 +27,11 @@ from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.journal import digest, digest_of
 from mjoa_gym.evaluation.saved_model import (
     ALGORITHMS,
-    ModelAgent,
     frozen_model,
     is_sb3,
-    load_model,
+    model_agent,
     model_files,
+    saved_agent,
 )
 from mjoa_gym.evaluation.user_code import files_of, imported
 from mjoa_gym.model.instance import Instance, Plan
@@ -40,165 +40,47 @@ from mjoa_gym.validation import choice
 
 LOWER_BOUND = "lower-bound"
 """Stands among the planners for the certified bound, which has latencies but no plan."""
+CLONE = {"far-sighted": "agents.far_sighted:FarSightedAgent"}
+"""Agents that a clone of this project's repository has beside the package."""
 LEARNED = "agents.learned_agent:LearnedAgent"
-"""What reads a folder with a card: a clone of this project's repository has it."""
+"""Likewise, what reads a folder with a card."""
 CARD = "card.yaml"
 
 
-@dataclass(frozen=True)
-class AgentSource(ABC):
-    """What an agent is made from.
+@dataclass(frozen=True, eq=False)
+class AgentSource:
+    """What an agent is made from, in this process or in another.
 
     Attributes:
         label: What the agent is called in tables.
+        agent: Makes the agent for a setting.
+        files: What it depends on beside this package.
+        batches: Whether the agent takes several episodes' observations at once.
+        checked: Whether making it is safe, and tells whether it is for the setting.
     """
 
     label: str
-
-    batches = False
-    """Whether the agent takes several episodes' observations at once."""
-
-    @abstractmethod
-    def agent(self, setting: Setting) -> Agent:
-        """The agent, to act in a setting."""
+    agent: Callable[[Setting], Agent]
+    files: Sequence[Path] = ()
+    batches: bool = False
+    checked: bool = False
 
     def check(self, setting: Setting) -> None:
         """Raise a ValueError if it is known that the agent is not for a setting."""
-        return
-
-    def files(self) -> Sequence[Path]:
-        """What the agent depends on beside this package."""
-        return ()
+        if self.checked:
+            self.agent(setting)
 
     @property
     def version(self) -> str:
         """Changes whenever the agent does, as far as its files tell."""
-        return digest((self.label + digest_of(self.files())).encode())
-
-
-@dataclass(frozen=True)
-class NamedPlanner(AgentSource):
-    """A planner of this package."""
-
-    name: str
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        return PlannerAgent(self.name, setting.scenario)
-
-
-@dataclass(frozen=True)
-class BoundSource(AgentSource):
-    """The certified lower bound."""
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        return LowerBoundAgent(setting.scenario)
-
-    def check(self, setting: Setting) -> None:
-        """See `AgentSource.check`."""
-        if setting.persists:
-            raise ValueError("the lower bound is known for a cold start only")
-
-
-@dataclass(frozen=True)
-class ObjectSource(AgentSource):
-    """A planner, an agent, or what makes one, given as an object."""
-
-    thing: Any
-
-    @property
-    def batches(self) -> bool:  # type: ignore[override]
-        """See `AgentSource.batches`."""
-        return bool(getattr(self.thing, "batches", False))
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        return agent_from(self.thing, setting)
-
-    def files(self) -> Sequence[Path]:
-        """See `AgentSource.files`."""
-        return files_of(inspect.getmodule(self.thing) or inspect.getmodule(type(self.thing)))
-
-
-@dataclass(frozen=True)
-class ImportedSource(AgentSource):
-    """The same, as `package.module:name` or `path/of/a/file.py:name`."""
-
-    text: str
-
-    @property
-    def batches(self) -> bool:  # type: ignore[override]
-        """See `AgentSource.batches`."""
-        return bool(getattr(imported(self.text)[1], "batches", False))
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        return agent_from(imported(self.text)[1], setting)
-
-    def check(self, setting: Setting) -> None:
-        """See `AgentSource.check`."""
-        imported(self.text)
-
-    def files(self) -> Sequence[Path]:
-        """See `AgentSource.files`."""
-        return files_of(imported(self.text)[0])
-
-
-@dataclass(frozen=True)
-class ModelSource(AgentSource):
-    """A model of Stable-Baselines3 or sb3-contrib (see `load_model`)."""
-
-    algorithm: str | type
-    saved: str | tuple[bytes, bytes]
-
-    batches = True
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        model, statistics = load_model(self.algorithm, self.saved)
-        return ModelAgent.of(model, setting, statistics, self.label)
-
-    def check(self, setting: Setting) -> None:
-        """See `AgentSource.check`."""
-        self.agent(setting)
-
-    def files(self) -> Sequence[Path]:
-        """See `AgentSource.files`."""
-        return model_files(self.saved) if isinstance(self.saved, str) else ()
-
-
-@dataclass(frozen=True)
-class LearnedFolder(AgentSource):
-    """A folder with a card, as `agents` writes it."""
-
-    folder: str
-
-    batches = True
-
-    def agent(self, setting: Setting) -> Agent:
-        """See `AgentSource.agent`."""
-        learned = _of_a_clone(LEARNED)[1].load(self.folder, setting.scenario)
-        if learned.persists != setting.persists:
-            known = "streaming" if learned.persists else "cold-start"
-            raise ValueError(f"{self.folder} was trained for {known}, not for this environment")
-        agent: Agent = learned
-        return agent
-
-    def check(self, setting: Setting) -> None:
-        """See `AgentSource.check`."""
-        self.agent(setting)
-
-    def files(self) -> Sequence[Path]:
-        """See `AgentSource.files`."""
-        return [*files_of(_of_a_clone(LEARNED)[0]), *Path(self.folder).glob("*.*")]
+        return digest((self.label + digest_of(self.files)).encode())
 
 
 def source_of(given: Any, label: str | None = None) -> AgentSource:
     """What a name, a text or an object stands for.
 
     Args:
-        given: A planner's name, a folder with a card, `ppo:path/of/model.zip` (or
+        given: A planner's name, "far-sighted", a folder with a card, `ppo:path/of/model.zip` (or
             another algorithm), `package.module:name` or `path/of/file.py:name`, each of them as
             `label=...`, too; or a planner, an agent, a model, or what makes one.
         label: What to call it; a text calls itself.
@@ -206,45 +88,78 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
     Raises:
         ValueError: If it stands for nothing (with the nearest name).
     """
-    if isinstance(given, AgentSource):
-        return given
-    if isinstance(given, os.PathLike):
-        given = os.fspath(given)
-    if isinstance(given, str):
-        return _source_of_text(given, label)
+    if isinstance(given, (str, os.PathLike)):
+        return _source_of_text(os.fspath(given), label)
     label = label or str(getattr(given, "__name__", type(given).__name__))
     if is_sb3(given, "BaseAlgorithm"):
-        return ModelSource(label, type(given), frozen_model(given))
+        make = partial(saved_agent, type(given), frozen_model(given), label)
+        return AgentSource(label, make, batches=True, checked=True)
     if not callable(given) and not hasattr(given, "predict"):
         raise ValueError(f"{label}={given!r}: is no planner, no agent, and makes none")
-    return ObjectSource(label, given)
+    return _source_of_object(label, given)
 
 
 def _source_of_text(text: str, label: str | None) -> AgentSource:
+    make: Callable[[Setting], Agent]
     named = re.match(r"([^:/\\=]+)=(.+)", text)
     if label is None and named and not Path(text).exists():
         label, text = named.groups()
     name = label or text
     if text in PLANNERS:
-        return NamedPlanner(name, text)
+        return AgentSource(name, partial(_planner, text))
     if text == LOWER_BOUND:
-        return BoundSource(name)
+        return AgentSource(name, _bound, checked=True)
+    if text in CLONE:
+        files = files_of(_of_a_clone(CLONE[text]))
+        return AgentSource(name, partial(_imported, CLONE[text]), files)
     if Path(text).is_dir():
-        return LearnedFolder(label or _name_on_card(Path(text)), text)
+        files = [*files_of(_of_a_clone(LEARNED)), *Path(text).glob("*.*")]
+        make = partial(_learned, text)
+        return AgentSource(label or _name_on_card(Path(text)), make, files, True, True)
     if ":" in text:
-        algorithm = text.partition(":")[0].lower().replace("_", "-")
-        path = text.partition(":")[2]
+        algorithm, _, path = text.partition(":")
+        algorithm = algorithm.lower().replace("_", "-")
         if algorithm in ALGORITHMS and (_exists(path) or not _is_module(algorithm)):
-            model_files(path)  # is there
-            return ModelSource(name, algorithm, path)
-        imported(text)
-        return ImportedSource(name, text)
+            make = partial(saved_agent, algorithm, path, name)
+            return AgentSource(name, make, model_files(path), True, True)
+        module, thing = imported(text)
+        batches = bool(getattr(thing, "batches", False))
+        return AgentSource(name, partial(_imported, text), files_of(module), batches)
     if Path(text).suffix == ".zip":
         raise ValueError(f"agent={text!r}: which algorithm saved it? Say, for instance, ppo:{text}")
     if Path(text).name != text:
         raise ValueError(f"agent={text!r}: there is no such folder")
-    choice("agent", text, (*planner_names(), LOWER_BOUND))
-    return ObjectSource(name, planner_of(text))
+    choice("agent", text, (*planner_names(), *CLONE, LOWER_BOUND))
+    return _source_of_object(name, planner_of(text))
+
+
+def _source_of_object(label: str, thing: Any) -> AgentSource:
+    files = files_of(inspect.getmodule(thing) or inspect.getmodule(type(thing)))
+    batches = bool(getattr(thing, "batches", False))
+    return AgentSource(label, partial(agent_from, thing), files, batches)
+
+
+def _planner(name: str, setting: Setting) -> Agent:
+    return PlannerAgent(name, setting.scenario)
+
+
+def _imported(text: str, setting: Setting) -> Agent:
+    return agent_from(imported(text)[1], setting)
+
+
+def _bound(setting: Setting) -> Agent:
+    if setting.persists:
+        raise ValueError("the lower bound is known for a cold start only")
+    return LowerBoundAgent(setting.scenario)
+
+
+def _learned(folder: str, setting: Setting) -> Agent:
+    learned = imported(LEARNED)[1].load(folder, setting.scenario)
+    if learned.persists != setting.persists:
+        known = "streaming" if learned.persists else "cold-start"
+        raise ValueError(f"{folder} was trained for {known}, not for this environment")
+    agent: Agent = learned
+    return agent
 
 
 def agent_from(thing: Any, setting: Setting) -> Agent:
@@ -261,7 +176,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
             raise ValueError(f"{type(thing).__name__} is no planner, and has no `predict`")
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
-        return ModelAgent.of(thing, setting)
+        return model_agent(thing, setting)
     agent: Agent = thing
     return agent
 
@@ -288,14 +203,14 @@ def _parameters(thing: Callable[..., Any]) -> Sequence[str]:
         return ()
 
 
-def _of_a_clone(text: str) -> tuple[ModuleType, Any]:
-    """What is in a clone of the repository only.
+def _of_a_clone(text: str) -> ModuleType:
+    """The module of what is in a clone of the repository only.
 
     Raises:
         ValueError: If it is not here.
     """
     try:
-        return imported(text)
+        return imported(text)[0]
     except ValueError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "agents":
             raise ValueError(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mjoa_gym.evaluation.agent_source import AgentSource, source_of
 from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
 from mjoa_gym.evaluation.journal import EpisodeStore, Row
-from mjoa_gym.evaluation.processes import PATIENCE_S, Failure, Job, play_missing
+from mjoa_gym.evaluation.processes import TIMEOUT_S, Failure, Job, Playing, play_missing
 from mjoa_gym.evaluation.table import Table, digits
 from mjoa_gym.validation import choice, count, positive
 from mjoa_gym.world.scenario import Scenario
@@ -157,7 +157,7 @@ def compare(
     rounds: int | None = None,
     reference: str | None = None,
     processes: int = 2,
-    timeout_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
     progress: bool | None = None,
 ) -> Comparison:
     """Let planners and agents play the same episodes.
@@ -188,25 +188,19 @@ def compare(
     given = Scenario.of(dict(scenario) if isinstance(scenario, Mapping) else scenario)
     setting = Setting(env, given.with_changes(n_ues=n_ues, rounds=rounds))
     sources = [source_of(agent, str(label)) for label, agent in agents.items()]
-    first = count("episodes", episodes)
-    seeds = range(int(seed), int(seed) + first)
-    return play_comparison(
-        sources, setting, seeds, reference, processes=processes, patience_s=timeout_s,
-        progress=progress,
-    )  # fmt: skip
+    last = int(seed) + count("episodes", episodes)
+    how = Playing(processes, positive("timeout_s", timeout_s), progress=progress)
+    return play_comparison(sources, setting, range(int(seed), last), how, reference)
 
 
 def play_comparison(
     sources: Sequence[AgentSource],
     setting: Setting,
     seeds: Sequence[int],
+    how: Playing,
     reference: str | None = None,
     folder: Path | None = None,
     fresh: bool = False,
-    together: int = 20,
-    processes: int = 2,
-    patience_s: float = PATIENCE_S,
-    progress: bool | None = None,
 ) -> Comparison:
     """Let agents play the same episodes, but for those that a folder's journal has.
 
@@ -214,13 +208,10 @@ def play_comparison(
         sources: Who plays.
         setting: Where.
         seeds: Of the episodes.
+        how: How they are played.
         reference: See `compare`.
         folder: Of the journal; None for none.
         fresh: Whether to forget what it has.
-        together: Episodes that are decided together, by agents that take several.
-        processes: See `compare`.
-        patience_s: What a decision may take.
-        progress: See `compare`.
 
     Raises:
         ValueError: If two agents have the same label, or one is not for the setting; nothing has
@@ -229,7 +220,6 @@ def play_comparison(
     labels = [source.label for source in sources]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"several agents are called {', '.join(sorted(twice))}")
-    positive("timeout_s", patience_s)
     families = list(dict.fromkeys(SEED.sub("", label) for label in labels))
     if reference is None:
         reference = OURS if OURS in families else families[0]
@@ -237,13 +227,13 @@ def play_comparison(
     for source in sources:
         source.check(setting)
     store = EpisodeStore(folder, setting.fingerprint, fresh)
-    versions = [source.version for source in sources]
+    versions = ["" if folder is None else source.version for source in sources]
     keys = {
         label: {seed: (label, version, seed) for seed in seeds}
         for label, version in zip(labels, versions, strict=True)
     }
     jobs = [Job(source, setting, keys[source.label]) for source in sources]
-    failures = play_missing(jobs, store, together, processes, patience_s, progress)
+    failures = play_missing(jobs, store, how)
     rows = {
         label: {seed: store.rows[key] for seed, key in of.items() if key in store.rows}
         for label, of in keys.items()

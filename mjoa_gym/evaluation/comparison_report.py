@@ -127,46 +127,35 @@ def note(results: Comparison) -> str:
     )
 
 
-def bars_figure(results: Comparison) -> Figure:
+def latency_figure(results: Comparison) -> Figure:
     """Mean latencies; the interval is that of the ratio to the reference."""
-    from mjoa_gym.evaluation.plots import GREY, INK, OURS, dress, new_figure
+    from mjoa_gym.evaluation.plots import GREY, OURS, bars_figure
 
-    standings = {family: standing(results, family) for family in results.families}
-    agents = sorted(standings, key=lambda name: -standings[name].latency_s)
-    figure = new_figure(7.6, 1.2 + 0.42 * len(agents))
-    axes = figure.subplots()
-    for y, agent in enumerate(agents):
-        own = standings[agent]
+    bars = {}
+    for family in results.families:
+        own = standing(results, family)
         base = own.latency_s / (1 + own.change.value)
-        value, low, high = (1e3 * base * (1 + part) for part in own.change)
-        colour = GREY if agent == results.reference else OURS
-        axes.barh(y, value, color=colour, height=0.62)
-        axes.errorbar(value, y, xerr=[[value - low], [high - value]], color=INK, capsize=3, lw=1.2)
-        label = f"  {value:.0f}"
-        if results.reference not in ("", agent):
-            label += f"  ({100 * own.change.value:+.1f} %)"
-        axes.text(max(value, high), y, label, va="center", fontsize=8.5, color=INK)
-    axes.set_yticks(range(len(agents)), agents)
-    axes.margins(x=0.22)
-    axes.set_xlim(left=0)
-    dress(axes, "", f"mean latency (ms); interval of the ratio to {results.reference}", "", "x")
-    return figure
+        latency_ms = Estimate(*(1e3 * base * (1 + part) for part in own.change))
+        compared = results.reference not in ("", family)
+        excess = f"  ({100 * own.change.value:+.1f} %)" if compared else ""
+        bars[family] = latency_ms, f"{latency_ms.value:.0f}{excess}"
+    colours = dict.fromkeys(bars, OURS) | {results.reference: GREY}
+    label = f"mean latency (ms); interval of the ratio to {results.reference}"
+    return bars_figure(bars, label, colours)
 
 
 def rounds_figure(results: Comparison) -> Figure:
     """Mean latency in every round of the episode."""
     from matplotlib.ticker import MaxNLocator
 
-    from mjoa_gym.evaluation.plots import COLOURS, MARKERS, dress, new_figure, plain_log
+    from mjoa_gym.evaluation.plots import draw_line, dress, new_figure, plain_log, planner_looks
 
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
-    for k, agent in enumerate(results.families):
-        latency_s = results.by_round(agent, "latency_s").mean(axis=0)
-        axes.plot(
-            np.arange(1, len(latency_s) + 1), 1e3 * latency_s, label=agent,
-            color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], ms=4.5, lw=1.6,
-        )  # fmt: skip
+    for agent, look in planner_looks(results.families, "", "").items():
+        if agent:
+            latency_s = results.by_round(agent, "latency_s").mean(axis=0)
+            draw_line(axes, np.arange(1, len(latency_s) + 1), 1e3 * latency_s, agent, look)
     axes.set_yscale("log")  # all-local can take ten times as long as the others
     plain_log(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -181,7 +170,7 @@ def figures(results: Comparison) -> dict[str, tuple[str, dict[str, bytes]]]:
         return {}
     from mjoa_gym.evaluation.plots import encoded
 
-    found = {"latency": (f"Mean latency; {len(results.seeds)} episodes.", bars_figure(results))}
+    found = {"latency": (f"Mean latency; {len(results.seeds)} episodes.", latency_figure(results))}
     if results.setting is None or results.setting.persists:  # else rounds are all alike
         caption = "Mean latency round by round: uploads of early rounds pay in later ones."
         found["rounds"] = caption, rounds_figure(results)

@@ -34,8 +34,8 @@ KINDS = ("all on the UE", "all at the edge", "one change of side", "several chan
 ASIDE = ("state", "episode_start", "deterministic", "action_masks")
 """What Stable-Baselines3's and sb3-contrib's `predict` take beside the observation."""
 
-Watch = Callable[[int | None, int, bool], Any]
-"""Told the episode's seed (None for several), the round, and whether a decision begins or ends."""
+Watch = Callable[[int, bool], Any]
+"""Told the round, and whether a decision begins or ends."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +89,17 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
-class OutOfTime(BaseException):
-    """An agent takes too long; no `except Exception` of its own can keep this from it."""
-
-
 class PlayError(RuntimeError):
     """An agent could not play on.
 
     Attributes:
-        seed: Of the episode; None if several were played together.
         round: From 0.
         reason: What was raised.
     """
 
-    def __init__(self, seed: int | None, round_: int, reason: BaseException) -> None:
-        super().__init__(seed, round_, reason)
-        self.seed, self.round, self.reason = seed, round_, reason
+    def __init__(self, round_: int, reason: BaseException) -> None:
+        super().__init__(round_, reason)
+        self.round, self.reason = round_, reason
 
 
 def view_of(agent: Agent) -> str:
@@ -135,14 +130,12 @@ def play(
         PlayError: From what the agent raised, or from what the environment says of its action.
     """
     if getattr(agent, "batches", False):
-        return _play(agent, setting, seeds, watch, None)
-    return [_play(agent, setting, [seed], watch, seed)[0] for seed in seeds]
+        return _play(agent, setting, seeds, watch)
+    return [_play(agent, setting, [seed], watch)[0] for seed in seeds]
 
 
-def _play(
-    agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch, seed: int | None
-) -> list[list[Row]]:
-    """Episodes that are played together; `seed` names the only one."""
+def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) -> list[list[Row]]:
+    """Episodes that are played together."""
     envs = setting.environments(agent, len(seeds))
     core: Core = envs.unwrapped.core  # type: ignore[attr-defined]
     episodes: list[list[Row]] = [[] for _ in seeds]
@@ -153,19 +146,19 @@ def _play(
         planning_s, over = 0.0, np.zeros(len(seeds), dtype=np.bool_)
         while not over.all():  # all of them have equally many rounds
             dnn, weight = core.dnn.copy(), core.batch.state.population.weight.copy()
-            watch(seed, len(episodes[0]), True)
+            watch(len(episodes[0]), True)
             start = time.perf_counter()
             actions = decide(observation)
             planning_s += (time.perf_counter() - start) / len(seeds)
-            watch(seed, len(episodes[0]), False)
+            watch(len(episodes[0]), False)
             observation, reward, _, over, info = envs.step(actions)
             if core.batch.state.round[0] > len(episodes[0]):  # else it is the next UE's turn
                 rows = _rows(agent, core, dnn, weight, info, reward)
                 for episode, row in zip(episodes, rows, strict=True):
                     episode.append({"round": len(episode), **row, "planning_s": planning_s})
                 planning_s = 0.0
-    except (Exception, SystemExit, OutOfTime) as error:
-        raise PlayError(seed, len(episodes[0]), error) from error
+    except (Exception, SystemExit) as error:
+        raise PlayError(len(episodes[0]), error) from error
     finally:
         envs.close()
     return episodes

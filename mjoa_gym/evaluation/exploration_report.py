@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from mjoa_gym.evaluation.exploration import EDGE, LOCAL, OURS, Answer, placement_text
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import figure_html
-from mjoa_gym.evaluation.plots import GREY, dress, encoded, new_figure, plain_log, planner_looks
+from mjoa_gym.evaluation.plots import (
+    GREY,
+    draw_line,
+    dress,
+    encoded,
+    new_figure,
+    plain_log,
+    planner_looks,
+)
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.model.simulator import Timeline
@@ -143,11 +151,7 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
     axes = figure.subplots()
     look = planner_looks([name for name in curves.seconds if name != OURS], OURS, LOCAL)
     for name, seconds in curves.seconds.items():
-        line = look[name]
-        axes.plot(
-            curves.values, seconds, color=line.colour, marker=line.marker, ms=0.6 * line.size,
-            lw=line.width, ls=line.style, label=name, mec="white", mew=0.4, zorder=line.order,
-        )  # fmt: skip
+        draw_line(axes, curves.values, seconds, name, look[name])
     dress(axes, f"{curves.title}, {found.upload} uploading", curves.label, "latency (s)", "both")
     axes.set(xscale="log", yscale="log")
     plain_log(axes.xaxis)

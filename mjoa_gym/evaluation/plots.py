@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from mjoa_gym.evaluation.statistics import Estimate
+
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A4FA3", "#A6761D", "#4D4D4D")
 MARKERS = "osD^vPX<>*"
-KIND_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7")
 
 
 class Look(NamedTuple):
@@ -45,6 +47,44 @@ def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, 
         look[name] = Look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style, 3)
     look[ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
     return look
+
+
+def draw_line(
+    axes: Axes, xs: Any, ys: Any, label: str, look: Look, style: str | None = None
+) -> None:
+    """A planner's line, in its look."""
+    axes.plot(
+        xs, ys, label=label, color=look.colour, marker=look.marker, ms=look.size, lw=look.width,
+        ls=look.style if style is None else style, mec="white", mew=0.5, zorder=look.order,
+    )  # fmt: skip
+
+
+def bars_figure(
+    bars: Mapping[str, tuple[Estimate, str]], label: str, colours: Mapping[str, str]
+) -> Figure:
+    """Horizontal bars with intervals and texts, the smallest on top.
+
+    Args:
+        bars: By name, the value and what stands beside it.
+        label: Of the axis.
+        colours: Of the names that stand out.
+    """
+    names = sorted(bars, key=lambda name: -bars[name][0].value)
+    figure = new_figure(8.2, 0.9 + 0.32 * len(names))
+    axes = figure.subplots()
+    values = np.array([bars[name][0] for name in names])
+    errors = np.abs(values[:, 1:].T - values[:, 0])
+    drawn = [colours.get(name, COLOURS[4]) for name in names]
+    axes.barh(names, values[:, 0], xerr=errors, color=drawn, ecolor=INK, error_kw={"lw": 1})
+    limit = min(values.max(), 4 * float(np.median(values[:, 0])))  # longer bars leave the axes
+    for y, name in enumerate(names):
+        axes.annotate(
+            bars[name][1], (min(values[y].max(), limit), y), (5, 0), textcoords="offset points",
+            va="center", fontsize=8.5, color=INK,
+        )  # fmt: skip
+    axes.set_xlim(min(0, values.min()), 1.22 * limit)
+    dress(axes, "", label, "", grid="x")
+    return figure
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,17 +28,32 @@ import numpy as np
 
 from mjoa_gym.evaluation.agent import Agent
 from mjoa_gym.evaluation.agent_source import AgentSource
-from mjoa_gym.evaluation.episodes import OutOfTime, PlayError, Setting, Watch, play
+from mjoa_gym.evaluation.episodes import PlayError, Setting, Watch, play
 from mjoa_gym.evaluation.journal import EpisodeStore, Key, Row
 from mjoa_gym.evaluation.progress import bar
 
-PATIENCE_S = 600.0
-"""What a decision may take; and what else an agent may, as being made."""
-LATE = "no decision within {:g} s"
+TIMEOUT_S = 600.0
 START = (
     "import sys; sys.path[:] = {path!r}; from mjoa_gym.evaluation.processes import serve; serve()"
 )
 PR_SET_PDEATHSIG = 1
+
+
+class Playing(NamedTuple):
+    """How episodes are played.
+
+    Attributes:
+        processes: How many at a time, in processes of their own; with 0 in this one, one after the
+            other, where nothing ends an agent that is stuck.
+        timeout_s: What a decision may take. Starting and making an agent may take `TIMEOUT_S`.
+        together: How many are decided together, by agents that take several.
+        progress: Whether to show a bar; None for wherever somebody looks.
+    """
+
+    processes: int = 2
+    timeout_s: float = TIMEOUT_S
+    together: int = 20
+    progress: bool | None = None
 
 
 class Job(NamedTuple):
@@ -60,29 +75,32 @@ class Failure(NamedTuple):
 
     Attributes:
         agent: Its label.
-        seed: Of the episode; None if there was none yet, or several were played together.
+        seeds: Of the episode, or of those that were played together; none if there was none yet.
         round: From 0; None if there was none yet.
         reason: In a line.
         trace: Where in the code it happened.
     """
 
     agent: str
-    seed: int | None
+    seeds: tuple[int, ...]
     round: int | None
     reason: str
     trace: str = ""
 
     def __str__(self) -> str:
-        where = "" if self.seed is None else f", episode with seed {self.seed}"
+        where = ""
         if self.round is not None:
+            first, last = self.seeds[0], self.seeds[-1]
+            where = f", episode with seed {first}" if first == last else (
+                f", one of the episodes with seeds {first} to {last}"
+            )  # fmt: skip
             where += f", round {self.round} (the first is 0)"
         return f"{self.agent}{where}: {self.reason}"
 
 
 class Moment(NamedTuple):
-    """The place of a decision, and whether it begins there or ends."""
+    """The round of a decision, and whether it begins or ends."""
 
-    seed: int | None
     round: int
     begins: bool
 
@@ -91,23 +109,14 @@ Played = list[list[Row]] | Failure
 
 
 def play_missing(
-    jobs: Iterable[Job],
-    store: EpisodeStore,
-    together: int = 1,
-    processes: int = 2,
-    patience_s: float = PATIENCE_S,
-    progress: bool | None = None,
-    unit: str = "episode",
+    jobs: Iterable[Job], store: EpisodeStore, how: Playing, unit: str = "episode"
 ) -> list[Failure]:
     """Play the episodes that a store lacks, and put them there.
 
     Args:
         jobs: All episodes that are wanted.
         store: What there is; every finished episode is kept at once, whatever happens later.
-        together: Episodes that are decided together, where the agent takes several.
-        processes: See `play_all`.
-        patience_s: See `play_all`.
-        progress: Whether to show a bar; None for wherever somebody looks.
+        how: How they are played.
         unit: What the bar calls an episode.
 
     Returns:
@@ -117,12 +126,13 @@ def play_missing(
     for job in jobs:
         total += len(job.episodes)
         left = [pair for pair in job.episodes.items() if pair[1] not in store.rows]
-        size = together if job.source.batches else 1
-        missing += [job._replace(episodes=dict(part)) for part in batched(left, size)]
+        size = how.together if job.source.batches else 1
+        parts = (left[k : k + size] for k in range(0, len(left), size))
+        missing += [job._replace(episodes=dict(part)) for part in parts]
     failures = []
     done = total - sum(len(job.episodes) for job in missing)
-    with bar(total=total, initial=done, unit=unit, shown=progress) as shown:
-        for job, played in play_all(missing, processes, patience_s):
+    with bar(total=total, initial=done, unit=unit, shown=how.progress) as shown:
+        for job, played in play_all(missing, how):
             shown.set_postfix_str(job.source.label, refresh=False)
             if isinstance(played, Failure):
                 failures.append(played)
@@ -133,21 +143,8 @@ def play_missing(
     return failures
 
 
-def batched(several: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """A sequence in parts of at most so many."""
-    return (several[k : k + size] for k in range(0, len(several), size))
-
-
-def play_all(
-    jobs: Iterable[Job], processes: int = 2, patience_s: float = PATIENCE_S
-) -> Iterator[tuple[Job, Played]]:
+def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     """Play jobs, several at a time; an agent that has failed once is not asked again.
-
-    Args:
-        jobs: What to play.
-        processes: How many at a time; with 0 in this one, where a limit of time is kept only in the
-            main thread, and not while compiled code runs.
-        patience_s: What a decision may take.
 
     Yields:
         Jobs in the order in which they end, and what came of them.
@@ -157,8 +154,7 @@ def play_all(
     """
     failed: set[str] = set()
     left = (job for job in jobs if job.source.label not in failed)
-    results = _in_processes(left, processes, patience_s) if processes else _here(left, patience_s)
-    for job, played in results:
+    for job, played in _in_processes(left, how) if how.processes else _here(left):
         if isinstance(played, Failure):
             if job.source.label in failed:  # two at a time have failed
                 continue
@@ -167,62 +163,35 @@ def play_all(
         yield job, played
 
 
-def _here(jobs: Iterable[Job], patience_s: float) -> Iterator[tuple[Job, Played]]:
+def _here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Played]]:
     for job in jobs:
-        with _alarm(patience_s) as watch:
-            played = _played(job.source, job.setting, tuple(job.episodes), watch)
-        yield job, played
+        yield job, _played(job.source, job.setting, tuple(job.episodes), lambda *_: None)
 
 
-@contextmanager
-def _alarm(patience_s: float) -> Iterator[Watch]:
-    """What to tell of decisions, so that one that takes too long is interrupted."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield lambda *_: None
-        return
-
-    def ring(*_: Any) -> None:
-        raise OutOfTime(LATE.format(patience_s))
-
-    def watch(_seed: int | None, _round: int, begins: bool) -> None:
-        signal.setitimer(signal.ITIMER_REAL, patience_s if begins else 0.0)
-
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        yield watch
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _in_processes(
-    jobs: Iterable[Job], processes: int, patience_s: float
-) -> Iterator[tuple[Job, Played]]:
+def _in_processes(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     inbox: queue.Queue[tuple[Worker, Any]] = queue.Queue()
     waiting = iter(jobs)
     idle: list[Worker] = []
     busy: set[Worker] = set()
     try:
         while True:
-            while len(busy) < processes and (job := next(waiting, None)) is not None:
-                worker = idle.pop() if idle else Worker(inbox)
+            while len(busy) < how.processes and (job := next(waiting, None)) is not None:
+                worker = idle.pop() if idle else Worker(inbox, how.timeout_s)
                 busy.add(worker)
                 worker.give(job)
             if not busy:
                 return
-            if late := next((w for w in busy if w.is_late(patience_s)), None):
+            if late := next((worker for worker in busy if worker.is_late), None):
                 busy.remove(late)
-                yield late.job, late.end(LATE.format(late.limit_s(patience_s)))
+                yield late.job, late.end(f"no decision within {late.limit_s:g} s")
                 continue
             with suppress(queue.Empty):
                 worker, message = inbox.get(timeout=0.2)
                 if worker in busy and worker.heard(message):
                     busy.remove(worker)
-                    if message is None:
-                        yield worker.job, worker.end()
-                    else:
+                    if message is not None:
                         idle.append(worker)
-                        yield worker.job, message
+                    yield worker.job, worker.end() if message is None else message
                 elif message is None and worker in idle:
                     idle.remove(worker)
     finally:
@@ -234,8 +203,9 @@ class Worker:
     """A process that plays one job after the other.
 
     Args:
-        inbox: Where its messages go: the seed and round of a decision; what came of a job; None
-            when the process has ended.
+        inbox: Where its messages go: a decision's moment; what came of a job; None when the process
+            has ended.
+        timeout_s: What a decision may take.
 
     Attributes:
         job: What it plays.
@@ -243,16 +213,15 @@ class Worker:
 
     job: Job
 
-    def __init__(self, inbox: queue.Queue[tuple[Worker, Any]]) -> None:
-        code = START.format(path=sys.path)
-        threads = {"OMP_NUM_THREADS": "1"} | os.environ  # unless the user says so
-        pipe = subprocess.PIPE
+    def __init__(self, inbox: queue.Queue[tuple[Worker, Any]], timeout_s: float) -> None:
+        self._inbox, self._timeout_s = inbox, timeout_s
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=pipe, stdout=pipe, env=threads
+            [sys.executable, "-c", START.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"OMP_NUM_THREADS": "1"} | os.environ,  # unless the user says so
         )
-        self._inbox = inbox
         threading.Thread(target=self._listen, daemon=True).start()
-        self._begin()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -264,47 +233,44 @@ class Worker:
     def give(self, job: Job) -> None:
         """Have a job played."""
         self.job = job
-        self._begin()
+        self._moment: Moment | None = None
+        self._since = time.monotonic()
         order = packed(job.source), cloudpickle.dumps(job.setting), tuple(job.episodes)
         assert self._process.stdin is not None
         with suppress(OSError):  # its end is a message
             pickle.dump(order, self._process.stdin)
             self._process.stdin.flush()
 
-    def _begin(self) -> None:
-        self._place: tuple[int | None, int | None] = None, None
-        self._since, self._decides = time.monotonic(), False
-
-    def limit_s(self, patience_s: float) -> float:
+    @property
+    def limit_s(self) -> float:
         """How long what it does just now may take."""
-        return patience_s if self._decides else max(patience_s, PATIENCE_S)
+        decides = self._moment is not None and self._moment.begins
+        return self._timeout_s if decides else max(self._timeout_s, TIMEOUT_S)
 
-    def is_late(self, patience_s: float) -> bool:
+    @property
+    def is_late(self) -> bool:
         """Whether it has taken longer."""
-        return time.monotonic() - self._since > self.limit_s(patience_s)
+        return time.monotonic() - self._since > self.limit_s
 
     def heard(self, message: Any) -> bool:
         """Note a message; whether it ends the job."""
         self._since = time.monotonic()
         if isinstance(message, Moment):
-            self._place, self._decides = message[:2], message.begins
+            self._moment = message
         return not isinstance(message, Moment)
 
     def end(self, reason: str | None = None) -> Failure:
-        """End the process, and what is to be said of its job."""
+        """End the process, and say what becomes of its job."""
         self._process.kill()
         status = self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError, AttributeError):
                 stream.close()  # type: ignore[union-attr]
-        reason = reason or f"its process ended ({_status(status)})"
-        return Failure(self.job.source.label if hasattr(self, "job") else "", *self._place, reason)
-
-
-def _status(status: int) -> str:
-    with suppress(ValueError):
-        return f"by {signal.Signals(-status).name}"
-    return f"with status {status}"
+        if reason is None:
+            by = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            reason = f"its process ended ({by})"
+        at = None if self._moment is None else self._moment.round
+        return Failure(self.job.source.label, tuple(self.job.episodes), at, reason)
 
 
 @lru_cache(maxsize=64)
@@ -330,8 +296,7 @@ def serve() -> None:
     """
     orders: queue.Queue[Any] = queue.Queue()
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, too
     if sys.platform == "linux":  # even from compiled code that gives no other thread a chance
@@ -347,22 +312,15 @@ def serve() -> None:
         pickle.dump(message, outgoing)
         outgoing.flush()
 
-    def watch(seed: int | None, round_: int, begins: bool) -> None:
-        if begins and round_ == 0 and last != [seed, round_]:
-            _seed_everything(seed or 0)  # whatever was played before here
-        last[:] = seed, round_
-        tell(Moment(seed, round_, begins))
-
-    last: list[int | None] = [None, None]
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        content, setting, seeds = orders.get()
+        source, setting, seeds = orders.get()
+        _seed_everything(seeds[0])  # whatever was played before here
         try:
-            source = _unpacked(content)
-            played = _played(source, pickle.loads(setting), seeds, watch)
+            order = _unpacked(source), pickle.loads(setting), seeds
+            tell(_played(*order, lambda *moment: tell(Moment(*moment))))
         except BaseException as error:
-            played = _failure("", None, None, error)
-        tell(played)
+            tell(_failure("", seeds, None, error))
 
 
 @lru_cache(maxsize=8)
@@ -382,22 +340,18 @@ def _played(source: AgentSource, setting: Setting, seeds: tuple[int, ...], watch
         if key not in _made:
             _made.clear()  # one is enough: jobs of an agent and a setting follow each other
             _made[key] = source, source.agent(setting)
-    except (Exception, SystemExit) as error:
-        return _failure(source.label, None, None, error)
-    try:
         return play(_made[key][1], setting, seeds, watch)
     except PlayError as error:
-        return _failure(source.label, error.seed, error.round, error.reason)
-    except Exception as error:  # no environment has its action view
-        return _failure(source.label, None, None, error)
+        return _failure(source.label, seeds, error.round, error.reason)
+    except (Exception, SystemExit) as error:  # it cannot be made, or has no environment
+        return _failure(source.label, seeds, None, error)
 
 
-def _failure(label: str, seed: int | None, round_: int | None, error: BaseException) -> Failure:
+def _failure(
+    label: str, seeds: tuple[int, ...], round_: int | None, error: BaseException
+) -> Failure:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, OutOfTime):
-        reason = str(error)
-    trace = "".join(traceback.format_exception(error))
-    return Failure(label, seed, round_, reason, trace)
+    return Failure(label, seeds, round_, reason, "".join(traceback.format_exception(error)))
 
 
 def _seed_everything(seed: int) -> None:

@@ -52,23 +52,6 @@ class ModelAgent:
         self._model, self._statistics = model, statistics
         self._asks = inspect.signature(model.predict).parameters
 
-    @classmethod
-    def of(
-        cls, model: Any, setting: Setting, statistics: Any = None, label: str = "the model"
-    ) -> ModelAgent:
-        """The agent of a model in a setting, its view and observation known from its spaces.
-
-        Raises:
-            ValueError: If no view and observation has these spaces; with both.
-        """
-        views = {n: action_view(n, setting.scenario, setting.persists) for n in ACTION_VIEWS}
-        for name, view in views.items():
-            for observation in OBSERVERS:
-                spaces = view.space, observation_of(observation, view).space
-                if spaces == (model.action_space, model.observation_space):
-                    return cls(model, name, observation, statistics)
-        raise ValueError(_misfit(label, model, setting, views))
-
     def predict(
         self,
         observation: Any,
@@ -85,6 +68,31 @@ class ModelAgent:
         return self._model.predict(
             observation, **{key: value for key, value in aside.items() if key in self._asks}
         )
+
+
+def model_agent(
+    model: Any, setting: Setting, statistics: Any = None, label: str = "the model"
+) -> ModelAgent:
+    """The agent of a model in a setting, its view and observation known from its spaces.
+
+    Raises:
+        ValueError: If no view and observation has these spaces; with both.
+    """
+    views = {n: action_view(n, setting.scenario, setting.persists) for n in ACTION_VIEWS}
+    for name, view in views.items():
+        for observation in OBSERVERS:
+            spaces = view.space, observation_of(observation, view).space
+            if spaces == (model.action_space, model.observation_space):
+                return ModelAgent(model, name, observation, statistics)
+    raise ValueError(_misfit(label, model, setting, views))
+
+
+def saved_agent(
+    algorithm: str | type, saved: str | tuple[bytes, bytes], label: str, setting: Setting
+) -> ModelAgent:
+    """The agent of a saved model (see `load_model`)."""
+    model, statistics = load_model(algorithm, saved)
+    return model_agent(model, setting, statistics, label)
 
 
 def is_sb3(model: Any, kind: str = "") -> bool:

@@ -24,10 +24,6 @@ class Errors(NamedTuple):
         p90: 90th percentile of them.
         worst: The largest.
         bias: Mean of the signed errors: below 0 where the simulator promises too much.
-        bytes_only_median: As `median`, without the cost of messages.
-        bytes_only_p90: As `p90`, likewise.
-        own_median: As `median`, with each inference's own layer times.
-        own_p90: As `p90`, likewise.
     """
 
     n: int
@@ -35,10 +31,6 @@ class Errors(NamedTuple):
     p90: float
     worst: float
     bias: float
-    bytes_only_median: float
-    bytes_only_p90: float
-    own_median: float
-    own_p90: float
 
 
 def measured(rows: Sequence[Measurement]) -> list[Measurement]:
@@ -46,23 +38,12 @@ def measured(rows: Sequence[Measurement]) -> list[Measurement]:
     return [row for row in rows if row.was_run and not row.same_as and not row.failure]
 
 
-def errors(rows: Sequence[Measurement]) -> Errors:
-    """The errors of rows that were run."""
-    signed = np.array([row.error for row in rows])
-    bytes_only = np.abs([row.bytes_only_error for row in rows])
-    own = np.abs([row.own_error for row in rows])
+def errors(rows: Sequence[Measurement], predicted: str = "predicted_s") -> Errors:
+    """The errors of one of the predictions of rows that were run."""
+    signed = np.array([getattr(row, predicted) / row.measured_s - 1.0 for row in rows])
     size = np.abs(signed)
-    return Errors(
-        len(rows),
-        float(np.median(size)),
-        float(np.quantile(size, 0.9)),
-        float(size.max()),
-        float(signed.mean()),
-        float(np.median(bytes_only)),
-        float(np.quantile(bytes_only, 0.9)),
-        float(np.median(own)),
-        float(np.quantile(own, 0.9)),
-    )
+    numbers = np.median(size), np.quantile(size, 0.9), size.max(), signed.mean()
+    return Errors(len(rows), *map(float, numbers))
 
 
 def mode_of(row: Measurement) -> str:

@@ -143,18 +143,3 @@ class Measurement:
     def was_run(self) -> bool:
         """Whether there is a measurement."""
         return not math.isnan(self.measured_s)
-
-    @property
-    def error(self) -> float:
-        """Predicted against measured, relative to measured."""
-        return self.predicted_s / self.measured_s - 1.0
-
-    @property
-    def bytes_only_error(self) -> float:
-        """The same without the cost of messages."""
-        return self.bytes_only_s / self.measured_s - 1.0
-
-    @property
-    def own_error(self) -> float:
-        """As `error`, with the inference's own layer times."""
-        return self.own_times_s / self.measured_s - 1.0

@@ -10,6 +10,7 @@ from mjoa_gym.evaluation.benchmark.planning_time import first_instance
 from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, THEIR_WORLD
 from mjoa_gym.evaluation.benchmark.suite import Suite
 from mjoa_gym.evaluation.exploration import answers_of
+from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model import radio
 from mjoa_gym.model.instance import Instance, timelines
 from mjoa_gym.model.simulator import Timeline
@@ -80,7 +81,7 @@ def find_example(suite: Suite) -> Example:
     """Of some random inferences, that on which ours gains most on the best serial plan."""
     earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
     found = []
-    for index in range(CANDIDATES):
+    for index in bar(range(CANDIDATES), desc="finding an example", leave=False):
         scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
         serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
         parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)

@@ -1,7 +1,8 @@
-"""The figures of sweeps, ablations and distances to the optimum."""
+"""The figures of sweeps, ablations, distances to the optimum, plans and planning times."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
+from mjoa_gym.evaluation.benchmark.planning_time import Timing
 from mjoa_gym.evaluation.benchmark.results import (
     OUR_WORLD,
     Overview,
@@ -17,12 +19,17 @@ from mjoa_gym.evaluation.benchmark.results import (
     against_strongest,
 )
 from mjoa_gym.evaluation.benchmark.suite import Sweep
+from mjoa_gym.evaluation.episodes import KINDS
+from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.evaluation.plots import (
     COLOURS,
     GREY,
     INK,
+    MARKERS,
     OURS,
     Look,
+    bars_figure,
+    draw_line,
     dress,
     new_figure,
     plain_log,
@@ -63,12 +70,8 @@ def _latency_panel(axes: Axes, results: SuiteResults, sweep: Sweep, world: str) 
     look, numeric, xs = looks(results, sweep), _is_numeric(sweep), _xs(sweep)
     for planner in results.planners(sweep, [world]):
         means = [results.column(sweep.name, p.label, world, planner).mean() for p in sweep.points]
-        line = look[planner]
-        axes.plot(
-            xs, 1e3 * np.array(means), color=line.colour, marker=line.marker, ms=line.size,
-            lw=line.width, label=planner, mec="white", mew=0.5, zorder=line.order,
-            ls=line.style if numeric or not line.marker else "none",
-        )  # fmt: skip
+        style = None if numeric or not look[planner].marker else "none"
+        draw_line(axes, xs, 1e3 * np.array(means), planner, look[planner], style)
     dress(axes, f"{world} uploading", sweep.label, "mean latency (ms)")
     _set_x(axes, sweep)
 
@@ -101,19 +104,15 @@ def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     look = looks(results, sweep)
     for planner in results.planners(sweep, [OUR_WORLD]):
         latency = results.column(sweep.name, point, OUR_WORLD, planner)
-        line = look[planner]
-        axes.plot(
-            np.arange(1, latency.shape[1] + 1), 1e3 * latency.mean(axis=0), color=line.colour,
-            marker=line.marker, ms=0.8 * line.size, lw=line.width, ls=line.style, label=planner,
-            mec="white", mew=0.5, zorder=line.order,
-        )  # fmt: skip
+        rounds = np.arange(1, latency.shape[1] + 1)
+        draw_line(axes, rounds, 1e3 * latency.mean(axis=0), planner, look[planner])
     dress(axes, f"{sweep.label} {point}", "round", "mean latency (ms)")
     _limit_y([axes], results, sweep)
     figure.legend(loc="outside right center", frameon=False, fontsize=8.5, title="planner")
     return figure
 
 
-def bars_figure(results: SuiteResults, sweep: Sweep) -> Figure:
+def ablation_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """An ablation: mean latency of each variant; the interval is that of its ratio to ours."""
     point, world, ours = sweep.points[0].label, sweep.worlds[0], results.suite.ours
     base = float(results.column(sweep.name, point, world, ours).mean())
@@ -123,7 +122,8 @@ def bars_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         seconds = [base / (1 - fraction) for fraction in change]
         excess = f"  (+{100 * (seconds[0] / base - 1):.1f} %)" if planner != ours else ""
         bars[planner] = Estimate(*(1e3 * s for s in seconds)), f"{1e3 * seconds[0]:.0f}{excess}"
-    figure = _bars(results, bars, "mean latency (ms); interval of the ratio to ours")
+    label = "mean latency (ms); interval of the ratio to ours"
+    figure = bars_figure(bars, label, _colours(results))
     figure.axes[0].set_title(f"{world} uploading", fontsize=10, loc="left", color=INK)
     return figure
 
@@ -142,28 +142,12 @@ def gap_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         excess = Estimate(*(100 * x for x in gap(latency, bound)))
         digits = 0 if excess.value >= 100 else 1
         bars[planner] = excess, f"{excess.value:.{digits}f} %"
-    return _bars(results, bars, "mean latency above the certified lower bound (%)")
+    label = "mean latency above the certified lower bound (%)"
+    return bars_figure(bars, label, _colours(results))
 
 
-def _bars(results: SuiteResults, bars: dict[str, tuple[Estimate, str]], label: str) -> Figure:
-    """Horizontal bars with intervals and texts, the smallest on top."""
-    names = sorted(bars, key=lambda name: -bars[name][0].value)
-    figure = new_figure(8.2, 0.9 + 0.32 * len(names))
-    axes = figure.subplots()
-    values = np.array([bars[name][0] for name in names])
-    special = {results.suite.ours: OURS, results.suite.reference: GREY}
-    colours = [special.get(name, "#56B4E9") for name in names]
-    errors = np.abs(values[:, 1:].T - values[:, 0])
-    axes.barh(names, values[:, 0], xerr=errors, color=colours, ecolor=INK, error_kw={"lw": 1})
-    limit = min(values.max(), 4 * float(np.median(values[:, 0])))  # longer bars leave the axes
-    for y, name in enumerate(names):
-        axes.annotate(
-            bars[name][1], (min(values[y].max(), limit), y), (5, 0), textcoords="offset points",
-            va="center", fontsize=8.5, color=INK,
-        )  # fmt: skip
-    axes.set_xlim(min(0, values.min()), 1.22 * limit)
-    dress(axes, "", label, "", grid="x")
-    return figure
+def _colours(results: SuiteResults) -> dict[str, str]:
+    return {results.suite.ours: OURS, results.suite.reference: GREY}
 
 
 def _is_numeric(sweep: Sweep) -> bool:
@@ -198,3 +182,95 @@ def _limit_y(panels: Sequence[Axes], results: SuiteResults, sweep: Sweep) -> Non
         axes.set_yscale("log")
         plain_log(axes.yaxis)
         axes.set_ylim(0.85 * low, 1.6e3 * max(local))
+
+
+def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
+    """Histograms of the share of layers at the edge, per network, for our planner."""
+    shares: dict[str, list[float]] = {}
+    for row in _rounds(results, sweep, results.suite.ours):
+        for dnn, share in zip(row["dnn"], row["edge_share"], strict=True):
+            shares.setdefault(dnn, []).append(100 * share)
+    figure = new_figure(2.1 * len(shares) + 0.6, 2.7)
+    panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    for axes, (dnn, values) in zip(panels, sorted(shares.items()), strict=True):
+        weights = np.full(len(values), 100 / len(values))
+        axes.hist(
+            values, bins=np.linspace(0, 100, 11), weights=weights, color="#0072B2", ec="white"
+        )
+        dress(axes, dnn, "layers at the edge (%)", "inferences (%)" if axes is panels[0] else "")
+        axes.set_xlim(0, 100)
+    return figure
+
+
+def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
+    """Which kinds of placements each planner chooses, and how many different ones."""
+    planners = [p for p in results.planners(sweep, [OUR_WORLD]) if p != LOWER_BOUND]
+    figure = new_figure(8.4, 1.2 + 0.3 * len(planners))
+    axes = figure.subplots()
+    for y, planner in enumerate(reversed(planners)):
+        kinds: Counter[int] = Counter()
+        distinct: set[tuple[str, int]] = set()
+        for row in _rounds(results, sweep, planner):
+            kinds.update(row["kind"])
+            distinct.update(zip(row["dnn"], row["placement"], strict=True))
+        left = 0.0
+        for kind, colour in enumerate(COLOURS[: len(KINDS)]):
+            width = 100 * kinds[kind] / max(1, kinds.total())
+            label = KINDS[kind] if y == 0 else None
+            axes.barh(planner, width, left=left, color=colour, ec="white", label=label)
+            left += width
+        axes.annotate(
+            f"{len(distinct)} different", (1.01, y), xycoords=("axes fraction", "data"),
+            va="center", fontsize=8.5, color=INK, annotation_clip=False,
+        )  # fmt: skip
+    axes.set_xlim(0, 100)
+    dress(axes, "", "inferences (%)", "", grid="")
+    figure.legend(loc="outside upper center", frameon=False, fontsize=8.5, ncols=4)
+    return figure
+
+
+def _rounds(results: SuiteResults, sweep: Sweep, planner: str) -> list[Row]:
+    """A planner's rounds at all points of a sweep, in our world."""
+    points = [(sweep.name, p.label, OUR_WORLD, planner) for p in sweep.points]
+    return [row for key in points for rows in results.rows.get(key, ()) for row in rows]
+
+
+def runtime_figure(layers: Sequence[Timing], ues: Sequence[Timing]) -> Figure:
+    """Planning time: PBT-DP against layers, whole plans against UEs."""
+    figure = new_figure(9.6, 3.8)
+    left, right = figure.subplots(1, 2)
+    for chain, colour, marker in ((True, "#0072B2", "o"), (False, OURS, "D")):
+        some = [t for t in layers if t.chain == chain]
+        label = "chains" if chain else "other graphs"
+        seconds = [1e3 * t.seconds for t in some]
+        left.plot([t.layers for t in some], seconds, marker, color=colour, label=label)
+    _name_points(left, layers)
+    dress(left, "PBT-DP, one UE", "layers", "planning time (ms)", grid="both")
+    for k, planner in enumerate(dict.fromkeys(t.what for t in ues)):
+        some = [t for t in ues if t.what == planner]
+        right.plot(
+            [t.ues for t in some], [1e3 * t.seconds for t in some], marker=MARKERS[k],
+            color=OURS if k == 0 else COLOURS[k - 1], label=planner,
+        )  # fmt: skip
+    dress(right, "whole plans, default scenario", "UEs", "planning time (ms)", grid="both")
+    right.set_xticks(sorted({t.ues for t in ues}))
+    left.set_xscale("log")
+    for axes in (left, right):
+        axes.set_yscale("log")
+        axes.legend(frameon=False, fontsize=8.5)
+    for axis in (left.xaxis, left.yaxis, right.yaxis):
+        plain_log(axis)
+    return figure
+
+
+def _name_points(axes: Axes, timings: Sequence[Timing]) -> None:
+    """Write the networks' names, but for points that lie next to one that has its name."""
+    named: list[tuple[float, float]] = []
+    for t in sorted(timings, key=lambda t: (t.layers, t.seconds)):
+        place = np.log(t.layers), np.log(t.seconds)
+        if all(abs(place[0] - x) > 0.35 or abs(place[1] - y) > 0.3 for x, y in named):
+            named.append(place)
+            axes.annotate(
+                t.label, (t.layers, 1e3 * t.seconds), (5, -9), textcoords="offset points",
+                fontsize=7, color=GREY,
+            )  # fmt: skip

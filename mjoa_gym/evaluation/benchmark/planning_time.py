@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from mjoa_gym.envs import decode_observation
+from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.pbt_dp import pbt_dp
@@ -44,7 +45,7 @@ def measure_layers(dnns: Sequence[str]) -> list[Timing]:
     """PBT-DP on every network, for one UE of the default scenario's kind."""
     scenario = Scenario(dnns=tuple(dnns))
     timings = []
-    for d, dnn in enumerate(scenario.profiles):
+    for d, dnn in enumerate(bar(scenario.profiles, desc="timing networks", leave=False)):
         times = (
             scenario.tables.ue_s[d, 0, : dnn.n_layers],
             scenario.tables.edge_s[d, : dnn.n_layers],
@@ -62,7 +63,7 @@ def measure_layers(dnns: Sequence[str]) -> list[Timing]:
 def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
     """Whole plans of rounds of the default scenario with more and more UEs."""
     timings = []
-    for count in counts:
+    for count in bar(counts, desc="timing plans", leave=False):
         instance = first_instance(Scenario(n_ues=count))
         layers = sum(ue.dnn.n_layers for ue in instance.ues)
         for planner in planners:

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark import figures as draw
-from mjoa_gym.evaluation.benchmark import plan_figures
 from mjoa_gym.evaluation.benchmark.example import Example, find_example
 from mjoa_gym.evaluation.benchmark.planning_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, compared_sweeps
@@ -92,7 +91,8 @@ def publish(
     parts = _report(results, images, tables, command, more, timeline, failures)
     write_atomically(out / "report.html", page(f"mjoa-gym benchmark: {suite.name}", parts))
     if readme is not None:
-        update_readme(readme, readme_section(results, command))
+        section = readme_section(suite, headline(results), overview_table(results), command)
+        update_readme(readme, section)
     return out / "report.html"
 
 
@@ -155,7 +155,7 @@ def _pictures(
     for sweep in suite.sweeps:
         if sweep.kind == "ablation":
             caption = "Every combination of partitioning and allocation."
-            figure = draw.bars_figure(results, sweep)
+            figure = draw.ablation_figure(results, sweep)
         elif sweep.kind == "optimum":
             if LOWER_BOUND not in sweep.planners:
                 continue
@@ -171,15 +171,15 @@ def _pictures(
             pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
     for sweep in compared_sweeps(suite)[:1]:
         caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
-        figure = plan_figures.placement_figure(results, sweep)
+        figure = draw.placement_figure(results, sweep)
         pictures.append(Picture("edge_share", "placements", caption, figure))
         caption = "Kinds of placements, and how many different ones each planner chose."
-        figure = plan_figures.diversity_figure(results, sweep)
+        figure = draw.diversity_figure(results, sweep)
         pictures.append(Picture("diversity", "placements", caption, figure))
         caption = example.caption
         pictures.append(Picture("serial_against_parallel", "mechanism", caption, example.figure()))
     caption = "Median planning time of a call, everything compiled."
-    figure = plan_figures.runtime_figure(layers, ues)
+    figure = draw.runtime_figure(layers, ues)
     return [*pictures, Picture("planning_time", "runtime", caption, figure)]
 
 
@@ -231,13 +231,12 @@ def _report(
     ]
 
 
-def readme_section(results: SuiteResults, command: str) -> str:
-    """What belongs between the README's markers."""
-    table = overview_table(results)
-    sample = f"; {samples(results.suite)}"
-    sentences = "\n".join(f"* {sentence}" for sentence in headline(results))
+def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:
+    """What belongs between the README's markers: the headline, the overview, and of what it is."""
+    items = "\n".join(f"* {sentence}" for sentence in sentences)
     return (
-        f"{sentences}\n\n{table.markdown()}\n\n{table.caption}{sample}. Repeat it with `{command}`."
+        f"{items}\n\n{table.markdown()}\n\n{table.caption}; {samples(suite)}. Repeat it with "
+        f"`{command}`."
     )
 
 

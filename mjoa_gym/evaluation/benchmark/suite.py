@@ -21,7 +21,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND, AgentSource, source_of
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
-from mjoa_gym.evaluation.processes import PATIENCE_S, Failure, Job, play_missing
+from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
@@ -186,21 +186,8 @@ class Suite:
                                 yield Cell(s.name, point.label, world, planner, seed)
 
 
-def run_suite(
-    suite: Suite,
-    store: EpisodeStore,
-    processes: int = 2,
-    patience_s: float = PATIENCE_S,
-    progress: bool | None = None,
-) -> list[Failure]:
-    """Play all cells that a store lacks, and put them there.
-
-    Args:
-        suite: What to run.
-        store: Where results go, by `keys_of`; every finished cell is kept, whatever happens later.
-        processes: How many cells to play at a time (see `play_all`).
-        patience_s: What a decision may take.
-        progress: Whether to show a bar; None for wherever somebody looks.
+def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
+    """Play all cells that a store lacks, and put them there, by `keys_of`.
 
     Returns:
         The planners that could not play on, and why.
@@ -215,7 +202,7 @@ def run_suite(
         Job(source(cell.planner), setting(*cell[:3]), {cell.seed: key})
         for cell, key in keys_of(suite).items()
     )
-    return play_missing(jobs, store, 1, processes, patience_s, progress, "cell")
+    return play_missing(jobs, store, how._replace(together=1), "cell")
 
 
 def keys_of(suite: Suite) -> dict[Cell, tuple[Any, ...]]:

@@ -19,6 +19,10 @@ from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.statistics import gap
 from mjoa_gym.evaluation.table import Table, milliseconds, percent
 
+OVERVIEW = (
+    "Latency reduction of {} (parallel uploading) against the strongest earlier system of each "
+    "setting, with 95 % bootstrap intervals over paired instances"
+)
 ONE_CUT = "single-cut"
 """Our control: the best single cut, which is charged for uploading when it plans."""
 
@@ -107,11 +111,7 @@ def overview_table(results: SuiteResults) -> Table:
         one_cut = against(results, sweep, ONE_CUT, THEIR_WORLD)
         others = ("-" if found is None else percent(found.mean) for found in (same, one_cut))
         rows.append((sweep.title + name, *shown, *others))
-    caption = (
-        f"Latency reduction of {results.suite.ours} (parallel uploading) against the strongest "
-        "earlier system of each setting, with 95 % bootstrap intervals over paired instances"
-    )
-    return Table(caption, header, rows)
+    return Table(OVERVIEW.format(results.suite.ours), header, rows)
 
 
 def baseline_table(results: SuiteResults, sweep: Sweep) -> Table:
