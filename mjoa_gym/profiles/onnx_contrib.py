@@ -23,7 +23,7 @@ Known = tuple[list[TensorType], int]
 """The types of an operator's outputs, and its multiply-accumulates."""
 Rule = Callable[[Step, str], Known]
 
-_RULES: dict[str, Rule] = {}
+RULES: dict[str, Rule] = {}
 _DOMAIN = "com.microsoft."
 _ALL = range(99)
 _STANDARD: dict[str, tuple[str, Sequence[int], int | None]] = {
@@ -83,7 +83,7 @@ def _has_channels_last(step: Step) -> bool:
 
 def known(step: Step) -> Known | None:
     """What is known of an operator by its rule here, None if it has none."""
-    rule = _RULES.get(step.op)
+    rule = RULES.get(step.op)
     return None if rule is None else rule(step, step.op.rpartition(".")[2])
 
 
@@ -91,7 +91,7 @@ def _rule(*names: str, domain: str = _DOMAIN) -> Callable[[Rule], Rule]:
     """Registers the rule of some operators; it gets the operator's name without a domain, too."""
 
     def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys((domain + name for name in names), rule))
+        RULES.update(dict.fromkeys((domain + name for name in names), rule))
         return rule
 
     return register
@@ -131,11 +131,10 @@ def _operand(step: Step, index: int, letter: str) -> Shape:
 @_rule("MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "MatMulNBitsMlp", "MatMulNBitsQkv")
 def _packed_weights(step: Step, op: str) -> Known:
     data, inner = step.tensor(0), step.integer("K")
-    widths = [
-        step.integer(key) for key in (("Nq", "Nkv", "Nkv") if op == "MatMulNBitsQkv" else "N")
-    ]
-    if op == "MatMulFpQ4" and step.tensor(2).value is not None:
-        inner, *widths = step.tensor(2).value.tolist()
+    keys = ("Nq", "Nkv", "Nkv") if op == "MatMulNBitsQkv" else ("N",)
+    widths = [step.integer(key) for key in keys]
+    if op == "MatMulFpQ4":
+        inner, *widths = np.atleast_1d(step.tensor(2).value).tolist()
     _fit(step, data.shape[-1] == inner)
     products = 2 * widths if op == "MatMulNBitsMlp" else widths
     types = [((*data.shape[:-1], width), data.dtype) for width in widths]
@@ -170,7 +169,7 @@ def _self_attention(step: Step, op: str) -> Known:
     weights = [step.tensor(n) for n in ((5, 6, 7) if op == "QOrderedAttention" else (1,))]
     _fit(step, all(weight.shape[0] == data.shape[-1] for weight in weights))
     third = sum(weight.shape[1] for weight in weights) // 3
-    query, _, value = step.attributes.get("qkv_hidden_sizes") or (third, third, third)
+    query, _, value = step.setting("qkv_hidden_sizes", (third, third, third))
     rows = step.tensor(3).shape[-1] if op == "PackedAttention" else data.shape[-2]
     past = {"QAttention": 8, "QOrderedAttention": 18, "PackedAttention": 99}.get(op, 4)
     if op == "LongformerAttention":
@@ -292,23 +291,21 @@ def _split(step: Step, op: str) -> Known:
 @_rule("QLinearReduceMean")
 def _mean(step: Step, op: str) -> Known:
     data = step.tensor(0)
-    axes = step.attributes.get("axes") or range(len(data.shape))
-    reduced, keep = {axis % len(data.shape) for axis in axes}, step.integer("keepdims", 1)
-    sides = (
-        1 if n in reduced else side for n, side in enumerate(data.shape) if keep or n not in reduced
-    )
-    return [(tuple(sides), data.dtype)], 0
+    rank, keep = len(data.shape), step.integer("keepdims", 1)
+    reduced = {axis % rank for axis in step.setting("axes", range(rank))}
+    kept = [n for n in range(rank) if keep or n not in reduced]
+    return [(tuple(1 if n in reduced else data.shape[n] for n in kept), data.dtype)], 0
 
 
 @_rule("ZipMap", "LinearClassifier", "LinearRegressor", domain="ai.onnx.ml.")
 def _linear_model(step: Step, op: str) -> Known:
-    data, stored = step.tensor(0), step.attributes
+    data = step.tensor(0)
     if op == "ZipMap":
         return [(data.shape, data.dtype)], 0
     rows, _ = data.shape
-    macs = rows * len(stored.get("coefficients", ()))
+    macs = rows * len(step.setting("coefficients", ()))
     if op == "LinearRegressor":
         return [((rows, step.integer("targets", 1)), DataType.FLOAT)], macs
-    labels = DataType.STRING if "classlabels_strings" in stored else DataType.INT64
-    classes = max(len(stored.get("intercepts", ())), 2)
+    labels = DataType.STRING if "classlabels_strings" in step.attributes else DataType.INT64
+    classes = max(len(step.setting("intercepts", ())), 2)
     return [((rows,), labels), ((rows, classes), DataType.FLOAT)], macs

@@ -67,8 +67,8 @@ ELEMENTWISE = names(
 EMBEDDINGS = names("com.microsoft.EmbedLayerNormalization com.microsoft.QEmbedLayerNormalization")
 
 NORM_FLOPS = 5
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-_CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "DeformConv")
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "DeformConv")
 _NO_PARAMETER = {
     "BatchNormalization": (3, 4),  # running statistics, which torch keeps as buffers
     "Resize": (1, 2),
@@ -76,7 +76,7 @@ _NO_PARAMETER = {
     "OneHot": (1, 2),
     "Shape": (0,),
     "Size": (0,),
-    **dict.fromkeys(_GATES, (4, 5, 6)),  # lengths and initial states
+    **dict.fromkeys(GATES, (4, 5, 6)),  # lengths and initial states
 }
 
 
@@ -137,12 +137,13 @@ def cost_of(step: Step) -> Cost:
         return Cost("embedding")
     if op in EMBEDDINGS:
         return Cost("embedding", 0, NORM_FLOPS * size)
-    if op in MOVES or (op in ("Resize", "Upsample") and _is_nearest(step)):
+    nearest = op in ("Resize", "Upsample") and step.setting("mode", "nearest") == "nearest"
+    if op in MOVES or nearest:
         return Cost("elementwise")
     if op in NORMS:
         return Cost("norm", 0, (2 if op == "BatchNormalization" else NORM_FLOPS) * size)
     if op in WINDOWS:
-        return Cost("pool", 0, math.prod(step.attributes.get("kernel_shape", ())) * size)
+        return Cost("pool", 0, math.prod(step.setting("kernel_shape", ())) * size)
     if op in READ_ONCE:
         return Cost("pool", 0, step.tensor(0).size)
     if op in ELEMENTWISE:
@@ -150,27 +151,19 @@ def cost_of(step: Step) -> Cost:
     return Cost("other", known=False)
 
 
-def _is_nearest(step: Step) -> bool:
-    return step.attributes.get("mode", "nearest") == "nearest"
-
-
 def _heavy_kind(step: Step) -> str:
-    if step.op in _CONVOLUTIONS:
+    if step.op in CONVOLUTIONS:
         depthwise = step.integer("group", 1) > 1 and step.tensor(1).shape[1] == 1
         return "depthwise_conv" if depthwise else "conv"
     if step.op == "Einsum" or "Attention" in step.op:
         return "matmul"
-    rows = step.tensor(0).shape if step.op in _GATES else step.outputs[0].shape
+    rows = step.tensor(0).shape if step.op in GATES else step.outputs[0].shape
     return "linear" if math.prod(rows[:-1]) == 1 else "matmul"
 
 
 def _conv(step: Step) -> int:
-    data, weight = step.tensor(0), step.tensor(1).shape
-    transposed = step.op == "ConvTranspose"
-    channels = weight[0] if transposed else weight[1] * step.integer("group", 1)
-    if data.shape[1] != channels:
-        raise ValueError(f"input {data.shape} and weight {weight} do not go together")
-    return (data if transposed else step.outputs[0]).size * math.prod(weight[1:])
+    swept = step.tensor(0) if step.op == "ConvTranspose" else step.outputs[0]
+    return swept.size * math.prod(step.tensor(1).shape[1:])
 
 
 def _gemm(step: Step) -> int:
@@ -183,10 +176,9 @@ def _matmul(step: Step) -> int:
 
 
 def _recurrent(step: Step) -> int:
-    data, (directions, width, features) = step.tensor(0).shape, step.tensor(1).shape
-    if data[-1] != features:
-        raise ValueError(f"input {data} and weight {step.tensor(1).shape} do not go together")
-    return math.prod(data[:2]) * directions * width * (features + width // _GATES[step.op])
+    rows = math.prod(step.tensor(0).shape[:2])
+    directions, width, features = step.tensor(1).shape
+    return rows * directions * width * (features + width // GATES[step.op])
 
 
 def _attention(step: Step) -> int:
@@ -208,7 +200,7 @@ def _heads(step: Step, index: int) -> Shape:
 
 
 def _einsum(step: Step) -> int:
-    left, arrow, right = str(step.attributes["equation"]).replace(" ", "").partition("->")
+    left, arrow, right = step.setting("equation", "").replace(" ", "").partition("->")
     terms = left.split(",")
     sides: dict[str, int] = {}
     for term, tensor in zip(terms, step.present(), strict=True):
@@ -225,9 +217,9 @@ def _einsum(step: Step) -> int:
 
 
 _MACS: dict[str, Callable[[Step], int]] = {
-    **dict.fromkeys(_CONVOLUTIONS, _conv),
+    **dict.fromkeys(CONVOLUTIONS, _conv),
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
-    **dict.fromkeys(_GATES, _recurrent),
+    **dict.fromkeys(GATES, _recurrent),
     "Gemm": _gemm,
     "Attention": _attention,
     "Einsum": _einsum,

@@ -22,14 +22,20 @@ from typing import Any
 from mjoa_gym.profiles.graph import warn_of_unknown
 from mjoa_gym.profiles.onnx_file import read_structure
 
-MAX_MEMORY_BYTES = 4 * 2**30
+MAX_MEMORY_BYTES = 2 * 2**30
 """Of address space, libraries included."""
 MAX_CPU_SECONDS = 60
 MAX_SECONDS = 180
-"""Until it is given up, however little of the processor it got."""
+"""Until a child is given up, however little of the processor it got."""
 _LONGEST_MESSAGE = 600
-_NEEDED = ("onnx", "onnx_ir")
 _INSTALL = "pip install 'mjoa-gym[onnx]'"
+_CHILD = """
+import sys, types
+sys.modules["mjoa_gym"] = types.ModuleType("mjoa_gym")  # without what the package imports first
+sys.modules["mjoa_gym"].__path__ = [sys.argv[1]]
+from mjoa_gym.profiles.onnx_process import answer
+answer()
+"""
 
 Read = tuple[dict[str, Any], list[str]]
 """The columns of a DNN, and the operators whose cost is not known."""
@@ -49,26 +55,26 @@ def profile(
         input_shapes: Shapes of inputs by name; they win over what the file says.
         name: Of the DNN; default: the file's name without its ending.
         stacklevel: For warnings: 1 is the caller of this function.
-        apart: In a process of its own; without, a file's maker is trusted.
+        apart: In a child; without, whoever made the file is trusted.
 
     Raises:
         ImportError: If onnx or onnx-ir is missing, with how to install it.
         OSError: If the file cannot be opened or read.
         ValueError: Naming the file and what is wrong with it, or what is not supported.
     """
-    for package in _NEEDED:
+    for package in ("onnx", "onnx_ir"):
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"{package} is needed: {_INSTALL}")
-    path = Path(path)
+    file = Path(path)
     try:
         given = {str(key): _whole(key, sides) for key, sides in (input_shapes or {}).items()}
         read = _columns_apart if apart else columns_here
-        columns, unknown = read(read_structure(path), str(path.parent), given, name or path.stem)
+        columns, unknown = read(read_structure(file), str(file.parent), given, name or file.stem)
     except ValueError as error:
         reason = " ".join(str(error).split())
         if len(reason) > _LONGEST_MESSAGE:
             reason = reason[:_LONGEST_MESSAGE] + "..."
-        raise ValueError(f"{path}: {reason}") from error
+        raise ValueError(f"{os.fspath(path)}: {reason}") from error
     warn_of_unknown(unknown, stacklevel=stacklevel + 1)
     return columns
 
@@ -109,78 +115,67 @@ def columns_here(
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     except MemoryError as error:
-        raise ValueError(f"needs more than {MAX_MEMORY_BYTES / 2**30:g} GiB of memory") from error
+        raise ValueError("needs more memory than is allowed") from error
     except Exception as error:
         raise ValueError(f"cannot be read: {error!r}") from error
 
 
-def _columns_apart(
-    structure: bytes, folder: str, input_shapes: Mapping[str, Sequence[int]], name: str
-) -> Read:
-    """Has a child do the work; it gets the structure and gives back JSON."""
-    request = json.dumps([folder, input_shapes, name]).encode() + b"\n" + structure
+def _columns_apart(structure: bytes, *request: Any) -> Read:
+    """Has a child do the same; it gets the structure and gives back JSON."""
+    limits = (MAX_MEMORY_BYTES, MAX_CPU_SECONDS)
+    package = str(Path(__file__).parents[1])
     places = os.pathsep.join(os.path.abspath(place) for place in sys.path)
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-W", "ignore", "-m", __name__],
-            input=request,
+            [sys.executable, "-P", "-W", "ignore", "-c", _CHILD, package],
+            input=json.dumps([limits, request]).encode() + b"\n" + structure,
             capture_output=True,
             timeout=MAX_SECONDS,
             env={**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"},
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"takes more than {MAX_SECONDS} s to read") from error
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        raise ValueError(f"takes more than {MAX_CPU_SECONDS} s of processor time to read")
+    if done.returncode < 0:
+        ended, memory = signal.Signals(-done.returncode).name, MAX_MEMORY_BYTES / 2**30
+        raise ValueError(f"cannot be read: {ended} ended a process with {memory:.1f} GiB of memory")
     if done.returncode:
-        raise ValueError(_why(done.returncode, done.stderr.decode("utf-8", "replace")))
-    answer = json.loads(done.stdout)
-    if "missing" in answer:
-        raise ImportError(f"{answer['missing']}: {_INSTALL}")
-    if "error" in answer:
-        raise ValueError(answer["error"])
-    return answer["columns"], answer["unknown"]
+        reason = (done.stderr.decode("utf-8", "replace").splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"cannot be read: {reason}")
+    answered = json.loads(done.stdout)
+    if "missing" in answered:
+        raise ImportError(f"{answered['missing']}: {_INSTALL}")
+    if "error" in answered:
+        raise ValueError(answered["error"])
+    return answered["columns"], answered["unknown"]
 
 
-def _why(status: int, stderr: str) -> str:
-    """Why a child ended without an answer."""
-    if status == -getattr(signal, "SIGXCPU", 0):
-        return f"takes more than {MAX_CPU_SECONDS} s of processor time to read"
-    if status < 0:
-        return f"cannot be read: the process that did ended with {signal.Signals(-status).name}"
-    return f"cannot be read: {(stderr.splitlines() or ['no reason given'])[-1]}"
-
-
-def _limit_this_process() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows: only the time is limited
-        return
-    for which, amount in (
-        (resource.RLIMIT_AS, MAX_MEMORY_BYTES),
-        (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(which)[1]
-        amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-        with contextlib.suppress(ValueError, OSError):  # macOS does not take every limit
-            resource.setrlimit(which, (amount, hard))
-
-
-def main() -> None:
-    """The child: reads a request from standard input and writes the answer as JSON."""
-    _limit_this_process()
+def answer() -> None:
+    """What the child does: reads a request and a structure, and writes the answer as JSON."""
+    limits, request = json.loads(sys.stdin.buffer.readline())
+    _limit_this_process(*limits)
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
-    folder, input_shapes, name = json.loads(sys.stdin.buffer.readline())
     try:
-        columns, unknown = columns_here(sys.stdin.buffer.read(), folder, input_shapes, name)
-        answer: dict[str, Any] = {"columns": columns, "unknown": unknown}
+        columns, unknown = columns_here(sys.stdin.buffer.read(), *request)
+        found: dict[str, Any] = {"columns": columns, "unknown": unknown}
     except ImportError as error:
-        answer = {"missing": str(error)}
+        found = {"missing": str(error)}
     except ValueError as error:
-        answer = {"error": str(error)}
+        found = {"error": str(error)}
     with open(answers, "w", encoding="ascii") as file:
-        json.dump(answer, file)
+        json.dump(found, file)
 
 
-if __name__ == "__main__":
-    main()
+def _limit_this_process(memory_bytes: int, cpu_seconds: int) -> None:
+    with contextlib.suppress(ImportError):  # Windows has none: only the time is limited
+        import resource
+
+        limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_CPU": cpu_seconds, "RLIMIT_CORE": 0}
+        for limit, amount in limits.items():
+            which = getattr(resource, limit)
+            hard = resource.getrlimit(which)[1]
+            amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+            with contextlib.suppress(ValueError, OSError):  # macOS does not take every limit
+                resource.setrlimit(which, (amount, hard))

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir import DataType
 
 MAX_ELEMENTS = 2**40
 MAX_RANK = 32
 
 Shape = tuple[int, ...]
-TensorType = tuple[Shape, DataType]
+TensorType = tuple[Shape, ir.DataType]
 """Shape and element type of an output."""
 
 
@@ -32,11 +32,11 @@ class Tensor:
         name: The file's name for it.
 
     Raises:
-        ValueError: If a profile may not have such a shape.
+        ValueError: If a profile may not have such a shape or type.
     """
 
     shape: Shape
-    dtype: DataType
+    dtype: ir.DataType
     value: NDArray[Any] | None = None
     constant: bool = False
     parameter: bool = False
@@ -44,7 +44,7 @@ class Tensor:
 
     def __post_init__(self) -> None:
         what, shown = f"tensor {self.name!r}", "x".join(map(str, self.shape[:MAX_RANK]))
-        if self.dtype == DataType.UNDEFINED:
+        if self.dtype == ir.DataType.UNDEFINED:
             raise ValueError(f"{what} has element type 0, which is unknown")
         if len(self.shape) > MAX_RANK:
             raise ValueError(
@@ -63,7 +63,7 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Bytes on disk or on a wire, without padding between elements; texts have no length."""
-        return 0 if self.dtype == DataType.STRING else -(-self.size * self.dtype.bitwidth // 8)
+        return 0 if self.dtype == ir.DataType.STRING else -(-self.size * self.dtype.bitwidth // 8)
 
 
 @dataclass(eq=False)
@@ -73,15 +73,17 @@ class Step:
     Attributes:
         op: The operator; outside ONNX's own domain with the domain in front and a dot between.
         name: The node's name, or one made of its outputs.
-        attributes: Numbers, texts, tuples of these, or tensors.
+        attributes: By name.
         inputs: The tensors; None for an optional one that is left out.
+        opsets: The version of each domain's operators.
         outputs: The tensors that it makes.
     """
 
     op: str
     name: str
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, ir.Attr]
     inputs: tuple[Tensor | None, ...]
+    opsets: Mapping[str, int]
     outputs: tuple[Tensor, ...] = ()
 
     def given(self, index: int) -> Tensor | None:
@@ -99,9 +101,13 @@ class Step:
         """The inputs that are not left out."""
         return [tensor for tensor in self.inputs if tensor is not None]
 
+    def setting(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute: a number, a text, a tuple of these, or a tensor."""
+        return self.attributes[name].value if name in self.attributes else default
+
     def integer(self, name: str, default: int = 0) -> int:
         """A whole-number attribute."""
-        value = self.attributes.get(name, default)
+        value = self.setting(name, default)
         if not isinstance(value, int):
             raise ValueError(f"attribute {name} must be a whole number")
         return value
@@ -121,12 +127,12 @@ class NodeError(ValueError):
 
 
 @contextmanager
-def errors_of(op: str, name: str) -> Iterator[None]:
-    """Turns whatever goes wrong with a node into an error that names it."""
+def errors_of(op: str, name: str, remark: str = "") -> Iterator[None]:
+    """Turns whatever goes wrong with a node into an error that names it and ends with a remark."""
     try:
         yield
     except (NodeError, MemoryError):
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ValueError) else f"malformed ({error!r})"
-        raise NodeError(f"node {name!r} ({op}): {text}") from error
+        raise NodeError(f"node {name!r} ({op}): {text}{remark}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -24,7 +24,7 @@ from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from mjoa_gym.profiles.onnx_contrib import as_written, known, standard
-from mjoa_gym.profiles.onnx_costs import ELEMENTWISE, NORMS, WINDOWS, names
+from mjoa_gym.profiles.onnx_costs import CONVOLUTIONS, ELEMENTWISE, GATES, NORMS, WINDOWS, names
 from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
 from mjoa_gym.profiles.onnx_weights import MAX_VALUE_ELEMENTS, has_values, is_left_out
 
@@ -38,11 +38,6 @@ _COMPUTED = names(
     " Transpose Unsqueeze Where Xor"
 )
 
-Attributes = Mapping[str, ir.Attr]
-Opsets = Mapping[str, int]
-"""The version of each domain's operators."""
-Value = NDArray[Any] | None
-
 
 def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> None:
     """Writes forms of operator sets 1 to 4, and of careless writers, as onnx has them, in place."""
@@ -55,15 +50,15 @@ def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> N
         given.setdefault("axis", ir.AttrInt64("axis", 1))
     elif op == "Cast" and isinstance(given["to"].value, str):
         given["to"] = ir.AttrInt64("to", ir.DataType[given["to"].value.upper()])
+    elif op in GATES:
+        given.setdefault("output_sequence", ir.AttrInt64("output_sequence", 1))
     elif op == "Range":  # runtimes also take lists of one
         for n, tensor in enumerate(inputs):
             if tensor and tensor.value is not None and tensor.shape == (1,):
                 inputs[n] = replace(tensor, shape=(), value=tensor.value.reshape(()))
 
 
-def types_of(
-    step: Step, given: Attributes, opsets: Opsets, n_outputs: int
-) -> list[TensorType | None]:
+def types_of(step: Step, n_outputs: int) -> list[TensorType | None]:
     """Shape and type of each output, None where nothing tells them.
 
     Raises:
@@ -71,8 +66,7 @@ def types_of(
     """
     plain = standard(step)
     rule = known(plain)
-    types = [*(rule[0] if rule else _inferred(plain, given, opsets, n_outputs))]
-    types = [*types, *[None] * n_outputs][:n_outputs]
+    types = [*(rule[0] if rule else _inferred(plain, n_outputs)), *[None] * n_outputs][:n_outputs]
     if plain.op in ELEMENTWISE or plain.op in NORMS:
         first = plain.tensor(0)
         types = [found or (first.shape, first.dtype) for found in types]
@@ -84,18 +78,15 @@ def types_of(
     return types
 
 
-def values_of(
-    step: Step, given: Attributes, opsets: Opsets, types: list[TensorType | None]
-) -> list[Value]:
+def values_of(step: Step, types: list[TensorType | None]) -> list[NDArray[Any] | None]:
     """The values of a constant operator's outputs, nothing where they are not followed.
 
     Types that are not known yet are filled in.
     """
     large = types[0] is not None and math.prod(types[0][0]) > MAX_VALUE_ELEMENTS
-    if step.op not in _COMPUTED or large:
-        return []
-    found: list[Value] = []
-    for n, result in enumerate(_computed(step, given, opsets, len(types))[: len(types)]):
+    results = [] if step.op not in _COMPUTED or large else _computed(step, len(types))
+    found: list[NDArray[Any] | None] = []
+    for n, result in enumerate(results[: len(types)]):
         value = np.asarray(result)
         shape, dtype = types[n] or (value.shape, ir.DataType.from_numpy(value.dtype))
         types[n] = shape, dtype
@@ -104,47 +95,41 @@ def values_of(
     return found
 
 
-def _computed(step: Step, given: Attributes, opsets: Opsets, n_outputs: int) -> Sequence[Any]:
+def _computed(step: Step, n_outputs: int) -> Sequence[Any]:
     if step.op in ("Shape", "Size"):
         shape = step.tensor(0).shape
         cut = shape[step.integer("start") : step.integer("end", len(shape))]
         return [np.array(cut if step.op == "Shape" else step.tensor(0).size, np.int64)]
-    schema = _schema("", step.op, _version("", opsets))
-    own = schema.attributes if schema else {}
-    attributes = {name: value for name, value in step.attributes.items() if name in own}
-    for name, attribute in given.items():
+    attributes = {}
+    for attribute in _own(step, _schema("", step.op, _version(step, ""))):
+        attributes[attribute.name] = attribute.value
         if attribute.type == ir.AttributeType.TENSOR:
             if is_left_out(attribute.value):
                 return []
-            attributes[name] = ir.serde.serialize_tensor(attribute.value)
+            attributes[attribute.name] = ir.serde.serialize_tensor(attribute.value)
     if any(tensor.value is None for tensor in step.present()):
         return []
     from onnx.reference.ops import load_op  # takes its time
 
     arrays = [None if tensor is None else tensor.value for tensor in step.inputs]
+    operator = load_op("", step.op, _version(step, ""))
     try:
         with np.errstate(all="ignore"):
-            result = load_op("", step.op, _version("", opsets)).eval(
-                *arrays, n_outputs=n_outputs, **attributes
-            )
+            result = operator.eval(*arrays, n_outputs=n_outputs, **attributes)
     except Exception:  # nobody may need the value
         return []
     return result if isinstance(result, tuple) else [result]
 
 
-def _inferred(
-    step: Step, given: Attributes, opsets: Opsets, n_outputs: int
-) -> list[TensorType | None]:
+def _inferred(step: Step, n_outputs: int) -> list[TensorType | None]:
     domain, _, name = step.op.rpartition(".")
-    schema = _schema(domain, name, _version(domain, opsets))
+    schema = _schema(domain, name, _version(step, domain))
     if schema is None:
         return []
     node = NodeProto(op_type=name, domain=domain)
     node.input.extend("" if tensor is None else f"i{n}" for n, tensor in enumerate(step.inputs))
     node.output.extend(f"o{n}" for n in range(n_outputs))
-    node.attribute.extend(
-        ir.serde.serialize_attribute(a) for a in given.values() if a.name in schema.attributes
-    )
+    node.attribute.extend(map(ir.serde.serialize_attribute, _own(step, schema)))
     types, settings = {}, {}
     for key, tensor in zip(node.input, step.inputs, strict=True):
         if tensor is not None:
@@ -158,9 +143,18 @@ def _inferred(
     return [_type(found[key]) if key in found else None for key in node.output]
 
 
-def _version(domain: str, opsets: Opsets) -> int:
+def _own(step: Step, schema: defs.OpSchema | None) -> list[ir.Attr]:
+    """The attributes that the operator has in its version; writers add others."""
+    own = schema.attributes if schema else {}
+    given = step.attributes.values()
+    types = {name: attribute.type.name for name, attribute in own.items()}  # type: ignore[attr-defined]
+    return [attribute for attribute in given if types.get(attribute.name) == attribute.type.name]
+
+
+def _version(step: Step, domain: str) -> int:
     """The version of a domain's operators; the first ones of onnx's own know no shapes."""
-    return opsets.get(domain, 1) if domain else max(opsets.get("", defs.onnx_opset_version()), 6)
+    version = step.opsets.get(domain, 1 if domain else defs.onnx_opset_version())
+    return version if domain else max(version, 6)
 
 
 @cache
@@ -193,12 +187,12 @@ def _scaled(step: Step) -> Shape | None:
         return None
     shape = list(step.tensor(0).shape)
     given = step.given(1 if step.op == "Upsample" or len(step.inputs) == 2 else 2)
-    scales = step.attributes.get("scales") if given is None else given.value
+    scales = step.setting("scales") if given is None else given.value
     if "height_scale" in step.attributes:  # operator set 1
-        scales = [1.0, 1.0, step.attributes["height_scale"], step.attributes["width_scale"]]
+        scales = [1.0, 1.0, step.setting("height_scale"), step.setting("width_scale")]
     if scales is None or not len(scales):
         return None
-    for axis, scale in zip(step.attributes.get("axes") or range(len(shape)), scales, strict=True):
+    for axis, scale in zip(step.setting("axes", range(len(shape))), scales, strict=True):
         shape[axis] = int(np.float32(shape[axis]) * np.float32(scale))
     return tuple(shape)
 
@@ -208,5 +202,12 @@ def _check(step: Step, shape: Shape) -> None:
     first = step.tensor(0).shape if step.inputs else ()
     if step.op in _RESHAPES and math.prod(shape) != math.prod(first):
         raise ValueError(f"shape {first} cannot become {shape}")
-    if (step.op in WINDOWS or "Conv" in step.op) and 0 in shape and 0 not in first:
+    if step.op in CONVOLUTIONS or step.op in GATES:
+        weight, channels = step.tensor(1).shape, first[2 if step.op in GATES else 1]
+        transposed = step.op == "ConvTranspose"
+        groups = step.integer("group", 1) if step.op in CONVOLUTIONS and not transposed else 1
+        inner = weight[2 if step.op in GATES else 0 if transposed else 1]
+        if channels != inner * groups:
+            raise ValueError(f"input {first} and weight {weight} do not go together")
+    if (step.op in WINDOWS or step.op in CONVOLUTIONS) and 0 in shape and 0 not in first:
         raise ValueError(f"the window does not fit into {first}")

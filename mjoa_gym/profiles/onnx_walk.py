@@ -16,10 +16,12 @@ from onnx import ModelProto
 
 from mjoa_gym.profiles.onnx_inputs import Dimensions
 from mjoa_gym.profiles.onnx_program import Program, Shape, Step, Tensor, TensorType, errors_of
-from mjoa_gym.profiles.onnx_shapes import Attributes, Opsets, modern, types_of, values_of
+from mjoa_gym.profiles.onnx_shapes import modern, types_of, values_of
 from mjoa_gym.profiles.onnx_weights import stored_tensor
 
 CONTROL_FLOW = ("Loop", "Scan", "SequenceMap")
+
+Attributes = Mapping[str, ir.Attr]
 
 
 def walk(proto: ModelProto, folder: Path, input_shapes: Mapping[str, Shape]) -> Program:
@@ -53,7 +55,7 @@ class _Walk:
         self.model = model
         self.folder = folder
         self.dimensions = dimensions
-        self.opsets: Opsets = model.opset_imports
+        self.opsets: Mapping[str, int] = model.opset_imports
         self.tensors: dict[ir.Value, Tensor | None] = {}
         self.steps: list[Step] = []
 
@@ -89,7 +91,8 @@ class _Walk:
         for node in nodes:
             op = f"{node.domain}.{node.op_type}".removeprefix(".")
             name = node.name or ", ".join(v.name for v in node.outputs if v.name) or op
-            with errors_of(op, name):
+            remark = f" (operator set {self.opsets.get('', 'not given')})"
+            with errors_of(op, name, "" if node.domain else remark):
                 outputs = self._node(node, op, name, arguments)
                 self.tensors.update(zip(node.outputs, outputs, strict=False))
 
@@ -98,9 +101,8 @@ class _Walk:
     ) -> Sequence[Tensor | None]:
         given: dict[str, ir.Attr] = {}
         for key, attribute in node.attributes.items():
-            found = (
-                arguments.get(attribute.ref_attr_name or "") if attribute.is_ref() else attribute
-            )
+            refers = attribute.ref_attr_name
+            found = arguments.get(refers) if refers else attribute
             if found is not None:
                 given[key] = ir.Attr(key, found.type, found.value)
         inputs = [self._read(value) for value in node.inputs]
@@ -113,35 +115,27 @@ class _Walk:
             raise ValueError("control flow that depends on data cannot be counted")
         if op == "Constant":
             return [self._constant(given, node.outputs[0].name)]
-        return self._step(node, op, name, given, inputs)
+        modern(op, given, inputs)
+        if node.domain == "ai.onnx.ml":
+            inputs += _weights_in(given)
+        return self._step(node, Step(op, name, given, tuple(inputs), self.opsets))
 
     def _read(self, value: ir.Value | None) -> Tensor | None:
         if value is not None and value not in self.tensors:
             raise ValueError(f"reads {value.name!r}, which nothing before it makes")
         return None if value is None else self.tensors[value]
 
-    def _step(
-        self,
-        node: ir.Node,
-        op: str,
-        name: str,
-        given: dict[str, ir.Attr],
-        inputs: list[Tensor | None],
-    ) -> Sequence[Tensor]:
-        modern(op, given, inputs)
-        if node.domain == "ai.onnx.ml":
-            inputs += _weights_in(given)
-        step = Step(op, name, {key: a.value for key, a in given.items()}, tuple(inputs))
-        types = types_of(step, given, self.opsets, len(node.outputs))
-        constant = op in ("Shape", "Size") or all(t.constant for t in step.present())
-        values = values_of(step, given, self.opsets, types) if constant else []
+    def _step(self, node: ir.Node, step: Step) -> Sequence[Tensor]:
+        types = types_of(step, len(node.outputs))
+        constant = step.op in ("Shape", "Size") or all(t.constant for t in step.present())
+        values = values_of(step, types) if constant else []
         outputs = []
         for value, found, array in zip_longest(node.outputs, types, values):
             shape, dtype = found or self._declared(value)
             outputs.append(Tensor(shape, dtype, array, constant, name=value.name or ""))
         step.outputs = tuple(outputs)
         self.steps.append(step)
-        return step.outputs
+        return outputs
 
     def _declared(self, value: ir.Value) -> TensorType:
         """What the file says of an output that onnx cannot work out."""
@@ -153,21 +147,20 @@ class _Walk:
             )
         return declared or ((), ir.DataType.FLOAT)
 
-    def _constant(self, given: Mapping[str, ir.Attr], name: str | None) -> Tensor:
-        for key, attribute in given.items():
-            if attribute.type == ir.AttributeType.TENSOR:
-                return stored_tensor(attribute.as_tensor(), self.folder, name or "")
-            if "string" in key:
-                shape = (len(attribute.value),) if key.endswith("s") else ()
-                return Tensor(shape, ir.DataType.STRING, None, True, True, name or "")
-            if key in ("value_float", "value_floats", "value_int", "value_ints"):
-                dtype = ir.DataType.FLOAT if "float" in key else ir.DataType.INT64
-                array = np.array(attribute.value, dtype.numpy())
-                return Tensor(array.shape, dtype, array, True, True, name or "")
+    def _constant(self, given: Attributes, name: str | None) -> Tensor:
+        for attribute in given.values():
+            value, kind = attribute.value, attribute.type.name.removesuffix("S")
+            if kind == "TENSOR":
+                return stored_tensor(value, self.folder, name)
+            if kind in ("FLOAT", "INT", "STRING"):
+                dtype = ir.DataType["INT64" if kind == "INT" else kind]
+                array = np.array(value, None if kind == "STRING" else dtype.numpy())
+                known = None if kind == "STRING" else array
+                return Tensor(array.shape, dtype, known, True, True, name or "")
         raise ValueError("has no value")
 
     def _branch(
-        self, inputs: list[Tensor | None], given: Mapping[str, ir.Attr], arguments: Attributes
+        self, inputs: list[Tensor | None], given: Attributes, arguments: Attributes
     ) -> list[Tensor]:
         condition = inputs[0]
         if condition is None or condition.value is None or condition.size != 1:
@@ -178,7 +171,7 @@ class _Walk:
         return self._outputs(graph.outputs)
 
     def _function(
-        self, function: ir.Function, inputs: list[Tensor | None], given: Mapping[str, ir.Attr]
+        self, function: ir.Function, inputs: list[Tensor | None], given: Attributes
     ) -> list[Tensor | None]:
         outside, self.opsets = self.opsets, function.opset_imports
         self.tensors.update(zip_longest(function.inputs, inputs[: len(function.inputs)]))
@@ -188,7 +181,7 @@ class _Walk:
         return [self.tensors.get(value) for value in function.outputs]
 
 
-def _weights_in(given: Mapping[str, ir.Attr]) -> list[Tensor]:
+def _weights_in(given: Attributes) -> list[Tensor]:
     """The lists of real numbers among the attributes, as stored tensors."""
     lists = [a for a in given.values() if a.type == ir.AttributeType.FLOATS and len(a.value) > 1]
     return [Tensor((len(a.value),), ir.DataType.FLOAT, None, True, True, a.name) for a in lists]
