@@ -133,8 +133,9 @@ def _packed_weights(step: Step, op: str) -> Known:
     data, inner = step.tensor(0), step.integer("K")
     keys = ("Nq", "Nkv", "Nkv") if op == "MatMulNBitsQkv" else ("N",)
     widths = [step.integer(key) for key in keys]
-    if op == "MatMulFpQ4":
-        inner, *widths = np.atleast_1d(step.tensor(2).value).tolist()
+    stored = step.tensor(2).value if op == "MatMulFpQ4" else None
+    if stored is not None:
+        inner, *widths = stored.tolist()
     _fit(step, data.shape[-1] == inner)
     products = 2 * widths if op == "MatMulNBitsMlp" else widths
     types = [((*data.shape[:-1], width), data.dtype) for width in widths]

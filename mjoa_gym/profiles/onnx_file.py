@@ -20,26 +20,23 @@ MAX_DEPTH = 60
 MAX_NODES = 50_000
 LARGE_PAYLOAD_BYTES = 16 * 2**10
 LEFT_OUT = "bytes left out"
-"""Key in a tensor's external data that notes a skipped payload and its size."""
+"""Key in a tensor's external data that notes a skipped payload: its field and its size."""
 
-_PAYLOADS = {
-    4: "float_data:",
-    5: "int32_data:",
-    7: "int64_data:",
-    9: "",
-    10: "double_data:",
-    11: "",
-}
+_PAYLOADS = {4: "float_data", 5: "", 7: "", 9: "raw_data", 10: "double_data", 11: ""}
 # What is kept of each message of onnx.proto, by field: as it is (""), a payload or a message.
 _KEPT = {
     "model": {1: "", 7: "graph", 8: "", 25: "function"},
     "graph": {1: "node", **dict.fromkeys((2, 11, 12, 13), ""), 5: "tensor", 15: "sparse tensor"},
     "function": {**dict.fromkeys((1, 4, 5, 6, 9, 10, 12, 13), ""), 7: "node", 11: "attribute"},
     "node": {**dict.fromkeys((1, 2, 3, 4, 7, 8), ""), 5: "attribute"},
-    "attribute": {
-        **dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 14, 15, 20, 21), ""),
-        **{5: "tensor", 10: "tensor", 6: "graph", 11: "graph"},
-        **{22: "sparse tensor", 23: "sparse tensor"},
+    "attribute": dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 14, 15, 20, 21), "")
+    | {
+        5: "tensor",
+        10: "tensor",
+        6: "graph",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
     },
     "tensor": dict.fromkeys((1, 2, 3, 6, 8, 13, 14), "") | dict.fromkeys(_PAYLOADS, "payload"),
     "sparse tensor": {1: "tensor", 2: "tensor", 3: ""},
@@ -111,7 +108,7 @@ class _Scanner:
         if part is None or skipped:
             self.position += size
             self.file.seek(self.position)
-            note = f"{_PAYLOADS[key >> 3]}{size}" if skipped else ""
+            note = f"{_PAYLOADS[key >> 3]}:{size}" if skipped else ""
             return _field(_EXTERNAL_DATA, _field(1, LEFT_OUT.encode()) + _field(2, note.encode()))
         self.nodes += part == "node"
         if self.nodes > MAX_NODES:

@@ -31,7 +31,7 @@ def stored_tensor(stored: ir.TensorProtocol, folder: Path, name: str | None) -> 
     elif is_left_out(stored):
         (note,) = (e.value for e in stored.raw.external_data if e.key == LEFT_OUT)
         field, _, size = note.rpartition(":")
-        fixed_width = field in ("", "float_data", "double_data")
+        fixed_width = field in ("raw_data", "float_data", "double_data")
         if size and fixed_width and not dtype.name.startswith("COMPLEX"):
             _check_size(tensor, int(size))
     elif dtype != ir.DataType.STRING:
