@@ -11,20 +11,31 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import helper, numpy_helper  # noqa: E402
 
-from mjoa_gym.profiles.onnx_order import op_of  # noqa: E402
-from mjoa_gym.profiles.onnx_shapes import RULES  # noqa: E402
-from mjoa_gym.profiles.onnx_walk import Walk  # noqa: E402
+from mjoa_gym.profiles.fuse import fuse  # noqa: E402
+from mjoa_gym.profiles.onnx_file import read_structure  # noqa: E402
+from mjoa_gym.profiles.onnx_model import parse  # noqa: E402
+from mjoa_gym.profiles.onnx_trace import trace_program  # noqa: E402
+from mjoa_gym.profiles.onnx_walk import walk  # noqa: E402
 
-# These are given inputs on which the shape depends and which are no shapes: floats, data.
-DATA_DEPENDENT = ("Range", "NonZero")
-TRAINING = ("training_mode", "bernoulli_double")
+# Its own rule has both sides of the spectrum where the operator puts out one by default.
+WRONG_IN_ONNX = ("test_stft", "test_stft_with_window")
 
 
-def conformance_cases():
-    from onnx.backend.test.case.node import collect_testcases
+@pytest.fixture
+def cases(monkeypatch):
+    """ONNX's cases, made without computing what pools put out and without reading its sources."""
+    from onnx.backend.test.case import base
+    from onnx.reference.ops import op_pool_common
 
+    def zeros(padded, x_shape, kernel, strides, out_shape, *others, **more):
+        return np.zeros((*x_shape[:2], *out_shape), padded.dtype)
+
+    monkeypatch.setattr(op_pool_common, "pool", zeros)
+    monkeypatch.setattr(base, "process_snippet", lambda *sources: ("", ""))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
         return collect_testcases(None)
 
 
@@ -44,34 +55,59 @@ def open_shapes(case, arrays):
     return model
 
 
-def is_covered(case):
-    ops = {op_of(node) for node in case.model.graph.node}
-    known = ops <= {*RULES, "Constant"} and not ops.intersection(DATA_DEPENDENT)
-    windows = "window" in case.name or "affine_grid" in case.name  # expanded: data-dependent Range
-    given, expected = case.data_sets[0]
-    tensors = all(isinstance(a, np.ndarray) or np.isscalar(a) for a in (*given, *expected))
-    return known and tensors and not windows and not any(t in case.name for t in TRAINING)
+def tensors(values):
+    """The values as arrays, nothing if one of them is no tensor."""
+    plain = all(isinstance(value, np.ndarray) or np.isscalar(value) for value in values)
+    return [np.asarray(value) for value in values] if plain else []
 
 
-def test_conformance_of_shapes_types_and_values():
-    checked, values, wrong = 0, 0, []
-    for case in filter(is_covered, conformance_cases()):
-        given, expected = case.data_sets[0]
-        arrays = [np.asarray(array) for array in given]
-        program = Walk(open_shapes(case, arrays), Path(), None).run()
-        for tensor, result in zip(program.outputs, expected, strict=False):
-            result = np.asarray(result)
-            number = helper.np_dtype_to_tensor_dtype(result.dtype)
+def program_of(structure):
+    """The program, None where the model is refused; whatever but a ValueError fails."""
+    try:
+        return walk(parse(structure), Path(), {})
+    except ValueError:
+        return None
+
+
+def profiled(program):
+    """Whether a program has a profile; whatever but a ValueError fails."""
+    try:
+        return bool(program and fuse(trace_program(program)[0]))
+    except ValueError:
+        return False
+
+
+def test_conformance_of_shapes_types_and_values(cases):
+    read, checked, values, wrong = 0, 0, 0, []
+    for case in cases:
+        given, expected = (tensors(part) for part in case.data_sets[0])
+        made = open_shapes(case, given) if given else case.model
+        program = program_of(made.SerializeToString())
+        read += profiled(program)
+        for tensor, result in zip(
+            program.outputs if program and given else (), expected, strict=False
+        ):
+            dtype = helper.np_dtype_to_tensor_dtype(result.dtype)
             checked += 1
-            if (tensor.shape, tensor.dtype) != (
-                result.shape,
-                onnx.TensorProto.DataType.Name(number).lower(),
-            ):
-                wrong.append((case.name, tensor.shape, tensor.dtype, result.shape, result.dtype))
+            if (tensor.shape, tensor.dtype.value) != (result.shape, dtype):
+                wrong.append(
+                    (case.name, tensor.shape, tensor.dtype.name, result.shape, result.dtype)
+                )
             elif tensor.value is not None:
                 values += 1
                 if not np.allclose(tensor.value.astype(float), result.astype(float)):
                     wrong.append((case.name, tensor.value, result))
-    assert wrong == []
-    assert checked > 1000
-    assert values > 50
+    assert [name for name, *_ in wrong] == list(WRONG_IN_ONNX), wrong
+    assert len(cases) > 1800
+    assert read > 1300
+    assert checked > 1900
+    assert values > 60
+
+
+def test_models_that_come_with_onnx():
+    from onnx.backend import test
+
+    paths = sorted((Path(test.__file__).parent / "data").rglob("*.onnx"))
+    read = [profiled(program_of(read_structure(path))) for path in paths]
+    assert len(read) > 140
+    assert sum(read) > 130

@@ -267,12 +267,10 @@ class DNN:
             UnknownOperatorWarning: Listing the operators that count as zero FLOPs because their
                 cost is not known.
         """
-        try:
-            from mjoa_gym.profiles.onnx_trace import profile
-        except ModuleNotFoundError as error:
-            raise ImportError("onnx is needed: pip install 'mjoa-gym[onnx]'") from error
+        from mjoa_gym.profiles.onnx_process import profile
+
         choice("granularity", granularity, GRANULARITIES)
-        return DNN(**profile(path, input_shapes, name))._at(granularity)
+        return DNN(**profile(path, input_shapes, name, stacklevel=2))._at(granularity)
 
     @staticmethod
     def from_dict(profile: Mapping[str, Any]) -> DNN:

@@ -1,162 +1,312 @@
-"""Operators outside of ONNX's own domain.
+"""Operators outside ONNX's own domain: what each puts out, and its multiply-accumulates.
 
 Those of ONNX Runtime, as its quantiser and its optimiser write them, and the linear models of
-scikit-learn, which keep their weights in attributes.
+scikit-learn, which keep their weights in attributes. What ONNX Runtime has under another name, with
+scales between the inputs or with the channels last, is read as ONNX's own operator (`standard`).
+
+Attention counts every row with every column, masked ones too, as ONNX's own does. Cached keys count
+as far as the file tells: up to a stored `total_sequence_length` or local window, else all of them.
 """
 
 from __future__ import annotations
 
-from mjoa_gym.profiles.onnx_call import Call, TensorType, broadcast
-from mjoa_gym.profiles.onnx_shapes import rule
-from mjoa_gym.profiles.onnx_shapes_heavy import matmul_shape
-from mjoa_gym.profiles.onnx_shapes_moves import concat_shape
-from mjoa_gym.profiles.onnx_tensors import Shape, Tensor
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-DOMAIN = "com.microsoft."
-SAME = [
-    DOMAIN + name
-    for name in (
-        "BiasGelu",
-        "FastGelu",
-        "Gelu",
-        "QLinearLeakyRelu",
-        "QLinearSigmoid",
-        "QuickGelu",
-    )
-]
-NORMS = [
-    DOMAIN + name
-    for name in ("QLinearSoftmax", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-]
-PAIRS = [DOMAIN + "QLinearAdd", DOMAIN + "QLinearMul"]
-CONCAT = DOMAIN + "QLinearConcat"
-EMBED = DOMAIN + "EmbedLayerNormalization"
+import numpy as np
+from onnx_ir import DataType
 
+from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
 
-@rule(*SAME, *NORMS, "SimplifiedLayerNormalization")
-def _same(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    return [(first.shape, first.dtype)] * call.n_outputs
+Known = tuple[list[TensorType], int]
+"""The types of an operator's outputs, and its multiply-accumulates."""
+Rule = Callable[[Step, str], Known]
 
-
-@rule(*PAIRS)
-def _pair(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    return [(broadcast(first.shape, call.tensor(3).shape), first.dtype)]
-
-
-@rule(CONCAT)
-def _concat(call: Call) -> list[TensorType]:
-    # the data is every third input
-    parts = [call.tensor(index).shape for index in range(2, len(call.inputs), 3)]
-    return [(concat_shape(parts, call.integer("axis")), call.tensor(2).dtype)]
-
-
-@rule(DOMAIN + "FusedMatMul", DOMAIN + "FusedGemm")
-def _fused_matmul(call: Call) -> list[TensorType]:
-    return [(matmul_shape(*_operands(call)), call.tensor(0).dtype)]
-
-
-@rule(DOMAIN + "DynamicQuantizeMatMul", DOMAIN + "MatMulIntegerToFloat")
-def _to_float(call: Call) -> list[TensorType]:
-    return [(matmul_shape(call.tensor(0).shape, call.tensor(1).shape), "float")]
-
-
-@rule(DOMAIN + "MatMulNBits")
-def _n_bits(call: Call) -> list[TensorType]:
-    data = call.ranked(0, 1)
-    if data.shape[-1] != call.integer("K"):
-        raise ValueError(f"input {data.shape} and K={call.integer('K')} do not go together")
-    return [((*data.shape[:-1], call.integer("N")), data.dtype)]
-
-
-@rule(DOMAIN + "QGemm")
-def _q_gemm(call: Call) -> list[TensorType]:
-    dtype = call.tensor(0).dtype if call.given(7) else "float"
-    return [(matmul_shape(*_operands(call, second=3)), dtype)]
-
-
-@rule(EMBED)
-def _embed(call: Call) -> list[TensorType]:
-    tokens, table = call.ranked(0, 2), call.ranked(2, 2)
-    shape = (*tokens.shape, table.shape[-1])
-    return [(shape, table.dtype), (tokens.shape[:1], "int32"), (shape, table.dtype)]
-
-
-@rule(DOMAIN + "Attention")
-def _attention(call: Call) -> list[TensorType]:
-    data, weight = call.ranked(0, 3), call.ranked(1, 2)
-    return [((*data.shape[:2], weight.shape[1] // 3), data.dtype)]
-
-
-@rule(DOMAIN + "MultiHeadAttention")
-def _multi_head(call: Call) -> list[TensorType]:
-    query, _, values = (call.ranked(index, 3) for index in range(3))
-    return [((*query.shape[:2], values.shape[-1]), query.dtype)]
-
-
-@rule("ai.onnx.ml.LinearClassifier")
-def _linear_classifier(call: Call) -> list[TensorType]:
-    rows = call.ranked(0, 2).shape[0]
-    classes = max(len(call.numbers(9, "intercepts") or (0,)), 2)
-    labels = "string" if "classlabels_strings" in call.attributes else "int64"
-    return [((rows,), labels), ((rows, classes), "float")]
-
-
-@rule("ai.onnx.ml.LinearRegressor")
-def _linear_regressor(call: Call) -> list[TensorType]:
-    return [((call.ranked(0, 2).shape[0], call.integer("targets", 1)), "float")]
-
-
-def linear_model_macs(call: Call, output: Tensor) -> int:
-    """MACs of a linear model."""
-    return call.ranked(0, 2).shape[0] * len(call.numbers(9, "coefficients") or ())
-
-
-def _operands(call: Call, second: int = 1) -> tuple[Shape, Shape]:
-    """The shapes of the two matrices, transposed as the attributes say."""
-    left, right = call.ranked(0, 2).shape, call.ranked(second, 2).shape
-    if call.integer("transA"):
-        left = (*left[:-2], left[-1], left[-2])
-    if call.integer("transB"):
-        right = (*right[:-2], right[-1], right[-2])
-    return left, right
-
-
-def matmul_macs(call: Call, output: Tensor) -> int:
-    """MACs of a matrix product in any of its forms here."""
-    if call.op == DOMAIN + "MatMulNBits":
-        return output.size * call.integer("K")
-    return output.size * _operands(call, second=3 if call.op == DOMAIN + "QGemm" else 1)[0][-1]
-
-
-def attention_macs(call: Call, output: Tensor) -> int:
-    """MACs of attention; ONNX Runtime's `Attention` includes the projections before it."""
-    batch, rows, width = call.ranked(0, 3).shape
-    if call.op == DOMAIN + "Attention":
-        products = rows * call.ranked(1, 2).size
-        return batch * (products + 2 * rows * rows * output.shape[-1])
-    keys, values = call.ranked(1, 3), call.ranked(2, 3)
-    return batch * rows * keys.shape[1] * (width + values.shape[-1])
-
-
-MACS = {
-    **dict.fromkeys(
-        (
-            DOMAIN + name
-            for name in (
-                "DynamicQuantizeMatMul",
-                "FusedGemm",
-                "FusedMatMul",
-                "MatMulIntegerToFloat",
-                "MatMulNBits",
-                "QGemm",
-            )
-        ),
-        matmul_macs,
-    ),
-    "ai.onnx.ml.LinearClassifier": linear_model_macs,
-    "ai.onnx.ml.LinearRegressor": linear_model_macs,
-    DOMAIN + "Attention": attention_macs,
-    DOMAIN + "MultiHeadAttention": attention_macs,
+RULES: dict[str, Rule] = {}
+_DOMAIN = "com.microsoft."
+_ALL = range(99)
+_STANDARD: dict[str, tuple[str, Sequence[int], int | None]] = {
+    "GreaterOrEqual": ("Greater", _ALL, None),
+    "LessOrEqual": ("Less", _ALL, None),
+    "QLinearConv": ("Conv", (0, 3), 7),
+    "com.microsoft.QLinearConv": ("Conv", (0, 3), 7),
+    "com.microsoft.FusedConv": ("Conv", (0, 1, 2), 0),
+    "com.microsoft.NhwcConv": ("Conv", (0, 1, 2), 0),
+    "com.microsoft.NhwcFusedConv": ("Conv", (0, 1, 2), 0),
+    "com.microsoft.NhwcMaxPool": ("MaxPool", (0,), 0),
+    "com.microsoft.QLinearAveragePool": ("AveragePool", (0,), 0),
+    "com.microsoft.QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0),
+    "com.microsoft.QLinearAdd": ("Add", (0, 3), 0),
+    "com.microsoft.QLinearMul": ("Mul", (0, 3), 0),
+    "com.microsoft.QLinearWhere": ("Where", (0, 1, 4), 1),
+    "com.microsoft.QLinearConcat": ("Concat", range(2, 9999, 3), 2),
+    "com.microsoft.MatMulInteger16": ("MatMulInteger", (0, 1), None),
+    "com.microsoft.DequantizeLinear": ("DequantizeLinear", _ALL, None),
+    "com.microsoft.QuantizeLinear": ("QuantizeLinear", _ALL, None),
+    "com.microsoft.GatherND": ("GatherND", _ALL, None),
+    "com.microsoft.GridSample": ("GridSample", _ALL, None),
+    "com.microsoft.Pad": ("Pad", _ALL, None),
+    "com.microsoft.Trilu": ("Trilu", _ALL, None),
 }
+"""ONNX's own operator that does the same, which inputs it takes, and, where it does not take their
+types, the input whose type the output has."""
+
+
+def standard(step: Step) -> Step:
+    """The step as ONNX's own operator that does the same, channels first and not quantised."""
+    if step.op not in _STANDARD:
+        return step
+    op, which, like = _STANDARD[step.op]
+    inputs = [tensor for n, tensor in enumerate(step.inputs) if n in which]
+    if inputs and inputs[0] and _has_channels_last(step):
+        batch, *sides, channels = inputs[0].shape
+        inputs[0] = replace(inputs[0], shape=(batch, channels, *sides), value=None)
+    for n, tensor in enumerate(inputs):
+        if tensor and like is not None and tensor.dtype != DataType.BOOL:
+            inputs[n] = replace(tensor, dtype=DataType.FLOAT, value=None)
+    return replace(step, op=op, inputs=tuple(inputs))
+
+
+def as_written(step: Step, found: TensorType) -> TensorType:
+    """What the step puts out where its standard form puts out `found`."""
+    shape, dtype = found
+    if _has_channels_last(step):
+        shape = (shape[0], *shape[2:], shape[1])
+    like = _STANDARD[step.op][2] if step.op in _STANDARD else None
+    return shape, dtype if like is None else step.tensor(like).dtype
+
+
+def _has_channels_last(step: Step) -> bool:
+    return "Nhwc" in step.op or step.integer("channels_last") == 1
+
+
+def known(step: Step) -> Known | None:
+    """What is known of an operator by its rule here, None if it has none."""
+    rule = RULES.get(step.op)
+    return None if rule is None else rule(step, step.op.rpartition(".")[2])
+
+
+def _rule(*names: str, domain: str = _DOMAIN) -> Callable[[Rule], Rule]:
+    """Registers the rule of some operators; it gets the operator's name without a domain, too."""
+
+    def register(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys((domain + name for name in names), rule))
+        return rule
+
+    return register
+
+
+def _fit(step: Step, fits: bool) -> None:
+    if not fits:
+        shapes = ", ".join(str(tensor.shape) for tensor in step.present())
+        raise ValueError(f"shapes {shapes} do not go together")
+
+
+@_rule("FusedMatMul", "FusedMatMulActivation", "TransposeMatMul", "SparseToDenseMatMul")
+@_rule("FusedGemm", "GemmFastGelu", "GemmFloat8", "QGemm", "QOrderedMatMul")
+@_rule("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulBlockQuantizedFp8Weight")
+def _product(step: Step, op: str) -> Known:
+    left = _operand(step, 0, "A")
+    right = _operand(step, {"QGemm": 3, "QOrderedMatMul": 2}.get(op, 1), "B")
+    if op in ("QOrderedMatMul", "MatMulBlockQuantizedFp8Weight") and left[-1] != right[-2]:
+        right = right[::-1]  # stored by columns
+    _fit(step, left[-1] == right[-2])
+    shape = (*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1])
+    to_float = op in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+    to_float |= op == "QGemm" and step.given(7) is None
+    dtype = DataType.FLOAT if to_float else step.tensor(0).dtype
+    return [(shape, dtype)], math.prod(shape) * left[-1]
+
+
+def _operand(step: Step, index: int, letter: str) -> Shape:
+    """The shape of a matrix, transposed as the attributes say."""
+    shape = step.tensor(index).shape
+    _fit(step, len(shape) > 1)
+    if step.integer(f"transBatch{letter}"):
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    return (*shape[:-2], shape[-1], shape[-2]) if step.integer(f"trans{letter}") else shape
+
+
+@_rule("MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "MatMulNBitsMlp", "MatMulNBitsQkv")
+def _packed_weights(step: Step, op: str) -> Known:
+    data, inner = step.tensor(0), step.integer("K")
+    keys = ("Nq", "Nkv", "Nkv") if op == "MatMulNBitsQkv" else ("N",)
+    widths = [step.integer(key) for key in keys]
+    stored = step.tensor(2).value if op == "MatMulFpQ4" else None
+    if stored is not None:
+        inner, *widths = stored.tolist()
+    _fit(step, data.shape[-1] == inner)
+    products = 2 * widths if op == "MatMulNBitsMlp" else widths
+    types = [((*data.shape[:-1], width), data.dtype) for width in widths]
+    return [*types, (data.shape, data.dtype)], data.size * sum(products)
+
+
+@_rule("MoE", "QMoE")
+def _experts(step: Step, op: str) -> Known:
+    """Each token goes through the `k` experts that are chosen for it."""
+    data, wide = step.tensor(0), step.tensor(2).shape[1]
+    second, third = (4, 6) if op == "MoE" else (5, 8)
+    inner = wide // 2 if step.integer("swiglu_fusion") else wide
+    _fit(step, step.tensor(second).shape[1] == data.shape[-1])
+    width = wide + inner + (inner if step.given(third) else 0)
+    return [(data.shape, data.dtype)], data.size * step.integer("k", 1) * width
+
+
+@_rule("DynamicQuantizeLSTM")
+def _lstm(step: Step, op: str) -> Known:
+    (rows, batch, features), (directions, _, wide) = step.tensor(0).shape, step.tensor(1).shape
+    state = (directions, batch, wide // 4)
+    shapes = ((rows, directions, batch, wide // 4), state, state)
+    macs = rows * batch * directions * wide * (features + wide // 4)
+    return [(shape, DataType.FLOAT) for shape in shapes], macs
+
+
+@_rule("Attention", "QAttention", "DecoderMaskedSelfAttention", "QOrderedAttention")
+@_rule("LongformerAttention", "PackedAttention")
+def _self_attention(step: Step, op: str) -> Known:
+    """Attention with the projections before it."""
+    data, heads = step.tensor(0), max(step.integer("num_heads"), 1)
+    weights = [step.tensor(n) for n in ((5, 6, 7) if op == "QOrderedAttention" else (1,))]
+    _fit(step, all(weight.shape[0] == data.shape[-1] for weight in weights))
+    third = sum(weight.shape[1] for weight in weights) // 3
+    query, _, value = step.setting("qkv_hidden_sizes", (third, third, third))
+    rows = step.tensor(3).shape[-1] if op == "PackedAttention" else data.shape[-2]
+    past = {"QAttention": 8, "QOrderedAttention": 18, "PackedAttention": 99}.get(op, 4)
+    if op == "LongformerAttention":
+        weights.append(step.tensor(4))
+        columns = min(rows, 2 * step.integer("window") + 1)
+    else:
+        columns = _columns(step, rows, step.given(past))
+    products = sum(weight.size for weight in weights) + columns * (query + value)
+    dtype = step.tensor(3).dtype if op == "QAttention" else data.dtype
+    kept = (2, data.shape[0], heads, columns, value // heads)
+    shapes = ((*data.shape[:-1], value), kept)
+    return [(shape, dtype) for shape in shapes], math.prod(data.shape[:-1]) * products
+
+
+@_rule("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", "PackedMultiHeadAttention")
+def _attention(step: Step, op: str) -> Known:
+    """Attention of query, key and value, which may be in one tensor or in two."""
+    query, key = step.tensor(0), step.given(1)
+    heads, packed = max(step.integer("num_heads"), 1), op == "PackedMultiHeadAttention"
+    lead = query.shape[: 1 if packed else 2]
+    width = value = math.prod(query.shape[len(lead) :]) // (1 if key else 3)
+    rows = lead[-1]
+    if key and len(key.shape) == 4:  # a cache: batch, heads, rows, width of a head
+        rows, value = key.shape[2], heads * step.tensor(2).shape[3]
+    elif key:
+        rows = key.shape[1]
+        value = width if len(key.shape) == 5 else step.tensor(2).shape[-1]
+    if packed:
+        rows = step.tensor(4).shape[-1]
+    past = {"MultiHeadAttention": 6, "DecoderMaskedMultiHeadAttention": 5}.get(op, 99)
+    columns = _columns(step, rows, step.given(past))
+    kept = ((lead[0], heads, columns, side // heads) for side in (width, value))
+    shapes = ((*lead, value), *kept, (lead[0], heads, lead[-1], columns))
+    macs = math.prod(lead) * columns * (width + value)
+    return [(shape, query.dtype) for shape in shapes], macs
+
+
+@_rule("GroupQueryAttention", "SparseAttention", "PagedAttention")
+def _grouped_attention(step: Step, op: str) -> Known:
+    """Attention in which several heads of the query share one of key and value."""
+    query, past = step.tensor(0), step.given(3)
+    heads, groups = step.integer("num_heads"), step.integer("kv_num_heads")
+    parts = heads if step.given(1) else heads + 2 * groups
+    _fit(step, heads > 0 and groups > 0 and query.shape[-1] % parts == 0)
+    head, rows = query.shape[-1] // parts, math.prod(query.shape[:-1])
+    if op == "PagedAttention":
+        columns = step.tensor(7).shape[-1] * step.tensor(3).shape[1]
+        kept = [(tensor.shape, tensor.dtype) for tensor in step.inputs[3:5] if tensor]
+    else:
+        columns = _columns(step, query.shape[-2], past, in_place=op == "SparseAttention")
+        kept = [((query.shape[0], groups, columns, head), (past or query).dtype)] * 2
+        total = step.given(6 if op == "GroupQueryAttention" else 7)
+        columns = columns if total is None or total.value is None else int(total.value.max())
+    if step.integer("local_window_size") > 0:
+        columns = min(columns, step.integer("local_window_size"))
+    pairs = rows * columns
+    if op == "SparseAttention":
+        blocks = step.tensor(6).shape[-1] * step.integer("sparse_block_size") ** 2
+        pairs = min(pairs, query.shape[0] * blocks)
+    out = (*query.shape[:-1], heads * head)
+    return [(out, query.dtype), *kept], 2 * pairs * heads * head
+
+
+def _columns(step: Step, rows: int, past: Tensor | None, in_place: bool = False) -> int:
+    """How many keys there are, with those of the past (..., rows, width of a head)."""
+    if past is None or len(past.shape) < 4:
+        return rows
+    shared = in_place or step.integer("past_present_share_buffer")
+    return past.shape[-2] if shared else past.shape[-2] + rows
+
+
+@_rule("DecoderAttention")
+def _decoder_attention(step: Step, op: str) -> Known:
+    query, key, heads = step.tensor(0), step.tensor(1), max(step.integer("num_heads"), 1)
+    (rows, batch, width), columns = query.shape, key.shape[0]
+    kept = (batch, heads, columns, width // heads)
+    products = rows * step.tensor(2).size + columns * step.tensor(3).size
+    macs = batch * (products + 2 * rows * columns * width)
+    return [(shape, query.dtype) for shape in (query.shape, kept, kept)], macs
+
+
+@_rule("LinearAttention")
+def _linear_attention(step: Step, op: str) -> Known:
+    """Updates a state per head with every token and reads it."""
+    query, key, value = (step.tensor(n) for n in range(3))
+    groups = max(step.integer("kv_num_heads"), 1)
+    heads, width = max(step.integer("q_num_heads"), groups), value.shape[-1] // groups
+    state = (query.shape[0], groups, key.shape[-1] // groups, width)
+    past = step.given(3)
+    shapes = ((*query.shape[:-1], heads * width), past.shape if past else state)
+    macs = math.prod(query.shape[:-1]) * (groups + heads) * state[2] * width
+    return [(shape, query.dtype) for shape in shapes], macs
+
+
+@_rule("EmbedLayerNormalization", "QEmbedLayerNormalization")
+def _embed(step: Step, op: str) -> Known:
+    tokens, table, scale = step.tensor(0), step.tensor(2), step.given(8)
+    shape = (*tokens.shape, table.shape[-1])
+    dtype = scale.dtype if scale and op == "QEmbedLayerNormalization" else table.dtype
+    return [(shape, dtype), (tokens.shape[:1], DataType.INT32), (shape, dtype)], 0
+
+
+@_rule("GatherBlockQuantized")
+def _gather(step: Step, op: str) -> Known:
+    data, index, scales = (step.tensor(n) for n in range(3))
+    axis = step.integer("gather_axis") % len(data.shape)
+    shape = [*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]]
+    if data.dtype == DataType.UINT8:  # several in a byte
+        shape[-1] *= 8 // max(step.integer("bits", 4), 1)
+    return [(tuple(shape), scales.dtype)], 0
+
+
+@_rule("BiasSplitGelu")
+def _split(step: Step, op: str) -> Known:
+    data = step.tensor(0)
+    return [((*data.shape[:-1], data.shape[-1] // 2), data.dtype)], 0
+
+
+@_rule("QLinearReduceMean")
+def _mean(step: Step, op: str) -> Known:
+    data = step.tensor(0)
+    rank, keep = len(data.shape), step.integer("keepdims", 1)
+    reduced = {axis % rank for axis in step.setting("axes", range(rank))}
+    kept = [n for n in range(rank) if keep or n not in reduced]
+    return [(tuple(1 if n in reduced else data.shape[n] for n in kept), data.dtype)], 0
+
+
+@_rule("ZipMap", "LinearClassifier", "LinearRegressor", domain="ai.onnx.ml.")
+def _linear_model(step: Step, op: str) -> Known:
+    data = step.tensor(0)
+    if op == "ZipMap":
+        return [(data.shape, data.dtype)], 0
+    rows, _ = data.shape
+    macs = rows * len(step.setting("coefficients", ()))
+    if op == "LinearRegressor":
+        return [((rows, step.integer("targets", 1)), DataType.FLOAT)], macs
+    labels = DataType.STRING if "classlabels_strings" in step.attributes else DataType.INT64
+    classes = max(len(step.setting("intercepts", ())), 2)
+    return [((rows,), labels), ((rows, classes), DataType.FLOAT)], macs

@@ -17,97 +17,58 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mjoa_gym.profiles import onnx_contrib
-from mjoa_gym.profiles.onnx_call import Call
-from mjoa_gym.profiles.onnx_shapes import BROADCAST, COMPARE, REDUCE, SAME, TEST
-from mjoa_gym.profiles.onnx_shapes_heavy import GATES, attention_heads, einsum_terms
-from mjoa_gym.profiles.onnx_tensors import Shape, Tensor, dtype_name
+from mjoa_gym.profiles.onnx_contrib import known, standard
+from mjoa_gym.profiles.onnx_program import Shape, Step
 
-VIEWS = [
-    "Dropout",
-    "Expand",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-    "ai.onnx.ml.ZipMap",
-]
-MOVES = [
-    "Concat",
-    "DepthToSpace",
-    "EyeLike",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "OneHot",
-    "Pad",
-    "ReverseSequence",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-    "SpaceToDepth",
-    "TensorScatter",
-    "Tile",
-    "Trilu",
-    "ai.onnx.ml.ArrayFeatureExtractor",
-    onnx_contrib.CONCAT,
-]
-NOT_FUSED = [
-    "Concat",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "ai.onnx.ml.ArrayFeatureExtractor",
-    onnx_contrib.CONCAT,
-]
-NORMS = [
-    "BatchNormalization",
-    "GroupNormalization",
-    "Hardmax",
-    "InstanceNormalization",
-    "LRN",
-    "LayerNormalization",
-    "LogSoftmax",
-    "LpNormalization",
-    "MeanVarianceNormalization",
-    "RMSNormalization",
-    "Softmax",
-    "SimplifiedLayerNormalization",
-    "ai.onnx.ml.Normalizer",
-    *onnx_contrib.NORMS,
-]
-WINDOWS = ["MaxPool", "AveragePool", "LpPool", "com.microsoft.QLinearAveragePool"]
-READ_ONCE = [
-    "ArgMax",
-    "ArgMin",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "TopK",
-    "com.microsoft.QLinearGlobalAveragePool",
-]
-ELEMENTWISE = [
-    "Cast",
-    "CastLike",
-    "Col2Im",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "GridSample",
-    "QuantizeLinear",
-    "Resize",
-    "RoiAlign",
-    "Upsample",
-    "Where",
-    *onnx_contrib.SAME,
-    *onnx_contrib.PAIRS,
-]
+
+def names(text: str) -> frozenset[str]:
+    """The operators in a text, with spaces between them."""
+    return frozenset(text.split())
+
+
+VIEWS = names(
+    "Dropout Expand Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze"
+    " ai.onnx.ml.ZipMap"
+)
+MOVES = names(
+    "Concat DepthToSpace EyeLike Gather GatherElements GatherND OneHot Pad ReverseSequence Scatter"
+    " ScatterElements ScatterND SpaceToDepth TensorScatter Tile Trilu"
+    " ai.onnx.ml.ArrayFeatureExtractor"
+)
+NOT_FUSED = names("Concat Gather GatherElements GatherND ai.onnx.ml.ArrayFeatureExtractor")
+NORMS = names(
+    "BatchNormalization GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization"
+    " LogSoftmax LpNormalization MeanVarianceNormalization RMSNormalization Softmax"
+    " SimplifiedLayerNormalization ai.onnx.ml.Normalizer com.microsoft.BiasSoftmax"
+    " com.microsoft.GroupNorm com.microsoft.QLinearSoftmax com.microsoft.QOrderedLayerNormalization"
+    " com.microsoft.SkipGroupNorm com.microsoft.SkipLayerNormalization"
+    " com.microsoft.SkipSimplifiedLayerNormalization"
+)
+WINDOWS = names("MaxPool AveragePool LpPool")
+READ_ONCE = names(
+    "ArgMax ArgMin GlobalAveragePool GlobalLpPool GlobalMaxPool TopK ReduceL1 ReduceL2 ReduceLogSum"
+    " ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
+    " com.microsoft.QLinearReduceMean"
+)
+ELEMENTWISE = names(
+    "Abs Acos Acosh Add Affine And Asin Asinh Atan Atanh Bernoulli BitShift BitwiseAnd BitwiseNot"
+    " BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Col2Im Cos Cosh CumProd CumSum"
+    " DequantizeLinear Div DynamicQuantizeLinear Elu Equal Erf Exp Floor Gelu Greater"
+    " GreaterOrEqual GridSample HardSigmoid HardSwish ImageScaler IsInf IsNaN LeakyRelu Less"
+    " LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu ParametricSoftplus Pow"
+    " QuantizeLinear RandomNormalLike RandomUniformLike Reciprocal Relu Resize RoiAlign"
+    " RotaryEmbedding Round ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub"
+    " Sum Swish Tan Tanh ThresholdedRelu Upsample Where Xor ai.onnx.ml.Binarizer ai.onnx.ml.Imputer"
+    " ai.onnx.ml.Scaler com.microsoft.BiasAdd com.microsoft.BiasDropout com.microsoft.BiasGelu"
+    " com.microsoft.BiasSplitGelu com.microsoft.FastGelu com.microsoft.Gelu"
+    " com.microsoft.QLinearLeakyRelu com.microsoft.QLinearSigmoid com.microsoft.QOrderedGelu"
+    " com.microsoft.QuickGelu com.microsoft.RotaryEmbedding"
+)
+EMBEDDINGS = names("com.microsoft.EmbedLayerNormalization com.microsoft.QEmbedLayerNormalization")
 
 NORM_FLOPS = 5
-_PER_ELEMENT = set(ELEMENTWISE) | set(SAME) | set(BROADCAST) | set(COMPARE) | set(TEST)
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "DeformConv")
 _NO_PARAMETER = {
     "BatchNormalization": (3, 4),  # running statistics, which torch keeps as buffers
     "Resize": (1, 2),
@@ -136,119 +97,130 @@ class Cost:
     known: bool = True
 
 
-def is_view(call: Call) -> bool:
+def is_view(step: Step) -> bool:
     """Whether the operator only renames, selects or repeats elements of its first input."""
-    if call.op in VIEWS:
+    if step.op in VIEWS:
         return True
-    if call.op == "Cast":
-        return dtype_name(call.integer("to")) == call.tensor(0).dtype
-    if call.op == "Gather":
-        data, index = call.tensor(0), call.tensor(1)
+    if step.op == "Cast":
+        return step.outputs[0].dtype == step.tensor(0).dtype
+    if step.op == "Gather":
+        data, index = step.tensor(0), step.tensor(1)
         selects = index.size == 1
         strides = len(data.shape) == 1 and index.size <= data.size  # torch's as_strided
         return index.constant and (selects or strides)
     return False
 
 
-def is_cheap(call: Call, kind: str) -> bool:
+def is_cheap(step: Step, kind: str) -> bool:
     """Whether a runtime would run the operator as part of its neighbour's kernel."""
-    return kind in ("elementwise", "norm") and call.op not in NOT_FUSED
+    return kind in ("elementwise", "norm") and standard(step).op not in NOT_FUSED
 
 
-def holds_parameter(call: Call, index: int) -> bool:
+def holds_parameter(step: Step, index: int) -> bool:
     """Whether input `index` of the operator can be a parameter, not a mere setting."""
-    if call.op in ("Mul", "Div", "Pow") and call.tensor(index).size == 1:
+    if step.op in ("Mul", "Div", "Pow") and step.tensor(index).size == 1:
         return False
-    return index not in _NO_PARAMETER.get(call.op, ())
+    return index not in _NO_PARAMETER.get(step.op, ())
 
 
-def cost_of(call: Call, outputs: tuple[Tensor, ...]) -> Cost:
+def cost_of(step: Step) -> Cost:
     """Kind and costs of an operator that is no view."""
-    size = outputs[0].size if outputs else 0
-    if call.op in _MACS:
-        macs = _MACS[call.op](call, outputs[0])
-        if macs:
-            return Cost(_heavy_kind(call, outputs[0]), macs)
+    step = standard(step)
+    op, size = step.op, step.outputs[0].size if step.outputs else 0
+    rule = known(step)
+    macs = rule[1] if rule else _MACS[op](step) if op in _MACS else 0
+    if macs:
+        return Cost(_heavy_kind(step), macs)
+    if op in _MACS:
         return Cost("elementwise", 0, size)
-    if call.op == "Gather" and call.tensor(0).constant:
+    if (op == "Gather" and step.tensor(0).constant) or op == "com.microsoft.GatherBlockQuantized":
         return Cost("embedding")
-    if call.op == onnx_contrib.EMBED:
+    if op in EMBEDDINGS:
         return Cost("embedding", 0, NORM_FLOPS * size)
-    if call.op in MOVES or (call.op in ("Resize", "Upsample") and _nearest(call)):
+    nearest = op in ("Resize", "Upsample") and step.setting("mode", "nearest") == "nearest"
+    if op in MOVES or nearest:
         return Cost("elementwise")
-    if call.op in NORMS:
-        return Cost("norm", 0, (2 if call.op == "BatchNormalization" else NORM_FLOPS) * size)
-    if call.op in WINDOWS:
-        return Cost("pool", 0, math.prod(call.integers("kernel_shape") or ()) * size)
-    if call.op in READ_ONCE or call.op in REDUCE:
-        return Cost("pool", 0, call.tensor(0).size)
-    if call.op in _PER_ELEMENT:
+    if op in NORMS:
+        return Cost("norm", 0, (2 if op == "BatchNormalization" else NORM_FLOPS) * size)
+    if op in WINDOWS:
+        return Cost("pool", 0, math.prod(step.setting("kernel_shape", ())) * size)
+    if op in READ_ONCE:
+        return Cost("pool", 0, step.tensor(0).size)
+    if op in ELEMENTWISE:
         return Cost("elementwise", 0, size)
     return Cost("other", known=False)
 
 
-def _nearest(call: Call) -> bool:
-    return call.text("mode", "nearest") == "nearest"
-
-
-def _heavy_kind(call: Call, output: Tensor) -> str:
-    if call.op in _WEIGHT:
-        shape = call.tensor(_WEIGHT[call.op]).shape
-        return "depthwise_conv" if call.integer("group", 1) > 1 and shape[1] == 1 else "conv"
-    if call.op in GATES:
-        rows = math.prod(call.tensor(0).shape[:-1])
-        return "linear" if rows == 1 else "matmul"
-    if call.op == "Einsum" or "Attention" in call.op:
+def _heavy_kind(step: Step) -> str:
+    if step.op in CONVOLUTIONS:
+        depthwise = step.integer("group", 1) > 1 and step.tensor(1).shape[1] == 1
+        return "depthwise_conv" if depthwise else "conv"
+    if step.op == "Einsum" or "Attention" in step.op:
         return "matmul"
-    return "linear" if math.prod(output.shape[:-1]) == 1 else "matmul"
+    rows = step.tensor(0).shape if step.op in GATES else step.outputs[0].shape
+    return "linear" if math.prod(rows[:-1]) == 1 else "matmul"
 
 
-_WEIGHT = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1, "DeformConv": 1}
-_WEIGHT["com.microsoft.FusedConv"] = 1
+def _conv(step: Step) -> int:
+    swept = step.tensor(0) if step.op == "ConvTranspose" else step.outputs[0]
+    return swept.size * math.prod(step.tensor(1).shape[1:])
 
 
-def _conv(call: Call, output: Tensor) -> int:
-    weight = call.tensor(_WEIGHT[call.op]).shape
-    swept = call.tensor(0) if call.op == "ConvTranspose" else output
-    return swept.size * math.prod(weight[1:])
+def _gemm(step: Step) -> int:
+    left = step.tensor(0).shape
+    return step.outputs[0].size * left[0 if step.integer("transA") else 1]
 
 
-def _gemm(call: Call, output: Tensor) -> int:
-    left = call.tensor(0).shape
-    return output.size * left[0 if call.integer("transA") else 1]
+def _matmul(step: Step) -> int:
+    return step.outputs[0].size * step.tensor(0).shape[-1]
 
 
-def _matmul(call: Call, output: Tensor) -> int:
-    return output.size * call.tensor(0).shape[-1]
+def _recurrent(step: Step) -> int:
+    rows = math.prod(step.tensor(0).shape[:2])
+    directions, width, features = step.tensor(1).shape
+    return rows * directions * width * (features + width // GATES[step.op])
 
 
-def _recurrent(call: Call, output: Tensor) -> int:
-    directions, width, features = call.tensor(1).shape
-    rows = math.prod(call.tensor(0).shape[:2])
-    return rows * directions * width * (features + width // GATES[call.op])
+def _attention(step: Step) -> int:
+    (batch, heads, rows, width), key, value = (_heads(step, index) for index in range(3))
+    past = step.given(4)
+    columns = key[2] + (past.shape[-2] if past and past.shape else 0)
+    return batch * heads * rows * columns * (width + value[3])
 
 
-def _attention(call: Call, output: Tensor) -> int:
-    (_, batch, heads, rows, width), key, value = (attention_heads(call, i) for i in range(3))
-    past = call.given(4)
-    columns = key[3] + (past.shape[-2] if past and past.shape else 0)
-    return batch * heads * rows * columns * (width + value[4])
+def _heads(step: Step, index: int) -> Shape:
+    """Batch, heads, rows and width of a head of the query (0), key (1) or value (2)."""
+    shape = step.tensor(index).shape
+    if len(shape) == 4:
+        return shape
+    heads = step.integer("kv_num_heads" if index else "q_num_heads")
+    if len(shape) != 3 or heads < 1 or shape[2] % heads:
+        raise ValueError(f"input {index} of shape {shape} cannot be split into {heads} heads")
+    return shape[0], heads, shape[1], shape[2] // heads
 
 
-def _einsum(call: Call, output: Tensor) -> int:
-    terms, result, sides = einsum_terms(call)
-    if len(terms) < 2 or set(sides) == set(result):
+def _einsum(step: Step) -> int:
+    left, arrow, right = step.setting("equation", "").replace(" ", "").partition("->")
+    terms = left.split(",")
+    sides: dict[str, int] = {}
+    for term, tensor in zip(terms, step.present(), strict=True):
+        head, _, tail = term.partition("...")
+        wide = len(tensor.shape) - len(head) - len(tail)
+        labels = [*head, *(f"...{n}" for n in range(-wide, 0)), *tail]
+        for label, side in zip(labels, tensor.shape, strict=True):
+            sides[label] = max(sides.get(label, 1), side)
+    summed = any(x not in right if arrow else left.count(x) > 1 for x in sides if len(x) == 1)
+    summed |= bool(arrow) and "..." in left and "..." not in right
+    if len(terms) < 2 or not summed:
         return 0  # a reordering, a reduction or an elementwise product
-    shape: Shape = tuple(side for labels in sides.values() for side in labels)
-    return math.prod(shape)
+    return math.prod(sides.values())
 
 
-_MACS: dict[str, Callable[[Call, Tensor], int]] = {
-    **dict.fromkeys(_WEIGHT, _conv),
+_MACS: dict[str, Callable[[Step], int]] = {
+    **dict.fromkeys(CONVOLUTIONS, _conv),
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
     **dict.fromkeys(GATES, _recurrent),
     "Gemm": _gemm,
     "Attention": _attention,
     "Einsum": _einsum,
-    **onnx_contrib.MACS,
 }

@@ -1,19 +1,15 @@
 """Reads the structure of an ONNX file and leaves its weights where they are.
 
 Only shapes matter for a profile, so the payload of every tensor over `LARGE_PAYLOAD_BYTES` is
-skipped in the file, together with descriptions and metadata, before protobuf sees anything.
-Memory and time follow the structure, not the weights, and hit the limits below. Nothing of the
-file is executed.
+skipped in the file, together with descriptions and metadata. Memory and time follow the structure,
+not the weights, and hit the limits below. Needs no library; nothing of the file is executed.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
+from typing import BinaryIO
 
 MAX_FILE_BYTES = 2**31 - 1
 """Protobuf's own limit; a larger network keeps its weights in external files."""
@@ -21,24 +17,36 @@ MAX_STRUCTURE_BYTES = 64 * 2**20
 """What may be left of a file without weights, descriptions and metadata."""
 MAX_FIELDS = 1_000_000
 MAX_DEPTH = 60
+MAX_NODES = 50_000
 LARGE_PAYLOAD_BYTES = 16 * 2**10
 LEFT_OUT = "bytes left out"
-"""Key in `TensorProto.external_data` that notes a skipped payload and its size."""
+"""Key in a tensor's external data that notes a skipped payload: its field and its size."""
 
-_DROPPED = {
-    "doc_string",
-    "metadata_props",
-    "training_info",
-    "quantization_annotation",
-    "configuration",
-    "device_configurations",
+_PAYLOADS = {4: "float_data", 5: "", 7: "", 9: "raw_data", 10: "double_data", 11: ""}
+# What is kept of each message of onnx.proto, by field: as it is (""), a payload or a message.
+_KEPT = {
+    "model": {1: "", 7: "graph", 8: "", 25: "function"},
+    "graph": {1: "node", **dict.fromkeys((2, 11, 12, 13), ""), 5: "tensor", 15: "sparse tensor"},
+    "function": {**dict.fromkeys((1, 4, 5, 6, 9, 10, 12, 13), ""), 7: "node", 11: "attribute"},
+    "node": {**dict.fromkeys((1, 2, 3, 4, 7, 8), ""), 5: "attribute"},
+    "attribute": dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 14, 15, 20, 21), "")
+    | {
+        5: "tensor",
+        10: "tensor",
+        6: "graph",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "tensor": dict.fromkeys((1, 2, 3, 6, 8, 13, 14), "") | dict.fromkeys(_PAYLOADS, "payload"),
+    "sparse tensor": {1: "tensor", 2: "tensor", 3: ""},
 }
-_PAYLOADS = {"raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"}
+_EXTERNAL_DATA = 13
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def read_model(path: str | os.PathLike[str]) -> ModelProto:
-    """The model in a file, without descriptions and without the payload of large tensors.
+def read_structure(path: str | os.PathLike[str]) -> bytes:
+    """The file without descriptions, metadata and the payload of large tensors.
 
     Raises:
         OSError: If the file cannot be opened or read.
@@ -56,74 +64,60 @@ def read_model(path: str | os.PathLike[str]) -> ModelProto:
                 f"has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read. Save the model with "
                 "external data: only its structure is needed"
             )
-        structure = _Stripper(file).strip(ModelProto.DESCRIPTOR, size)
-    try:
-        return ModelProto.FromString(bytes(structure))
-    except (DecodeError, ValueError) as error:
-        raise ValueError("is not an ONNX model: its protobuf cannot be decoded") from error
+        return bytes(_Scanner(file).message("model", size))
 
 
-class _Stripper:
+class _Scanner:
     """Copies a protobuf message field by field, seeking past what is not needed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.position = 0
-        self.fields = 0
-        self.bytes_read = 0
+        self.position = self.fields = self.nodes = self.bytes_read = 0
 
-    def strip(self, message: Any, end: int, depth: int = 0) -> bytearray:
-        """The message (a protobuf descriptor says which) that ends at `end` of the file."""
+    def message(self, kind: str, end: int, depth: int = 0) -> bytearray:
+        """What is kept of the message that ends at `end` of the file."""
         if depth > MAX_DEPTH:
             raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
         out = bytearray()
         while self.position < end:
-            self._count_field()
-            key = self._varint(end)
-            field = message.fields_by_number.get(key >> 3)
-            kind = key & 7
-            if kind == _VARINT:
-                content = _encoded(self._varint(end))
-            elif kind in (_FIXED32, _FIXED64):
-                content = self._read(4 if kind == _FIXED32 else 8, end)
-            elif kind == _LENGTH:
-                self._nested(out, field, end, key, depth)
-                continue
+            self.fields += 1
+            if self.fields > MAX_FIELDS:
+                raise ValueError(f"has more than {MAX_FIELDS:,} protobuf fields")
+            key = self._number(end)
+            part, wire = _KEPT[kind].get(key >> 3), key & 7
+            if wire == _LENGTH:
+                content = self._delimited(key, part, end, depth)
+            elif wire == _VARINT:
+                content = _encoded(key) + _encoded(self._number(end))
+            elif wire in (_FIXED32, _FIXED64):
+                content = _encoded(key) + self._read(4 if wire == _FIXED32 else 8, end)
             else:
-                raise ValueError(f"is not an ONNX model: wire type {kind} at byte {self.position}")
-            if field is not None:
-                out += _encoded(key) + content
+                raise ValueError(f"is not an ONNX model: wire type {wire} at byte {self.position}")
+            if part is not None:
+                out += content
         return out
 
-    def _nested(self, out: bytearray, field: Any, end: int, key: int, depth: int) -> None:
-        size = self._varint(end)
+    def _delimited(self, key: int, part: str | None, end: int, depth: int) -> bytes:
+        size = self._number(end)
         if size > end - self.position:
             raise ValueError(
                 f"is truncated or not an ONNX model: byte {self.position} announces {size:,} "
                 f"bytes, {end - self.position:,} are left"
             )
-        payload = field is not None and field.name in _PAYLOADS and size > LARGE_PAYLOAD_BYTES
-        if field is None or field.name in _DROPPED or payload:
+        skipped = part == "payload" and size > LARGE_PAYLOAD_BYTES
+        if part is None or skipped:
             self.position += size
             self.file.seek(self.position)
-            if payload:
-                note = f"{field.name}:{size}" if field.name != "raw_data" else str(size)
-                out += _external_entry(LEFT_OUT, note)
-            return
-        if field.message_type is None:
-            content = self._read(size, end)
-            if field.type == field.TYPE_STRING and not _is_text(content):
-                raise ValueError(f"is not an ONNX model: no text at byte {self.position - size}")
-        else:
-            content = bytes(self.strip(field.message_type, self.position + size, depth + 1))
-        out += _encoded(key) + _encoded(len(content)) + content
+            note = f"{_PAYLOADS[key >> 3]}:{size}" if skipped else ""
+            return _field(_EXTERNAL_DATA, _field(1, LEFT_OUT.encode()) + _field(2, note.encode()))
+        self.nodes += part == "node"
+        if self.nodes > MAX_NODES:
+            raise ValueError(f"has more than {MAX_NODES:,} nodes")
+        if part in ("", "payload"):
+            return _field(key >> 3, self._read(size, end))
+        return _field(key >> 3, bytes(self.message(part, self.position + size, depth + 1)))
 
-    def _count_field(self) -> None:
-        self.fields += 1
-        if self.fields > MAX_FIELDS:
-            raise ValueError(f"has more than {MAX_FIELDS:,} protobuf fields")
-
-    def _varint(self, end: int) -> int:
+    def _number(self, end: int) -> int:
         value = shift = 0
         while True:
             byte = self._read(1, end)[0]
@@ -147,14 +141,6 @@ class _Stripper:
         return content
 
 
-def _is_text(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _encoded(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -164,9 +150,5 @@ def _encoded(value: int) -> bytes:
     return bytes(out)
 
 
-def _external_entry(key: str, value: str) -> bytes:
-    """The encoding of one entry of `TensorProto.external_data`."""
-    entry = b"\x0a" + _encoded(len(key)) + key.encode() + b"\x12" + _encoded(len(value))
-    entry += value.encode()
-    number = TensorProto.DESCRIPTOR.fields_by_name["external_data"].number
-    return _encoded(number << 3 | _LENGTH) + _encoded(len(entry)) + entry
+def _field(number: int, content: bytes) -> bytes:
+    return _encoded(number << 3 | _LENGTH) + _encoded(len(content)) + content

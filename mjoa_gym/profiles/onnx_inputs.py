@@ -2,117 +2,100 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import keyword
+from collections.abc import Iterable, Mapping
 
-from onnx import ValueInfoProto
+import onnx_ir as ir
 
-from mjoa_gym.profiles.onnx_tensors import Shape, Tensor, checked_shape, dtype_name
+from mjoa_gym.profiles.onnx_program import Shape, Tensor, TensorType
+from mjoa_gym.validation import did_you_mean
+
+_UNKNOWN = {"any", "dyn", "dynamic", "none", "null", "undefined", "unk", "unknown"}
 
 
 class Dimensions:
-    """Turns declared shapes, with names for open dimensions, into numbers."""
+    """Turns declared shapes, with names for open sides, into numbers.
 
-    def __init__(self, given: Mapping[str, Sequence[int]] | None) -> None:
-        self.given = dict(given or {})
-        self.named: dict[str, int] = {}
+    What a caller gives wins over the file. A name stands for one number in the whole file, unless
+    it says nothing ("?", "unknown", what is no identifier) or stands for several in what is given.
 
-    def inputs(self, declared: Iterable[ValueInfoProto]) -> dict[str, Tensor]:
+    Attributes:
+        remarks: Where what is given has other dimensions than the file.
+    """
+
+    def __init__(self, given: Mapping[str, Shape]) -> None:
+        self.given = given
+        self.named: dict[str, int | None] = {}
+        self.remarks: list[str] = []
+
+    def inputs(self, declared: Iterable[ir.Value]) -> dict[ir.Value, Tensor]:
         """One tensor per network input.
 
         Raises:
-            ValueError: If a dimension is open and not given, a given shape contradicts the file or
-                an input is not a tensor.
+            ValueError: If a side is open and not given, or an input is not a tensor.
         """
-        declared = list(declared)
-        names = [info.name for info in declared]
-        unknown = sorted(set(self.given) - set(names))
-        if unknown:
-            raise ValueError(f"input_shapes names {unknown[0]!r}: the inputs are {names}")
-        for info in declared:  # a name bound by one input may be used by another
-            if info.name in self.given:
-                self._bind(info)
-        return {info.name: self._input(info) for info in declared}
+        values = {str(value.name): value for value in declared}
+        for name, shape in self.given.items():  # a name bound by one input may be used by another
+            if name not in values:
+                hint = did_you_mean(name, values)
+                raise ValueError(f"input_shapes names {name!r}: the inputs are {[*values]}{hint}")
+            self._bind(values[name], shape)
+        tensors = {}
+        for name, value in values.items():
+            if not isinstance(value.type, ir.TensorType):
+                raise ValueError(f"input {name!r} is {value.type or 'of no type'}, no tensor")
+            shape = self.given[name] if name in self.given else self._shape(value)
+            tensors[value] = Tensor(shape, value.type.dtype, name=name)
+        return tensors
 
-    def shape_of(self, info: ValueInfoProto) -> tuple[Shape, str] | None:
-        """A declared shape and element type, None where something is open or it is no tensor."""
-        declared = info.type.tensor_type
-        if info.type.WhichOneof("value") != "tensor_type" or not declared.HasField("shape"):
+    def declared(self, value: ir.Value) -> TensorType | None:
+        """A declared shape and element type; None where a side is open or another one is given."""
+        if value.shape is None or not isinstance(value.type, ir.TensorType) or self.remarks:
             return None
-        sides = [self.named.get(d.dim_param, _fixed(d)) for d in declared.shape.dim]
+        sides = [self._side(side) for side in value.shape]
         shape = tuple(side for side in sides if side is not None)
-        if len(shape) != len(sides):
-            return None
-        what = f"tensor {info.name!r}"
-        return checked_shape(shape, what), dtype_name(declared.elem_type)
+        return (shape, value.type.dtype) if len(shape) == len(sides) else None
 
-    def _bind(self, info: ValueInfoProto) -> None:
-        """Checks a given shape against the file and notes the named dimensions."""
-        declared = info.type.tensor_type
-        field = f"input_shapes[{info.name!r}]"
-        shape = checked_shape(_whole(field, self.given[info.name]), field)
-        self.given[info.name] = shape
-        if not declared.HasField("shape"):
-            return
-        dims = declared.shape.dim
-        if len(dims) != len(shape):
-            raise ValueError(f"{field}={shape}: the file has {len(dims)} dimensions")
-        for position, (dim, side) in enumerate(zip(dims, shape, strict=True)):
-            fixed = _fixed(dim)
-            if fixed is None and dim.dim_param:
-                fixed = self.named.setdefault(dim.dim_param, side)
-            if fixed is not None and fixed != side:
-                raise ValueError(
-                    f"{field}={shape}: dimension {position} is fixed at {fixed}"
-                    + (f" ({dim.dim_param!r})" if dim.dim_param else " in the file")
-                )
+    def _bind(self, value: ir.Value, given: Shape) -> None:
+        """Notes the numbers that names of open sides stand for."""
+        declared = given if value.shape is None else tuple(value.shape)
+        fits = len(declared) == len(given)
+        for dim, side in zip(declared, given, strict=False):
+            name = _name(dim)
+            if name is None:
+                fits &= not isinstance(dim, int) or dim < 1 or dim == side
+            elif self.named.setdefault(name, side) != side:
+                self.named[name] = None
+        if not fits:
+            self.remarks.append(f"input_shapes[{value.name!r}]={given}, in the file {value.shape}")
 
-    def _input(self, info: ValueInfoProto) -> Tensor:
-        kind = info.type.WhichOneof("value")
-        if kind != "tensor_type":
-            raise ValueError(
-                f"input {info.name!r} is a {kind or 'value without a type'}, no tensor"
-            )
-        declared = info.type.tensor_type
-        dtype = dtype_name(declared.elem_type)
-        if info.name in self.given:
-            return Tensor(tuple(self.given[info.name]), dtype, name=info.name)
-        if not declared.HasField("shape"):
-            raise ValueError(
-                f"input {info.name!r} has no shape: give input_shapes={{{info.name!r}: (...)}}"
-            )
-        sides = [self._side(info, i, d) for i, d in enumerate(declared.shape.dim)]
-        return Tensor(checked_shape(sides, f"input {info.name!r}"), dtype, name=info.name)
+    def _side(self, dim: int | ir.SymbolicDim) -> int | None:
+        """The number of a side, None where it is open: unnamed, below 1 or of an unknown name."""
+        if isinstance(dim, int):
+            return dim if dim > 0 else None
+        name = _name(dim)
+        return None if name is None else self.named.get(name)
 
-    def _side(self, info: ValueInfoProto, position: int, dim: Any) -> int:
-        fixed = _fixed(dim)
-        if fixed is not None:
-            return fixed
-        if dim.dim_param in self.named:
-            return self.named[dim.dim_param]
-        if position == 0:  # the batch
-            if dim.dim_param:
-                self.named[dim.dim_param] = 1
-            return 1
-        raise ValueError(
-            f"input {info.name!r}: dimension {position} ({dim.dim_param or 'unnamed'}) is open; "
-            f"give input_shapes={{{info.name!r}: (...)}}"
-        )
+    def _shape(self, value: ir.Value) -> Shape:
+        give = f"give input_shapes={{{value.name!r}: (...)}}"
+        if value.shape is None:
+            raise ValueError(f"input {value.name!r} has no shape: {give}")
+        sides = []
+        for position, dim in enumerate(value.shape):
+            side, name = self._side(dim), _name(dim)
+            if side is None and position == 0:  # the batch
+                side = 1
+                if name is not None:
+                    self.named.setdefault(name, side)
+            if side is None:
+                open_side = f"dimension {position} ({name or 'unnamed'}) is open"
+                raise ValueError(f"input {value.name!r}: {open_side}; {give}")
+            sides.append(side)
+        return tuple(sides)
 
 
-def _fixed(dim: Any) -> int | None:
-    """The number of a dimension; -1 is what some exporters write for an open one."""
-    if dim.WhichOneof("value") != "dim_value" or dim.dim_value == -1:
-        return None
-    return int(dim.dim_value)
-
-
-def _whole(field: str, given: Any) -> list[int]:
-    try:
-        sides = [operator.index(side) for side in given]
-    except TypeError as error:
-        raise ValueError(f"{field}={given!r}: must be a sequence of whole numbers") from error
-    if any(side < 1 for side in sides):
-        raise ValueError(f"{field}={given!r}: must be whole numbers above 0")
-    return sides
+def _name(dim: int | ir.SymbolicDim) -> str | None:
+    """The name of an open side, None if it says nothing."""
+    name = "" if isinstance(dim, int) else dim.value or ""
+    says_nothing = not name.isidentifier() or keyword.iskeyword(name) or name.lower() in _UNKNOWN
+    return None if says_nothing else name

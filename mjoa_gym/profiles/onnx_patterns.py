@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mjoa_gym.profiles.onnx_steps import Program, Step
-from mjoa_gym.profiles.onnx_tensors import Tensor
+from mjoa_gym.profiles.onnx_program import Program, Step, Tensor
 
 _BETWEEN = ("Add", "And", "Cast", "Dropout", "Identity", "Mul", "Reshape", "Transpose", "Where")
 _VIEWS = ("Identity", "Reshape", "Transpose", "Unsqueeze")
@@ -40,7 +39,7 @@ def patterns(program: Program, needed: set[Step]) -> dict[Step, Pattern]:
     found: dict[Step, Pattern] = {}
     taken: set[Step] = set()
     for step in program.steps:
-        look = finder.looks.get(step.call.op) if step in needed else None
+        look = finder.looks.get(step.op) if step in needed else None
         members = look[1](step) if look else ()
         if look and members and taken.isdisjoint(members):
             found[members[-1]] = Pattern(look[0], members)
@@ -56,8 +55,8 @@ class _Finder:
         self.reads = Counter(program.outputs)
         self.readers: dict[Tensor, list[Step]] = {}
         for step in needed:
-            self.reads.update(step.call.present())
-            for tensor in dict.fromkeys(step.call.present()):
+            self.reads.update(step.present())
+            for tensor in dict.fromkeys(step.present()):
                 self.readers.setdefault(tensor, []).append(step)
         self.looks = {
             "Softmax": ("matmul", self.attention),
@@ -66,7 +65,7 @@ class _Finder:
         }
 
     def attention(self, softmax: Step) -> tuple[Step, ...]:
-        above = self._scores(softmax.call.tensor(0), _LONGEST)
+        above = self._scores(softmax.tensor(0), _LONGEST)
         guard = self._guard(softmax.outputs[0])
         below = self._weighted((guard or (softmax,))[-1].outputs[0], _LONGEST)
         return (*above, softmax, *guard, *below) if above and below else ()
@@ -74,9 +73,9 @@ class _Finder:
     def _guard(self, tensor: Tensor) -> tuple[Step, ...]:
         """What replaces the result for rows without any key: where(isnan(tensor), 0, tensor)."""
         readers = self.readers.get(tensor, [])
-        if self.reads[tensor] != 2 or {step.call.op for step in readers} != {"IsNaN", "Where"}:
+        if self.reads[tensor] != 2 or {step.op for step in readers} != {"IsNaN", "Where"}:
             return ()
-        test, choice = sorted(readers, key=lambda step: step.call.op)
+        test, choice = sorted(readers, key=lambda step: step.op)
         return (test, choice) if self._only_reader(test.outputs[0]) is choice else ()
 
     def _scores(self, tensor: Tensor, left: int) -> tuple[Step, ...]:
@@ -84,12 +83,12 @@ class _Finder:
         step = self.maker.get(tensor)
         if step is None or self.reads[tensor] != 1 or left == 0:
             return ()
-        if step.call.op == "MatMul":
-            query, key = step.call.tensor(0), step.call.tensor(1)
+        if step.op == "MatMul":
+            query, key = step.tensor(0), step.tensor(1)
             scaled = self._is_scaled(query) and self._is_scaled(key)
             return (step,) if scaled or self._is_turned_key(key) else ()
-        if step.call.op in _BETWEEN:
-            for source in step.call.present():
+        if step.op in _BETWEEN:
+            for source in step.present():
                 above = self._scores(source, left - 1)
                 if above:
                     return (*above, step)
@@ -100,10 +99,10 @@ class _Finder:
         step = self._only_reader(tensor)
         if step is None or left == 0:
             return ()
-        if step.call.op == "MatMul":
-            values = step.call.tensor(1)
-            return (step,) if step.call.given(0) is tensor and not values.constant else ()
-        if step.call.op not in _BETWEEN:
+        if step.op == "MatMul":
+            values = step.tensor(1)
+            return (step,) if step.given(0) is tensor and not values.constant else ()
+        if step.op not in _BETWEEN:
             return ()
         below = self._weighted(step.outputs[0], left - 1)
         return (step, *below) if below else ()
@@ -113,38 +112,38 @@ class _Finder:
             step = self.maker.get(tensor)
             if step is None or tensor.constant:
                 return False
-            if step.call.op == "Mul":
-                return any(t.constant and t.size == 1 for t in step.call.present())
-            if step.call.op not in _VIEWS:
+            if step.op == "Mul":
+                return any(t.constant and t.size == 1 for t in step.present())
+            if step.op not in _VIEWS:
                 return False
-            tensor = step.call.tensor(0)
+            tensor = step.tensor(0)
         return False
 
     def _is_turned_key(self, tensor: Tensor) -> bool:
         """Whether heads were merged, matrices turned and heads split: a scale of 1 leaves that."""
         for op in ("Reshape", "Transpose", "Reshape"):
             step = self.maker.get(tensor)
-            if step is None or step.call.op != op or tensor.constant:
+            if step is None or step.op != op or tensor.constant:
                 return False
             if op == "Transpose" and len(tensor.shape) != 3:
                 return False
-            tensor = step.call.tensor(0)
+            tensor = step.tensor(0)
         return True
 
     def layer_norm(self, centred: Step) -> tuple[Step, ...]:
-        mean = self._made_by(centred.call.given(1), "ReduceMean")
+        mean = self._made_by(centred.given(1), "ReduceMean")
         difference = centred.outputs[0]
-        if mean is None or mean.call.given(0) is not centred.call.given(0):
+        if mean is None or mean.given(0) is not centred.given(0):
             return ()
         readers = self.readers.get(difference, [])
         if len(readers) != 2:
             return ()
         for divide in readers:
-            if divide.call.op != "Div" or divide.call.given(0) is not difference:
+            if divide.op != "Div" or divide.given(0) is not difference:
                 continue
-            chain = self._upwards(divide.call.given(1), ("Sqrt", "Add", "ReduceMean"))
-            square = self.maker.get(chain[-1].call.tensor(0)) if chain else None
-            if square is None or square.call.op not in ("Pow", "Mul"):
+            chain = self._upwards(divide.given(1), ("Sqrt", "Add", "ReduceMean"))
+            square = self.maker.get(chain[-1].tensor(0)) if chain else None
+            if square is None or square.op not in ("Pow", "Mul"):
                 continue
             if set(readers) == {square, divide} and self._only_reader(square.outputs[0]):
                 inner = (mean, centred, square, *reversed(chain), divide)
@@ -152,10 +151,10 @@ class _Finder:
         return ()
 
     def rotation(self, join: Step) -> tuple[Step, ...]:
-        parts = [self._made_by(tensor, "Slice") for tensor in join.call.inputs]
+        parts = [self._made_by(tensor, "Slice") for tensor in join.inputs]
         if len(parts) != 2 or parts[0] is None or parts[1] is None:
             return ()
-        first, second = (part.call.tensor(0) for part in parts if part)
+        first, second = (part.tensor(0) for part in parts if part)
         whole = first is second and first.shape == join.outputs[0].shape
         return (parts[0], parts[1], join) if whole else ()
 
@@ -167,22 +166,22 @@ class _Finder:
             if step is None:
                 return []
             chain.append(step)
-            tensor = next((t for t in step.call.present() if not t.constant), None)
+            tensor = next((t for t in step.present() if not t.constant), None)
         return chain
 
     def _made_by(self, tensor: Tensor | None, op: str) -> Step | None:
         """The maker of a tensor that is read once, if it is this operator."""
         step = None if tensor is None else self.maker.get(tensor)
-        fits = step is not None and step.call.op == op and self.reads[step.outputs[0]] == 1
+        fits = step is not None and step.op == op and self.reads[step.outputs[0]] == 1
         return step if fits else None
 
     def _scale_and_shift(self, tensor: Tensor) -> list[Step]:
         steps: list[Step] = []
         for op in ("Mul", "Add"):
             step = self._only_reader(tensor)
-            if step is None or step.call.op != op:
+            if step is None or step.op != op:
                 break
-            if not any(t.constant for t in step.call.present()):
+            if not any(t.constant for t in step.present()):
                 break
             steps.append(step)
             tensor = step.outputs[0]

@@ -1,229 +1,213 @@
-"""Shapes of the outputs of ONNX operators that work element by element or reduce; the registry."""
+"""Shapes and small values of what ONNX operators put out, by onnx itself.
+
+Exporters compute shapes inside the graph (Shape, Gather, Concat, Reshape). All dimensions are
+numbers here, so these few numbers are computed on the way, by onnx's reference implementation.
+What onnx does not know is in `onnx_contrib`; what it has otherwise than runtimes, and forms of the
+first operator sets, are here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
-from mjoa_gym.profiles.onnx_call import Call, ShapeRule, TensorType, axis_of, broadcast
-from mjoa_gym.profiles.onnx_tensors import Shape, dtype_name
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorShapeProto, TypeProto, defs, numpy_helper
+from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError, infer_node_outputs
 
-RULES: dict[str, ShapeRule] = {}
+from mjoa_gym.profiles.onnx_contrib import as_written, known, standard
+from mjoa_gym.profiles.onnx_costs import CONVOLUTIONS, ELEMENTWISE, GATES, NORMS, WINDOWS, names
+from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
+from mjoa_gym.profiles.onnx_weights import MAX_VALUE_ELEMENTS, has_values, is_left_out
 
-SAME = [
-    "Abs",
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "BatchNormalization",
-    "Bernoulli",
-    "BitwiseNot",
-    "Ceil",
-    "Celu",
-    "Clip",
-    "Cos",
-    "Cosh",
-    "CumProd",
-    "CumSum",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Gelu",
-    "GroupNormalization",
-    "HardSigmoid",
-    "HardSwish",
-    "Hardmax",
-    "Identity",
-    "InstanceNormalization",
-    "LRN",
-    "LeakyRelu",
-    "Log",
-    "LogSoftmax",
-    "LpNormalization",
-    "MeanVarianceNormalization",
-    "Mish",
-    "Neg",
-    "Not",
-    "RMSNormalization",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Reciprocal",
-    "Relu",
-    "ReverseSequence",
-    "RotaryEmbedding",
-    "Round",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-    "Selu",
-    "Shrink",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tan",
-    "Tanh",
-    "TensorScatter",
-    "ThresholdedRelu",
-    "Trilu",
-    "ai.onnx.ml.Binarizer",
-    "ai.onnx.ml.Imputer",
-    "ai.onnx.ml.Normalizer",
-    "ai.onnx.ml.Scaler",
-    "ai.onnx.ml.ZipMap",
-]
-BROADCAST = [
-    "Add",
-    "And",
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Div",
-    "Max",
-    "Mean",
-    "Min",
-    "Mod",
-    "Mul",
-    "Or",
-    "PRelu",
-    "Pow",
-    "Sub",
-    "Sum",
-    "Xor",
-]
-COMPARE = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"]
-TEST = ["IsInf", "IsNaN", "Not"]
-REDUCE = [
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-]
+_LARGEST_SETTING = 2**10  # elements; larger values decide no shape
+_RESHAPES = names("Flatten Reshape Squeeze Transpose Unsqueeze")
+_COMPUTED = names(
+    "Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum Div Equal Expand"
+    " Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual"
+    " Max Min Mod Mul Neg NonZero Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape"
+    " Round ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Sum Tile"
+    " Transpose Unsqueeze Where Xor"
+)
 
 
-def rule(*names: str) -> Callable[[ShapeRule], ShapeRule]:
-    """Registers the shape rule of some operators."""
-
-    def register(function: ShapeRule) -> ShapeRule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-@rule(*SAME)
-def _same(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    return [(first.shape, first.dtype)] * call.n_outputs
-
-
-@rule("Dropout")
-def _dropout(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    return [(first.shape, first.dtype), (first.shape, "bool")]
+def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> None:
+    """Writes forms of operator sets 1 to 4, and of careless writers, as onnx has them, in place."""
+    if op == "Reshape" and "shape" in given:
+        shape = np.array(given.pop("shape").value, np.int64)
+        inputs.append(Tensor(shape.shape, ir.DataType.INT64, shape, True))
+    elif op == "Pad" and "paddings" in given:
+        given["pads"] = ir.AttrInt64s("pads", given.pop("paddings").value)
+    elif op == "Concat":
+        given.setdefault("axis", ir.AttrInt64("axis", 1))
+    elif op == "Cast" and isinstance(given["to"].value, str):
+        given["to"] = ir.AttrInt64("to", ir.DataType[given["to"].value.upper()])
+    elif op in GATES:
+        given.setdefault("output_sequence", ir.AttrInt64("output_sequence", 1))
+    elif op == "Range":  # runtimes also take lists of one
+        for n, tensor in enumerate(inputs):
+            if tensor and tensor.value is not None and tensor.shape == (1,):
+                inputs[n] = replace(tensor, shape=(), value=tensor.value.reshape(()))
 
 
-@rule("LayerNormalization")
-def _layer_norm(call: Call) -> list[TensorType]:
-    first = call.ranked(0, 1)
-    axis = axis_of(call.integer("axis", -1), len(first.shape))
-    means = without(first.shape, set(range(axis, len(first.shape))), 1)
-    return [(first.shape, first.dtype), (means, "float"), (means, "float")]
+def types_of(step: Step, n_outputs: int) -> list[TensorType | None]:
+    """Shape and type of each output, None where nothing tells them.
+
+    Raises:
+        ValueError: If the operator's inputs do not go together.
+    """
+    plain = standard(step)
+    rule = known(plain)
+    types = [*(rule[0] if rule else _inferred(plain, n_outputs)), *[None] * n_outputs][:n_outputs]
+    if plain.op in ELEMENTWISE or plain.op in NORMS:
+        first = plain.tensor(0)
+        types = [found or (first.shape, first.dtype) for found in types]
+    if types[0] is not None:
+        shape, dtype = types[0]
+        shape = _scaled(step) or shape
+        _check(plain, shape)
+        types[0] = as_written(step, (shape, dtype))
+    return types
 
 
-@rule(*BROADCAST)
-def _broadcast(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    if call.integer("broadcast"):  # operator sets up to 6: the second input is the smaller one
-        return [(first.shape, first.dtype)]
-    return [(broadcast(*(tensor.shape for tensor in call.present())), first.dtype)]
+def values_of(step: Step, types: list[TensorType | None]) -> list[NDArray[Any] | None]:
+    """The values of a constant operator's outputs, nothing where they are not followed.
 
-
-@rule(*COMPARE)
-def _compare(call: Call) -> list[TensorType]:
-    return [(_broadcast(call)[0][0], "bool")]
-
-
-@rule(*TEST)
-def _test(call: Call) -> list[TensorType]:
-    return [(call.tensor(0).shape, "bool")]
-
-
-@rule("Where")
-def _where(call: Call) -> list[TensorType]:
-    return [(broadcast(*(call.tensor(i).shape for i in range(3))), call.tensor(1).dtype)]
-
-
-@rule("Cast")
-def _cast(call: Call) -> list[TensorType]:
-    return [(call.tensor(0).shape, dtype_name(call.integer("to")))]
-
-
-@rule("CastLike")
-def _cast_like(call: Call) -> list[TensorType]:
-    return [(call.tensor(0).shape, call.tensor(1).dtype)]
-
-
-@rule("QuantizeLinear")
-def _quantize(call: Call) -> list[TensorType]:
-    zero = call.given(2)
-    chosen = call.integer("output_dtype")
-    dtype = zero.dtype if zero else dtype_name(chosen) if chosen else "uint8"
-    return [(call.tensor(0).shape, dtype)]
-
-
-@rule("DequantizeLinear")
-def _dequantize(call: Call) -> list[TensorType]:
-    return [(call.tensor(0).shape, call.tensor(1).dtype)]
-
-
-@rule("DynamicQuantizeLinear")
-def _dynamic_quantize(call: Call) -> list[TensorType]:
-    return [(call.tensor(0).shape, "uint8"), ((), "float"), ((), "uint8")]
-
-
-@rule(*REDUCE)
-def _reduce(call: Call) -> list[TensorType]:
-    first = call.tensor(0)
-    axes = call.whole_numbers(1, "axes")
-    if not axes and call.integer("noop_with_empty_axes"):
-        return [(first.shape, first.dtype)]
-    reduced = axis_set(axes, len(first.shape)) if axes else set(range(len(first.shape)))
-    return [(without(first.shape, reduced, call.integer("keepdims", 1)), first.dtype)]
-
-
-@rule("ArgMax", "ArgMin")
-def _arg(call: Call) -> list[TensorType]:
-    shape = call.ranked(0, 1).shape
-    axis = axis_of(call.integer("axis"), len(shape))
-    return [(without(shape, {axis}, call.integer("keepdims", 1)), "int64")]
-
-
-def axis_set(axes: Shape, rank: int) -> set[int]:
-    """Distinct axes, counted from 0."""
-    found = {axis_of(axis, rank) for axis in axes}
-    if len(found) != len(axes):
-        raise ValueError(f"axes {axes} names one twice")
+    Types that are not known yet are filled in.
+    """
+    large = types[0] is not None and math.prod(types[0][0]) > MAX_VALUE_ELEMENTS
+    results = [] if step.op not in _COMPUTED or large else _computed(step, len(types))
+    found: list[NDArray[Any] | None] = []
+    for n, result in enumerate(results[: len(types)]):
+        value = np.asarray(result)
+        shape, dtype = types[n] or (value.shape, ir.DataType.from_numpy(value.dtype))
+        types[n] = shape, dtype
+        fits = value.shape == shape and has_values(dtype)
+        found.append(value.astype(dtype.numpy()) if fits else None)
     return found
 
 
-def without(shape: Shape, axes: set[int], keep: int) -> Shape:
-    """The shape with these axes left out, or kept as 1."""
-    if keep:
-        return tuple(1 if axis in axes else d for axis, d in enumerate(shape))
-    return tuple(d for axis, d in enumerate(shape) if axis not in axes)
+def _computed(step: Step, n_outputs: int) -> Sequence[Any]:
+    if step.op in ("Shape", "Size"):
+        shape = step.tensor(0).shape
+        cut = shape[step.integer("start") : step.integer("end", len(shape))]
+        return [np.array(cut if step.op == "Shape" else step.tensor(0).size, np.int64)]
+    attributes = {}
+    for attribute in _own(step, _schema("", step.op, _version(step, ""))):
+        attributes[attribute.name] = attribute.value
+        if attribute.type == ir.AttributeType.TENSOR:
+            if is_left_out(attribute.value):
+                return []
+            attributes[attribute.name] = ir.serde.serialize_tensor(attribute.value)
+    if any(tensor.value is None for tensor in step.present()):
+        return []
+    from onnx.reference.ops import load_op  # takes its time
+
+    arrays = [None if tensor is None else tensor.value for tensor in step.inputs]
+    operator = load_op("", step.op, _version(step, ""))
+    try:
+        with np.errstate(all="ignore"):
+            result = operator.eval(*arrays, n_outputs=n_outputs, **attributes)
+    except Exception:  # nobody may need the value
+        return []
+    return result if isinstance(result, tuple) else [result]
+
+
+def _inferred(step: Step, n_outputs: int) -> list[TensorType | None]:
+    domain, _, name = step.op.rpartition(".")
+    schema = _schema(domain, name, _version(step, domain))
+    if schema is None:
+        return []
+    node = NodeProto(op_type=name, domain=domain)
+    node.input.extend("" if tensor is None else f"i{n}" for n, tensor in enumerate(step.inputs))
+    node.output.extend(f"o{n}" for n in range(n_outputs))
+    node.attribute.extend(map(ir.serde.serialize_attribute, _own(step, schema)))
+    types, settings = {}, {}
+    for key, tensor in zip(node.input, step.inputs, strict=True):
+        if tensor is not None:
+            types[key] = _proto(tensor)
+            if tensor.value is not None and tensor.size <= _LARGEST_SETTING:
+                settings[key] = numpy_helper.from_array(np.array(tensor.value))
+    try:
+        found = infer_node_outputs(schema, node, types, settings)
+    except (InferenceError, ValidationError) as error:
+        raise ValueError(re.sub(r"\[\w+\] ?|\(op_type:.*?\):? ?", "", str(error))) from error
+    return [_type(found[key]) if key in found else None for key in node.output]
+
+
+def _own(step: Step, schema: defs.OpSchema | None) -> list[ir.Attr]:
+    """The attributes that the operator has in its version; writers add others."""
+    own = schema.attributes if schema else {}
+    given = step.attributes.values()
+    types = {name: attribute.type.name for name, attribute in own.items()}  # type: ignore[attr-defined]
+    return [attribute for attribute in given if types.get(attribute.name) == attribute.type.name]
+
+
+def _version(step: Step, domain: str) -> int:
+    """The version of a domain's operators; the first ones of onnx's own know no shapes."""
+    version = step.opsets.get(domain, 1 if domain else defs.onnx_opset_version())
+    return version if domain else max(version, 6)
+
+
+@cache
+def _schema(domain: str, name: str, version: int) -> defs.OpSchema | None:
+    """The operator in that version, else the newest."""
+    for newest in (version, 2**30):
+        with contextlib.suppress(defs.SchemaError):
+            schema = defs.get_schema(name, newest, domain)
+            return None if schema.deprecated else schema
+    return None
+
+
+def _proto(tensor: Tensor) -> TypeProto:
+    sides = [TensorShapeProto.Dimension(dim_value=side) for side in tensor.shape]
+    shape = TensorShapeProto(dim=sides)
+    return TypeProto(tensor_type=TypeProto.Tensor(elem_type=tensor.dtype, shape=shape))
+
+
+def _type(found: TypeProto) -> TensorType | None:
+    sides, dtype = found.tensor_type.shape.dim, found.tensor_type.elem_type
+    if not (found.tensor_type.HasField("shape") and dtype):
+        return None
+    known = all(side.HasField("dim_value") for side in sides)
+    return (tuple(side.dim_value for side in sides), ir.DataType(dtype)) if known else None
+
+
+def _scaled(step: Step) -> Shape | None:
+    """The shape of a tensor that is scaled: runtimes multiply in float32, onnx in double."""
+    if step.op not in ("Resize", "Upsample"):
+        return None
+    shape = list(step.tensor(0).shape)
+    given = step.given(1 if step.op == "Upsample" or len(step.inputs) == 2 else 2)
+    scales = step.setting("scales") if given is None else given.value
+    if "height_scale" in step.attributes:  # operator set 1
+        scales = [1.0, 1.0, step.setting("height_scale"), step.setting("width_scale")]
+    if scales is None or not len(scales):
+        return None
+    for axis, scale in zip(step.setting("axes", range(len(shape))), scales, strict=True):
+        shape[axis] = int(np.float32(shape[axis]) * np.float32(scale))
+    return tuple(shape)
+
+
+def _check(step: Step, shape: Shape) -> None:
+    """Refuses what onnx lets through."""
+    first = step.tensor(0).shape if step.inputs else ()
+    if step.op in _RESHAPES and math.prod(shape) != math.prod(first):
+        raise ValueError(f"shape {first} cannot become {shape}")
+    if step.op in CONVOLUTIONS or step.op in GATES:
+        weight, channels = step.tensor(1).shape, first[2 if step.op in GATES else 1]
+        transposed = step.op == "ConvTranspose"
+        groups = step.integer("group", 1) if step.op in CONVOLUTIONS and not transposed else 1
+        inner = weight[2 if step.op in GATES else 0 if transposed else 1]
+        if channels != inner * groups:
+            raise ValueError(f"input {first} and weight {weight} do not go together")
+    if (step.op in WINDOWS or step.op in CONVOLUTIONS) and 0 in shape and 0 not in first:
+        raise ValueError(f"the window does not fit into {first}")

@@ -1,19 +1,22 @@
-"""Turns an ONNX file into the graph of operators that the torch importer makes, too."""
+"""Turns an ONNX model into the graph of operators that the torch importer makes, too.
+
+Rules, beside those of the torch importer:
+
+* A stored tensor is a parameter unless it is a scalar, holds int64, bool or text (indices, shapes,
+  masks), or is a running statistic of batch normalisation.
+* What an exporter computes from shapes counts as constant.
+"""
 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+
+from onnx_ir import DataType
 
 from mjoa_gym.layers import INPUT
-from mjoa_gym.profiles.fuse import as_columns, fuse
-from mjoa_gym.profiles.graph import Operator, OperatorGraph, warn_of_unknown
-from mjoa_gym.profiles.onnx_call import Call
+from mjoa_gym.profiles.graph import Operator, OperatorGraph
 from mjoa_gym.profiles.onnx_costs import (
     NORM_FLOPS,
     Cost,
@@ -22,64 +25,23 @@ from mjoa_gym.profiles.onnx_costs import (
     is_cheap,
     is_view,
 )
-from mjoa_gym.profiles.onnx_file import read_model
 from mjoa_gym.profiles.onnx_patterns import Pattern, patterns
-from mjoa_gym.profiles.onnx_steps import Program, Step
-from mjoa_gym.profiles.onnx_tensors import Tensor
-from mjoa_gym.profiles.onnx_walk import Walk
+from mjoa_gym.profiles.onnx_program import Program, Step, Tensor, errors_of
 
 MAX_OPERATORS = 20_000
-_LONGEST_MESSAGE = 600
 _LONGEST_NAME = 200
-_NOT_PARAMETERS = ("int64", "bool", "string")
+_NOT_PARAMETERS = (DataType.INT64, DataType.BOOL, DataType.STRING)
 
 
-def profile(
-    path: str | os.PathLike[str],
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    name: str | None = None,
-) -> dict[str, Any]:
-    """The arguments of the `DNN` of a file, at layer granularity."""
-    graph = trace_onnx(path, input_shapes, stacklevel=3)
-    return as_columns(name or Path(path).stem, fuse(graph), graph.input_bytes)
-
-
-def trace_onnx(
-    path: str | os.PathLike[str],
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    stacklevel: int = 1,
-) -> OperatorGraph:
-    """Reads a file and counts its operators; the weights are not read and nothing is executed.
-
-    Rules, beside those of the torch importer:
-
-    * A stored tensor is a parameter unless it is a scalar, holds int64, bool or text (indices,
-      shapes, masks), or is a running statistic of batch normalisation.
-    * What an exporter computes from shapes counts as constant.
-
-    Args:
-        path: The file.
-        input_shapes: Shapes of inputs by name, where the file leaves dimensions open.
-        stacklevel: For warnings: 1 is the caller of this function.
+def trace_program(program: Program) -> tuple[OperatorGraph, list[str]]:
+    """The graph of operators, and those among them whose cost is not known.
 
     Raises:
-        OSError: If the file cannot be opened or read.
-        ValueError: Naming the file and what is wrong with it, or what is not supported.
+        ValueError: If it has too many operators or none, or an operator's inputs do not go
+            together.
     """
-    try:
-        model = read_model(path)
-        program = Walk(model, Path(path).parent, input_shapes).run()
-        tracer = _Tracer(program)
-        graph = tracer.run()
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, RecursionError):
-            reason = "is nested too deeply"
-        if len(reason) > _LONGEST_MESSAGE:
-            reason = reason[:_LONGEST_MESSAGE] + "..."
-        raise ValueError(f"{os.fspath(path)}: {reason}") from error
-    warn_of_unknown(tracer.unknown, stacklevel=stacklevel + 1)
-    return graph
+    tracer = _Tracer(program)
+    return tracer.run(), sorted(tracer.unknown)
 
 
 class _Source:
@@ -111,7 +73,10 @@ class _Tracer:
             self.sources[tensor] = _Source(INPUT, tensor)
         for step in self.program.steps:
             if step in self.needed and step not in self.inside:
-                self._visit(step)
+                with errors_of(step.op, step.name):
+                    self._visit(step)
+            if len(self.operators) > MAX_OPERATORS:
+                raise ValueError(f"has more than {MAX_OPERATORS:,} operators")
         self._charge_parameters()
         self._add_outputs()
         if not self.operators:
@@ -121,19 +86,20 @@ class _Tracer:
             for index, operator in enumerate(self.operators)
         )
         inputs = self.program.inputs
-        return OperatorGraph(operators, sum(t.bytes for t in inputs), _describe(inputs))
+        shown = ", ".join(f"{'x'.join(map(str, t.shape))} {t.dtype}".lower() for t in inputs)
+        return OperatorGraph(operators, sum(t.bytes for t in inputs), shown)
 
     def _visit(self, step: Step) -> None:
         pattern = self.patterns.get(step, Pattern("", (step,)))
         waiting: dict[Tensor, None] = {}
         for member in pattern.members:
-            waiting.update(self._parameters_of(member.call, in_attention=pattern.kind == "matmul"))
+            waiting.update(self._parameters_of(member, in_attention=pattern.kind == "matmul"))
         if all(tensor.constant for tensor in step.outputs):  # independent of the input
             self.pending.update(dict.fromkeys(step.outputs, waiting))
             return
-        given = [tensor for member in pattern.members for tensor in member.call.present()]
+        given = [tensor for member in pattern.members for tensor in member.present()]
         read = list(dict.fromkeys(tensor for tensor in given if tensor in self.sources))
-        if len(read) == 1 and is_view(step.call):
+        if len(read) == 1 and is_view(step):
             whole = self.sources[read[0]]
             for tensor in step.outputs:
                 narrower = tensor.bytes < whole.view.bytes
@@ -144,21 +110,19 @@ class _Tracer:
     def _cost(self, pattern: Pattern) -> Cost:
         last = pattern.members[-1]
         if pattern.kind == "matmul":
-            return Cost("matmul", sum(cost_of(m.call, m.outputs).macs for m in pattern.members))
+            return Cost("matmul", sum(cost_of(m).macs for m in pattern.members))
         if pattern.kind == "roll":
             return Cost("elementwise")
         if pattern.kind == "norm":
             return Cost("norm", 0, NORM_FLOPS * last.outputs[0].size)
-        cost = cost_of(last.call, last.outputs)
+        cost = cost_of(last)
         if not cost.known:
-            self.unknown.add(last.call.op)
+            self.unknown.add(last.op)
         return cost
 
     def _add(self, pattern: Pattern, read: list[Tensor], waiting: dict[Tensor, None]) -> None:
         step, cost = pattern.members[-1], self._cost(pattern)
         index = len(self.operators)
-        if index >= MAX_OPERATORS:
-            raise ValueError(f"has more than {MAX_OPERATORS:,} operators")
         for parameter in waiting:
             self.users.setdefault(parameter, []).append(index)
         made = [tensor for tensor in step.outputs if tensor in self.read]
@@ -167,24 +131,24 @@ class _Tracer:
         self.full_bytes.append(size)
         self.operators.append(
             Operator(
-                name=self._unique(_name(step.call.name, waiting)),
+                name=self._unique(_name(step.name, waiting)),
                 kind=cost.kind,
                 macs=cost.macs,
                 light_flops=cost.light_flops,
                 parameter_bytes=0,
                 parameters=0,
                 output_bytes=0,
-                cheap=pattern.kind == "roll" or is_cheap(step.call, cost.kind),
+                cheap=pattern.kind == "roll" or is_cheap(step, cost.kind),
                 grows=size > sum(self.sources[tensor].view.bytes for tensor in read),
                 inputs=self._note_reads(read),
             )
         )
 
-    def _parameters_of(self, call: Call, in_attention: bool) -> dict[Tensor, None]:
+    def _parameters_of(self, step: Step, in_attention: bool) -> dict[Tensor, None]:
         """The parameters that an operator reads, itself or through constant operators."""
         found: dict[Tensor, None] = {}
-        for index, tensor in enumerate(call.inputs):
-            if tensor is None or not tensor.constant or not holds_parameter(call, index):
+        for index, tensor in enumerate(step.inputs):
+            if tensor is None or not tensor.constant or not holds_parameter(step, index):
                 continue
             if in_attention and math.prod(tensor.shape[:-2]) == 1:
                 continue  # a mask: a bias would have one matrix per head
@@ -251,8 +215,8 @@ def _needed(program: Program) -> tuple[set[Step], set[Tensor]]:
     for step in reversed(program.steps):
         if read.intersection(step.outputs):
             steps.add(step)
-            if step.call.op not in ("Shape", "Size"):  # these need no data
-                read.update(step.call.present())
+            if step.op not in ("Shape", "Size"):  # these need no data
+                read.update(step.present())
     return steps, read
 
 
@@ -263,10 +227,3 @@ def _name(name: str, parameters: dict[Tensor, None]) -> str:
         if path and last == "weight":
             return path
     return name
-
-
-def _describe(inputs: tuple[Tensor, ...]) -> str:
-    dtypes = {"float": "float32", "double": "float64"}
-    return ", ".join(
-        f"{'x'.join(map(str, t.shape))} {dtypes.get(t.dtype, t.dtype)}" for t in inputs
-    )

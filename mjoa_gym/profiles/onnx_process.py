@@ -1,0 +1,181 @@
+"""Reads ONNX files in a process of its own, since anybody can make a file.
+
+This process looks at the file's structure only (`onnx_file`) and imports no library for it. What
+parses and computes runs in a child with limits on memory and time, and hands back plain numbers and
+texts as JSON. Starting it and importing onnx takes one to two seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import operator
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mjoa_gym.profiles.graph import warn_of_unknown
+from mjoa_gym.profiles.onnx_file import read_structure
+
+MAX_MEMORY_BYTES = 2 * 2**30
+"""Of address space, libraries included."""
+MAX_CPU_SECONDS = 60
+MAX_SECONDS = 180
+"""Until a child is given up, however little of the processor it got."""
+_LONGEST_MESSAGE = 600
+_INSTALL = "pip install 'mjoa-gym[onnx]'"
+_CHILD = """
+import sys, types
+sys.modules["mjoa_gym"] = types.ModuleType("mjoa_gym")  # without what the package imports first
+sys.modules["mjoa_gym"].__path__ = [sys.argv[1]]
+from mjoa_gym.profiles.onnx_process import answer
+answer()
+"""
+
+Read = tuple[dict[str, Any], list[str]]
+"""The columns of a DNN, and the operators whose cost is not known."""
+
+
+def profile(
+    path: str | os.PathLike[str],
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    stacklevel: int = 1,
+    apart: bool = True,
+) -> dict[str, Any]:
+    """The arguments of the `DNN` of a file, at layer granularity.
+
+    Args:
+        path: The file.
+        input_shapes: Shapes of inputs by name; they win over what the file says.
+        name: Of the DNN; default: the file's name without its ending.
+        stacklevel: For warnings: 1 is the caller of this function.
+        apart: In a child; without, whoever made the file is trusted.
+
+    Raises:
+        ImportError: If onnx or onnx-ir is missing, with how to install it.
+        OSError: If the file cannot be opened or read.
+        ValueError: Naming the file and what is wrong with it, or what is not supported.
+    """
+    for package in ("onnx", "onnx_ir"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"{package} is needed: {_INSTALL}")
+    file = Path(path)
+    try:
+        given = {str(key): _whole(key, sides) for key, sides in (input_shapes or {}).items()}
+        read = _columns_apart if apart else columns_here
+        columns, unknown = read(read_structure(file), str(file.parent), given, name or file.stem)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        if len(reason) > _LONGEST_MESSAGE:
+            reason = reason[:_LONGEST_MESSAGE] + "..."
+        raise ValueError(f"{os.fspath(path)}: {reason}") from error
+    warn_of_unknown(unknown, stacklevel=stacklevel + 1)
+    return columns
+
+
+def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
+    field = f"input_shapes[{name!r}]={given!r}"
+    try:
+        shape = tuple(operator.index(side) for side in given)
+    except TypeError as error:
+        raise ValueError(f"{field}: must be a sequence of whole numbers") from error
+    if any(side < 1 for side in shape):
+        raise ValueError(f"{field}: must be whole numbers above 0")
+    return shape
+
+
+def columns_here(
+    structure: bytes, folder: str, input_shapes: Mapping[str, Sequence[int]], name: str
+) -> Read:
+    """Does the work in this process.
+
+    Raises:
+        ValueError: Whatever is wrong with the structure.
+    """
+    from mjoa_gym.profiles.onnx_model import parse
+
+    try:
+        model = parse(structure)
+        # What follows takes its time to import, and is not needed for a file that is refused.
+        from mjoa_gym.profiles.fuse import as_columns, fuse
+        from mjoa_gym.profiles.onnx_trace import trace_program
+        from mjoa_gym.profiles.onnx_walk import walk
+
+        shapes = {key: tuple(sides) for key, sides in input_shapes.items()}
+        graph, unknown = trace_program(walk(model, Path(folder), shapes))
+        return as_columns(name, fuse(graph), graph.input_bytes), unknown
+    except (ImportError, ValueError):
+        raise
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    except MemoryError as error:
+        raise ValueError("needs more memory than is allowed") from error
+    except Exception as error:
+        raise ValueError(f"cannot be read: {error!r}") from error
+
+
+def _columns_apart(structure: bytes, *request: Any) -> Read:
+    """Has a child do the same; it gets the structure and gives back JSON."""
+    limits = (MAX_MEMORY_BYTES, MAX_CPU_SECONDS)
+    package = str(Path(__file__).parents[1])
+    places = os.pathsep.join(os.path.abspath(place) for place in sys.path)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-W", "ignore", "-c", _CHILD, package],
+            input=json.dumps([limits, request]).encode() + b"\n" + structure,
+            capture_output=True,
+            timeout=MAX_SECONDS,
+            env={**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"takes more than {MAX_SECONDS} s to read") from error
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        raise ValueError(f"takes more than {MAX_CPU_SECONDS} s of processor time to read")
+    if done.returncode < 0:
+        ended, memory = signal.Signals(-done.returncode).name, MAX_MEMORY_BYTES / 2**30
+        raise ValueError(f"cannot be read: {ended} ended a process with {memory:.1f} GiB of memory")
+    if done.returncode:
+        reason = (done.stderr.decode("utf-8", "replace").splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"cannot be read: {reason}")
+    answered = json.loads(done.stdout)
+    if "missing" in answered:
+        raise ImportError(f"{answered['missing']}: {_INSTALL}")
+    if "error" in answered:
+        raise ValueError(answered["error"])
+    return answered["columns"], answered["unknown"]
+
+
+def answer() -> None:
+    """What the child does: reads a request and a structure, and writes the answer as JSON."""
+    limits, request = json.loads(sys.stdin.buffer.readline())
+    _limit_this_process(*limits)
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    try:
+        columns, unknown = columns_here(sys.stdin.buffer.read(), *request)
+        found: dict[str, Any] = {"columns": columns, "unknown": unknown}
+    except ImportError as error:
+        found = {"missing": str(error)}
+    except ValueError as error:
+        found = {"error": str(error)}
+    with open(answers, "w", encoding="ascii") as file:
+        json.dump(found, file)
+
+
+def _limit_this_process(memory_bytes: int, cpu_seconds: int) -> None:
+    with contextlib.suppress(ImportError):  # Windows has none: only the time is limited
+        import resource
+
+        limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_CPU": cpu_seconds, "RLIMIT_CORE": 0}
+        for limit, amount in limits.items():
+            which = getattr(resource, limit)
+            hard = resource.getrlimit(which)[1]
+            amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+            with contextlib.suppress(ValueError, OSError):  # macOS does not take every limit
+                resource.setrlimit(which, (amount, hard))

@@ -1,0 +1,138 @@
+"""A network of an ONNX file as a list of operators with the shapes of all tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+MAX_ELEMENTS = 2**40
+MAX_RANK = 32
+
+Shape = tuple[int, ...]
+TensorType = tuple[Shape, ir.DataType]
+"""Shape and element type of an output."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor of the graph; two of equal content are still two.
+
+    Attributes:
+        shape: Its dimensions.
+        dtype: Its element type.
+        value: Its elements where they are known and few, else None.
+        constant: Whether it does not depend on the network's input.
+        parameter: Whether it is stored in the file.
+        name: The file's name for it.
+
+    Raises:
+        ValueError: If a profile may not have such a shape or type.
+    """
+
+    shape: Shape
+    dtype: ir.DataType
+    value: NDArray[Any] | None = None
+    constant: bool = False
+    parameter: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        what, shown = f"tensor {self.name!r}", "x".join(map(str, self.shape[:MAX_RANK]))
+        if self.dtype == ir.DataType.UNDEFINED:
+            raise ValueError(f"{what} has element type 0, which is unknown")
+        if len(self.shape) > MAX_RANK:
+            raise ValueError(
+                f"{what} has {len(self.shape)} dimensions; at most {MAX_RANK} are allowed"
+            )
+        if any(side < 0 for side in self.shape):
+            raise ValueError(f"{what} has shape {shown}; dimensions are >= 0")
+        if self.size > MAX_ELEMENTS:
+            raise ValueError(f"{what} has shape {shown}; at most 2**40 elements are allowed")
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk or on a wire, without padding between elements; texts have no length."""
+        return 0 if self.dtype == ir.DataType.STRING else -(-self.size * self.dtype.bitwidth // 8)
+
+
+@dataclass(eq=False)
+class Step:
+    """One executed operator: what it is given and the tensors it makes.
+
+    Attributes:
+        op: The operator; outside ONNX's own domain with the domain in front and a dot between.
+        name: The node's name, or one made of its outputs.
+        attributes: By name.
+        inputs: The tensors; None for an optional one that is left out.
+        opsets: The version of each domain's operators.
+        outputs: The tensors that it makes.
+    """
+
+    op: str
+    name: str
+    attributes: Mapping[str, ir.Attr]
+    inputs: tuple[Tensor | None, ...]
+    opsets: Mapping[str, int]
+    outputs: tuple[Tensor, ...] = ()
+
+    def given(self, index: int) -> Tensor | None:
+        """Input `index`, None if it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def tensor(self, index: int) -> Tensor:
+        """Input `index`, which must be there."""
+        tensor = self.given(index)
+        if tensor is None:
+            raise ValueError(f"input {index} is missing")
+        return tensor
+
+    def present(self) -> list[Tensor]:
+        """The inputs that are not left out."""
+        return [tensor for tensor in self.inputs if tensor is not None]
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute: a number, a text, a tuple of these, or a tensor."""
+        return self.attributes[name].value if name in self.attributes else default
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """A whole-number attribute."""
+        value = self.setting(name, default)
+        if not isinstance(value, int):
+            raise ValueError(f"attribute {name} must be a whole number")
+        return value
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network as steps in execution order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
+
+
+class NodeError(ValueError):
+    """An error that names its node."""
+
+
+@contextmanager
+def errors_of(op: str, name: str, remark: str = "") -> Iterator[None]:
+    """Turns whatever goes wrong with a node into an error that names it and ends with a remark."""
+    try:
+        yield
+    except (NodeError, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError) else f"malformed ({error!r})"
+        raise NodeError(f"node {name!r} ({op}): {text}{remark}") from error
