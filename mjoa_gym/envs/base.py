@@ -139,6 +139,8 @@ class RoundsEnv(gym.Env[Any, Any]):
 
     def _info(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, Any]:
         infos = self.core.infos(outcome, complete)
+        if "action_mask" in infos:
+            infos["action_mask"] = self.view.sampling_masks(infos["action_mask"])
         return {key: _plain(values[0]) for key, values in infos.items()}
 
 

@@ -58,9 +58,10 @@ class ColdStartEnv(RoundsEnv):
     **Masks.** `info["action_mask"]` shows with 0 the choices that are void: entries beyond the UE's
     own menu (they would wrap around it), and with `discrete` also what another action says as well.
     `action_space.sample` takes it: an array of int8 with `discrete`, a tuple with one for each
-    number with `multidiscrete`; a vector's environment e has `infos["action_mask"][e]`. The array
-    of bool that `action_masks()` returns says the same, concatenated, for MaskablePPO. An action
-    outside the space raises a `ValueError` and changes nothing.
+    number with `multidiscrete`. The array of bool that `action_masks()` returns says the same,
+    concatenated, for MaskablePPO; so does the row `infos["action_mask"][e]` of a vector environment,
+    whose `sampling_masks()` are for sampling. An action outside the space raises a `ValueError` and
+    changes nothing.
 
     ## Observation space
     `observation` is `"dict"` (the default with `action="plan"`) or `"flat"` (with the others). Either

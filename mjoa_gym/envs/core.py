@@ -116,15 +116,15 @@ class Core:
     def infos(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """What `info` says, always the same keys, with a leading axis E.
 
-        It is an outcome, whose round was `complete` (E,), and the masks of the next actions, if the
-        view has masks.
+        It is an outcome, whose round was `complete` (E,), and the masks of the next actions
+        (`ActionView.masks`), if the view has masks.
         """
         keys = ["latency_s", "local_s", "round_s"]
         if self.persists:
             keys += ["left", "resident_bytes", "dropped_bytes"]
         infos = {key: getattr(outcome, key) for key in keys}
         infos["round_complete"] = complete.copy()
-        masks = self.view.sampling_masks(self.dnn)
+        masks = self.view.masks(self.dnn)
         return infos if masks is None else infos | {"action_mask": masks}
 
 

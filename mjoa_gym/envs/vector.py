@@ -30,6 +30,9 @@ VectorStep = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_
 class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     """E environments in one compiled loop; equal, number by number, to `SyncVectorEnv` of them.
 
+    Only the masks of `multidiscrete` have another form in `infos`: rows of a matrix (see
+    `sampling_masks`).
+
     Args:
         num_envs: E.
         autoreset_mode: As in `gymnasium.vector.SyncVectorEnv`: NEXT_STEP (the default), SAME_STEP
@@ -170,6 +173,15 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def action_masks(self) -> NDArray[np.bool_]:
         """(E, choices) which choices of the next actions mean something of their own."""
         return self.core.action_masks()
+
+    def sampling_masks(self) -> NDArray[Any] | None:
+        """(E,) masks as `single_action_space.sample` takes them; None if nothing can be void.
+
+        `infos["action_mask"]` has them as rows of a matrix: to split those takes longer than a
+        step.
+        """
+        masks = self.core.view.masks(self.core.dnn)
+        return None if masks is None else self.core.view.sampling_masks(masks)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """What each environment's method gives, or its attribute is, as `SyncVectorEnv` says it.

@@ -221,8 +221,6 @@ def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> 
         return space.sample()
     if isinstance(mask, tuple):
         mask = np.concatenate(mask)
-    elif np.asarray(mask).dtype == np.object_:
-        mask = np.stack([np.concatenate(each) for each in mask])
     scores = np.where(mask, rng.random(np.shape(mask)), -1.0)
     if scores.shape[:-1] == space.shape:  # one choice, or one per environment
         return scores.argmax(axis=-1)

@@ -85,9 +85,9 @@ class ActionView(ABC):
         """
         return None
 
-    def sampling_masks(self, dnn: NDArray[np.int64]) -> NDArray[Any] | None:
-        """(E, ...) `masks` in the form that `space.sample` takes; newly allocated."""
-        return self.masks(dnn)
+    def sampling_masks(self, masks: NDArray[np.int8]) -> NDArray[Any]:
+        """(E, ...) `masks` (E, choices) in the form that `space.sample` takes."""
+        return masks
 
     def extra_spaces(self) -> dict[str, gym.Space[Any]]:
         """Entries that the view adds to the dictionary of observations of one environment."""

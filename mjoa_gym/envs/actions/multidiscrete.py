@@ -75,7 +75,7 @@ class MultiDiscreteView(MenuView):
         """See `ActionView.masks`."""
         return self._masks[dnn].reshape(len(dnn), -1)
 
-    def sampling_masks(self, dnn: NDArray[np.int64]) -> NDArray[np.object_]:
+    def sampling_masks(self, masks: NDArray[np.int8]) -> NDArray[np.object_]:
         """(E,) tuples with an array of int8 for each number of the action."""
-        parts = map(self.masks(dnn).__getitem__, self._parts)
-        return np.fromiter(zip(*parts, strict=True), dtype=np.object_, count=len(dnn))
+        parts = map(masks.__getitem__, self._parts)
+        return np.fromiter(zip(*parts, strict=True), dtype=np.object_, count=len(masks))
