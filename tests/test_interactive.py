@@ -175,5 +175,5 @@ def test_the_code_in_the_documentation_runs(capsys):
 def test_without_plotly_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     interactive._plotly_base64.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'mjoa-gym\[explore\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'mjoa-gym\[evaluation\]'"):
         toy_page()

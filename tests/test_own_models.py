@@ -45,14 +45,17 @@ def test_the_json_is_a_profile() -> None:
 
 
 def test_the_commands_exist() -> None:
-    commands = re.findall(r"python (scripts/\S+) (.*)", "\n".join(blocks("bash")))
-    assert len(commands) >= 4
-    for script, options in commands:
-        source = (ROOT / script).read_text("utf-8") + (
-            ROOT / "scripts" / "catalogue" / "source.py"
-        ).read_text("utf-8")
-        for option in re.findall(r"--[a-z-]+", options):
-            assert f'"{option}"' in source, (script, option)
+    text = "\n".join(blocks("bash"))
+    scripts = re.findall(r"python scripts/(\w+)\.py (.*)", text)
+    commands = re.findall(r"^mjoa-gym (\w+) (.*)", text, re.MULTILINE)
+    assert len(scripts) >= 2
+    assert len(commands) >= 2
+    for folder, found in (("scripts", scripts), ("mjoa_gym/cli", commands)):
+        shared = (ROOT / "mjoa_gym" / "cli" / "model.py").read_text("utf-8")
+        for name, options in found:
+            source = (ROOT / folder / f"{name}.py").read_text("utf-8") + shared
+            for option in re.findall(r"--[a-z-]+", options):
+                assert f'"{option}"' in source, (name, option)
 
 
 def test_links_lead_somewhere() -> None:

@@ -140,6 +140,6 @@ def test_missing_matplotlib_is_told_with_the_remedy(monkeypatch):
     for name in [m for m in sys.modules if m.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install mjoa-gym\[render\]"):
+    with pytest.raises(ImportError, match=r"pip install 'mjoa-gym\[render\]'"):
         gantt_figure([chain_timeline()])
     assert "processor" in gantt_text([chain_timeline()])  # text needs none

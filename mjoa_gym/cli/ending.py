@@ -21,6 +21,7 @@ EXTRAS = {
     "onnxruntime": "measure",
     "onnxscript": "measure",
     "pettingzoo": "multiagent",
+    "ray": "rllib",
     "tensorboard": "train",
 }
 """Which extra brings a package."""
