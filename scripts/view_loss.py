@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("planner", help='a planner\'s name, or "far-sighted"')
+    parser.add_argument("planner", help="a planner's name")
     parser.add_argument("--environment", default="streaming", help="(%(default)s)")
     parser.add_argument("--scenario", default="default", help="name or file (%(default)s)")
     parser.add_argument("--episodes", type=int, default=50, help="(%(default)s)")

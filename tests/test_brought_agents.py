@@ -318,9 +318,11 @@ def asks(instance):
 def test_processes_keep_the_others_going(tmp_path, monkeypatch, capfd):
     """What crashes, or is stuck in compiled code, ends with its process."""
     (tmp_path / "stubborn.py").write_text(STUBBORN)
+    (tmp_path / "small.yaml").write_text("{dnns: [nin], granularity: block, n_ues: 2, rounds: 2}")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # which starts sooner
     texts = [f"{name}=stubborn:{name}" for name in ("crashes", "fine", "stuck", "asks")]
-    options = ["--reference", "fine", "--episodes", "2", "--rounds", "2", "--n-ues", "2"]
+    options = ["--reference", "fine", "--episodes", "2", "--scenario", "small.yaml"]
     assert main(["evaluate", *texts, *options, "--timeout", "2", "--out", "out"]) == 1
     written = capfd.readouterr()
     lines = {line.partition(",")[0]: line for line in written.err.splitlines()}

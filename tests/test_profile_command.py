@@ -21,7 +21,7 @@ def test_prints_and_writes_a_model_of_the_catalogue(tmp_path, capsys) -> None:
     dnn = DNN.load("googlenet")
     assert DNN.load(tmp_path / "googlenet.json") == dnn
     assert len(re.findall(r"^ *\d+ ", printed, re.MULTILINE)) == dnn.n_layers
-    assert f"{dnn.flops.sum() / 1e6:.3f}" in printed.splitlines()[dnn.n_layers + 2]
+    assert f"{dnn.flops.sum() / 1e6:.3f}" in printed.splitlines()[dnn.n_layers + 3]
     picture = (tmp_path / "googlenet.svg").read_text("utf-8")
     assert "inception4b.branch2.1.conv" in picture
     assert picture.count("401 kB") >= 4  # what passes from module to module

@@ -11,10 +11,12 @@ makes a torch module; needs the extra `torch`), an `.onnx` file (extra `onnx`) o
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from mjoa_gym.cli.model import add_input_options, profile_of
 from mjoa_gym.dnn import DNN
+from mjoa_gym.evaluation.table import Table
 from mjoa_gym.rendering.style import amount
 
 
@@ -34,7 +36,7 @@ def execute(args: argparse.Namespace) -> int:
     """Print the table, and write the files."""
     dnn = profile_of(args.model, args.input_shape or (), args.dtype or ())
     if args.name:
-        dnn = _renamed(dnn, args.name)
+        dnn = replace(dnn, name=args.name)
     dnn = dnn.blocks() if args.blocks else dnn
     print(table(dnn))
     if not args.no_files:
@@ -44,24 +46,19 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def table(dnn: DNN) -> str:
-    """The layers, one a line, and the totals."""
-    width = max(len(name) for name in (*dnn.layer_names, "in total"))
-    head = f"{'':>4} {'layer':<{width}} {'kind':<14} {'MFLOP':>11} {'parameters':>11}"
-    lines = [f"{head} {'output':>9}  reads", f"{'in':>4} {'':<{width + 15}} {'':>11} {'':>11}"]
-    lines[1] += f" {amount(dnn.input_bytes):>9}"
+    """The network's input, the layers, one a line, and the totals."""
+    rows = [("", "in", "", "", "", amount(dnn.input_bytes), "")]
     for layer in range(dnn.n_layers):
         read = ", ".join("in" if p < 0 else str(p) for p in dnn.predecessors[layer])
-        lines.append(
-            f"{layer:>4} {dnn.layer_names[layer]:<{width}} {dnn.kinds[layer]:<14}"
-            f" {dnn.flops[layer] / 1e6:>11.3f} {amount(dnn.parameter_bytes[layer]):>11}"
-            f" {amount(dnn.output_bytes[layer]):>9}  {read}"
-        )
-    lines.append(
-        f"{'':>4} {'in total':<{width}} {'':<14} {dnn.flops.sum() / 1e6:>11.3f}"
-        f" {amount(dnn.parameter_bytes.sum()):>11}"
-    )
+        flops, size = dnn.flops[layer] / 1e6, amount(dnn.parameter_bytes[layer])
+        own = dnn.layer_names[layer], dnn.kinds[layer], f"{flops:.3f}", size
+        rows.append((str(layer), *own, amount(dnn.output_bytes[layer]), read))
+    total = f"{dnn.flops.sum() / 1e6:.3f}", amount(dnn.parameter_bytes.sum())
+    rows.append(("", "in total", "", *total, "", ""))
+    header = ("", "layer", "kind", "MFLOP", "parameters", "output", "reads")
     shape = "a chain" if dnn.is_chain else f"{dnn.blocks().n_layers} blocks between cut layers"
-    return "\n".join([*lines, f"{dnn.name}: {dnn.n_layers} layers, {shape}"])
+    shown = Table("", header, rows).text(left=(1, 2, 6))
+    return f"{shown}\n{dnn.name}: {dnn.n_layers} layers, {shape}"
 
 
 def write(dnn: DNN, folder: Path, picture: str) -> list[Path]:
@@ -76,16 +73,3 @@ def write(dnn: DNN, folder: Path, picture: str) -> list[Path]:
         paths.append(folder / f"{stem}.{picture}")
         network_figure(dnn).savefig(paths[1], dpi=110)
     return paths
-
-
-def _renamed(dnn: DNN, name: str) -> DNN:
-    return DNN(
-        name=name,
-        flops=dnn.flops,
-        parameter_bytes=dnn.parameter_bytes,
-        output_bytes=dnn.output_bytes,
-        predecessors=dnn.predecessors,
-        input_bytes=dnn.input_bytes,
-        kinds=dnn.kinds,
-        layer_names=dnn.layer_names,
-    )

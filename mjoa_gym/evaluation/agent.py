@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,22 +37,27 @@ class Agent(Protocol):
         ...
 
 
-class PlanningAgent(ABC):
-    """What plans from the observation alone, behind Stable-Baselines3's `predict`.
+class PlannerAgent:
+    """A planner as an agent, which plans from the observation alone.
 
     For environments with `action="plan"`.
 
-    Attributes:
+    Args:
+        planner: One of `mjoa_gym.planners.planner_names()`, or a function `Instance -> Plan`.
         scenario: The environment's; `n_ues` may differ, the observation counts.
+
+    Raises:
+        ValueError: If no planner has that name (with the nearest one).
     """
 
-    def __init__(self, scenario: Scenario | Mapping[str, Any] | str | Path | None = None) -> None:
+    def __init__(
+        self,
+        planner: str | Planner,
+        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
+    ) -> None:
+        self.planner = planner_of(planner) if isinstance(planner, str) else planner
         self.scenario = Scenario.of(scenario)
         self._views: dict[tuple[int, bool], PlanView] = {}
-
-    @abstractmethod
-    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
-        """The action for one environment's observation, and the instance that it shows."""
 
     def predict(
         self,
@@ -72,6 +76,10 @@ class PlanningAgent(ABC):
 
         Returns:
             The action, with the same leading axis, and the state.
+
+        Raises:
+            TypeError: If the planner gives something else than a plan.
+            ValueError: If its plan does not fit the instance.
         """
         if np.ndim(observation["dnn"]) == 1:
             return self._act(observation), state
@@ -85,43 +93,14 @@ class PlanningAgent(ABC):
         if key not in self._views:
             scenario = self.scenario.with_changes(n_ues=instance.n_ues)
             self._views[key] = PlanView(scenario, persists=key[1])
-        return self.act(observation, instance, self._views[key])
-
-
-class PlannerAgent(PlanningAgent):
-    """A planner as an agent.
-
-    Args:
-        planner: One of `mjoa_gym.planners.planner_names()`, or a function `Instance -> Plan`.
-        scenario: The environment's.
-
-    Raises:
-        ValueError: If no planner has that name (with the nearest one).
-    """
-
-    def __init__(
-        self,
-        planner: str | Planner,
-        scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
-    ) -> None:
-        super().__init__(scenario)
-        self.planner = planner_of(planner) if isinstance(planner, str) else planner
-
-    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
-        """See `PlanningAgent.act`.
-
-        Raises:
-            TypeError: If the planner gives something else than a plan.
-            ValueError: If its plan does not fit the instance.
-        """
         plan = self.planner(instance)
         if not isinstance(plan, Plan):
             raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
         plan.check_fits(instance)
-        return view.encode(plan)
+        return self._views[key].encode(plan)
 
 
-class LowerBoundAgent(PlanningAgent):
+class LowerBoundAgent(PlannerAgent):
     """Stays local, and knows the certified bound that no plan can beat.
 
     Attributes:
@@ -130,7 +109,9 @@ class LowerBoundAgent(PlanningAgent):
 
     bound_s = 0.0
 
-    def act(self, observation: Mapping[str, Any], instance: Instance, view: PlanView) -> PlanAction:
-        """See `PlanningAgent.act`."""
+    def __init__(self, scenario: Scenario | None = None) -> None:
+        super().__init__(self._stay, scenario)
+
+    def _stay(self, instance: Instance) -> Plan:
         self.bound_s = lower_bound(instance) / float(instance.weights.sum())
-        return view.encode(local_only(instance))
+        return local_only(instance)

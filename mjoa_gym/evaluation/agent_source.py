@@ -40,10 +40,8 @@ from mjoa_gym.validation import choice
 
 LOWER_BOUND = "lower-bound"
 """Stands among the planners for the certified bound, which has latencies but no plan."""
-CLONE = {"far-sighted": "agents.far_sighted:FarSightedAgent"}
-"""Agents that a clone of this project's repository has beside the package."""
 LEARNED = "agents.learned_agent:LearnedAgent"
-"""Likewise, what reads a folder with a card."""
+"""What reads a folder with a card; a clone of the repository has it, beside this package."""
 CARD = "card.yaml"
 
 
@@ -80,7 +78,7 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
     """What a name, a text or an object stands for.
 
     Args:
-        given: A planner's name, "far-sighted", a folder with a card, `ppo:path/of/model.zip` (or
+        given: A planner's name, a folder with a card, `ppo:path/of/model.zip` (or
             another algorithm), `package.module:name` or `path/of/file.py:name`, each of them as
             `label=...`, too; or a planner, an agent, a model, or what makes one.
         label: What to call it; a text calls itself.
@@ -109,19 +107,16 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
         return AgentSource(name, partial(_planner, text))
     if text == LOWER_BOUND:
         return AgentSource(name, _bound, checked=True)
-    if text in CLONE:
-        files = files_of(_of_a_clone(CLONE[text]))
-        return AgentSource(name, partial(_imported, CLONE[text]), files)
     if Path(text).is_dir():
-        files = [*files_of(_of_a_clone(LEARNED)), *Path(text).glob("*.*")]
-        make = partial(_learned, text)
-        return AgentSource(label or _name_on_card(Path(text)), make, files, True, True)
+        name = label or _name_on_card(Path(text))
+        files = [*files_of(_reader_of_cards()), *Path(text).glob("*.*")]
+        return AgentSource(name, partial(_learned, text), files, batches=True, checked=True)
     if ":" in text:
         algorithm, _, path = text.partition(":")
         algorithm = algorithm.lower().replace("_", "-")
         if algorithm in ALGORITHMS and (_exists(path) or not _is_module(algorithm)):
             make = partial(saved_agent, algorithm, path, name)
-            return AgentSource(name, make, model_files(path), True, True)
+            return AgentSource(name, make, model_files(path), batches=True, checked=True)
         module, thing = imported(text)
         batches = bool(getattr(thing, "batches", False))
         return AgentSource(name, partial(_imported, text), files_of(module), batches)
@@ -129,7 +124,7 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
         raise ValueError(f"agent={text!r}: which algorithm saved it? Say, for instance, ppo:{text}")
     if Path(text).name != text:
         raise ValueError(f"agent={text!r}: there is no such folder")
-    choice("agent", text, (*planner_names(), *CLONE, LOWER_BOUND))
+    choice("agent", text, (*planner_names(), LOWER_BOUND))
     return _source_of_object(name, planner_of(text))
 
 
@@ -203,14 +198,14 @@ def _parameters(thing: Callable[..., Any]) -> Sequence[str]:
         return ()
 
 
-def _of_a_clone(text: str) -> ModuleType:
-    """The module of what is in a clone of the repository only.
+def _reader_of_cards() -> ModuleType:
+    """The module that reads agents' folders.
 
     Raises:
         ValueError: If it is not here.
     """
     try:
-        return imported(text)[0]
+        return imported(LEARNED)[0]
     except ValueError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "agents":
             raise ValueError(

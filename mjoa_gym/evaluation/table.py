@@ -25,17 +25,16 @@ class Table(NamedTuple):
             left: Columns that begin at the same place; the others end there.
         """
         used = [k for k in range(len(self.header)) if not k or any(row[k] for row in self.rows)]
-        cells = [[row[k] for k in used] for row in (self.header, *self.rows)]
-        columns = range(len(used))
-        widths = [max(len(row[k]) for row in cells) for k in columns]
-        starts = {k % len(widths) for k in left}
+        cells = [self.header, *self.rows]
+        widths = {k: max(len(row[k]) for row in cells) for k in used}
+        starts = {k % len(self.header) for k in left}
         lines = [
             "  ".join(
-                row[k].ljust(widths[k]) if k in starts else row[k].rjust(widths[k]) for k in columns
+                row[k].ljust(widths[k]) if k in starts else row[k].rjust(widths[k]) for k in used
             ).rstrip()
             for row in cells
         ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        lines.insert(1, "  ".join("-" * width for width in widths.values()))
         return "\n".join(lines)
 
     def markdown(self) -> str:
