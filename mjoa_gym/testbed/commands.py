@@ -24,7 +24,8 @@ from mjoa_gym.testbed.models import model_names, program_of, server_program
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
 from mjoa_gym.testbed.server import EdgeServer, ServerSettings
 from mjoa_gym.testbed.session import SessionLimits
-from mjoa_gym.testbed.ue import UESettings, UserEquipment
+from mjoa_gym.testbed.ue import UserEquipment
+from mjoa_gym.testbed.ue_settings import UESettings
 from mjoa_gym.validation import choice, count, positive
 
 DEFAULT_PORT = 4790
