@@ -27,14 +27,14 @@ from mjoa_gym.testbed.headers import (  # noqa: E402
     ResidentBytes,
     Started,
 )
-from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 
 from .testbed_frames import N, begin, parameters_image, raw  # noqa: E402
 from .testbed_helpers import run, stranger, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import diamond  # noqa: E402
 
 
-def recorded_frames(program: Program) -> list[bytes]:
+def recorded_frames(program: LayeredProgram) -> list[bytes]:
     """What a UE sends that runs everything at the edge."""
     frames = [encode(Kind.BEGIN, 1, begin())]
     image = program.tensors[-1].header + bytes(4 * 64)
@@ -71,7 +71,7 @@ def mangled(frames: list[bytes], generator: random.Random) -> bytes:
 
 def test_fuzzed_sessions_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     generator = random.Random(0)
     value = torch.randn(1, network.width)
 

@@ -21,14 +21,13 @@ from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.frames import encode  # noqa: E402
 from mjoa_gym.testbed.headers import Heartbeat, Kind, ProtocolError  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.server import (  # noqa: E402
     MOST_STRANGERS,
     EdgeServer,
-    ServerSettings,
 )
-from mjoa_gym.testbed.session import MOST_UNSENT_BYTES, SessionLimits  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.session import MOST_UNSENT_BYTES  # noqa: E402
+from mjoa_gym.testbed.settings import ServerSettings, UESettings  # noqa: E402
 from mjoa_gym.testbed.watch import Watch  # noqa: E402
 
 from .testbed_frames import N, begin  # noqa: E402
@@ -60,7 +59,7 @@ def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
     async def main() -> None:
         async with (
             toy_server(network) as server,
-            stranger(server.port, Program(network)) as (_, frames),
+            stranger(server.port, LayeredProgram(network)) as (_, frames),
         ):
             frames.writer.transport.pause_reading()  # type: ignore[attr-defined]
             (session,) = server.sessions
@@ -85,7 +84,7 @@ def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
 @pytest.mark.parametrize("kind", ["PING", "BEGIN"])
 def test_a_flood_of_small_frames_does_not_stop_others(kind: str) -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     value = torch.randn(1, network.width)
 
     def flood(first: int) -> bytes:
@@ -133,21 +132,21 @@ def test_a_network_that_is_ready_does_not_wait_for_one_that_is_being_built() -> 
     network = diamond()
     go = threading.Event()
 
-    def slowly() -> Program:
+    def slowly() -> LayeredProgram:
         go.wait(20)
-        return Program(network)
+        return LayeredProgram(network)
 
     async def main() -> None:
-        builders: dict[str, Callable[[], Program]] = {
-            "toy": lambda: Program(network), "slow": slowly,
+        builders: dict[str, Callable[[], LayeredProgram]] = {
+            "toy": lambda: LayeredProgram(network), "slow": slowly,
         }  # fmt: skip
         async with EdgeServer(ServerSettings(TOKEN), builders) as server:
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
             async with stranger(server.port) as (reader, frames):
-                await introduce(reader, frames, Program(network), model="slow")
+                await introduce(reader, frames, LayeredProgram(network), model="slow")
                 await until(server._building.locked)
-                async with stranger(server.port, Program(network)):  # is told READY
+                async with stranger(server.port, LayeredProgram(network)):  # is told READY
                     go.set()
 
     run(main())
@@ -155,9 +154,9 @@ def test_a_network_that_is_ready_does_not_wait_for_one_that_is_being_built() -> 
 
 def test_a_network_that_could_not_be_built_is_tried_again() -> None:
     network = diamond()
-    outcomes = [MemoryError("none left"), Program(network)]
+    outcomes = [MemoryError("none left"), LayeredProgram(network)]
 
-    def build() -> Program:
+    def build() -> LayeredProgram:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -166,9 +165,9 @@ def test_a_network_that_could_not_be_built_is_tried_again() -> None:
     async def main() -> None:
         async with EdgeServer(ServerSettings(TOKEN), {"toy": build}) as server:
             async with stranger(server.port) as (reader, frames):
-                await introduce(reader, frames, Program(network))
+                await introduce(reader, frames, LayeredProgram(network))
                 assert "cannot be built" in await refusal(reader)
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
 
     run(main())
@@ -177,7 +176,7 @@ def test_a_network_that_could_not_be_built_is_tried_again() -> None:
 def test_queries_share_the_memory_for_tensors() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
-    size = sum(layout.total_bytes for layout in Program(network).tensors.values())
+    size = sum(layout.total_bytes for layout in LayeredProgram(network).tensors.values())
 
     async def main() -> None:
         async with (
@@ -203,17 +202,20 @@ def test_queries_share_the_memory_for_tensors() -> None:
 def test_what_is_here_of_a_prefetched_layer_stays_during_a_query() -> None:
     network = ToyNetwork([[-1], [0], [1], [2]], width=256)
     value = torch.randn(1, network.width)
-    layout = Program(network).parameters[0]
+    layout = LayeredProgram(network).parameters[0]
     assert layout is not None
 
     async def main() -> None:
         async with (
             toy_server(network, memory_bytes=int(2.5 * layout.total_bytes)) as server,
-            toy_ue(server.port, network, uplink_bps=40e6) as ue,
+            toy_ue(server.port, network, uplink_bps=8e6) as ue,
             toy_ue(server.port, network) as other,
         ):
-            got = await ue.infer((value,), [0] * 4, prefetch=[0, 0, 0, 1], until_s=0.03)
-            assert 0 < got.resident[3] < 1
+            there = 0.0
+            while there == 0:  # the machine may be busy
+                got = await ue.infer((value,), [0] * 4, prefetch=[0, 0, 0, 1], until_s=0.03)
+                there = got.resident[3]
+            assert there < 1
             running = asyncio.create_task(
                 ue.infer((value,), [1, 0, 0, 0], prefetch=[0, 0, 0, 1], until_s=5.0)
             )
@@ -256,15 +258,15 @@ def test_who_is_refused_takes_no_place() -> None:
     async def main() -> None:
         async with (
             toy_server(network, sessions=1) as server,
-            stranger(server.port, Program(network)),
+            stranger(server.port, LayeredProgram(network)),
             stranger(server.port) as (reader, frames),
         ):
-            await introduce(reader, frames, Program(network))
+            await introduce(reader, frames, LayeredProgram(network))
             assert (await reader.read()) is not None  # refused, and does not hang up
             (first, *_) = server.sessions
             first.frames.writer.transport.abort()
             await until(lambda: first not in server.sessions)
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
 
     run(main())
@@ -272,11 +274,10 @@ def test_who_is_refused_takes_no_place() -> None:
 
 def test_chunks_are_as_long_as_the_server_accepts() -> None:
     network = ToyNetwork([[-1], [0]], width=256)
-    limits = SessionLimits(payload_bytes=3000)
 
     async def main() -> None:
         async with (
-            toy_server(network, limits=limits) as server,
+            toy_server(network, payload_bytes=3000) as server,
             toy_ue(server.port, network, uplink_bps=1e9) as ue,
         ):
             await ue.install()
@@ -337,10 +338,10 @@ def test_a_slowed_down_layer_can_be_abandoned() -> None:
         (lambda: UESettings("t", 1, payload_bytes=1000), "payload_bytes=1000"),
         (lambda: ServerSettings("t", port=-1), "port=-1"),
         (lambda: ServerSettings("t", activation_bytes=0), "activation_bytes=0"),
-        (lambda: SessionLimits(idle_s=float("nan")), "idle_s=nan"),
-        (lambda: SessionLimits(model_bytes=0), "model_bytes=0"),
-        (lambda: SessionLimits(payload_bytes=0), "payload_bytes=0"),
-        (lambda: SessionLimits(payload_bytes=2**32), "payload_bytes=4294967296"),
+        (lambda: ServerSettings("t", idle_s=float("nan")), "idle_s=nan"),
+        (lambda: ServerSettings("t", model_bytes=0), "model_bytes=0"),
+        (lambda: ServerSettings("t", payload_bytes=0), "payload_bytes=0"),
+        (lambda: ServerSettings("t", payload_bytes=2**32), "payload_bytes=4294967296"),
         (lambda: Executor(-1), "core=-1"),
     ],
 )

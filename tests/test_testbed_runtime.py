@@ -24,9 +24,9 @@ from mjoa_gym.testbed.measure import (  # noqa: E402
     predict,
     seconds_of,
 )
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.ue import Inference  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
+from mjoa_gym.testbed.settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.ue import MeasuredInference  # noqa: E402
 
 from .testbed_helpers import placements, run, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import ToyNetwork, diamond  # noqa: E402
@@ -40,7 +40,7 @@ def same(outputs: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> b
 
 
 def check_laws(
-    dnn: DNN, placement: Sequence[int], mode: str, got: Inference, resident: Sequence[float]
+    dnn: DNN, placement: Sequence[int], mode: str, got: MeasuredInference, resident: Sequence[float]
 ) -> None:
     """What the timing model says must be so, whatever the times were."""
     sides = np.asarray(placement)
@@ -52,7 +52,7 @@ def check_laws(
         assert all(a.end <= b.start + slack for a, b in itertools.pairwise(lane))
     assert [i.layer for i in by["ue"]] == np.flatnonzero(sides == 0).tolist()
     assert [i.layer for i in by["edge"]] == np.flatnonzero(sides).tolist()
-    program = Program(ToyNetwork(dnn.predecessors, parameterless=[3]))
+    program = LayeredProgram(ToyNetwork(dnn.predecessors, parameterless=[3]))
     ups, downs = program.crossing(placement)
     ends = {(i.resource, i.what, i.layer): i.end for i in got.timeline}  # the last piece's
     sent = [i.layer for i in by["uplink"] if i.what == "activation"]
@@ -114,7 +114,7 @@ def test_what_is_sent_is_what_the_timing_model_charges() -> None:
     """On a slow link the transfers dominate, so the latency is the simulated one."""
     network = diamond(width=128)
     value = torch.randn(1, network.width)
-    program = Program(network)
+    program = LayeredProgram(network)
     rate = 20e6
 
     async def main() -> None:
@@ -156,23 +156,24 @@ def test_parameters_stay_and_uploads_go_on_where_they_stopped() -> None:
 
     async def main() -> None:
         async with toy_server(network) as server:
-            async with toy_ue(server.port, network, uplink_bps=20e6) as ue:
+            async with toy_ue(server.port, network, uplink_bps=4e6) as ue:
                 first = await ue.infer(
                     (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[0, 1, 1, 1, 1, 1, 1]
                 )
                 partial = (first.resident > 0) & (first.resident < 1)
                 assert first.resident[0] == 1
                 assert first.resident[6] < 1
-                await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=0.02)
-                later = await ue.resident()
+                later = first.resident
+                while later.sum() == first.resident.sum():  # the machine may be busy
+                    await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=0.02)
+                    later = await ue.resident()
                 assert (later >= first.resident).all()
-                assert later.sum() > first.resident.sum()
                 assert partial.sum() <= 1
                 second = await ue.infer((value,), [1] * N)
                 assert same(second.outputs, expected)
                 uploaded = sum(
                     i.end - i.start for i in second.timeline if i.what == "parameters"
-                ) * 20e6 / 8  # fmt: skip
+                ) * 4e6 / 8  # fmt: skip
                 missing = ((1 - later) * network.dnn.parameter_bytes).sum()
                 assert uploaded == pytest.approx(missing, rel=0.05, abs=500)
                 third = await ue.infer((value,), [1] * N)
@@ -206,7 +207,7 @@ def test_a_prefetch_does_not_hold_up_the_inference_and_goes_on_until_told() -> N
 
 def test_several_ues_with_little_memory_get_right_answers() -> None:
     networks = [diamond(seed=seed) for seed in range(4)]
-    size = Program(networks[0]).parameter_bytes
+    size = LayeredProgram(networks[0]).parameter_bytes
     done, turn = asyncio.Barrier(len(networks)), asyncio.Lock()
 
     async def one(port: int, network: ToyNetwork, seed: int, failures: list[str]) -> None:
@@ -245,7 +246,7 @@ def test_several_ues_with_little_memory_get_right_answers() -> None:
 def test_memory_drops_the_least_recently_used_layers() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
-    program = Program(network)
+    program = LayeredProgram(network)
     layer_bytes = program.parameters[0].total_bytes  # type: ignore[union-attr]
 
     async def main() -> None:
@@ -358,7 +359,7 @@ def test_inputs_and_placements_are_checked() -> None:
 
 def test_crossing_tensors_are_those_of_the_simulator() -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     ones = np.ones(N)
     for placement in placements(N, 60, seed=3):
         ups, downs = program.crossing(placement)

@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 
 from msgspec.msgpack import Encoder
 
-from mjoa_gym.testbed.headers import MOST_SLOWDOWN, Header, Kind, ProtocolError, within
-from mjoa_gym.validation import finite
+from mjoa_gym.testbed.headers import Header, Kind, ProtocolError, within
 
 PREFIX = struct.Struct("!BIHI")
-MOST_PORT = 2**16 - 1
 MOST_HEADER_BYTES = 2**16 - 1
 """As many as the prefix can say."""
 READ_AHEAD_BYTES = 1 << 20
@@ -48,28 +46,6 @@ class Frame(NamedTuple):
             ProtocolError: If there is no such layer.
         """
         return within(f"{self.kind.name}: layer", self.header.layer, lowest, n_layers - 1)
-
-
-def port_number(name: str, port: int) -> int:
-    """A port, 0 to 65535.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
-        raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
-    return port
-
-
-def slowdown(name: str, times: float) -> float:
-    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not 1 <= finite(name, times) <= MOST_SLOWDOWN:
-        raise ValueError(f"{name}={times!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
-    return times
 
 
 def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryview = b"") -> bytes:
