@@ -179,7 +179,10 @@ def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
         (started + encode(Kind.GREETING, 3, Greeting(VERSION, bytes(32))), "GREETING within"),
         (started + raw(Kind.REPORT, 3, b"\x80"), "REPORT: a header cannot be read"),
         (encode(Kind.ERROR, 2, Reason("no")), "the server says: no"),
-        (encode(Kind.REFUSED, 2, Reason("no")), "the server refuses: no"),
+        (
+            encode(Kind.REFUSED, 2, Reason("no")) + encode(Kind.ERROR, 3, Reason("later")),
+            "the server refuses: no",
+        ),
         (raw(Kind.ERROR, 2, b"\x80"), "ERROR: a header cannot be read"),
         *((generator.randbytes(50), "") for _ in range(10)),
     ]

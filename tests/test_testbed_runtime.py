@@ -273,6 +273,25 @@ def test_memory_drops_the_least_recently_used_layers() -> None:
     run(main())
 
 
+def test_a_prefetched_layer_for_which_there_is_no_room_is_not_sent() -> None:
+    network = ToyNetwork([[-1], [0], [1]], width=256)
+    value = torch.randn(1, network.width)
+    layer_bytes = LayeredProgram(network).parameters[0].total_bytes  # type: ignore[union-attr]
+
+    async def main() -> None:
+        async with (
+            toy_server(network, memory_bytes=layer_bytes) as server,
+            toy_ue(server.port, network, uplink_bps=8e6) as ue,
+        ):
+            got = await ue.infer((value,), [0] * 3, prefetch=[1] * 3, until_s=10.0)
+            assert got.failure is None
+            assert got.resident.tolist() == [1, 0, 0]
+            (session,) = server.sessions
+            assert session.reader.payload_bytes < 2 * layer_bytes
+
+    run(main())
+
+
 def test_preinstalled_needs_what_it_says() -> None:
     network = diamond()
     value = torch.randn(1, network.width)

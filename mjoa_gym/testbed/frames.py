@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec.msgpack import Encoder
@@ -56,13 +57,13 @@ def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryvie
     return PREFIX.pack(kind, sequence, len(packed), len(payload)) + packed
 
 
+@dataclass
 class FrameWriter:
     """Writes the frames of one direction; belongs to one event loop."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.sequence = 0
-        self.payload_bytes = 0
+    writer: asyncio.StreamWriter
+    sequence: int = 0
+    payload_bytes: int = 0
 
     def write(
         self, kind: Kind, header: Header | None = None, payload: bytes | memoryview = b""
@@ -83,23 +84,23 @@ class FrameWriter:
         await self.writer.drain()
 
 
+@dataclass
 class FrameReader:
     """Reads and checks the frames of one direction.
 
-    Args:
+    Attributes:
         reader: The connection.
         allowed: The kinds that may come from there.
         most_bytes: The longest payload that is accepted.
+        sequence: How many frames have come.
+        payload_bytes: Bytes of their payloads.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, allowed: frozenset[Kind], most_bytes: int = 1 << 20
-    ) -> None:
-        self.reader = reader
-        self.allowed = allowed
-        self.most_bytes = most_bytes
-        self.sequence = 0
-        self.payload_bytes = 0
+    reader: asyncio.StreamReader
+    allowed: frozenset[Kind]
+    most_bytes: int = 1 << 20
+    sequence: int = 0
+    payload_bytes: int = 0
 
     async def read(self) -> Frame | None:
         """The next frame; None if the other side has closed between two frames.
