@@ -17,7 +17,7 @@ pytest.importorskip("msgspec")
 
 from torch import Tensor  # noqa: E402
 
-from mjoa_gym.testbed import session  # noqa: E402
+from mjoa_gym.testbed import connection, session  # noqa: E402
 from mjoa_gym.testbed.clock import now  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 
@@ -154,6 +154,21 @@ def test_a_wrong_token_is_said_and_costs_no_answer() -> None:
             got = await ue.infer((value,), PLACEMENT)
             assert got.failure == "the server says: wrong token"
             assert same(got.outputs, network.expected(value))
+
+    run(main())
+
+
+def test_a_ue_that_has_nothing_to_ask_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "KEEP_ALIVE_S", 0.02)
+    network = diamond()
+    value = torch.randn(1, network.width)
+
+    async def main() -> None:
+        async with toy_server(network, idle_s=0.2) as server, toy_ue(server.port, network) as ue:
+            assert (await ue.infer((value,), [1] * N)).failure is None
+            await asyncio.sleep(0.5)
+            assert ue.connected
+            assert (await ue.infer((value,), [1] * N)).resident.all()
 
     run(main())
 

@@ -94,7 +94,6 @@ class ParameterStore:
                 self._entries[key] = _Entry(Incoming(f"layer {layer}'s parameters", layout))
                 self.used_bytes += layout.total_bytes
             self._entries[key].pins += 1
-            self._entries.move_to_end(key)
         return True
 
     def release(self, owner: Owner, layers: Iterable[int]) -> None:
