@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mjoa_gym import DNN, UE, Instance, Plan, simulate, timelines
 from mjoa_gym.rendering import (
@@ -79,7 +80,12 @@ def test_figure_saves_in_vector_and_pixel_formats(tmp_path):
     figure = gantt_figure([chain_timeline("serial"), chain_timeline()], ["serial", "parallel"])
     for name in ("chart.svg", "chart.png", "chart.pdf"):
         figure.savefig(tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
+    saved = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB"))
+    assert saved.shape == (gantt_height(2), 960, 3)
+    assert has_colour(saved[32:], ("ue", "execute"))
+    assert has_colour(saved[32:], ("uplink", "parameters"))
+    assert STYLES["edge", "execute"].face.lower() in (tmp_path / "chart.svg").read_text()
+    assert (tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_endless_and_empty_rounds_are_drawn():

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from PIL.ImageColor import getrgb
 
 from mjoa_gym import DNN, UE, Instance, Plan
@@ -185,11 +186,18 @@ def test_wrong_scenes_and_sizes_are_refused():
         Scene(scene.instance, scene.plan, memory=memory)
 
 
-def test_figure_saves_in_vector_and_pixel_formats(tmp_path):
-    figure = scene_figure(random_scene(0))
+def test_a_figure_shows_what_the_pixels_show(tmp_path):
+    scene = scene_of_4(kept=(0, 1, 1, 0))
+    figure = scene_figure(scene)
     for name in ("scene.svg", "scene.png", "scene.pdf"):
         figure.savefig(tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
+    saved = np.asarray(Image.open(tmp_path / "scene.png").convert("RGB"))
+    painted = scene_rgb(scene)
+    assert saved.shape == painted.shape
+    assert np.abs(saved - painted.astype(float)).mean() < 3  # edges and letters differ a little
+    vectors = (tmp_path / "scene.svg").read_text()
+    assert all(face.lower() in vectors for face in (UPLOADED, PREFETCHED, DROPPED, RESIDENT))
+    assert (tmp_path / "scene.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_units_and_round_spans():

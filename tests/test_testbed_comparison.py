@@ -33,8 +33,8 @@ from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
 from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.measure import LayerTimes, predict  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
+from mjoa_gym.testbed.ue import MeasuredInference, UserEquipment  # noqa: E402
 
 from .testbed_network import diamond  # noqa: E402
 
@@ -192,7 +192,7 @@ def toy_run(
 ) -> ModelRun:
     """Of a network that needs no export."""
     network = diamond()
-    toy = Program(network), (torch.zeros(1, network.width),)
+    toy = LayeredProgram(network), (torch.zeros(1, network.width),)
     monkeypatch.setattr(runner, "program_of", lambda _model, _files: toy)
     return ModelRun("toy", server, Executor(), store, links)
 
@@ -211,11 +211,11 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
         at_edge = min(2 * grid.planners.index(cell.planner), n)  # in all upload modes
         return Planned(np.array([1] * at_edge + [0] * (n - at_edge)), resident, np.zeros(n))
 
-    async def execute(cell: GridCell, planned: Planned) -> Inference:
+    async def execute(cell: GridCell, planned: Planned) -> MeasuredInference:
         executed.append(cell)
         busy = 3.0 if len(executed) <= 3 else 1.0  # what the machine has beside this, at first
         latency_s = busy * run.predicted(cell, planned, run.times).latency
-        return Inference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
+        return MeasuredInference(torch.zeros(1), latency_s, 0.0, (), None, (), np.zeros(n), 0)
 
     monkeypatch.setattr(run, "_plan", plan)
     monkeypatch.setattr(run, "_execute", execute)

@@ -17,6 +17,7 @@ pytest.importorskip("msgspec")
 
 from torch import Tensor  # noqa: E402
 
+from mjoa_gym.testbed import connection, session  # noqa: E402
 from mjoa_gym.testbed.clock import now  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 
@@ -47,15 +48,19 @@ class SlowAtTheEdge(ToyNetwork):
 
 
 @pytest.mark.parametrize("how", ["cut", "stall", "deaf"])
-def test_wherever_the_connection_fails_the_ue_has_the_right_answer(how: str) -> None:
+def test_wherever_the_connection_fails_the_ue_has_the_right_answer(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut or stalled after any number of bytes: in uploads, in execution, in downloads."""
+    monkeypatch.setattr(session, "HEARTBEAT_S", 0.02)  # well below stall_s
+    expected_reason = {"cut": "connection", "stall": "nothing heard", "deaf": "taken nothing in"}
     network = diamond()
     value = torch.randn(1, network.width)
     expected = network.expected(value)
     generator = random.Random(how)
 
     async def main() -> None:
-        outcomes = set()
+        outcomes, reasons = set(), []
         async with toy_server(network, core=None) as server:
             for number in range(24 if how == "cut" else 6):
                 direction = "up" if how == "deaf" else generator.choice(["up", "down"])
@@ -71,6 +76,7 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(how: str) -> 
                         if not proxy.failed:
                             assert got.failure is None
                         if got.failure is not None:
+                            reasons.append(got.failure)
                             assert set(got.recovered) <= set(np.flatnonzero(PLACEMENT))
                             assert not ue.connected
                         outcomes.add((got.failure is None, len(got.recovered)))
@@ -81,6 +87,7 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(how: str) -> 
             await until(lambda: server.n_sessions == 0)
             assert server.store.used_bytes == 0
         assert len(outcomes) > 2
+        assert any(expected_reason[how] in reason for reason in reasons), reasons
 
     run(main())
 
@@ -147,6 +154,21 @@ def test_a_wrong_token_is_said_and_costs_no_answer() -> None:
             got = await ue.infer((value,), PLACEMENT)
             assert got.failure == "the server says: wrong token"
             assert same(got.outputs, network.expected(value))
+
+    run(main())
+
+
+def test_a_ue_that_has_nothing_to_ask_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "KEEP_ALIVE_S", 0.02)
+    network = diamond()
+    value = torch.randn(1, network.width)
+
+    async def main() -> None:
+        async with toy_server(network, idle_s=0.2) as server, toy_ue(server.port, network) as ue:
+            assert (await ue.infer((value,), [1] * N)).failure is None
+            await asyncio.sleep(0.5)
+            assert ue.connected
+            assert (await ue.infer((value,), [1] * N)).resident.all()
 
     run(main())
 

@@ -15,20 +15,26 @@ from mjoa_gym.testbed.frames import PREFIX, FrameReader, FrameWriter, encode  # 
 from mjoa_gym.testbed.headers import (  # noqa: E402
     FROM_UE,
     VERSION,
+    Chunk,
     Greeting,
+    Header,
+    Heartbeat,
     Kind,
+    OneLayer,
+    QueryReport,
     Ready,
+    Reason,
     ResidentBytes,
     Started,
 )
-from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 
 from .testbed_frames import N, begin, parameters_image, raw  # noqa: E402
 from .testbed_helpers import run, stranger, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import diamond  # noqa: E402
 
 
-def recorded_frames(program: Program) -> list[bytes]:
+def recorded_frames(program: LayeredProgram) -> list[bytes]:
     """What a UE sends that runs everything at the edge."""
     frames = [encode(Kind.BEGIN, 1, begin())]
     image = program.tensors[-1].header + bytes(4 * 64)
@@ -65,7 +71,7 @@ def mangled(frames: list[bytes], generator: random.Random) -> bytes:
 
 def test_fuzzed_sessions_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     generator = random.Random(0)
     value = torch.randn(1, network.width)
 
@@ -116,7 +122,16 @@ def test_bytes_that_are_no_frames_do_no_harm() -> None:
     run(main())
 
 
-def test_an_answer_of_another_kind_is_no_report() -> None:
+@pytest.mark.parametrize(
+    ("kind", "header", "reason"),
+    [
+        (Kind.RESIDENT, ResidentBytes([0] * N), "RESIDENT instead of REPORT"),
+        (Kind.REPORT, QueryReport([0] * N, [(7, 0.0, 1.0)], []), "REPORT: layer=7"),
+        (Kind.REPORT, QueryReport([0] * N, [], [(9, 0.0, 1.0)]), "REPORT: layer=9"),
+        (Kind.REPORT, QueryReport([0] * 6 + [2**40], [], []), "REPORT: bytes[6]=1099511627776"),
+    ],
+)
+def test_a_report_that_is_none_ends_the_connection(kind: Kind, header: Header, reason: str) -> None:
     network = diamond()
     value = torch.randn(1, network.width)
 
@@ -128,7 +143,7 @@ def test_an_answer_of_another_kind_is_no_report() -> None:
             if frame.kind is Kind.BEGIN:
                 frames.write(Kind.STARTED, Started([0] * N, 1.0))
             elif frame.kind is Kind.END:
-                frames.write(Kind.RESIDENT, ResidentBytes([0] * N))
+                frames.write(kind, header)
         writer.close()
 
     async def main() -> None:
@@ -136,7 +151,8 @@ def test_an_answer_of_another_kind_is_no_report() -> None:
         port = server.sockets[0].getsockname()[1]
         async with server, toy_ue(port, network) as ue:
             got = await ue.infer((value,), [0] * N, prefetch=[1] * N)
-            assert got.failure == "what the server sends is wrong: RESIDENT instead of REPORT"
+            assert got.failure is not None
+            assert got.failure.startswith(f"what the server sends is wrong: {reason}")
             assert all(map(torch.equal, got.outputs, network.expected(value)))
             assert not ue.connected
 
@@ -147,25 +163,31 @@ def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
     generator = random.Random(2)
-    program = Program(network)
+    started = encode(Kind.STARTED, 2, Started([0] * N, 1.0))
     answers = [
-        raw(Kind.STARTED, 2, b"\x80"),
-        raw(Kind.HEARTBEAT, 0, b"\x80"),
-        raw(Kind.TENSOR, 2, b"\x80", b"x" * 10),
-        encode(Kind.STARTED, 2, {"bytes": [0] * 3, "now": 1.0}),
-        encode(Kind.STARTED, 2, {"bytes": [2**40] * N, "now": 1.0}),
-        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
-        + encode(Kind.TENSOR, 3, {"layer": 6, "offset": 4}, b"abcd") + b"abcd",
-        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
-        + encode(Kind.STARTED, 3, {"bytes": [0] * N, "now": 1.0}),
-        encode(Kind.STARTED, 2, {"bytes": [0] * N, "now": 1.0})
-        + encode(Kind.REPORT, 3, {"executed": [[9**9, "a", None]], "sent": 3, "bytes": 4}),
-        encode(Kind.ERROR, 2, {"reason": "no"}),
-        encode(Kind.ERROR, 2, {"reason": 7}),
-        *(generator.randbytes(50) for _ in range(10)),
-    ]  # fmt: skip
+        (raw(Kind.STARTED, 2, b"\x80"), "STARTED: a header cannot be read"),
+        (raw(Kind.HEARTBEAT, 0, b"\x80"), "HEARTBEAT: sequence number 0"),
+        (raw(Kind.TENSOR, 2, b"\x80", b"x" * 10), "TENSOR: a header cannot be read"),
+        (encode(Kind.STARTED, 2, Started([0] * 3, 1.0)), "one entry per layer"),
+        (encode(Kind.STARTED, 2, Started([2**40] * N, 1.0)), "bytes[0]=1099511627776"),
+        (started + encode(Kind.TENSOR, 3, Chunk(6, 4), b"abcd") + b"abcd", "come next"),
+        (started + encode(Kind.TENSOR, 3, Chunk(7, 0), b"abcd") + b"abcd", "TENSOR: layer=7"),
+        (started + encode(Kind.FINISHED, 3, OneLayer(7)), "FINISHED: layer=7"),
+        (started + encode(Kind.FULL, 3, OneLayer(-1)), "FULL: layer=-1"),
+        (started + encode(Kind.HEARTBEAT, 3, Heartbeat(2**40, 0)), "HEARTBEAT: got=1099511627776"),
+        (started + encode(Kind.STARTED, 3, Started([0] * N, 1.0)), "STARTED twice"),
+        (started + encode(Kind.GREETING, 3, Greeting(VERSION, bytes(32))), "GREETING within"),
+        (started + raw(Kind.REPORT, 3, b"\x80"), "REPORT: a header cannot be read"),
+        (encode(Kind.ERROR, 2, Reason("no")), "the server says: no"),
+        (
+            encode(Kind.REFUSED, 2, Reason("no")) + encode(Kind.ERROR, 3, Reason("later")),
+            "the server refuses: no",
+        ),
+        (raw(Kind.ERROR, 2, b"\x80"), "ERROR: a header cannot be read"),
+        *((generator.randbytes(50), "") for _ in range(10)),
+    ]
 
-    async def main(answer: bytes) -> None:
+    async def main(answer: bytes, reason: str) -> None:
         async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             frames = FrameWriter(writer)
             frames.write(Kind.GREETING, {"version": VERSION, "nonce": bytes(32)})
@@ -180,8 +202,8 @@ def test_a_ue_survives_a_server_that_talks_nonsense() -> None:
         async with server, toy_ue(port, network, stall_s=0.2, connect_s=0.2) as ue:
             got = await ue.infer((value,), [1] * N)
             assert got.failure is not None
+            assert reason in got.failure
             assert all(map(torch.equal, got.outputs, network.expected(value)))
-        assert program.fingerprint  # the same on both sides
 
-    for answer in answers:
-        run(main(answer))
+    for answer, reason in answers:
+        run(main(answer, reason))

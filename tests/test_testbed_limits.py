@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,18 +16,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
+from mjoa_gym.testbed import clock  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.frames import encode  # noqa: E402
 from mjoa_gym.testbed.headers import Heartbeat, Kind, ProtocolError  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.server import (  # noqa: E402
     MOST_STRANGERS,
     EdgeServer,
-    ServerSettings,
 )
-from mjoa_gym.testbed.session import MOST_UNSENT_BYTES, SessionLimits  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.session import MOST_UNSENT_BYTES  # noqa: E402
+from mjoa_gym.testbed.settings import ServerSettings, UESettings  # noqa: E402
 from mjoa_gym.testbed.watch import Watch  # noqa: E402
 
 from .testbed_frames import N, begin  # noqa: E402
@@ -59,7 +59,7 @@ def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
     async def main() -> None:
         async with (
             toy_server(network) as server,
-            stranger(server.port, Program(network)) as (_, frames),
+            stranger(server.port, LayeredProgram(network)) as (_, frames),
         ):
             frames.writer.transport.pause_reading()  # type: ignore[attr-defined]
             (session,) = server.sessions
@@ -84,7 +84,7 @@ def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
 @pytest.mark.parametrize("kind", ["PING", "BEGIN"])
 def test_a_flood_of_small_frames_does_not_stop_others(kind: str) -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     value = torch.randn(1, network.width)
 
     def flood(first: int) -> bytes:
@@ -132,21 +132,21 @@ def test_a_network_that_is_ready_does_not_wait_for_one_that_is_being_built() -> 
     network = diamond()
     go = threading.Event()
 
-    def slowly() -> Program:
+    def slowly() -> LayeredProgram:
         go.wait(20)
-        return Program(network)
+        return LayeredProgram(network)
 
     async def main() -> None:
-        builders: dict[str, Callable[[], Program]] = {
-            "toy": lambda: Program(network), "slow": slowly,
+        builders: dict[str, Callable[[], LayeredProgram]] = {
+            "toy": lambda: LayeredProgram(network), "slow": slowly,
         }  # fmt: skip
         async with EdgeServer(ServerSettings(TOKEN), builders) as server:
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
             async with stranger(server.port) as (reader, frames):
-                await introduce(reader, frames, Program(network), model="slow")
+                await introduce(reader, frames, LayeredProgram(network), model="slow")
                 await until(server._building.locked)
-                async with stranger(server.port, Program(network)):  # is told READY
+                async with stranger(server.port, LayeredProgram(network)):  # is told READY
                     go.set()
 
     run(main())
@@ -154,9 +154,9 @@ def test_a_network_that_is_ready_does_not_wait_for_one_that_is_being_built() -> 
 
 def test_a_network_that_could_not_be_built_is_tried_again() -> None:
     network = diamond()
-    outcomes = [MemoryError("none left"), Program(network)]
+    outcomes = [MemoryError("none left"), LayeredProgram(network)]
 
-    def build() -> Program:
+    def build() -> LayeredProgram:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -165,9 +165,9 @@ def test_a_network_that_could_not_be_built_is_tried_again() -> None:
     async def main() -> None:
         async with EdgeServer(ServerSettings(TOKEN), {"toy": build}) as server:
             async with stranger(server.port) as (reader, frames):
-                await introduce(reader, frames, Program(network))
+                await introduce(reader, frames, LayeredProgram(network))
                 assert "cannot be built" in await refusal(reader)
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
 
     run(main())
@@ -176,7 +176,7 @@ def test_a_network_that_could_not_be_built_is_tried_again() -> None:
 def test_queries_share_the_memory_for_tensors() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
-    size = sum(layout.total_bytes for layout in Program(network).tensors.values())
+    size = sum(layout.total_bytes for layout in LayeredProgram(network).tensors.values())
 
     async def main() -> None:
         async with (
@@ -202,17 +202,20 @@ def test_queries_share_the_memory_for_tensors() -> None:
 def test_what_is_here_of_a_prefetched_layer_stays_during_a_query() -> None:
     network = ToyNetwork([[-1], [0], [1], [2]], width=256)
     value = torch.randn(1, network.width)
-    layout = Program(network).parameters[0]
+    layout = LayeredProgram(network).parameters[0]
     assert layout is not None
 
     async def main() -> None:
         async with (
             toy_server(network, memory_bytes=int(2.5 * layout.total_bytes)) as server,
-            toy_ue(server.port, network, uplink_bps=40e6) as ue,
+            toy_ue(server.port, network, uplink_bps=8e6) as ue,
             toy_ue(server.port, network) as other,
         ):
-            got = await ue.infer((value,), [0] * 4, prefetch=[0, 0, 0, 1], until_s=0.03)
-            assert 0 < got.resident[3] < 1
+            there = 0.0
+            while there == 0:  # the machine may be busy
+                got = await ue.infer((value,), [0] * 4, prefetch=[0, 0, 0, 1], until_s=0.03)
+                there = got.resident[3]
+            assert there < 1
             running = asyncio.create_task(
                 ue.infer((value,), [1, 0, 0, 0], prefetch=[0, 0, 0, 1], until_s=5.0)
             )
@@ -255,15 +258,15 @@ def test_who_is_refused_takes_no_place() -> None:
     async def main() -> None:
         async with (
             toy_server(network, sessions=1) as server,
-            stranger(server.port, Program(network)),
+            stranger(server.port, LayeredProgram(network)),
             stranger(server.port) as (reader, frames),
         ):
-            await introduce(reader, frames, Program(network))
+            await introduce(reader, frames, LayeredProgram(network))
             assert (await reader.read()) is not None  # refused, and does not hang up
             (first, *_) = server.sessions
             first.frames.writer.transport.abort()
             await until(lambda: first not in server.sessions)
-            async with stranger(server.port, Program(network)):
+            async with stranger(server.port, LayeredProgram(network)):
                 pass
 
     run(main())
@@ -271,11 +274,10 @@ def test_who_is_refused_takes_no_place() -> None:
 
 def test_chunks_are_as_long_as_the_server_accepts() -> None:
     network = ToyNetwork([[-1], [0]], width=256)
-    limits = SessionLimits(payload_bytes=3000)
 
     async def main() -> None:
         async with (
-            toy_server(network, limits=limits) as server,
+            toy_server(network, payload_bytes=3000) as server,
             toy_ue(server.port, network, uplink_bps=1e9) as ue,
         ):
             await ue.install()
@@ -336,10 +338,10 @@ def test_a_slowed_down_layer_can_be_abandoned() -> None:
         (lambda: UESettings("t", 1, payload_bytes=1000), "payload_bytes=1000"),
         (lambda: ServerSettings("t", port=-1), "port=-1"),
         (lambda: ServerSettings("t", activation_bytes=0), "activation_bytes=0"),
-        (lambda: SessionLimits(idle_s=float("nan")), "idle_s=nan"),
-        (lambda: SessionLimits(model_bytes=0), "model_bytes=0"),
-        (lambda: SessionLimits(payload_bytes=0), "payload_bytes=0"),
-        (lambda: SessionLimits(payload_bytes=2**32), "payload_bytes=4294967296"),
+        (lambda: ServerSettings("t", idle_s=float("nan")), "idle_s=nan"),
+        (lambda: ServerSettings("t", model_bytes=0), "model_bytes=0"),
+        (lambda: ServerSettings("t", payload_bytes=0), "payload_bytes=0"),
+        (lambda: ServerSettings("t", payload_bytes=2**32), "payload_bytes=4294967296"),
         (lambda: Executor(-1), "core=-1"),
     ],
 )
@@ -384,35 +386,60 @@ def test_a_server_cannot_have_taken_in_more_than_was_sent(said: dict[str, int]) 
         watch.heartbeat(Heartbeat(**said), N)
 
 
-def test_the_event_loop_watches_any_number_of_descriptors() -> None:
-    code = """
-import asyncio, os, resource
-from mjoa_gym.testbed import clock
-
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard < 1500 else 1500, hard))
-
-async def main():
-    others = []
+@contextlib.contextmanager
+def many_descriptors() -> Iterator[None]:
+    """New descriptors have numbers that `select` cannot watch."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1500:
+        pytest.skip("this process may not have so many descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1500), hard))
+    taken = [os.dup(0) for _ in range(1100)]
     try:
-        for _ in range(1100):
-            others.append(os.dup(0))
-    except OSError:
-        print("too few descriptors")
-        return
-    server = await asyncio.start_server(lambda r, w: w.write(b"x"), "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    assert writer.get_extra_info("socket").fileno() > 1023
-    assert await reader.readexactly(1) == b"x"
-    before = clock.now()
-    for _ in range(100):
-        await clock.sleep_until(clock.now() + 1e-4)
-    print(f"{clock.now() - before:.3f} s")
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-clock.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+@pytest.mark.parametrize("first", ["the loop", "the descriptors"])
+def test_the_event_loop_watches_any_number_of_descriptors(first: str) -> None:
+    def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+        writer.close()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            assert writer.get_extra_info("socket").fileno() > 1023
+            assert await reader.read() == b"x"
+            await clock.sleep_until(clock.now() + 1e-4)
+            writer.close()
+            await writer.wait_closed()
+
+    async def main() -> None:
+        with many_descriptors():
+            await serve()
+
+    if first == "the loop":
+        run(main())
+    else:
+        with many_descriptors():
+            run(serve())
+
+
+def test_the_event_loop_sleeps_less_than_a_millisecond() -> None:
+    async def main() -> None:
+        best = float("inf")
+        for _ in range(50):  # the best of them, since the machine does something else, too
+            before = clock.now()
+            await clock.sleep_until(before + 1e-4)
+            best = min(best, clock.now() - before)
+        assert 1e-4 <= best < 9e-4
+
+    run(main())
 
 
 def test_only_layers_of_the_network_are_installed() -> None:

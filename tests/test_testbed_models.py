@@ -23,11 +23,11 @@ from mjoa_gym.testbed.commands import close  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.headers import ProtocolError  # noqa: E402
 from mjoa_gym.testbed.models import load, program_of, seed_values, server_program  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.server import EdgeServer, ServerSettings  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
+from mjoa_gym.testbed.server import EdgeServer  # noqa: E402
+from mjoa_gym.testbed.settings import ServerSettings, UESettings  # noqa: E402
 from mjoa_gym.testbed.store import ParameterStore  # noqa: E402
 from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import TOKEN, placements, run  # noqa: E402
 from .testbed_network import ToyNetwork  # noqa: E402
@@ -87,8 +87,8 @@ def test_real_modules_give_their_own_result_for_every_plan(case: str) -> None:
     module.eval()
     with torch.no_grad():
         expected = module(*inputs)
-    here = Program(LayeredModel.from_torch(module, inputs))
-    there = Program(LayeredModel.from_torch(module, inputs, keep_parameters=False))
+    here = LayeredProgram(LayeredModel.from_torch(module, inputs))
+    there = LayeredProgram(LayeredModel.from_torch(module, inputs, keep_parameters=False))
     n = here.dnn.n_layers
 
     async def main() -> None:
@@ -111,14 +111,14 @@ def test_real_modules_give_their_own_result_for_every_plan(case: str) -> None:
 def test_both_sides_must_have_the_same_network() -> None:
     module, inputs = cases()["many outputs"]
     model = LayeredModel.from_torch(module, inputs)  # refers to parameters and buffers
-    first = Program(model).fingerprint
-    assert first == Program(LayeredModel.from_torch(module, inputs)).fingerprint
+    first = LayeredProgram(model).fingerprint
+    assert first == LayeredProgram(LayeredModel.from_torch(module, inputs)).fingerprint
     with torch.no_grad():
         module.right.weight.zero_()  # type: ignore[union-attr, operator]
-    assert first == Program(model).fingerprint
+    assert first == LayeredProgram(model).fingerprint
     with torch.no_grad():
         module.left[1].running_mean.fill_(3.0)  # type: ignore[index, union-attr]
-    assert first != Program(model).fingerprint
+    assert first != LayeredProgram(model).fingerprint
 
 
 def test_a_torchvision_classifier_by_name() -> None:
@@ -142,7 +142,7 @@ def test_a_torchvision_classifier_by_name() -> None:
         program_of("resnet_18", {})
 
 
-def parameters_of(program: Program) -> list[Tensor]:
+def parameters_of(program: LayeredProgram) -> list[Tensor]:
     return [
         tensor
         for layer in range(program.dnn.n_layers)
@@ -349,7 +349,7 @@ class _Tuned(torch.nn.Module):
 def test_the_fingerprint_tells_operators_arguments_apart() -> None:
     def fingerprint(**arguments: float) -> str:
         module = _Tuned(**arguments).eval()
-        return Program(LayeredModel.from_torch(module, torch.zeros(2, 8))).fingerprint
+        return LayeredProgram(LayeredModel.from_torch(module, torch.zeros(2, 8))).fingerprint
 
     plain = fingerprint()
     assert fingerprint() == plain
@@ -358,7 +358,7 @@ def test_the_fingerprint_tells_operators_arguments_apart() -> None:
 
 
 def test_layers_needed_for_the_outputs() -> None:
-    program = Program(ToyNetwork([[-1], [0], [0], [1, 2], [1]]))  # two outputs
+    program = LayeredProgram(ToyNetwork([[-1], [0], [0], [1, 2], [1]]))  # two outputs
     n = program.dnn.n_layers
     everything = program.missing_for_outputs({-1})
     assert everything == list(range(n))

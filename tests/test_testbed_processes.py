@@ -30,10 +30,10 @@ from mjoa_gym.testbed.headers import Begin, Chunk, Kind  # noqa: E402
 from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
 from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.server import EdgeServer, ServerSettings  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
+from mjoa_gym.testbed.server import EdgeServer  # noqa: E402
+from mjoa_gym.testbed.settings import ServerSettings, UESettings  # noqa: E402
 from mjoa_gym.testbed.ue import UserEquipment  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
 
 from .testbed_helpers import TOKEN, Proxy, run, stranger, until  # noqa: E402
 
@@ -89,14 +89,14 @@ def server(started: Callable[[], ServerProcess]) -> ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def server_here(program: Program, token: str) -> AsyncIterator[EdgeServer]:
+async def server_here(program: LayeredProgram, token: str) -> AsyncIterator[EdgeServer]:
     """A server in this process."""
     async with EdgeServer(ServerSettings(token), {"tiny": lambda: program}) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def program_and_inputs(tiny: Path) -> tuple[Program, Bundle]:
+def program_and_inputs(tiny: Path) -> tuple[LayeredProgram, Bundle]:
     return program_of("tiny", {"tiny": tiny})
 
 
@@ -104,7 +104,7 @@ def settings_for(token: str, port: int, **changes: Any) -> UESettings:
     return UESettings(token, port, model="tiny", **changes)
 
 
-def result_of(program: Program, inputs: tuple[Tensor, ...]) -> Tensor:
+def result_of(program: LayeredProgram, inputs: tuple[Tensor, ...]) -> Tensor:
     bundles = {-1: inputs}
     network: Any = program.network
     for layer in range(program.dnn.n_layers):
@@ -151,7 +151,7 @@ def test_two_processes_execute_a_plan(
 
 
 def test_a_killed_and_a_stopped_server(
-    server: ServerProcess, program_and_inputs: tuple[Program, Bundle]
+    server: ServerProcess, program_and_inputs: tuple[LayeredProgram, Bundle]
 ) -> None:
     """Mid-upload; the UE finishes, and finds the next server by itself."""
     program, inputs = program_and_inputs
@@ -189,7 +189,7 @@ def test_a_killed_and_a_stopped_server(
     run(main())
 
 
-def test_a_killed_ue_leaves_nothing(program_and_inputs: tuple[Program, Bundle]) -> None:
+def test_a_killed_ue_leaves_nothing(program_and_inputs: tuple[LayeredProgram, Bundle]) -> None:
     """In the middle of an upload."""
     program, inputs = program_and_inputs
     n = program.dnn.n_layers
@@ -227,7 +227,7 @@ def test_a_killed_ue_leaves_nothing(program_and_inputs: tuple[Program, Bundle]) 
 
 @pytest.mark.slow
 def test_links_that_the_operating_system_shapes(
-    tiny: Path, program_and_inputs: tuple[Program, Bundle]
+    tiny: Path, program_and_inputs: tuple[LayeredProgram, Bundle]
 ) -> None:
     program, inputs = program_and_inputs
     expected = result_of(program, inputs)
@@ -263,7 +263,7 @@ def test_links_that_the_operating_system_shapes(
 
 @pytest.mark.slow
 def test_a_thousand_queries_from_four_ues_with_random_kills(
-    tiny: Path, program_and_inputs: tuple[Program, Bundle]
+    tiny: Path, program_and_inputs: tuple[LayeredProgram, Bundle]
 ) -> None:
     """Right answers throughout; descriptors and memory of both processes stay flat."""
     program, inputs = program_and_inputs

@@ -16,16 +16,15 @@ msgpack = pytest.importorskip("msgspec.msgpack")
 
 from mjoa_gym.testbed.frames import FrameWriter, encode  # noqa: E402
 from mjoa_gym.testbed.headers import VERSION, Kind, ProtocolError  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.session import SessionLimits  # noqa: E402
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 
 from .testbed_frames import HEADERS, HELLO, N, begin, parameters_image, raw  # noqa: E402
 from .testbed_helpers import introduce, refusal, run, stranger, toy_server, toy_ue, until  # noqa: E402
 from .testbed_network import ToyNetwork, diamond  # noqa: E402
 
-HEADER_OF_ANOTHER_SHAPE = Program(ToyNetwork([[-1]], width=32)).parameters[0].header  # type: ignore[union-attr]
+HEADER_OF_ANOTHER_SHAPE = LayeredProgram(ToyNetwork([[-1]], width=32)).parameters[0].header  # type: ignore[union-attr]
 
-WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
+WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, LayeredProgram], None]]] = {
     "unknown kind": ("no frame has kind 99", lambda f, p: f.writer.write(raw(99, 1, b"\x80"))),
     "the server's kind": (
         "does not come from this side",
@@ -90,12 +89,12 @@ WRITTEN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
 }
 
 
-def within(kind: Kind, header: dict[str, Any], payload: Callable[[Program], bytes]) -> Any:
+def within(kind: Kind, header: dict[str, Any], payload: Callable[[LayeredProgram], bytes]) -> Any:
     """BEGIN with everything at the edge, then one frame."""
     return lambda f, p: (f.write(Kind.BEGIN, begin()), f.write(kind, header, payload(p)))
 
 
-WITHIN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
+WITHIN: dict[str, tuple[str, Callable[[FrameWriter, LayeredProgram], None]]] = {
     "a layer that is not there": (
         "layer=7",
         within(Kind.PARAMETERS, {"layer": 7, "offset": 0}, lambda p: b"x"),
@@ -162,7 +161,7 @@ WITHIN: dict[str, tuple[str, Callable[[FrameWriter, Program], None]]] = {
 def test_a_bad_frame_closes_its_connection_with_the_reason_and_nobody_elses(case: str) -> None:
     expected, write = (WRITTEN | WITHIN)[case]
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     value = torch.randn(1, network.width)
 
     async def main() -> None:
@@ -200,7 +199,7 @@ def test_who_introduces_itself_badly_is_refused(changes: dict[str, Any], expecte
     async def main() -> None:
         async with toy_server() as server:
             async with stranger(server.port) as (reader, frames):
-                await introduce(reader, frames, Program(diamond()), **changes)
+                await introduce(reader, frames, LayeredProgram(diamond()), **changes)
                 assert expected in await refusal(reader)
             await until(lambda: server.n_sessions == 0)
 
@@ -208,7 +207,7 @@ def test_who_introduces_itself_badly_is_refused(changes: dict[str, Any], expecte
 
 
 def test_a_proof_is_good_for_one_connection() -> None:
-    program = Program(diamond())
+    program = LayeredProgram(diamond())
 
     async def main() -> None:
         async with toy_server() as server:
@@ -234,16 +233,14 @@ def test_a_frame_before_hello_is_refused() -> None:
 
 def test_limits_on_silence_sessions_models_and_activations() -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
 
     async def silence() -> None:
-        limits = SessionLimits(hello_s=0.05)
-        async with toy_server(limits=limits) as server, stranger(server.port) as (reader, _):
+        async with toy_server(hello_s=0.05) as server, stranger(server.port) as (reader, _):
             assert "nothing heard" in await refusal(reader)
 
     async def idleness() -> None:
-        limits = SessionLimits(idle_s=0.05)
-        async with toy_server(limits=limits) as server:
+        async with toy_server(idle_s=0.05) as server:
             async with stranger(server.port, program) as (reader, _):
                 assert "nothing heard" in await refusal(reader)
             await until(lambda: server.n_sessions == 0)
@@ -258,15 +255,16 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
             assert await refusal(reader) == "too many sessions"
 
     async def size() -> None:
-        limits = SessionLimits(model_bytes=1000)
-        async with toy_server(limits=limits) as server, stranger(server.port) as (reader, frames):
+        async with (
+            toy_server(model_bytes=1000) as server,
+            stranger(server.port) as (reader, frames),
+        ):
             await introduce(reader, frames, program)
             assert "at most 1000 are allowed" in await refusal(reader)
 
     async def activations() -> None:
-        limits = SessionLimits(activation_bytes=1000)
         value = torch.randn(1, network.width)
-        async with toy_server(limits=limits) as server, toy_ue(server.port, network) as ue:
+        async with toy_server(query_bytes=1000) as server, toy_ue(server.port, network) as ue:
             got = await ue.infer((value,), [1] * N)
             assert got.failure is not None
             assert "1000 are allowed" in got.failure
@@ -274,9 +272,8 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
             assert (await ue.infer((value,), [0] * 6 + [1])).failure is None  # still connected
 
     async def payload() -> None:
-        limits = SessionLimits(payload_bytes=100)
         async with (
-            toy_server(limits=limits) as server,
+            toy_server(payload_bytes=100) as server,
             stranger(server.port, program) as (reader, frames),
         ):
             frames.write(Kind.BEGIN, begin())

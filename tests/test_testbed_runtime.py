@@ -13,16 +13,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
-from mjoa_gym import DNN, simulate  # noqa: E402
+from mjoa_gym import DNN, evaluate, simulate  # noqa: E402
 from mjoa_gym.model.simulator import Interval  # noqa: E402
+from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
-from mjoa_gym.testbed.measure import measure, plan_one, predict, seconds_of  # noqa: E402
-from mjoa_gym.testbed.program import Program  # noqa: E402
-from mjoa_gym.testbed.ue import Inference, UserEquipment  # noqa: E402
-from mjoa_gym.testbed.ue_settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.measure import (  # noqa: E402
+    LayerTimes,
+    measure,
+    plan_one,
+    predict,
+    seconds_of,
+)
+from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
+from mjoa_gym.testbed.settings import UESettings  # noqa: E402
+from mjoa_gym.testbed.ue import MeasuredInference  # noqa: E402
 
 from .testbed_helpers import placements, run, toy_server, toy_ue, until  # noqa: E402
-from .testbed_network import DIAMOND, ToyNetwork, diamond  # noqa: E402
+from .testbed_network import ToyNetwork, diamond  # noqa: E402
 
 N = 7
 MODES = ("parallel", "serial", "whole")
@@ -33,7 +40,7 @@ def same(outputs: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> b
 
 
 def check_laws(
-    dnn: DNN, placement: Sequence[int], mode: str, got: Inference, resident: Sequence[float]
+    dnn: DNN, placement: Sequence[int], mode: str, got: MeasuredInference, resident: Sequence[float]
 ) -> None:
     """What the timing model says must be so, whatever the times were."""
     sides = np.asarray(placement)
@@ -45,7 +52,7 @@ def check_laws(
         assert all(a.end <= b.start + slack for a, b in itertools.pairwise(lane))
     assert [i.layer for i in by["ue"]] == np.flatnonzero(sides == 0).tolist()
     assert [i.layer for i in by["edge"]] == np.flatnonzero(sides).tolist()
-    program = Program(ToyNetwork(dnn.predecessors, parameterless=[3]))
+    program = LayeredProgram(ToyNetwork(dnn.predecessors, parameterless=[3]))
     ups, downs = program.crossing(placement)
     ends = {(i.resource, i.what, i.layer): i.end for i in got.timeline}  # the last piece's
     sent = [i.layer for i in by["uplink"] if i.what == "activation"]
@@ -107,7 +114,7 @@ def test_what_is_sent_is_what_the_timing_model_charges() -> None:
     """On a slow link the transfers dominate, so the latency is the simulated one."""
     network = diamond(width=128)
     value = torch.randn(1, network.width)
-    program = Program(network)
+    program = LayeredProgram(network)
     rate = 20e6
 
     async def main() -> None:
@@ -149,23 +156,24 @@ def test_parameters_stay_and_uploads_go_on_where_they_stopped() -> None:
 
     async def main() -> None:
         async with toy_server(network) as server:
-            async with toy_ue(server.port, network, uplink_bps=20e6) as ue:
+            async with toy_ue(server.port, network, uplink_bps=4e6) as ue:
                 first = await ue.infer(
                     (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[0, 1, 1, 1, 1, 1, 1]
                 )
                 partial = (first.resident > 0) & (first.resident < 1)
                 assert first.resident[0] == 1
                 assert first.resident[6] < 1
-                await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=0.02)
-                later = await ue.resident()
+                later = first.resident
+                while later.sum() == first.resident.sum():  # the machine may be busy
+                    await ue.infer((value,), [0] * N, prefetch=[1] * N, until_s=0.02)
+                    later = await ue.resident()
                 assert (later >= first.resident).all()
-                assert later.sum() > first.resident.sum()
                 assert partial.sum() <= 1
                 second = await ue.infer((value,), [1] * N)
                 assert same(second.outputs, expected)
                 uploaded = sum(
                     i.end - i.start for i in second.timeline if i.what == "parameters"
-                ) * 20e6 / 8  # fmt: skip
+                ) * 4e6 / 8  # fmt: skip
                 missing = ((1 - later) * network.dnn.parameter_bytes).sum()
                 assert uploaded == pytest.approx(missing, rel=0.05, abs=500)
                 third = await ue.infer((value,), [1] * N)
@@ -184,7 +192,7 @@ def test_a_prefetch_does_not_hold_up_the_inference_and_goes_on_until_told() -> N
     async def main() -> None:
         async with (
             toy_server(network) as server,
-            toy_ue(server.port, network, uplink_bps=20e6) as ue,
+            toy_ue(server.port, network, uplink_bps=4e6) as ue,
         ):
             got = await ue.infer(
                 (value,), [1, 0, 0, 0, 0, 0, 0], prefetch=[1] * N, until_s=30.0
@@ -199,7 +207,7 @@ def test_a_prefetch_does_not_hold_up_the_inference_and_goes_on_until_told() -> N
 
 def test_several_ues_with_little_memory_get_right_answers() -> None:
     networks = [diamond(seed=seed) for seed in range(4)]
-    size = Program(networks[0]).parameter_bytes
+    size = LayeredProgram(networks[0]).parameter_bytes
     done, turn = asyncio.Barrier(len(networks)), asyncio.Lock()
 
     async def one(port: int, network: ToyNetwork, seed: int, failures: list[str]) -> None:
@@ -238,7 +246,7 @@ def test_several_ues_with_little_memory_get_right_answers() -> None:
 def test_memory_drops_the_least_recently_used_layers() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
-    program = Program(network)
+    program = LayeredProgram(network)
     layer_bytes = program.parameters[0].total_bytes  # type: ignore[union-attr]
 
     async def main() -> None:
@@ -265,6 +273,25 @@ def test_memory_drops_the_least_recently_used_layers() -> None:
     run(main())
 
 
+def test_a_prefetched_layer_for_which_there_is_no_room_is_not_sent() -> None:
+    network = ToyNetwork([[-1], [0], [1]], width=256)
+    value = torch.randn(1, network.width)
+    layer_bytes = LayeredProgram(network).parameters[0].total_bytes  # type: ignore[union-attr]
+
+    async def main() -> None:
+        async with (
+            toy_server(network, memory_bytes=layer_bytes) as server,
+            toy_ue(server.port, network, uplink_bps=8e6) as ue,
+        ):
+            got = await ue.infer((value,), [0] * 3, prefetch=[1] * 3, until_s=10.0)
+            assert got.failure is None
+            assert got.resident.tolist() == [1, 0, 0]
+            (session,) = server.sessions
+            assert session.reader.payload_bytes < 2 * layer_bytes
+
+    run(main())
+
+
 def test_preinstalled_needs_what_it_says() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
@@ -281,9 +308,13 @@ def test_preinstalled_needs_what_it_says() -> None:
     run(main())
 
 
-def test_measured_times_and_the_instance_that_planners_see() -> None:
+TIMES = LayerTimes(np.linspace(0.01, 0.02, N), np.linspace(0.001, 0.002, N), message_s=0.003)
+
+
+def test_layer_times_are_measured_on_both_sides() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
+    predict(network.dnn, np.ones(N), TIMES, 1e6, 1e6)  # compiles, perhaps for a minute
 
     async def main() -> None:
         slow = {"ue_slowdown": 5.0, "edge_slowdown": 2.0}
@@ -291,25 +322,25 @@ def test_measured_times_and_the_instance_that_planners_see() -> None:
             times = await measure(ue, (value,), repeats=1)
             assert (times.ue_s > 0).all()
             assert (times.edge_s > 0).all()
+            assert 0 < times.message_s < 1
             assert not ue.connected
             got = await ue.infer((value,), [0] * N)
             seconds = seconds_of(got.timeline, "ue", N)
             assert 0 < seconds.sum() <= got.latency_s + 1e-9  # waking up takes time, too
-            free = replace(times, message_s=0.0)
-            links = ((40e6, 40e6, times), (40e6, 80e6, free), (80e6, 10e6, free))
-            for up, down, known in (*links, (float("inf"), 1e9, free)):
-                instance = known.instance(network.dnn, up, down)
-                placement, marks = await plan_one("edge-only", instance)
-                assert placement.all()
-                assert not marks.any()
-                from mjoa_gym import evaluate
-                from mjoa_gym.planners import plan_with
-
-                told = evaluate(instance, plan_with("edge-only", instance))[0]
-                direct = predict(network.dnn, placement, known, up, down).latency
-                assert told == pytest.approx(direct, rel=1e-12)
 
     run(main())
+
+
+@pytest.mark.parametrize("message_s", [0.003, 0.0])
+@pytest.mark.parametrize("rates", [(40e6, 80e6), (80e6, 10e6), (float("inf"), 1e9)])
+def test_planners_see_what_is_predicted(message_s: float, rates: tuple[float, float]) -> None:
+    known, dnn = replace(TIMES, message_s=message_s), diamond().dnn
+    instance = known.instance(dnn, *rates)
+    placement, marks = asyncio.run(plan_one("edge-only", instance))
+    assert placement.all()
+    assert not marks.any()
+    told = evaluate(instance, plan_with("edge-only", instance))[0]
+    assert told == pytest.approx(predict(dnn, placement, known, *rates).latency, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -341,14 +372,13 @@ def test_inputs_and_placements_are_checked() -> None:
                 await ue.infer((value,), [1] * N, prefetch=[2] * N)
             with pytest.raises(ValueError, match="input"):
                 await ue.infer((value[:, 1:],), [0] * N)
-            assert isinstance(ue, UserEquipment)
 
     run(main())
 
 
 def test_crossing_tensors_are_those_of_the_simulator() -> None:
     network = diamond()
-    program = Program(network)
+    program = LayeredProgram(network)
     ones = np.ones(N)
     for placement in placements(N, 60, seed=3):
         ups, downs = program.crossing(placement)
@@ -358,5 +388,9 @@ def test_crossing_tensors_are_those_of_the_simulator() -> None:
         assert {i.layer for i in shown["downlink"]} == set(downs)
 
 
-def test_network_has_the_shape_that_the_tests_assume() -> None:
-    assert tuple(map(tuple, DIAMOND)) == diamond().dnn.predecessors
+def test_the_network_is_the_one_that_the_tests_assume() -> None:
+    dnn = diamond().dnn
+    assert dnn.n_layers == N
+    assert np.flatnonzero(dnn.parameter_bytes == 0).tolist() == [3]
+    assert np.flatnonzero(dnn.is_sink).tolist() == [6]
+    assert any(len(read) > 1 for read in dnn.predecessors)

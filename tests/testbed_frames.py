@@ -6,7 +6,7 @@ from typing import Any
 
 from mjoa_gym.testbed.frames import PREFIX
 from mjoa_gym.testbed.headers import VERSION, Kind
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 
 N = 7
 BEGIN = {
@@ -56,7 +56,7 @@ def raw(kind: int, sequence: int, header: bytes, payload: bytes = b"",
     )
 
 
-def parameters_image(program: Program, layer: int) -> bytes:
+def parameters_image(program: LayeredProgram, layer: int) -> bytes:
     layout = program.parameters[layer]
     assert layout is not None
     return layout.header + bytes(layout.total_bytes - len(layout.header))

@@ -14,10 +14,10 @@ from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import FrameReader, FrameWriter
 from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Kind
-from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.server import EdgeServer, ServerSettings
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.server import EdgeServer
+from mjoa_gym.testbed.settings import ServerSettings, UESettings
 from mjoa_gym.testbed.ue import UserEquipment
-from mjoa_gym.testbed.ue_settings import UESettings
 
 from .testbed_network import ToyNetwork, diamond
 
@@ -40,7 +40,9 @@ async def toy_server(
 ) -> AsyncIterator[EdgeServer]:
     """A server in this process that offers "toy"."""
     served = diamond() if network is None else network
-    async with EdgeServer(ServerSettings(TOKEN, **settings), {"toy": lambda: Program(served)}) as s:
+    async with EdgeServer(
+        ServerSettings(TOKEN, **settings), {"toy": lambda: LayeredProgram(served)}
+    ) as s:
         yield s
 
 
@@ -50,7 +52,7 @@ async def toy_ue(
 ) -> AsyncIterator[UserEquipment]:
     """A UE in this process with the same network."""
     executor = Executor()
-    program = Program(diamond() if network is None else network)
+    program = LayeredProgram(diamond() if network is None else network)
     settled = UESettings(TOKEN, port, model="toy", **settings)
     try:
         async with UserEquipment(program, executor, settled) as ue:
@@ -151,7 +153,7 @@ class Proxy:
 
 @contextlib.asynccontextmanager
 async def stranger(
-    port: int, program: Program | None = None, token: str = TOKEN, model: str = "toy"
+    port: int, program: LayeredProgram | None = None, token: str = TOKEN, model: str = "toy"
 ) -> AsyncIterator[tuple[FrameReader, FrameWriter]]:
     """A raw connection; with a program, authenticated and ready."""
     stream, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -168,7 +170,11 @@ async def stranger(
 
 
 async def introduce(
-    reader: FrameReader, frames: FrameWriter, program: Program, token: str = TOKEN, **changes: Any
+    reader: FrameReader,
+    frames: FrameWriter,
+    program: LayeredProgram,
+    token: str = TOKEN,
+    **changes: Any,
 ) -> None:
     """Answer the greeting."""
     greeting = await reader.read()

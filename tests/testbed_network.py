@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mjoa_gym import DNN
 from mjoa_gym.execution.layered_model import TensorSpec
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 
 WIDTH = 64
 Bundle = tuple[Tensor, ...]
@@ -94,5 +94,5 @@ def diamond(**arguments: int) -> ToyNetwork:
     return ToyNetwork(DIAMOND, parameterless=[3], **arguments)
 
 
-def toy_program(network: ToyNetwork | None = None) -> Program:
-    return Program(diamond() if network is None else network)
+def toy_program(network: ToyNetwork | None = None) -> LayeredProgram:
+    return LayeredProgram(diamond() if network is None else network)

@@ -11,9 +11,8 @@ from mjoa_gym.rendering.chart import gantt_figure, gantt_height, gantt_rgb
 from mjoa_gym.rendering.interactive import timeline_html
 from mjoa_gym.rendering.picture import scene_figure, scene_rgb
 from mjoa_gym.rendering.scene import Memory, Scene, Stock
-from mjoa_gym.rendering.scene_text import scene_text
 from mjoa_gym.rendering.style import LANES, STYLES, Style, overlap
-from mjoa_gym.rendering.text import gantt_text
+from mjoa_gym.rendering.text import gantt_text, scene_text
 from mjoa_gym.rendering.tiles import MOST_DRAWN, scene_frames, scenes_rgb, tile
 
 __all__ = [

@@ -5,6 +5,7 @@ About 1 s for 200 layers. Needs matplotlib.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from mjoa_gym.dnn import DNN
 from mjoa_gym.layers import INPUT
 from mjoa_gym.rendering.network_layout import NetworkLayout, layout
-from mjoa_gym.rendering.sheet import require_matplotlib
+from mjoa_gym.rendering.sheet import INK, require_matplotlib
 from mjoa_gym.rendering.style import amount
 
 if TYPE_CHECKING:
@@ -80,13 +81,14 @@ def _draw_tensors(axes: Axes, plan: NetworkLayout) -> None:
 def _draw_layers(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    names = {INPUT: "input", **dict(enumerate(dnn.layer_names))}
+    names = {INPUT: "input"} | {n: f"{n}  {name}" for n, name in enumerate(dnn.layer_names)}
     sizes = np.append(dnn.output_bytes, dnn.input_bytes)
+    write = partial(axes.text, va="center", zorder=3)
+    label = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
     for tensor, (_, x, y) in plan.boxes.items():
-        colour = "#1b1b1f" if tensor == INPUT else COLOURS[dnn.kinds[tensor]]
-        corner = (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2)
+        colour = INK if tensor == INPUT else COLOURS[dnn.kinds[tensor]]
         shape = FancyBboxPatch(
-            corner,
+            (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2),
             BOX_WIDTH,
             BOX_HEIGHT,
             boxstyle="round,pad=0,rounding_size=0.06",
@@ -96,24 +98,11 @@ def _draw_layers(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:
             zorder=2,
         )
         axes.add_patch(shape)
-        title = names[tensor] if tensor == INPUT else f"{tensor}  {names[tensor]}"
-        axes.text(x, y - 0.12, _cut(title), ha="center", va="center", fontsize=6.5, zorder=3)
+        write(x, y - 0.12, _cut(names[tensor]), ha="center", fontsize=6.5)
         if tensor != INPUT:
             text = f"{_flops(dnn.flops[tensor])} · {amount(dnn.parameter_bytes[tensor])}"
-            axes.text(
-                x, y + 0.14, text, ha="center", va="center", fontsize=5.5, color="#55555f", zorder=3
-            )
-        axes.text(
-            x + 0.03,
-            y + 0.5,
-            amount(sizes[tensor]),
-            ha="left",
-            va="center",
-            fontsize=5.5,
-            color="#1b1b1f",
-            zorder=3,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
-        )
+            write(x, y + 0.14, text, ha="center", fontsize=5.5, color="#55555f")
+        write(x + 0.03, y + 0.5, amount(sizes[tensor]), fontsize=5.5, color=INK, bbox=label)
 
 
 def _draw_head(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:

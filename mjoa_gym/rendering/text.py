@@ -1,23 +1,34 @@
-"""The Gantt chart as text, for terminals and `render_mode="ansi"`."""
+"""Timelines and scenes as text, for terminals and `render_mode="ansi"`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from mjoa_gym.model.simulator import Interval, Timeline
+from mjoa_gym.rendering.scene import Scene, ServerMemory, Stock, headline, summaries
 from mjoa_gym.rendering.style import (
     LANES,
     STYLES,
+    amount,
     checked_titles,
+    duration,
     layer_label,
+    round_span,
     span_of,
     unit_for,
     written,
 )
 
 LABEL = max(map(len, LANES.values()))
+LEAST_COLUMNS = 40
+MEMORY_LEGEND = "memory by layer: █ was there ▒ uploaded ░ prefetched ▄ in part × dropped - left"
+WEIGHT = {"execute": 4.0, "activation": 2.0, "parameters": 1.0, "prefetch": 0.5}
+"""A row for all resources together shows what its UE does, and what it waits for if nothing."""
+BESIDE = 24
+"""Characters of a UE's number, network and latency where they are beside its row."""
 
 
 def gantt_text(
@@ -35,8 +46,8 @@ def gantt_text(
     Raises:
         ValueError: If there are no timelines, not one title for each, or too little width.
     """
-    if width < 40:
-        raise ValueError(f"width={width!r}: must be at least 40")
+    if width < LEAST_COLUMNS:
+        raise ValueError(f"width={width!r}: must be at least {LEAST_COLUMNS}")
     names = checked_titles(timelines, titles)
     span = span_of(timelines)
     scale, unit = unit_for(span)
@@ -44,9 +55,7 @@ def gantt_text(
     lines = []
     for timeline, name in zip(timelines, names, strict=True):
         lines.append(f"{name}: {written(timeline.latency, scale, unit)}"[:width])
-        for resource, lane in LANES.items():
-            row = lane_row(timeline.by_resource[resource], span, cells)
-            lines.append(f"{lane:>{LABEL}} │{row}│")
+        lines += _lanes(timeline, span, cells)
     lines.append(time_row(span, cells))
     lines.append("█ executes  ▒ parameters  ░ prefetch  ▓ activation  17 layer"[:width])
     return "\n".join(lines)
@@ -55,6 +64,14 @@ def gantt_text(
 def time_row(span: float, cells: int) -> str:
     """The two ends of the time axis below lanes of `cells` characters."""
     return f"{'0':>{LABEL + 3}}{written(span, *unit_for(span)):>{cells - 1}}"
+
+
+def _lanes(timeline: Timeline, span: float, cells: int) -> list[str]:
+    """A row for each resource."""
+    return [
+        _framed(lane, lane_row(timeline.by_resource[resource], span, cells))
+        for resource, lane in LANES.items()
+    ]
 
 
 def lane_row(intervals: Sequence[Interval], span: float, cells: int) -> str:
@@ -74,4 +91,199 @@ def lane_row(intervals: Sequence[Interval], span: float, cells: int) -> str:
     for first, last, text in numbers:
         if last - first >= len(text) + 3:
             row[first + 1 : first + 1 + len(text)] = text
+    return "".join(row)
+
+
+def scene_text(scene: Scene, columns: int = 80, lines: int = 40) -> str:
+    """A scene as text, in the most detailed of three forms that fits.
+
+    With few UEs each has a row for each of its resources and one for its layers on the server; with
+    more a title and one row for all resources together; with many all of this in one row.
+
+    Args:
+        scene: What to show.
+        columns: Characters of a line at most, at least 40.
+        lines: Lines at most, as long as that leaves one for every UE and seven besides.
+
+    Raises:
+        ValueError: If there is too little width.
+    """
+    if columns < LEAST_COLUMNS:
+        raise ValueError(f"columns={columns!r}: must be at least {LEAST_COLUMNS}")
+    forms = (_in_full, _in_two_rows, _in_one_row)
+    for form in forms:
+        rows = [*_head(scene, columns), *form(scene, columns), *_server(scene, columns)]
+        if len(rows) <= lines:
+            break
+    return "\n".join(row.rstrip()[:columns] for row in rows)
+
+
+def _head(scene: Scene, columns: int) -> list[str]:
+    """Which round it is and how it went, in one line or in two."""
+    title, says = headline(scene), summaries(scene)
+    if len(title) + 3 + len(says[0]) <= columns:
+        return [f"{title} · {says[0]}"]
+    return [title, next((s for s in says if len(s) <= columns), says[-1])]
+
+
+def _in_full(scene: Scene, columns: int) -> list[str]:
+    """A title, four lanes and the memory for every UE."""
+    cells, span = columns - LABEL - 3, round_span(scene.end_s)
+    rows = []
+    for i, timeline in enumerate(scene.timelines):
+        title = _title(scene, i)
+        if scene.plan is not None:
+            band, server = scene.plan.bandwidth_share[i], scene.plan.compute_share[i]
+            title += f" · band {band:.0%} · server {server:.0%}"
+        rows.append(title)
+        rows += _lanes(timeline, span, cells)
+        if scene.memory is not None:
+            note = _note(scene.stocks[i])
+            there = layer_row(scene.stocks[i], cells - len(note) - 1)
+            rows.append(f"{_framed('memory', there)} {note}")
+    prefetch = "" if scene.memory is None else "  ░ prefetch"
+    legend = f"█ executes  ▒ parameters{prefetch}  ▓ activation  17 layer"
+    rows += [time_row(span, cells), legend]
+    if scene.memory is not None:
+        rows.append(MEMORY_LEGEND)
+    return rows
+
+
+def _in_two_rows(scene: Scene, columns: int) -> list[str]:
+    """A title with the memory, and one row for all resources, for every UE."""
+    span, cells = round_span(scene.end_s), columns - 2
+    rows = []
+    for i, timeline in enumerate(scene.timelines):
+        title = _title(scene, i)
+        if scene.memory is not None:
+            title = f"{title} · {_note(scene.stocks[i])}"
+        rows += [title, f"│{activity_row(timeline, span, cells)}│"]
+    return [*rows, f"0{duration(span):>{columns - 1}}", _legend(scene)]
+
+
+def _in_one_row(scene: Scene, columns: int) -> list[str]:
+    """Name, latency, activity and memory of every UE in one row."""
+    span = round_span(scene.end_s)
+    shown = scene.memory is not None and columns >= 70
+    cells = columns - BESIDE - 2 - (15 if shown else 0)
+    rows = []
+    for i, timeline in enumerate(scene.timelines):
+        name, latency = scene.instance.ues[i].dnn.name, _brief(timeline.latency)
+        start = f"{i:>2} {name:<12.12} {latency:>7} "
+        row = f"{start[:BESIDE]}│{activity_row(timeline, span, cells)}│"
+        rows.append(f"{row} {_short_note(scene.stocks[i])}" if shown else row)
+    return [*rows, f"{'0':>{BESIDE + 2}}{duration(span):>{cells - 1}}", _legend(scene)]
+
+
+def _title(scene: Scene, i: int) -> str:
+    """Who a UE is and how it fares: "UE 0 · alexnet · 582 ms (alone 1.05 s)"."""
+    ue, latency = scene.instance.ues[i], scene.latency_s[i]
+    return f"UE {i} · {ue.dnn.name} · {duration(latency)} (alone {duration(ue.local_s)})"
+
+
+def _brief(seconds: float) -> str:
+    return duration(seconds) if np.isfinite(seconds) else "never"
+
+
+def _framed(label: str, row: str) -> str:
+    return f"{label:>{LABEL}} │{row}│"
+
+
+def _legend(scene: Scene) -> str:
+    """What the characters of an activity row mean."""
+    prefetch = "" if scene.memory is None else "  ░ prefetch"
+    return f"█ UE executes  e edge executes  ▓ activation  ▒ parameters{prefetch}"
+
+
+def activity_row(timeline: Timeline, span_s: float, cells: int) -> str:
+    """All four resources as one row of `cells` characters."""
+    ends = np.linspace(0.0, span_s, cells + 1)
+    kinds = list(STYLES)
+    busy = np.zeros((len(kinds), cells))
+    for interval in timeline.intervals:
+        start, end = interval.start, min(interval.end, span_s)
+        part = np.minimum(end, ends[1:]) - np.maximum(start, ends[:-1])
+        kind = (interval.resource, interval.what)
+        busy[kinds.index(kind)] += WEIGHT[interval.what] * np.maximum(part, 0.0)
+    glyphs = ["e" if kind[0] == "edge" else STYLES[kind].glyph for kind in kinds]
+    return "".join(glyphs[int(column.argmax())] if column.max() > 0 else " " for column in busy.T)
+
+
+def layer_row(stock: Stock, cells: int) -> str:
+    """A UE's layers on the server, a character each, or the largest of several."""
+    n = len(stock.layers)
+    cells = max(1, min(cells, n))
+    bounds = [k * n // cells for k in range(cells + 1)]
+    chosen = [
+        first + int(stock.sizes[first:last].argmax())
+        for first, last in pairwise(bounds)
+        if last > first
+    ]
+    return "".join(_layer(stock, k) for k in chosen)
+
+
+def _layer(stock: Stock, k: int) -> str:
+    """A layer's state after the round."""
+    after = stock.after[k]
+    if after <= 0:
+        return "·"
+    if stock.left:
+        return "-"
+    if stock.dropped[k] > 0:
+        return "×"
+    if after < 1 - 1e-9:
+        return "▄"
+    new = {"█": stock.before[k], "▒": stock.uploaded[k], "░": stock.prefetched[k]}
+    return max(new, key=lambda glyph: new[glyph])
+
+
+def _note(stock: Stock) -> str:
+    """How much of a UE's network is on the server, and what changed."""
+    if stock.left:
+        return f"left, {amount(stock.bytes_of(stock.after))}"
+    total = stock.total_bytes
+    text = f"{amount(stock.kept_bytes, total, unit=False)} of {amount(total)}"
+    if (added := stock.bytes_of(stock.uploaded + stock.prefetched)) > 0:
+        text += f", +{amount(added, total, unit=False)}"
+    if (dropped := stock.bytes_of(stock.dropped)) > 0:
+        text += f", −{amount(dropped, total, unit=False)}"
+    return text
+
+
+def _short_note(stock: Stock) -> str:
+    """Kept and total, in at most 14 characters."""
+    if stock.left:
+        return "left"
+    total = stock.total_bytes
+    return f"{amount(stock.kept_bytes, total, unit=False)}/{amount(total)}"
+
+
+def _server(scene: Scene, columns: int) -> list[str]:
+    """The server's memory: a bar with the digit of every UE, and its sums."""
+    memory = scene.server
+    if memory is None:
+        return []
+    says = f"server keeps {memory.kept_text}"
+    if memory.dropped > 0:
+        says += f", dropped {amount(memory.dropped)}"
+    if gone := [str(i) for i, stock in enumerate(scene.stocks) if stock.left]:
+        says += f", left: UE {' '.join(gone)}"
+    return [_framed("server", _server_bar(memory, columns - LABEL - 3)), says]
+
+
+def _server_bar(memory: ServerMemory, cells: int) -> str:
+    """The bytes of every UE, what was dropped, and the limit, as `cells` characters."""
+
+    def place(size: float) -> int:
+        return min(cells, round(size / memory.shown_bytes * cells))
+
+    row, position = [" "] * cells, 0.0
+    few = len(memory.kept) <= 10
+    parts = [(size, str(i) if few else "█") for i, size in enumerate(memory.kept)]
+    for size, glyph in [*parts, (memory.dropped, "×")]:
+        first, last = place(position), place(position + size)
+        position += size
+        row[first:last] = glyph * (last - first)
+    if 0 < memory.limit_bytes < np.inf:
+        row[min(cells - 1, place(memory.limit_bytes))] = "┃"
     return "".join(row)

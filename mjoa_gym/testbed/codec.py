@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 
 import torch
@@ -35,6 +36,7 @@ DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 def size_bytes(spec: TensorSpec) -> int:
@@ -51,15 +53,14 @@ class TensorLayout:
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
         self.specs = dict(specs)
-        sizes = [size_bytes(spec) for spec in self.specs.values()]
-        self.starts = [0, *accumulate(sizes)]
+        self.starts = [0, *accumulate(map(size_bytes, self.specs.values()))]
         entries = {
             name: {
                 "dtype": _dtype_name(name, spec.dtype),
                 "shape": list(spec.shape),
-                "data_offsets": [start, start + size_bytes(spec)],
+                "data_offsets": ends,
             }
-            for (name, spec), start in zip(self.specs.items(), self.starts, strict=False)
+            for (name, spec), ends in zip(self.specs.items(), pairwise(self.starts), strict=True)
         }
         text = json.dumps(entries, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -109,14 +110,14 @@ def image_of_bundle(bundle: Sequence[Tensor]) -> Image:
     return Image(layout, {str(index): tensor for index, tensor in enumerate(bundle)})
 
 
+@dataclass(eq=False)
 class Incoming:
     """Tensors that arrive in pieces, in order; the memory is allocated with the first piece."""
 
-    def __init__(self, what: str, layout: TensorLayout) -> None:
-        self.what = what
-        self.layout = layout
-        self.received = 0
-        self._data: Tensor | None = None
+    what: str
+    layout: TensorLayout
+    received: int = 0
+    _data: Tensor | None = None
 
     @property
     def complete(self) -> bool:
@@ -148,27 +149,23 @@ class Incoming:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, as views of what has arrived; only when complete."""
-        data = self._data if self._data is not None else torch.empty(0, dtype=torch.uint8)
-        return dict(self._views(data))
+        return dict(self._views(NOTHING if self._data is None else self._data))
 
     def bundle(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the layout."""
         return tuple(self.tensors().values())
 
     def _views(self, data: Tensor) -> Iterator[tuple[str, Tensor]]:
-        for (name, spec), start in zip(self.layout.specs.items(), self.layout.starts, strict=False):
-            piece = data[start : start + size_bytes(spec)]
+        ends = pairwise(self.layout.starts)
+        for (name, spec), (start, end) in zip(self.layout.specs.items(), ends, strict=True):
+            piece = data[start:end]
             if start % spec.dtype.itemsize:  # behind a tensor of a narrower type
                 piece = piece.clone()
             yield name, piece.view(spec.dtype).view(spec.shape)
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    flat = (
-        tensor.reshape(-1).view(torch.uint8)
-        if tensor.numel()
-        else torch.empty(0, dtype=torch.uint8)
-    )
+    flat = tensor.reshape(-1).view(torch.uint8) if tensor.numel() else NOTHING
     return memoryview(flat.numpy())
 
 

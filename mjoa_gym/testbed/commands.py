@@ -22,9 +22,9 @@ from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.models import model_names, program_of, server_program
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
-from mjoa_gym.testbed.server import EdgeServer, ServerSettings
-from mjoa_gym.testbed.session import SessionLimits
-from mjoa_gym.testbed.ue import UESettings, UserEquipment
+from mjoa_gym.testbed.server import EdgeServer
+from mjoa_gym.testbed.settings import ServerSettings, UESettings
+from mjoa_gym.testbed.ue import UserEquipment
 from mjoa_gym.validation import choice, count, positive
 
 DEFAULT_PORT = 4790
@@ -143,13 +143,11 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         args.core,
         memory_bytes=args.memory_mib * MIB,
         activation_bytes=args.all_activations_mib * MIB,
+        query_bytes=args.activations_mib * MIB,
+        model_bytes=args.model_mib * MIB,
+        payload_bytes=args.frame_kib << 10,
         sessions=args.sessions,
-        limits=SessionLimits(
-            args.frame_kib << 10,
-            args.model_mib * MIB,
-            args.activations_mib * MIB,
-            idle_s=args.idle_s,
-        ),
+        idle_s=args.idle_s,
     )
     async with EdgeServer(settings, builders) as server:
         print(f"listening on {args.host}:{server.port}", flush=True)

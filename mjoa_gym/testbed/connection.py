@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.frames import READ_AHEAD_BYTES, Frame, FrameReader, FrameWriter
 from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Hello, Kind, ProtocolError
-from mjoa_gym.testbed.ue_settings import UESettings
+from mjoa_gym.testbed.settings import UESettings
 
 KEEP_ALIVE_S = 5.0
 

@@ -14,13 +14,9 @@ from mjoa_gym.testbed.codec import Incoming, TensorLayout, image_of_bundle
 from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame, FrameWriter
 from mjoa_gym.testbed.headers import Begin, Kind, OneLayer, ProtocolError, Reason, Uses
-from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.store import Owner, ParameterStore, TensorMemory
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.store import Owner, ParameterStore, Refusal, TensorMemory
 from mjoa_gym.testbed.transmitter import Transfer, Transmitter
-
-
-class Refusal(Exception):
-    """The server will not do this query, but others; the message says why."""
 
 
 class EdgeResources(NamedTuple):
@@ -46,7 +42,6 @@ class EdgeQuery:
         owner: Whose parameters they are.
         resources: What it shares with others.
         frames: Towards the UE.
-        activation_bytes: The most that its tensors may take by themselves.
 
     Raises:
         ProtocolError: If what is asked for is not about this network.
@@ -56,11 +51,10 @@ class EdgeQuery:
     def __init__(
         self,
         begin: Begin,
-        program: Program,
+        program: LayeredProgram,
         owner: Owner,
         resources: EdgeResources,
         frames: FrameWriter,
-        activation_bytes: int,
     ) -> None:
         begin.check(program.dnn.n_layers)
         self.program = program
@@ -73,12 +67,8 @@ class EdgeQuery:
         self.marked = frozenset(layer for layer, mark in enumerate(begin.prefetch) if mark)
         ups, downs = program.crossing(begin.placement)
         self.downs = frozenset(downs)
-        size = sum(program.tensors[tensor].total_bytes for tensor in {*ups, *layers})
-        if size > activation_bytes:
-            raise Refusal(f"tensors of {size} bytes; {activation_bytes} are allowed")
-        if not self.memory.take(size):
-            raise Refusal("no memory for its tensors beside those of others")
-        self._size = size
+        self._size = sum(program.tensors[tensor].total_bytes for tensor in {*ups, *layers})
+        self.memory.take(self._size)
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in ups}
         self.uploads = list(program.to_upload(begin.placement))
         self._reserved: set[int] = set()
@@ -86,7 +76,7 @@ class EdgeQuery:
         try:
             self._reserve()
         except Refusal:
-            self.memory.give_back(size)
+            self.memory.give_back(self._size)
             raise
         self.here = self._complete_layers()
         gate = self.uploads if begin.mode == "whole" else []

@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -40,18 +41,11 @@ class Execution(NamedTuple):
     end: float
 
 
+@dataclass(eq=False)
 class Work:
     """The layers of one inference that one side executes. Shared with the executor's thread.
 
     Attributes:
-        bundles: What each tensor's producer (-1: the input) has made, as far as it is here.
-        executions: What has been executed.
-        error: What a layer has raised, if one has.
-        position: How many of the layers have been executed.
-        running: The layer that is being executed.
-        cancelled: Whether nobody is interested any more.
-
-    Args:
         network: Executes a layer.
         layers: In program order.
         predecessors: Of all layers of the network.
@@ -59,32 +53,29 @@ class Work:
         slowdown: At least 1.
         on_done: Called in the executor's thread after each layer, and with an error as last thing.
         repeats: How often each layer is executed within its stretched time; at most `slowdown`.
+        bundles: What each tensor's producer (-1: the input) has made, as far as it is here.
+        executions: What has been executed.
+        error: What a layer has raised, if one has.
+        position: How many of the layers have been executed.
+        running: The layer that is being executed.
+        unfinished: What it has made, while its stretched time is not over.
+        cancelled: Whether nobody is interested any more.
     """
 
-    def __init__(
-        self,
-        network: LayeredModel,
-        layers: Sequence[int],
-        predecessors: Sequence[Sequence[int]],
-        parameters: Callable[[int], Mapping[str, Tensor] | None],
-        slowdown: float,
-        on_done: Callable[[Work, Execution | None], None],
-        repeats: int = 1,
-    ) -> None:
-        self.network = network
-        self.layers = list(layers)
-        self.predecessors = predecessors
-        self.parameters = parameters
-        self.slowdown = slowdown
-        self.repeats = repeats
-        self.on_done = on_done
-        self.bundles: dict[int, Bundle] = {}
-        self.executions: list[Execution] = []
-        self.error: Exception | None = None
-        self.position = 0
-        self.running: int | None = None
-        self.cancelled = False
-        self.unfinished: tuple[Execution, Bundle] | None = None
+    network: LayeredModel
+    layers: Sequence[int]
+    predecessors: Sequence[Sequence[int]]
+    parameters: Callable[[int], Mapping[str, Tensor] | None]
+    slowdown: float
+    on_done: Callable[[Work, Execution | None], None]
+    repeats: int = 1
+    bundles: dict[int, Bundle] = field(default_factory=dict)
+    executions: list[Execution] = field(default_factory=list)
+    error: Exception | None = None
+    position: int = 0
+    running: int | None = None
+    unfinished: tuple[Execution, Bundle] | None = None
+    cancelled: bool = False
 
     @property
     def done(self) -> bool:

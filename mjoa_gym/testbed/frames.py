@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec.msgpack import Encoder
 
-from mjoa_gym.testbed.headers import MOST_SLOWDOWN, Header, Kind, ProtocolError, within
-from mjoa_gym.validation import finite
+from mjoa_gym.testbed.headers import Header, Kind, ProtocolError, within
 
 PREFIX = struct.Struct("!BIHI")
-MOST_PORT = 2**16 - 1
 MOST_HEADER_BYTES = 2**16 - 1
 """As many as the prefix can say."""
 READ_AHEAD_BYTES = 1 << 20
@@ -50,28 +49,6 @@ class Frame(NamedTuple):
         return within(f"{self.kind.name}: layer", self.header.layer, lowest, n_layers - 1)
 
 
-def port_number(name: str, port: int) -> int:
-    """A port, 0 to 65535.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
-        raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
-    return port
-
-
-def slowdown(name: str, times: float) -> float:
-    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not 1 <= finite(name, times) <= MOST_SLOWDOWN:
-        raise ValueError(f"{name}={times!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
-    return times
-
-
 def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryview = b"") -> bytes:
     """The bytes of a frame up to its payload, which is not copied."""
     packed = _packed(header)
@@ -80,13 +57,13 @@ def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryvie
     return PREFIX.pack(kind, sequence, len(packed), len(payload)) + packed
 
 
+@dataclass
 class FrameWriter:
     """Writes the frames of one direction; belongs to one event loop."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.sequence = 0
-        self.payload_bytes = 0
+    writer: asyncio.StreamWriter
+    sequence: int = 0
+    payload_bytes: int = 0
 
     def write(
         self, kind: Kind, header: Header | None = None, payload: bytes | memoryview = b""
@@ -107,23 +84,23 @@ class FrameWriter:
         await self.writer.drain()
 
 
+@dataclass
 class FrameReader:
     """Reads and checks the frames of one direction.
 
-    Args:
+    Attributes:
         reader: The connection.
         allowed: The kinds that may come from there.
         most_bytes: The longest payload that is accepted.
+        sequence: How many frames have come.
+        payload_bytes: Bytes of their payloads.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, allowed: frozenset[Kind], most_bytes: int = 1 << 20
-    ) -> None:
-        self.reader = reader
-        self.allowed = allowed
-        self.most_bytes = most_bytes
-        self.sequence = 0
-        self.payload_bytes = 0
+    reader: asyncio.StreamReader
+    allowed: frozenset[Kind]
+    most_bytes: int = 1 << 20
+    sequence: int = 0
+    payload_bytes: int = 0
 
     async def read(self) -> Frame | None:
         """The next frame; None if the other side has closed between two frames.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mjoa_gym.execution.layered_model import Bundle, LayeredModel
 from mjoa_gym.profiles.vision import import_torchvision
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.validation import choice
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
@@ -37,7 +37,7 @@ def model_names() -> tuple[str, ...]:
 
 def program_of(
     name: str, files: Mapping[str, Path], keep_parameters: bool = True
-) -> tuple[Program, Bundle]:
+) -> tuple[LayeredProgram, Bundle]:
     """A program and its input: an exported program's if `files` has the name, or a model's.
 
     Without parameters it is the program of a server, which is sent them.
@@ -50,10 +50,10 @@ def program_of(
     if not keep_parameters:
         for parameter in module.parameters():
             parameter.untyped_storage().resize_(0)  # whoever else refers to it
-    return Program(model), model.inputs(inputs)
+    return LayeredProgram(model), model.inputs(inputs)
 
 
-def server_program(name: str, files: Mapping[str, Path]) -> Program:
+def server_program(name: str, files: Mapping[str, Path]) -> LayeredProgram:
     """The same program for the server: its parameters are forgotten."""
     return program_of(name, files, keep_parameters=False)[0]
 

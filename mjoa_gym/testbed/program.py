@@ -16,7 +16,7 @@ from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.codec import Image, TensorLayout
 
 
-class Program:
+class LayeredProgram:
     """A network, the layout of everything it sends, and a fingerprint to compare.
 
     Args:

@@ -16,11 +16,11 @@ from mjoa_gym.testbed.connection import Connection
 from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame
 from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.reports import resident_bytes
+from mjoa_gym.testbed.settings import UESettings
 from mjoa_gym.testbed.stream import ParameterStream
 from mjoa_gym.testbed.transmitter import Transfer, Transmitter
-from mjoa_gym.testbed.ue_settings import UESettings
 from mjoa_gym.testbed.watch import Watch
 
 BUSY = 0.5
@@ -39,7 +39,7 @@ class Query:
 
     def __init__(
         self,
-        program: Program,
+        program: LayeredProgram,
         parameters: Sequence[Mapping[str, Any]],
         images: Sequence[Image | None],
         executor: Executor,

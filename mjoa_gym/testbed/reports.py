@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from mjoa_gym.testbed.frames import Frame
 from mjoa_gym.testbed.headers import ProtocolError, QueryReport, within
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 
 
-def resident_bytes(frame: Frame, program: Program) -> list[int]:
+def resident_bytes(frame: Frame, program: LayeredProgram) -> list[int]:
     """The bytes of each layer's parameters that the server says it has.
 
     Raises:
@@ -27,7 +27,7 @@ def resident_bytes(frame: Frame, program: Program) -> list[int]:
     return here
 
 
-def resident_fractions(received: Sequence[int], program: Program) -> NDArray[np.float64]:
+def resident_fractions(received: Sequence[int], program: LayeredProgram) -> NDArray[np.float64]:
     """(L,) fractions of the parameters at the server, as `simulate` takes them."""
     return np.array(
         [
@@ -37,7 +37,7 @@ def resident_fractions(received: Sequence[int], program: Program) -> NDArray[np.
     )
 
 
-def checked_report(frame: Frame, program: Program) -> QueryReport:
+def checked_report(frame: Frame, program: LayeredProgram) -> QueryReport:
     """A query's report; raises a ProtocolError unless it is one, of layers of this network."""
     report = frame.header
     if not isinstance(report, QueryReport):

@@ -5,56 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from mjoa_gym.testbed.edge_query import EdgeResources
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import READ_AHEAD_BYTES, port_number
+from mjoa_gym.testbed.frames import READ_AHEAD_BYTES
 from mjoa_gym.testbed.headers import ProtocolError
-from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.session import Session, SessionLimits
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.session import Session
+from mjoa_gym.testbed.settings import ServerSettings
 from mjoa_gym.testbed.store import ParameterStore, TensorMemory
-from mjoa_gym.validation import count
 
 log = logging.getLogger(__name__)
-MOST_SESSIONS = 500
-"""Beyond, many systems would not give a process the descriptors."""
 MOST_STRANGERS = 64
 """Connections that have not proved to know the token; of more, the oldest is closed."""
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server is run.
-
-    Attributes:
-        token: What UEs must know.
-        host: Address to listen on; anything but loopback is the operator's decision.
-        port: 0 for any free one.
-        core: The core that executes layers, or None for any.
-        memory_bytes: Parameters of all UEs that are kept.
-        activation_bytes: Tensors of all UEs' queries that are at the server at a time.
-        sessions: UEs at a time.
-        limits: Of one UE.
-    """
-
-    token: str = field(repr=False)
-    host: str = "127.0.0.1"
-    port: int = 0
-    core: int | None = None
-    memory_bytes: int = 4 << 30
-    activation_bytes: int = 4 << 30
-    sessions: int = 64
-    limits: SessionLimits = field(default_factory=SessionLimits)
-
-    def __post_init__(self) -> None:
-        if not self.token:
-            raise ValueError("token is empty: UEs and the server share a secret")
-        if not 1 <= self.sessions <= MOST_SESSIONS:
-            raise ValueError(f"sessions={self.sessions}: allowed are 1 to {MOST_SESSIONS}")
-        count("memory_bytes", self.memory_bytes)
-        count("activation_bytes", self.activation_bytes)
-        port_number("port", self.port)
 
 
 class EdgeServer:
@@ -67,14 +30,14 @@ class EdgeServer:
     """
 
     def __init__(
-        self, settings: ServerSettings, builders: Mapping[str, Callable[[], Program]]
+        self, settings: ServerSettings, builders: Mapping[str, Callable[[], LayeredProgram]]
     ) -> None:
         self.settings = settings
         self.builders = builders
         self.store = ParameterStore(settings.memory_bytes)
-        self.memory = TensorMemory(settings.activation_bytes)
+        self.memory = TensorMemory(settings.activation_bytes, settings.query_bytes)
         self.executor = Executor(settings.core, "edge layers")
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[str, LayeredProgram] = {}
         self._building = asyncio.Lock()
         self._sessions: dict[asyncio.Task[None], Session] = {}  # in the order in which they came
         self._server: asyncio.Server | None = None
@@ -113,8 +76,8 @@ class EdgeServer:
         strangers = [task for task, s in self._sessions.items() if not s.authenticated]
         for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
             oldest.cancel()
-        given, shared = self.settings, EdgeResources(self.store, self.memory, self.executor)
-        session = Session(reader, writer, given.token, self._load_program, shared, given.limits)
+        shared = EdgeResources(self.store, self.memory, self.executor)
+        session = Session(reader, writer, self.settings, self._load_program, shared)
         task = asyncio.create_task(self._serve(session))
         self._sessions[task] = session
         task.add_done_callback(self._close)
@@ -129,7 +92,7 @@ class EdgeServer:
         except Exception:  # a fault of ours ends one session, not the server
             log.exception("a session has failed")
 
-    async def _load_program(self, model: str) -> Program:
+    async def _load_program(self, model: str) -> LayeredProgram:
         """For a session that has just authenticated itself."""
         if sum(s.authenticated for s in self._sessions.values()) > self.settings.sessions:
             raise ProtocolError("too many sessions")
@@ -141,7 +104,7 @@ class EdgeServer:
                     self._programs[model] = await self._build(model)
         return self._programs[model]
 
-    async def _build(self, model: str) -> Program:
+    async def _build(self, model: str) -> LayeredProgram:
         try:
             return await asyncio.to_thread(self.builders[model])
         except Exception as error:

@@ -7,14 +7,12 @@ import contextlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.edge_query import EdgeQuery, EdgeResources, Refusal
+from mjoa_gym.testbed.edge_query import EdgeQuery, EdgeResources
 from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter
 from mjoa_gym.testbed.headers import (
     FROM_UE,
-    MOST_PAYLOAD_BYTES,
     VERSION,
     Begin,
     Greeting,
@@ -28,9 +26,10 @@ from mjoa_gym.testbed.headers import (
     ResidentBytes,
     Started,
 )
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.settings import ServerSettings
+from mjoa_gym.testbed.store import Refusal
 from mjoa_gym.testbed.transmitter import UNSENT_BYTES
-from mjoa_gym.validation import at_most, count, positive
 
 HEARTBEAT_S = 0.25
 MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
@@ -40,33 +39,7 @@ TURN_S = 1e-3
 """How long one UE's frames may be answered while others wait."""
 
 
-@dataclass(frozen=True)
-class SessionLimits:
-    """What one UE may ask for.
-
-    Attributes:
-        payload_bytes: Longest payload.
-        model_bytes: Parameters of its network.
-        activation_bytes: Tensors of one query that are at the server at a time.
-        hello_s: Seconds to authenticate.
-        idle_s: Seconds without a frame until its session is freed.
-    """
-
-    payload_bytes: int = 1 << 20
-    model_bytes: int = 2 << 30
-    activation_bytes: int = 1 << 30
-    hello_s: float = 5.0
-    idle_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name in ("payload_bytes", "model_bytes", "activation_bytes"):
-            count(name, getattr(self, name))
-        at_most("payload_bytes", self.payload_bytes, "the protocol's limit", MOST_PAYLOAD_BYTES)
-        for name in ("hello_s", "idle_s"):
-            positive(name, getattr(self, name))
-
-
-LoadProgram = Callable[[str], Awaitable[Program]]
+LoadProgram = Callable[[str], Awaitable[LayeredProgram]]
 """The program of a model's name; a ProtocolError if there is none."""
 
 
@@ -82,18 +55,16 @@ class Session:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        token: str,
+        settings: ServerSettings,
         load_program: LoadProgram,
         resources: EdgeResources,
-        limits: SessionLimits,
     ) -> None:
-        self.reader = FrameReader(reader, FROM_UE, limits.payload_bytes)
+        self.reader = FrameReader(reader, FROM_UE, settings.payload_bytes)
         self.frames = FrameWriter(writer)
-        self.token = token
+        self.settings = settings
         self.load_program = load_program
         self.resources = resources
-        self.limits = limits
-        self.program: Program
+        self.program: LayeredProgram
         self.authenticated = False
         self.query: EdgeQuery | None = None
         self._turn_began = now()
@@ -103,7 +74,7 @@ class Session:
         heart = asyncio.create_task(self._beat())
         try:
             await self._authenticate()
-            while (frame := await self._next(self.limits.idle_s)) is not None:
+            while (frame := await self._next(self.settings.idle_s)) is not None:
                 self._answer(frame)
                 await self._catch_up()
                 await self._let_others()
@@ -129,7 +100,7 @@ class Session:
         """Answer nothing more while the UE does not take in what was answered."""
         if self.frames.writer.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
             try:
-                async with asyncio.timeout(self.limits.idle_s):
+                async with asyncio.timeout(self.settings.idle_s):
                     await self.frames.drain()
             except TimeoutError as error:
                 raise ProtocolError("the UE does not read") from error
@@ -145,13 +116,13 @@ class Session:
     async def _authenticate(self) -> None:
         nonce = secrets.token_bytes(32)
         self.frames.write(Kind.GREETING, Greeting(VERSION, nonce))
-        frame = await self._next(self.limits.hello_s)
+        frame = await self._next(self.settings.hello_s)
         if frame is None:
             raise ConnectionResetError
         if frame.kind is not Kind.HELLO:
             raise ProtocolError(f"{frame.kind.name} before HELLO")
         hello: Hello = frame.header
-        proof = hmac.digest(self.token.encode(), nonce, "sha256")
+        proof = hmac.digest(self.settings.token.encode(), nonce, "sha256")
         if not hmac.compare_digest(hello.proof, proof):
             raise ProtocolError("wrong token")
         self.authenticated = True
@@ -160,17 +131,17 @@ class Session:
         except ProtocolError:
             self.authenticated = False  # it takes no place any more
             raise
-        if self.program.parameter_bytes > self.limits.model_bytes:
+        if self.program.parameter_bytes > self.settings.model_bytes:
             raise ProtocolError(
                 f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
-                f"{self.limits.model_bytes} are allowed"
+                f"{self.settings.model_bytes} are allowed"
             )
         if hello.fingerprint != self.program.fingerprint:
             raise ProtocolError(
                 f"the UE's network {hello.model!r} is another one than the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
-        self.frames.write(Kind.READY, Ready(self.limits.payload_bytes))
+        self.frames.write(Kind.READY, Ready(self.settings.payload_bytes))
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -191,9 +162,8 @@ class Session:
     def _begin(self, begin: Begin) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
-        most = self.limits.activation_bytes
         try:
-            self.query = EdgeQuery(begin, self.program, self, self.resources, self.frames, most)
+            self.query = EdgeQuery(begin, self.program, self, self.resources, self.frames)
         except Refusal as error:
             self.frames.write(Kind.REFUSED, Reason(str(error)))
             return

@@ -16,24 +16,35 @@ from mjoa_gym.testbed.codec import Incoming, TensorLayout
 Owner = Hashable
 
 
+class Refusal(Exception):
+    """The server will not do a query, but others; the message says why."""
+
+
 @dataclass
 class TensorMemory:
     """What the tensors of all running queries may take.
 
     Attributes:
         capacity_bytes: The most.
+        query_bytes: The most of one of them.
         used_bytes: What is taken.
     """
 
     capacity_bytes: int
+    query_bytes: int
     used_bytes: int = 0
 
-    def take(self, size: int) -> bool:
-        """Take so many bytes, if they are there."""
+    def take(self, size: int) -> None:
+        """Take what a query's tensors need.
+
+        Raises:
+            Refusal: If that is too much.
+        """
+        if size > self.query_bytes:
+            raise Refusal(f"tensors of {size} bytes; {self.query_bytes} are allowed")
         if self.used_bytes + size > self.capacity_bytes:
-            return False
+            raise Refusal("no memory for its tensors beside those of others")
         self.used_bytes += size
-        return True
 
     def give_back(self, size: int) -> None:
         """Undo `take`."""
@@ -83,7 +94,6 @@ class ParameterStore:
                 self._entries[key] = _Entry(Incoming(f"layer {layer}'s parameters", layout))
                 self.used_bytes += layout.total_bytes
             self._entries[key].pins += 1
-            self._entries.move_to_end(key)
         return True
 
     def release(self, owner: Owner, layers: Iterable[int]) -> None:

@@ -8,7 +8,7 @@ from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.headers import Begin, Kind
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.transmitter import Transfer
 
 
@@ -27,7 +27,7 @@ class ParameterStream:
 
     def __init__(
         self,
-        program: Program,
+        program: LayeredProgram,
         images: Sequence[Image | None],
         begin: Begin,
         received: Sequence[int],

@@ -20,15 +20,15 @@ from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
-from mjoa_gym.testbed.program import Program
+from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.query import Query
 from mjoa_gym.testbed.reports import checked_report, resident_bytes, resident_fractions
-from mjoa_gym.testbed.ue_settings import UESettings
+from mjoa_gym.testbed.settings import UESettings
 from mjoa_gym.validation import binary_vector, choice
 
 
 @dataclass(frozen=True, eq=False)
-class Inference:
+class MeasuredInference:
     """What came of one inference.
 
     Attributes:
@@ -63,7 +63,7 @@ class UserEquipment:
         settings: How it behaves.
     """
 
-    def __init__(self, program: Program, executor: Executor, settings: UESettings) -> None:
+    def __init__(self, program: LayeredProgram, executor: Executor, settings: UESettings) -> None:
         self.program = program
         self.executor = executor
         self.settings = settings
@@ -128,7 +128,7 @@ class UserEquipment:
         upload: str = "parallel",
         prefetch: ArrayLike | None = None,
         until_s: float | None = None,
-    ) -> Inference:
+    ) -> MeasuredInference:
         """One inference; whatever happens to the server, the outputs are right.
 
         Args:
@@ -152,7 +152,9 @@ class UserEquipment:
         async with self._turn:
             return await self._infer(begin, inputs, until_s)
 
-    async def _infer(self, begin: Begin, inputs: Bundle, until_s: float | None) -> Inference:
+    async def _infer(
+        self, begin: Begin, inputs: Bundle, until_s: float | None
+    ) -> MeasuredInference:
         remote, asked_at, failure = any(begin.placement + begin.prefetch), now(), None
         if remote:
             try:
@@ -165,7 +167,7 @@ class UserEquipment:
             if until_s is not None:
                 await query.upload_until(query.start + until_s)
             report = await self._end(query)
-        result = Inference(
+        result = MeasuredInference(
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
             query.start - asked_at,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mjoa_gym.testbed.frames import slowdown
+from mjoa_gym.testbed.settings import slowdown
 from mjoa_gym.validation import count, positive
 
 COLD, RESIDENT = "cold", "resident"

@@ -28,8 +28,9 @@ from mjoa_gym.testbed.measure import (
 from mjoa_gym.testbed.models import program_of
 from mjoa_gym.testbed.namespace import ShapedNamespace
 from mjoa_gym.testbed.processes import ServerProcess
-from mjoa_gym.testbed.program import Program
-from mjoa_gym.testbed.ue import Inference, UESettings, UserEquipment
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.settings import UESettings
+from mjoa_gym.testbed.ue import MeasuredInference, UserEquipment
 
 MEGA = 1e6
 FAST_MBPS = 10_000.0
@@ -71,7 +72,7 @@ class ModelRun:
         self.executor = executor
         self.store = store
         self.namespace = namespace
-        self.program: Program
+        self.program: LayeredProgram
         self.inputs: Bundle
         self.program, self.inputs = program_of(model, {})
         self.dnn = self.program.dnn
@@ -116,7 +117,7 @@ class ModelRun:
         placement, resident, marks = planned
         return predict(self.dnn, placement, times, rate, rate, resident, cell.upload, marks)
 
-    def own_times(self, got: Inference) -> LayerTimes:
+    def own_times(self, got: MeasuredInference) -> LayerTimes:
         """The layer times of an inference where it executed them, else those measured before."""
         n = self.dnn.n_layers
         ue_s, edge_s = (seconds_of(got.timeline, side, n) for side in ("ue", "edge"))
@@ -138,7 +139,7 @@ class ModelRun:
         first: dict[tuple[str, str], GridCell] = {}
         for cell in cells:
             first.setdefault(_plan_of(rows[cell]), cell)
-        runs: dict[GridCell, list[Inference]] = {
+        runs: dict[GridCell, list[MeasuredInference]] = {
             c: [] for c in first.values() if rows[c].predicted_s <= self.grid.cap_s
         }
         for _ in range(self.grid.repeats):
@@ -157,7 +158,7 @@ class ModelRun:
         placement, marks = await plan_one(cell.planner, instance)
         return Planned(placement, resident, marks)
 
-    async def _execute(self, cell: GridCell, planned: Planned) -> Inference:
+    async def _execute(self, cell: GridCell, planned: Planned) -> MeasuredInference:
         """An inference at a server that has nothing yet, but what is to be preinstalled."""
         placement, _, marks = planned
         async with self.ue(cell.rate_mbps) as ue:  # whom the server forgets in the end
@@ -191,7 +192,9 @@ class ModelRun:
             bytes_only_s=self.predicted(cell, planned, bytes_only).latency,
         )
 
-    def _filled(self, row: Measurement, planned: Planned, runs: list[Inference]) -> Measurement:
+    def _filled(
+        self, row: Measurement, planned: Planned, runs: list[MeasuredInference]
+    ) -> Measurement:
         own = [self.predicted(row.cell, planned, self.own_times(run)).latency for run in runs]
         return replace(
             row,
@@ -203,7 +206,7 @@ class ModelRun:
             overhead_bytes=max(run.overhead_bytes for run in runs),
         )
 
-    def _keep_timeline(self, cell: GridCell, planned: Planned, got: Inference) -> None:
+    def _keep_timeline(self, cell: GridCell, planned: Planned, got: MeasuredInference) -> None:
         """The first parallel plan of the last planner that offloads at a middling rate."""
         shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
         if not shown or self.store.results.timeline is not None:
