@@ -17,9 +17,10 @@ from agents import cards
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import SEED, Comparison, kept_results, play_comparison
+from mjoa_gym.evaluation.comparison import Comparison, play_comparison
 from mjoa_gym.evaluation.comparison_report import save, section
 from mjoa_gym.evaluation.decision_time import decision_times
+from mjoa_gym.evaluation.episode_means import SEED
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import Section
@@ -95,7 +96,7 @@ def play_entry(
 ) -> Comparison:
     """Play what is missing of a setting, and return all of it."""
     seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    kept = kept_results(out / entry.name, seeds, entry.planners if keep_planners else ())
+    kept = Comparison.kept(out / entry.name, seeds, entry.planners if keep_planners else ())
     learned = trained_for(entry.setting.environment, trained)
     sources = [source_of(name) for name in (*entry.planners, *learned)]
     labels = [source.label for source in sources]

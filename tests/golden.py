@@ -172,14 +172,14 @@ def far_sighted(n_ues: int) -> Any:
 
 def learned_tables(name: str) -> Any:
     """The tables made from the numbers that are kept."""
-    from mjoa_gym.evaluation.comparison import kept_results
+    from mjoa_gym.evaluation.comparison import Comparison
     from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
 
     folder = ROOT / "results" / "learned" / name
     rows = (folder / "episodes.csv").read_text().splitlines()[1:]
     labels = list(dict.fromkeys(row.split(",")[0] for row in rows))
     seeds = [int(row.split(",")[1]) for row in rows if row.split(",")[0] == labels[0]]
-    results = kept_results(folder, seeds, labels)
+    results = Comparison.kept(folder, seeds, labels)
     yield table(results).markdown(), learned_against_planners(results).markdown()
 
 

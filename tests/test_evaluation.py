@@ -12,7 +12,7 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import Comparison, decision_time, processes
 from mjoa_gym.evaluation.agent import LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import kept_results, play_comparison
+from mjoa_gym.evaluation.comparison import play_comparison
 from mjoa_gym.evaluation.comparison_report import learned_against_planners, standing, table
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting, play
 from mjoa_gym.evaluation.journal import FILE
@@ -243,12 +243,12 @@ def test_saving(tmp_path):
         "latency.svg", "latency.png", "rounds.svg", "rounds.png", "episodes.csv", "by_round.csv",
         "table.md", "report.html",
     }  # fmt: skip
-    kept = kept_results(tmp_path, range(40), ["better", "nobody"])
+    kept = Comparison.kept(tmp_path, range(40), ["better", "nobody"])
     assert list(kept.episodes) == ["better"]
     np.testing.assert_allclose(kept.episodes["better"], results.episodes["better"], rtol=1e-8)
     np.testing.assert_allclose(kept.rounds["better"], results.rounds["better"], rtol=1e-8)
-    assert not kept_results(tmp_path, range(41), ["better"]).episodes, "of other seeds"
-    assert not kept_results(tmp_path / "nowhere", range(40), ["better"]).episodes
+    assert not Comparison.kept(tmp_path, range(41), ["better"]).episodes, "of other seeds"
+    assert not Comparison.kept(tmp_path / "nowhere", range(40), ["better"]).episodes
     report = (tmp_path / "report.html").read_text("utf-8")
     assert report.count("data:image/png;base64,") == 2
     assert "<td>better</td>" in report

@@ -12,7 +12,7 @@ import pytest
 from mjoa_gym.evaluation.benchmark.report import readme_section
 from mjoa_gym.evaluation.benchmark.suite import load_suite
 from mjoa_gym.evaluation.benchmark.tables import OVERVIEW
-from mjoa_gym.evaluation.comparison import kept_results
+from mjoa_gym.evaluation.comparison import Comparison
 from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
 from mjoa_gym.evaluation.table import Table
 
@@ -70,7 +70,7 @@ def test_the_learned_agents_part_is_what_their_results_say() -> None:
         _, rows = rows_of(f"learned/{name}/episodes.csv")
         labels = list(dict.fromkeys(row[0] for row in rows))
         seeds = [int(row[1]) for row in rows if row[0] == labels[0]]
-        results = kept_results(ROOT / "results" / "learned" / name, seeds, labels)
+        results = Comparison.kept(ROOT / "results" / "learned" / name, seeds, labels)
         for made in (table(results), learned_against_planners(results)):
             assert made.markdown() in shown
         assert table(results).caption in shown

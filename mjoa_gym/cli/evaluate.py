@@ -42,7 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Play, print the table, write everything."""
     from mjoa_gym.evaluation.agent_source import source_of
-    from mjoa_gym.evaluation.comparison import SEED, play_comparison
+    from mjoa_gym.evaluation.comparison import play_comparison
+    from mjoa_gym.evaluation.episode_means import SEED
     from mjoa_gym.evaluation.episodes import Setting
     from mjoa_gym.validation import count
     from mjoa_gym.world.scenario import Scenario

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mjoa_gym.evaluation.comparison import SEED, Comparison
+from mjoa_gym.evaluation.episode_means import SEED, EpisodeMeans
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.machine import machine
@@ -54,7 +54,7 @@ class Standing(NamedTuple):
     planning_s: float
 
 
-def standing(results: Comparison, family: str) -> Standing:
+def standing(results: EpisodeMeans, family: str) -> Standing:
     """How a family did; without a reference it is compared with itself."""
     from scipy.stats import trim_mean  # takes a second to import
 
@@ -72,7 +72,7 @@ def standing(results: Comparison, family: str) -> Standing:
     )
 
 
-def table(results: Comparison) -> Table:
+def table(results: EpisodeMeans) -> Table:
     """How everybody did, the fastest family first, then who could not play on."""
     standings = {family: standing(results, family) for family in results.families}
     rows = []
@@ -93,7 +93,7 @@ def table(results: Comparison) -> Table:
     return Table(note(results), header, [*rows, *failed])
 
 
-def learned_against_planners(results: Comparison) -> Table:
+def learned_against_planners(results: EpisodeMeans) -> Table:
     """The mean latency of trained families, against every other agent's."""
     learned = [f for f, labels in results.families.items() if SEED.search(labels[0])]
     others = [family for family in results.families if family not in learned]
@@ -106,14 +106,14 @@ def learned_against_planners(results: Comparison) -> Table:
     return Table("", header, rows)
 
 
-def text(results: Comparison) -> str:
+def text(results: EpisodeMeans) -> str:
     """The table for a terminal, what its numbers are, and who could not play on."""
     found = table(results)
     failures = [f"Could not play on: {failure}" for failure in results.failures]
     return "\n\n".join(["\n".join([found.text(), *failures]), found.caption])
 
 
-def note(results: Comparison) -> str:
+def note(results: EpisodeMeans) -> str:
     """What the table's numbers are."""
     first, last = min(results.seeds), max(results.seeds)
     rounds = max((len(each) for each in results.rounds.values()), default=0)
@@ -127,7 +127,7 @@ def note(results: Comparison) -> str:
     )
 
 
-def latency_figure(results: Comparison) -> Figure:
+def latency_figure(results: EpisodeMeans) -> Figure:
     """Mean latencies; the interval is that of the ratio to the reference."""
     from mjoa_gym.evaluation.plots import GREY, OURS, bars_figure
 
@@ -144,7 +144,7 @@ def latency_figure(results: Comparison) -> Figure:
     return bars_figure(bars, label, colours)
 
 
-def rounds_figure(results: Comparison) -> Figure:
+def rounds_figure(results: EpisodeMeans) -> Figure:
     """Mean latency in every round of the episode."""
     from matplotlib.ticker import MaxNLocator
 
@@ -164,7 +164,7 @@ def rounds_figure(results: Comparison) -> Figure:
     return figure
 
 
-def figures(results: Comparison) -> dict[str, tuple[str, dict[str, bytes]]]:
+def figures(results: EpisodeMeans) -> dict[str, tuple[str, dict[str, bytes]]]:
     """By file name, a figure's caption and its content by kind; nothing without matplotlib."""
     if not results.families or find_spec("matplotlib") is None:
         return {}
@@ -180,14 +180,14 @@ def figures(results: Comparison) -> dict[str, tuple[str, dict[str, bytes]]]:
     }
 
 
-def section(results: Comparison, title: str) -> Section:
+def section(results: EpisodeMeans, title: str) -> Section:
     """The comparison as a part of a report."""
     images = [(caption, files["png"]) for caption, files in figures(results).values()]
     tables = table(results), learned_against_planners(results)
     return Section(title, images, [t for t in tables if t.rows])
 
 
-def save(results: Comparison, folder: Path) -> Path:
+def save(results: EpisodeMeans, folder: Path) -> Path:
     """Write the numbers, the tables, the figures and a report of them; returns the folder."""
     contents: dict[str, str | bytes] = dict(results.files())
     for name, (_, files) in figures(results).items():
@@ -203,7 +203,7 @@ def save(results: Comparison, folder: Path) -> Path:
     return folder
 
 
-def _report(results: Comparison, shown: Section) -> list[str]:
+def _report(results: EpisodeMeans, shown: Section) -> list[str]:
     """The parts of the report's page."""
     setting = results.setting
     where = "" if setting is None else (

@@ -10,7 +10,7 @@ from typing import Any
 
 from mjoa_gym.evaluation.agent import Agent
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import SEED
+from mjoa_gym.evaluation.episode_means import SEED
 from mjoa_gym.evaluation.episodes import Setting, play, view_of
 from mjoa_gym.evaluation.table import Table
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mjoa_gym
-
 FILE = "journal.jsonl"
 Row = dict[str, Any]
 """What one round of an episode measured (see `mjoa_gym.evaluation.episodes.play`)."""
@@ -91,7 +89,8 @@ class EpisodeStore:
 
 def code_fingerprint() -> str:
     """Changes whenever code or data does that results depend on: the world and the episode."""
-    package, here = Path(mjoa_gym.__file__).parent, Path(__file__).parent
+    here = Path(__file__).parent
+    package = here.parent
     telling = (here, package / "rendering", package / "cli")
     files = [f for f in package.rglob("*") if f.suffix in (".py", ".json", ".yaml", ".csv")]
     kept = [f for f in files if not any(folder in f.parents for folder in telling)]

@@ -8,8 +8,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mjoa_gym
-
 PACKAGES = ("mjoa-gym", "numpy", "scipy", "numba", "gymnasium", "matplotlib")
 
 
@@ -31,7 +29,7 @@ def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return mjoa_gym.__version__ if package == "mjoa-gym" else "unknown"
+        return "unknown"
 
 
 def processor() -> str:
