@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import warnings
@@ -174,10 +175,22 @@ MODELS = {
 }
 
 
+@functools.cache
+def of_torch(name):
+    """A model's profile by way of torch."""
+    build, example = MODELS[name]
+    return DNN.from_torch(build(), example)
+
+
+def of_onnx(name, folder, **arguments):
+    """A model's profile by way of ONNX."""
+    build, example = MODELS[name]
+    return dnn_of(export(build(), example, folder / "model.onnx", **arguments))
+
+
 @pytest.mark.parametrize("name", sorted({*MODELS} - {"batch of 3"}))
 def test_graph_of_the_exporter_is_that_of_torch(name, tmp_path):
-    build, example = MODELS[name]
-    by_torch, by_onnx = both(build(), example, tmp_path)
+    by_torch, by_onnx = of_torch(name), of_onnx(name, tmp_path, dynamo=True)
     assert summary(by_onnx) == summary(by_torch)
     assert by_onnx.input_bytes == by_torch.input_bytes
     assert by_onnx.name == "model"
@@ -189,16 +202,14 @@ def test_graph_of_the_exporter_is_that_of_torch(name, tmp_path):
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize("name", ["alexnet", "branches", "batch of 3", "excitation", "two inputs"])
 def test_graph_of_the_earlier_exporter_is_that_of_torch(name, opset, tmp_path):
-    build, example = MODELS[name]
-    by_torch, by_onnx = both(build(), example, tmp_path, dynamo=False, opset_version=opset)
-    assert summary(by_onnx) == summary(by_torch)
+    by_onnx = of_onnx(name, tmp_path, dynamo=False, opset_version=opset)
+    assert summary(by_onnx) == summary(of_torch(name))
 
 
 @pytest.mark.parametrize("opset", [14, 17])
 def test_attention_and_norms_that_are_written_out_are_put_together(opset, tmp_path):
-    build, example = MODELS["transformer"]
-    by_torch, by_onnx = both(build(), example, tmp_path, dynamo=False, opset_version=opset)
-    assert summary(by_onnx) == summary(by_torch)
+    by_onnx = of_onnx("transformer", tmp_path, dynamo=False, opset_version=opset)
+    assert summary(by_onnx) == summary(of_torch("transformer"))
 
 
 def test_folded_batch_norm_saves_one_parameter_per_channel(tmp_path):
@@ -244,7 +255,7 @@ def test_open_batch_and_given_shapes(tmp_path):
     with pytest.raises(ValueError, match=r"'image': dimension 2 \(height\) is open; give"):
         dnn_of(path)
     dnn = dnn_of(path, {"image": (1, 3, 8, 8)})
-    assert summary(dnn) == summary(DNN.from_torch(Branches(), torch.zeros(1, 3, 8, 8)))
+    assert summary(dnn) == summary(of_torch("branches"))
     three = dnn_of(path, {"image": np.array([3, 3, 8, 8])})
     assert np.array_equal(three.flops, 3 * dnn.flops)
     assert DNN.from_onnx(path, "block", "mine", {"image": (1, 3, 8, 8)}).is_chain

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto  # noqa: E402
 
+from mjoa_gym.profiles import onnx_contrib  # noqa: E402
+from mjoa_gym.profiles.onnx_costs import ELEMENTWISE, NORMS  # noqa: E402
 from tests.onnx_graphs import model, node, read, summary, value, weight, whole  # noqa: E402
 
 INT8, UINT8 = np.int8, np.uint8
@@ -285,6 +289,20 @@ def test_light_operators(name, tmp_path):
     stored = [S, Z, weight("u", 6, 4, 1, dtype=UINT8), weight("c", 4, 4, dtype=np.bool_)]
     ((found, *_),) = [summary(profile(tmp_path, operator, [quantised("x", 1, 6, 4, 4)], stored))]
     assert (found[0], found[1], found[3]) == (kind, flops, size)
+
+
+def test_what_the_page_lists_is_counted():
+    page = (Path(__file__).parents[1] / "docs" / "own-models.md").read_text("utf-8")
+    table = page.split("| Operators | Counted |")[1].split("\n\n")[0]
+    listed = {
+        "com.microsoft." + name for name in re.findall(r"`(\w+)`(?=[^|]*\|[^|]*\|$)", table, re.M)
+    }
+    listed -= {"com.microsoft.LSTM"}
+    rules = {*onnx_contrib.RULES, *onnx_contrib._STANDARD}
+    assert len(listed) > 40
+    assert listed <= rules | ELEMENTWISE | NORMS
+    counted = {name for name in rules if "Attention" in name or "MatMul" in name}
+    assert counted <= listed
 
 
 def test_embeddings_and_norms(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tracemalloc
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
 from mjoa_gym import DNN  # noqa: E402
-from mjoa_gym.profiles import onnx_file, onnx_trace  # noqa: E402
+from mjoa_gym.profiles import onnx_file, onnx_process, onnx_trace  # noqa: E402
 from tests.onnx_graphs import model, node, read, value, weight, whole  # noqa: E402
 
 X = [value("x", 1, 4)]
@@ -69,6 +70,16 @@ def test_data_beside_the_file_is_not_read(tmp_path):
         read(stored_outside("w.bin", length=79), tmp_path)
     with pytest.raises(ValueError, match="offset must be non-negative, got -1"):
         read(stored_outside("w.bin", offset=-1), tmp_path)
+
+
+def test_small_data_beside_the_file_is_not_read_either(tmp_path):
+    (tmp_path / "w.bin").write_bytes(np.array([4], np.int64).tobytes())
+    shape = whole("shape", 4)
+    shape.ClearField("raw_data")
+    shape.data_location = TensorProto.EXTERNAL
+    shape.external_data.add(key="location", value="w.bin")
+    with pytest.raises(ValueError, match=r"'y' \(Reshape\): .* the shape of the output depends"):
+        read(model([node("Reshape", "x shape", "y")], X, "y", [shape]), tmp_path)
 
 
 def test_data_of_an_attribute_is_not_read(tmp_path, monkeypatch):
@@ -170,6 +181,24 @@ def test_functions_that_never_end(tmp_path):
     start[0].op_type = "F0"
     with pytest.raises(ValueError, match="the function calls itself"):
         read(model(start, X, "y", functions=[itself]), tmp_path)
+
+
+def test_nodes_are_counted_before_anything_else(tmp_path, monkeypatch):
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    functions = []
+    for level in range(30):
+        op, domain = (f"F{level + 1}", "f") if level < 29 else ("Relu", "")
+        body = [node(op, a, b, domain=domain) for a, b in ("ab", "bc", "cd", "de")]
+        functions.append(helper.make_function("f", f"F{level}", ["a"], ["e"], body, opsets))
+    bomb = model([node("F0", "x", "y", domain="f")], X, "y", functions=functions)
+    monkeypatch.setitem(sys.modules, "mjoa_gym.profiles.onnx_walk", None)  # cannot be imported
+    with pytest.raises(ValueError, match="more than 50,000 nodes, functions expanded"):
+        read(bomb, tmp_path)
+    monkeypatch.setattr(onnx_process, "_CHILD", "raise SystemExit('a child')")
+    path = tmp_path / "chain.onnx"
+    path.write_bytes(model(relu(60_000), X, "y").SerializeToString())
+    with pytest.raises(ValueError, match="has more than 50,000 nodes"):
+        DNN.from_onnx(path)
 
 
 def test_branches_that_are_nested_deeply(tmp_path):

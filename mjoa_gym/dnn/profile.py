@@ -248,18 +248,19 @@ class DNN:
     ) -> DNN:
         """A profile of an ONNX file; needs the extra `onnx`, but neither torch nor the weights.
 
-        Nothing is executed and no weight is read, in the file or beside it. Limits and rules are in
-        ``docs/own-models.md``.
+        Nothing is executed and no weight is read, in the file or beside it. A child process with
+        limits on memory and time does the work, which takes one to two seconds to start. Limits
+        and rules are in ``docs/own-models.md``.
 
         Args:
             path: The file.
             granularity: As in `load`.
             name: Default: the file's name without its ending.
-            input_shapes: Shapes of inputs by name, for dimensions that the file leaves open. An
-                open first dimension is the batch, 1 by default.
+            input_shapes: Shapes of inputs by name; they win over the file. Dimensions that it
+                leaves open must be given; an open first one is the batch, 1 by default.
 
         Raises:
-            ImportError: If onnx is not installed, with how to install it.
+            ImportError: If onnx or onnx-ir is not installed, with how to install it.
             OSError: If the file cannot be opened or read.
             ValueError: Naming the file and what in it is not valid, open or not supported.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HEAVY_KINDS = ("conv", "depthwise_conv", "linear", "matmul")
 LIGHT_KINDS = ("pool", "elementwise", "norm", "embedding")
@@ -17,13 +18,24 @@ class UnknownOperatorWarning(UserWarning):
     """Some operators have no known cost and count as zero FLOPs; the message lists them."""
 
 
+class Cost(NamedTuple):
+    """What an operator costs: multiply-accumulates, or FLOPs if there are none.
+
+    The kind is one of `HEAVY_KINDS` or `LIGHT_KINDS`, or "other" if the cost is unknown.
+    """
+
+    kind: str
+    macs: int = 0
+    light_flops: int = 0
+
+
 @dataclass(frozen=True)
 class Operator:
     """One operator that does work; views and input-independent operators are not among these.
 
     Attributes:
         name: Path of the module that runs it, with the operator's name where that is not a leaf.
-        kind: Layer kind: one of `HEAVY_KINDS` or `LIGHT_KINDS`, or "other" if its cost is unknown.
+        kind: Layer kind, of its `Cost`.
         macs: Multiply-accumulates.
         light_flops: FLOPs of an operator without multiply-accumulates, else 0.
         parameter_bytes: Parameters charged to this operator.

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from mjoa_gym.profiles.graph import Cost
 from mjoa_gym.profiles.onnx_contrib import known, standard
 from mjoa_gym.profiles.onnx_program import Shape, Step
 
@@ -80,23 +80,6 @@ _NO_PARAMETER = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Kind and costs of one operator.
-
-    Attributes:
-        kind: Layer kind.
-        macs: Multiply-accumulates.
-        light_flops: FLOPs of an operator without multiply-accumulates, else 0.
-        known: Whether the costs are from a rule.
-    """
-
-    kind: str
-    macs: int = 0
-    light_flops: int = 0
-    known: bool = True
-
-
 def is_view(step: Step) -> bool:
     """Whether the operator only renames, selects or repeats elements of its first input."""
     if step.op in VIEWS:
@@ -148,7 +131,7 @@ def cost_of(step: Step) -> Cost:
         return Cost("pool", 0, step.tensor(0).size)
     if op in ELEMENTWISE:
         return Cost("elementwise", 0, size)
-    return Cost("other", known=False)
+    return Cost("other")
 
 
 def _heavy_kind(step: Step) -> str:

@@ -29,6 +29,7 @@ from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
 from mjoa_gym.profiles.onnx_weights import MAX_VALUE_ELEMENTS, has_values, is_left_out
 
 _LARGEST_SETTING = 2**10  # elements; larger values decide no shape
+_FIRST_WITH_SHAPES = 6  # of the operator sets
 _RESHAPES = names("Flatten Reshape Squeeze Transpose Unsqueeze")
 _COMPUTED = names(
     "Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum Div Equal Expand"
@@ -146,15 +147,17 @@ def _inferred(step: Step, n_outputs: int) -> list[TensorType | None]:
 def _own(step: Step, schema: defs.OpSchema | None) -> list[ir.Attr]:
     """The attributes that the operator has in its version; writers add others."""
     own = schema.attributes if schema else {}
-    given = step.attributes.values()
+    given = [attribute for name, attribute in step.attributes.items() if name in own]
+    if step.opsets.get("", _FIRST_WITH_SHAPES) >= _FIRST_WITH_SHAPES:
+        return given
     types = {name: attribute.type.name for name, attribute in own.items()}  # type: ignore[attr-defined]
-    return [attribute for attribute in given if types.get(attribute.name) == attribute.type.name]
+    return [attribute for attribute in given if types[attribute.name] == attribute.type.name]
 
 
 def _version(step: Step, domain: str) -> int:
     """The version of a domain's operators; the first ones of onnx's own know no shapes."""
     version = step.opsets.get(domain, 1 if domain else defs.onnx_opset_version())
-    return version if domain else max(version, 6)
+    return version if domain else max(version, _FIRST_WITH_SHAPES)
 
 
 @cache

@@ -21,21 +21,14 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_map
 
 from mjoa_gym.profiles import torch_names as names
-
-
-class Cost(NamedTuple):
-    """What an operator costs: multiply-accumulates, or FLOPs if there are none."""
-
-    kind: str
-    macs: int
-    light_flops: int
+from mjoa_gym.profiles.graph import Cost
 
 
 def _per_row(*shapes: Any, out_shape: Any = None, **_: Any) -> int:
