@@ -1,5 +1,7 @@
 """One UE's comparison: latencies are what the simulator says of the plans, at the given rates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,14 +14,13 @@ from mjoa_gym.evaluation.exploration import (
     OURS,
     answers_of,
     latencies_against,
-    one_ue_instance,
     one_ue_planners,
     placement_text,
     with_faster_network,
     with_faster_server,
 )
-from mjoa_gym.model import radio
 from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.model.instance import packed_link
 from mjoa_gym.planners import plan_with, planner_names
 
 UP, DOWN = 37e6, 3.3e6
@@ -30,7 +31,8 @@ RESIDENT = (np.arange(DNN_.n_layers) % 3 == 0).astype(float)
 
 def problem(**changes):
     arguments = {"uplink_bps": UP, "downlink_bps": DOWN, "resident": RESIDENT, **changes}
-    return one_ue_instance(DNN_, UE_S, EDGE_S, **arguments)
+    rest = {key: arguments.pop(key) for key in ("upload", "message_s") if key in arguments}
+    return Instance([UE(DNN_, UE_S, EDGE_S, **arguments)], **rest)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,8 @@ def answers():
 @pytest.mark.parametrize("up", [1e3, 37e6, 1e10])
 @pytest.mark.parametrize("down", [1e3, 37e6, 1e10])
 def test_at_full_share_the_rates_are_those_given(up, down):
-    instance = problem(uplink_bps=up, downlink_bps=down)
-    (ue,) = instance.ues
-    band = instance.bandwidth_hz
-    assert radio.uplink_bps(band, 1.0, ue.snr_up) == pytest.approx(up, rel=1e-11)
-    assert radio.downlink_bps(band, 1.0, ue.snr_down) == pytest.approx(down, rel=1e-11)
+    link = packed_link(problem(uplink_bps=up, downlink_bps=down).packed, 0, 1.0, 1.0)
+    assert (link.up, link.down) == (8 / up, 8 / down)
 
 
 def test_every_planner_is_asked_or_named_as_left_out():
@@ -110,7 +109,8 @@ def test_sweeps_change_what_they_say_and_planners_plan_anew():
             DNN_, placement, UE_S, EDGE_S, UP * factor, DOWN * factor, RESIDENT
         ).latency
         assert faster[OURS][k] == pytest.approx(there, rel=1e-9)
-        server = one_ue_instance(DNN_, UE_S, EDGE_S / factor, UP, DOWN, RESIDENT)
+        (ue,) = problem().ues
+        server = Instance([replace(ue, edge_seconds=EDGE_S / factor)])
         placement = plan_with(OURS, server).placements[0]
         there = simulate(DNN_, placement, UE_S, EDGE_S / factor, UP, DOWN, RESIDENT).latency
         assert stronger[OURS][k] == pytest.approx(there, rel=1e-9)

@@ -19,12 +19,12 @@ import numpy as np
 from mjoa_gym.cli.model import add_input_options, profile_of
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.inference import UPLOAD_MODES
-from mjoa_gym.validation import count, positive
+from mjoa_gym.model.instance import UE, Instance
+from mjoa_gym.validation import count, non_negative, positive
 
 if TYPE_CHECKING:
     from mjoa_gym.dnn import DNN
     from mjoa_gym.evaluation.exploration_report import Curves, Exploration
-    from mjoa_gym.model.instance import Instance
 
 MBPS = 1e6
 
@@ -39,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--edge", required=True, metavar="DEVICE", help="likewise")
     add("--uplink-mbps", required=True, type=float, help="Mbit/s")
     add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
+    add("--message-ms", type=float, default=0.0, help="of a message beside its bytes (default 0)")
     add("--upload", default="parallel", choices=UPLOAD_MODES,
         help="how parameters go (default parallel)")  # fmt: skip
     add("--resident", default="none", metavar="LAYERS",
@@ -70,7 +71,7 @@ def explore(args: argparse.Namespace) -> Exploration:
         OSError: If a file cannot be read.
     """
     from mjoa_gym.devices import load_device
-    from mjoa_gym.evaluation.exploration import answers_of, one_ue_instance, one_ue_planners
+    from mjoa_gym.evaluation.exploration import answers_of, one_ue_planners
     from mjoa_gym.evaluation.exploration_report import Exploration
     from mjoa_gym.rendering.style import amount
 
@@ -82,21 +83,24 @@ def explore(args: argparse.Namespace) -> Exploration:
     dnn = dnn.blocks() if args.granularity == "block" else dnn
     resident = resident_layers(args.resident, dnn)
     ue_s, edge_s = (load_device(name).seconds(dnn) for name in (args.ue, args.edge))
-    instance = one_ue_instance(
-        dnn, ue_s, edge_s, uplink * MBPS, downlink * MBPS, resident, args.upload
-    )
+    rates = {"uplink_bps": uplink * MBPS, "downlink_bps": downlink * MBPS}
+    ue = UE(dnn, ue_s, edge_s, resident=resident, **rates)
+    message_s = non_negative("message_ms", args.message_ms) / 1e3
+    instance = Instance([ue], upload=args.upload, message_s=message_s)
     planners = args.planners or one_ue_planners()
     modes = [args.upload, *(mode for mode in UPLOAD_MODES if mode != args.upload)]
     answers = answers_of(instance, planners, modes, _bar("planners"))
     there = (
         f", {amount(float(dnn.parameter_bytes @ resident))} there already" if resident.any() else ""
     )
-    rates = f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down"
+    links = f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down"
+    if message_s > 0:
+        links += f", {args.message_ms:g} ms per message"
     return Exploration(
         title=f"{dnn.name} on {args.ue} with {args.edge}",
         subtitle=(
             f"{dnn.n_layers} layers, {amount(float(dnn.parameter_bytes.sum()))} of parameters"
-            f"{there}; {rates}"
+            f"{there}; {links}"
         ),
         upload=args.upload,
         uplink_bps=uplink * MBPS,

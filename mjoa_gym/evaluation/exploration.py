@@ -8,14 +8,12 @@ second for `mjoa-mu` on a network with hundreds of layers that is no chain.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.dnn import DNN
-from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.instance import UE, Instance, Plan, evaluate, timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.planners import plan_with, planner_names
@@ -27,8 +25,6 @@ NOT_FOR_ONE_UE = ("random", "iao", "far-sighted", "oracle")
 """No system; Neurosurgeon's cut when alone; MJOA-MU where nothing follows; takes minutes to search
 shares that are not shared."""
 
-MOST_BPS_PER_HZ = 500.0
-"""Bit/s per Hz up to which an SNR is a number that can be divided by a small share."""
 ROUNDING = 1e-12
 """Relative difference of two sums of the same seconds."""
 
@@ -95,31 +91,6 @@ class Answer:
         return float((ue.dnn.parameter_bytes * (1.0 - ue.resident) * self.placement).sum())
 
 
-def one_ue_instance(
-    dnn: DNN,
-    ue_seconds: ArrayLike,
-    edge_seconds: ArrayLike,
-    uplink_bps: float,
-    downlink_bps: float,
-    resident: ArrayLike | None = None,
-    upload: str = "parallel",
-) -> Instance:
-    """An instance whose one UE has the given rates when it has the whole band.
-
-    The band is as many Hz as the slower direction has bit/s, but wide enough for the other's SNR to
-    be a number. SNRs are `2^(rate / band) - 1`: `band log2(1 + SNR)` is the rate to rounding.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
-    slower, faster = sorted(positive(name, rate) for name, rate in rates.items())
-    band = max(slower, faster / MOST_BPS_PER_HZ)
-    up, down = (float(np.expm1(np.log(2.0) * rate / band)) for rate in rates.values())
-    ue = UE(dnn, ue_seconds, edge_seconds, snr_up=up, snr_down=down, resident=resident)
-    return Instance([ue], bandwidth_hz=band, upload=upload)
-
-
 def answers_of(
     instance: Instance,
     planners: Sequence[str] | None = None,
@@ -141,9 +112,7 @@ def answers_of(
         raise ValueError(f"instance has {instance.n_ues} UEs: must be 1")
     names = one_ue_planners() if planners is None else _known(planners)
     modes = [instance.upload] if uploads is None else uploads
-    for mode in modes:
-        Upload.of(mode)
-    worlds = {mode: Instance(instance.ues, instance.bandwidth_hz, mode) for mode in modes}
+    worlds = {mode: replace(instance, upload=mode) for mode in modes}
     answers = {}
     for mode, name in progress([(mode, name) for mode in modes for name in names]):
         plan = _alone(plan_with(name, worlds[mode]))
@@ -167,18 +136,23 @@ def latencies_against(
 
 def with_faster_network(instance: Instance, factor: float) -> Instance:
     """The same UEs with rates `factor` times as high in both directions."""
-    band = instance.bandwidth_hz * positive("factor", factor)
-    return Instance(instance.ues, band, instance.upload)
+    speed = positive("factor", factor)
+
+    def faster(ue: UE) -> UE:
+        if ue.uplink_bps is None or ue.downlink_bps is None:
+            return ue  # a wider band does it
+        up, down = ue.uplink_bps * speed, ue.downlink_bps * speed
+        return replace(ue, uplink_bps=up, downlink_bps=down)
+
+    ues = tuple(map(faster, instance.ues))
+    return replace(instance, ues=ues, bandwidth_hz=instance.bandwidth_hz * speed)
 
 
 def with_faster_server(instance: Instance, factor: float) -> Instance:
     """The same UEs with a server `factor` times as fast."""
     speed = positive("factor", factor)
-    ues = [
-        UE(u.dnn, u.ue_seconds, u.edge_seconds / speed, u.snr_up, u.snr_down, u.resident, u.weight)
-        for u in instance.ues
-    ]
-    return Instance(ues, instance.bandwidth_hz, instance.upload)
+    ues = (replace(ue, edge_seconds=ue.edge_seconds / speed) for ue in instance.ues)
+    return replace(instance, ues=tuple(ues))
 
 
 def placement_text(placement: ArrayLike, most: int | None = None) -> str:
