@@ -157,8 +157,8 @@ def test_a_placement_can_be_read_back_from_its_ranges():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"uplink_bps": 0}, "uplink_bps=0"),
-        ({"downlink_bps": float("inf")}, "downlink_bps=inf"),
+        ({"uplink_bps": -1.0}, "uplink_bps=-1"),
+        ({"downlink_bps": -float("inf")}, "downlink_bps=-inf"),
         ({"uplink_bps": float("nan")}, "uplink_bps=nan"),
         ({"upload": "sideways"}, "upload='sideways'"),
         ({"resident": [2.0] * DNN_.n_layers}, "resident"),
