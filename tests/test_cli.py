@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,33 +85,31 @@ def test_endings(error, status, words, capsys):
 
 
 def test_interrupted_it_says_how_to_go_on_and_leaves_nobody_behind(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "mjoa_gym",
-        "evaluate",
-        "local-only",
-        "--reference",
-        "local-only",
-    ]
     options = ["--episodes", "100000", "--n-ues", "2", "--rounds", "2", "--processes", "1"]
     running = subprocess.Popen(
-        [*command, *options, "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+        [sys.executable, "-m", "mjoa_gym", "evaluate", "local-only", "--reference", "local-only",
+         *options, "--out", "out"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored behind an "&"
     )  # fmt: skip
     journal = tmp_path / "out" / "journal.jsonl"
     deadline = time.monotonic() + 200
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
-        assert time.monotonic() < deadline
-        assert running.poll() is None
-        time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all of them
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert told.strip().endswith("Stopped. The same command goes on from here.")
-    assert "Traceback" not in told
-    with pytest.raises(ProcessLookupError):
-        os.killpg(running.pid, 0)
+    try:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+            assert time.monotonic() < deadline
+            assert running.poll() is None
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all of them
+        _, told = running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert told.strip().endswith("Stopped. The same command goes on from here.")
+        assert "Traceback" not in told
+        with pytest.raises(ProcessLookupError):
+            os.killpg(running.pid, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_what_is_no_mistake_of_the_users_is_not_hidden():
