@@ -31,6 +31,7 @@ from agents.training.config import (  # noqa: E402
 from agents.training.run import RunOptions, _begin, scenario_of, train  # noqa: E402
 from agents.training.warm_start import FIRST_SEED, demonstrations_for  # noqa: E402
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env  # noqa: E402
+from tests.forked import Running, run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
@@ -46,7 +47,7 @@ CASES = pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 def command(algorithm, out, *more, env="MJOA/Streaming-v0", seed=0):
     """A small run, without validations (they would need MJOA-MU)."""
     return [
-        sys.executable, str(TRAIN), "--algo", algorithm, "--env", env, "--seed", str(seed),
+        str(TRAIN), "--algo", algorithm, "--env", env, "--seed", str(seed),
         "--from-scratch", "--episodes", "0", "--every", "200", "--out", str(out), "--quiet",
         "--set", *SMALL[algorithm], *more,
     ]  # fmt: skip
@@ -56,8 +57,8 @@ def folder(algorithm, out, env="streaming", seed=0):
     return out / f"{algorithm}-{env}-seed{seed}"
 
 
-def weights(run):
-    return torch.load(run / "agent" / "policy.pt", weights_only=True)
+def weights(at):
+    return torch.load(at / "agent" / "policy.pt", weights_only=True)
 
 
 def equal(one, other):
@@ -66,13 +67,13 @@ def equal(one, other):
 
 def begun(algorithm, out, least=400):
     """A run in a process of its own, with a checkpoint of so many steps, and its folder."""
-    process = subprocess.Popen(command(algorithm, out), stderr=subprocess.PIPE)
-    run = folder(algorithm, out)
+    process = Running(*command(algorithm, out))
+    at = folder(algorithm, out)
     for _ in range(6000):
-        assert process.poll() is None, process.stderr.read().decode()[-2000:]
-        found = checkpoints.latest(run)
+        assert process.poll() is None, process.wait().stderr[-2000:]
+        found = checkpoints.latest(at)
         if found is not None and int(found.name.removeprefix(checkpoints.PREFIX)) >= least:
-            return process, run
+            return process, at
         time.sleep(0.01)
     raise AssertionError("no checkpoint within a minute")
 
@@ -82,19 +83,19 @@ def undisturbed(tmp_path_factory):
     """The weights of runs that nothing has happened to."""
     out = tmp_path_factory.mktemp("undisturbed")
     for algorithm in SMALL:
-        subprocess.run(command(algorithm, out), check=True, capture_output=True)
+        run(*command(algorithm, out), check=True)
     return {algorithm: weights(folder(algorithm, out)) for algorithm in SMALL}
 
 
 @CASES
 def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_path):
-    process, run = begun(algorithm, tmp_path)
+    process, at = begun(algorithm, tmp_path)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (run / "agent").exists(), "killed too late to show anything"
-    subprocess.run(command(algorithm, tmp_path), check=True, capture_output=True)
-    assert equal(weights(run), undisturbed[algorithm])
-    rows = (run / "log.csv").read_text().splitlines()[1:]
+    process.wait()
+    assert not (at / "agent").exists(), "killed too late to show anything"
+    run(*command(algorithm, tmp_path), check=True)
+    assert equal(weights(at), undisturbed[algorithm])
+    rows = (at / "log.csv").read_text().splitlines()[1:]
     steps = [int(row.split(",")[0]) for row in rows]
     assert steps == sorted(set(steps))
     assert steps[-1] >= 1200
@@ -102,38 +103,39 @@ def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_p
 
 @CASES
 def test_an_interrupted_run_says_so_and_goes_on(algorithm, undisturbed, tmp_path):
-    process, run = begun(algorithm, tmp_path)
+    process, at = begun(algorithm, tmp_path)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said.decode()
-    assert b"the same command goes on" in said
-    assert b"Traceback" not in said
-    subprocess.run(command(algorithm, tmp_path), check=True, capture_output=True)
-    assert equal(weights(run), undisturbed[algorithm])
+    done = process.wait(60)
+    assert done.returncode == 130, done.stderr
+    assert "the same command goes on" in done.stderr
+    assert "Traceback" not in done.stderr
+    run(*command(algorithm, tmp_path), check=True)
+    assert equal(weights(at), undisturbed[algorithm])
 
 
 def test_another_seed_learns_something_else(undisturbed, tmp_path):
-    subprocess.run(command("ppo", tmp_path, seed=1), check=True, capture_output=True)
+    run(*command("ppo", tmp_path, seed=1), check=True)
     assert not equal(weights(folder("ppo", tmp_path, seed=1)), undisturbed["ppo"])
 
 
+def no_space():
+    """Have every write beyond this size fail, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(undisturbed, tmp_path):
-    process, run = begun("ppo", tmp_path, least=200)
+    process, at = begun("ppo", tmp_path, least=200)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = checkpoints.latest(run)
-
-    def no_space():  # every write beyond this size fails, as on a full disk
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    failed = subprocess.run(command("ppo", tmp_path), capture_output=True, preexec_fn=no_space)
-    assert failed.returncode == 1, failed.stderr.decode()
-    assert b"The last checkpoint is intact" in failed.stderr
-    assert b"Traceback" not in failed.stderr
-    assert checkpoints.latest(run) == before
-    subprocess.run(command("ppo", tmp_path), check=True, capture_output=True)
-    assert equal(weights(run), undisturbed["ppo"])
+    process.wait()
+    before = checkpoints.latest(at)
+    failed = run(*command("ppo", tmp_path), before=no_space)
+    assert failed.returncode == 1, failed.stderr
+    assert "The last checkpoint is intact" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert checkpoints.latest(at) == before
+    run(*command("ppo", tmp_path), check=True)
+    assert equal(weights(at), undisturbed["ppo"])
 
 
 def test_a_damaged_checkpoint_is_not_used(tmp_path):
@@ -149,17 +151,16 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path):
 
 
 def test_a_folder_is_not_used_for_two_different_runs(tmp_path):
-    subprocess.run(command("ppo", tmp_path, "n_timesteps=40"), check=True, capture_output=True)
-    other = command("ppo", tmp_path, "n_timesteps=40", "learning_rate=0.5")
-    failed = subprocess.run(other, capture_output=True)
+    run(*command("ppo", tmp_path, "n_timesteps=40"), check=True)
+    failed = run(*command("ppo", tmp_path, "n_timesteps=40", "learning_rate=0.5"))
     assert failed.returncode == 1
-    assert b"holds a run with hyperparameters" in failed.stderr
+    assert "holds a run with hyperparameters" in failed.stderr
 
 
 def test_several_seeds_at_once(tmp_path):
     several = command("ppo", tmp_path, "n_timesteps=40")
     several[several.index("--seed") : several.index("--seed") + 2] = ["--seeds", "3", "4"]
-    subprocess.run([*several, "--jobs", "2"], check=True, capture_output=True)
+    run(*several, "--jobs", "2", check=True)
     assert (folder("ppo", tmp_path, seed=3) / "agent" / "card.yaml").is_file()
     assert (folder("ppo", tmp_path, seed=4) / "agent" / "card.yaml").is_file()
 
@@ -168,7 +169,7 @@ def test_several_seeds_at_once(tmp_path):
 def test_several_seeds_on_ray(undisturbed, tmp_path):
     several = command("ppo", tmp_path)
     several[several.index("--seed") : several.index("--seed") + 2] = ["--seeds", "0", "5"]
-    subprocess.run([*several, "--ray"], check=True, capture_output=True)
+    subprocess.run([sys.executable, *several, "--ray"], check=True, capture_output=True)
     assert equal(weights(folder("ppo", tmp_path)), undisturbed["ppo"])
     assert not equal(weights(folder("ppo", tmp_path, seed=5)), undisturbed["ppo"])
 

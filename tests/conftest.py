@@ -1,0 +1,25 @@
+"""The order of the tests: nothing is compiled twice where two processes share them.
+
+Numba keeps what it has compiled on disk, but two processes that need a kernel at the same time both
+compile it, and from empty caches that takes minutes. So the files that compile most come first and
+go to one process; files that compile nothing follow, for the other one to begin with.
+"""
+
+COMPILING = (
+    "test_env_properties", "test_far_sighted", "test_menu", "test_mjoa_mu", "test_oracle_and_bound"
+)  # fmt: skip
+COMPILING_NOTHING = (
+    "test_onnx", "test_from_torch", "test_catalogue", "test_dnn", "test_own_models",
+    "test_profile_command", "test_installation", "test_packaging", "test_testbed_protocol",
+    "test_testbed_fuzz",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Sort by file: what compiles most, what compiles nothing, the rest."""
+
+    def place(item):
+        name = item.path.stem
+        return 0 if name in COMPILING else 1 if name.startswith(COMPILING_NOTHING) else 2
+
+    items.sort(key=place)
