@@ -16,9 +16,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,15 +26,11 @@ from torch import Tensor
 from mjoa_gym.execution.layered_model import Bundle, LayeredModel
 from mjoa_gym.testbed.clock import now
 
+T = TypeVar("T")
+
 
 class Execution(NamedTuple):
-    """One layer's use of the processor.
-
-    Attributes:
-        layer: Which.
-        start: When it began.
-        end: When it counted as finished, stretching included.
-    """
+    """One layer's use of the processor, until it counted as finished, stretching included."""
 
     layer: int
     start: float
@@ -48,7 +44,6 @@ class Work:
     Attributes:
         network: Executes a layer.
         layers: In program order.
-        predecessors: Of all layers of the network.
         parameters: Gives a layer's parameters, or None while they are not there.
         slowdown: At least 1.
         on_done: Called in the executor's thread after each layer, and with an error as last thing.
@@ -64,7 +59,6 @@ class Work:
 
     network: LayeredModel
     layers: Sequence[int]
-    predecessors: Sequence[Sequence[int]]
     parameters: Callable[[int], Mapping[str, Tensor] | None]
     slowdown: float
     on_done: Callable[[Work, Execution | None], None]
@@ -97,7 +91,7 @@ class Work:
         if self.done or self.unfinished is not None:
             return None
         layer = self.layers[self.position]
-        if any(p not in self.bundles for p in self.predecessors[layer]):
+        if any(p not in self.bundles for p in self.network.dnn.predecessors[layer]):
             return None
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
@@ -129,31 +123,25 @@ class Executor:
             self._works.append(work)
             self.lock.notify()
 
-    def put(self, work: Work, tensor: int, bundle: Bundle) -> None:
-        """Hand a work a tensor that has come from the other side."""
+    def put(self, where: MutableMapping[int, T], key: int, value: T) -> None:
+        """Add what a layer may be waiting for: a tensor's bundle, or a layer's parameters."""
         with self.lock:
-            work.bundles[tensor] = bundle
-            self.lock.notify()
-
-    def look_again(self) -> None:
-        """Parameters have arrived: a layer may be able to start."""
-        with self.lock:
+            where[key] = value
             self.lock.notify()
 
     def cancel(self, work: Work) -> None:
         """Forget a work; a layer that is being executed ends unheard."""
         work.cancelled = True
         with self.lock:
-            if work in self._works:
-                self._works.remove(work)
+            self._remove(work)
 
     def redirect(
         self, work: Work, still_needed: Callable[[set[int]], list[int]]
     ) -> tuple[int, ...]:
-        """Give a work other layers to go on with; what is being executed is finished first.
+        """Give a work, submitted or not, other layers to go on with after the one that is running.
 
         Args:
-            work: Submitted or not.
+            work: The work.
             still_needed: Which layers, given the tensors that are here.
 
         Returns:
@@ -161,10 +149,9 @@ class Executor:
         """
         with self.lock:
             planned = set(work.layers)
-            done = work.layers[: work.position]
             running = [] if work.running is None else [work.running]
             rest = still_needed({*work.bundles, *running})
-            work.layers = [*done, *running, *rest]
+            work.layers = [*work.layers[: work.position], *running, *rest]
             if work not in self._works and not work.done:
                 self._works.append(work)
             self.lock.notify()
@@ -178,7 +165,10 @@ class Executor:
         self._thread.join()
 
     def _run(self) -> None:
-        settle_thread(self._core)
+        torch.set_num_threads(1)
+        if self._core is not None and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError, OverflowError):
+                os.sched_setaffinity(0, {self._core})
         with torch.inference_mode():
             while True:
                 with self.lock:
@@ -235,18 +225,13 @@ class Executor:
         except Exception as error:  # whatever a layer raises is its work's end, not the thread's
             with self.lock:
                 work.error = error
-                if work in self._works:
-                    self._works.remove(work)
+                self._remove(work)
             work.on_done(work, None)
             return
         spent = (time.thread_time() - cpu_start) / times
         with self.lock:
             work.unfinished = Execution(layer, start, start + spent * work.slowdown), bundle
 
-
-def settle_thread(core: int | None) -> None:
-    """One torch thread, on its core as far as the system allows."""
-    torch.set_num_threads(1)
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError, OverflowError):
-            os.sched_setaffinity(0, {core})
+    def _remove(self, work: Work) -> None:
+        if work in self._works:
+            self._works.remove(work)

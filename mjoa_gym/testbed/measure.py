@@ -83,16 +83,15 @@ async def measure_edge(
     dnn, s = ue.program.dnn, ue.settings
     everything = np.ones(dnn.n_layers)
     await ue.install()
-    rows: list[NDArray[np.float64]] = []
-    overheads: list[float] = []
+    rows, overheads = [], []
     for _ in range(WARM_UPS + repeats):
         run = await ue.infer(inputs, everything, "preinstalled")
         if run.failure is not None:
             raise EdgeError(run.failure)
         rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
-        ideal = simulate(
-            dnn, everything, rows[-1], rows[-1], s.uplink_bps, s.downlink_bps, upload="preinstalled"
-        )
+        times = LayerTimes(rows[-1], rows[-1], 0.0)
+        rates = s.uplink_bps, s.downlink_bps
+        ideal = predict(dnn, everything, times, *rates, upload="preinstalled")
         overheads.append(run.latency_s - ideal.latency)
     await ue.close()
     return _median(rows[WARM_UPS:]), max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
@@ -115,10 +114,9 @@ def predict(
     prefetch: ArrayLike | None = None,
 ) -> Timeline:
     """An inference as the simulator sees it, with measured layer times and messages."""
-    rates, message_s = (uplink_bps, downlink_bps), times.message_s
     return simulate(
-        dnn, placement, times.ue_s, times.edge_s, *rates, resident, upload, prefetch,
-        message_s=message_s,
+        dnn, placement, times.ue_s, times.edge_s, uplink_bps, downlink_bps, resident, upload,
+        prefetch, message_s=times.message_s,
     )  # fmt: skip
 
 

@@ -102,12 +102,8 @@ def build(name: str, others: Collection[str] = ()) -> Example:
     module = getattr(import_torchvision().models, name)(weights=None, **ARGUMENTS.get(name, {}))
     seed_values(module)
     side = SIDES.get(name, DEFAULT_SIDE)
-    return module.eval(), (example_image(side),)
-
-
-def example_image(side: int, seed: int = 0) -> Tensor:
-    """Noise in the shape of an image."""
-    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return module.eval(), (noise,)
 
 
 def seed_values(module: nn.Module) -> None:

@@ -43,34 +43,28 @@ class ShapedNamespace:
         Raises:
             OSError: If `tc` refuses.
         """
-        self._shape([], self._here, uplink_bps)
-        self._shape(self.command, self._there, downlink_bps)
+        ends = ([], self._here, uplink_bps), (self.command, self._there, downlink_bps)
+        for inside, device, rate_bps in ends:
+            _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
+                  "rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES),
+                  "limit", str(QUEUE_BYTES))  # fmt: skip
 
     def open(self) -> None:
         """Make it."""
+        here, there = self._here, self._there
+        veth = f"ip link add {here} type veth peer name {there} netns {self.name}"
         _call("ip", "netns", "add", self.name)
-        _call("ip", "link", "add", self._here, "type", "veth", "peer", "name", self._there,
-              "netns", self.name)  # fmt: skip
-        _call("ip", "addr", "add", f"{HOST_ADDRESS}/{PREFIX_LENGTH}", "dev", self._here)
-        _call("ip", "link", "set", self._here, "up")
-        inside = self.command
-        address = f"{SERVER_ADDRESS}/{PREFIX_LENGTH}"
-        _call(*inside, "ip", "addr", "add", address, "dev", self._there)
-        _call(*inside, "ip", "link", "set", self._there, "up")
-        _call(*inside, "ip", "link", "set", "lo", "up")
+        _call(*veth.split())
+        for inside, device, address in (([], here, HOST_ADDRESS), (self.command, there, self.address)):
+            _call(*inside, "ip", "addr", "add", f"{address}/{PREFIX_LENGTH}", "dev", device)
+            _call(*inside, "ip", "link", "set", device, "up")
+        _call(*self.command, "ip", "link", "set", "lo", "up")
 
     def close(self) -> None:
         """Remove it, as far as it is there."""
-        with contextlib.suppress(OSError):
-            _call("ip", "link", "del", self._here)
-        with contextlib.suppress(OSError):
-            _call("ip", "netns", "del", self.name)
-
-    @staticmethod
-    def _shape(inside: list[str], device: str, rate_bps: float) -> None:
-        bucket = ["rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES)]
-        queue = ["limit", str(QUEUE_BYTES)]
-        _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf", *bucket, *queue)
+        for thing in (["link", "del", self._here], ["netns", "del", self.name]):
+            with contextlib.suppress(OSError):
+                _call("ip", *thing)
 
 
 @contextlib.contextmanager

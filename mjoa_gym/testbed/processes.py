@@ -20,9 +20,6 @@ class ServerProcess(NamedTuple):
     """A running server.
 
     Attributes:
-        process: Its process.
-        host: Its address.
-        port: Where it listens.
         token: What UEs must know.
     """
 
@@ -36,26 +33,22 @@ class ServerProcess(NamedTuple):
 def server_process(
     *arguments: str,
     core: int | None = None,
-    port: int = 0,
-    token: str | None = None,
     namespace: ShapedNamespace | None = None,
 ) -> Iterator[ServerProcess]:
-    """Start a server, and end it afterwards.
+    """Start a server on any free port, with a random token, and end it afterwards.
 
     Args:
         *arguments: More of its command line.
         core: Where its layers run; None for any.
-        port: 0 for any free one.
-        token: The secret; default a random one.
         namespace: Where to run it, instead of on loopback.
 
     Raises:
         OSError: If it does not start.
     """
-    token = secrets.token_hex(16) if token is None else token
-    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", str(port), *arguments]
+    token = secrets.token_hex(16)
     host = "127.0.0.1" if namespace is None else namespace.address
-    command += ["--host", host]
+    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", "0", "--host", host]
+    command += arguments
     if namespace is not None:
         command = [*namespace.command, *command]
     if core is not None:

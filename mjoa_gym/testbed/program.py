@@ -14,30 +14,40 @@ from functools import cached_property
 from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec
 from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.codec import Image, TensorLayout
+from mjoa_gym.testbed.frames import Frame, ProtocolError, within
 
 
 class LayeredProgram:
     """A network, the layout of everything it sends, and a fingerprint to compare.
 
-    Args:
-        network: The network.
+    Attributes:
+        network: Executes layers.
+        dnn: Its profile.
+        parameters: (L,) layouts of what is charged to each layer; None where that is nothing.
+        tensors: Layouts of what each layer makes, and of the input (-1).
+        owners: (L,) the layers whose parameters a layer reads: itself, and with tied parameters
+            others.
     """
 
     def __init__(self, network: LayeredModel) -> None:
         self.network = network
         self.dnn = network.dnn
         layers = range(self.dnn.n_layers)
-        self.owner = {name: layer for layer in layers for name in network.parameter_names(layer)}
-        specs = [network.parameter_specs(layer) for layer in layers]
-        self.parameters = tuple(TensorLayout(spec) if spec else None for spec in specs)
+        charged = [network.parameters(layer) for layer in layers]
+        self.parameters = tuple(
+            TensorLayout({name: TensorSpec.of(value) for name, value in values.items()})
+            if values
+            else None
+            for values in charged
+        )
         self.tensors = {
             tensor: TensorLayout.of_bundle(network.bundle_specs(tensor))
             for tensor in (INPUT, *layers)
         }
+        owner = {name: layer for layer, values in enumerate(charged) for name in values}
         self.owners = tuple(
-            tuple(sorted({self.owner[name] for name in network.needs(layer)})) for layer in layers
+            tuple(sorted({owner[name] for name in network.needs(layer)})) for layer in layers
         )
-        """The layers whose parameters a layer reads: itself, and with tied parameters others."""
 
     @property
     def parameter_bytes(self) -> int:
@@ -54,9 +64,7 @@ class LayeredProgram:
             digest.update(b"-" if layout is None else layout.header)
         for name, tensor in sorted(self.network.constants().items()):
             digest.update(name.encode())
-            spec = TensorSpec.of(tensor)
-            image = Image(TensorLayout({"": spec}), {"": tensor})
-            for part in image.parts:
+            for part in Image(TensorLayout({"": TensorSpec.of(tensor)}), {"": tensor}).parts:
                 digest.update(part)
         return digest.hexdigest()
 
@@ -80,9 +88,9 @@ class LayeredProgram:
         Each with the first layer that reads them: with tied parameters that may be another one.
         """
         first_reader: dict[int, int] = {}
-        for layer in range(self.dnn.n_layers):
+        for layer, owners in enumerate(self.owners):
             if placement[layer]:
-                for owner in self.owners[layer]:
+                for owner in owners:
                     first_reader.setdefault(owner, layer)
         return first_reader
 
@@ -96,3 +104,17 @@ class LayeredProgram:
                 needed.add(tensor)
                 stack.extend(self.dnn.predecessors[tensor])
         return sorted(needed)
+
+    def resident_bytes(self, frame: Frame) -> list[int]:
+        """The bytes of each layer's parameters that the server says it has.
+
+        Raises:
+            ProtocolError: If it says nonsense.
+        """
+        here: list[int] = frame.header.bytes
+        if len(here) != len(self.parameters):
+            raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")
+        for layer, layout in enumerate(self.parameters):
+            most = 0 if layout is None else layout.total_bytes
+            within(f"{frame.kind.name}: bytes[{layer}]", here[layer], 0, most)
+        return here

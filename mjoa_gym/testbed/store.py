@@ -35,11 +35,7 @@ class TensorMemory:
     used_bytes: int = 0
 
     def take(self, size: int) -> None:
-        """Take what a query's tensors need.
-
-        Raises:
-            Refusal: If that is too much.
-        """
+        """Take what a query's tensors need; a Refusal if that is too much."""
         if size > self.query_bytes:
             raise Refusal(f"tensors of {size} bytes; {self.query_bytes} are allowed")
         if self.used_bytes + size > self.capacity_bytes:
