@@ -70,8 +70,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="until a silent UE is freed (%(default)s)")  # fmt: skip
     add("--verbose", action="store_true", help="log every session's end")
     add = ue.add_argument
-    add("--model",
-        help="a torchvision classifier or the name of a --program (its only one, or resnet18)")  # fmt: skip
+    add(
+        "--model",
+        help="a torchvision classifier or the name of a --program (its only one, or resnet18)",
+    )
     add("--planner", default="mjoa-mu", help="who places the layers (default %(default)s)")
     add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
     add("--uplink-mbps", type=float, default=50.0, help="Mbit/s (default %(default)s)")

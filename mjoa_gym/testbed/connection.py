@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import socket
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mjoa_gym.testbed.clock import now
@@ -37,11 +38,9 @@ class Listener(Protocol):
 
     def heard(self, frame: Frame) -> None:
         """A frame has arrived."""
-        ...
 
     def lost(self, reason: str) -> None:
         """Nothing will arrive any more."""
-        ...
 
 
 class Connection:
@@ -70,14 +69,9 @@ class Connection:
         ]
 
     async def ask(self, kind: Kind, patience_s: float) -> Frame:
-        """Send a frame and return its answer, `RESIDENT` or `REPORT`.
+        """Send a frame and return its answer, `RESIDENT` or `REPORT`; an EdgeError without one.
 
-        Args:
-            kind: Of the frame.
-            patience_s: How long to wait, again and again while the server takes in what is ahead.
-
-        Raises:
-            EdgeError: If there is no answer.
+        Waits so long, again and again while the server takes in what is ahead.
         """
         if self.lost is not None:
             raise EdgeError(self.lost)
@@ -141,34 +135,32 @@ class Connection:
             self.frames.write(Kind.PING)
 
 
+@dataclass(eq=False)
 class Watch:
     """Closes the connection of a server that is silent, takes nothing in, or makes no progress.
 
-    A task of the event loop, from its making to `stop`.
-
-    Args:
-        connection: To be watched.
-        work: What the UE itself executes; while it does, the server may be waiting for it.
-        stall_s: Patience with silence, and with bytes that do not arrive.
-        hang_s: Patience with a server that has all that it needs.
+    A task of the event loop, from its making to `stop`. `stall_s` is the patience with silence, and
+    with bytes that do not arrive; `hang_s` that with a server that has all that it needs. While the
+    UE itself executes a layer of `work`, the server may be waiting for it.
     """
 
-    def __init__(self, connection: Connection, work: Work, stall_s: float, hang_s: float) -> None:
-        self._connection = connection
-        self._work = work
-        self._stall_s = stall_s
-        self._hang_s = hang_s
+    connection: Connection
+    work: Work
+    stall_s: float
+    hang_s: float
+
+    def __post_init__(self) -> None:
         self._executed = 0
         self._taken_in_at = self._progress_at = now()
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
         """The server says how much it has taken in and executed."""
-        before, sent = self._connection.taken_in, self._connection.frames.payload_bytes
+        before, sent = self.connection.taken_in, self.connection.frames.payload_bytes
         taken_in = within("HEARTBEAT: got", said.got, before, sent)
         executed = within("HEARTBEAT: done", said.done, self._executed, n_layers)
         if taken_in > before:
-            self._connection.taken_in = taken_in
+            self.connection.taken_in = taken_in
             self._taken_in_at = self._progress_at = now()
         if executed > self._executed:
             self._executed, self._progress_at = executed, now()
@@ -185,26 +177,22 @@ class Watch:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._stall_s / 4)
+            await asyncio.sleep(self.stall_s / 4)
             time = now()
-            if self._connection.frames.payload_bytes == self._connection.taken_in:
+            if self.connection.frames.payload_bytes == self.connection.taken_in:
                 self._taken_in_at = time
-            if self._work.running is not None:
+            if self.work.running is not None:
                 self._progress_at = time
-            if time - self._connection.heard_at > self._stall_s:
-                self._connection.close(f"nothing heard for {self._stall_s:g} s")
-            elif time - self._taken_in_at > self._stall_s:
-                self._connection.close(f"the server has taken nothing in for {self._stall_s:g} s")
-            elif time - self._progress_at > self._hang_s:
-                self._connection.close(f"no progress for {self._hang_s:g} s")
+            if time - self.connection.heard_at > self.stall_s:
+                self.connection.close(f"nothing heard for {self.stall_s:g} s")
+            elif time - self._taken_in_at > self.stall_s:
+                self.connection.close(f"the server has taken nothing in for {self.stall_s:g} s")
+            elif time - self._progress_at > self.hang_s:
+                self.connection.close(f"no progress for {self.hang_s:g} s")
 
 
 async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
-    """Connect and introduce oneself, with the fingerprint of one's program.
-
-    Raises:
-        EdgeError: If that fails.
-    """
+    """Connect and introduce oneself, with the fingerprint of one's program; or an EdgeError."""
     s = settings
     try:
         async with asyncio.timeout(s.connect_s):

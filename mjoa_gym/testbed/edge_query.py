@@ -28,17 +28,12 @@ class EdgeResources(NamedTuple):
 class EdgeQuery(Half):
     """One inference at the server; `close` it in the end.
 
-    Args:
-        begin: What is asked for.
-        program: The network.
-        owner: Whose parameters they are.
-        resources: What it shares with others.
-        frames: Towards the UE.
-
     Raises:
         ProtocolError: If what is asked for is not about this network.
         Refusal: If there is no room.
     """
+
+    side = 1
 
     def __init__(
         self,
@@ -50,7 +45,7 @@ class EdgeQuery(Half):
     ) -> None:
         begin.check(program.dnn.n_layers)
         self.store, self.memory, executor = resources
-        super().__init__(program, begin, 1, executor, self._parameters, begin.slowdown)
+        super().__init__(program, begin, executor, self._parameters, begin.slowdown)
         self.owner = owner
         self.frames = frames
         self.marked = frozenset(layer for layer, mark in enumerate(begin.prefetch) if mark)
@@ -87,11 +82,7 @@ class EdgeQuery(Half):
         self.memory.give_back(self._size)
 
     def take_parameters(self, frame: Frame) -> None:
-        """A piece of a layer's parameters.
-
-        Raises:
-            ProtocolError: If it is not one that follows.
-        """
+        """A piece of a layer's parameters; a ProtocolError if it does not follow."""
         layer = frame.layer(self.program.dnn.n_layers)
         layout = self.program.parameters[layer]
         if layout is None or (layer not in self._reserved and layer not in self.marked):
@@ -112,8 +103,7 @@ class EdgeQuery(Half):
 
     def take_tensor(self, frame: Frame) -> None:
         """A piece of a tensor that the UE has made; a ProtocolError if it does not follow."""
-        tensor = self.take_in(frame)
-        if tensor is not None:
+        if (tensor := self.take_in(frame)) is not None:
             self.put(tensor)
 
     def uses(self) -> tuple[Uses, Uses]:

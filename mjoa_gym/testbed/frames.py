@@ -69,15 +69,7 @@ class Hello(Header, frozen=True):
 
 
 class Begin(Header, frozen=True):
-    """What a UE asks for.
-
-    Attributes:
-        placement: (L,) 0 = UE, 1 = edge.
-        prefetch: (L,) layers to upload in addition.
-        upload: Upload mode, by its number.
-        slowdown: Of the edge's layers.
-        downlink_bps: Rate of the downlink; infinity for no shaping.
-    """
+    """What a UE asks for; placement and prefetch have a byte per layer, 0 or 1."""
 
     placement: Bits
     prefetch: Bits
@@ -163,7 +155,6 @@ class Kind(IntEnum):
     decoder: Decoder[Any]
 
     def __new__(cls, code: int, header: type[Header] = Header) -> Kind:
-        """The kind with this number; it is the number."""
         kind = int.__new__(cls, code)
         kind._value_, kind.decoder = code, Decoder(header)
         return kind
@@ -187,11 +178,7 @@ class Kind(IntEnum):
     FULL = 40, OneLayer
 
     def header(self, packed: bytes) -> Any:
-        """The header of a frame of this kind.
-
-        Raises:
-            ProtocolError: If it is not MessagePack, or has other fields.
-        """
+        """The header of a frame of this kind; a ProtocolError if it is none."""
         try:
             return self.decoder.decode(packed)
         except (ValueError, RecursionError) as error:  # those of msgspec are ValueErrors
@@ -219,10 +206,7 @@ class Frame(NamedTuple):
     payload: bytes
 
     def layer(self, n_layers: int, lowest: int = 0) -> int:
-        """The layer that the header names; a ProtocolError unless `lowest` to the last of so many.
-
-        It is -1 for the network's input.
-        """
+        """The layer that the header names; a ProtocolError if there are not so many."""
         return within(f"{self.kind.name}: layer", self.header.layer, lowest, n_layers - 1)
 
 
@@ -255,15 +239,7 @@ class FrameWriter:
 
 @dataclass
 class FrameReader:
-    """Reads and checks the frames of one direction.
-
-    Attributes:
-        reader: The connection.
-        allowed: The kinds that may come from there.
-        most_bytes: The longest payload that is accepted.
-        sequence: How many frames have come.
-        payload_bytes: Bytes of their payloads.
-    """
+    """Reads and checks the frames of one direction: kinds, order, and the longest payload."""
 
     reader: asyncio.StreamReader
     allowed: frozenset[Kind]

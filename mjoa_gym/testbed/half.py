@@ -20,27 +20,19 @@ class Half:
     """One side's half of an inference; belongs to the event loop.
 
     Attributes:
-        leaving: The tensors that this side sends.
-        sinks: The layers that make the outputs.
+        side: Whose half this is, 0 = UE, 1 = edge.
         incoming: The tensors that come from the other side.
+        leaving: The tensors that this side sends.
         work: What this side executes.
         link: Towards the other side, as soon as there is one.
-
-    Args:
-        program: The network.
-        begin: What is asked for.
-        side: Whose half this is, 0 = UE, 1 = edge.
-        executor: Executes the layers.
-        parameters: Gives a layer's parameters, or None while they are not there.
-        slowdown: Of the layers.
-        repeats: How often each layer is executed.
     """
+
+    side: int
 
     def __init__(
         self,
         program: LayeredProgram,
         begin: Begin,
-        side: int,
         executor: Executor,
         parameters: Callable[[int], Mapping[str, Tensor] | None],
         slowdown: float,
@@ -52,23 +44,18 @@ class Half:
         self.loop = asyncio.get_running_loop()
         self.link: Transmitter | None = None
         ups, downs = program.crossing(begin.placement)
-        arriving, leaving = (ups, downs) if side else (downs, ups)
+        arriving, leaving = (ups, downs) if self.side else (downs, ups)
         self.leaving = frozenset(leaving)
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in arriving}
-        layers = [layer for layer, where in enumerate(begin.placement) if where == side]
+        layers = [layer for layer, where in enumerate(begin.placement) if where == self.side]
         network = program.network
         self.work = Work(network, layers, parameters, slowdown, self._executed, repeats)
-        self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
         every = range(program.dnn.n_layers)
         serial = begin.mode == "serial"
-        self._followed: Container[int] = every if serial else self.leaving | self.sinks
+        self._followed: Container[int] = every if serial else self.leaving | program.sinks
 
     def take_in(self, frame: Frame) -> int | None:
-        """Take in a piece of a tensor; returns which tensor it is if it was the last.
-
-        Raises:
-            ProtocolError: If it is not one that follows.
-        """
+        """Take in a piece of a tensor, or raise a ProtocolError; the tensor if it is complete."""
         tensor = frame.layer(self.program.dnn.n_layers, lowest=INPUT)
         incoming = self.incoming.get(tensor)
         if incoming is None:

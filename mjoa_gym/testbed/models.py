@@ -113,14 +113,11 @@ def seed_values(module: nn.Module) -> None:
             if not tensor.is_floating_point():
                 continue
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            if name.endswith("running_var"):
-                tensor.uniform_(0.8, 1.2, generator=generator)
-            elif name.endswith("running_mean"):
-                tensor.normal_(0, 0.05, generator=generator)
-            elif isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
+            parameter = isinstance(tensor, nn.Parameter)
+            if parameter and tensor.dim() > 1:
                 fan_in = tensor[0].numel()
                 tensor.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-            elif isinstance(tensor, nn.Parameter) and name.endswith("weight"):
+            elif name.endswith("running_var") or (parameter and name.endswith("weight")):
                 tensor.uniform_(0.8, 1.2, generator=generator)
-            elif isinstance(tensor, nn.Parameter):
+            elif parameter or name.endswith("running_mean"):
                 tensor.normal_(0, 0.05, generator=generator)

@@ -20,16 +20,12 @@ QUEUE_BYTES = 1 << 18
 
 
 class ShapedNamespace:
-    """A namespace that a server can run in; see `shaped_namespace`.
+    """A namespace that a server can run in, at `address`; see `shaped_namespace`."""
 
-    Attributes:
-        name: Its name.
-        address: The server's address in it.
-    """
+    address = SERVER_ADDRESS
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.address = SERVER_ADDRESS
         self._here, self._there = f"{name}-a", f"{name}-b"
 
     @property
@@ -38,11 +34,7 @@ class ShapedNamespace:
         return ["ip", "netns", "exec", self.name]
 
     def shape(self, uplink_bps: float, downlink_bps: float) -> None:
-        """Set the rates of both directions.
-
-        Raises:
-            OSError: If `tc` refuses.
-        """
+        """Set the rates of both directions; an OSError if `tc` refuses."""
         ends = ([], self._here, uplink_bps), (self.command, self._there, downlink_bps)
         for inside, device, rate_bps in ends:
             _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
@@ -55,7 +47,8 @@ class ShapedNamespace:
         veth = f"ip link add {here} type veth peer name {there} netns {self.name}"
         _call("ip", "netns", "add", self.name)
         _call(*veth.split())
-        for inside, device, address in (([], here, HOST_ADDRESS), (self.command, there, self.address)):
+        ends = ([], here, HOST_ADDRESS), (self.command, there, self.address)
+        for inside, device, address in ends:
             _call(*inside, "ip", "addr", "add", f"{address}/{PREFIX_LENGTH}", "dev", device)
             _call(*inside, "ip", "link", "set", device, "up")
         _call(*self.command, "ip", "link", "set", "lo", "up")

@@ -23,6 +23,7 @@ class LayeredProgram:
     Attributes:
         network: Executes layers.
         dnn: Its profile.
+        sinks: The layers that make the outputs.
         parameters: (L,) layouts of what is charged to each layer; None where that is nothing.
         tensors: Layouts of what each layer makes, and of the input (-1).
         owners: (L,) the layers whose parameters a layer reads: itself, and with tied parameters
@@ -33,6 +34,7 @@ class LayeredProgram:
         self.network = network
         self.dnn = network.dnn
         layers = range(self.dnn.n_layers)
+        self.sinks = frozenset(self.dnn.is_sink.nonzero()[0].tolist())
         charged = [network.parameters(layer) for layer in layers]
         self.parameters = tuple(
             TensorLayout({name: TensorSpec.of(value) for name, value in values.items()})
@@ -70,16 +72,10 @@ class LayeredProgram:
 
     def crossing(self, placement: Sequence[int]) -> tuple[list[int], list[int]]:
         """The tensors that a placement sends up, and those that it sends down."""
-        readers: dict[int, set[int]] = {tensor: set() for tensor in self.tensors}
-        for layer, predecessors in enumerate(self.dnn.predecessors):
-            for tensor in predecessors:
-                readers[tensor].add(int(placement[layer]))
-        up = [t for t in readers if (t == INPUT or not placement[t]) and 1 in readers[t]]
-        down = [
-            t
-            for t in readers
-            if t != INPUT and placement[t] and (0 in readers[t] or self.dnn.is_sink[t])
-        ]
+        side = {INPUT: 0, **dict(enumerate(placement))}
+        read = {(t, side[layer]) for layer, ts in enumerate(self.dnn.predecessors) for t in ts}
+        up = [t for t in side if not side[t] and (t, 1) in read]
+        down = [t for t in side if side[t] and ((t, 0) in read or t in self.sinks)]
         return up, down
 
     def to_upload(self, placement: Sequence[int]) -> dict[int, int]:
@@ -97,7 +93,7 @@ class LayeredProgram:
     def missing_for_outputs(self, there: set[int]) -> list[int]:
         """The layers that must still be executed to have all outputs, in program order."""
         needed: set[int] = set()
-        stack = [int(sink) for sink in self.dnn.is_sink.nonzero()[0]]
+        stack = list(self.sinks)
         while stack:
             tensor = stack.pop()
             if tensor not in there and tensor not in needed:
@@ -106,11 +102,7 @@ class LayeredProgram:
         return sorted(needed)
 
     def resident_bytes(self, frame: Frame) -> list[int]:
-        """The bytes of each layer's parameters that the server says it has.
-
-        Raises:
-            ProtocolError: If it says nonsense.
-        """
+        """The bytes of each layer that the server says it has; a ProtocolError for nonsense."""
         here: list[int] = frame.header.bytes
         if len(here) != len(self.parameters):
             raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")

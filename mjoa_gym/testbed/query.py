@@ -34,27 +34,29 @@ class Query(Half):
 
     Args:
         program: The network.
-        images: The layers' parameters, ready to be sent.
-        executor: Executes the UE's layers.
-        settings: How the UE behaves.
         begin: What to ask the server for.
+        executor: Executes the UE's layers.
+        images: The layers' parameters, ready to be sent.
+        settings: How the UE behaves.
         inputs: The network's input; None to upload what is marked and to execute nothing.
         connection: To the server; None to execute everything here.
     """
 
+    side = 0
+
     def __init__(
         self,
         program: LayeredProgram,
-        images: Sequence[Image | None],
-        executor: Executor,
-        settings: UESettings,
         begin: Begin,
+        executor: Executor,
+        images: Sequence[Image | None],
+        settings: UESettings,
         inputs: Bundle | None,
         connection: Connection | None,
     ) -> None:
         parameters, slowdown = program.network.needed_parameters, settings.ue_slowdown
         repeats = max(1, int(slowdown * BUSY))
-        super().__init__(program, begin, 0, executor, parameters, slowdown, repeats)
+        super().__init__(program, begin, executor, parameters, slowdown, repeats)
         self.images = images
         self.settings = settings
         self.connection = connection
@@ -161,13 +163,9 @@ class Query(Half):
             return
         connection, s = self.connection, self.settings
         assert connection is not None, "it has said so"
+        frames, most_bytes = connection.frames, connection.payload_bytes
         self.link = Transmitter(
-            connection.frames,
-            s.uplink_bps,
-            self._stream,
-            self._moved.set,
-            s.shaped_below,
-            connection.payload_bytes,
+            frames, s.uplink_bps, self._stream, self._moved.set, s.shaped_below, most_bytes
         )
         if INPUT in self.leaving:
             self.send(INPUT)
@@ -185,7 +183,7 @@ class Query(Half):
     # -- what the UE does ----------------------------------------------------------------------
 
     def follow_up(self, execution: Execution | None) -> None:
-        """Send what a layer has made, unless it has failed, and see whether all outputs are here."""
+        """Send what a layer has made and see whether all outputs are here; or say it has failed."""
         if execution is not None:
             if execution.layer in self.leaving and self.failure is None:
                 self.send(execution.layer)
@@ -204,7 +202,7 @@ class Query(Half):
         self._check_complete()
 
     def _check_complete(self) -> None:
-        if not self.complete.done() and self.sinks <= self.work.bundles.keys():
+        if not self.complete.done() and self.program.sinks <= self.work.bundles.keys():
             self.end = now()
             self.complete.set_result(None)
 

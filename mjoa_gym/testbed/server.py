@@ -76,13 +76,8 @@ class EdgeServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
-    def n_sessions(self) -> int:
-        """Connections that are open."""
-        return len(self._sessions)
-
-    @property
     def sessions(self) -> tuple[Session, ...]:
-        """Of all connections."""
+        """Of all connections that are open."""
         return tuple(self._sessions.values())
 
     async def __aenter__(self) -> EdgeServer:
@@ -102,8 +97,7 @@ class EdgeServer:
     async def load_program(self, model: str) -> LayeredProgram:
         """The program of a model, for a session that has just authenticated itself.
 
-        Raises:
-            ProtocolError: If there is none, or no place for the session.
+        A ProtocolError if there is none, or no place for the session.
         """
         if sum(s.authenticated for s in self.sessions) > self.settings.sessions:
             raise ProtocolError("too many sessions")

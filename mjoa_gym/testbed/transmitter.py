@@ -37,12 +37,7 @@ UNSENT_BYTES = 1 << 20
 
 
 class Piece(NamedTuple):
-    """An uninterrupted use of the link: what was sent, from when until when.
-
-    Attributes:
-        kind: `Kind.TENSOR` or `Kind.PARAMETERS`.
-        layer: The layer that made the tensor or owns the parameters.
-    """
+    """An uninterrupted use of the link, for a tensor of a layer's or its parameters."""
 
     kind: Kind
     layer: int
@@ -70,13 +65,7 @@ class ParameterStream:
     """The background source of an uplink: the parameters that are missing, in program order.
 
     With serial uploading, a layer's parameters wait until its predecessors have been executed, and
-    hold up those behind them.
-
-    Args:
-        program: The network.
-        images: Parameters of the layers, ready to be sent.
-        begin: What the edge executes, and which layers follow those that it needs.
-        received: (L,) bytes that the server has already.
+    hold up those behind them. `received` are the bytes of each layer that the server has already.
     """
 
     def __init__(
@@ -136,10 +125,11 @@ class ParameterStream:
         return not self._serial or self._finished.issuperset(predecessors)
 
 
+@dataclass(eq=False)
 class Transmitter:
     """The transmitter of one direction; a task of the event loop, from its making to `stop`.
 
-    Args:
+    Attributes:
         frames: Where chunks go.
         rate_bps: Bits per second; infinity for no shaping.
         shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
@@ -148,29 +138,25 @@ class Transmitter:
             is done, None for a pause.
         on_sent: Called when the last byte of a transfer has been handed over.
         most_bytes: The longest payload that the other side accepts.
+        pieces: What has been sent when.
+        overhead_bytes: Bytes of headers among it.
     """
 
-    def __init__(
-        self,
-        frames: FrameWriter,
-        rate_bps: float,
-        background: Callable[[], Transfer | None] = lambda: None,
-        on_sent: Callable[[], None] = lambda: None,
-        shaped_below: bool = False,
-        most_bytes: int = MOST_CHUNK_BYTES,
-    ) -> None:
-        self.frames = frames
-        wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
-        self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), most_bytes)
-        self.rate_bps = rate_bps
-        self.shaped = rate_bps < float("inf") and not shaped_below
-        self.background = background
-        self.on_sent = on_sent
-        self.shaped_below = shaped_below
-        if shaped_below:
+    frames: FrameWriter
+    rate_bps: float
+    background: Callable[[], Transfer | None] = lambda: None
+    on_sent: Callable[[], None] = lambda: None
+    shaped_below: bool = False
+    most_bytes: int = MOST_CHUNK_BYTES
+    pieces: list[Piece] = field(default_factory=list)
+    overhead_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        wanted = min(self.rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
+        self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), self.most_bytes)
+        self.shaped = self.rate_bps < float("inf") and not self.shaped_below
+        if self.shaped_below:
             self._keep_little_unsent()
-        self.pieces: list[Piece] = []
-        self.overhead_bytes = 0
         self._waiting: deque[Transfer] = deque()
         self._wake = asyncio.Event()
         self._free_at = 0.0

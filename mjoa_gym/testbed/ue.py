@@ -155,8 +155,9 @@ class UserEquipment:
                 connection = await self.connect()
             except EdgeError as error:
                 failure = str(error)
-        own = self.program, self._images, self.executor, self.settings
-        query = Query(*own, begin, inputs, connection)
+        query = Query(
+            self.program, begin, self.executor, self._images, self.settings, inputs, connection
+        )
         report = await self._see_through(query, until_s)
         result = MeasuredInference(
             self.program.network.outputs(query.work.bundles),
@@ -185,9 +186,8 @@ class UserEquipment:
         begin = self._begin(bytes(n), bytes(layer in wanted for layer in range(n)), "parallel")
         fast = replace(self.settings, uplink_bps=float("inf"), shaped_below=False)
         async with self._turn:
-            connection = await self.connect()
-            own = self.program, self._images, self.executor, fast
-            query = Query(*own, begin, None, connection)
+            to = await self.connect()
+            query = Query(self.program, begin, self.executor, self._images, fast, None, to)
             await self._see_through(query, float("inf"))
         if query.failure is not None:
             raise EdgeError(query.failure)
