@@ -17,7 +17,8 @@ pytest.importorskip("msgspec")
 
 from torch import Tensor  # noqa: E402
 
-from mjoa_gym.testbed import connection, server as edge  # noqa: E402
+from mjoa_gym.testbed import connection  # noqa: E402
+from mjoa_gym.testbed import server as edge  # noqa: E402
 from mjoa_gym.testbed.clock import now  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 

@@ -128,9 +128,11 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         )
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    names = model_names() if args.models is None else [
-        choice("--models", name, model_names()) for name in args.models
-    ]
+    names = (
+        model_names()
+        if args.models is None
+        else [choice("--models", name, model_names()) for name in args.models]
+    )
     builders = {name: partial(server_program, name, files) for name in (*names, *files)}
     limits = {field: getattr(args, field) * unit for field, (_, unit, _) in SIZES.items()}
     limits["sessions"] = args.sessions

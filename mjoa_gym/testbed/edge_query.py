@@ -9,8 +9,16 @@ from torch import Tensor
 
 from mjoa_gym.testbed.codec import TensorLayout
 from mjoa_gym.testbed.executor import Execution, Executor
-from mjoa_gym.testbed.frames import Begin, Frame, FrameWriter, Kind, OneLayer, ProtocolError
-from mjoa_gym.testbed.frames import Reason, Uses
+from mjoa_gym.testbed.frames import (
+    Begin,
+    Frame,
+    FrameWriter,
+    Kind,
+    OneLayer,
+    ProtocolError,
+    Reason,
+    Uses,
+)
 from mjoa_gym.testbed.half import Half
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.store import Owner, ParameterStore, Refusal, TensorMemory

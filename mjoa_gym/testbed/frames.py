@@ -155,6 +155,7 @@ class Kind(IntEnum):
     decoder: Decoder[Any]
 
     def __new__(cls, code: int, header: type[Header] = Header) -> Kind:
+        """The kind with this number; it is the number."""
         kind = int.__new__(cls, code)
         kind._value_, kind.decoder = code, Decoder(header)
         return kind

@@ -26,7 +26,7 @@ class ShapedNamespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._here, self._there = f"{name}-a", f"{name}-b"
+        self._ends: list[tuple[list[str], str]] = [([], f"{name}-a"), (self.command, f"{name}-b")]
 
     @property
     def command(self) -> list[str]:
@@ -35,27 +35,25 @@ class ShapedNamespace:
 
     def shape(self, uplink_bps: float, downlink_bps: float) -> None:
         """Set the rates of both directions; an OSError if `tc` refuses."""
-        ends = ([], self._here, uplink_bps), (self.command, self._there, downlink_bps)
-        for inside, device, rate_bps in ends:
+        for (inside, device), rate_bps in zip(self._ends, (uplink_bps, downlink_bps), strict=True):
             _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
                   "rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES),
                   "limit", str(QUEUE_BYTES))  # fmt: skip
 
     def open(self) -> None:
         """Make it."""
-        here, there = self._here, self._there
+        (_, here), (_, there) = self._ends
         veth = f"ip link add {here} type veth peer name {there} netns {self.name}"
         _call("ip", "netns", "add", self.name)
         _call(*veth.split())
-        ends = ([], here, HOST_ADDRESS), (self.command, there, self.address)
-        for inside, device, address in ends:
+        for (inside, device), address in zip(self._ends, (HOST_ADDRESS, self.address), strict=True):
             _call(*inside, "ip", "addr", "add", f"{address}/{PREFIX_LENGTH}", "dev", device)
             _call(*inside, "ip", "link", "set", device, "up")
         _call(*self.command, "ip", "link", "set", "lo", "up")
 
     def close(self) -> None:
         """Remove it, as far as it is there."""
-        for thing in (["link", "del", self._here], ["netns", "del", self.name]):
+        for thing in (["link", "del", self._ends[0][1]], ["netns", "del", self.name]):
             with contextlib.suppress(OSError):
                 _call("ip", *thing)
 
