@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -25,14 +24,6 @@ from mjoa_gym.testbed.store import Owner, ParameterStore, Refusal, TensorMemory
 from mjoa_gym.testbed.transmitter import Transmitter
 
 
-class EdgeResources(NamedTuple):
-    """What the sessions of a server share."""
-
-    store: ParameterStore
-    memory: TensorMemory
-    executor: Executor
-
-
 class EdgeQuery(Half):
     """One inference at the server; `close` it in the end.
 
@@ -48,13 +39,16 @@ class EdgeQuery(Half):
         begin: Begin,
         program: LayeredProgram,
         owner: Owner,
-        resources: EdgeResources,
+        store: ParameterStore,
+        memory: TensorMemory,
+        executor: Executor,
         frames: FrameWriter,
     ) -> None:
         begin.check(program.dnn.n_layers)
-        self.store, self.memory, executor = resources
         super().__init__(program, begin, executor, self._parameters, begin.slowdown)
         self.owner = owner
+        self.store = store
+        self.memory = memory
         self.frames = frames
         self.marked = frozenset(layer for layer, mark in enumerate(begin.prefetch) if mark)
         self.uploads = list(program.to_upload(begin.placement))

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.edge_query import EdgeQuery, EdgeResources
+from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import (
     FROM_UE,
@@ -151,7 +151,6 @@ class Session:
         self.settings = server.settings
         self.reader = FrameReader(reader, FROM_UE, self.settings.payload_bytes)
         self.frames = FrameWriter(writer)
-        self.resources = EdgeResources(server.store, server.memory, server.executor)
         self.program: LayeredProgram
         self.authenticated = False
         self.query: EdgeQuery | None = None
@@ -175,7 +174,7 @@ class Session:
         finally:
             heart.cancel()
             self._end_query()
-            self.resources.store.forget(self)
+            self.server.store.forget(self)
 
     async def _next(self, patience_s: float) -> Frame | None:
         try:
@@ -252,7 +251,10 @@ class Session:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
         try:
-            self.query = EdgeQuery(begin, self.program, self, self.resources, self.frames)
+            s = self.server
+            self.query = EdgeQuery(
+                begin, self.program, self, s.store, s.memory, s.executor, self.frames
+            )
         except Refusal as error:
             self.frames.write(Kind.REFUSED, Reason(str(error)))
             return
@@ -271,7 +273,7 @@ class Session:
 
     def _resident(self) -> list[int]:
         layers = range(self.program.dnn.n_layers)
-        return [self.resources.store.received(self, layer) for layer in layers]
+        return [self.server.store.received(self, layer) for layer in layers]
 
     async def _beat(self) -> None:
         """While a query runs, say how much has arrived, so that the UE notices a stall."""
