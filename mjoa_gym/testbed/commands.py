@@ -101,9 +101,10 @@ def main(argv: list[str] | None = None) -> int:
         allowed = available_cores()
         if args.core is not None and allowed and args.core not in allowed:
             raise ValueError(f"--core {args.core}: allowed are {allowed}")
-        return clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
+        clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
     except EdgeError as error:
         raise ValueError(str(error)) from error
+    return 0
 
 
 def _files(texts: list[str]) -> dict[str, Path]:
@@ -120,7 +121,7 @@ def _files(texts: list[str]) -> dict[str, Path]:
     return files
 
 
-async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
+async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     if not args.idle_s > KEEP_ALIVE_S:
         raise ValueError(
             f"--idle-s {args.idle_s}: must be above {KEEP_ALIVE_S:g}; a UE says so often that it "
@@ -128,11 +129,9 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         )
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    names = (
-        model_names()
-        if args.models is None
-        else [choice("--models", name, model_names()) for name in args.models]
-    )
+    names = model_names() if args.models is None else args.models
+    for name in args.models or ():
+        choice("--models", name, model_names())
     builders = {name: partial(server_program, name, files) for name in (*names, *files)}
     limits = {field: getattr(args, field) * unit for field, (_, unit, _) in SIZES.items()}
     limits["sessions"] = args.sessions
@@ -145,10 +144,9 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         await ended.wait()
-    return 0
 
 
-async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
+async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     count("--queries", args.queries)
     if args.until_s is not None:
         positive("--until-s", args.until_s)
@@ -170,13 +168,9 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
         edge_slowdown=1 / args.edge_share,
         stall_s=args.stall_s,
     )
-    executor = Executor(args.core, "UE layers")
-    try:
+    with contextlib.closing(Executor(args.core, "UE layers")) as executor:
         async with UserEquipment(program, executor, settings) as ue:
             await _queries(ue, inputs, args)
-    finally:
-        executor.close()
-    return 0
 
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:

@@ -31,9 +31,7 @@ class ServerProcess(NamedTuple):
 
 @contextlib.contextmanager
 def server_process(
-    *arguments: str,
-    core: int | None = None,
-    namespace: ShapedNamespace | None = None,
+    *arguments: str, core: int | None = None, namespace: ShapedNamespace | None = None
 ) -> Iterator[ServerProcess]:
     """Start a server on any free port, with a random token, and end it afterwards.
 
@@ -53,25 +51,22 @@ def server_process(
         command = [*namespace.command, *command]
     if core is not None:
         command += ["--core", str(core)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {TOKEN_VARIABLE: token}
-    )
-    try:
-        assert process.stdout is not None, "it is a pipe"
-        line = process.stdout.readline()
-        found = re.search(r"listening on .*:(\d+)", line)
-        if found is None:
-            raise OSError(f"the server has not started: {line.strip() or 'see above'}")
-        yield ServerProcess(process, host, int(found[1]), token)
-    finally:
-        process.terminate()
+    ) as process:
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            assert process.stdout is not None, "it is a pipe"
+            line = process.stdout.readline()
+            found = re.search(r"listening on .*:(\d+)", line)
+            if found is None:
+                raise OSError(f"the server has not started: {line.strip() or 'see above'}")
+            yield ServerProcess(process, host, int(found[1]), token)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def available_cores() -> list[int]:
