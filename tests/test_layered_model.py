@@ -78,7 +78,6 @@ def test_parameters_are_those_that_the_profile_charges(name: str) -> None:
         size = sum(value.numel() * value.element_size() for value in values.values())
         assert size == dnn.parameter_bytes[layer]
         assert set(model.parameter_names(layer)) <= set(model.needs(layer)) <= set(charged)
-        assert model.parameter_specs(layer).keys() == values.keys()
 
 
 @pytest.mark.parametrize("name", ["plain", "googlenet_like", "transformer", "lstm"])

@@ -17,7 +17,8 @@ pytest.importorskip("msgspec")
 
 from torch import Tensor  # noqa: E402
 
-from mjoa_gym.testbed import connection, session  # noqa: E402
+from mjoa_gym.testbed import connection  # noqa: E402
+from mjoa_gym.testbed import server as edge  # noqa: E402
 from mjoa_gym.testbed.clock import now  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
 
@@ -52,7 +53,7 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut or stalled after any number of bytes: in uploads, in execution, in downloads."""
-    monkeypatch.setattr(session, "HEARTBEAT_S", 0.02)  # well below stall_s
+    monkeypatch.setattr(edge, "HEARTBEAT_S", 0.02)  # well below stall_s
     expected_reason = {"cut": "connection", "stall": "nothing heard", "deaf": "taken nothing in"}
     network = diamond()
     value = torch.randn(1, network.width)
@@ -84,7 +85,7 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(
                         again = await ue.infer((value,), PLACEMENT, mode)
                         assert same(again.outputs, expected)
                         assert again.failure is None
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert server.store.used_bytes == 0
         assert len(outcomes) > 2
         assert any(expected_reason[how] in reason for reason in reasons), reasons
@@ -251,7 +252,7 @@ def test_an_abandoned_query_does_not_disturb_the_next_one() -> None:
             for got in both[:2]:
                 assert got.failure is None
                 assert same(got.outputs, network.expected(value))
-            assert server.n_sessions == 1
+            assert len(server.sessions) == 1
 
     run(main())
 
@@ -303,15 +304,15 @@ def test_a_ue_that_dies_leaves_nothing_and_others_go_on() -> None:
                         await until(slow.begun.is_set)
                     else:
                         await until(lambda: proxy.passed["up"] > 5000)
-                    assert server.n_sessions >= 1
+                    assert len(server.sessions) >= 1
                     dying._connection.frames.writer.transport.abort()  # type: ignore[union-attr]
-                    await until(lambda: server.n_sessions <= (1 if good.connected else 0))
+                    await until(lambda: len(server.sessions) <= (1 if good.connected else 0))
                     got = await good.infer((value,), PLACEMENT)
                     assert got.failure is None
                     assert same(got.outputs, network.expected(value))
                     assert same((await running).outputs, network.expected(value))
             await good.close()
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert server.store.used_bytes == 0
 
     run(main())

@@ -11,11 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
-from mjoa_gym.testbed.frames import PREFIX, FrameReader, FrameWriter, encode  # noqa: E402
-from mjoa_gym.testbed.headers import (  # noqa: E402
+from mjoa_gym.testbed.frames import (  # noqa: E402
     FROM_UE,
+    PREFIX,
     VERSION,
     Chunk,
+    FrameReader,
+    FrameWriter,
     Greeting,
     Header,
     Heartbeat,
@@ -26,6 +28,7 @@ from mjoa_gym.testbed.headers import (  # noqa: E402
     Reason,
     ResidentBytes,
     Started,
+    encode,
 )
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 
@@ -96,9 +99,9 @@ def test_fuzzed_sessions_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
                 got = await good.infer((value,), [generator.randrange(2) for _ in range(N)])
                 assert got.failure is None
                 assert all(map(torch.equal, got.outputs, network.expected(value)))
-            await until(lambda: server.n_sessions == 1)
+            await until(lambda: len(server.sessions) == 1)
             await good.close()
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert server.store.used_bytes == 0
 
     with caplog.at_level(logging.ERROR):
@@ -117,7 +120,7 @@ def test_bytes_that_are_no_frames_do_no_harm() -> None:
                     frames.writer.write_eof()
                     while await reader.read() is not None:
                         pass
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
 
     run(main())
 

@@ -17,18 +17,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
 from mjoa_gym.testbed import clock  # noqa: E402
-from mjoa_gym.testbed.connection import EdgeError  # noqa: E402
+from mjoa_gym.testbed.connection import EdgeError, Watch  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.frames import encode  # noqa: E402
-from mjoa_gym.testbed.headers import Heartbeat, Kind, ProtocolError  # noqa: E402
+from mjoa_gym.testbed.frames import Heartbeat, Kind, ProtocolError, encode  # noqa: E402
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.server import (  # noqa: E402
     MOST_STRANGERS,
+    MOST_UNSENT_BYTES,
     EdgeServer,
 )
-from mjoa_gym.testbed.session import MOST_UNSENT_BYTES  # noqa: E402
 from mjoa_gym.testbed.settings import ServerSettings, UESettings  # noqa: E402
-from mjoa_gym.testbed.watch import Watch  # noqa: E402
 
 from .testbed_frames import N, begin  # noqa: E402
 from .testbed_helpers import (  # noqa: E402
@@ -74,7 +72,7 @@ def test_nothing_remains_of_a_ue_that_does_not_read() -> None:
             assert session.reader.sequence < frames_to_fill  # it has not read everything
             frames.write(Kind.HELLO)  # at the wrong time: the session ends
             session.reader.reader.feed_eof()
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert transport.is_closing()
             assert waiting() == 0
 
@@ -243,7 +241,7 @@ def test_who_does_not_know_the_token_takes_nobodys_place() -> None:
                     for _ in range(2 * MOST_STRANGERS)
                 )
             )
-            await until(lambda: server.n_sessions == MOST_STRANGERS)
+            await until(lambda: len(server.sessions) == MOST_STRANGERS)
             async with toy_ue(server.port, network) as ue:
                 assert (await ue.infer((value,), EVERYTHING)).failure is None
             for _, writer in others:
@@ -378,12 +376,16 @@ def test_a_host_that_cannot_be_one_is_a_server_that_is_not_there(host: str) -> N
 
 @pytest.mark.parametrize("said", [{"got": 11, "done": 0}, {"got": 0, "done": 8}])
 def test_a_server_cannot_have_taken_in_more_than_was_sent(said: dict[str, int]) -> None:
-    frames = SimpleNamespace(payload_bytes=10)
-    watch = Watch(SimpleNamespace(frames=frames), SimpleNamespace(), 1.0, 1.0)  # type: ignore[arg-type]
-    watch.heartbeat(Heartbeat(got=10, done=7), N)
-    assert watch.received == 10
-    with pytest.raises(ProtocolError, match="a whole number from"):
-        watch.heartbeat(Heartbeat(**said), N)
+    async def main() -> None:
+        to: Any = SimpleNamespace(frames=SimpleNamespace(payload_bytes=10), taken_in=0)
+        watch = Watch(to, SimpleNamespace(), 1.0, 1.0)  # type: ignore[arg-type]
+        watch.heartbeat(Heartbeat(got=10, done=7), N)
+        assert to.taken_in == 10
+        with pytest.raises(ProtocolError, match="a whole number from"):
+            watch.heartbeat(Heartbeat(**said), N)
+        watch.stop()
+
+    run(main())
 
 
 @contextlib.contextmanager

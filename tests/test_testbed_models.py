@@ -7,6 +7,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from torch import Tensor, nn  # noqa: E402
 from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec  # noqa: E402
 from mjoa_gym.testbed.codec import Image, Incoming, TensorLayout, image_of_bundle  # noqa: E402
 from mjoa_gym.testbed.commands import close  # noqa: E402
-from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.headers import ProtocolError  # noqa: E402
+from mjoa_gym.testbed.executor import Executor, Work  # noqa: E402
+from mjoa_gym.testbed.frames import ProtocolError  # noqa: E402
 from mjoa_gym.testbed.models import load, program_of, seed_values, server_program  # noqa: E402
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.server import EdgeServer  # noqa: E402
@@ -239,7 +240,8 @@ def test_the_store_keeps_what_is_reserved_and_drops_the_oldest() -> None:
 class Counting:
     """Executes nothing, and counts how many layers are executed at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, predecessors: list[list[int]]) -> None:
+        self.dnn = SimpleNamespace(predecessors=predecessors)
         self.order: list[int] = []
         self.thread: set[int] = set()
 
@@ -250,25 +252,22 @@ class Counting:
 
 
 def test_the_executor_runs_layers_in_order_and_stretches_them() -> None:
-    from mjoa_gym.testbed.executor import Work
-
     class Busy(Counting):
         def run(self, layer: int, bundles: Any, parameters: Any) -> tuple[Tensor, ...]:
             torch.randn(200, 200) @ torch.randn(200, 200)
             return super().run(layer, bundles, parameters)
 
     done = threading.Semaphore(0)
-    executor, runner = Executor(core=0), Busy()
-    predecessors = [[-1], [0], [0], [1, 2]]
+    executor, runner = Executor(core=0), Busy([[-1], [0], [0], [1, 2]])
     works = [
-        Work(runner, range(4), predecessors, lambda _: {}, slowdown, lambda *_: done.release())
+        Work(runner, range(4), lambda _: {}, slowdown, lambda *_: done.release())
         for slowdown in (1.0, 40.0)
     ]
     for work in works:
         executor.submit(work)
         assert not done.acquire(timeout=0.02)  # the input is not there
     for work in works:
-        executor.put(work, -1, (torch.ones(1),))
+        executor.put(work.bundles, -1, (torch.ones(1),))
     for _ in range(8):
         assert done.acquire(timeout=10)
     executor.close()
@@ -283,8 +282,6 @@ def test_the_executor_runs_layers_in_order_and_stretches_them() -> None:
 
 
 def test_the_executor_counts_the_mean_of_repeats() -> None:
-    from mjoa_gym.testbed.executor import Work
-
     class Sparing(Counting):
         """Computes in every fifth execution only."""
 
@@ -295,10 +292,10 @@ def test_the_executor_counts_the_mean_of_repeats() -> None:
             return super().run(layer, bundles, parameters)
 
     done = threading.Semaphore(0)
-    executor, runner = Executor(), Sparing()
-    work = Work(runner, range(2), [[-1], [0]], lambda _: {}, 10.0, lambda *_: done.release(), 5)
+    executor, runner = Executor(), Sparing([[-1], [0]])
+    work = Work(runner, range(2), lambda _: {}, 10.0, lambda *_: done.release(), 5)
     executor.submit(work)
-    executor.put(work, -1, (torch.ones(1),))
+    executor.put(work.bundles, -1, (torch.ones(1),))
     assert done.acquire(timeout=10)
     assert done.acquire(timeout=10)
     executor.close()
@@ -309,8 +306,6 @@ def test_the_executor_counts_the_mean_of_repeats() -> None:
 
 
 def test_a_work_that_is_redirected_goes_on_with_what_is_missing() -> None:
-    from mjoa_gym.testbed.executor import Work
-
     done: list[int] = []
     reached = threading.Event()
 
@@ -319,9 +314,9 @@ def test_a_work_that_is_redirected_goes_on_with_what_is_missing() -> None:
         if work.done:
             reached.set()
 
-    executor, runner = Executor(), Counting()
-    work = Work(runner, [0, 2], [[-1], [0], [1]], lambda _: {}, 1.0, on_done)
-    executor.put(work, -1, (torch.ones(1),))
+    executor, runner = Executor(), Counting([[-1], [0], [1]])
+    work = Work(runner, [0, 2], lambda _: {}, 1.0, on_done)
+    executor.put(work.bundles, -1, (torch.ones(1),))
     executor.submit(work)
     while done != [0]:
         threading.Event().wait(0.001)

@@ -26,7 +26,7 @@ from mjoa_gym.execution.layered_model import Bundle  # noqa: E402
 from mjoa_gym.testbed import clock  # noqa: E402
 from mjoa_gym.testbed.commands import main  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
-from mjoa_gym.testbed.headers import Begin, Chunk, Kind  # noqa: E402
+from mjoa_gym.testbed.frames import Begin, Chunk, Kind  # noqa: E402
 from mjoa_gym.testbed.models import program_of, seed_values  # noqa: E402
 from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 from mjoa_gym.testbed.processes import ServerProcess, server_process  # noqa: E402
@@ -213,7 +213,7 @@ def test_a_killed_ue_leaves_nothing(program_and_inputs: tuple[LayeredProgram, Bu
                 await until(lambda: descriptors(os.getpid()) == before + 1)  # the server's end
                 await asyncio.sleep(0.05)
                 assert descriptors(os.getpid()) == before + 1
-                assert server.n_sessions == 2
+                assert len(server.sessions) == 2
                 doomed.kill()
             await until(lambda: descriptors(os.getpid()) == before)
             assert server.store.used_bytes == 0

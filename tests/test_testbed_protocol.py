@@ -14,8 +14,13 @@ import pytest
 torch = pytest.importorskip("torch")
 msgpack = pytest.importorskip("msgspec.msgpack")
 
-from mjoa_gym.testbed.frames import FrameWriter, encode  # noqa: E402
-from mjoa_gym.testbed.headers import VERSION, Kind, ProtocolError  # noqa: E402
+from mjoa_gym.testbed.frames import (  # noqa: E402
+    VERSION,
+    FrameWriter,
+    Kind,
+    ProtocolError,
+    encode,
+)
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 
 from .testbed_frames import HEADERS, HELLO, N, begin, parameters_image, raw  # noqa: E402
@@ -170,7 +175,7 @@ def test_a_bad_frame_closes_its_connection_with_the_reason_and_nobody_elses(case
             async with stranger(server.port, program) as (reader, frames):
                 write(frames, program)
                 assert expected in await refusal(reader)
-            await until(lambda: server.n_sessions == 1)
+            await until(lambda: len(server.sessions) == 1)
             assert server.store.used_bytes == sum(
                 program.parameters[layer].total_bytes for layer in (1, 2, 5, 6)
             )
@@ -201,7 +206,7 @@ def test_who_introduces_itself_badly_is_refused(changes: dict[str, Any], expecte
             async with stranger(server.port) as (reader, frames):
                 await introduce(reader, frames, LayeredProgram(diamond()), **changes)
                 assert expected in await refusal(reader)
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
 
     run(main())
 
@@ -243,7 +248,7 @@ def test_limits_on_silence_sessions_models_and_activations() -> None:
         async with toy_server(idle_s=0.05) as server:
             async with stranger(server.port, program) as (reader, _):
                 assert "nothing heard" in await refusal(reader)
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
 
     async def sessions() -> None:
         async with (

@@ -179,7 +179,7 @@ def test_parameters_stay_and_uploads_go_on_where_they_stopped() -> None:
                 third = await ue.infer((value,), [1] * N)
                 assert not any(i.what == "parameters" for i in third.timeline)
                 assert (third.resident == 1).all()
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert server.store.used_bytes == 0
 
     run(main())
@@ -235,7 +235,7 @@ def test_several_ues_with_little_memory_get_right_answers() -> None:
                 *(one(server.port, n, seed, failures) for seed, n in enumerate(networks))
             )
             assert server.store.dropped > 0
-            await until(lambda: server.n_sessions == 0)
+            await until(lambda: len(server.sessions) == 0)
             assert server.store.used_bytes == 0
         assert all(failure == "" or "no memory" in failure for failure in failures)
         assert "" in failures

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mjoa_gym.testbed.frames import PREFIX
-from mjoa_gym.testbed.headers import VERSION, Kind
+from mjoa_gym.testbed.frames import PREFIX, VERSION, Kind
 from mjoa_gym.testbed.program import LayeredProgram
 
 N = 7

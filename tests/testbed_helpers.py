@@ -12,8 +12,7 @@ import torch
 
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import FrameReader, FrameWriter
-from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Kind
+from mjoa_gym.testbed.frames import FROM_SERVER, VERSION, FrameReader, FrameWriter, Kind
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings, UESettings

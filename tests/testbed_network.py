@@ -50,11 +50,10 @@ class ToyNetwork:
 
     needs = parameter_names
 
-    def parameter_specs(self, layer: int) -> dict[str, TensorSpec]:
-        return {n: TensorSpec.of(self.weights[n]) for n in self.parameter_names(layer)}
-
     def parameters(self, layer: int) -> dict[str, Tensor]:
         return {name: self.weights[name] for name in self.parameter_names(layer)}
+
+    needed_parameters = parameters
 
     def bundle_specs(self, tensor: int) -> list[TensorSpec]:
         return [TensorSpec((1, self.width), torch.float32)]

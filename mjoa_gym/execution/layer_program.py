@@ -6,7 +6,6 @@ depends on parameters alone is executed by every layer that reads it.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -96,11 +95,6 @@ def stored_values(program: ExportedProgram) -> Values:
     names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     by_name = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     return {by_name[placeholder]: stored[name].detach() for placeholder, name in names.items()}
-
-
-def attribute(program: ExportedProgram, node: Node) -> Any:
-    """What a `get_attr` node stands for."""
-    return operator.attrgetter(str(node.target))(program.graph_module)
 
 
 def _resolver(argument: Any) -> _Resolver:

@@ -7,6 +7,7 @@ has exactly as many bytes as the DNN says. Operators are called one by one, with
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from mjoa_gym.execution.layer_program import (
     Slot,
     Step,
     Values,
-    attribute,
     fill,
     plan,
     slots_of,
@@ -75,6 +75,9 @@ class LayeredModel:
     to rounding, and bit for bit where torch has no fused kernel for a part of the module.
 
     Build it with `from_torch`. Immutable, and `run` may be called from several threads.
+
+    Attributes:
+        dnn: The profile, at layer granularity; layers are counted as in it.
     """
 
     def __init__(self, traced: Trace, parameters: Mapping[str, Tensor], name: str) -> None:
@@ -82,7 +85,7 @@ class LayeredModel:
         self._program = traced.program
         self._order = {node: i for i, node in enumerate(traced.program.graph.nodes)}
         self._parameters = dict(parameters)
-        self._dnn = DNN(**as_columns(name, layers, traced.graph.input_bytes))
+        self.dnn = DNN(**as_columns(name, layers, traced.graph.input_bytes))
         self._charged = tuple(
             tuple(name for index in layer.operators for name in traced.charged[index])
             for layer in layers
@@ -128,11 +131,6 @@ class LayeredModel:
             parameters = {key: value.to("meta") for key, value in parameters.items()}
         return LayeredModel(traced, parameters, name or type(module).__name__)
 
-    @property
-    def dnn(self) -> DNN:
-        """The profile, at layer granularity; layers are counted as in it."""
-        return self._dnn
-
     def parameter_names(self, layer: int) -> tuple[str, ...]:
         """The parameters charged to a layer, each to one only; of a tied one its first name."""
         return self._charged[layer]
@@ -148,10 +146,6 @@ class LayeredModel:
     def needed_parameters(self, layer: int) -> dict[str, Tensor]:
         """The values of the parameters that a layer reads, as `run` wants them."""
         return {name: self._parameters[name] for name in self.needs(layer)}
-
-    def parameter_specs(self, layer: int) -> dict[str, TensorSpec]:
-        """Shapes and types of the parameters that are charged to a layer."""
-        return {name: TensorSpec.of(value) for name, value in self.parameters(layer).items()}
 
     def bundle_specs(self, tensor: int) -> tuple[TensorSpec, ...]:
         """Shapes and types of what a layer makes; -1: of the network's input."""
@@ -206,7 +200,7 @@ class LayeredModel:
             Its bundle. Tensors may share memory with its inputs and be views.
         """
         values: Values = {node: self._known[node] for node in self._layers[layer].constants}
-        for predecessor in self._dnn.predecessors[layer]:
+        for predecessor in self.dnn.predecessors[layer]:
             fill(values, self._slots[predecessor], bundles[predecessor])
         for node, name in self._layers[layer].parameters.items():
             values[node] = parameters[name]
@@ -218,7 +212,7 @@ class LayeredModel:
     def outputs(self, bundles: Mapping[int, Bundle]) -> Any:
         """The network's result, as the module returns it, from the bundles of its sinks."""
         values = dict(self._known)
-        for sink in self._dnn.is_sink.nonzero()[0]:
+        for sink in self.dnn.is_sink.nonzero()[0]:
             fill(values, self._slots[int(sink)], bundles[int(sink)])
         for node, name in self._name_of.items():
             values[node] = self._parameters[name]
@@ -237,13 +231,13 @@ class LayeredModel:
                 if node not in wanted or node in values:
                     continue
                 if node.op == "get_attr":
-                    values[node] = attribute(self._program, node)
+                    values[node] = operator.attrgetter(str(node.target))(self._program.graph_module)
                 elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
                     Step.of(node)(values)
         return values
 
     def _planned(self, layer: int) -> _Layer:
-        given = {node for p in self._dnn.predecessors[layer] for node, _ in self._slots[p]}
+        given = {node for p in self.dnn.predecessors[layer] for node, _ in self._slots[p]}
         wanted = [node for node, _ in self._slots[layer]]
         nodes = plan(wanted, given | self._known.keys() | self._name_of.keys(), self._order)
         read = {source for node in nodes for source in node.all_input_nodes}

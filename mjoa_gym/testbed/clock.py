@@ -22,7 +22,6 @@ SWITCH_INTERVAL_S = 2e-4
 now = time.monotonic
 """Seconds; on one machine the same clock in all processes."""
 
-
 MOST_FOR_SELECT = 1023
 
 

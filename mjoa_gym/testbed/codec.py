@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -22,26 +21,14 @@ import torch
 from torch import Tensor
 
 from mjoa_gym.execution.layered_model import TensorSpec
-from mjoa_gym.testbed.headers import ProtocolError
+from mjoa_gym.testbed.frames import ProtocolError
 
 DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 NOTHING = torch.empty(0, dtype=torch.uint8)
-
-
-def size_bytes(spec: TensorSpec) -> int:
-    """Bytes of a tensor's data."""
-    return prod(spec.shape) * spec.dtype.itemsize
 
 
 class TensorLayout:
@@ -53,19 +40,20 @@ class TensorLayout:
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
         self.specs = dict(specs)
-        self.starts = [0, *accumulate(map(size_bytes, self.specs.values()))]
-        entries = {
-            name: {
-                "dtype": _dtype_name(name, spec.dtype),
-                "shape": list(spec.shape),
-                "data_offsets": ends,
-            }
-            for (name, spec), ends in zip(self.specs.items(), pairwise(self.starts), strict=True)
-        }
+        sizes = (prod(spec.shape) * spec.dtype.itemsize for spec in specs.values())
+        starts = [0, *accumulate(sizes)]
+        self.places = dict(zip(specs, pairwise(starts), strict=True))
+        entries = {}
+        for name, (shape, dtype) in self.specs.items():
+            if dtype not in DTYPES:
+                allowed = list(DTYPES)
+                raise ValueError(f"{name}: safetensors has no type {dtype}; allowed are {allowed}")
+            place = self.places[name]
+            entries[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": place}
         text = json.dumps(entries, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         self.header = struct.pack("<Q", len(text)) + text
-        self.total_bytes = len(self.header) + self.starts[-1]
+        self.total_bytes = len(self.header) + starts[-1]
 
     @staticmethod
     def of_bundle(specs: Sequence[TensorSpec]) -> TensorLayout:
@@ -74,33 +62,31 @@ class TensorLayout:
 
 
 class Image:
-    """Tensors ready to be sent, as the consecutive bytes of a safetensors image."""
+    """Tensors ready to be sent, as the consecutive bytes of a safetensors image.
+
+    Attributes:
+        layout: What is where.
+        parts: Header and data, as views.
+    """
 
     def __init__(self, layout: TensorLayout, tensors: Mapping[str, Tensor]) -> None:
         self.layout = layout
-        self._tensors = [tensors[name].detach().contiguous() for name in layout.specs]
-        for (name, spec), tensor in zip(layout.specs.items(), self._tensors, strict=True):
-            if TensorSpec.of(tensor) != spec:
-                raise ValueError(f"{name}: {TensorSpec.of(tensor)} instead of {spec}")
-
-    @cached_property
-    def parts(self) -> list[memoryview]:
-        """Header and data, as views."""
-        return [memoryview(self.layout.header), *map(_bytes_of, self._tensors)]
+        self.parts = [memoryview(layout.header)]
+        for name, spec in layout.specs.items():
+            if (given := TensorSpec.of(tensors[name])) != spec:
+                raise ValueError(f"{name}: {given} instead of {spec}")
+            self.parts.append(_bytes_of(tensors[name].detach().contiguous()))
 
     def slices(self, offset: int, most: int) -> memoryview | bytes:
         """At most `most` bytes from `offset` on: a view if they lie in one tensor."""
         found: list[memoryview] = []
         for part in self.parts:
-            if offset >= len(part):
-                offset -= len(part)
-                continue
-            piece = part[offset : offset + most]
-            found.append(piece)
+            if piece := part[offset : offset + most]:
+                found.append(piece)
             most -= len(piece)
-            offset = 0
             if most == 0:
                 break
+            offset = max(0, offset - len(part))
         return found[0] if len(found) == 1 else b"".join(found)
 
 
@@ -117,7 +103,7 @@ class Incoming:
     what: str
     layout: TensorLayout
     received: int = 0
-    _data: Tensor | None = None
+    _data: Tensor = NOTHING
 
     @property
     def complete(self) -> bool:
@@ -131,45 +117,36 @@ class Incoming:
             ProtocolError: If it does not continue where the last one ended, is empty, goes beyond
                 the end, or differs from the header that these tensors have.
         """
-        end = offset + len(payload)
-        if offset != self.received or end > self.layout.total_bytes or not payload:
+        header, total, end = self.layout.header, self.layout.total_bytes, offset + len(payload)
+        if offset != self.received or end > total or not payload:
             raise ProtocolError(
-                f"{self.what}: bytes {offset} to {end} of {self.layout.total_bytes}, but "
-                f"{self.received} come next"
+                f"{self.what}: bytes {offset} to {end} of {total}, but {self.received} come next"
             )
-        head = len(self.layout.header)
-        if offset < head and payload[: head - offset] != self.layout.header[offset:end]:
+        head = max(0, len(header) - offset)
+        if payload[:head] != header[offset:end]:
             raise ProtocolError(f"{self.what}: names, shapes or types are not those of the network")
-        if end > head:
-            if self._data is None:
-                self._data = torch.empty(self.layout.total_bytes - head, dtype=torch.uint8)
-            start = max(offset, head)
-            _bytes_of(self._data)[start - head : end - head] = memoryview(payload)[start - offset :]
+        if data := memoryview(payload)[head:]:
+            if self._data is NOTHING:
+                self._data = torch.empty(total - len(header), dtype=torch.uint8)
+            start = offset + head - len(header)
+            _bytes_of(self._data)[start : start + len(data)] = data
         self.received = end
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, as views of what has arrived; only when complete."""
-        return dict(self._views(NOTHING if self._data is None else self._data))
+        found = {}
+        for name, (start, end) in self.layout.places.items():
+            piece, (shape, dtype) = self._data[start:end], self.layout.specs[name]
+            if start % dtype.itemsize:  # behind a tensor of a narrower type
+                piece = piece.clone()
+            found[name] = piece.view(dtype).view(shape)
+        return found
 
     def bundle(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the layout."""
         return tuple(self.tensors().values())
 
-    def _views(self, data: Tensor) -> Iterator[tuple[str, Tensor]]:
-        ends = pairwise(self.layout.starts)
-        for (name, spec), (start, end) in zip(self.layout.specs.items(), ends, strict=True):
-            piece = data[start:end]
-            if start % spec.dtype.itemsize:  # behind a tensor of a narrower type
-                piece = piece.clone()
-            yield name, piece.view(spec.dtype).view(spec.shape)
-
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     flat = tensor.reshape(-1).view(torch.uint8) if tensor.numel() else NOTHING
     return memoryview(flat.numpy())
-
-
-def _dtype_name(name: str, dtype: torch.dtype) -> str:
-    if dtype not in DTYPES:
-        raise ValueError(f"{name}: safetensors has no type {dtype}; allowed are {list(DTYPES)}")
-    return DTYPES[dtype]

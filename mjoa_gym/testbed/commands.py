@@ -29,7 +29,15 @@ from mjoa_gym.validation import choice, count, positive
 
 DEFAULT_PORT = 4790
 MEGA = 1e6
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = {
+    "memory_bytes": ("--memory-mib", MIB, "parameters kept"),
+    "model_bytes": ("--model-mib", MIB, "largest network"),
+    "query_bytes": ("--activations-mib", MIB, "tensors of one inference"),
+    "activation_bytes": ("--all-activations-mib", MIB, "tensors of all inferences"),
+    "payload_bytes": ("--frame-kib", KIB, "longest payload"),
+}
+"""Fields of `ServerSettings`: their options, in which unit these are, and what they say."""
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,36 +50,26 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     ue = sides.add_parser("ue", help="a UE")
     for side in (server, ue):
         add = side.add_argument
-        add("--host", default="127.0.0.1", help="address (default %(default)s)")
+        add("--host", default=UESettings.host, help="address (default %(default)s)")
         add("--port", type=int, default=DEFAULT_PORT, help="port (default %(default)s)")
         add("--token", default=os.environ.get(TOKEN_VARIABLE, ""),
             help=f"shared secret (default: the environment's {TOKEN_VARIABLE})")  # fmt: skip
         add("--core", type=int, help="core that executes layers (default: any)")
         add("--program", action="append", default=[], metavar="NAME=FILE",
             help="an exported program (.pt2), under a name that both sides use")  # fmt: skip
-    _server_arguments(server)
-    _ue_arguments(ue)
-    return parser.parse_args(argv)
-
-
-def _server_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = server.add_argument
     add("--models", nargs="*", metavar="NAME",
         help="of torchvision's classifiers, those on offer (default: all)")  # fmt: skip
-    add("--sessions", type=int, default=64, help="UEs at a time (default %(default)s)")
-    add("--memory-mib", type=int, default=4096, help="parameters kept (default %(default)s)")
-    add("--model-mib", type=int, default=2048, help="largest network (default %(default)s)")
-    add("--activations-mib", type=int, default=1024,
-        help="tensors of one inference (default %(default)s)")  # fmt: skip
-    add("--all-activations-mib", type=int, default=4096,
-        help="tensors of all inferences (default %(default)s)")  # fmt: skip
-    add("--frame-kib", type=int, default=1024, help="longest payload (default %(default)s)")
-    add("--idle-s", type=float, default=60.0, help="until a silent UE is freed (%(default)s)")
+    add("--sessions", type=int, default=ServerSettings.sessions,
+        help="UEs at a time (default %(default)s)")  # fmt: skip
+    for field, (option, unit, said) in SIZES.items():
+        default = getattr(ServerSettings, field) // unit
+        add(option, dest=field, type=int, default=default, metavar=option[-3:].upper(),
+            help=f"{said} (default %(default)s)")  # fmt: skip
+    add("--idle-s", type=float, default=ServerSettings.idle_s,
+        help="until a silent UE is freed (%(default)s)")  # fmt: skip
     add("--verbose", action="store_true", help="log every session's end")
-
-
-def _ue_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = ue.add_argument
     add(
         "--model",
         help="a torchvision classifier or the name of a --program (its only one, or resnet18)",
@@ -86,7 +84,9 @@ def _ue_arguments(parser: argparse.ArgumentParser) -> None:
         help="this UE's share of the server (default %(default)s)")  # fmt: skip
     add("--queries", type=int, default=3, help="inferences, one after the other (%(default)s)")
     add("--until-s", type=float, help="prefetch until then after the start of each")
-    add("--stall-s", type=float, default=3.0, help="patience with the server (%(default)s)")
+    add("--stall-s", type=float, default=UESettings.stall_s,
+        help="patience with the server (%(default)s)")  # fmt: skip
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,10 +98,13 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         files = _files(args.program)
-        _check_core(args.core)
-        return clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
+        allowed = available_cores()
+        if args.core is not None and allowed and args.core not in allowed:
+            raise ValueError(f"--core {args.core}: allowed are {allowed}")
+        clock.run(_serve(args, files) if args.side == "server" else _use(args, files))
     except EdgeError as error:
         raise ValueError(str(error)) from error
+    return 0
 
 
 def _files(texts: list[str]) -> dict[str, Path]:
@@ -118,13 +121,7 @@ def _files(texts: list[str]) -> dict[str, Path]:
     return files
 
 
-def _check_core(core: int | None) -> None:
-    allowed = available_cores()
-    if core is not None and allowed and core not in allowed:
-        raise ValueError(f"--core {core}: allowed are {allowed}")
-
-
-async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
+async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     if not args.idle_s > KEEP_ALIVE_S:
         raise ValueError(
             f"--idle-s {args.idle_s}: must be above {KEEP_ALIVE_S:g}; a UE says so often that it "
@@ -136,18 +133,10 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
     for name in args.models or ():
         choice("--models", name, model_names())
     builders = {name: partial(server_program, name, files) for name in (*names, *files)}
+    limits = {field: getattr(args, field) * unit for field, (_, unit, _) in SIZES.items()}
+    limits["sessions"] = args.sessions
     settings = ServerSettings(
-        args.token,
-        args.host,
-        args.port,
-        args.core,
-        memory_bytes=args.memory_mib * MIB,
-        activation_bytes=args.all_activations_mib * MIB,
-        query_bytes=args.activations_mib * MIB,
-        model_bytes=args.model_mib * MIB,
-        payload_bytes=args.frame_kib << 10,
-        sessions=args.sessions,
-        idle_s=args.idle_s,
+        args.token, args.host, args.port, args.core, idle_s=args.idle_s, **limits
     )
     async with EdgeServer(settings, builders) as server:
         print(f"listening on {args.host}:{server.port}", flush=True)
@@ -155,10 +144,9 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         await ended.wait()
-    return 0
 
 
-async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
+async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     count("--queries", args.queries)
     if args.until_s is not None:
         positive("--until-s", args.until_s)
@@ -180,13 +168,9 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> int:
         edge_slowdown=1 / args.edge_share,
         stall_s=args.stall_s,
     )
-    executor = Executor(args.core, "UE layers")
-    try:
+    with contextlib.closing(Executor(args.core, "UE layers")) as executor:
         async with UserEquipment(program, executor, settings) as ue:
             await _queries(ue, inputs, args)
-    finally:
-        executor.close()
-    return 0
 
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:

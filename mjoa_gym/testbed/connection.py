@@ -1,4 +1,4 @@
-"""The UE's end of a connection: introduces itself, and hands on what the server says."""
+"""The UE's end of a connection: introduces itself, hands on what the server says, watches it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import asyncio
 import contextlib
 import hmac
 import socket
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.frames import READ_AHEAD_BYTES, Frame, FrameReader, FrameWriter
-from mjoa_gym.testbed.headers import FROM_SERVER, VERSION, Hello, Kind, ProtocolError
+from mjoa_gym.testbed.executor import Work
+from mjoa_gym.testbed.frames import (
+    FROM_SERVER,
+    READ_AHEAD_BYTES,
+    VERSION,
+    Frame,
+    FrameReader,
+    FrameWriter,
+    Heartbeat,
+    Hello,
+    Kind,
+    ProtocolError,
+    within,
+)
 from mjoa_gym.testbed.settings import UESettings
 
 KEEP_ALIVE_S = 5.0
@@ -26,11 +38,9 @@ class Listener(Protocol):
 
     def heard(self, frame: Frame) -> None:
         """A frame has arrived."""
-        ...
 
     def lost(self, reason: str) -> None:
         """Nothing will arrive any more."""
-        ...
 
 
 class Connection:
@@ -41,6 +51,7 @@ class Connection:
         listener: Who is told what the server says.
         lost: Why the connection is closed, or None.
         heard_at: When the last frame has arrived.
+        taken_in: Bytes of payload that the server has taken in, as it last said.
     """
 
     def __init__(self, reader: FrameReader, frames: FrameWriter, payload_bytes: int) -> None:
@@ -50,24 +61,17 @@ class Connection:
         self.listener: Listener | None = None
         self.lost: str | None = None
         self.heard_at = now()
+        self.taken_in = 0
         self._asked: asyncio.Future[Frame] | None = None
         self._tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._keep_alive()),
         ]
 
-    async def ask(
-        self, kind: Kind, patience_s: float, taken_in: Callable[[], int] = lambda: 0
-    ) -> Frame:
-        """Send a frame and return its answer, `RESIDENT` or `REPORT`.
+    async def ask(self, kind: Kind, patience_s: float) -> Frame:
+        """Send a frame and return its answer, `RESIDENT` or `REPORT`; an EdgeError without one.
 
-        Args:
-            kind: Of the frame.
-            patience_s: How long to wait, again and again while the server takes in what is ahead.
-            taken_in: How many bytes it has taken in.
-
-        Raises:
-            EdgeError: If there is no answer.
+        Waits so long, again and again while the server takes in what is ahead.
         """
         if self.lost is not None:
             raise EdgeError(self.lost)
@@ -75,10 +79,10 @@ class Connection:
         self.frames.write(kind)
         try:
             while True:
-                before = taken_in()
+                before = self.taken_in
                 if (await asyncio.wait([asked], timeout=patience_s))[0]:
                     return await asked
-                if taken_in() == before:
+                if self.taken_in == before:
                     self.close("no answer")
                     asked.exception()  # nobody waits for it
                     raise EdgeError(f"no answer within {patience_s:g} s")
@@ -131,12 +135,64 @@ class Connection:
             self.frames.write(Kind.PING)
 
 
-async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
-    """Connect and introduce oneself, with the fingerprint of one's program.
+@dataclass(eq=False)
+class Watch:
+    """Closes the connection of a server that is silent, takes nothing in, or makes no progress.
 
-    Raises:
-        EdgeError: If that fails.
+    A task of the event loop, from its making to `stop`. `stall_s` is the patience with silence, and
+    with bytes that do not arrive; `hang_s` that with a server that has all that it needs. While the
+    UE itself executes a layer of `work`, the server may be waiting for it.
     """
+
+    connection: Connection
+    work: Work
+    stall_s: float
+    hang_s: float
+
+    def __post_init__(self) -> None:
+        self._executed = 0
+        self._taken_in_at = self._progress_at = now()
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
+
+    def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
+        """The server says how much it has taken in and executed."""
+        before, sent = self.connection.taken_in, self.connection.frames.payload_bytes
+        taken_in = within("HEARTBEAT: got", said.got, before, sent)
+        executed = within("HEARTBEAT: done", said.done, self._executed, n_layers)
+        if taken_in > before:
+            self.connection.taken_in = taken_in
+            self._taken_in_at = self._progress_at = now()
+        if executed > self._executed:
+            self._executed, self._progress_at = executed, now()
+
+    def progress(self) -> None:
+        """A tensor comes down."""
+        self._progress_at = now()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its traceback refers to us
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self.stall_s / 4)
+            time = now()
+            if self.connection.frames.payload_bytes == self.connection.taken_in:
+                self._taken_in_at = time
+            if self.work.running is not None:
+                self._progress_at = time
+            if time - self.connection.heard_at > self.stall_s:
+                self.connection.close(f"nothing heard for {self.stall_s:g} s")
+            elif time - self._taken_in_at > self.stall_s:
+                self.connection.close(f"the server has taken nothing in for {self.stall_s:g} s")
+            elif time - self._progress_at > self.hang_s:
+                self.connection.close(f"no progress for {self.hang_s:g} s")
+
+
+async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
+    """Connect and introduce oneself, with the fingerprint of one's program; or an EdgeError."""
     s = settings
     try:
         async with asyncio.timeout(s.connect_s):

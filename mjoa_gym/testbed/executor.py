@@ -16,9 +16,10 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,15 +27,11 @@ from torch import Tensor
 from mjoa_gym.execution.layered_model import Bundle, LayeredModel
 from mjoa_gym.testbed.clock import now
 
+T = TypeVar("T")
+
 
 class Execution(NamedTuple):
-    """One layer's use of the processor.
-
-    Attributes:
-        layer: Which.
-        start: When it began.
-        end: When it counted as finished, stretching included.
-    """
+    """One layer's use of the processor, until it counted as finished, stretching included."""
 
     layer: int
     start: float
@@ -46,25 +43,19 @@ class Work:
     """The layers of one inference that one side executes. Shared with the executor's thread.
 
     Attributes:
-        network: Executes a layer.
         layers: In program order.
-        predecessors: Of all layers of the network.
         parameters: Gives a layer's parameters, or None while they are not there.
         slowdown: At least 1.
         on_done: Called in the executor's thread after each layer, and with an error as last thing.
         repeats: How often each layer is executed within its stretched time; at most `slowdown`.
         bundles: What each tensor's producer (-1: the input) has made, as far as it is here.
-        executions: What has been executed.
-        error: What a layer has raised, if one has.
         position: How many of the layers have been executed.
         running: The layer that is being executed.
         unfinished: What it has made, while its stretched time is not over.
-        cancelled: Whether nobody is interested any more.
     """
 
     network: LayeredModel
     layers: Sequence[int]
-    predecessors: Sequence[Sequence[int]]
     parameters: Callable[[int], Mapping[str, Tensor] | None]
     slowdown: float
     on_done: Callable[[Work, Execution | None], None]
@@ -97,17 +88,18 @@ class Work:
         if self.done or self.unfinished is not None:
             return None
         layer = self.layers[self.position]
-        if any(p not in self.bundles for p in self.predecessors[layer]):
+        if any(p not in self.bundles for p in self.network.dnn.predecessors[layer]):
             return None
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
 
 
 class Executor:
-    """The thread. Everything that it shares is guarded by `lock`.
+    """The thread. Everything that it shares is guarded by its lock.
 
     Args:
         core: The core to stay on; None, or one that is not there, for any.
+        name: Of the thread.
 
     Raises:
         ValueError: If the core's number is negative.
@@ -116,7 +108,7 @@ class Executor:
     def __init__(self, core: int | None = None, name: str = "executor") -> None:
         if core is not None and core < 0:
             raise ValueError(f"core={core}: must be at least 0")
-        self.lock = threading.Condition()
+        self._lock = threading.Condition()
         self._core = core
         self._works: list[Work] = []
         self._closed = False
@@ -125,77 +117,65 @@ class Executor:
 
     def submit(self, work: Work) -> None:
         """Begin with a work."""
-        with self.lock:
+        with self._lock:
             self._works.append(work)
-            self.lock.notify()
+            self._lock.notify()
 
-    def put(self, work: Work, tensor: int, bundle: Bundle) -> None:
-        """Hand a work a tensor that has come from the other side."""
-        with self.lock:
-            work.bundles[tensor] = bundle
-            self.lock.notify()
-
-    def look_again(self) -> None:
-        """Parameters have arrived: a layer may be able to start."""
-        with self.lock:
-            self.lock.notify()
+    def put(self, where: MutableMapping[int, T], key: int, value: T) -> None:
+        """Add what a layer may be waiting for: a tensor's bundle, or a layer's parameters."""
+        with self._lock:
+            where[key] = value
+            self._lock.notify()
 
     def cancel(self, work: Work) -> None:
         """Forget a work; a layer that is being executed ends unheard."""
         work.cancelled = True
-        with self.lock:
-            if work in self._works:
-                self._works.remove(work)
+        with self._lock:
+            self._remove(work)
 
     def redirect(
         self, work: Work, still_needed: Callable[[set[int]], list[int]]
     ) -> tuple[int, ...]:
         """Give a work other layers to go on with; what is being executed is finished first.
 
-        Args:
-            work: Submitted or not.
-            still_needed: Which layers, given the tensors that are here.
-
-        Returns:
-            The layers that are new to this work.
+        They are those that are still needed given the tensors that are here. Returns the ones that
+        are new to this work.
         """
-        with self.lock:
+        with self._lock:
             planned = set(work.layers)
-            done = work.layers[: work.position]
             running = [] if work.running is None else [work.running]
             rest = still_needed({*work.bundles, *running})
-            work.layers = [*done, *running, *rest]
+            work.layers = [*work.layers[: work.position], *running, *rest]
             if work not in self._works and not work.done:
                 self._works.append(work)
-            self.lock.notify()
+            self._lock.notify()
             return tuple(layer for layer in rest if layer not in planned)
 
     def close(self) -> None:
         """End the thread after the layer that it is executing."""
-        with self.lock:
+        with self._lock:
             self._closed = True
-            self.lock.notify()
+            self._lock.notify()
         self._thread.join()
 
     def _run(self) -> None:
-        settle_thread(self._core)
+        torch.set_num_threads(1)
+        if self._core is not None and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError, OverflowError):
+                os.sched_setaffinity(0, {self._core})
         with torch.inference_mode():
             while True:
-                with self.lock:
+                with self._lock:
                     if self._closed:
                         return
-                    finished = self._take_finished()
-                    chosen = None if finished else self._choose()
-                    if not finished and chosen is None:
-                        self.lock.wait(self._pause())
+                    act = self._take_finished() or self._choose()
+                    if act is None:
+                        self._lock.wait(self._pause())
                         continue
-                if finished is not None:
-                    finished[0].on_done(*finished)
-                elif chosen is not None:
-                    self._execute(*chosen)
+                act()
 
-    def _take_finished(self) -> tuple[Work, Execution] | None:
-        """A layer whose stretched time is over."""
+    def _take_finished(self) -> Callable[[], None] | None:
+        """Say that a layer is done whose stretched time is over."""
         for work in self._works:
             if work.unfinished is not None and work.unfinished[0].end <= (time := now()):
                 execution, bundle = work.unfinished
@@ -207,17 +187,17 @@ class Executor:
                 work.running = None
                 if work.done:
                     self._works.remove(work)
-                return work, execution
+                return partial(work.on_done, work, execution)
         return None
 
-    def _choose(self) -> tuple[Work, int, Mapping[str, Tensor]] | None:
-        """A layer that can start; whose turn it is goes to the back of the queue."""
+    def _choose(self) -> Callable[[], None] | None:
+        """Execute a layer that can start; whose turn it is goes to the back of the queue."""
         for index, work in enumerate(self._works):
             found = work.next_layer()
             if found is not None:
                 work.running = found[0]
                 self._works.append(self._works.pop(index))
-                return work, *found
+                return partial(self._execute, work, *found)
         return None
 
     def _pause(self) -> float | None:
@@ -233,20 +213,15 @@ class Executor:
                 bundle = work.network.run(layer, work.bundles, parameters)  # nothing is in place
                 times += 1
         except Exception as error:  # whatever a layer raises is its work's end, not the thread's
-            with self.lock:
+            with self._lock:
                 work.error = error
-                if work in self._works:
-                    self._works.remove(work)
+                self._remove(work)
             work.on_done(work, None)
             return
         spent = (time.thread_time() - cpu_start) / times
-        with self.lock:
+        with self._lock:
             work.unfinished = Execution(layer, start, start + spent * work.slowdown), bundle
 
-
-def settle_thread(core: int | None) -> None:
-    """One torch thread, on its core as far as the system allows."""
-    torch.set_num_threads(1)
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError, OverflowError):
-            os.sched_setaffinity(0, {core})
+    def _remove(self, work: Work) -> None:
+        if work in self._works:
+            self._works.remove(work)

@@ -67,7 +67,8 @@ async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray
     """(L,) median seconds of the layers on the UE."""
     n = ue.program.dnn.n_layers
     runs = [await ue.infer(inputs, np.zeros(n)) for _ in range(WARM_UPS + repeats)]
-    return _median([seconds_of(run.timeline, "ue", n) for run in runs[WARM_UPS:]])
+    rows = [seconds_of(run.timeline, "ue", n) for run in runs[WARM_UPS:]]
+    return np.median(rows, axis=0).astype(float)
 
 
 async def measure_edge(
@@ -83,19 +84,19 @@ async def measure_edge(
     dnn, s = ue.program.dnn, ue.settings
     everything = np.ones(dnn.n_layers)
     await ue.install()
-    rows: list[NDArray[np.float64]] = []
-    overheads: list[float] = []
+    rows, overheads = [], []
     for _ in range(WARM_UPS + repeats):
         run = await ue.infer(inputs, everything, "preinstalled")
         if run.failure is not None:
             raise EdgeError(run.failure)
         rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
-        ideal = simulate(
-            dnn, everything, rows[-1], rows[-1], s.uplink_bps, s.downlink_bps, upload="preinstalled"
-        )
+        times = LayerTimes(rows[-1], rows[-1], 0.0)
+        rates = s.uplink_bps, s.downlink_bps
+        ideal = predict(dnn, everything, times, *rates, upload="preinstalled")
         overheads.append(run.latency_s - ideal.latency)
     await ue.close()
-    return _median(rows[WARM_UPS:]), max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
+    edge_s = np.median(rows[WARM_UPS:], axis=0).astype(float)
+    return edge_s, max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
 
 
 async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerTimes:
@@ -115,10 +116,9 @@ def predict(
     prefetch: ArrayLike | None = None,
 ) -> Timeline:
     """An inference as the simulator sees it, with measured layer times and messages."""
-    rates, message_s = (uplink_bps, downlink_bps), times.message_s
     return simulate(
-        dnn, placement, times.ue_s, times.edge_s, *rates, resident, upload, prefetch,
-        message_s=message_s,
+        dnn, placement, times.ue_s, times.edge_s, uplink_bps, downlink_bps, resident, upload,
+        prefetch, message_s=times.message_s,
     )  # fmt: skip
 
 
@@ -131,7 +131,3 @@ async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDA
     placement = plan.placements[0]
     marks = np.zeros_like(placement) if plan.prefetch is None else plan.prefetch[0]
     return placement, marks
-
-
-def _median(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.asarray(np.median(rows, axis=0))

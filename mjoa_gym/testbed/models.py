@@ -102,12 +102,8 @@ def build(name: str, others: Collection[str] = ()) -> Example:
     module = getattr(import_torchvision().models, name)(weights=None, **ARGUMENTS.get(name, {}))
     seed_values(module)
     side = SIDES.get(name, DEFAULT_SIDE)
-    return module.eval(), (example_image(side),)
-
-
-def example_image(side: int, seed: int = 0) -> Tensor:
-    """Noise in the shape of an image."""
-    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return module.eval(), (noise,)
 
 
 def seed_values(module: nn.Module) -> None:
@@ -117,14 +113,11 @@ def seed_values(module: nn.Module) -> None:
             if not tensor.is_floating_point():
                 continue
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            if name.endswith("running_var"):
-                tensor.uniform_(0.8, 1.2, generator=generator)
-            elif name.endswith("running_mean"):
-                tensor.normal_(0, 0.05, generator=generator)
-            elif isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
+            parameter = isinstance(tensor, nn.Parameter)
+            if parameter and tensor.dim() > 1:
                 fan_in = tensor[0].numel()
                 tensor.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-            elif isinstance(tensor, nn.Parameter) and name.endswith("weight"):
+            elif name.endswith("running_var") or (parameter and name.endswith("weight")):
                 tensor.uniform_(0.8, 1.2, generator=generator)
-            elif isinstance(tensor, nn.Parameter):
+            elif parameter or name.endswith("running_mean"):
                 tensor.normal_(0, 0.05, generator=generator)

@@ -20,17 +20,13 @@ QUEUE_BYTES = 1 << 18
 
 
 class ShapedNamespace:
-    """A namespace that a server can run in; see `shaped_namespace`.
+    """A namespace that a server can run in, at `address`; see `shaped_namespace`."""
 
-    Attributes:
-        name: Its name.
-        address: The server's address in it.
-    """
+    address = SERVER_ADDRESS
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.address = SERVER_ADDRESS
-        self._here, self._there = f"{name}-a", f"{name}-b"
+        self._ends: list[tuple[list[str], str]] = [([], f"{name}-a"), (self.command, f"{name}-b")]
 
     @property
     def command(self) -> list[str]:
@@ -38,39 +34,28 @@ class ShapedNamespace:
         return ["ip", "netns", "exec", self.name]
 
     def shape(self, uplink_bps: float, downlink_bps: float) -> None:
-        """Set the rates of both directions.
-
-        Raises:
-            OSError: If `tc` refuses.
-        """
-        self._shape([], self._here, uplink_bps)
-        self._shape(self.command, self._there, downlink_bps)
+        """Set the rates of both directions; an OSError if `tc` refuses."""
+        for (inside, device), rate_bps in zip(self._ends, (uplink_bps, downlink_bps), strict=True):
+            _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
+                  "rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES),
+                  "limit", str(QUEUE_BYTES))  # fmt: skip
 
     def open(self) -> None:
         """Make it."""
+        (_, here), (_, there) = self._ends
+        veth = f"ip link add {here} type veth peer name {there} netns {self.name}"
         _call("ip", "netns", "add", self.name)
-        _call("ip", "link", "add", self._here, "type", "veth", "peer", "name", self._there,
-              "netns", self.name)  # fmt: skip
-        _call("ip", "addr", "add", f"{HOST_ADDRESS}/{PREFIX_LENGTH}", "dev", self._here)
-        _call("ip", "link", "set", self._here, "up")
-        inside = self.command
-        address = f"{SERVER_ADDRESS}/{PREFIX_LENGTH}"
-        _call(*inside, "ip", "addr", "add", address, "dev", self._there)
-        _call(*inside, "ip", "link", "set", self._there, "up")
-        _call(*inside, "ip", "link", "set", "lo", "up")
+        _call(*veth.split())
+        for (inside, device), address in zip(self._ends, (HOST_ADDRESS, self.address), strict=True):
+            _call(*inside, "ip", "addr", "add", f"{address}/{PREFIX_LENGTH}", "dev", device)
+            _call(*inside, "ip", "link", "set", device, "up")
+        _call(*self.command, "ip", "link", "set", "lo", "up")
 
     def close(self) -> None:
         """Remove it, as far as it is there."""
-        with contextlib.suppress(OSError):
-            _call("ip", "link", "del", self._here)
-        with contextlib.suppress(OSError):
-            _call("ip", "netns", "del", self.name)
-
-    @staticmethod
-    def _shape(inside: list[str], device: str, rate_bps: float) -> None:
-        bucket = ["rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES)]
-        queue = ["limit", str(QUEUE_BYTES)]
-        _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf", *bucket, *queue)
+        for thing in (["link", "del", self._ends[0][1]], ["netns", "del", self.name]):
+            with contextlib.suppress(OSError):
+                _call("ip", *thing)
 
 
 @contextlib.contextmanager

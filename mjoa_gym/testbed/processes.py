@@ -20,9 +20,6 @@ class ServerProcess(NamedTuple):
     """A running server.
 
     Attributes:
-        process: Its process.
-        host: Its address.
-        port: Where it listens.
         token: What UEs must know.
     """
 
@@ -34,51 +31,42 @@ class ServerProcess(NamedTuple):
 
 @contextlib.contextmanager
 def server_process(
-    *arguments: str,
-    core: int | None = None,
-    port: int = 0,
-    token: str | None = None,
-    namespace: ShapedNamespace | None = None,
+    *arguments: str, core: int | None = None, namespace: ShapedNamespace | None = None
 ) -> Iterator[ServerProcess]:
-    """Start a server, and end it afterwards.
+    """Start a server on any free port, with a random token, and end it afterwards.
 
     Args:
         *arguments: More of its command line.
         core: Where its layers run; None for any.
-        port: 0 for any free one.
-        token: The secret; default a random one.
         namespace: Where to run it, instead of on loopback.
 
     Raises:
         OSError: If it does not start.
     """
-    token = secrets.token_hex(16) if token is None else token
-    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", str(port), *arguments]
+    token = secrets.token_hex(16)
     host = "127.0.0.1" if namespace is None else namespace.address
-    command += ["--host", host]
+    command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", "0", "--host", host]
+    command += arguments
     if namespace is not None:
         command = [*namespace.command, *command]
     if core is not None:
         command += ["--core", str(core)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {TOKEN_VARIABLE: token}
-    )
-    try:
-        assert process.stdout is not None, "it is a pipe"
-        line = process.stdout.readline()
-        found = re.search(r"listening on .*:(\d+)", line)
-        if found is None:
-            raise OSError(f"the server has not started: {line.strip() or 'see above'}")
-        yield ServerProcess(process, host, int(found[1]), token)
-    finally:
-        process.terminate()
+    ) as process:
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            assert process.stdout is not None, "it is a pipe"
+            line = process.stdout.readline()
+            found = re.search(r"listening on .*:(\d+)", line)
+            if found is None:
+                raise OSError(f"the server has not started: {line.strip() or 'see above'}")
+            yield ServerProcess(process, host, int(found[1]), token)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def available_cores() -> list[int]:

@@ -14,30 +14,42 @@ from functools import cached_property
 from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec
 from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.codec import Image, TensorLayout
+from mjoa_gym.testbed.frames import Frame, ProtocolError, within
 
 
 class LayeredProgram:
     """A network, the layout of everything it sends, and a fingerprint to compare.
 
-    Args:
-        network: The network.
+    Attributes:
+        network: Executes layers.
+        dnn: Its profile.
+        sinks: The layers that make the outputs.
+        parameters: (L,) layouts of what is charged to each layer; None where that is nothing.
+        tensors: Layouts of what each layer makes, and of the input (-1).
+        owners: (L,) the layers whose parameters a layer reads: itself, and with tied parameters
+            others.
     """
 
     def __init__(self, network: LayeredModel) -> None:
         self.network = network
         self.dnn = network.dnn
         layers = range(self.dnn.n_layers)
-        self.owner = {name: layer for layer in layers for name in network.parameter_names(layer)}
-        specs = [network.parameter_specs(layer) for layer in layers]
-        self.parameters = tuple(TensorLayout(spec) if spec else None for spec in specs)
+        self.sinks = frozenset(self.dnn.is_sink.nonzero()[0].tolist())
+        charged = [network.parameters(layer) for layer in layers]
+        self.parameters = tuple(
+            TensorLayout({name: TensorSpec.of(value) for name, value in values.items()})
+            if values
+            else None
+            for values in charged
+        )
         self.tensors = {
             tensor: TensorLayout.of_bundle(network.bundle_specs(tensor))
             for tensor in (INPUT, *layers)
         }
+        owner = {name: layer for layer, values in enumerate(charged) for name in values}
         self.owners = tuple(
-            tuple(sorted({self.owner[name] for name in network.needs(layer)})) for layer in layers
+            tuple(sorted({owner[name] for name in network.needs(layer)})) for layer in layers
         )
-        """The layers whose parameters a layer reads: itself, and with tied parameters others."""
 
     @property
     def parameter_bytes(self) -> int:
@@ -54,24 +66,16 @@ class LayeredProgram:
             digest.update(b"-" if layout is None else layout.header)
         for name, tensor in sorted(self.network.constants().items()):
             digest.update(name.encode())
-            spec = TensorSpec.of(tensor)
-            image = Image(TensorLayout({"": spec}), {"": tensor})
-            for part in image.parts:
+            for part in Image(TensorLayout({"": TensorSpec.of(tensor)}), {"": tensor}).parts:
                 digest.update(part)
         return digest.hexdigest()
 
     def crossing(self, placement: Sequence[int]) -> tuple[list[int], list[int]]:
         """The tensors that a placement sends up, and those that it sends down."""
-        readers: dict[int, set[int]] = {tensor: set() for tensor in self.tensors}
-        for layer, predecessors in enumerate(self.dnn.predecessors):
-            for tensor in predecessors:
-                readers[tensor].add(int(placement[layer]))
-        up = [t for t in readers if (t == INPUT or not placement[t]) and 1 in readers[t]]
-        down = [
-            t
-            for t in readers
-            if t != INPUT and placement[t] and (0 in readers[t] or self.dnn.is_sink[t])
-        ]
+        side = {INPUT: 0, **dict(enumerate(placement))}
+        read = {(t, side[layer]) for layer, ts in enumerate(self.dnn.predecessors) for t in ts}
+        up = [t for t in side if not side[t] and (t, 1) in read]
+        down = [t for t in side if side[t] and ((t, 0) in read or t in self.sinks)]
         return up, down
 
     def to_upload(self, placement: Sequence[int]) -> dict[int, int]:
@@ -80,19 +84,29 @@ class LayeredProgram:
         Each with the first layer that reads them: with tied parameters that may be another one.
         """
         first_reader: dict[int, int] = {}
-        for layer in range(self.dnn.n_layers):
+        for layer, owners in enumerate(self.owners):
             if placement[layer]:
-                for owner in self.owners[layer]:
+                for owner in owners:
                     first_reader.setdefault(owner, layer)
         return first_reader
 
     def missing_for_outputs(self, there: set[int]) -> list[int]:
         """The layers that must still be executed to have all outputs, in program order."""
         needed: set[int] = set()
-        stack = [int(sink) for sink in self.dnn.is_sink.nonzero()[0]]
+        stack = list(self.sinks)
         while stack:
             tensor = stack.pop()
             if tensor not in there and tensor not in needed:
                 needed.add(tensor)
                 stack.extend(self.dnn.predecessors[tensor])
         return sorted(needed)
+
+    def resident_bytes(self, frame: Frame) -> list[int]:
+        """The bytes of each layer that the server says it has; a ProtocolError for nonsense."""
+        here: list[int] = frame.header.bytes
+        if len(here) != len(self.parameters):
+            raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")
+        for layer, layout in enumerate(self.parameters):
+            most = 0 if layout is None else layout.total_bytes
+            within(f"{frame.kind.name}: bytes[{layer}]", here[layer], 0, most)
+        return here

@@ -4,144 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.layers import INPUT
 from mjoa_gym.model.simulator import Interval
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.codec import Image, Incoming, image_of_bundle
-from mjoa_gym.testbed.connection import Connection
-from mjoa_gym.testbed.executor import Execution, Executor, Work
-from mjoa_gym.testbed.frames import Frame
-from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
+from mjoa_gym.testbed.codec import Image
+from mjoa_gym.testbed.connection import Connection, Watch
+from mjoa_gym.testbed.executor import Execution, Executor
+from mjoa_gym.testbed.frames import Begin, Frame, Kind, ProtocolError, QueryReport
+from mjoa_gym.testbed.half import Half
 from mjoa_gym.testbed.program import LayeredProgram
-from mjoa_gym.testbed.reports import resident_bytes
 from mjoa_gym.testbed.settings import UESettings
-from mjoa_gym.testbed.stream import ParameterStream
-from mjoa_gym.testbed.transmitter import Transfer, Transmitter
-from mjoa_gym.testbed.watch import Watch
+from mjoa_gym.testbed.transmitter import ParameterStream, Transmitter
 
 BUSY = 0.5
 """Share of a layer's stretched time in which a slowed-down UE executes it; others get the rest."""
 
 
-class Query:
-    """The state of one inference; belongs to the event loop.
+class Query(Half):
+    """The state of one inference.
 
     Attributes:
         failure: Why the server was given up, or None.
         recovered: The layers that the UE executed instead of the server.
         start: When it began.
         end: When the last output was there.
+
+    Args:
+        program: The network.
+        begin: What to ask the server for.
+        executor: Executes the UE's layers.
+        images: The layers' parameters, ready to be sent.
+        settings: How the UE behaves.
+        inputs: The network's input; None to upload what is marked and to execute nothing.
+        connection: To the server; None to execute everything here.
     """
+
+    side = 0
 
     def __init__(
         self,
         program: LayeredProgram,
-        parameters: Sequence[Mapping[str, Any]],
-        images: Sequence[Image | None],
-        executor: Executor,
-        settings: UESettings,
         begin: Begin,
-        inputs: Bundle,
+        executor: Executor,
+        images: Sequence[Image | None],
+        settings: UESettings,
+        inputs: Bundle | None,
+        connection: Connection | None,
     ) -> None:
-        self.program = program
+        parameters, slowdown = program.network.needed_parameters, settings.ue_slowdown
+        repeats = max(1, int(slowdown * BUSY))
+        super().__init__(program, begin, executor, parameters, slowdown, repeats)
         self.images = images
-        self.executor = executor
         self.settings = settings
-        self.begin = begin
-        self.loop = asyncio.get_running_loop()
+        self.connection = connection
         self.failure: str | None = None
         self.recovered: tuple[int, ...] = ()
-        self.start = now()
-        self.end = self.start
-        self.connection: Connection | None = None
-        self.link: Transmitter | None = None
+        self.start = self.end = now()
         self.complete: asyncio.Future[None] = self.loop.create_future()
-        self.clock_offset = 0.0
-        ups, downs = program.crossing(begin.placement)
-        self.ups = frozenset(ups)
-        self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in downs}
-        self.sinks = {int(sink) for sink in program.dnn.is_sink.nonzero()[0]}
-        layers = [n for n, side in enumerate(begin.placement) if not side]
-        self.work = Work(
-            program.network,
-            layers,
-            program.dnn.predecessors,
-            parameters.__getitem__,
-            settings.ue_slowdown,
-            self._executed,
-            max(1, int(settings.ue_slowdown * BUSY)),
-        )
-        self.work.bundles[INPUT] = inputs
+        if inputs is None:
+            self.complete.set_result(None)
+        else:
+            self.work.bundles[INPUT] = inputs
+        self._clock_offset = 0.0
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
-        self._answered = asyncio.Event()
         self._moved = asyncio.Event()
-        self._asked_at = self.start
 
     # -- its course ----------------------------------------------------------------------------
 
-    async def run(self, connection: Connection | None) -> None:
-        """Run until all outputs are here; without a connection, all of it locally."""
+    async def run(self, until_s: float | None = None) -> None:
+        """Run until all outputs are here, then upload until then after the start, if at all."""
         self.start = now()
-        if connection is None:
+        if self.connection is None:
             self._recover()
-        elif await self._open(connection):
-            if INPUT in self.ups:
-                self._send_tensor(INPUT)
-            self.executor.submit(self.work)
+        else:
+            self._ask(self.connection)
         await self.complete
-
-    async def upload_only(self, connection: Connection) -> None:
-        """Upload what is marked, without an inference."""
-        self.complete.set_result(None)
-        if await self._open(connection):
-            await self.upload_until(float("inf"))
-
-    async def upload_until(self, when: float) -> None:
-        """Wait until everything is sent or the time has come."""
-        while self.uploading and now() < when:
-            self._moved.clear()
+        if until_s is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if when == float("inf") else when - now()):
-                    await self._moved.wait()
-
-    async def _open(self, connection: Connection) -> bool:
-        """Begin at the server; whether it agrees."""
-        self.connection = connection
-        connection.listener = self
-        if connection.lost is not None:
-            self.lost(connection.lost)
-            return False
-        self._asked_at = now()
-        connection.frames.write(Kind.BEGIN, self.begin)
-        s = self.settings
-        self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
-        self._watch.start()
-        await self._answered.wait()
-        if self._stream is None or self.failure is not None:
-            return False
-        self.link = Transmitter(
-            connection.frames,
-            s.uplink_bps,
-            self._stream,
-            self._moved.set,
-            s.shaped_below,
-            connection.payload_bytes,
-        )
-        return True
-
-    def taken_in(self) -> int:
-        """Bytes of payload that the server has taken in, as it last said."""
-        return 0 if self._watch is None else self._watch.received
-
-    def stop_sending(self) -> None:
-        """Send nothing more of this query; a chunk that has not gone out does not."""
-        if self.link is not None:
-            self.link.stop()
+                async with asyncio.timeout_at(self.start + until_s):
+                    while self._uploading:
+                        self._moved.clear()
+                        await self._moved.wait()
 
     def stop(self) -> None:
         """End everything that goes on because of this query."""
@@ -154,9 +101,8 @@ class Query:
 
     def forget(self) -> None:
         """Let go of all tensors; only when nothing more is asked of it."""
-        self.work.forget()
-        self.incoming.clear()
-        self.link = self._stream = self._watch = None
+        super().forget()
+        self._stream = self._watch = None
 
     @property
     def open_at_server(self) -> bool:
@@ -165,9 +111,20 @@ class Query:
         return begun and self.connection is not None and self.connection.lost is None
 
     @property
-    def uploading(self) -> bool:
-        """Whether parameters are still to be sent."""
-        return self.failure is None and self._stream is not None and self._stream.busy
+    def _uploading(self) -> bool:
+        """Whether parameters are still to be sent, as far as is known."""
+        if self.connection is None or self.failure is not None:
+            return False
+        return self._stream is None or self._stream.busy
+
+    def _ask(self, connection: Connection) -> None:
+        connection.listener = self
+        if connection.lost is not None:
+            self.lost(connection.lost)
+            return
+        connection.frames.write(Kind.BEGIN, self.begin)
+        s = self.settings
+        self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
 
     # -- what the server says ------------------------------------------------------------------
 
@@ -193,67 +150,59 @@ class Query:
             raise ProtocolError(f"{frame.kind.name} within a query")
 
     def _server_started(self, frame: Frame) -> None:
-        if self._answered.is_set():
+        if self._stream is not None or self.failure is not None:
             raise ProtocolError("STARTED twice")
-        time = now()
-        theirs = frame.header.now
-        if not self._asked_at <= theirs <= time:  # else it is our clock, as on one machine
-            self.clock_offset = (self._asked_at + time) / 2 - theirs
-        received = resident_bytes(frame, self.program)
+        time, theirs = now(), frame.header.now
+        if not self.start <= theirs <= time:  # else it is our clock, as on one machine
+            self._clock_offset = (self.start + time) / 2 - theirs
+        received = self.program.resident_bytes(frame)
         self._stream = ParameterStream(self.program, self.images, self.begin, received)
-        self._answered.set()
-        if self.begin.mode == "preinstalled" and self._stream.absent:
-            layers = self._stream.absent
-            self.lost(f"preinstalled, but layers {layers} are not at the server")
+        self._moved.set()
+        if self.begin.mode == "preinstalled" and (absent := self._stream.absent):
+            self.lost(f"preinstalled, but layers {absent} are not at the server")
+            return
+        connection, s = self.connection, self.settings
+        assert connection is not None, "it has said so"
+        frames, most_bytes = connection.frames, connection.payload_bytes
+        self.link = Transmitter(
+            frames, s.uplink_bps, self._stream, self._moved.set, s.shaped_below, most_bytes
+        )
+        if INPUT in self.leaving:
+            self.send(INPUT)
+        if not self.complete.done():
+            self.executor.submit(self.work)
 
     def _take_tensor(self, frame: Frame) -> None:
-        layer = frame.layer(self.program.dnn.n_layers)
-        incoming = self.incoming.get(layer)
-        if incoming is None:
-            raise ProtocolError(f"TENSOR: {layer} is not one that comes down")
-        incoming.write(frame.header.offset, frame.payload)
+        tensor = self.take_in(frame)
         if self._watch is not None:
             self._watch.progress()
-        if incoming.complete and self.failure is None:
-            self.executor.put(self.work, layer, incoming.bundle())
-            self._finish(layer)
-            self._check_complete()
+        if tensor is not None and self.failure is None:
+            self.put(tensor)
+            self._finish(tensor)
 
     # -- what the UE does ----------------------------------------------------------------------
 
-    def _executed(self, work: Work, execution: Execution | None) -> None:
-        """In the executor's thread: tell the event loop if anything follows."""
-        layer = -2 if execution is None else execution.layer
-        needed = layer in self.ups or layer in self.sinks or self.begin.mode == "serial"
-        if needed or execution is None or work.done:
-            with contextlib.suppress(RuntimeError):  # the loop may be closed already
-                self.loop.call_soon_threadsafe(self._follow_up, execution)
-
-    def _follow_up(self, execution: Execution | None) -> None:
-        if execution is None:
-            if not self.complete.done():
-                error = self.work.error
-                assert error is not None, "without an execution there is an error"
-                self.complete.set_exception(error)
-            return
-        if execution.layer in self.ups and self.failure is None:
-            self._send_tensor(execution.layer)
-        self._finish(execution.layer)
-        self._check_complete()
-
-    def _send_tensor(self, tensor: int) -> None:
-        if self.link is not None:
-            image = image_of_bundle(self.work.bundles[tensor])
-            self.link.send(Transfer(Kind.TENSOR, tensor, image))
+    def follow_up(self, execution: Execution | None) -> None:
+        """Send what a layer has made and see whether all outputs are here; or say it has failed."""
+        if execution is not None:
+            if execution.layer in self.leaving and self.failure is None:
+                self.send(execution.layer)
+            self._finish(execution.layer)
+        elif not self.complete.done():
+            error = self.work.error
+            assert error is not None, "without an execution there is an error"
+            self.complete.set_exception(error)
 
     def _finish(self, layer: int) -> None:
+        """A layer has been executed, on either side."""
         if self._stream is not None:
             self._stream.finished(layer)
         if self.link is not None:
             self.link.wake()
+        self._check_complete()
 
     def _check_complete(self) -> None:
-        if not self.complete.done() and self.sinks <= self.work.bundles.keys():
+        if not self.complete.done() and self.program.sinks <= self.work.bundles.keys():
             self.end = now()
             self.complete.set_result(None)
 
@@ -268,7 +217,7 @@ class Query:
             lanes = ("edge", "execute", report.executed), ("downlink", "activation", report.sent)
             for resource, what, uses in lanes:
                 for layer, start, end in uses:
-                    here = start + self.clock_offset, end + self.clock_offset
+                    here = start + self._clock_offset, end + self._clock_offset
                     found.append((resource, what, layer, *here))
         intervals = [Interval(r, w, n, a - self.start, b - self.start) for r, w, n, a, b in found]
         return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
@@ -282,7 +231,6 @@ class Query:
         self.failure = reason
         self.stop_sending()
         self._moved.set()
-        self._answered.set()
         if not self.complete.done():
             self._recover()
 

@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hmac
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 
-from mjoa_gym.testbed.edge_query import EdgeResources
+from mjoa_gym.testbed.clock import now
+from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import READ_AHEAD_BYTES
-from mjoa_gym.testbed.headers import ProtocolError
+from mjoa_gym.testbed.frames import (
+    FROM_UE,
+    READ_AHEAD_BYTES,
+    VERSION,
+    Begin,
+    Frame,
+    FrameReader,
+    FrameWriter,
+    Greeting,
+    Heartbeat,
+    Hello,
+    Kind,
+    ProtocolError,
+    QueryReport,
+    Ready,
+    Reason,
+    ResidentBytes,
+    Started,
+)
 from mjoa_gym.testbed.program import LayeredProgram
-from mjoa_gym.testbed.session import Session
 from mjoa_gym.testbed.settings import ServerSettings
-from mjoa_gym.testbed.store import ParameterStore, TensorMemory
+from mjoa_gym.testbed.store import ParameterStore, Refusal, TensorMemory
+from mjoa_gym.testbed.transmitter import UNSENT_BYTES
 
 log = logging.getLogger(__name__)
 MOST_STRANGERS = 64
 """Connections that have not proved to know the token; of more, the oldest is closed."""
+HEARTBEAT_S = 0.25
+MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
+GOODBYE_S = 0.5
+"""How long a connection that is closed with a reason may take to hear it."""
+TURN_S = 1e-3
+"""How long one UE's frames may be answered while others wait."""
 
 
 class EdgeServer:
@@ -49,13 +76,8 @@ class EdgeServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
-    def n_sessions(self) -> int:
-        """Connections that are open."""
-        return len(self._sessions)
-
-    @property
     def sessions(self) -> tuple[Session, ...]:
-        """Of all connections."""
+        """Of all connections that are open."""
         return tuple(self._sessions.values())
 
     async def __aenter__(self) -> EdgeServer:
@@ -72,29 +94,12 @@ class EdgeServer:
         await asyncio.gather(*self._sessions, return_exceptions=True)
         await asyncio.to_thread(self.executor.close)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        strangers = [task for task, s in self._sessions.items() if not s.authenticated]
-        for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
-            oldest.cancel()
-        shared = EdgeResources(self.store, self.memory, self.executor)
-        session = Session(reader, writer, self.settings, self._load_program, shared)
-        task = asyncio.create_task(self._serve(session))
-        self._sessions[task] = session
-        task.add_done_callback(self._close)
+    async def load_program(self, model: str) -> LayeredProgram:
+        """The program of a model, for a session that has just authenticated itself.
 
-    def _close(self, task: asyncio.Task[None]) -> None:
-        """At once, also if it never began: nothing waits for a UE that does not read."""
-        self._sessions.pop(task).frames.writer.transport.abort()
-
-    async def _serve(self, session: Session) -> None:
-        try:
-            log.info("a UE's session has ended: %s", await session.serve())
-        except Exception:  # a fault of ours ends one session, not the server
-            log.exception("a session has failed")
-
-    async def _load_program(self, model: str) -> LayeredProgram:
-        """For a session that has just authenticated itself."""
-        if sum(s.authenticated for s in self._sessions.values()) > self.settings.sessions:
+        A ProtocolError if there is none, or no place for the session.
+        """
+        if sum(s.authenticated for s in self.sessions) > self.settings.sessions:
             raise ProtocolError("too many sessions")
         if model not in self.builders:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
@@ -110,3 +115,181 @@ class EdgeServer:
         except Exception as error:
             log.exception("the network %r cannot be built", model)
             raise ProtocolError(f"model {model!r} cannot be built at the server") from error
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        strangers = [task for task, s in self._sessions.items() if not s.authenticated]
+        for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
+            oldest.cancel()
+        session = Session(self, reader, writer)
+        task = asyncio.create_task(self._serve(session))
+        self._sessions[task] = session
+        task.add_done_callback(self._close)
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        """At once, also if it never began: nothing waits for a UE that does not read."""
+        self._sessions.pop(task).frames.writer.transport.abort()
+
+    async def _serve(self, session: Session) -> None:
+        try:
+            log.info("a UE's session has ended: %s", await session.serve())
+        except Exception:  # a fault of ours ends one session, not the server
+            log.exception("a session has failed")
+
+
+class Session:
+    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`.
+
+    Attributes:
+        authenticated: Whether the UE knows the token, and has a place.
+        query: What it has asked for.
+    """
+
+    def __init__(
+        self, server: EdgeServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.server = server
+        self.settings = server.settings
+        self.reader = FrameReader(reader, FROM_UE, self.settings.payload_bytes)
+        self.frames = FrameWriter(writer)
+        self.program: LayeredProgram
+        self.authenticated = False
+        self.query: EdgeQuery | None = None
+        self._turn_began = now()
+
+    async def serve(self) -> str:
+        """Answer frames until the connection ends, or is to be closed; returns why."""
+        heart = asyncio.create_task(self._beat())
+        try:
+            await self._authenticate()
+            while (frame := await self._next(self.settings.idle_s)) is not None:
+                self._answer(frame)
+                await self._catch_up()
+                await self._let_others()
+            return "closed by the UE"
+        except ProtocolError as error:
+            await self._goodbye(str(error))
+            return str(error)
+        except (ConnectionError, OSError) as error:
+            return f"connection lost: {type(error).__name__}"
+        finally:
+            heart.cancel()
+            self._end_query()
+            self.server.store.forget(self)
+
+    async def _next(self, patience_s: float) -> Frame | None:
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self.reader.read()
+        except TimeoutError as error:
+            raise ProtocolError(f"nothing heard for {patience_s:g} s") from error
+
+    async def _catch_up(self) -> None:
+        """Answer nothing more while the UE does not take in what was answered."""
+        writer = self.frames.writer
+        if writer.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+            try:
+                async with asyncio.timeout(self.settings.idle_s):
+                    await writer.drain()
+            except TimeoutError as error:
+                raise ProtocolError("the UE does not read") from error
+        if writer.transport.is_closing():
+            raise ConnectionResetError
+
+    async def _let_others(self) -> None:
+        """Frames that are here already are read without a pause; others must not wait for all."""
+        if now() - self._turn_began > TURN_S:
+            await asyncio.sleep(0)
+            self._turn_began = now()
+
+    async def _authenticate(self) -> None:
+        nonce = secrets.token_bytes(32)
+        self.frames.write(Kind.GREETING, Greeting(VERSION, nonce))
+        frame = await self._next(self.settings.hello_s)
+        if frame is None:
+            raise ConnectionResetError
+        if frame.kind is not Kind.HELLO:
+            raise ProtocolError(f"{frame.kind.name} before HELLO")
+        hello: Hello = frame.header
+        proof = hmac.digest(self.settings.token.encode(), nonce, "sha256")
+        if not hmac.compare_digest(hello.proof, proof):
+            raise ProtocolError("wrong token")
+        self.authenticated = True
+        try:
+            self.program = await self.server.load_program(hello.model)
+        except ProtocolError:
+            self.authenticated = False  # it takes no place any more
+            raise
+        if self.program.parameter_bytes > self.settings.model_bytes:
+            raise ProtocolError(
+                f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
+                f"{self.settings.model_bytes} are allowed"
+            )
+        if hello.fingerprint != self.program.fingerprint:
+            raise ProtocolError(
+                f"the UE's network {hello.model!r} is another one than the server's: "
+                "operators, shapes, types and buffers must be equal"
+            )
+        self.frames.write(Kind.READY, Ready(self.settings.payload_bytes))
+
+    def _answer(self, frame: Frame) -> None:
+        if frame.kind is Kind.PARAMETERS:
+            self._running(frame).take_parameters(frame)
+        elif frame.kind is Kind.TENSOR:
+            self._running(frame).take_tensor(frame)
+        elif frame.kind is Kind.BEGIN:
+            self._begin(frame.header)
+        elif frame.kind is Kind.END:
+            executed, sent = self._running(frame).uses()
+            self._end_query()
+            self.frames.write(Kind.REPORT, QueryReport(self._resident(), executed, sent))
+        elif frame.kind is Kind.STATE:
+            self.frames.write(Kind.RESIDENT, ResidentBytes(self._resident()))
+        elif frame.kind is not Kind.PING:
+            raise ProtocolError(f"{frame.kind.name} at the wrong time")
+
+    def _begin(self, begin: Begin) -> None:
+        if self.query is not None:
+            raise ProtocolError("BEGIN within a query")
+        try:
+            s = self.server
+            self.query = EdgeQuery(
+                begin, self.program, self, s.store, s.memory, s.executor, self.frames
+            )
+        except Refusal as error:
+            self.frames.write(Kind.REFUSED, Reason(str(error)))
+            return
+        self.frames.write(Kind.STARTED, Started(self._resident(), now()))
+        self.query.start()
+
+    def _running(self, frame: Frame) -> EdgeQuery:
+        if self.query is None:
+            raise ProtocolError(f"{frame.kind.name} without a query")
+        return self.query
+
+    def _end_query(self) -> None:
+        if self.query is not None:
+            self.query.close()
+            self.query = None
+
+    def _resident(self) -> list[int]:
+        layers = range(self.program.dnn.n_layers)
+        return [self.server.store.received(self, layer) for layer in layers]
+
+    async def _beat(self) -> None:
+        """While a query runs, say how much has arrived, so that the UE notices a stall."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if self.query is not None:
+                said = Heartbeat(self.reader.payload_bytes, self.query.work.position)
+                self.frames.write(Kind.HEARTBEAT, said)
+
+    async def _goodbye(self, reason: str) -> None:
+        """Say why, and read on for a moment, since unread data would reset the connection."""
+        with contextlib.suppress(ConnectionError, OSError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                self._end_query()
+                self.frames.write(Kind.ERROR, Reason(reason))
+                await self.frames.writer.drain()
+                self.frames.writer.write_eof()
+                while await self.reader.reader.read(1 << 16):
+                    pass

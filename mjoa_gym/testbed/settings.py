@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 
-from mjoa_gym.testbed.headers import LEAST_RATE_BPS, MOST_PAYLOAD_BYTES, MOST_SLOWDOWN
+from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_PAYLOAD_BYTES, MOST_SLOWDOWN
 from mjoa_gym.testbed.transmitter import MOST_CHUNK_BYTES
 from mjoa_gym.validation import at_most, count, finite, positive
 
@@ -14,22 +14,14 @@ MOST_SESSIONS = 500
 
 
 def port_number(name: str, port: int) -> int:
-    """A port, 0 to 65535.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """A port, 0 to 65535; a ValueError if it is none."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
         raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
     return port
 
 
 def slowdown(name: str, times: float) -> float:
-    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`; else a ValueError."""
     if not 1 <= finite(name, times) <= MOST_SLOWDOWN:
         raise ValueError(f"{name}={times!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
     return times
@@ -120,13 +112,14 @@ class UESettings:
 
     def __post_init__(self) -> None:
         port_number("port", self.port)
-        for name in ("uplink_bps", "downlink_bps"):
-            if not getattr(self, name) >= LEAST_RATE_BPS:
-                value = getattr(self, name)
-                raise ValueError(f"{name}={value!r}: must be at least {LEAST_RATE_BPS:g}")
-        if not self.payload_bytes >= MOST_CHUNK_BYTES:
-            value = self.payload_bytes
-            raise ValueError(f"payload_bytes={value}: must be at least {MOST_CHUNK_BYTES}")
+        lowest = {
+            "uplink_bps": LEAST_RATE_BPS,
+            "downlink_bps": LEAST_RATE_BPS,
+            "payload_bytes": MOST_CHUNK_BYTES,
+        }
+        for name, least in lowest.items():
+            if not (value := getattr(self, name)) >= least:
+                raise ValueError(f"{name}={value!r}: must be at least {least:g}")
         for name in ("ue_slowdown", "edge_slowdown"):
             slowdown(name, getattr(self, name))
         for name in ("connect_s", "ready_s", "stall_s", "hang_s"):

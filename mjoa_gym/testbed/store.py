@@ -7,7 +7,7 @@ sum over all queries, as large as they can become.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
@@ -35,11 +35,7 @@ class TensorMemory:
     used_bytes: int = 0
 
     def take(self, size: int) -> None:
-        """Take what a query's tensors need.
-
-        Raises:
-            Refusal: If that is too much.
-        """
+        """Take what a query's tensors need; a Refusal if that is too much."""
         if size > self.query_bytes:
             raise Refusal(f"tensors of {size} bytes; {self.query_bytes} are allowed")
         if self.used_bytes + size > self.capacity_bytes:
@@ -49,12 +45,6 @@ class TensorMemory:
     def give_back(self, size: int) -> None:
         """Undo `take`."""
         self.used_bytes -= size
-
-
-@dataclass
-class _Entry:
-    incoming: Incoming
-    pins: int = 0
 
 
 @dataclass
@@ -69,17 +59,17 @@ class ParameterStore:
     capacity_bytes: int
     dropped: int = 0
     used_bytes: int = 0
-    _entries: OrderedDict[tuple[Owner, int], _Entry] = field(default_factory=OrderedDict)
-
-    def received(self, owner: Owner, layer: int) -> int:
-        """Bytes of a layer that are here."""
-        entry = self._entries.get((owner, layer))
-        return 0 if entry is None else entry.incoming.received
+    _entries: OrderedDict[tuple[Owner, int], Incoming] = field(default_factory=OrderedDict)
+    _pins: Counter[tuple[Owner, int]] = field(default_factory=Counter)
 
     def get(self, owner: Owner, layer: int) -> Incoming | None:
         """What is here of a layer, in part or complete."""
-        entry = self._entries.get((owner, layer))
-        return None if entry is None else entry.incoming
+        return self._entries.get((owner, layer))
+
+    def received(self, owner: Owner, layer: int) -> int:
+        """Bytes of a layer that are here."""
+        incoming = self.get(owner, layer)
+        return 0 if incoming is None else incoming.received
 
     def reserve(self, owner: Owner, wanted: Iterable[tuple[int, TensorLayout]]) -> bool:
         """Make room for layers and keep them until `release`; all of them or none."""
@@ -91,20 +81,19 @@ class ParameterStore:
         for layer, layout in wanted:
             key = (owner, layer)
             if key not in self._entries:
-                self._entries[key] = _Entry(Incoming(f"layer {layer}'s parameters", layout))
+                self._entries[key] = Incoming(f"layer {layer}'s parameters", layout)
                 self.used_bytes += layout.total_bytes
-            self._entries[key].pins += 1
+            self._pins[key] += 1
         return True
 
     def release(self, owner: Owner, layers: Iterable[int]) -> None:
         """Undo `reserve`: the layers stay, as most recently used, until memory is short."""
         for layer in layers:
-            entry = self._entries.get((owner, layer))
-            if entry is not None:
-                entry.pins -= 1
-                self._entries.move_to_end((owner, layer))
-                if entry.pins == 0 and entry.incoming.received == 0:
-                    self._drop((owner, layer))
+            key = (owner, layer)
+            self._pins[key] -= 1
+            self._entries.move_to_end(key)
+            if self._pins[key] == 0 and self._entries[key].received == 0:
+                self._drop(key)
 
     def forget(self, owner: Owner) -> None:
         """Free everything of a session."""
@@ -114,12 +103,12 @@ class ParameterStore:
     def _make_room(self, size: int, keep: set[tuple[Owner, int]]) -> bool:
         free = self.capacity_bytes - self.used_bytes
         victims = []
-        for key, entry in self._entries.items():
+        for key, incoming in self._entries.items():
             if free >= size:
                 break
-            if entry.pins == 0 and key not in keep:
+            if self._pins[key] == 0 and key not in keep:
                 victims.append(key)
-                free += entry.incoming.layout.total_bytes
+                free += incoming.layout.total_bytes
         if free < size:
             return False
         for key in victims:
@@ -128,4 +117,5 @@ class ParameterStore:
         return True
 
     def _drop(self, key: tuple[Owner, int]) -> None:
-        self.used_bytes -= self._entries.pop(key).incoming.layout.total_bytes
+        self.used_bytes -= self._entries.pop(key).layout.total_bytes
+        del self._pins[key]

@@ -15,15 +15,16 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mjoa_gym.layers import INPUT
 from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.testbed.clock import now, sleep_until
 from mjoa_gym.testbed.codec import Image
-from mjoa_gym.testbed.frames import FrameWriter
-from mjoa_gym.testbed.headers import Chunk, Kind
+from mjoa_gym.testbed.frames import Begin, Chunk, FrameWriter, Kind, encode
+from mjoa_gym.testbed.program import LayeredProgram
 
 CHUNK_S = 2e-3
 LEAST_CHUNK_BYTES = 2048
@@ -36,14 +37,7 @@ UNSENT_BYTES = 1 << 20
 
 
 class Piece(NamedTuple):
-    """An uninterrupted use of the link.
-
-    Attributes:
-        kind: `Kind.TENSOR` or `Kind.PARAMETERS`.
-        layer: What was sent: the layer that made the tensor or owns the parameters.
-        start: When the link began with it.
-        end: When the link was free again.
-    """
+    """An uninterrupted use of the link, for a tensor of a layer's or its parameters."""
 
     kind: Kind
     layer: int
@@ -67,16 +61,75 @@ class Transfer:
         return self.offset >= self.image.layout.total_bytes
 
 
-def chunk_bytes(rate_bps: float, most: int = MOST_CHUNK_BYTES) -> int:
-    """Payload of a chunk on a link of this rate, if the other side accepts so much."""
-    wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
-    return min(max(LEAST_CHUNK_BYTES, int(wanted)), most)
+class ParameterStream:
+    """The background source of an uplink: the parameters that are missing, in program order.
+
+    With serial uploading, a layer's parameters wait until its predecessors have been executed, and
+    hold up those behind them. `received` are the bytes of each layer that the server has already.
+    """
+
+    def __init__(
+        self,
+        program: LayeredProgram,
+        images: Sequence[Image | None],
+        begin: Begin,
+        received: Sequence[int],
+    ) -> None:
+        self._predecessors = program.dnn.predecessors
+        self._serial = begin.mode == "serial"
+        self._reader = program.to_upload(begin.placement)
+        marked = (layer for layer, mark in enumerate(begin.prefetch) if mark)
+        transfers = (
+            Transfer(Kind.PARAMETERS, layer, image, received[layer])
+            for layer in dict.fromkeys((*self._reader, *marked))
+            if (image := images[layer]) is not None
+        )
+        self._missing = [transfer for transfer in transfers if not transfer.done]
+        self._finished = {INPUT}
+        self._released_at = now()
+        self._current: Transfer | None = None
+
+    @property
+    def absent(self) -> list[int]:
+        """The layers that the edge needs and that are still to be sent."""
+        return [transfer.layer for transfer in self._missing if transfer.layer in self._reader]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be sent."""
+        sending = self._current is not None and not self._current.done
+        return sending or bool(self._missing)
+
+    def finished(self, layer: int) -> None:
+        """A layer has been executed, on either side."""
+        self._finished.add(layer)
+        if self._serial:
+            self._released_at = now()
+
+    def refused(self, layer: int) -> None:
+        """The server has no room for a prefetched layer: it is not sent any further."""
+        if self._current is not None and self._current.layer == layer:
+            self._current = None
+
+    def __call__(self) -> Transfer | None:
+        """What to send now, if anything."""
+        if self._current is None or self._current.done:
+            self._current = None
+            if self._missing and self._released(self._missing[0].layer):
+                self._current = self._missing.pop(0)
+                self._current.ready_at = self._released_at
+        return self._current
+
+    def _released(self, layer: int) -> bool:
+        predecessors = self._predecessors[self._reader.get(layer, layer)]
+        return not self._serial or self._finished.issuperset(predecessors)
 
 
+@dataclass(eq=False)
 class Transmitter:
     """The transmitter of one direction; a task of the event loop, from its making to `stop`.
 
-    Args:
+    Attributes:
         frames: Where chunks go.
         rate_bps: Bits per second; infinity for no shaping.
         shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
@@ -85,28 +138,25 @@ class Transmitter:
             is done, None for a pause.
         on_sent: Called when the last byte of a transfer has been handed over.
         most_bytes: The longest payload that the other side accepts.
+        pieces: What has been sent when.
+        overhead_bytes: Bytes of headers among it.
     """
 
-    def __init__(
-        self,
-        frames: FrameWriter,
-        rate_bps: float,
-        background: Callable[[], Transfer | None] = lambda: None,
-        on_sent: Callable[[], None] = lambda: None,
-        shaped_below: bool = False,
-        most_bytes: int = MOST_CHUNK_BYTES,
-    ) -> None:
-        self.frames = frames
-        self.chunk_bytes = chunk_bytes(rate_bps, most_bytes)
-        self.rate_bps = rate_bps
-        self.shaped = rate_bps < float("inf") and not shaped_below
-        self.background = background
-        self.on_sent = on_sent
-        self.shaped_below = shaped_below
-        if shaped_below:
-            keep_little_unsent(frames, self.chunk_bytes)
-        self.pieces: list[Piece] = []
-        self.overhead_bytes = 0
+    frames: FrameWriter
+    rate_bps: float
+    background: Callable[[], Transfer | None] = lambda: None
+    on_sent: Callable[[], None] = lambda: None
+    shaped_below: bool = False
+    most_bytes: int = MOST_CHUNK_BYTES
+    pieces: list[Piece] = field(default_factory=list)
+    overhead_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        wanted = min(self.rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
+        self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), self.most_bytes)
+        self.shaped = self.rate_bps < float("inf") and not self.shaped_below
+        if self.shaped_below:
+            self._keep_little_unsent()
         self._waiting: deque[Transfer] = deque()
         self._wake = asyncio.Event()
         self._free_at = 0.0
@@ -149,20 +199,20 @@ class Transmitter:
         payload = transfer.image.slices(transfer.offset, self.chunk_bytes)
         header = Chunk(transfer.layer, transfer.offset)
         start = max(self._free_at, transfer.ready_at) if self.shaped else now()
-        extra = self.frames.size_of(transfer.kind, header)
+        extra = len(encode(transfer.kind, self.frames.sequence, header))
         size = len(payload) + extra
         end = start + size * BITS_PER_BYTE / self.rate_bps if self.shaped else start
         self._free_at = end
         await sleep_until(end)
         self.frames.write(transfer.kind, header, payload)
         if self.shaped_below:
-            await self.frames.drain()
+            await self.frames.writer.drain()
             end = now()
         self.overhead_bytes += extra
         transfer.offset += len(payload)
         self._note(transfer, start, end)
         if self.frames.writer.transport.get_write_buffer_size() > UNSENT_BYTES:
-            await self.frames.drain()
+            await self.frames.writer.drain()
         elif not self.shaped or end < now() - CHUNK_S:
             await asyncio.sleep(0)  # late or unshaped: let others have a turn
 
@@ -175,11 +225,11 @@ class Transmitter:
                 return
         self.pieces.append(Piece(transfer.kind, transfer.layer, start, end))
 
-
-def keep_little_unsent(frames: FrameWriter, chunk: int) -> None:
-    """Let no more than a few chunks wait in buffers, so that activations need not wait for them."""
-    transport = frames.writer.transport
-    transport.set_write_buffer_limits(high=0)
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(LEAST_BUFFER_BYTES, 2 * chunk))
+    def _keep_little_unsent(self) -> None:
+        """Let but a few chunks wait in buffers, so that activations need not wait for them."""
+        transport = self.frames.writer.transport
+        transport.set_write_buffer_limits(high=0)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            size = max(LEAST_BUFFER_BYTES, 2 * self.chunk_bytes)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,9 @@ from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.headers import Begin, Kind, ProtocolError, QueryReport
+from mjoa_gym.testbed.frames import Begin, Frame, Kind, ProtocolError, QueryReport, within
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.query import Query
-from mjoa_gym.testbed.reports import checked_report, resident_bytes, resident_fractions
 from mjoa_gym.testbed.settings import UESettings
 from mjoa_gym.validation import binary_vector, choice
 
@@ -67,18 +66,12 @@ class UserEquipment:
         self.program = program
         self.executor = executor
         self.settings = settings
-        n = program.dnn.n_layers
-        charged = [dict(program.network.parameters(layer)) for layer in range(n)]
         self._images = [
-            None if layout is None else Image(layout, charged[layer])
+            None if layout is None else Image(layout, program.network.parameters(layer))
             for layer, layout in enumerate(program.parameters)
         ]
-        self._parameters = [
-            {name: t for owner in program.owners[layer] for name, t in charged[owner].items()}
-            for layer in range(n)
-        ]
         self._connection: Connection | None = None
-        self._received = [0] * n
+        self._forgotten()
         self._turn = asyncio.Lock()
 
     @property
@@ -86,16 +79,16 @@ class UserEquipment:
         """Whether there is a connection that is not known to be lost."""
         return self._connection is not None and self._connection.lost is None
 
-    async def connect(self) -> None:
-        """Connect, unless that is done.
+    async def connect(self) -> Connection:
+        """The connection; opened, unless that is done.
 
         Raises:
             EdgeError: If there is no server, or it does not want us.
         """
-        if self.connected:
-            return
-        await self.close()
-        self._connection = await open_connection(self.settings, self.program.fingerprint)
+        if self._connection is None or self._connection.lost is not None:
+            await self.close()
+            self._connection = await open_connection(self.settings, self.program.fingerprint)
+        return self._connection
 
     async def __aenter__(self) -> UserEquipment:
         return self
@@ -113,13 +106,12 @@ class UserEquipment:
     async def resident(self) -> NDArray[np.float64]:
         """(L,) fractions of the layers' parameters at the server; without a server, none."""
         async with self._turn:
-            self._received = [0] * self.program.dnn.n_layers
+            self._forgotten()
             with contextlib.suppress(EdgeError, ProtocolError):
-                await self.connect()
-                assert self._connection is not None, "connected"
-                answer = await self._connection.ask(Kind.STATE, self.settings.stall_s)
-                self._received = resident_bytes(answer, self.program)
-        return resident_fractions(self._received, self.program)
+                connection = await self.connect()
+                answer = await connection.ask(Kind.STATE, self.settings.stall_s)
+                self._received = self.program.resident_bytes(answer)
+        return self._fractions()
 
     async def infer(
         self,
@@ -148,25 +140,25 @@ class UserEquipment:
             binary_vector("prefetch", marks, n).tobytes(),
             choice("upload", upload, UPLOAD_MODES),
         )
-        self._check_inputs(inputs)
+        wanted = list(self.program.tensors[INPUT].specs.values())
+        if (given := [TensorSpec.of(tensor) for tensor in inputs]) != wanted:
+            raise ValueError(f"inputs are {given}; the network takes {wanted}")
         async with self._turn:
             return await self._infer(begin, inputs, until_s)
 
     async def _infer(
         self, begin: Begin, inputs: Bundle, until_s: float | None
     ) -> MeasuredInference:
-        remote, asked_at, failure = any(begin.placement + begin.prefetch), now(), None
-        if remote:
+        connection, asked_at, failure = None, now(), None
+        if any(begin.placement + begin.prefetch):
             try:
-                await self.connect()
+                connection = await self.connect()
             except EdgeError as error:
                 failure = str(error)
-        query = self._query(self.settings, begin, inputs)
-        with self._until_over(query):
-            await query.run(self._connection if remote and failure is None else None)
-            if until_s is not None:
-                await query.upload_until(query.start + until_s)
-            report = await self._end(query)
+        query = Query(
+            self.program, begin, self.executor, self._images, self.settings, inputs, connection
+        )
+        report = await self._see_through(query, until_s)
         result = MeasuredInference(
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
@@ -174,7 +166,7 @@ class UserEquipment:
             query.timeline(report),
             failure or query.failure,
             query.recovered,
-            resident_fractions(self._received, self.program),
+            self._fractions(),
             0 if query.link is None else query.link.overhead_bytes,
         )
         query.forget()
@@ -191,18 +183,15 @@ class UserEquipment:
         wanted = range(n) if layers is None else layers
         if unknown := sorted(set(wanted) - set(range(n))):
             raise ValueError(f"layers: {unknown} are none of this network's, 0 to {n - 1}")
-        marks = bytes(layer in wanted for layer in range(n))
+        begin = self._begin(bytes(n), bytes(layer in wanted for layer in range(n)), "parallel")
         fast = replace(self.settings, uplink_bps=float("inf"), shaped_below=False)
         async with self._turn:
-            await self.connect()
-            assert self._connection is not None, "connected"
-            query = self._query(fast, self._begin(bytes(n), marks, "parallel"), ())
-            with self._until_over(query):
-                await query.upload_only(self._connection)
-                await self._end(query)
+            to = await self.connect()
+            query = Query(self.program, begin, self.executor, self._images, fast, None, to)
+            await self._see_through(query, float("inf"))
         if query.failure is not None:
             raise EdgeError(query.failure)
-        there = resident_fractions(self._received, self.program)
+        there = self._fractions()
         if absent := [layer for layer in wanted if there[layer] < 1]:
             raise EdgeError(f"no memory at the server for layers {absent} as well")
 
@@ -212,41 +201,50 @@ class UserEquipment:
         mode = UPLOAD_MODES.index(upload)
         return Begin(placement, prefetch, mode, float(s.edge_slowdown), downlink_bps)
 
-    def _check_inputs(self, inputs: Bundle) -> None:
-        wanted = list(self.program.tensors[INPUT].specs.values())
-        given = [TensorSpec.of(tensor) for tensor in inputs]
-        if given != wanted:
-            raise ValueError(f"inputs are {given}; the network takes {wanted}")
-
-    def _query(self, settings: UESettings, begin: Begin, inputs: Bundle) -> Query:
-        own = self.program, self._parameters, self._images, self.executor
-        return Query(*own, settings, begin, inputs)
-
-    @contextlib.contextmanager
-    def _until_over(self, query: Query) -> Iterator[None]:
-        """Stop a query in the end; if it is abandoned, the server must not go on with it either."""
+    async def _see_through(self, query: Query, until_s: float | None) -> QueryReport | None:
+        """Let a query take its course and end it; returns what the server reports."""
         try:
-            yield
-        except BaseException:
+            await query.run(until_s)
+            report = await self._end(query)
+        except BaseException:  # abandoned: the server must not go on with it either
             if query.connection is not None:
                 query.connection.close("the query was abandoned")
             query.stop()
             query.forget()
             raise
         query.stop()
+        return report
 
     async def _end(self, query: Query) -> QueryReport | None:
         """End a query at the server; returns what the server reports."""
         query.stop_sending()
         if query.open_at_server and self._connection is not None:
             try:
-                answer = await self._connection.ask(Kind.END, self.settings.stall_s, query.taken_in)
-                self._received = resident_bytes(answer, self.program)
-                return checked_report(answer, self.program)
+                answer = await self._connection.ask(Kind.END, self.settings.stall_s)
+                return self._checked(answer)
             except ProtocolError as error:
                 self._connection.close(f"what the server sends is wrong: {error}")
             except EdgeError:
                 pass  # the outputs are here; the next query connects anew
         if not self.connected:
-            self._received = [0] * self.program.dnn.n_layers
+            self._forgotten()
         return None
+
+    def _checked(self, answer: Frame) -> QueryReport:
+        """A query's report; a ProtocolError unless it is one, of layers of this network."""
+        self._received = self.program.resident_bytes(answer)
+        report = answer.header
+        if not isinstance(report, QueryReport):
+            raise ProtocolError(f"{answer.kind.name} instead of REPORT")
+        for layer, _start, _end in (*report.executed, *report.sent):
+            within("REPORT: layer", layer, 0, self.program.dnn.n_layers - 1)
+        return report
+
+    def _forgotten(self) -> None:
+        """As far as is known the server has nothing of ours."""
+        self._received = [0] * self.program.dnn.n_layers
+
+    def _fractions(self) -> NDArray[np.float64]:
+        """(L,) fractions of the parameters at the server, as `simulate` takes them."""
+        found = zip(self._received, self.program.parameters, strict=True)
+        return np.array([1.0 if of is None else here / of.total_bytes for here, of in found])

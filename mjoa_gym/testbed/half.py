@@ -1,0 +1,95 @@
+"""What both sides of an inference do: take tensors in, execute layers, send what these make."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Container, Mapping
+
+from torch import Tensor
+
+from mjoa_gym.layers import INPUT
+from mjoa_gym.testbed.codec import Incoming, image_of_bundle
+from mjoa_gym.testbed.executor import Execution, Executor, Work
+from mjoa_gym.testbed.frames import Begin, Frame, Kind, ProtocolError
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.transmitter import Transfer, Transmitter
+
+
+class Half:
+    """One side's half of an inference; belongs to the event loop.
+
+    Attributes:
+        side: Whose half this is, 0 = UE, 1 = edge.
+        incoming: The tensors that come from the other side.
+        leaving: The tensors that this side sends.
+        work: What this side executes.
+        link: Towards the other side, as soon as there is one.
+    """
+
+    side: int
+
+    def __init__(
+        self,
+        program: LayeredProgram,
+        begin: Begin,
+        executor: Executor,
+        parameters: Callable[[int], Mapping[str, Tensor] | None],
+        slowdown: float,
+        repeats: int = 1,
+    ) -> None:
+        self.program = program
+        self.begin = begin
+        self.executor = executor
+        self.loop = asyncio.get_running_loop()
+        self.link: Transmitter | None = None
+        ups, downs = program.crossing(begin.placement)
+        arriving, leaving = (ups, downs) if self.side else (downs, ups)
+        self.leaving = frozenset(leaving)
+        self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in arriving}
+        layers = [layer for layer, where in enumerate(begin.placement) if where == self.side]
+        network = program.network
+        self.work = Work(network, layers, parameters, slowdown, self._executed, repeats)
+        every = range(program.dnn.n_layers)
+        serial = begin.mode == "serial"
+        self._followed: Container[int] = every if serial else self.leaving | program.sinks
+
+    def take_in(self, frame: Frame) -> int | None:
+        """Take in a piece of a tensor, or raise a ProtocolError; the tensor if it is complete."""
+        tensor = frame.layer(self.program.dnn.n_layers, lowest=INPUT)
+        incoming = self.incoming.get(tensor)
+        if incoming is None:
+            raise ProtocolError(f"TENSOR: {tensor} is not one that this query sends")
+        incoming.write(frame.header.offset, frame.payload)
+        return tensor if incoming.complete else None
+
+    def follow_up(self, execution: Execution | None) -> None:
+        """A layer of which something follows has been executed here, or, if None, has failed."""
+        raise NotImplementedError
+
+    def put(self, tensor: int) -> None:
+        """Let the executor have a tensor that has come."""
+        self.executor.put(self.work.bundles, tensor, self.incoming[tensor].bundle())
+
+    def send(self, tensor: int) -> None:
+        """Send a tensor that is here."""
+        if self.link is not None:
+            image = image_of_bundle(self.work.bundles[tensor])
+            self.link.send(Transfer(Kind.TENSOR, tensor, image))
+
+    def stop_sending(self) -> None:
+        """Send nothing more of this query; a chunk that has not gone out does not."""
+        if self.link is not None:
+            self.link.stop()
+
+    def forget(self) -> None:
+        """Let go of all tensors; only when nothing more is asked of it."""
+        self.work.forget()
+        self.incoming.clear()
+        self.link = None
+
+    def _executed(self, work: Work, execution: Execution | None) -> None:
+        """In the executor's thread: tell the event loop if anything follows."""
+        if execution is None or execution.layer in self._followed:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed already
+                self.loop.call_soon_threadsafe(self.follow_up, execution)
