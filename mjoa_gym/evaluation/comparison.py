@@ -30,7 +30,8 @@ class Comparison(EpisodeMeans):
 
         Without matplotlib there are no figures.
         """
-        return comparison_report.save(self, Path(folder))
+        comparison_report.save(self, Path(folder))
+        return Path(folder)
 
 
 def compare(
@@ -113,15 +114,13 @@ def play_comparison(
     for source in sources:
         source.check(setting)
     store = EpisodeStore(folder, setting.fingerprint, fresh)
-    versions = ["" if folder is None else source.version for source in sources]
-    keys = {
-        label: {seed: (label, version, seed) for seed in seeds}
-        for label, version in zip(labels, versions, strict=True)
-    }
-    jobs = [Job(source, setting, keys[source.label]) for source in sources]
+    jobs = []
+    for source in sources:
+        version = "" if folder is None else source.version
+        jobs.append(Job(source, setting, {seed: (source.label, version, seed) for seed in seeds}))
     failures = play_missing(jobs, store, how)
     rows = {
-        label: {seed: store.rows[key] for seed, key in of.items() if key in store.rows}
-        for label, of in keys.items()
+        job.source.label: {s: store.rows[k] for s, k in job.episodes.items() if k in store.rows}
+        for job in jobs
     }
     return Comparison.of(seeds, rows, reference, failures, setting)

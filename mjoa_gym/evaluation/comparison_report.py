@@ -16,8 +16,7 @@ import numpy as np
 from mjoa_gym.evaluation.episode_means import SEED, EpisodeMeans
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS
 from mjoa_gym.evaluation.journal import write_atomically
-from mjoa_gym.evaluation.machine import machine
-from mjoa_gym.evaluation.page import Section, items_html, page
+from mjoa_gym.evaluation.page import Section, page
 from mjoa_gym.evaluation.statistics import Estimate, change
 from mjoa_gym.evaluation.table import Table, signed, with_captions
 
@@ -29,7 +28,6 @@ HEADER = (
     "Probability of improvement", "Reward", "Planning, ms",
 )  # fmt: skip
 FAILURES = "failures.txt"
-TITLE = "mjoa-gym: planners and agents compared"
 
 
 class Standing(NamedTuple):
@@ -58,9 +56,8 @@ def standing(results: EpisodeMeans, family: str) -> Standing:
     """How a family did; without a reference it is compared with itself."""
     from scipy.stats import trim_mean  # takes a second to import
 
-    against = results.reference or family
-    own, other = (results.by_episode(name, "latency_s") for name in (family, against))
-    other = other.mean(axis=0)
+    own = results.by_episode(family, "latency_s")
+    other = results.by_episode(results.reference or family, "latency_s").mean(axis=0)
     return Standing(
         runs=len(own),
         latency_s=float(own.mean()),
@@ -76,15 +73,13 @@ def table(results: EpisodeMeans) -> Table:
     """How everybody did, the fastest family first, then who could not play on."""
     standings = {family: standing(results, family) for family in results.families}
     rows = []
-    for family in sorted(standings, key=lambda name: standings[name].latency_s):
-        own = standings[family]
-        against, improvement = "", ""
-        if results.reference not in ("", family):
-            against, improvement = signed(own.change), f"{own.improvement:.3f}"
+    for family, own in sorted(standings.items(), key=lambda pair: pair[1].latency_s):
+        compared = results.reference not in ("", family)
         rows.append(
             (
                 family, str(own.runs) if SEED.search(results.families[family][0]) else "",
-                f"{1e3 * own.latency_s:.1f}", against, f"{1e3 * own.middle_s:.1f}", improvement,
+                f"{1e3 * own.latency_s:.1f}", signed(own.change) if compared else "",
+                f"{1e3 * own.middle_s:.1f}", f"{own.improvement:.3f}" if compared else "",
                 f"{own.reward:.4f}", f"{1e3 * own.planning_s:.2f}",
             )
         )  # fmt: skip
@@ -96,14 +91,13 @@ def table(results: EpisodeMeans) -> Table:
 def learned_against_planners(results: EpisodeMeans) -> Table:
     """The mean latency of trained families, against every other agent's."""
     learned = [f for f, labels in results.families.items() if SEED.search(labels[0])]
-    others = [family for family in results.families if family not in learned]
-    rows = []
-    for family in learned:
-        own = results.by_episode(family, "latency_s")
-        changes = (change(own, results.by_episode(other, "latency_s")[0]) for other in others)
-        rows.append((family, *map(signed, changes)))
-    header = ("Mean latency of", *(f"against {other}" for other in others))
-    return Table("", header, rows)
+    seconds = {f: results.by_episode(f, "latency_s") for f in results.families}
+    others = [family for family in seconds if family not in learned]
+    rows = [
+        (family, *(signed(change(seconds[family], seconds[other][0])) for other in others))
+        for family in learned
+    ]
+    return Table("", ("Mean latency of", *(f"against {other}" for other in others)), rows)
 
 
 def text(results: EpisodeMeans) -> str:
@@ -148,73 +142,48 @@ def rounds_figure(results: EpisodeMeans) -> Figure:
     """Mean latency in every round of the episode."""
     from matplotlib.ticker import MaxNLocator
 
-    from mjoa_gym.evaluation.plots import draw_line, dress, new_figure, plain_log, planner_looks
+    from mjoa_gym.evaluation.plots import lines_figure, planner_looks
 
-    figure = new_figure(7.6, 4.0)
-    axes = figure.subplots()
-    for agent, look in planner_looks(results.families, "", "").items():
-        if agent:
-            latency_s = results.by_round(agent, "latency_s").mean(axis=0)
-            draw_line(axes, np.arange(1, len(latency_s) + 1), 1e3 * latency_s, agent, look)
-    axes.set_yscale("log")  # all-local can take ten times as long as the others
-    plain_log(axes.yaxis)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    dress(axes, "", "round", "mean latency (ms)")
-    figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
+    lines = {f: 1e3 * results.by_round(f, "latency_s").mean(axis=0) for f in results.families}
+    rounds = np.arange(len(next(iter(lines.values())))) + 1
+    labels = ("", "round", "mean latency (ms)")
+    figure = lines_figure(rounds, lines, planner_looks(lines, "", ""), labels)
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def figures(results: EpisodeMeans) -> dict[str, tuple[str, dict[str, bytes]]]:
-    """By file name, a figure's caption and its content by kind; nothing without matplotlib."""
+def _write_figures(results: EpisodeMeans, folder: Path) -> list[tuple[str, bytes]]:
+    """Write the figures; returns captions and PNGs. There are none without matplotlib."""
     if not results.families or find_spec("matplotlib") is None:
-        return {}
-    from mjoa_gym.evaluation.plots import encoded
+        return []
+    from mjoa_gym.evaluation.plots import write_figure
 
-    found = {"latency": (f"Mean latency; {len(results.seeds)} episodes.", latency_figure(results))}
+    caption = f"Mean latency; {len(results.seeds)} episodes."
+    figures = [(caption, write_figure(latency_figure(results), folder / "latency"))]
     if results.setting is None or results.setting.persists:  # else rounds are all alike
         caption = "Mean latency round by round: uploads of early rounds pay in later ones."
-        found["rounds"] = caption, rounds_figure(results)
-    return {
-        name: (caption, {kind: encoded(figure, kind) for kind in ("svg", "png")})
-        for name, (caption, figure) in found.items()
-    }
+        figures.append((caption, write_figure(rounds_figure(results), folder / "rounds")))
+    return figures
 
 
-def section(results: EpisodeMeans, title: str) -> Section:
-    """The comparison as a part of a report."""
-    images = [(caption, files["png"]) for caption, files in figures(results).values()]
+def save(results: EpisodeMeans, folder: Path) -> Section:
+    """Write numbers, tables, figures and a report of them; returns the report's section."""
     tables = table(results), learned_against_planners(results)
-    return Section(title, images, [t for t in tables if t.rows])
-
-
-def save(results: EpisodeMeans, folder: Path) -> Path:
-    """Write the numbers, the tables, the figures and a report of them; returns the folder."""
-    contents: dict[str, str | bytes] = dict(results.files())
-    for name, (_, files) in figures(results).items():
-        contents |= {f"{name}.{kind}": content for kind, content in files.items()}
-    shown = section(results, "Who is faster?")
-    contents["table.md"] = with_captions(shown.tables) + "\n"
-    contents["report.html"] = page(TITLE, _report(results, shown))
+    figures = _write_figures(results, folder)
+    shown = Section("Who is faster?", figures, [each for each in tables if each.rows])
+    where = "" if results.setting is None else (
+        f"{ENVIRONMENTS[results.setting.environment]}, scenario {results.setting.scenario.name}, "
+        f"{results.setting.scenario.n_ues} UEs, {results.setting.scenario.rounds} rounds"
+    )  # fmt: skip
+    parts = [f"<p>{html.escape(where)}</p>", shown.html(results.reference)]
+    files = {
+        **results.files(),
+        "table.md": with_captions(shown.tables) + "\n",
+        "report.html": page("mjoa-gym: planners and agents compared", parts, results.failures),
+    }
     (folder / FAILURES).unlink(missing_ok=True)
     if results.failures:
-        contents[FAILURES] = "\n".join(f"{f}\n{f.trace}" for f in results.failures)
-    for file, content in contents.items():
-        write_atomically(folder / file, content)
-    return folder
-
-
-def _report(results: EpisodeMeans, shown: Section) -> list[str]:
-    """The parts of the report's page."""
-    setting = results.setting
-    where = "" if setting is None else (
-        f"{ENVIRONMENTS[setting.environment]}, scenario {setting.scenario.name}, "
-        f"{setting.scenario.n_ues} UEs, {setting.scenario.rounds} rounds"
-    )  # fmt: skip
-    return [
-        f"<h1>{TITLE}</h1>",
-        f"<p>{html.escape(where)}</p>",
-        items_html([f"Could not play on: {failure}" for failure in results.failures]),
-        shown.html(results.reference),
-        "<h2>Machine and versions</h2>",
-        Table("", ("", "value"), list(machine().items())).html(),
-    ]
+        files[FAILURES] = "\n".join(f"{f}\n{f.trace}" for f in results.failures)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return shown

@@ -63,14 +63,14 @@ class EpisodeMeans:
     ) -> Self:
         """From what was played: by agent's label and seed, a row per round."""
         episodes, rounds = {}, {}
+        nothing = [np.nan] * len(BY_EPISODE)
+        columns = [BY_EPISODE.index(name) for name in BY_ROUND]
         for label, played in rows.items():
             every = {s: [[row[n] for n in BY_EPISODE] for row in e] for s, e in played.items()}
-            nothing = [np.nan] * len(BY_EPISODE)
             means = [np.mean(every[seed], axis=0) if seed in every else nothing for seed in seeds]
             episodes[label] = np.array(means)
             if len(every) == len(seeds):
-                columns = [BY_EPISODE.index(name) for name in BY_ROUND]
-                rounds[label] = np.array([every[seed] for seed in seeds]).mean(axis=0)[:, columns]
+                rounds[label] = np.mean([every[seed] for seed in seeds], axis=0)[:, columns]
         complete = {SEED.sub("", label) for label in rounds}
         reference = reference if reference in complete else ""
         return cls(seeds, episodes, rounds, reference, tuple(failures), setting)
@@ -134,29 +134,20 @@ class EpisodeMeans:
 
         Agents of which they do not are left out; so is everybody if there are no files.
         """
+        played, by_round = _numbers(folder / EPISODES), _numbers(folder / ROUNDS)
+        whole = [x for x in labels if x in by_round and list(played.get(x, ())) == list(seeds)]
         episodes, rounds = (
-            _columns(folder / EPISODES, BY_EPISODE),
-            _columns(folder / ROUNDS, BY_ROUND),
+            {label: np.array(list(each[label].values())) for label in whole}
+            for each in (played, by_round)
         )
-        whole = [
-            label
-            for label in labels
-            if label in rounds and list(episodes.get(label, ())) == list(seeds)
-        ]
-        return cls(
-            seeds,
-            {label: np.array(list(episodes[label].values())) for label in whole},
-            {label: np.array(list(rounds[label].values())) for label in whole},
-            next(iter(whole), ""),
-        )
+        return cls(seeds, episodes, rounds, next(iter(whole), ""))
 
 
-def _columns(file: Path, names: Sequence[str]) -> dict[str, dict[int, list[float]]]:
-    """By agent and second column, the numbers of some columns."""
+def _numbers(file: Path) -> dict[str, dict[int, list[float]]]:
+    """By the agent and the number in the first columns of a CSV file, the other columns."""
     found: dict[str, dict[int, list[float]]] = {}
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as content:
-            for row in csv.DictReader(content):
-                which = int(row["seed"] if "seed" in row else row["round"])
-                found.setdefault(row["agent"], {})[which] = [float(row[name]) for name in names]
+            for agent, which, *numbers in list(csv.reader(content))[1:]:
+                found.setdefault(agent, {})[int(which)] = list(map(float, numbers))
     return found

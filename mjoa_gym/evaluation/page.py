@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
 
 BENCHMARK, LEARNED = "benchmark", "learned"
@@ -32,17 +33,18 @@ details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6;
 
 
 class Section(NamedTuple):
-    """A part of a report: figures as captions and PNGs, and tables."""
+    """A part of a report: figures as captions and PNGs, tables, and HTML that stands before them."""
 
     title: str
     figures: Sequence[tuple[str, bytes]] = ()
     tables: Sequence[Table] = ()
+    note: str = ""
 
-    def html(self, ours: str = "", note: str = "") -> str:
+    def html(self, ours: str = "") -> str:
         """The section, its first table open; nothing if there is nothing in it."""
         if not self.figures and not self.tables:
             return ""
-        parts = [f"<h2>{html.escape(self.title)}</h2>", note]
+        parts = [f"<h2>{html.escape(self.title)}</h2>", self.note]
         parts += [figure_html(*figure) for figure in self.figures]
         parts += [table.html(ours) for table in self.tables[:1]]
         if len(self.tables) > 1:
@@ -51,20 +53,26 @@ class Section(NamedTuple):
         return "".join(parts)
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A page that needs nothing else."""
+def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> str:
+    """A page that needs nothing else; it ends with the machine and the versions of everything."""
     head = html.escape(title)
+    shown = [
+        f"<h1>{head}</h1>",
+        items_html([f"Could not play on: {failure}" for failure in failures]),
+        *parts,
+        "<h2>Machine and versions</h2>",
+        Table("", ("", "value"), list(machine().items())).html(),
+    ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{head}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(shown) + "\n</body></html>\n"
     )
 
 
 def figure_html(caption: str, png: bytes) -> str:
     """A figure with the picture inside."""
-    data = base64.b64encode(png).decode()
-    text = html.escape(caption)
+    data, text = base64.b64encode(png).decode(), html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
@@ -72,8 +80,9 @@ def figure_html(caption: str, png: bytes) -> str:
 
 
 def items_html(sentences: Sequence[str]) -> str:
-    """Sentences as a list."""
-    return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in sentences) + "</ul>"
+    """Sentences as a list; nothing if there are none."""
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:

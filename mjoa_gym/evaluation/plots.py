@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.statistics import Estimate
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
@@ -57,6 +59,29 @@ def draw_line(
         xs, ys, label=label, color=look.colour, marker=look.marker, ms=look.size, lw=look.width,
         ls=look.style if style is None else style, mec="white", mew=0.5, zorder=look.order,
     )  # fmt: skip
+
+
+def lines_figure(
+    xs: Any, lines: Mapping[str, Any], looks: Mapping[str, Look], labels: Sequence[str], grid: str = "y"
+) -> Figure:
+    """A line for each name over a logarithmic axis, and a legend beside them.
+
+    Args:
+        xs: Where the lines have points.
+        lines: By name, the values there.
+        looks: By name, how the line is drawn.
+        labels: Title, label of the x-axis, label of the y-axis.
+        grid: See `dress`.
+    """
+    figure = new_figure(7.6, 4.0)
+    axes = figure.subplots()
+    for name, ys in lines.items():
+        draw_line(axes, xs, ys, name, looks[name])
+    axes.set_yscale("log")
+    plain_log(axes.yaxis)
+    dress(axes, *labels, grid=grid)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
+    return figure
 
 
 def bars_figure(
@@ -121,3 +146,11 @@ def encoded(figure: Figure, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "mjoa-gym"}):
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     return buffer.getvalue()
+
+
+def write_figure(figure: Figure, stem: Path) -> bytes:
+    """Write the figure as `stem`.svg and `stem`.png; returns the latter's content."""
+    for kind in ("svg", "png"):
+        content = encoded(figure, kind)
+        write_atomically(stem.with_name(f"{stem.name}.{kind}"), content)
+    return content

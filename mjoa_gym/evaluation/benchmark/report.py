@@ -15,16 +15,15 @@ from matplotlib.figure import Figure
 
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark import figures as draw
-from mjoa_gym.evaluation.benchmark.example import Example, find_example
-from mjoa_gym.evaluation.benchmark.planning_time import Timing, measure_layers, measure_ues
-from mjoa_gym.evaluation.benchmark.results import SuiteResults, compared_sweeps
+from mjoa_gym.evaluation.benchmark.example import find_example
+from mjoa_gym.evaluation.benchmark.results import SuiteResults
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
-from mjoa_gym.evaluation.benchmark.tables import all_tables, headline, overview_table
+from mjoa_gym.evaluation.benchmark.tables import headline, overview_table, tables_of
+from mjoa_gym.evaluation.decision_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, KINDS
 from mjoa_gym.evaluation.journal import Row, write_atomically
-from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.page import Section, items_html, page, update_readme
-from mjoa_gym.evaluation.plots import encoded
+from mjoa_gym.evaluation.plots import write_figure
 from mjoa_gym.evaluation.processes import Failure
 from mjoa_gym.evaluation.statistics import LEVEL, RESAMPLES
 from mjoa_gym.evaluation.table import Table, digits
@@ -42,10 +41,9 @@ COLUMNS = (
 
 
 class Picture(NamedTuple):
-    """A figure, its file's name, the section it belongs to, and its caption."""
+    """A figure, its file's name and its caption."""
 
     name: str
-    section: str
     caption: str
     figure: Figure
 
@@ -72,27 +70,30 @@ def publish(
     """
     results = SuiteResults(suite, played)
     write_atomically(out / "rounds.csv", rounds_csv(suite, played))
-    layers, ues = _timings(suite)
-    write_atomically(out / "planning_time.csv", _timings_table([*layers, *ues]).csv())
-    tables = all_tables(results)
-    write_atomically(out / "tables" / "overview.csv", overview_table(results).csv())
-    for name, some in tables.items():
-        for k, table in enumerate(some):
-            write_atomically(out / "tables" / f"{name}_{k}.csv", table.csv())
-    images: dict[str, list[tuple[str, bytes]]] = {}
-    example = find_example(suite)
-    for picture in _pictures(results, layers, ues, example):
-        for kind in ("png", "svg"):
-            data = encoded(picture.figure, kind)
-            write_atomically(out / "figures" / f"{picture.name}.{kind}", data)
-            if kind == "png":
-                images.setdefault(picture.section, []).append((picture.caption, data))
-    timeline = _write_timeline(example, out)
-    parts = _report(results, images, tables, command, more, timeline, failures)
-    write_atomically(out / "report.html", page(f"mjoa-gym benchmark: {suite.name}", parts))
+    overview, sentences = overview_table(results), headline(results)
+    write_atomically(out / "tables" / "overview.csv", overview.csv())
+    sections = [_example(results, out)]
+    for sweep in suite.sweeps:
+        tables = tables_of(results, sweep)
+        for k, table in enumerate(tables):
+            write_atomically(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
+        images = _written(_sweep_pictures(results, sweep), out)
+        note = f"<p>{html.escape(_conditions(sweep))}</p>"
+        sections.append(Section(sweep.title, images, tables, note))
+    sections += [_placements(results, out), _planning_time(suite, out), *more]
+    shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    parts = [
+        f"<p>{html.escape(suite.about)}</p>",
+        f'<div class="headline">{shown}</div>',
+        overview.html(suite.ours),
+        *(section.html(suite.ours) for section in sections),
+        f"<h2>Method</h2>{items_html(_method(suite))}",
+        f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
+    ]
+    title = f"mjoa-gym benchmark: {suite.name}"
+    write_atomically(out / "report.html", page(title, parts, failures))
     if readme is not None:
-        section = readme_section(suite, headline(results), overview_table(results), command)
-        update_readme(readme, section)
+        update_readme(readme, readme_section(suite, sentences, overview, command))
     return out / "report.html"
 
 
@@ -102,8 +103,7 @@ def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for cell in suite.cells():
-        for row in played.get(cell, ()):
-            writer.writerow(_flat(suite, cell, row))
+        writer.writerows(_flat(suite, cell, row) for row in played.get(cell, ()))
     return text.getvalue()
 
 
@@ -136,99 +136,71 @@ def _flat(suite: Suite, cell: Cell, row: Row) -> Row:
     }
 
 
-def _write_timeline(example: Example, out: Path) -> str:
-    """Write the example's timelines if plotly is installed; returns what leads to them."""
-    if find_spec("plotly") is None:
-        return ""
-    write_atomically(out / "timeline.html", example.page())
-    return (
-        '<p><a href="timeline.html">Look into this inference</a>: every planner, both ways '
-        "of uploading, and what each layer computes and sends.</p>"
-    )
+def _written(pictures: Sequence[Picture], out: Path) -> list[tuple[str, bytes]]:
+    """Write figures; returns what a section shows of them."""
+    return [(p.caption, write_figure(p.figure, out / "figures" / p.name)) for p in pictures]
 
 
-def _pictures(
-    results: SuiteResults, layers: list[Timing], ues: list[Timing], example: Example
-) -> list[Picture]:
-    suite = results.suite
-    pictures = []
-    for sweep in suite.sweeps:
-        if sweep.kind == "ablation":
-            caption = "Every combination of partitioning and allocation."
-            figure = draw.ablation_figure(results, sweep)
-        elif sweep.kind == "optimum":
-            if LOWER_BOUND not in sweep.planners:
-                continue
-            caption = "How far from optimal: mean excess over the certified lower bound."
-            figure = draw.gap_figure(results, sweep)
-        else:
-            caption = "Mean latency; what is far worse than all-local is cut off."
-            figure = draw.sweep_figure(results, sweep)
-        pictures.append(Picture(sweep.name, sweep.name, caption, figure))
-        if sweep.environment == "streaming":
-            caption = "Mean latency round by round, in the parallel world."
-            figure = draw.rounds_figure(results, sweep)
-            pictures.append(Picture(f"{sweep.name}_rounds", sweep.name, caption, figure))
-    for sweep in compared_sweeps(suite)[:1]:
-        caption = f"Share of layers that {suite.ours} runs at the edge (all points of the sweep)."
-        figure = draw.placement_figure(results, sweep)
-        pictures.append(Picture("edge_share", "placements", caption, figure))
-        caption = "Kinds of placements, and how many different ones each planner chose."
-        figure = draw.diversity_figure(results, sweep)
-        pictures.append(Picture("diversity", "placements", caption, figure))
-        caption = example.caption
-        pictures.append(Picture("serial_against_parallel", "mechanism", caption, example.figure()))
-    caption = "Median planning time of a call, everything compiled."
-    figure = draw.runtime_figure(layers, ues)
-    return [*pictures, Picture("planning_time", "runtime", caption, figure)]
+def _example(results: SuiteResults, out: Path) -> Section:
+    """One inference, also as a page to look into if plotly is installed."""
+    example = find_example(results.suite)
+    pictures = [Picture("serial_against_parallel", example.caption, example.figure())]
+    note = ""
+    if find_spec("plotly") is not None:
+        write_atomically(out / "timeline.html", example.page())
+        note = (
+            '<p><a href="timeline.html">Look into this inference</a>: every planner, both ways '
+            "of uploading, and what each layer computes and sends.</p>"
+        )
+    return Section("Serial against parallel uploading", _written(pictures, out), note=note)
 
 
-def _timings(suite: Suite) -> tuple[list[Timing], list[Timing]]:
-    timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
-    return measure_layers(suite.timed_dnns), measure_ues(timed, suite.timed_ues)
-
-
-def _timings_table(timings: list[Timing]) -> Table:
-    rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
-    return Table("", Timing._fields, rows)
-
-
-def _report(
-    results: SuiteResults,
-    figures: Mapping[str, Sequence[tuple[str, bytes]]],
-    tables: Mapping[str, Sequence[Table]],
-    command: str,
-    more: Sequence[Section],
-    timeline: str,
-    failures: Sequence[Failure],
-) -> list[str]:
-    """The parts of the report's page."""
-    suite, ours = results.suite, results.suite.ours
-    sentences = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in headline(results))
-    parts = [
-        f"<h1>mjoa-gym benchmark: {html.escape(suite.name)}</h1>",
-        f"<p>{html.escape(suite.about)}</p>",
-        f'<div class="headline">{sentences}</div>',
-        overview_table(results).html(ours),
-        Section("Serial against parallel uploading", figures.get("mechanism", ())).html(
-            ours, timeline
+def _sweep_pictures(results: SuiteResults, sweep: Sweep) -> list[Picture]:
+    caption, figure_of = {
+        "ablation": ("Every combination of partitioning and allocation.", draw.ablation_figure),
+        "optimum": (
+            "How far from optimal: mean excess over the certified lower bound.", draw.gap_figure
         ),
-    ]
-    if failures:
-        parts.insert(1, items_html([f"Could not play on: {failure}" for failure in failures]))
-    for sweep in suite.sweeps:
-        section = Section(sweep.title, figures.get(sweep.name, ()), tables.get(sweep.name, ()))
-        parts.append(section.html(ours, f"<p>{html.escape(_conditions(sweep))}</p>"))
-    return [
-        *parts,
-        Section("What the plans look like", figures.get("placements", ())).html(),
-        Section("Planning time", figures.get("runtime", ())).html(),
-        *(section.html(ours) for section in more),
-        f"<h2>Method</h2>{items_html(_method(results))}",
-        "<h2>Machine and versions</h2>",
-        Table("", ("", "value"), list(machine().items())).html(),
-        f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
-    ]
+        "sweep": (
+            "Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure
+        ),
+    }[sweep.kind]  # fmt: skip
+    if sweep.kind == "optimum" and LOWER_BOUND not in sweep.planners:
+        return []
+    pictures = [Picture(sweep.name, caption, figure_of(results, sweep))]
+    if sweep.environment == "streaming":
+        caption = "Mean latency round by round, in the parallel world."
+        figure = draw.rounds_figure(results, sweep)
+        pictures.append(Picture(f"{sweep.name}_rounds", caption, figure))
+    return pictures
+
+
+def _placements(results: SuiteResults, out: Path) -> Section:
+    """What plans look like in the first sweep of the headline."""
+    pictures = []
+    for sweep in results.suite.compared[:1]:
+        caption = (
+            f"Share of layers that {results.suite.ours} runs at the edge (all points of the sweep)."
+        )
+        pictures += [
+            Picture("edge_share", caption, draw.placement_figure(results, sweep)),
+            Picture(
+                "diversity",
+                "Kinds of placements, and how many different ones each planner chose.",
+                draw.diversity_figure(results, sweep),
+            ),
+        ]
+    return Section("What the plans look like", _written(pictures, out))
+
+
+def _planning_time(suite: Suite, out: Path) -> Section:
+    timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
+    timings = [*measure_layers(suite.timed_dnns), *measure_ues(timed, suite.timed_ues)]
+    rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
+    write_atomically(out / "planning_time.csv", Table("", Timing._fields, rows).csv())
+    caption = "Median planning time of a call, everything compiled."
+    pictures = [Picture("planning_time", caption, draw.runtime_figure(timings))]
+    return Section("Planning time", _written(pictures, out))
 
 
 def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:
@@ -242,10 +214,9 @@ def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command
 
 def samples(suite: Suite) -> str:
     """Of what the overview is made, and what its intervals are worth."""
-    compared = compared_sweeps(suite)
-    sizes = sorted({(s.seeds, s.rounds) for s in compared})
+    sizes = sorted({(s.seeds, s.rounds) for s in suite.compared})
     parts = [f"{n} seeds of {rounds} rounds" for n, rounds in sizes]
-    others = [s for s in suite.sweeps if s.kind == "sweep" and s not in compared]
+    others = [s for s in suite.sweeps if s.kind == "sweep" and s not in suite.compared]
     parts += [
         f"{s.title}: {s.seeds} episodes of {s.rounds} rounds, which are resampled whole"
         + (" and are few: its intervals are too narrow" if s.seeds < FEW_EPISODES else "")
@@ -262,10 +233,9 @@ def _conditions(sweep: Sweep) -> str:
     )
 
 
-def _method(results: SuiteResults) -> list[str]:
-    suite = results.suite
-    sweeps = ", ".join(s.title for s in compared_sweeps(suite))
-    chosen = ", ".join(s.title for s in compared_sweeps(suite) if not s.typical)
+def _method(suite: Suite) -> list[str]:
+    sweeps = ", ".join(s.title for s in suite.compared)
+    chosen = ", ".join(s.title for s in suite.compared if not s.typical)
     return [
         "Every planner meets the same instances: seeds are shared by planners, worlds and points.",
         f"Latency is the weighted mean over the UEs of a round; intervals are {100 * LEVEL:.0f} % "

@@ -1,4 +1,4 @@
-"""The results of a suite: by setting and planner, ours against the others, and the headline.
+"""The results of a suite: by setting and planner, and ours against the others.
 
 An earlier system lives in the serial world: it starts to upload a layer when the layer's inputs are
 there. Ours lives in the parallel world. The second comparison gives the earlier systems parallel
@@ -7,7 +7,7 @@ uploading too, so that what remains is due to planning alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,46 +57,46 @@ class SuiteResults:
         }
 
     def column(
-        self, sweep: str, point: str, world: str, planner: str, name: str = "latency_s"
+        self, sweep: Sweep, point: str, world: str, planner: str, name: str = "latency_s"
     ) -> NDArray[np.float64]:
         """(seeds, rounds) of a column of the rows."""
-        episodes = self.rows[sweep, point, world, planner]
+        episodes = self.rows[sweep.name, point, world, planner]
         return np.array([[row[name] for row in rows] for rows in episodes])
+
+    def means(self, sweep: Sweep, world: str, planner: str) -> NDArray[np.float64]:
+        """(points,) mean latencies of a planner over a sweep."""
+        return np.array([self.column(sweep, p.label, world, planner).mean() for p in sweep.points])
+
+    def units(self, sweep: Sweep, point: str, world: str, planner: str) -> NDArray[np.float64]:
+        """(units,) latencies that are resampled: of instances, or means of whole episodes."""
+        latency = self.column(sweep, point, world, planner)
+        return latency.mean(axis=1) if sweep.environment == "streaming" else latency.ravel()
 
     def summary(self, sweep: Sweep, point: str, world: str, planner: str) -> Summary:
         """Latencies and planning time of one planner in one setting."""
-        latency = self.column(sweep.name, point, world, planner)
-        planning = self.column(sweep.name, point, world, planner, "planning_s")
+        latency = self.column(sweep, point, world, planner)
         return Summary(
-            bootstrap(units_of(sweep, latency)),
+            bootstrap(self.units(sweep, point, world, planner)),
             float(np.median(latency)),
             float(np.percentile(latency, 95)),
-            float(np.mean(planning)),
+            float(self.column(sweep, point, world, planner, "planning_s").mean()),
         )
 
     def reduction(
-        self,
-        sweep: Sweep,
-        point: str,
-        world: str,
-        planner: str,
-        base_world: str,
-        base: str,
+        self, sweep: Sweep, point: str, ours: tuple[str, str], other: tuple[str, str]
     ) -> Reduction:
-        """The reduction of a planner against a base, each in its world, on paired instances."""
-        latency = self.column(sweep.name, point, world, planner)
-        other = self.column(sweep.name, point, base_world, base)
-        local = self.column(sweep.name, point, world, planner, "local_s")
-        their_local = self.column(sweep.name, point, base_world, base, "local_s")
+        """The reduction of one world and planner against another, on paired instances."""
+        local, their_local = (
+            self.column(sweep, point, *who, "local_s") for who in (ours, other)
+        )
         if sweep.environment == "cold-start" and not np.allclose(local, their_local, rtol=1e-12):
-            raise ValueError(f"{sweep.name}/{point}: {planner} and {base} met other instances")
-        return reduction(units_of(sweep, latency), units_of(sweep, other))
+            raise ValueError(f"{sweep.name}/{point}: {ours} and {other} met other instances")
+        return reduction(self.units(sweep, point, *ours), self.units(sweep, point, *other))
 
     def strongest(self, sweep: Sweep, point: str, world: str) -> str | None:
         """The earlier system with the lowest mean latency in a setting; None if none ran."""
         ran = [p for p in self.suite.earlier if (sweep.name, point, world, p) in self.rows]
-        means = {p: self.column(sweep.name, point, world, p).mean() for p in ran}
-        return min(means, key=lambda p: means[p]) if means else None
+        return min(ran, key=lambda p: self.column(sweep, point, world, p).mean(), default=None)
 
     def planners(self, sweep: Sweep, worlds: Sequence[str] = ()) -> list[str]:
         """A sweep's planners that ran at all its points, in all of the worlds."""
@@ -111,8 +111,12 @@ class Versus(NamedTuple):
     sweep: Sweep
     point: str
     other: str
-    other_world: str
     reduction: Reduction
+
+    @property
+    def mean(self) -> float:
+        """The reduction of the mean latency."""
+        return self.reduction.mean.value
 
     @property
     def where(self) -> str:
@@ -121,64 +125,39 @@ class Versus(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """Comparisons over several settings.
+    """Comparisons over several settings."""
 
-    Attributes:
-        mean: Mean reduction over the settings.
-        largest: The setting with the largest mean reduction.
-        best: The setting with the largest reduction of a single instance.
-        comparisons: All of them.
-    """
-
-    mean: Estimate
-    largest: Versus
-    best: Versus
     comparisons: tuple[Versus, ...]
 
+    @property
+    def mean(self) -> Estimate:
+        """Mean reduction over the settings."""
+        return mean_reduction([c.reduction for c in self.comparisons])
 
-def against(results: SuiteResults, sweep: Sweep, other: str, world: str) -> Overview | None:
-    """Ours against one planner in a world, over a sweep; None where one of them did not run."""
-    return _overview(results, [sweep], world, lambda *_: other)
+    @property
+    def largest(self) -> Versus:
+        """The setting with the largest mean reduction."""
+        return max(self.comparisons, key=lambda c: c.mean)
+
+    @property
+    def best(self) -> Versus:
+        """The setting with the largest reduction of a single instance."""
+        return max(self.comparisons, key=lambda c: c.reduction.best)
 
 
-def against_strongest(
-    results: SuiteResults, sweeps: Sequence[Sweep], world: str
+def against(
+    results: SuiteResults, sweeps: Sequence[Sweep], world: str, planner: str | None = None
 ) -> Overview | None:
-    """Ours against the earlier system that is best in each setting, in a world."""
-    return _overview(results, sweeps, world, results.strongest)
+    """Ours against a planner in a world, wherever both ran; None if that is nowhere.
 
-
-def compared_sweeps(suite: Suite) -> tuple[Sweep, ...]:
-    """The sweeps of which the headline is taken: cold starts over a swept quantity."""
-    return tuple(s for s in suite.sweeps if s.kind == "sweep" and s.environment == "cold-start")
-
-
-def units_of(sweep: Sweep, latency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(units,) what is resampled: instances, or means of whole episodes."""
-    return latency.mean(axis=1) if sweep.environment == "streaming" else latency.ravel()
-
-
-def _overview(
-    results: SuiteResults,
-    sweeps: Sequence[Sweep],
-    world: str,
-    other_of: Callable[[Sweep, str, str], str | None],
-) -> Overview | None:
-    comparisons = []
+    Without a planner, against the earlier system that is best in each setting.
+    """
+    found = []
     for sweep in sweeps:
-        for point in sweep.points:
-            other = other_of(sweep, point.label, world)
-            ours = sweep.ours
-            needed = ((OUR_WORLD, ours), (world, other))
-            if all((sweep.name, point.label, *pair) in results.rows for pair in needed):
-                assert other is not None
-                change = results.reduction(sweep, point.label, OUR_WORLD, ours, world, other)
-                comparisons.append(Versus(sweep, point.label, other, world, change))
-    if not comparisons:
-        return None
-    return Overview(
-        mean_reduction([c.reduction for c in comparisons]),
-        max(comparisons, key=lambda c: c.reduction.mean.value),
-        max(comparisons, key=lambda c: c.reduction.best),
-        tuple(comparisons),
-    )
+        for point in (p.label for p in sweep.points):
+            other = planner or results.strongest(sweep, point, world)
+            pair = (OUR_WORLD, sweep.ours), (world, other or "")
+            if all((sweep.name, point, *who) in results.rows for who in pair):
+                change = results.reduction(sweep, point, *pair)
+                found.append(Versus(sweep, point, pair[1][1], change))
+    return Overview(tuple(found)) if found else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark.results import (
     CLAIM,
@@ -12,8 +10,6 @@ from mjoa_gym.evaluation.benchmark.results import (
     Overview,
     SuiteResults,
     against,
-    against_strongest,
-    compared_sweeps,
 )
 from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.statistics import gap
@@ -29,14 +25,13 @@ ONE_CUT = "single-cut"
 
 def headline(results: SuiteResults) -> list[str]:
     """What the benchmark found about the paper's headline, in sentences."""
-    ours, sweeps = results.suite.ours, compared_sweeps(results.suite)
+    ours, sweeps = results.suite.ours, results.suite.compared
     sentences = []
     for world, how in (
         (THEIR_WORLD, "uploading serially, as earlier systems do"),
         (OUR_WORLD, "given parallel uploading too"),
     ):
-        every = against_strongest(results, sweeps, world)
-        typical = against_strongest(results, [s for s in sweeps if s.typical], world)
+        typical = against(results, [s for s in sweeps if s.typical], world)
         if typical is not None:
             sentences.append(
                 f"Against the strongest earlier system ({how}) in each of "
@@ -44,8 +39,10 @@ def headline(results: SuiteResults) -> list[str]:
                 f"latency by {percent(typical.mean)} on average."
             )
             sentences.append(_largest(typical))
+        every = against(results, sweeps, world)
         if every is not None and world == THEIR_WORLD:
-            sentences += [_claim(every), *_one_cut(results, sweeps)]
+            one_cut = against(results, sweeps, world, ONE_CUT)
+            sentences += [_claim(every), *([] if one_cut is None else [_one_cut(one_cut)])]
     return sentences or [f"{ours} or the earlier systems did not run."]
 
 
@@ -60,33 +57,26 @@ def _largest(found: Overview) -> str:
 
 
 def _claim(found: Overview) -> str:
-    setting, single = found.largest.reduction.mean.value, found.best.reduction.best
-    if setting >= CLAIM:
+    if found.largest.mean >= CLAIM:
         return f'That is within the paper\'s "up to {100 * CLAIM:.1f} %" for a whole setting.'
-    ranked = sorted(found.comparisons, key=lambda c: -c.reduction.mean.value)[:3]
-    nearest = "; ".join(f"{c.where} ({100 * c.reduction.mean.value:.1f} %)" for c in ranked)
-    instance = "but a single instance does" if single >= CLAIM else "nor does any single instance"
+    ranked = sorted(found.comparisons, key=lambda c: -c.mean)[:3]
+    nearest = "; ".join(f"{c.where} ({100 * c.mean:.1f} %)" for c in ranked)
+    single = found.best.reduction.best >= CLAIM
+    instance = "but a single instance does" if single else "nor does any single instance"
     return (
         f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\", {instance}. "
         f"The nearest conditions, favourable sweeps included, are {nearest}."
     )
 
 
-def _one_cut(results: SuiteResults, sweeps: Sequence[Sweep]) -> list[str]:
+def _one_cut(found: Overview) -> str:
     """Which opponent it takes: the best single cut, which knows of uploading."""
-    found = [against(results, sweep, ONE_CUT, THEIR_WORLD) for sweep in sweeps]
-    largest = [f.largest for f in found if f is not None]
-    if not largest:
-        return []
-    best = max(largest, key=lambda c: c.reduction.mean.value)
-    above = sum(
-        c.reduction.mean.value >= CLAIM for f in found if f is not None for c in f.comparisons
-    )
-    return [
+    above = sum(c.mean >= CLAIM for c in found.comparisons)
+    return (
         f"Against systems restricted to the best single cut (uploading serially, and charged for "
-        f"it) the largest reduction of a setting is {percent(best.reduction.mean)} ({best.where}), "
-        f"and {above} settings reach the paper's figure."
-    ]
+        f"it) the largest reduction of a setting is {percent(found.largest.reduction.mean)} "
+        f"({found.largest.where}), and {above} settings reach the paper's figure."
+    )
 
 
 def overview_table(results: SuiteResults) -> Table:
@@ -98,38 +88,35 @@ def overview_table(results: SuiteResults) -> Table:
     )  # fmt: skip
     rows = []
     for sweep in (s for s in results.suite.sweeps if s.kind == "sweep"):
-        theirs = against_strongest(results, [sweep], THEIR_WORLD)
-        same = against_strongest(results, [sweep], OUR_WORLD)
+        theirs, same = (against(results, [sweep], world) for world in (THEIR_WORLD, OUR_WORLD))
         if theirs is None and same is None:
             continue
-        shown = ("-", "-", "-")
-        if theirs is not None:
-            largest = theirs.largest
-            at = f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}"
-            shown = (percent(theirs.mean), at, f"{100 * theirs.best.reduction.best:.1f} %")
+        best = "-" if theirs is None else f"{100 * theirs.best.reduction.best:.1f} %"
         name = "" if sweep.ours == results.suite.ours else f" ({sweep.ours})"
-        one_cut = against(results, sweep, ONE_CUT, THEIR_WORLD)
-        others = ("-" if found is None else percent(found.mean) for found in (same, one_cut))
-        rows.append((sweep.title + name, *shown, *others))
+        one_cut = against(results, [sweep], THEIR_WORLD, ONE_CUT)
+        shown = (*_cells(theirs), best, _cells(same)[0], _cells(one_cut)[0])
+        rows.append((sweep.title + name, *shown))
     return Table(OVERVIEW.format(results.suite.ours), header, rows)
+
+
+def _cells(found: Overview | None) -> tuple[str, str]:
+    """The mean reduction, and the largest of a setting."""
+    if found is None:
+        return "-", "-"
+    return percent(found.mean), f"{100 * found.largest.mean:.1f} % at {found.largest.point}"
 
 
 def baseline_table(results: SuiteResults, sweep: Sweep) -> Table:
     """One row per other planner: the reduction of ours against it over a sweep."""
-    rows = []
-    for planner in sweep.planners:
-        if planner in (sweep.ours, LOWER_BOUND):
-            continue
-        cells = [planner]
-        for world in (THEIR_WORLD, OUR_WORLD):
-            found = against(results, sweep, planner, world)
-            if found is None:
-                cells += ["-", "-"]
-            else:
-                largest = found.largest
-                cells.append(percent(found.mean))
-                cells.append(f"{100 * largest.reduction.mean.value:.1f} % at {largest.point}")
-        rows.append(tuple(cells))
+    rows = [
+        (
+            planner,
+            *_cells(against(results, [sweep], THEIR_WORLD, planner)),
+            *_cells(against(results, [sweep], OUR_WORLD, planner)),
+        )
+        for planner in sweep.planners
+        if planner not in (sweep.ours, LOWER_BOUND)
+    ]
     header = ("Against", "Serial world: mean", "largest", "Parallel world: mean", "largest")
     caption = f"{sweep.title}: latency reduction of {sweep.ours} in the parallel world"
     return Table(caption, header, rows)
@@ -137,54 +124,50 @@ def baseline_table(results: SuiteResults, sweep: Sweep) -> Table:
 
 def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
     """One row per planner: mean latency at every point."""
-    rows = []
-    for planner in results.planners(sweep, [world]):
-        found = [results.summary(sweep, point.label, world, planner) for point in sweep.points]
-        rows.append((planner, *(milliseconds(s.mean.value) for s in found)))
+    rows = [
+        (planner, *map(milliseconds, results.means(sweep, world, planner)))
+        for planner in results.planners(sweep, [world])
+    ]
     header = (sweep.label, *(point.label for point in sweep.points))
     return Table(f"{sweep.title}, {world} world: mean latency (ms)", header, rows)
 
 
-def detail_table(results: SuiteResults, sweep: Sweep, point: str, world: str) -> Table:
-    """One row per planner in one setting: mean, median, p95, planning time."""
-    rows = []
+def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
+    """One row per planner at the middle point: mean, median, p95, planning time."""
+    point, rows = sweep.middle, []
     for planner in sweep.planners:
-        if (sweep.name, point, world, planner) not in results.rows:
-            continue
-        s = results.summary(sweep, point, world, planner)
-        interval = f"{milliseconds(s.mean.low)} - {milliseconds(s.mean.high)}"
-        mean, median, p95 = (milliseconds(x) for x in (s.mean.value, s.median, s.p95))
-        rows.append((planner, mean, interval, median, p95, milliseconds(s.planning_s)))
+        if (sweep.name, point, world, planner) in results.rows:
+            s = results.summary(sweep, point, world, planner)
+            seconds = (*s.mean, s.median, s.p95, s.planning_s)
+            mean, low, high, *others = map(milliseconds, seconds)
+            rows.append((planner, mean, f"{low} - {high}", *others))
     header = ("Planner", "Mean (ms)", "95 % interval", "Median", "p95", "Planning (ms)")
     return Table(f"{sweep.title}, {sweep.label} {point}, {world} world", header, rows)
 
 
 def gap_table(results: SuiteResults, sweep: Sweep) -> Table:
     """One row per planner: excess over the certified lower bound, at every point."""
-    rows = []
-    for planner in (p for p in results.planners(sweep) if p != LOWER_BOUND):
-        cells = [planner]
-        for point in sweep.points:
-            latency, bound = (
-                results.column(sweep.name, point.label, OUR_WORLD, p)
-                for p in (planner, LOWER_BOUND)
-            )
-            cells.append(percent(gap(latency, bound)))
-        rows.append(tuple(cells))
-    header = (sweep.label, *(point.label for point in sweep.points))
+    bounds = {p.label: results.column(sweep, p.label, OUR_WORLD, LOWER_BOUND) for p in sweep.points}
+    rows = [
+        (
+            planner,
+            *(
+                percent(gap(results.column(sweep, point, OUR_WORLD, planner), bound))
+                for point, bound in bounds.items()
+            ),
+        )
+        for planner in results.planners(sweep)
+        if planner != LOWER_BOUND
+    ]
+    header = (sweep.label, *bounds)
     return Table(f"{sweep.title}: mean excess over the certified lower bound", header, rows)
 
 
-def all_tables(results: SuiteResults) -> dict[str, Sequence[Table]]:
-    """The tables of every sweep, by its name."""
-    tables: dict[str, Sequence[Table]] = {}
-    for sweep in results.suite.sweeps:
-        middle = sweep.points[len(sweep.points) // 2].label
-        if sweep.kind == "optimum" and LOWER_BOUND in sweep.planners:
-            tables[sweep.name] = [gap_table(results, sweep)]
-        elif sweep.kind == "sweep":
-            latencies = [latency_table(results, sweep, world) for world in sweep.worlds]
-            tables[sweep.name] = [baseline_table(results, sweep), *latencies]
-        else:
-            tables[sweep.name] = [detail_table(results, sweep, middle, w) for w in sweep.worlds]
-    return tables
+def tables_of(results: SuiteResults, sweep: Sweep) -> list[Table]:
+    """The tables of a sweep."""
+    if sweep.kind == "optimum" and LOWER_BOUND in sweep.planners:
+        return [gap_table(results, sweep)]
+    if sweep.kind == "sweep":
+        latencies = [latency_table(results, sweep, world) for world in sweep.worlds]
+        return [baseline_table(results, sweep), *latencies]
+    return [detail_table(results, sweep, world) for world in sweep.worlds]
