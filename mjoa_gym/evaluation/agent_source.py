@@ -9,18 +9,16 @@ planner; any other function is called, and gives an agent or a planner. What is 
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import yaml
 
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.episodes import Setting
@@ -40,9 +38,8 @@ from mjoa_gym.validation import choice
 
 LOWER_BOUND = "lower-bound"
 """Stands among the planners for the certified bound, which has latencies but no plan."""
-LEARNED = "agents.learned_agent:LearnedAgent"
-"""What reads a folder with a card; a clone of the repository has it, beside this package."""
-CARD = "card.yaml"
+LEARNED, CARDS = "agents.learned_agent:LearnedAgent", "agents.cards:read"
+"""What reads a folder with a card, and its card; a clone of the repository has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,28 +95,31 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
 
 
 def _source_of_text(text: str, label: str | None) -> AgentSource:
-    make: Callable[[Setting], Agent]
     named = re.match(r"([^:/\\=]+)=(.+)", text)
     if label is None and named and not Path(text).exists():
         label, text = named.groups()
     name = label or text
     if text in PLANNERS:
-        return AgentSource(name, partial(_planner, text))
+        return AgentSource(name, lambda setting: PlannerAgent(text, setting.scenario))
     if text == LOWER_BOUND:
         return AgentSource(name, _bound, checked=True)
     if Path(text).is_dir():
-        name = label or _name_on_card(Path(text))
-        files = [*files_of(_reader_of_cards()), *Path(text).glob("*.*")]
+        module, read = _of_clone(CARDS)
+        name = str(label or read(Path(text)).get("name") or Path(text).resolve().name)
+        files = [*files_of(module), *Path(text).glob("*.*")]
         return AgentSource(name, partial(_learned, text), files, batches=True, checked=True)
     if ":" in text:
         algorithm, _, path = text.partition(":")
         algorithm = algorithm.lower().replace("_", "-")
-        if algorithm in ALGORITHMS and (_exists(path) or not _is_module(algorithm)):
+        there = any(map(os.path.exists, (path, f"{path}.zip")))
+        if algorithm in ALGORITHMS and (there or find_spec(algorithm) is None):  # no module's name
             make = partial(saved_agent, algorithm, path, name)
             return AgentSource(name, make, model_files(path), batches=True, checked=True)
         module, thing = imported(text)
         batches = bool(getattr(thing, "batches", False))
-        return AgentSource(name, partial(_imported, text), files_of(module), batches)
+        return AgentSource(
+            name, lambda setting: agent_from(imported(text)[1], setting), files_of(module), batches
+        )
     if Path(text).suffix == ".zip":
         raise ValueError(f"agent={text!r}: which algorithm saved it? Say, for instance, ppo:{text}")
     if Path(text).name != text:
@@ -134,14 +134,6 @@ def _source_of_object(label: str, thing: Any) -> AgentSource:
     return AgentSource(label, partial(agent_from, thing), files, batches)
 
 
-def _planner(name: str, setting: Setting) -> Agent:
-    return PlannerAgent(name, setting.scenario)
-
-
-def _imported(text: str, setting: Setting) -> Agent:
-    return agent_from(imported(text)[1], setting)
-
-
 def _bound(setting: Setting) -> Agent:
     if setting.persists:
         raise ValueError("the lower bound is known for a cold start only")
@@ -149,7 +141,7 @@ def _bound(setting: Setting) -> Agent:
 
 
 def _learned(folder: str, setting: Setting) -> Agent:
-    learned = imported(LEARNED)[1].load(folder, setting.scenario)
+    learned = _of_clone(LEARNED)[1].load(folder, setting.scenario)
     if learned.persists != setting.persists:
         known = "streaming" if learned.persists else "cold-start"
         raise ValueError(f"{folder} was trained for {known}, not for this environment")
@@ -164,8 +156,9 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
         ValueError: If it is none of these.
     """
     if isinstance(thing, type) or not (hasattr(thing, "predict") or _is_planner(thing)):
-        takes_scenario = "scenario" in _parameters(thing)
-        thing = thing(scenario=setting.scenario) if takes_scenario else thing()
+        signature = _signature(thing)
+        asks = signature is not None and "scenario" in signature.parameters
+        thing = thing(scenario=setting.scenario) if asks else thing()
     if not hasattr(thing, "predict"):
         if not callable(thing):
             raise ValueError(f"{type(thing).__name__} is no planner, and has no `predict`")
@@ -178,59 +171,39 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
 
 def _is_planner(thing: Callable[..., Any]) -> bool:
     """Whether a function plans, rather than makes something that does."""
-    try:
-        signature = inspect.signature(thing)
-    except (TypeError, ValueError):  # compiled code need not say
+    signature = _signature(thing)
+    if signature is None or signature.return_annotation in (Plan, "Plan"):
         return True
-    first, *_ = [*signature.parameters.values(), None]
-    if signature.return_annotation in (Plan, "Plan"):
-        return True
+    first = next(iter(signature.parameters.values()), None)
     if first is None or first.name == "scenario":
         return False
     told = first.annotation in (Instance, "Instance") or first.name == "instance"
     return told or (first.default is first.empty and first.kind is not first.VAR_KEYWORD)
 
 
-def _parameters(thing: Callable[..., Any]) -> Sequence[str]:
+def _signature(thing: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        return tuple(inspect.signature(thing).parameters)
-    except (TypeError, ValueError):
-        return ()
+        return inspect.signature(thing)
+    except (TypeError, ValueError):  # compiled code need not say
+        return None
 
 
-def _reader_of_cards() -> ModuleType:
-    """The module that reads agents' folders.
+def _of_clone(text: str) -> tuple[ModuleType, Any]:
+    """A module of the package `agents`, and what it has.
 
     Raises:
         ValueError: If it is not here.
+        ImportError: If an extra is missing that it needs.
     """
     try:
-        return imported(LEARNED)[0]
+        return imported(text)
     except ValueError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "agents":
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and missing.name == "agents":
             raise ValueError(
                 "the package `agents` is needed, which is in the repository, not in the wheel: "
                 "install a clone of it with pip install -e '.[train]'"
             ) from error
-        if isinstance(error.__cause__, ImportError):
-            raise error.__cause__ from None  # an extra is missing
+        if isinstance(missing, ImportError):
+            raise missing from None
         raise
-
-
-def _name_on_card(folder: Path) -> str:
-    if not (folder / CARD).is_file():
-        raise ValueError(f"{folder} holds no agent: {CARD} is missing")
-    try:
-        card = yaml.safe_load((folder / CARD).read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{folder / CARD} is not valid YAML: {error}") from error
-    name = card.get("name") if isinstance(card, dict) else None
-    return str(name or folder.resolve().name)
-
-
-def _exists(path: str) -> bool:
-    return Path(path).exists() or Path(f"{path}.zip").exists()
-
-
-def _is_module(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None

@@ -184,7 +184,7 @@ class Decider:
             masks = self._core.view.masks(self._core.dnn)
             if masks is not None:
                 aside["action_masks"] = (masks if self._batches else masks[0]).astype(np.bool_)
-        shown = observation if self._batches else _of(observation, 0)
+        shown = observation if self._batches else _part(observation, 0)
         answer = self._predict(shown, **{k: v for k, v in aside.items() if k in self._asks})
         action, self._state = answer if isinstance(answer, tuple) else (answer, None)
         self._starts = np.zeros_like(self._starts)
@@ -197,16 +197,15 @@ def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
         parameters = inspect.signature(predict).parameters
     except (TypeError, ValueError):  # compiled code need not say
         return ()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return tuple(name for name in ASIDE if name in parameters or name != "action_masks")
-    return tuple(name for name in ASIDE if name in parameters)
+    all_but_masks = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return tuple(n for n in ASIDE if n in parameters or (all_but_masks and n != "action_masks"))
 
 
-def _of(observation: Any, e: int) -> Any:
-    """One environment's part of a batch's observation."""
+def _part(observation: Any, which: int | slice) -> Any:
+    """One environment's part of a batch's observation, or that of several."""
     if isinstance(observation, Mapping):
-        return {key: values[e] for key, values in observation.items()}
-    return observation[e]
+        return {key: values[which] for key, values in observation.items()}
+    return observation[which]
 
 
 def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
@@ -214,14 +213,10 @@ def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
 
     An agent that somebody brought might remember that it was asked.
     """
-    own = type(agent) is PlannerAgent and agent.planner in PLANNERS.values()
-    if isinstance(agent, PlannerAgent) and own:
+    if type(agent) is PlannerAgent and agent.planner in PLANNERS.values():
         _compile(agent.planner, setting.environment, setting.scenario.upload)
     elif getattr(agent, "batches", False) or isinstance(agent, LowerBoundAgent):
-        first = {key: values[:1] for key, values in observation.items()} if isinstance(
-            observation, Mapping
-        ) else observation[:1]  # fmt: skip
-        agent.predict(first, deterministic=True)
+        agent.predict(_part(observation, slice(1)), deterministic=True)
 
 
 @cache
@@ -269,13 +264,9 @@ def _placements(scenario: Scenario, dnns: NDArray[Any], placements: NDArray[np.i
     for d, padded in zip(dnns, placements, strict=True):
         profile = scenario.profiles[d]
         placement = np.asarray(padded[: profile.n_layers], dtype=np.int8)
+        changes = np.count_nonzero(np.diff(placement))
         row["dnn"].append(profile.name)
         row["edge_share"].append(round(float(placement.mean()), 6))
-        row["kind"].append(_kind(placement))
+        row["kind"].append(min(1 + changes, 3) if changes else int(placement[0]))
         row["placement"].append(zlib.crc32(placement.tobytes()))
     return row
-
-
-def _kind(placement: NDArray[np.int8]) -> int:
-    changes = np.count_nonzero(np.diff(placement))
-    return int(placement[0]) if changes == 0 else 2 if changes == 1 else 3
