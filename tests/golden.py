@@ -172,8 +172,7 @@ def far_sighted(n_ues: int) -> Any:
 
 def learned_tables(name: str) -> Any:
     """The tables made from the numbers that are kept."""
-    from mjoa_gym.evaluation.comparison import Comparison
-    from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
+    from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
 
     folder = ROOT / "results" / "learned" / name
     rows = (folder / "episodes.csv").read_text().splitlines()[1:]

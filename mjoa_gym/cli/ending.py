@@ -49,23 +49,17 @@ def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ImportError as error:
-        _say(name, f"{error}{_remedy(error)}")
-        return 1
-    except OSError as error:
-        _say(name, f"{error}{'; then run the same command again' if goes_on else ''}")
-        return 1
-    except ValueError as error:
-        _say(name, str(error))
+    except (ImportError, OSError, ValueError) as error:
+        text = f"{error}{_remedy(error, goes_on)}"
+        print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
         return 1
 
 
-def _say(name: str, text: str) -> None:
-    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
-
-
-def _remedy(error: ImportError) -> str:
-    package = (error.name or "").partition(".")[0]
+def _remedy(error: Exception, goes_on: bool) -> str:
+    """What to do about it, as far as that is known."""
+    if isinstance(error, OSError):
+        return "; then run the same command again" if goes_on else ""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if "pip install" in str(error) or package not in EXTRAS:
         return ""
     return f"; pip install 'mjoa-gym[{EXTRAS[package]}]'"

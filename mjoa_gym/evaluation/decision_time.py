@@ -13,7 +13,7 @@ import gymnasium as gym
 
 from mjoa_gym.envs import decode_observation
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.episode_means import SEED
+from mjoa_gym.evaluation.comparison import SEED
 from mjoa_gym.evaluation.episodes import Setting, play, view_of
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
@@ -34,11 +34,6 @@ def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
 
     A planner has no batches; of a learned agent whose view asks one UE after the other, a batch is
     timed for one of its turns, times the number of UEs.
-
-    Args:
-        agents: Names or paths.
-        setting: Where.
-        seed: Of the first environment.
     """
     rows: list[tuple[str, ...]] = []
     base = 0.0
@@ -74,16 +69,7 @@ def _times(name: str, setting: Setting, seed: int) -> tuple[float, float | None]
 
 
 class Timing(NamedTuple):
-    """The median seconds of a call, and what it was called with.
-
-    Attributes:
-        what: The planner's name.
-        label: A network's name, or empty.
-        layers: Layers in all.
-        ues: UEs.
-        chain: Whether the networks are chains.
-        seconds: Median of a few calls.
-    """
+    """The median seconds of calls of a planner; the label is a network's name, or empty."""
 
     what: str
     label: str

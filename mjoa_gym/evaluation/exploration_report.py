@@ -29,15 +29,10 @@ PLANS_ANEW = (
 
 
 class Curves(NamedTuple):
-    """How latencies depend on one quantity.
+    """How latencies depend on one quantity, which is `here` in the comparison.
 
-    Attributes:
-        name: Of the files.
-        title: Of the figure.
-        label: Of the quantity, with its unit.
-        values: (V,) of the quantity.
-        seconds: (V,) latencies of every planner.
-        here: The quantity's value in the comparison.
+    The figure's title, the quantity's label with its unit, (V,) values of it, and by planner (V,)
+    seconds; files are called by the name.
     """
 
     name: str
@@ -49,15 +44,9 @@ class Curves(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """Everything that was found out about one UE.
+    """Everything that was found out about one UE; answers are by upload mode and planner.
 
-    Attributes:
-        title: Whose network it is.
-        subtitle: The devices and rates.
-        upload: The upload mode that the table and the figures are about.
-        uplink_bps: Bits per second.
-        answers: By upload mode and planner.
-        curves: What the latency depends on.
+    Table and figures are about one upload mode.
     """
 
     title: str

@@ -65,12 +65,7 @@ class Journal:
 
 
 class EpisodeStore:
-    """Finished episodes, in memory and, if there is a folder, in a journal.
-
-    Args:
-        folder: Where the journal lies; made if need be. None for no journal.
-        setting: A fingerprint of what is played.
-        fresh: Whether to begin anew.
+    """Finished episodes of a setting, in memory and, if there is a folder, in a journal there.
 
     Attributes:
         rows: By key, a row per round.

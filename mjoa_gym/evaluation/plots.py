@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,17 +22,18 @@ INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A4FA3", "#A6761D", "#4D4D4D")
 MARKERS = "osD^vPX<>*"
+LEGEND: dict[str, Any] = {"loc": "outside right center", "frameon": False, "fontsize": 8.5}
+
+Look = dict[str, Any]
+"""How a planner's line is drawn, in matplotlib's words."""
 
 
-class Look(NamedTuple):
-    """How a planner is drawn."""
-
-    colour: str
-    marker: str
-    size: float
-    width: float
-    style: str
-    order: int
+def line_look(
+    colour: str, marker: str, size: float, width: float, style: str = "-", order: int = 3
+) -> Look:
+    """A line with markers, above those of a lower order."""
+    look = {"color": colour, "marker": marker, "ms": size, "lw": width, "ls": style}
+    return {**look, "mec": "white", "mew": 0.5, "zorder": order}
 
 
 def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, Look]:
@@ -40,60 +41,40 @@ def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, 
 
     Lines get thinner one after the other, so that those that coincide are all seen.
     """
-    look = {reference: Look(INK, "", 0.0, 1.2, ":", 4)}
+    looks = {reference: line_look(INK, "", 0.0, 1.2, ":", 4)}
     others = [name for name in names if name != reference]
     for k, name in enumerate(others):
         thick = 1 - k / max(1, len(others) - 1)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         style = "-" if k < len(COLOURS) else "--"
-        look[name] = Look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style, 3)
-    look[ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
-    return look
-
-
-def draw_line(
-    axes: Axes, xs: Any, ys: Any, label: str, look: Look, style: str | None = None
-) -> None:
-    """A planner's line, in its look."""
-    axes.plot(
-        xs, ys, label=label, color=look.colour, marker=look.marker, ms=look.size, lw=look.width,
-        ls=look.style if style is None else style, mec="white", mew=0.5, zorder=look.order,
-    )  # fmt: skip
+        looks[name] = line_look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style)
+    looks[ours] = line_look(OURS, "o", 11.0, 6.0, order=2)
+    return looks
 
 
 def lines_figure(
-    xs: Any, lines: Mapping[str, Any], looks: Mapping[str, Look], labels: Sequence[str], grid: str = "y"
+    xs: Any,
+    lines: Mapping[str, Any],
+    looks: Mapping[str, Look],
+    labels: Sequence[str],
+    grid: str = "y",
 ) -> Figure:
-    """A line for each name over a logarithmic axis, and a legend beside them.
-
-    Args:
-        xs: Where the lines have points.
-        lines: By name, the values there.
-        looks: By name, how the line is drawn.
-        labels: Title, label of the x-axis, label of the y-axis.
-        grid: See `dress`.
-    """
+    """A line for each name over a logarithmic axis; labels are the title, that of x, that of y."""
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
     for name, ys in lines.items():
-        draw_line(axes, xs, ys, name, looks[name])
+        axes.plot(xs, ys, label=name, **looks[name])
     axes.set_yscale("log")
     plain_log(axes.yaxis)
     dress(axes, *labels, grid=grid)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
+    figure.legend(**LEGEND)
     return figure
 
 
 def bars_figure(
     bars: Mapping[str, tuple[Estimate, str]], label: str, colours: Mapping[str, str]
 ) -> Figure:
-    """Horizontal bars with intervals and texts, the smallest on top.
-
-    Args:
-        bars: By name, the value and what stands beside it.
-        label: Of the axis.
-        colours: Of the names that stand out.
-    """
+    """Horizontal bars, each with an interval and a text beside it, the smallest on top."""
     names = sorted(bars, key=lambda name: -bars[name][0].value)
     figure = new_figure(8.2, 0.9 + 0.32 * len(names))
     axes = figure.subplots()

@@ -67,14 +67,9 @@ class Job(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What ended an agent's part in an evaluation.
+    """What ended an agent's part in an evaluation, after which episodes and in which round.
 
-    Attributes:
-        agent: Its label.
-        seeds: Of the episode, or of those that were played together.
-        round: From 0; None if there was none yet.
-        reason: In a line.
-        trace: Where in the code it happened.
+    The round is None, and so may be the seeds, if nothing was played yet; `reason` is a line.
     """
 
     agent: str
@@ -105,13 +100,7 @@ Played = list[list[Row]] | Failure
 def play_missing(
     jobs: Iterable[Job], store: EpisodeStore, how: Playing, unit: str = "episode"
 ) -> list[Failure]:
-    """Play the episodes that a store lacks, and put them there.
-
-    Args:
-        jobs: All episodes that are wanted.
-        store: What there is; every finished episode is kept at once, whatever happens later.
-        how: How they are played.
-        unit: What the bar calls an episode.
+    """Play the episodes that a store lacks, and put each there as soon as it is finished.
 
     Returns:
         The agents that could not play on, and why.

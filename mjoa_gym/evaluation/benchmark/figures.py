@@ -20,12 +20,13 @@ from mjoa_gym.evaluation.plots import (
     COLOURS,
     GREY,
     INK,
+    LEGEND,
     MARKERS,
     OURS,
     Look,
     bars_figure,
-    draw_line,
     dress,
+    line_look,
     lines_figure,
     new_figure,
     plain_log,
@@ -39,7 +40,7 @@ def looks(results: SuiteResults, sweep: Sweep) -> dict[str, Look]:
     suite = results.suite
     names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
     look = planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
-    look.setdefault(suite.ours, Look("#F0A878", "o", 9.0, 4.5, "-", 2))
+    look.setdefault(suite.ours, line_look("#F0A878", "o", 9.0, 4.5, order=2))
     return look
 
 
@@ -52,16 +53,16 @@ def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     look, numeric = looks(results, sweep), _is_numeric(sweep)
     for axes, world in zip(panels, sweep.worlds, strict=False):
         for planner in results.planners(sweep, [world]):
-            style = None if numeric or not look[planner].marker else "none"
             means_ms = 1e3 * results.means(sweep, world, planner)
-            draw_line(axes, _xs(sweep), means_ms, planner, look[planner], style)
+            style = {} if numeric or not look[planner]["marker"] else {"ls": "none"}
+            axes.plot(_xs(sweep), means_ms, label=planner, **(look[planner] | style))
         dress(axes, f"{world} uploading", sweep.label, "mean latency (ms)")
         _set_x(axes, sweep)
     _limit_y(panels[: len(sweep.worlds)], results, sweep)
     if any(found.values()):
         _draw_reductions(panels[-1], sweep, found)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8.5)
+    figure.legend(handles, labels, **LEGEND)
     return figure
 
 
@@ -202,7 +203,7 @@ def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         )  # fmt: skip
     axes.set_xlim(0, 100)
     dress(axes, "", "inferences (%)", "", grid="")
-    figure.legend(loc="outside upper center", frameon=False, fontsize=8.5, ncols=4)
+    figure.legend(**LEGEND | {"loc": "outside upper center"}, ncols=4)
     return figure
 
 

@@ -59,14 +59,8 @@ def publish(
 ) -> Path:
     """Write all outputs of a run and return the report's path.
 
-    Args:
-        suite: What was run.
-        played: What its cells came to.
-        out: The folder of the outputs.
-        command: How to repeat it, for the report.
-        readme: A README whose table is to be replaced, or None.
-        more: Sections for the report that are not of the suite.
-        failures: Planners that could not play on.
+    The report repeats the command, and shows more sections than the suite's; in the README, if
+    there is one, the table is replaced. Failures are of planners that could not play on.
     """
     results = SuiteResults(suite, played)
     write_atomically(out / "rounds.csv", rounds_csv(suite, played))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,20 +52,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """One swept quantity.
+    """One swept quantity; its title is for headings, its label for the axis.
 
     Attributes:
-        name: Identifier.
-        title: For headings.
-        label: Of the axis.
-        points: The values.
         kind: "sweep" (lines), "ablation" (bars) or "optimum" (gaps to the lower bound).
-        environment: "cold-start" or "streaming".
         worlds: Upload modes.
-        planners: Who runs.
         ours: The planner whose reductions are reported; default the suite's.
         seeds: Episodes per planner, point and world.
-        rounds: Rounds per episode.
         scenario: Fields that differ from the default scenario, points aside.
         typical: Whether the headline's mean counts it; a sweep that was chosen because it is
             favourable must not.
@@ -100,7 +94,7 @@ class Sweep:
         if self.environment == "streaming" and LOWER_BOUND in self.planners:
             raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
         for label in labels:
-            self.setting_at(label, self.worlds[0])
+            self.setting_at(label, self.worlds[0])  # which refuses what is not allowed
 
     def setting_at(self, point: str, world: str) -> Setting:
         """Where planners play at one point in one world."""
@@ -117,16 +111,13 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark.
+    """A benchmark; its name is that of the folder of its results.
 
     Attributes:
-        name: Identifier, and the folder of its results.
-        about: What it is for, a sentence or two.
         ours: The planner whose reductions are reported.
         reference: The planner that offloads nothing.
         earlier: The systems before it, whose strongest it is held against.
         first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
-        sweeps: What is run.
         timed_ues: Numbers of UEs that planning time is measured for.
         timed_dnns: Networks that PBT-DP's time is measured for; default the catalogue.
         brought: Planners beside those of the sweeps (see `with_planners`).
@@ -149,8 +140,7 @@ class Suite:
         for sweep in self.sweeps:
             for planner in sweep.planners:
                 self.source(planner)
-            missing = {sweep.ours, self.reference} - set(sweep.planners)
-            if missing:
+            if missing := {sweep.ours, self.reference} - set(sweep.planners):
                 raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
 
     @property
@@ -168,11 +158,7 @@ class Suite:
         return next(found, None) or source_of(planner)
 
     def with_planners(self, texts: Sequence[str]) -> Suite:
-        """The suite with more planners, or agents, in every sweep (see `source_of`).
-
-        Raises:
-            ValueError: If a text stands for nothing, or for one that is there already.
-        """
+        """The suite with more planners, or agents, in every sweep (see `source_of`)."""
         brought = [source_of(text) for text in texts]
         labels = [source.label for source in brought]
         for sweep in self.sweeps:
@@ -193,11 +179,10 @@ class Suite:
         """All cells; those of one setting and seed lie next to each other."""
         for s in self.sweeps:
             for point in s.points:
-                for seed in range(self.first_seed, self.first_seed + s.seeds):
-                    for world in s.worlds:
-                        for planner in s.planners:
-                            if planner != LOWER_BOUND or world == "parallel":
-                                yield Cell(s.name, point.label, world, planner, seed)
+                seeds = range(self.first_seed, self.first_seed + s.seeds)
+                for seed, world, planner in product(seeds, s.worlds, s.planners):
+                    if planner != LOWER_BOUND or world == "parallel":
+                        yield Cell(s.name, point.label, world, planner, seed)
 
 
 def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
