@@ -44,11 +44,10 @@ LEARNED, CARDS = "agents.learned_agent:LearnedAgent", "agents.cards:read"
 
 @dataclass(frozen=True, eq=False)
 class AgentSource:
-    """What an agent is made from, in this process or in another.
+    """What makes an agent for a setting, in this process or in another.
 
     Attributes:
         label: What the agent is called in tables.
-        agent: Makes the agent for a setting.
         files: What it depends on beside this package.
         batches: Whether the agent takes several episodes' observations at once.
         checked: Whether making it is safe, and tells whether it is for the setting.
@@ -75,8 +74,8 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
     """What a name, a text or an object stands for.
 
     Args:
-        given: A planner's name, a folder with a card, `ppo:path/of/model.zip` (or
-            another algorithm), `package.module:name` or `path/of/file.py:name`, each of them as
+        given: A planner's name, a folder with a card, `ppo:path/of/model.zip` (or another
+            algorithm), `package.module:name` or `path/of/file.py:name`, each of them as
             `label=...`, too; or a planner, an agent, a model, or what makes one.
         label: What to call it; a text calls itself.
 

@@ -90,12 +90,7 @@ def _plain(value: Any) -> Any:
 
 
 class PlayError(RuntimeError):
-    """An agent could not play on.
-
-    Attributes:
-        round: From 0.
-        reason: What was raised.
-    """
+    """An agent could not play on, in a round (the first is 0), for what was raised."""
 
     def __init__(self, round_: int, reason: BaseException) -> None:
         super().__init__(round_, reason)
@@ -112,11 +107,7 @@ def play(
 ) -> list[list[Row]]:
     """Play an episode per seed: all together, or one after the other if the agent knows no batches.
 
-    Args:
-        agent: Who acts.
-        setting: Where.
-        seeds: Of the episodes.
-        watch: Told of every decision before it is made, and after.
+    Somebody may watch, who is told of every decision before it is made, and after.
 
     Returns:
         For each seed a row per round:

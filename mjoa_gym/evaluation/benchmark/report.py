@@ -8,7 +8,6 @@ import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,14 +37,14 @@ COLUMNS = (
     "ue_mean_s", "ue_median_s", "ue_p95_s", "ue_max_s", "edge_share_per_dnn", "placement_kinds",
 )  # fmt: skip
 """Of the CSV; a lower bound has no placements. Shares per DNN are name=share."""
-
-
-class Picture(NamedTuple):
-    """A figure, its file's name and its caption."""
-
-    name: str
-    caption: str
-    figure: Figure
+FIGURES = {
+    "ablation": ("Every combination of partitioning and allocation.", draw.ablation_figure),
+    "optimum": (
+        "How far from optimal: mean excess over the certified lower bound.", draw.gap_figure,
+    ),
+    "sweep": ("Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure),
+}  # fmt: skip
+"""By the kind of sweep."""
 
 
 def publish(
@@ -66,15 +65,13 @@ def publish(
     write_atomically(out / "rounds.csv", rounds_csv(suite, played))
     overview, sentences = overview_table(results), headline(results)
     write_atomically(out / "tables" / "overview.csv", overview.csv())
-    sections = [_example(results, out)]
-    for sweep in suite.sweeps:
-        tables = tables_of(results, sweep)
-        for k, table in enumerate(tables):
-            write_atomically(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
-        images = _written(_sweep_pictures(results, sweep), out)
-        note = f"<p>{html.escape(_conditions(sweep))}</p>"
-        sections.append(Section(sweep.title, images, tables, note))
-    sections += [_placements(results, out), _planning_time(suite, out), *more]
+    sections = [
+        _example(suite, out),
+        *(_of_sweep(results, sweep, out) for sweep in suite.sweeps),
+        *(_placements(results, sweep, out) for sweep in suite.compared[:1]),
+        _planning_time(suite, out),
+        *more,
+    ]
     shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
     parts = [
         f"<p>{html.escape(suite.about)}</p>",
@@ -130,61 +127,53 @@ def _flat(suite: Suite, cell: Cell, row: Row) -> Row:
     }
 
 
-def _written(pictures: Sequence[Picture], out: Path) -> list[tuple[str, bytes]]:
-    """Write figures; returns what a section shows of them."""
-    return [(p.caption, write_figure(p.figure, out / "figures" / p.name)) for p in pictures]
+def _shown(out: Path, name: str, caption: str, figure: Figure) -> tuple[str, bytes]:
+    """Write a figure; returns what a section shows of it."""
+    return caption, write_figure(figure, out / "figures" / name)
 
 
-def _example(results: SuiteResults, out: Path) -> Section:
+def _example(suite: Suite, out: Path) -> Section:
     """One inference, also as a page to look into if plotly is installed."""
-    example = find_example(results.suite)
-    pictures = [Picture("serial_against_parallel", example.caption, example.figure())]
-    note = ""
+    example, note = find_example(suite), ""
+    figure = _shown(out, "serial_against_parallel", example.caption, example.figure())
     if find_spec("plotly") is not None:
         write_atomically(out / "timeline.html", example.page())
         note = (
             '<p><a href="timeline.html">Look into this inference</a>: every planner, both ways '
             "of uploading, and what each layer computes and sends.</p>"
         )
-    return Section("Serial against parallel uploading", _written(pictures, out), note=note)
+    return Section("Serial against parallel uploading", [figure], note=note)
 
 
-def _sweep_pictures(results: SuiteResults, sweep: Sweep) -> list[Picture]:
-    caption, figure_of = {
-        "ablation": ("Every combination of partitioning and allocation.", draw.ablation_figure),
-        "optimum": (
-            "How far from optimal: mean excess over the certified lower bound.", draw.gap_figure
-        ),
-        "sweep": (
-            "Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure
-        ),
-    }[sweep.kind]  # fmt: skip
-    if sweep.kind == "optimum" and LOWER_BOUND not in sweep.planners:
-        return []
-    pictures = [Picture(sweep.name, caption, figure_of(results, sweep))]
+def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
+    """Write a sweep's tables and figures; returns what is shown of them."""
+    tables, figures = tables_of(results, sweep), []
+    for k, table in enumerate(tables):
+        write_atomically(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
+    if sweep.kind != "optimum" or LOWER_BOUND in sweep.planners:
+        caption, figure_of = FIGURES[sweep.kind]
+        figures.append(_shown(out, sweep.name, caption, figure_of(results, sweep)))
     if sweep.environment == "streaming":
         caption = "Mean latency round by round, in the parallel world."
         figure = draw.rounds_figure(results, sweep)
-        pictures.append(Picture(f"{sweep.name}_rounds", caption, figure))
-    return pictures
+        figures.append(_shown(out, f"{sweep.name}_rounds", caption, figure))
+    changes = ", ".join(f"{key} = {value}" for key, value in sweep.scenario.items())
+    conditions = (
+        f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
+        f"seeds of {sweep.rounds} rounds; default scenario{' with ' + changes if changes else ''}."
+    )
+    return Section(sweep.title, figures, tables, f"<p>{html.escape(conditions)}</p>")
 
 
-def _placements(results: SuiteResults, out: Path) -> Section:
-    """What plans look like in the first sweep of the headline."""
-    pictures = []
-    for sweep in results.suite.compared[:1]:
-        caption = (
-            f"Share of layers that {results.suite.ours} runs at the edge (all points of the sweep)."
-        )
-        pictures += [
-            Picture("edge_share", caption, draw.placement_figure(results, sweep)),
-            Picture(
-                "diversity",
-                "Kinds of placements, and how many different ones each planner chose.",
-                draw.diversity_figure(results, sweep),
-            ),
-        ]
-    return Section("What the plans look like", _written(pictures, out))
+def _placements(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
+    ours = results.suite.ours
+    shares = f"Share of layers that {ours} runs at the edge (all points of the sweep)."
+    kinds = "Kinds of placements, and how many different ones each planner chose."
+    figures = [
+        _shown(out, "edge_share", shares, draw.placement_figure(results, sweep)),
+        _shown(out, "diversity", kinds, draw.diversity_figure(results, sweep)),
+    ]
+    return Section("What the plans look like", figures)
 
 
 def _planning_time(suite: Suite, out: Path) -> Section:
@@ -193,8 +182,8 @@ def _planning_time(suite: Suite, out: Path) -> Section:
     rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
     write_atomically(out / "planning_time.csv", Table("", Timing._fields, rows).csv())
     caption = "Median planning time of a call, everything compiled."
-    pictures = [Picture("planning_time", caption, draw.runtime_figure(timings))]
-    return Section("Planning time", _written(pictures, out))
+    figure = _shown(out, "planning_time", caption, draw.runtime_figure(timings))
+    return Section("Planning time", [figure])
 
 
 def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:
@@ -217,14 +206,6 @@ def samples(suite: Suite) -> str:
         for s in others
     ]
     return "; ".join(parts)
-
-
-def _conditions(sweep: Sweep) -> str:
-    changes = ", ".join(f"{key} = {value}" for key, value in sweep.scenario.items())
-    return (
-        f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
-        f"seeds of {sweep.rounds} rounds; default scenario{' with ' + changes if changes else ''}."
-    )
 
 
 def _method(suite: Suite) -> list[str]:
