@@ -184,9 +184,13 @@ def learned_tables(name: str) -> Any:
 
 def benchmark_tables() -> Any:
     """The tables of a tiny suite, planning times left out."""
-    from mjoa_gym.evaluation.benchmark.results import SuiteResults
+    from mjoa_gym.evaluation.benchmark.results import (
+        SuiteResults,
+        headline,
+        overview_table,
+        tables_of,
+    )
     from mjoa_gym.evaluation.benchmark.suite import played_cells, run_suite, suite_from
-    from mjoa_gym.evaluation.benchmark.tables import headline, overview_table, tables_of
     from mjoa_gym.evaluation.journal import EpisodeStore
     from mjoa_gym.evaluation.processes import Playing
 

@@ -16,7 +16,7 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import journal
 from mjoa_gym.evaluation.benchmark.example import find_example
 from mjoa_gym.evaluation.benchmark.report import publish
-from mjoa_gym.evaluation.benchmark.results import SuiteResults, against
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, against, headline
 from mjoa_gym.evaluation.benchmark.suite import (
     keys_of,
     load_suite,
@@ -25,7 +25,6 @@ from mjoa_gym.evaluation.benchmark.suite import (
     suite_from,
     suite_names,
 )
-from mjoa_gym.evaluation.benchmark.tables import headline
 from mjoa_gym.evaluation.journal import FILE, EpisodeStore
 from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
 from mjoa_gym.evaluation.processes import Playing

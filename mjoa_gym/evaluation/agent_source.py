@@ -23,14 +23,7 @@ from typing import Any
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.journal import digest, digest_of
-from mjoa_gym.evaluation.saved_model import (
-    ALGORITHMS,
-    frozen_model,
-    is_sb3,
-    model_agent,
-    model_files,
-    saved_agent,
-)
+from mjoa_gym.evaluation import saved_model
 from mjoa_gym.evaluation.user_code import files_of, imported
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.registry import PLANNERS, planner_names, planner_of
@@ -85,8 +78,9 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
     if isinstance(given, (str, os.PathLike)):
         return _source_of_text(os.fspath(given), label)
     label = label or str(getattr(given, "__name__", type(given).__name__))
-    if is_sb3(given, "BaseAlgorithm"):
-        make = partial(saved_agent, type(given), frozen_model(given), label)
+    if saved_model.is_sb3(given, "BaseAlgorithm"):
+        frozen = saved_model.frozen_model(given)
+        make = partial(saved_model.saved_agent, type(given), frozen, label)
         return AgentSource(label, make, batches=True, checked=True)
     if not callable(given) and not hasattr(given, "predict"):
         raise ValueError(f"{label}={given!r}: is no planner, no agent, and makes none")
@@ -111,9 +105,11 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
         algorithm, _, path = text.partition(":")
         algorithm = algorithm.lower().replace("_", "-")
         there = any(map(os.path.exists, (path, f"{path}.zip")))
-        if algorithm in ALGORITHMS and (there or find_spec(algorithm) is None):  # no module's name
-            make = partial(saved_agent, algorithm, path, name)
-            return AgentSource(name, make, model_files(path), batches=True, checked=True)
+        known = algorithm in saved_model.ALGORITHMS
+        if known and (there or find_spec(algorithm) is None):  # else a module is called like it
+            make = partial(saved_model.saved_agent, algorithm, path, name)
+            files = saved_model.model_files(path)
+            return AgentSource(name, make, files, batches=True, checked=True)
         module, thing = imported(text)
         batches = bool(getattr(thing, "batches", False))
         return AgentSource(
@@ -163,7 +159,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
             raise ValueError(f"{type(thing).__name__} is no planner, and has no `predict`")
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
-        return model_agent(thing, setting)
+        return saved_model.model_agent(thing, setting)
     agent: Agent = thing
     return agent
 

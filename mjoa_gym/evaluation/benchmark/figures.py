@@ -16,31 +16,17 @@ from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.decision_time import Timing
 from mjoa_gym.evaluation.episodes import KINDS
 from mjoa_gym.evaluation.journal import Row
-from mjoa_gym.evaluation.plots import (
-    COLOURS,
-    GREY,
-    INK,
-    LEGEND,
-    MARKERS,
-    OURS,
-    Look,
-    bars_figure,
-    dress,
-    line_look,
-    lines_figure,
-    new_figure,
-    plain_log,
-    planner_looks,
-)
+from mjoa_gym.evaluation import plots
+from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
 
 
-def looks(results: SuiteResults, sweep: Sweep) -> dict[str, Look]:
+def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
     """How a suite's planners are drawn; those of its other sweeps count, to look the same there."""
     suite = results.suite
     names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
-    look = planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
-    look.setdefault(suite.ours, line_look("#F0A878", "o", 9.0, 4.5, order=2))
+    look = plots.planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
+    look.setdefault(suite.ours, plots.line_look("#F0A878", "o", 9.0, 4.5, order=2))
     return look
 
 
@@ -93,7 +79,7 @@ def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     }
     labels = (f"{sweep.label} {sweep.middle}", "round", "mean latency (ms)")
     rounds = np.arange(len(lines[results.suite.reference])) + 1
-    figure = lines_figure(rounds, lines, looks(results, sweep), labels)
+    figure = plots.lines_figure(rounds, lines, looks(results, sweep), labels)
     _limit_y(figure.axes, results, sweep)
     return figure
 
@@ -109,7 +95,7 @@ def ablation_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         excess = f"  (+{100 * (seconds[0] / base - 1):.1f} %)" if planner != ours else ""
         bars[planner] = Estimate(*(1e3 * s for s in seconds)), f"{1e3 * seconds[0]:.0f}{excess}"
     label = "mean latency (ms); interval of the ratio to ours"
-    figure = bars_figure(bars, label, _colours(results))
+    figure = plots.bars_figure(bars, label, _colours(results))
     figure.axes[0].set_title(f"{world} uploading", fontsize=10, loc="left", color=INK)
     return figure
 
@@ -129,7 +115,7 @@ def gap_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         excess = Estimate(*(100 * x for x in gap(latency, bound)))
         bars[planner] = excess, f"{excess.value:.{0 if excess.value >= 100 else 1}f} %"
     label = "mean latency above the certified lower bound (%)"
-    return bars_figure(bars, label, _colours(results))
+    return plots.bars_figure(bars, label, _colours(results))
 
 
 def _colours(results: SuiteResults) -> dict[str, str]:
@@ -226,7 +212,7 @@ def runtime_figure(timings: Sequence[Timing]) -> Figure:
     _name_points(left, layers)
     dress(left, "PBT-DP, one UE", "layers", "planning time (ms)", grid="both")
     for planner, colour, marker in zip(
-        dict.fromkeys(t.what for t in ues), (OURS, *COLOURS), MARKERS, strict=False
+        dict.fromkeys(t.what for t in ues), (OURS, *COLOURS), plots.MARKERS, strict=False
     ):
         some = [t for t in ues if t.what == planner]
         seconds = [1e3 * t.seconds for t in some]

@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark import figures as draw
 from mjoa_gym.evaluation.benchmark.example import find_example
-from mjoa_gym.evaluation.benchmark.results import SuiteResults
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, headline, overview_table, tables_of
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
-from mjoa_gym.evaluation.benchmark.tables import headline, overview_table, tables_of
 from mjoa_gym.evaluation.decision_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, KINDS
 from mjoa_gym.evaluation.journal import Row, write_atomically
