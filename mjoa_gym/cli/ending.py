@@ -31,13 +31,9 @@ STOPPED = 130
 def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
     """Run a command or a script; returns its exit status.
 
-    That is 1, and one line on standard error, where something is not allowed, cannot be read or
-    written, or is not installed; 130 when it was interrupted.
-
-    Args:
-        main: Does the work and returns the status.
-        name: What the line begins with; default the script's name.
-        goes_on: Whether the same command goes on where it stopped.
+    That is 1, and one line on standard error that begins with the name, or the script's, where
+    something is not allowed, cannot be read or written, or is not installed; 130 when it was
+    interrupted, with a remark if the same command `goes_on` where it stopped.
     """
     name = name or Path(sys.argv[0]).stem
     try:

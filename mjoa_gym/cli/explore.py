@@ -64,12 +64,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def explore(args: argparse.Namespace) -> Exploration:
-    """Everything that the report needs.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-        OSError: If a file cannot be read.
-    """
+    """Everything that the report needs."""
     from mjoa_gym.devices import load_device
     from mjoa_gym.evaluation.exploration import answers_of, one_ue_planners
     from mjoa_gym.evaluation.exploration_report import Exploration
@@ -126,11 +121,7 @@ def curves(
 
 
 def resident_layers(text: str, dnn: DNN) -> np.ndarray:
-    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12".
-
-    Raises:
-        ValueError: If it is none of these, or names a layer that there is not.
-    """
+    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12"."""
     resident = np.full(dnn.n_layers, float(text == "all"))
     for part in text.split(",") if text not in ("none", "all") else ():
         first, dash, last = part.partition("-")

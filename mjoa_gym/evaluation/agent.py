@@ -29,7 +29,7 @@ class Agent(Protocol):
     """
 
     def predict(self, observation: Any, *, deterministic: bool) -> Any:
-        """The action and a state; `state`, `episode_start` and `action_masks` if it asks for them."""
+        """The action and a state; given `state`, `episode_start`, `action_masks` if it asks."""
         ...
 
 

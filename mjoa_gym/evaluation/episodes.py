@@ -40,11 +40,7 @@ Watch = Callable[[int, bool], Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where agents are evaluated.
-
-    Attributes:
-        environment: "cold-start" or "streaming", or the environment's id.
-        scenario: With the number of UEs and of rounds.
+    """Where agents are evaluated: "cold-start", "streaming" or an environment's id; a scenario.
 
     Raises:
         ValueError: If there is no such environment (with the nearest one).

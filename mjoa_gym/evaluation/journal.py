@@ -21,16 +21,8 @@ DECIDING = ("agent.py", "episodes.py")
 class Journal:
     """An append-only file of JSON lines, the first of which says what the others belong to.
 
-    A line that a kill left incomplete is cut off when the file is opened again.
-
-    Args:
-        path: The file; made if need be, with its folder.
-        identity: What the lines are results of: "setting" and "code" must be the same when the file
-            is opened again.
-        fresh: Whether to begin anew.
-
-    Attributes:
-        entries: The lines that were there, but for the first.
+    A line that a kill left incomplete is cut off when the file is opened again. Its "setting" and
+    "code" must be the same then, unless it begins afresh; `entries` are the lines that were there.
 
     Raises:
         ValueError: If the file belongs to another configuration or other code.
@@ -65,10 +57,7 @@ class Journal:
 
 
 class EpisodeStore:
-    """Finished episodes of a setting, in memory and, if there is a folder, in a journal there.
-
-    Attributes:
-        rows: By key, a row per round.
+    """Finished episodes: by key, a row per round; if there is a folder, also in a journal there.
 
     Raises:
         ValueError: If the journal belongs to another configuration or other code.
@@ -93,9 +82,9 @@ def code_fingerprint() -> str:
     """Changes whenever code or data does that results depend on: the world and the episode."""
     here = Path(__file__).parent
     package = here.parent
-    telling = (here, package / "rendering", package / "cli")
+    telling = {here, package / "rendering", package / "cli"}
     files = [f for f in package.rglob("*") if f.suffix in (".py", ".json", ".yaml", ".csv")]
-    kept = [f for f in files if not any(folder in f.parents for folder in telling)]
+    kept = [f for f in files if telling.isdisjoint(f.parents)]
     return digest_of([*kept, *(here / name for name in DECIDING)])
 
 

@@ -33,7 +33,7 @@ details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6;
 
 
 class Section(NamedTuple):
-    """A part of a report: figures as captions and PNGs, tables, and HTML that stands before them."""
+    """A part of a report: figures as captions and PNGs, tables, and HTML that comes first."""
 
     title: str
     figures: Sequence[tuple[str, bytes]] = ()
@@ -86,11 +86,7 @@ def items_html(sentences: Sequence[str]) -> str:
 
 
 def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:
-    """Replace what stands between the markers of a part of a README.
-
-    Raises:
-        ValueError: If the file lacks a marker, or they are in the wrong order.
-    """
+    """Replace what stands between the markers of a part of a README, which must have both."""
     text = path.read_text("utf-8")
     first, last = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
     begin, end = text.find(first), text.find(last)

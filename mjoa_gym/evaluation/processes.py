@@ -44,12 +44,9 @@ PR_SET_PDEATHSIG = 1
 class Playing(NamedTuple):
     """How episodes are played.
 
-    Attributes:
-        processes: How many at a time, in processes of their own; with 0 in this one, one after the
-            other, where nothing ends an agent that is stuck.
-        timeout_s: What a decision may take. Starting and making an agent may take `TIMEOUT_S`.
-        together: How many are decided together, by agents that take several.
-        progress: Whether to show a bar; None for wherever somebody looks.
+    `processes` at a time are played in processes of their own; with 0 in this one, one after the
+    other, where nothing ends an agent that is stuck. A decision may take `timeout_s`, starting and
+    making an agent `TIMEOUT_S`. Agents that take several episodes decide so many `together`.
     """
 
     processes: int = 2

@@ -41,14 +41,7 @@ FOR_TRAINING = {"learning_rate": 0.0, "lr_schedule": None, "clip_range": 0.0}
 
 @dataclass(frozen=True)
 class ModelAgent:
-    """What has Stable-Baselines3's `predict` and spaces, as an agent.
-
-    Attributes:
-        action_view: The view that the model's action space belongs to.
-        observation: The observation that its observation space belongs to.
-        batches: Whether it takes several episodes at once.
-        predict: The model's, of the observation as it was normalised in training.
-    """
+    """What has Stable-Baselines3's `predict` and spaces, as an agent."""
 
     action_view: str
     observation: str
@@ -95,13 +88,7 @@ def frozen_model(model: Any) -> tuple[bytes, bytes]:
 def saved_agent(
     algorithm: str | type, saved: str | tuple[bytes, bytes], label: str, setting: Setting
 ) -> ModelAgent:
-    """The agent of a saved model.
-
-    Args:
-        algorithm: Of `ALGORITHMS`, or the model's class.
-        saved: A model's path (see `model_files`), or what `frozen_model` gives.
-        label: What errors call it.
-        setting: Where it is to play.
+    """The agent of a saved model; what is saved is a path (see `model_files`) or a frozen model.
 
     Raises:
         ValueError: If the file is not such a model, or the model not for the setting.
@@ -128,9 +115,7 @@ def saved_agent(
 def model_files(path: str) -> Sequence[Path]:
     """A model's file, and the file with `VecNormalize`'s statistics if there is one beside it.
 
-    Args:
-        path: Of the file, with or without ".zip", or a folder of RL-Zoo: its best model, or the
-            only one.
+    A path may lack ".zip", or be a folder of RL-Zoo: its best model, or the only one.
 
     Raises:
         ValueError: If there is no such file, or several could be meant.

@@ -23,13 +23,9 @@ CANDIDATES = 16
 
 
 class Example(NamedTuple):
-    """One UE's inference, three ways.
+    """One UE's inference, alone and with parallel uploading, and the plans that are shown of it.
 
-    Attributes:
-        suite: Whose planners are shown.
-        instance: The UE, alone, with parallel uploading.
-        earlier: The earlier system that is shown.
-        shown: Its plan with serial uploading, the same plan with parallel uploading, and ours.
+    They are an earlier system's with serial uploading, the same with parallel uploading, and ours.
     """
 
     suite: Suite

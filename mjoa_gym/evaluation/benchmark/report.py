@@ -99,31 +99,27 @@ def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
 
 def _flat(suite: Suite, cell: Cell, row: Row) -> Row:
     sweep = suite.sweep(cell.sweep)
-    flat: Row = {
-        **cell._asdict(),
-        "x": next(p.x for p in sweep.points if p.label == cell.point),
-        "environment": sweep.environment,
-        "round": row["round"],
-        "weighted_mean_s": digits(row["latency_s"]),
-        "local_weighted_mean_s": digits(row["local_s"]),
-        "reward": digits(row["reward"]),
-        "planning_s": digits(row["planning_s"]),
-    }
-    if "ue_latency_s" not in row:
-        return flat
-    seconds = np.array(row["ue_latency_s"])
-    shares: dict[str, list[float]] = {d: [] for d in sorted(set(row["dnn"]))}
-    for dnn, share in zip(row["dnn"], row["edge_share"], strict=True):
-        shares[dnn].append(share)
-    return flat | {
-        "n_ues": len(seconds),
-        "ue_mean_s": digits(seconds.mean()),
-        "ue_median_s": digits(float(np.median(seconds))),
-        "ue_p95_s": digits(float(np.percentile(seconds, 95))),
-        "ue_max_s": digits(seconds.max()),
-        "edge_share_per_dnn": ";".join(f"{d}={np.mean(s):.4f}" for d, s in shares.items()),
-        "placement_kinds": ";".join(f"{k}={row['kind'].count(i)}" for i, k in enumerate(KINDS)),
-    }
+    flat: Row = {**cell._asdict(), "environment": sweep.environment, "round": row["round"]}
+    flat["x"] = next(p.x for p in sweep.points if p.label == cell.point)
+    numbers = {
+        "weighted_mean_s": row["latency_s"], "local_weighted_mean_s": row["local_s"],
+        "reward": row["reward"], "planning_s": row["planning_s"],
+    }  # fmt: skip
+    if "ue_latency_s" in row:
+        seconds = np.array(row["ue_latency_s"])
+        median, p95 = np.percentile(seconds, (50, 95))
+        numbers |= {"ue_mean_s": seconds.mean(), "ue_median_s": median}
+        numbers |= {"ue_p95_s": p95, "ue_max_s": seconds.max()}
+        shares: dict[str, list[float]] = {d: [] for d in sorted(set(row["dnn"]))}
+        for dnn, share in zip(row["dnn"], row["edge_share"], strict=True):
+            shares[dnn].append(share)
+        kinds = (f"{kind}={row['kind'].count(k)}" for k, kind in enumerate(KINDS))
+        flat |= {
+            "n_ues": len(seconds),
+            "edge_share_per_dnn": ";".join(f"{d}={np.mean(s):.4f}" for d, s in shares.items()),
+            "placement_kinds": ";".join(kinds),
+        }
+    return flat | {name: digits(number) for name, number in numbers.items()}
 
 
 def _shown(out: Path, name: str, caption: str, figure: Figure) -> tuple[str, bytes]:

@@ -68,14 +68,14 @@ class Sweep:
     title: str
     label: str
     points: tuple[Point, ...]
-    kind: str
-    environment: str
-    worlds: tuple[str, ...]
     planners: tuple[str, ...]
     ours: str
     seeds: int
     rounds: int
     scenario: dict[str, Any]
+    kind: str = "sweep"
+    environment: str = "cold-start"
+    worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
 
     def __post_init__(self) -> None:
@@ -241,27 +241,23 @@ def load_suite(name_or_path: str | Path) -> Suite:
 
 def suite_from(content: Mapping[str, Any], where: str = "suite") -> Suite:
     """A suite from the content of its file (see `load_suite`)."""
-    own = [f.name for f in fields(Suite) if f.name != "brought"]
-    _check_keys(where, content, [*own, *SHARED])
+    names = [f.name for f in fields(Suite) if f.name != "brought"]
+    _check_keys(where, content, [*names, *SHARED])
     shared = {key: content[key] for key in SHARED if key in content}
     given = content.get("sweeps") or {}
-    sweeps = tuple(_sweep(str(name), sweep, shared) for name, sweep in given.items())
-    suite: Suite = _made(where, Suite, {k: content[k] for k in own if k in content}, sweeps=sweeps)
+    own = {name: content[name] for name in names if name in content}
+    own["sweeps"] = [_sweep(str(name), sweep, shared) for name, sweep in given.items()]
+    suite: Suite = _made(where, Suite, own)
     return suite
 
 
 def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sweep:
-    axis = ("fields", "values", "scale")
-    where = f"sweep {name}"
+    where, axis = f"sweep {name}", ("fields", "values", "scale")
     _check_keys(where, given, [*(f.name for f in fields(Sweep)), *axis])
-    defaults = {"kind": "sweep", "environment": "cold-start", "worlds": ("parallel",)}
-    defaults |= {"name": name, "title": name, "label": name}
-    own = {key: value for key, value in given.items() if key not in axis}
-    scenario = {**shared.get("scenario", {}), **given.get("scenario", {})}
-    points = _points(where, given)
-    sweep: Sweep = _made(
-        where, Sweep, {**defaults, **shared, **own}, scenario=scenario, points=points
-    )
+    own = {"name": name, "title": name, "label": name, **shared, **given}
+    own["scenario"] = {**shared.get("scenario", {}), **given.get("scenario", {})}
+    own["points"] = _points(where, given)
+    sweep: Sweep = _made(where, Sweep, {k: v for k, v in own.items() if k not in axis})
     return sweep
 
 
@@ -286,10 +282,9 @@ def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
         choice(f"{where}: field", str(key), allowed)
 
 
-def _made(where: str, kind: type[Any], given: Mapping[str, Any], **more: Any) -> Any:
+def _made(where: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
     """An object from what is given of its fields; lists become tuples."""
-    content = {key: tuple(v) if isinstance(v, list) else v for key, v in {**given, **more}.items()}
     for field in fields(kind):
-        if field.name not in content and field.default is MISSING:
+        if field.name not in given and field.default is MISSING:
             raise ValueError(f"{where}: field {field.name!r} is missing")
-    return kind(**content)
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
