@@ -8,22 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXTRAS = {
-    "matplotlib": "evaluation",
-    "plotly": "evaluation",
-    "tqdm": "evaluation",
-    "stable_baselines3": "sb3",
-    "sb3_contrib": "sb3",
-    "torch": "torch",
-    "torchvision": "testbed",
-    "msgspec": "testbed",
-    "PIL": "render",
-    "onnx": "onnx",
-    "onnxruntime": "measure",
-    "onnxscript": "measure",
-    "pettingzoo": "multiagent",
-    "ray": "rllib",
-    "tensorboard": "train",
-}
+    package: extra
+    for extra, packages in {
+        "evaluation": ("matplotlib", "plotly", "tqdm"), "sb3": ("stable_baselines3", "sb3_contrib"),
+        "torch": ("torch",), "testbed": ("torchvision", "msgspec"), "render": ("PIL",),
+        "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"), "multiagent": ("pettingzoo",),
+        "rllib": ("ray",), "train": ("tensorboard",),
+    }.items()
+    for package in packages
+}  # fmt: skip
 """Which extra brings a package."""
 STOPPED = 130
 

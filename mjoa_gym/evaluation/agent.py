@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,3 +99,11 @@ class LowerBoundAgent(PlannerAgent):
     def _stay(self, instance: Instance) -> Plan:
         self.bound_s = lower_bound(instance) / float(instance.weights.sum())
         return local_only(instance)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What a function takes and gives; None for compiled code, which need not say."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
+from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.journal import digest, digest_of
 from mjoa_gym.evaluation import saved_model
@@ -151,7 +151,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
         ValueError: If it is none of these.
     """
     if isinstance(thing, type) or not (hasattr(thing, "predict") or _is_planner(thing)):
-        signature = _signature(thing)
+        signature = signature_of(thing)
         asks = signature is not None and "scenario" in signature.parameters
         thing = thing(scenario=setting.scenario) if asks else thing()
     if not hasattr(thing, "predict"):
@@ -166,7 +166,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
 
 def _is_planner(thing: Callable[..., Any]) -> bool:
     """Whether a function plans, rather than makes something that does."""
-    signature = _signature(thing)
+    signature = signature_of(thing)
     if signature is None or signature.return_annotation in (Plan, "Plan"):
         return True
     first = next(iter(signature.parameters.values()), None)
@@ -174,13 +174,6 @@ def _is_planner(thing: Callable[..., Any]) -> bool:
         return False
     told = first.annotation in (Instance, "Instance") or first.name == "instance"
     return told or (first.default is first.empty and first.kind is not first.VAR_KEYWORD)
-
-
-def _signature(thing: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(thing)
-    except (TypeError, ValueError):  # compiled code need not say
-        return None
 
 
 def _of_clone(text: str) -> tuple[ModuleType, Any]:
@@ -194,11 +187,11 @@ def _of_clone(text: str) -> tuple[ModuleType, Any]:
         return imported(text)
     except ValueError as error:
         missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and missing.name == "agents":
-            raise ValueError(
-                "the package `agents` is needed, which is in the repository, not in the wheel: "
-                "install a clone of it with pip install -e '.[train]'"
-            ) from error
-        if isinstance(missing, ImportError):
+        if not isinstance(missing, ImportError):
+            raise
+        if missing.name != "agents":
             raise missing from None
-        raise
+        raise ValueError(
+            "the package `agents` is needed, which is in the repository, not in the wheel: "
+            "install a clone of it with pip install -e '.[train]'"
+        ) from error

@@ -49,12 +49,9 @@ class Standing(NamedTuple):
 
     Attributes:
         runs: Training seeds.
-        latency_s: Mean over episodes.
         change: Of the mean latency against the reference, as a fraction; negative is better.
         middle_s: Interquartile mean over episodes.
         improvement: How probably an episode is faster than with the reference; ties count half.
-        reward: Mean over rounds.
-        planning_s: Mean over rounds.
     """
 
     runs: int

@@ -6,7 +6,6 @@ measured in the same way, whoever acts.
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 import zlib
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.core import Core
-from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
+from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.journal import Row, digest
 from mjoa_gym.planners.registry import PLANNERS
 from mjoa_gym.validation import choice
@@ -180,10 +179,8 @@ class Decider:
 
 def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
     """Which of `ASIDE` a `predict` takes; masks only by their name."""
-    try:
-        parameters = inspect.signature(predict).parameters
-    except (TypeError, ValueError):  # compiled code need not say
-        return ()
+    signature = signature_of(predict)
+    parameters: Any = {} if signature is None else signature.parameters
     all_but_masks = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return tuple(n for n in ASIDE if n in parameters or (all_but_masks and n != "action_masks"))
 
