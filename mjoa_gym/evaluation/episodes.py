@@ -85,11 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 class PlayError(RuntimeError):
-    """An agent could not play on, in a round (the first is 0), for what was raised."""
-
-    def __init__(self, round_: int, reason: BaseException) -> None:
-        super().__init__(round_, reason)
-        self.round, self.reason = round_, reason
+    """An agent could not play on; the argument is the round, from 0, the cause what was raised."""
 
 
 def view_of(agent: Agent) -> str:
@@ -144,7 +140,7 @@ def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) ->
                     episode.append({"round": len(episode), **row, "planning_s": planning_s})
                 planning_s = 0.0
     except (Exception, SystemExit) as error:
-        raise PlayError(len(episodes[0]), error) from error
+        raise PlayError(len(episodes[0])) from error
     finally:
         envs.close()
     return episodes

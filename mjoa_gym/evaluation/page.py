@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,22 +15,7 @@ from mjoa_gym.evaluation.table import Table
 
 BENCHMARK, LEARNED = "benchmark", "learned"
 """The README's marked parts."""
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.55 system-ui, sans-serif; color: #1b1b1f; max-width: 1080px; margin: 2rem auto;
-       padding: 0 1.2rem; }
-h1 { font-size: 1.7rem; } h2 { margin-top: 2.6rem; border-bottom: 1px solid #e4e4ea; }
-figure { margin: 1.2rem 0; overflow-x: auto; } figure img { max-width: 100%; }
-figcaption, caption { color: #55555f; font-size: .88rem; text-align: left; padding: .3rem 0; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
-        font-size: .88rem; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e4ea; text-align: right;
-         white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr.ours td { font-weight: 600; color: #b34a00; }
-.headline { background: #f3f3f6; border-left: 4px solid #d55e00; padding: .6rem 1.1rem; }
-details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6; }
-"""
+STYLE = (resources.files("mjoa_gym.evaluation") / "page.css").read_text("utf-8")
 
 
 class Section(NamedTuple):

@@ -306,7 +306,7 @@ def _played(
 def _failure(label: str, seeds: tuple[int, ...], error: BaseException) -> Failure:
     at = None  # it cannot be made, or has no environment
     if isinstance(error, PlayError):
-        at, error = error.round, error.reason
+        at, error = error.args[0], error.__cause__ or error
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return Failure(label, seeds, at, reason, "".join(traceback.format_exception(error)))
 
