@@ -82,7 +82,8 @@ class Timing(NamedTuple):
 def measure_layers(dnns: Sequence[str]) -> list[Timing]:
     """PBT-DP on every network, for one UE of the default scenario's kind."""
     scenario = Scenario(dnns=tuple(dnns))
-    tables, timings = scenario.tables, []
+    tables = scenario.tables
+    timings = []
     for d, dnn in enumerate(bar(scenario.profiles, desc="timing networks", leave=False)):
         ue_s, edge_s = tables.ue_s[d, 0, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers]
         call = partial(pbt_dp, dnn, ue_s, edge_s, UPLINK_BPS, DOWNLINK_BPS)

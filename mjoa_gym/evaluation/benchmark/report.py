@@ -142,7 +142,8 @@ def _example(suite: Suite, out: Path) -> Section:
 
 def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
     """Write a sweep's tables and figures; returns what is shown of them."""
-    tables, figures = tables_of(results, sweep), []
+    tables = tables_of(results, sweep)
+    figures = []
     for k, table in enumerate(tables):
         write_atomically(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
     if sweep.kind != "optimum" or LOWER_BOUND in sweep.planners:

@@ -41,12 +41,7 @@ class Summary(NamedTuple):
 
 
 class SuiteResults:
-    """All rows of a run, by setting and planner; of planners that have played all of its seeds.
-
-    Args:
-        suite: What was run.
-        played: A row per round, by cell.
-    """
+    """All rows of a run, by setting and planner; of planners that have played all of its seeds."""
 
     def __init__(self, suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> None:
         self.suite = suite
@@ -186,10 +181,9 @@ def headline(results: SuiteResults) -> list[str]:
                 f"({largest.where}); of a single instance it is "
                 f"{100 * best.reduction.best:.1f} %, against {best.other} ({best.where}).",
             ]
-        every = against(results, sweeps, world)
-        if every is not None and world == THEIR_WORLD:
+        if world == THEIR_WORLD and (every := against(results, sweeps, world)):
             one_cut = against(results, sweeps, world, ONE_CUT)
-            sentences += [_claim(every), *([] if one_cut is None else [_one_cut(one_cut)])]
+            sentences += [_claim(every), *([_one_cut(one_cut)] if one_cut else [])]
     return sentences or [f"{ours} or the earlier systems did not run."]
 
 
@@ -271,15 +265,15 @@ def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
 
 def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
     """One row per planner at the middle point: mean, median, p95, planning time."""
-    point, rows = sweep.middle, []
+    rows = []
     for planner in sweep.planners:
-        if (sweep.name, point, world, planner) in results.rows:
-            s = results.summary(sweep, point, world, planner)
+        if (sweep.name, sweep.middle, world, planner) in results.rows:
+            s = results.summary(sweep, sweep.middle, world, planner)
             seconds = (*s.mean, s.median, s.p95, s.planning_s)
             mean, low, high, *others = map(milliseconds, seconds)
             rows.append((planner, mean, f"{low} - {high}", *others))
     header = ("Planner", "Mean (ms)", "95 % interval", "Median", "p95", "Planning (ms)")
-    return Table(f"{sweep.title}, {sweep.label} {point}, {world} world", header, rows)
+    return Table(f"{sweep.title}, {sweep.label} {sweep.middle}, {world} world", header, rows)
 
 
 def gap_table(results: SuiteResults, sweep: Sweep) -> Table:
