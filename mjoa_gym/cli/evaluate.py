@@ -17,8 +17,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from mjoa_gym.evaluation.comparison import OURS, SEED, play_comparison
 from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.comparison import OURS, SEED, play_comparison
 from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
 from mjoa_gym.evaluation.processes import TIMEOUT_S, Playing
 from mjoa_gym.validation import count, positive

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mjoa_gym.evaluation import saved_model
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.journal import digest, digest_of
-from mjoa_gym.evaluation import saved_model
 from mjoa_gym.evaluation.user_code import files_of, imported
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.registry import PLANNERS, planner_names, planner_of

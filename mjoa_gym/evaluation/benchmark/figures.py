@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from mjoa_gym.evaluation import plots
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, Overview, SuiteResults, against
 from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.decision_time import Timing
 from mjoa_gym.evaluation.episodes import KINDS
 from mjoa_gym.evaluation.journal import Row
-from mjoa_gym.evaluation import plots
 from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
 

@@ -84,9 +84,7 @@ class SuiteResults:
         self, sweep: Sweep, point: str, ours: tuple[str, str], other: tuple[str, str]
     ) -> Reduction:
         """The reduction of one world and planner against another, on paired instances."""
-        local, their_local = (
-            self.column(sweep, point, *who, "local_s") for who in (ours, other)
-        )
+        local, their_local = (self.column(sweep, point, *who, "local_s") for who in (ours, other))
         if sweep.environment == "cold-start" and not np.allclose(local, their_local, rtol=1e-12):
             raise ValueError(f"{sweep.name}/{point}: {ours} and {other} met other instances")
         return reduction_of(self.units(sweep, point, *ours), self.units(sweep, point, *other))
