@@ -140,8 +140,7 @@ def _learned(folder: str, setting: Setting) -> Agent:
     if learned.persists != setting.persists:
         known = "streaming" if learned.persists else "cold-start"
         raise ValueError(f"{folder} was trained for {known}, not for this environment")
-    agent: Agent = learned
-    return agent
+    return learned
 
 
 def agent_from(thing: Any, setting: Setting) -> Agent:
@@ -160,8 +159,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
         return saved_model.model_agent(thing, setting)
-    agent: Agent = thing
-    return agent
+    return thing
 
 
 def _is_planner(thing: Callable[..., Any]) -> bool:

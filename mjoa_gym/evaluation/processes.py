@@ -284,8 +284,7 @@ def serve() -> None:
 
 @lru_cache(maxsize=8)
 def _unpacked(content: bytes) -> AgentSource:
-    source: AgentSource = pickle.loads(content)
-    return source
+    return pickle.loads(content)
 
 
 @lru_cache(maxsize=1)  # jobs of an agent and a setting follow each other

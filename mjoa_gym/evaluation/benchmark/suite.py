@@ -247,8 +247,7 @@ def suite_from(content: Mapping[str, Any], where: str = "suite") -> Suite:
     given = content.get("sweeps") or {}
     own = {name: content[name] for name in names if name in content}
     own["sweeps"] = [_sweep(str(name), sweep, shared) for name, sweep in given.items()]
-    suite: Suite = _made(where, Suite, own)
-    return suite
+    return _made(where, Suite, own)
 
 
 def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sweep:
@@ -257,8 +256,7 @@ def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sw
     own = {"name": name, "title": name, "label": name, **shared, **given}
     own["scenario"] = {**shared.get("scenario", {}), **given.get("scenario", {})}
     own["points"] = _points(where, given)
-    sweep: Sweep = _made(where, Sweep, {k: v for k, v in own.items() if k not in axis})
-    return sweep
+    return _made(where, Sweep, {k: v for k, v in own.items() if k not in axis})
 
 
 def _points(where: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
