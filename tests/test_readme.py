@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mjoa_gym.evaluation.benchmark.report import readme_section
-from mjoa_gym.evaluation.benchmark.suite import load_suite
 from mjoa_gym.evaluation.benchmark.results import OVERVIEW
+from mjoa_gym.evaluation.benchmark.suite import load_suite
 from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
 from mjoa_gym.evaluation.table import Table
 

@@ -108,8 +108,8 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
         known = algorithm in saved_model.ALGORITHMS
         if known and (there or find_spec(algorithm) is None):  # else a module is called like it
             make = partial(saved_model.saved_agent, algorithm, path, name)
-            files = saved_model.model_files(path)
-            return AgentSource(name, make, files, batches=True, checked=True)
+            found = saved_model.model_files(path)
+            return AgentSource(name, make, found, batches=True, checked=True)
         module, thing = imported(text)
         batches = bool(getattr(thing, "batches", False))
         return AgentSource(

@@ -247,6 +247,6 @@ def _placements(scenario: Scenario, dnns: NDArray[Any], placements: NDArray[np.i
         changes = np.count_nonzero(np.diff(placement))
         row["dnn"].append(profile.name)
         row["edge_share"].append(round(float(placement.mean()), 6))
-        row["kind"].append(min(1 + changes, 3) if changes else int(placement[0]))
+        row["kind"].append(int(min(1 + changes, 3) if changes else placement[0]))
         row["placement"].append(zlib.crc32(placement.tobytes()))
     return row

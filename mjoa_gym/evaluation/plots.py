@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def lines_figure(
     xs: Any,
     lines: Mapping[str, Any],
     looks: Mapping[str, Look],
-    labels: Sequence[str],
+    labels: tuple[str, str, str],
     grid: str = "y",
 ) -> Figure:
     """A line for each name over a logarithmic axis; labels are the title, that of x, that of y."""

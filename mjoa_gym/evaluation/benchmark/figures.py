@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def _set_x(axes: Axes, sweep: Sweep) -> None:
     if _is_numeric(sweep) and max(xs) > 8 * min(xs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    turned = {} if _is_numeric(sweep) else {"rotation": 35, "ha": "right"}
+    turned: dict[str, Any] = {} if _is_numeric(sweep) else {"rotation": 35, "ha": "right"}
     axes.set_xticks(xs, [p.label for p in sweep.points], **turned)
     if turned:
         axes.margins(x=0.12)
