@@ -30,7 +30,7 @@ class Agent(Protocol):
     """
 
     def predict(self, observation: Any, *, deterministic: bool) -> Any:
-        """The action and a state; given `state`, `episode_start`, `action_masks` if it asks."""
+        """The action and a state; `state`, `episode_start`, `action_masks` are given if named."""
         ...
 
 

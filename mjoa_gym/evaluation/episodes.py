@@ -244,9 +244,9 @@ def _placements(scenario: Scenario, dnns: NDArray[Any], placements: NDArray[np.i
     for d, padded in zip(dnns, placements, strict=True):
         profile = scenario.profiles[d]
         placement = np.asarray(padded[: profile.n_layers], dtype=np.int8)
-        changes = np.count_nonzero(np.diff(placement))
+        changes = int(np.count_nonzero(np.diff(placement)))
         row["dnn"].append(profile.name)
         row["edge_share"].append(round(float(placement.mean()), 6))
-        row["kind"].append(int(min(1 + changes, 3) if changes else placement[0]))
+        row["kind"].append(2 + (changes > 1) if changes else int(placement[0]))
         row["placement"].append(zlib.crc32(placement.tobytes()))
     return row
