@@ -17,10 +17,8 @@ from agents import cards
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import Comparison, play_comparison
-from mjoa_gym.evaluation.comparison_report import save, section
+from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save
 from mjoa_gym.evaluation.decision_time import decision_times
-from mjoa_gym.evaluation.episode_means import SEED
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import Section
@@ -134,8 +132,7 @@ def run_suite(
     entries = load_entries(file)
     for entry in entries:
         results = play_entry(entry, out, how, trained, fresh, keep_planners)
-        save(results, out / entry.name)
-        sections.append(section(results, entry.title))
+        sections.append(save(results, out / entry.name)._replace(title=entry.title))
     first = {entry.setting.environment: entry for entry in reversed(entries)}
     sections += [_decisions(entry, out, trained) for entry in first.values()]
     curves = curves_figure(trained)

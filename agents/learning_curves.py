@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from mjoa_gym.evaluation.episode_means import SEED
+from mjoa_gym.evaluation.comparison import SEED
 from mjoa_gym.evaluation.plots import COLOURS, GREY, dress, new_figure
 from mjoa_gym.evaluation.statistics import LEVEL
 

@@ -172,8 +172,7 @@ def far_sighted(n_ues: int) -> Any:
 
 def learned_tables(name: str) -> Any:
     """The tables made from the numbers that are kept."""
-    from mjoa_gym.evaluation.comparison import Comparison
-    from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
+    from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
 
     folder = ROOT / "results" / "learned" / name
     rows = (folder / "episodes.csv").read_text().splitlines()[1:]
@@ -185,9 +184,13 @@ def learned_tables(name: str) -> Any:
 
 def benchmark_tables() -> Any:
     """The tables of a tiny suite, planning times left out."""
-    from mjoa_gym.evaluation.benchmark.results import SuiteResults
+    from mjoa_gym.evaluation.benchmark.results import (
+        SuiteResults,
+        headline,
+        overview_table,
+        tables_of,
+    )
     from mjoa_gym.evaluation.benchmark.suite import played_cells, run_suite, suite_from
-    from mjoa_gym.evaluation.benchmark.tables import all_tables, headline, overview_table
     from mjoa_gym.evaluation.journal import EpisodeStore
     from mjoa_gym.evaluation.processes import Playing
 
@@ -211,8 +214,8 @@ def benchmark_tables() -> Any:
     run_suite(suite, store, Playing(0, progress=False))
     results = SuiteResults(suite, played_cells(suite, store))
     yield headline(results), overview_table(results).markdown()
-    for some in all_tables(results).values():
-        yield [table.markdown() for table in some]
+    for sweep in suite.sweeps:
+        yield [table.markdown() for table in tables_of(results, sweep)]
 
 
 def parallel() -> Any:

@@ -16,7 +16,7 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import journal
 from mjoa_gym.evaluation.benchmark.example import find_example
 from mjoa_gym.evaluation.benchmark.report import publish
-from mjoa_gym.evaluation.benchmark.results import SuiteResults, against_strongest
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, against, headline
 from mjoa_gym.evaluation.benchmark.suite import (
     keys_of,
     load_suite,
@@ -25,7 +25,6 @@ from mjoa_gym.evaluation.benchmark.suite import (
     suite_from,
     suite_names,
 )
-from mjoa_gym.evaluation.benchmark.tables import headline
 from mjoa_gym.evaluation.journal import FILE, EpisodeStore
 from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
 from mjoa_gym.evaluation.processes import Playing
@@ -119,7 +118,7 @@ def test_seeds_are_paired(finished):
     bandwidth = [found for (sweep, *_), found in local.items() if sweep == "bandwidth"]
     assert all(len(found) == 1 for found in bandwidth)
     assert len(set.union(*bandwidth)) == len(bandwidth)
-    assert against_strongest(SuiteResults(suite, cells), suite.sweeps[:1], "serial") is not None
+    assert against(SuiteResults(suite, cells), suite.sweeps[:1], "serial") is not None
 
 
 def test_report_stands_alone(finished):

@@ -12,8 +12,12 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import Comparison, decision_time, processes
 from mjoa_gym.evaluation.agent import LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import play_comparison
-from mjoa_gym.evaluation.comparison_report import learned_against_planners, standing, table
+from mjoa_gym.evaluation.comparison import (
+    learned_against_planners,
+    play_comparison,
+    standing,
+    table,
+)
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting, play
 from mjoa_gym.evaluation.journal import FILE
 from mjoa_gym.evaluation.statistics import reduction
@@ -272,7 +276,7 @@ def test_the_text_of_a_table():
 
 def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch):
     results, *_ = made_up()
-    monkeypatch.setattr("mjoa_gym.evaluation.comparison_report.find_spec", lambda _: None)
+    monkeypatch.setattr("mjoa_gym.evaluation.comparison.find_spec", lambda _: None)
     results.save(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {
         "episodes.csv", "by_round.csv", "table.md", "report.html",

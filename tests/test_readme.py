@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from mjoa_gym.evaluation.benchmark.report import readme_section
+from mjoa_gym.evaluation.benchmark.results import OVERVIEW
 from mjoa_gym.evaluation.benchmark.suite import load_suite
-from mjoa_gym.evaluation.benchmark.tables import OVERVIEW
-from mjoa_gym.evaluation.comparison import Comparison
-from mjoa_gym.evaluation.comparison_report import learned_against_planners, table
+from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
 from mjoa_gym.evaluation.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent

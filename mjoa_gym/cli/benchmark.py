@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from mjoa_gym.cli.playing import add_options_of_playing, playing_of
+from mjoa_gym.cli.evaluate import add_options_of_playing, playing_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +49,9 @@ def execute(args: argparse.Namespace) -> int:
     if lost := {suite.ours, suite.reference} & {failure.agent for failure in failures}:
         raise ValueError(f"there is no report without {' and '.join(sorted(lost))}")
     more = sections(suite.name, out, how, args.fresh)
-    command = shlex.join(["mjoa-gym", "benchmark", "--suite", args.suite, *_planners(args)])
+    brought = ["--planners", *args.planners] if args.planners else []
+    command = shlex.join(["mjoa-gym", "benchmark", "--suite", args.suite, *brought])
     played = played_cells(suite, store)
     report = publish(suite, played, out, command, args.readme, more, failures)
     print(f"Done in {time.monotonic() - start:.0f} s. Open {report}")
     return 1 if failures else 0
-
-
-def _planners(args: argparse.Namespace) -> list[str]:
-    return ["--planners", *args.planners] if args.planners else []

@@ -8,22 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXTRAS = {
-    "matplotlib": "evaluation",
-    "plotly": "evaluation",
-    "tqdm": "evaluation",
-    "stable_baselines3": "sb3",
-    "sb3_contrib": "sb3",
-    "torch": "torch",
-    "torchvision": "testbed",
-    "msgspec": "testbed",
-    "PIL": "render",
-    "onnx": "onnx",
-    "onnxruntime": "measure",
-    "onnxscript": "measure",
-    "pettingzoo": "multiagent",
-    "ray": "rllib",
-    "tensorboard": "train",
-}
+    package: extra
+    for extra, packages in {
+        "evaluation": ("matplotlib", "plotly", "tqdm"), "sb3": ("stable_baselines3", "sb3_contrib"),
+        "torch": ("torch",), "testbed": ("torchvision", "msgspec"), "render": ("PIL",),
+        "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"), "multiagent": ("pettingzoo",),
+        "rllib": ("ray",), "train": ("tensorboard",),
+    }.items()
+    for package in packages
+}  # fmt: skip
 """Which extra brings a package."""
 STOPPED = 130
 
@@ -31,13 +24,9 @@ STOPPED = 130
 def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
     """Run a command or a script; returns its exit status.
 
-    That is 1, and one line on standard error, where something is not allowed, cannot be read or
-    written, or is not installed; 130 when it was interrupted.
-
-    Args:
-        main: Does the work and returns the status.
-        name: What the line begins with; default the script's name.
-        goes_on: Whether the same command goes on where it stopped.
+    That is 1, and one line on standard error that begins with the name, or the script's, where
+    something is not allowed, cannot be read or written, or is not installed; 130 when it was
+    interrupted, with a remark if the same command `goes_on` where it stopped.
     """
     name = name or Path(sys.argv[0]).stem
     try:
@@ -49,23 +38,17 @@ def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ImportError as error:
-        _say(name, f"{error}{_remedy(error)}")
-        return 1
-    except OSError as error:
-        _say(name, f"{error}{'; then run the same command again' if goes_on else ''}")
-        return 1
-    except ValueError as error:
-        _say(name, str(error))
+    except (ImportError, OSError, ValueError) as error:
+        text = f"{error}{_remedy(error, goes_on)}"
+        print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
         return 1
 
 
-def _say(name: str, text: str) -> None:
-    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
-
-
-def _remedy(error: ImportError) -> str:
-    package = (error.name or "").partition(".")[0]
+def _remedy(error: Exception, goes_on: bool) -> str:
+    """What to do about it, as far as that is known."""
+    if isinstance(error, OSError):
+        return "; then run the same command again" if goes_on else ""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if "pip install" in str(error) or package not in EXTRAS:
         return ""
     return f"; pip install 'mjoa-gym[{EXTRAS[package]}]'"

@@ -17,7 +17,12 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from mjoa_gym.cli.playing import add_options_of_playing, playing_of
+from mjoa_gym.evaluation.agent_source import source_of
+from mjoa_gym.evaluation.comparison import OURS, SEED, play_comparison
+from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
+from mjoa_gym.evaluation.processes import TIMEOUT_S, Playing
+from mjoa_gym.validation import count, positive
+from mjoa_gym.world.scenario import Scenario
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--n-ues", type=int, metavar="N", help="UEs (the scenario's)")
     add("--rounds", type=int, metavar="N", help="of an episode (the scenario's)")
     add("--episodes", type=int, default=40, metavar="N", help="(%(default)s)")
-    add("--seed", type=int, default=1_000_000, help="of the first episode (%(default)s)")
-    add("--reference", default="mjoa-mu", metavar="AGENT",
+    add("--seed", type=int, default=FIRST_SEED, help="of the first episode (%(default)s)")
+    add("--reference", default=OURS, metavar="AGENT",
         help="whom the others are compared with; plays, too (%(default)s)")  # fmt: skip
     add("--together", type=int, default=20, metavar="N",
         help="episodes that a learned agent decides at once (%(default)s)")  # fmt: skip
@@ -39,15 +44,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_options_of_playing(parser)
 
 
+def add_options_of_playing(parser: argparse.ArgumentParser) -> None:
+    """The options that say how episodes are played."""
+    add = parser.add_argument
+    add("--processes", type=int, default=2, metavar="N",
+        help="episodes at a time (%(default)s); 0: in this process, one by one")  # fmt: skip
+    add("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS",
+        help="what a decision may take before its agent is given up (%(default)g)")  # fmt: skip
+    add("--fresh", action="store_true", help="forget earlier results")
+
+
+def playing_of(args: argparse.Namespace) -> Playing:
+    """What they say."""
+    return Playing(max(0, args.processes), positive("timeout", args.timeout))
+
+
 def execute(args: argparse.Namespace) -> int:
     """Play, print the table, write everything."""
-    from mjoa_gym.evaluation.agent_source import source_of
-    from mjoa_gym.evaluation.comparison import play_comparison
-    from mjoa_gym.evaluation.episode_means import SEED
-    from mjoa_gym.evaluation.episodes import Setting
-    from mjoa_gym.validation import count
-    from mjoa_gym.world.scenario import Scenario
-
     start = time.monotonic()
     scenario = Scenario.load(args.scenario).with_changes(n_ues=args.n_ues, rounds=args.rounds)
     setting = Setting(args.env, scenario)

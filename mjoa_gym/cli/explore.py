@@ -64,12 +64,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def explore(args: argparse.Namespace) -> Exploration:
-    """Everything that the report needs.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-        OSError: If a file cannot be read.
-    """
+    """Everything that the report needs."""
     from mjoa_gym.devices import load_device
     from mjoa_gym.evaluation.exploration import answers_of, one_ue_planners
     from mjoa_gym.evaluation.exploration_report import Exploration
@@ -89,22 +84,17 @@ def explore(args: argparse.Namespace) -> Exploration:
     instance = Instance([ue], upload=args.upload, message_s=message_s)
     planners = args.planners or one_ue_planners()
     modes = [args.upload, *(mode for mode in UPLOAD_MODES if mode != args.upload)]
-    answers = answers_of(instance, planners, modes, _bar("planners"))
-    there = (
-        f", {amount(float(dnn.parameter_bytes @ resident))} there already" if resident.any() else ""
-    )
-    links = f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down"
-    if message_s > 0:
-        links += f", {args.message_ms:g} ms per message"
+    there = f", {amount(dnn.parameter_bytes @ resident)} there already" if resident.any() else ""
+    message = f", {args.message_ms:g} ms per message" if message_s > 0 else ""
     return Exploration(
         title=f"{dnn.name} on {args.ue} with {args.edge}",
         subtitle=(
-            f"{dnn.n_layers} layers, {amount(float(dnn.parameter_bytes.sum()))} of parameters"
-            f"{there}; {links}"
+            f"{dnn.n_layers} layers, {amount(dnn.parameter_bytes.sum())} of parameters{there}; "
+            f"{uplink:g} Mbit/s up, {downlink:g} Mbit/s down{message}"
         ),
         upload=args.upload,
         uplink_bps=uplink * MBPS,
-        answers=answers,
+        answers=answers_of(instance, planners, modes, _bar("planners")),
         curves=curves(instance, planners, uplink, points),
     )
 
@@ -113,41 +103,27 @@ def curves(
     instance: Instance, planners: Sequence[str], uplink_mbps: float, points: int
 ) -> list[Curves]:
     """How latency depends on the rates and on the server's speed."""
-    from mjoa_gym.evaluation.exploration import (
-        latencies_against,
-        with_faster_network,
-        with_faster_server,
-    )
+    from mjoa_gym.evaluation import exploration
     from mjoa_gym.evaluation.exploration_report import Curves
 
     drawn = [name for name in planners if not name.endswith("-prefetch")]  # as without
-    mbps, speeds = np.geomspace(1, 1000, points), np.geomspace(1 / 64, 16, points)
-    networks = [with_faster_network(instance, rate / uplink_mbps) for rate in mbps]
-    servers = [with_faster_server(instance, speed) for speed in speeds]
-    return [
-        Curves(
-            "bandwidth", "Latency against bandwidth", "uplink (Mbit/s); the downlink in proportion",
-            mbps, latencies_against(networks, drawn, _bar("bandwidth")), uplink_mbps,
-        ),
-        Curves(
-            "server_speed", "Latency against the server's speed", "server's speed, times",
-            speeds, latencies_against(servers, drawn, _bar("server's speed")), 1.0,
-        ),
-    ]  # fmt: skip
+    found = []
+    for name, what, label, values, here, change in (
+        ("bandwidth", "bandwidth", "uplink (Mbit/s); the downlink in proportion",
+         np.geomspace(1, 1000, points), uplink_mbps, exploration.with_faster_network),
+        ("server_speed", "the server's speed", "server's speed, times",
+         np.geomspace(1 / 64, 16, points), 1.0, exploration.with_faster_server),
+    ):  # fmt: skip
+        instances = [change(instance, value / here) for value in values]
+        seconds = exploration.latencies_against(instances, drawn, _bar(what))
+        found.append(Curves(name, f"Latency against {what}", label, values, seconds, here))
+    return found
 
 
 def resident_layers(text: str, dnn: DNN) -> np.ndarray:
-    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12".
-
-    Raises:
-        ValueError: If it is none of these, or names a layer that there is not.
-    """
-    resident = np.zeros(dnn.n_layers)
-    if text == "none":
-        return resident
-    if text == "all":
-        return resident + 1
-    for part in text.split(","):
+    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12"."""
+    resident = np.full(dnn.n_layers, float(text == "all"))
+    for part in text.split(",") if text not in ("none", "all") else ():
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise ValueError(f"resident={text!r}: allowed are none, all, or layers as 0-9,12")

@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, 1 if something went wrong, 2 for wrong usage, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["testbed"]:
-        return run(lambda: _testbed(given[1:]), "mjoa-gym testbed")
+        testbed = "mjoa_gym.testbed.commands"
+        return run(lambda: int(import_module(testbed).main(given[1:])), "mjoa-gym testbed")
     args = parser().parse_args(given)
     module = _module(args.command)
     resumes = args.command in ("evaluate", "benchmark")
@@ -52,9 +53,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _module(name: str) -> Any:
     return import_module(f"mjoa_gym.cli.{name}")
-
-
-def _testbed(argv: list[str]) -> int:
-    from mjoa_gym.testbed.commands import main
-
-    return main(argv)

@@ -22,21 +22,13 @@ Built = tuple["nn.Module", tuple["torch.Tensor", ...], str]
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """The options that say what a function's module is fed."""
-    parser.add_argument(
-        "--input-shape",
-        action="append",
-        type=_shape,
-        metavar="1,3,224,224",
+    add = parser.add_argument
+    add("--input-shape", action="append", type=_shape, metavar="1,3,224,224",
         help="shape of the module's input, batch included; once per positional input"
-        " (default: 1,3,224,224; only for package.module:function)",
-    )
-    parser.add_argument(
-        "--dtype",
-        action="append",
-        metavar="TYPE",
+        " (default: 1,3,224,224; only for package.module:function)")  # fmt: skip
+    add("--dtype", action="append", metavar="TYPE",
         help="element type of the input, such as float32 (default) or int64; once, or once per"
-        " input",
-    )
+        " input")  # fmt: skip
 
 
 def profile_of(model: str, shapes: Shapes, dtypes: Sequence[str]) -> DNN:
@@ -60,11 +52,7 @@ def profile_of(model: str, shapes: Shapes, dtypes: Sequence[str]) -> DNN:
 def built(model: str, shapes: Shapes, dtypes: Sequence[str], device: str) -> Built:
     """What a function makes; on another device than meta weights and inputs are random.
 
-    Args:
-        model: `package.module:function`, or `path/of/file.py:function`.
-        shapes: Of the function's inputs.
-        dtypes: One per input, or one for all.
-        device: Such as "meta", "cpu" or "cuda".
+    There is a shape per input of the function, and a dtype for each, or one for all.
 
     Raises:
         ValueError: If there is no such function, or it makes no module.

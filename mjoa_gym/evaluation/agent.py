@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,18 +30,12 @@ class Agent(Protocol):
     """
 
     def predict(self, observation: Any, *, deterministic: bool) -> Any:
-        """The action and a state.
-
-        `state`, `episode_start` and `action_masks` are given, too, if the method has parameters of
-        these names.
-        """
+        """The action and a state; `state`, `episode_start`, `action_masks` are given if named."""
         ...
 
 
 class PlannerAgent:
-    """A planner as an agent, which plans from the observation alone.
-
-    For environments with `action="plan"`.
+    """A planner as an agent for `action="plan"`, which plans from the observation alone.
 
     Args:
         planner: One of `mjoa_gym.planners.planner_names()`, or a function `Instance -> Plan`.
@@ -66,16 +61,9 @@ class PlannerAgent:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[PlanAction, AgentState]:
-        """The action for an observation, or for a batch of them.
+        """The action for an observation, or for a batch of them with a leading axis; and the state.
 
-        Args:
-            observation: Of one environment, or with a leading axis for several.
-            state: Handed back; planners remember nothing.
-            episode_start: Not used.
-            deterministic: Not used; planners always are.
-
-        Returns:
-            The action, with the same leading axis, and the state.
+        Planners remember nothing, and are always deterministic.
 
         Raises:
             TypeError: If the planner gives something else than a plan.
@@ -101,11 +89,7 @@ class PlannerAgent:
 
 
 class LowerBoundAgent(PlannerAgent):
-    """Stays local, and knows the certified bound that no plan can beat.
-
-    Attributes:
-        bound_s: Of the last instance: the least possible weighted mean latency.
-    """
+    """Stays local; `bound_s` is the least weighted mean latency that any plan could have had."""
 
     bound_s = 0.0
 
@@ -115,3 +99,11 @@ class LowerBoundAgent(PlannerAgent):
     def _stay(self, instance: Instance) -> Plan:
         self.bound_s = lower_bound(instance) / float(instance.weights.sum())
         return local_only(instance)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What a function takes and gives; None for compiled code, which need not say."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None

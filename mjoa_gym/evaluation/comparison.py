@@ -1,36 +1,329 @@
-"""Planners and agents on the same episodes: `compare` plays them and gives a `Comparison`."""
+"""Planners and agents on the same episodes: `compare` plays them and gives a `Comparison`.
+
+Everything is paired: agents meet the same episodes, and intervals resample episodes, for all agents
+the same ones (`mjoa_gym.evaluation.statistics`). The interquartile mean is SciPy's trimmed mean.
+From the CSV files of a comparison, its tables and figures can be made again without playing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import html
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mjoa_gym.evaluation import comparison_report
+import numpy as np
+from numpy.typing import NDArray
+
 from mjoa_gym.evaluation.agent_source import AgentSource, source_of
-from mjoa_gym.evaluation.episode_means import SEED, EpisodeMeans
-from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
-from mjoa_gym.evaluation.journal import EpisodeStore
-from mjoa_gym.evaluation.processes import TIMEOUT_S, Job, Playing, play_missing
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
+from mjoa_gym.evaluation.journal import EpisodeStore, Row, write_atomically
+from mjoa_gym.evaluation.page import Section, page
+from mjoa_gym.evaluation.processes import TIMEOUT_S, Failure, Job, Playing, play_missing
+from mjoa_gym.evaluation.statistics import Estimate, change
+from mjoa_gym.evaluation.table import Table, digits, signed, with_captions
 from mjoa_gym.validation import choice, count, positive
 from mjoa_gym.world.scenario import Scenario
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 OURS = "mjoa-mu"
+BY_EPISODE = ("latency_s", "local_s", "reward", "planning_s")
+BY_ROUND = ("latency_s", "reward")
+EPISODES, ROUNDS, FAILURES = "episodes.csv", "by_round.csv", "failures.txt"
+SEED = re.compile(r"-seed\d+$")
+"""How the label of an agent ends that was trained with several seeds."""
+HEADER = (
+    "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Interquartile mean, ms",
+    "Probability of improvement", "Reward", "Planning, ms",
+)  # fmt: skip
 
 
-class Comparison(EpisodeMeans):
-    """What several agents reached on the same episodes, with a table and a report."""
+class Standing(NamedTuple):
+    """How a family did; latencies are means over UEs and rounds of an episode.
+
+    Attributes:
+        runs: Training seeds.
+        change: Of the mean latency against the reference, as a fraction; negative is better.
+        middle_s: Interquartile mean over episodes.
+        improvement: How probably an episode is faster than with the reference; ties count half.
+    """
+
+    runs: int
+    latency_s: float
+    change: Estimate
+    middle_s: float
+    improvement: float
+    reward: float
+    planning_s: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several agents reached on the same episodes, with a table and a report.
+
+    Agents whose labels differ in their training seed only are taken together, as one family.
+
+    Attributes:
+        seeds: Of the episodes.
+        episodes: By agent's label, (seeds, columns of `BY_EPISODE`) means over rounds; NaN where an
+            agent has not played.
+        rounds: By the label of agents that have played all, (rounds, columns of `BY_ROUND`) means
+            over episodes.
+        reference: The family that the others are compared with; "" for none.
+        failures: The agents that could not play on, and why.
+        setting: Where they played, if that is known.
+    """
+
+    seeds: Sequence[int]
+    episodes: Mapping[str, NDArray[np.float64]]
+    rounds: Mapping[str, NDArray[np.float64]]
+    reference: str
+    failures: Sequence[Failure] = ()
+    setting: Setting | None = None
+
+    @staticmethod
+    def of(
+        seeds: Sequence[int],
+        rows: Mapping[str, Mapping[int, Sequence[Row]]],
+        reference: str,
+        failures: Sequence[Failure] = (),
+        setting: Setting | None = None,
+    ) -> Comparison:
+        """From what was played: by agent's label and seed, a row per round."""
+        episodes, rounds = {}, {}
+        nothing = [np.nan] * len(BY_EPISODE)
+        columns = [BY_EPISODE.index(name) for name in BY_ROUND]
+        for label, played in rows.items():
+            every = {s: [[row[n] for n in BY_EPISODE] for row in e] for s, e in played.items()}
+            means = [np.mean(every[seed], axis=0) if seed in every else nothing for seed in seeds]
+            episodes[label] = np.array(means)
+            if len(every) == len(seeds):
+                rounds[label] = np.mean([every[seed] for seed in seeds], axis=0)[:, columns]
+        complete = {SEED.sub("", label) for label in rounds}
+        reference = reference if reference in complete else ""
+        return Comparison(seeds, episodes, rounds, reference, tuple(failures), setting)
+
+    @property
+    def rows(self) -> list[Row]:
+        """A dictionary per agent and episode: agent, seed, and means over its rounds."""
+        return [
+            {"agent": label, "seed": int(seed), **dict(zip(BY_EPISODE, numbers, strict=True))}
+            for label, each in self.episodes.items()
+            for seed, numbers in zip(self.seeds, each.tolist(), strict=True)
+            if not np.isnan(numbers[0])
+        ]
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The labels of each family, of agents that have played all episodes."""
+        found: dict[str, list[str]] = {}
+        for label in self.rounds:
+            found.setdefault(SEED.sub("", label), []).append(label)
+        return found
+
+    def by_episode(self, family: str, name: str = "latency_s") -> NDArray[np.float64]:
+        """(training seeds, seeds) a column of `BY_EPISODE`."""
+        column = BY_EPISODE.index(name)
+        return np.array([self.episodes[label][:, column] for label in self.families[family]])
+
+    def with_more(self, other: Comparison, order: Sequence[str]) -> Comparison:
+        """These and other agents' episodes of the same seeds, in the order of their labels."""
+        episodes, rounds = (
+            {label: each[label] for label in order if label in each}
+            for each in ({**self.episodes, **other.episodes}, {**self.rounds, **other.rounds})
+        )
+        reference = self.reference or other.reference
+        return replace(self, episodes=episodes, rounds=rounds, reference=reference)
+
+    @staticmethod
+    def kept(folder: Path, seeds: Sequence[int], labels: Collection[str]) -> Comparison:
+        """What a folder's CSV files say of the agents that are asked for and played these seeds.
+
+        Agents of which they do not are left out; so is everybody if there are no files.
+        """
+        played, by_round = _numbers(folder / EPISODES), _numbers(folder / ROUNDS)
+        whole = [x for x in labels if x in by_round and list(played.get(x, ())) == list(seeds)]
+        episodes, rounds = (
+            {label: np.array(list(each[label].values())) for label in whole}
+            for each in (played, by_round)
+        )
+        return Comparison(seeds, episodes, rounds, next(iter(whole), ""))
 
     def table(self) -> str:
         """How everybody did, as text: the fastest first, then who could not play on."""
-        return comparison_report.text(self)
+        found = table(self)
+        failures = [f"Could not play on: {failure}" for failure in self.failures]
+        return "\n\n".join(["\n".join([found.text(), *failures]), found.caption])
 
     def save(self, folder: str | Path) -> Path:
         """Write CSV files, tables, figures and `report.html`; returns the folder.
 
         Without matplotlib there are no figures.
         """
-        return comparison_report.save(self, Path(folder))
+        save(self, Path(folder))
+        return Path(folder)
+
+
+def _numbers(file: Path) -> dict[str, dict[int, list[float]]]:
+    """By the agent and the number in the first columns of a CSV file, the other columns."""
+    found: dict[str, dict[int, list[float]]] = {}
+    if file.is_file():
+        with file.open(encoding="utf-8", newline="") as content:
+            for agent, which, *numbers in list(csv.reader(content))[1:]:
+                found.setdefault(agent, {})[int(which)] = list(map(float, numbers))
+    return found
+
+
+def standing(results: Comparison, family: str) -> Standing:
+    """How a family did; without a reference it is compared with itself."""
+    from scipy.stats import trim_mean  # takes a second to import
+
+    own = results.by_episode(family)
+    other = results.by_episode(results.reference or family).mean(axis=0)
+    return Standing(
+        runs=len(own),
+        latency_s=float(own.mean()),
+        change=change(own, other),
+        middle_s=float(trim_mean(own.ravel(), 0.25)),
+        improvement=float(np.mean((own < other) + 0.5 * (own == other))),
+        reward=float(results.by_episode(family, "reward").mean()),
+        planning_s=float(results.by_episode(family, "planning_s").mean()),
+    )
+
+
+def table(results: Comparison) -> Table:
+    """How everybody did, the fastest family first, then who could not play on."""
+    standings = {family: standing(results, family) for family in results.families}
+    rows = []
+    for family, own in sorted(standings.items(), key=lambda pair: pair[1].latency_s):
+        compared = results.reference not in ("", family)
+        rows.append(
+            (
+                family, str(own.runs) if SEED.search(results.families[family][0]) else "",
+                f"{1e3 * own.latency_s:.1f}", signed(own.change) if compared else "",
+                f"{1e3 * own.middle_s:.1f}", f"{own.improvement:.3f}" if compared else "",
+                f"{own.reward:.4f}", f"{1e3 * own.planning_s:.2f}",
+            )
+        )  # fmt: skip
+    failed = [(failure.agent, "", "failed", *[""] * 5) for failure in results.failures]
+    header = tuple(name.format(reference=results.reference or "nobody") for name in HEADER)
+    n_rounds = max((len(each) for each in results.rounds.values()), default=0)
+    caption = (
+        f"Weighted mean latency over the UEs of {len(results.seeds)} episodes of {n_rounds} rounds "
+        f"(seeds {min(results.seeds)} to {max(results.seeds)}), the same for all agents. In "
+        "brackets: 95 % bootstrap interval over episodes, resampled in pairs, and over training "
+        "seeds. Interquartile mean: of the episodes' mean latencies. Probability of improvement: "
+        f"part of the episodes that are faster than with {results.reference}. Planning: on the "
+        "machine that played; learned agents decide for a batch of episodes at once."
+    )
+    return Table(caption, header, [*rows, *failed])
+
+
+def learned_against_planners(results: Comparison) -> Table:
+    """The mean latency of trained families, against every other agent's."""
+    learned = [f for f, labels in results.families.items() if SEED.search(labels[0])]
+    seconds = {family: results.by_episode(family) for family in results.families}
+    others = [family for family in seconds if family not in learned]
+    rows = [
+        (family, *(signed(change(seconds[family], seconds[other][0])) for other in others))
+        for family in learned
+    ]
+    return Table("", ("Mean latency of", *(f"against {other}" for other in others)), rows)
+
+
+def latency_figure(results: Comparison) -> Figure:
+    """Mean latencies; the interval is that of the ratio to the reference."""
+    from mjoa_gym.evaluation.plots import GREY, OURS, bars_figure
+
+    bars = {}
+    for family in results.families:
+        own = standing(results, family)
+        base = own.latency_s / (1 + own.change.value)
+        latency_ms = Estimate(*(1e3 * base * (1 + part) for part in own.change))
+        compared = results.reference not in ("", family)
+        excess = f"  ({100 * own.change.value:+.1f} %)" if compared else ""
+        bars[family] = latency_ms, f"{latency_ms.value:.0f}{excess}"
+    colours = dict.fromkeys(bars, OURS) | {results.reference: GREY}
+    label = f"mean latency (ms); interval of the ratio to {results.reference}"
+    return bars_figure(bars, label, colours)
+
+
+def rounds_figure(results: Comparison) -> Figure:
+    """Mean latency in every round of the episode."""
+    from matplotlib.ticker import MaxNLocator
+
+    from mjoa_gym.evaluation.plots import lines_figure, planner_looks
+
+    column = BY_ROUND.index("latency_s")
+    lines = {
+        family: 1e3 * np.mean([results.rounds[label][:, column] for label in labels], axis=0)
+        for family, labels in results.families.items()
+    }
+    rounds = np.arange(len(next(iter(lines.values())))) + 1
+    labels = ("", "round", "mean latency (ms)")
+    figure = lines_figure(rounds, lines, planner_looks(lines, "", ""), labels)
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _write_figures(results: Comparison, folder: Path) -> list[tuple[str, bytes]]:
+    """Write the figures; returns captions and PNGs. There are none without matplotlib."""
+    if not results.families or find_spec("matplotlib") is None:
+        return []
+    from mjoa_gym.evaluation.plots import write_figure
+
+    caption = f"Mean latency; {len(results.seeds)} episodes."
+    figures = [(caption, write_figure(latency_figure(results), folder / "latency"))]
+    if results.setting is None or results.setting.persists:  # else rounds are all alike
+        caption = "Mean latency round by round: uploads of early rounds pay in later ones."
+        figures.append((caption, write_figure(rounds_figure(results), folder / "rounds")))
+    return figures
+
+
+def _csv_files(results: Comparison) -> dict[str, str]:
+    """The contents of the CSV files, by their names."""
+    episodes = [
+        (row["agent"], str(row["seed"]), *(digits(row[name]) for name in BY_EPISODE))
+        for row in results.rows
+    ]
+    rounds = [
+        (label, str(k), *map(digits, numbers))
+        for label, each in results.rounds.items()
+        for k, numbers in enumerate(each)
+    ]
+    return {
+        EPISODES: Table("", ("agent", "seed", *BY_EPISODE), episodes).csv(),
+        ROUNDS: Table("", ("agent", "round", *BY_ROUND), rounds).csv(),
+    }
+
+
+def save(results: Comparison, folder: Path) -> Section:
+    """Write numbers, tables, figures and a report of them; returns the report's section."""
+    tables = table(results), learned_against_planners(results)
+    figures = _write_figures(results, folder)
+    shown = Section("Who is faster?", figures, [each for each in tables if each.rows])
+    where = "" if results.setting is None else (
+        f"{ENVIRONMENTS[results.setting.environment]}, scenario {results.setting.scenario.name}, "
+        f"{results.setting.scenario.n_ues} UEs, {results.setting.scenario.rounds} rounds"
+    )  # fmt: skip
+    parts = [f"<p>{html.escape(where)}</p>", shown.html(results.reference)]
+    files = {
+        **_csv_files(results),
+        "table.md": with_captions(shown.tables) + "\n",
+        "report.html": page("mjoa-gym: planners and agents compared", parts, results.failures),
+    }
+    (folder / FAILURES).unlink(missing_ok=True)
+    if results.failures:
+        files[FAILURES] = "\n".join(f"{f}\n{f.trace}" for f in results.failures)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return shown
 
 
 def compare(
@@ -90,15 +383,6 @@ def play_comparison(
 ) -> Comparison:
     """Let agents play the same episodes, but for those that a folder's journal has.
 
-    Args:
-        sources: Who plays.
-        setting: Where.
-        seeds: Of the episodes.
-        how: How they are played.
-        reference: See `compare`.
-        folder: Of the journal; None for none.
-        fresh: Whether to forget what it has.
-
     Raises:
         ValueError: If two agents have the same label, or one is not for the setting; nothing has
             been played then.
@@ -113,15 +397,13 @@ def play_comparison(
     for source in sources:
         source.check(setting)
     store = EpisodeStore(folder, setting.fingerprint, fresh)
-    versions = ["" if folder is None else source.version for source in sources]
-    keys = {
-        label: {seed: (label, version, seed) for seed in seeds}
-        for label, version in zip(labels, versions, strict=True)
-    }
-    jobs = [Job(source, setting, keys[source.label]) for source in sources]
+    jobs = []
+    for source in sources:
+        version = "" if folder is None else source.version
+        jobs.append(Job(source, setting, {seed: (source.label, version, seed) for seed in seeds}))
     failures = play_missing(jobs, store, how)
     rows = {
-        label: {seed: store.rows[key] for seed, key in of.items() if key in store.rows}
-        for label, of in keys.items()
+        job.source.label: {s: store.rows[k] for s, k in job.episodes.items() if k in store.rows}
+        for job in jobs
     }
     return Comparison.of(seeds, rows, reference, failures, setting)

@@ -1,23 +1,32 @@
-"""How long agents take to decide, alone and for many environments at once."""
+"""How long planners and agents take to decide: alone, many at once, with more layers, more UEs."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
-from mjoa_gym.evaluation.agent import Agent
+import gymnasium as gym
+
+from mjoa_gym.envs import decode_observation
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.episode_means import SEED
+from mjoa_gym.evaluation.comparison import SEED
 from mjoa_gym.evaluation.episodes import Setting, play, view_of
+from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.model.instance import Instance
+from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.pbt_dp import pbt_dp
+from mjoa_gym.world.scenario import Scenario
 
 MANY = 1024
 EPISODES = 4
 """Episodes that are played to time decisions one by one."""
-TURNS = 5
+REPEATS = 5
+UPLINK_BPS, DOWNLINK_BPS = 40e6, 80e6
 
 
 def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
@@ -25,28 +34,18 @@ def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
 
     A planner has no batches; of a learned agent whose view asks one UE after the other, a batch is
     timed for one of its turns, times the number of UEs.
-
-    Args:
-        agents: Names or paths.
-        setting: Where.
-        seed: Of the first environment.
     """
     rows: list[tuple[str, ...]] = []
-    base = None
+    base = 0.0
     for name in agents:
         alone_s, together_s = _times(name, setting, seed)
-        base = alone_s if base is None else base
-        cells = [f"{1e3 * alone_s:.2f}", f"{base / alone_s:.1f}"]
-        if together_s is None:
-            cells += ["", ""]
-        else:
-            cells += [f"{1e3 * together_s:.3f}", f"{base / together_s:.0f}"]
+        base = base or alone_s
+        cells = [f"{1e3 * alone_s:.2f}", f"{base / alone_s:.1f}", "", ""]
+        if together_s is not None:
+            cells[2:] = [f"{1e3 * together_s:.3f}", f"{base / together_s:.0f}"]
         rows.append((SEED.sub("", source_of(name).label), *cells))
-    first = source_of(agents[0]).label
-    header = (
-        "Agent", "Alone, ms", f"times as fast as {first}", f"In a batch of {MANY}, ms",
-        f"times as fast as {first}",
-    )  # fmt: skip
+    faster = f"times as fast as {source_of(agents[0]).label}"
+    header = ("Agent", "Alone, ms", faster, f"In a batch of {MANY}, ms", faster)
     caption = (
         f"A round's decision for {setting.scenario.n_ues} UEs on one thread: the median over the "
         f"rounds of {EPISODES} episodes that the agent plays itself, one decision after the other, "
@@ -65,12 +64,58 @@ def _times(name: str, setting: Setting, seed: int) -> tuple[float, float | None]
         return alone_s, None
     turns = setting.scenario.n_ues if view_of(agent) == "discrete" else 1
     observation, _ = setting.environments(agent, MANY).reset(seed=seed)
-    together_s = median(_seconds(agent, observation) for _ in range(TURNS))
+    together_s = median_seconds(lambda: agent.predict(observation, deterministic=True))
     return alone_s, turns * together_s / MANY
 
 
-def _seconds(agent: Agent, observation: Any) -> float:
-    """Of a decision."""
-    start = time.perf_counter()
-    agent.predict(observation, deterministic=True)
-    return time.perf_counter() - start
+class Timing(NamedTuple):
+    """The median seconds of calls of a planner; the label is a network's name, or empty."""
+
+    what: str
+    label: str
+    layers: int
+    ues: int
+    chain: bool
+    seconds: float
+
+
+def measure_layers(dnns: Sequence[str]) -> list[Timing]:
+    """PBT-DP on every network, for one UE of the default scenario's kind."""
+    scenario = Scenario(dnns=tuple(dnns))
+    tables = scenario.tables
+    timings = []
+    for d, dnn in enumerate(bar(scenario.profiles, desc="timing networks", leave=False)):
+        ue_s, edge_s = tables.ue_s[d, 0, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers]
+        call = partial(pbt_dp, dnn, ue_s, edge_s, UPLINK_BPS, DOWNLINK_BPS)
+        seconds = median_seconds(call)
+        timings.append(Timing("pbt-dp", dnn.name, dnn.n_layers, 1, dnn.is_chain, seconds))
+    return timings
+
+
+def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
+    """Whole plans of rounds of the default scenario with more and more UEs."""
+    timings = []
+    for count in bar(counts, desc="timing plans", leave=False):
+        instance = first_instance(Scenario(n_ues=count))
+        layers = sum(ue.dnn.n_layers for ue in instance.ues)
+        for planner in planners:
+            seconds = median_seconds(partial(plan_with, planner, instance))
+            timings.append(Timing(planner, "", layers, count, False, seconds))
+    return timings
+
+
+def first_instance(scenario: Scenario, seed: int = 0) -> Instance:
+    """The first round of a cold-start episode."""
+    env = gym.make("MJOA/ColdStart-v0", scenario=scenario, disable_env_checker=True)
+    return decode_observation(env.reset(seed=seed)[0], scenario)
+
+
+def median_seconds(call: Callable[[], object]) -> float:
+    """After one call that may compile; fewer repeats where a call takes long."""
+    call()
+    taken: list[float] = []
+    while len(taken) < REPEATS and sum(taken) < 2.0:
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return median(taken)

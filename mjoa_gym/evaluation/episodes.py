@@ -6,7 +6,6 @@ measured in the same way, whoever acts.
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 import zlib
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.core import Core
-from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent
+from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.journal import Row, digest
 from mjoa_gym.planners.registry import PLANNERS
 from mjoa_gym.validation import choice
@@ -40,11 +39,7 @@ Watch = Callable[[int, bool], Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where agents are evaluated.
-
-    Attributes:
-        environment: "cold-start" or "streaming", or the environment's id.
-        scenario: With the number of UEs and of rounds.
+    """Where agents are evaluated: "cold-start", "streaming" or an environment's id; a scenario.
 
     Raises:
         ValueError: If there is no such environment (with the nearest one).
@@ -90,16 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 class PlayError(RuntimeError):
-    """An agent could not play on.
-
-    Attributes:
-        round: From 0.
-        reason: What was raised.
-    """
-
-    def __init__(self, round_: int, reason: BaseException) -> None:
-        super().__init__(round_, reason)
-        self.round, self.reason = round_, reason
+    """An agent could not play on; the argument is the round, from 0, the cause what was raised."""
 
 
 def view_of(agent: Agent) -> str:
@@ -112,11 +98,7 @@ def play(
 ) -> list[list[Row]]:
     """Play an episode per seed: all together, or one after the other if the agent knows no batches.
 
-    Args:
-        agent: Who acts.
-        setting: Where.
-        seeds: Of the episodes.
-        watch: Told of every decision before it is made, and after.
+    Somebody may watch, who is told of every decision before it is made, and after.
 
     Returns:
         For each seed a row per round:
@@ -158,7 +140,7 @@ def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) ->
                     episode.append({"round": len(episode), **row, "planning_s": planning_s})
                 planning_s = 0.0
     except (Exception, SystemExit) as error:
-        raise PlayError(len(episodes[0]), error) from error
+        raise PlayError(len(episodes[0])) from error
     finally:
         envs.close()
     return episodes
@@ -184,7 +166,7 @@ class Decider:
             masks = self._core.view.masks(self._core.dnn)
             if masks is not None:
                 aside["action_masks"] = (masks if self._batches else masks[0]).astype(np.bool_)
-        shown = observation if self._batches else _of(observation, 0)
+        shown = observation if self._batches else _part(observation, 0)
         answer = self._predict(shown, **{k: v for k, v in aside.items() if k in self._asks})
         action, self._state = answer if isinstance(answer, tuple) else (answer, None)
         self._starts = np.zeros_like(self._starts)
@@ -193,20 +175,17 @@ class Decider:
 
 def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
     """Which of `ASIDE` a `predict` takes; masks only by their name."""
-    try:
-        parameters = inspect.signature(predict).parameters
-    except (TypeError, ValueError):  # compiled code need not say
-        return ()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return tuple(name for name in ASIDE if name in parameters or name != "action_masks")
-    return tuple(name for name in ASIDE if name in parameters)
+    signature = signature_of(predict)
+    parameters: Any = {} if signature is None else signature.parameters
+    all_but_masks = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return tuple(n for n in ASIDE if n in parameters or (all_but_masks and n != "action_masks"))
 
 
-def _of(observation: Any, e: int) -> Any:
-    """One environment's part of a batch's observation."""
+def _part(observation: Any, which: int | slice) -> Any:
+    """One environment's part of a batch's observation, or that of several."""
     if isinstance(observation, Mapping):
-        return {key: values[e] for key, values in observation.items()}
-    return observation[e]
+        return {key: values[which] for key, values in observation.items()}
+    return observation[which]
 
 
 def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
@@ -214,14 +193,10 @@ def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
 
     An agent that somebody brought might remember that it was asked.
     """
-    own = type(agent) is PlannerAgent and agent.planner in PLANNERS.values()
-    if isinstance(agent, PlannerAgent) and own:
+    if type(agent) is PlannerAgent and agent.planner in PLANNERS.values():
         _compile(agent.planner, setting.environment, setting.scenario.upload)
     elif getattr(agent, "batches", False) or isinstance(agent, LowerBoundAgent):
-        first = {key: values[:1] for key, values in observation.items()} if isinstance(
-            observation, Mapping
-        ) else observation[:1]  # fmt: skip
-        agent.predict(first, deterministic=True)
+        agent.predict(_part(observation, slice(1)), deterministic=True)
 
 
 @cache
@@ -269,13 +244,9 @@ def _placements(scenario: Scenario, dnns: NDArray[Any], placements: NDArray[np.i
     for d, padded in zip(dnns, placements, strict=True):
         profile = scenario.profiles[d]
         placement = np.asarray(padded[: profile.n_layers], dtype=np.int8)
+        changes = int(np.count_nonzero(np.diff(placement)))
         row["dnn"].append(profile.name)
         row["edge_share"].append(round(float(placement.mean()), 6))
-        row["kind"].append(_kind(placement))
+        row["kind"].append(2 + (changes > 1) if changes else int(placement[0]))
         row["placement"].append(zlib.crc32(placement.tobytes()))
     return row
-
-
-def _kind(placement: NDArray[np.int8]) -> int:
-    changes = np.count_nonzero(np.diff(placement))
-    return int(placement[0]) if changes == 0 else 2 if changes == 1 else 3

@@ -85,10 +85,9 @@ class Answer:
     @property
     def uploaded_bytes(self) -> float:
         """Parameters that this inference waits for."""
-        if self.upload == "preinstalled":
-            return 0.0
         ue = self.instance.ues[0]
-        return float((ue.dnn.parameter_bytes * (1.0 - ue.resident) * self.placement).sum())
+        missing = 0.0 if self.upload == "preinstalled" else 1.0 - ue.resident
+        return float((ue.dnn.parameter_bytes * missing * self.placement).sum())
 
 
 def answers_of(
@@ -110,12 +109,12 @@ def answers_of(
     """
     if instance.n_ues != 1:
         raise ValueError(f"instance has {instance.n_ues} UEs: must be 1")
-    names = one_ue_planners() if planners is None else _known(planners)
+    names = _known(planners)
     modes = [instance.upload] if uploads is None else uploads
     worlds = {mode: replace(instance, upload=mode) for mode in modes}
     answers = {}
     for mode, name in progress([(mode, name) for mode in modes for name in names]):
-        plan = _alone(plan_with(name, worlds[mode]))
+        plan = _alone(name, worlds[mode])
         (timeline,) = timelines(worlds[mode], plan)
         answers[mode, name] = Answer(name, mode, worlds[mode], plan, timeline)
     return answers
@@ -127,10 +126,10 @@ def latencies_against(
     progress: Progress = iter,
 ) -> dict[str, NDArray[np.float64]]:
     """(len(instances),) seconds of each planner, which plans anew for every instance of one UE."""
-    names = one_ue_planners() if planners is None else _known(planners)
+    names = _known(planners)
     seconds = {name: np.empty(len(instances)) for name in names}
     for k, name in progress([(k, name) for k in range(len(instances)) for name in names]):
-        seconds[name][k] = evaluate(instances[k], _alone(plan_with(name, instances[k])))[0]
+        seconds[name][k] = evaluate(instances[k], _alone(name, instances[k]))[0]
     return seconds
 
 
@@ -163,25 +162,26 @@ def placement_text(placement: ArrayLike, most: int | None = None) -> str:
         most: Ranges that are written out; the others are counted. Default all.
     """
     sides = np.asarray(placement)
-    starts = np.flatnonzero(np.diff(sides, prepend=-1))
-    ends = np.append(starts[1:], len(sides)) - 1
+    starts = np.flatnonzero(np.diff(sides, prepend=-1)).tolist()
     if len(starts) == 1:
         return "all on the edge" if sides[0] else "all on the UE"
     ranges = [
-        f"{'edge' if sides[a] else 'UE'} {a}" + (f"-{b}" if b > a else "")
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+        f"{'edge' if sides[a] else 'UE'} {a}" + (f"-{after - 1}" if after > a + 1 else "")
+        for a, after in zip(starts, [*starts[1:], len(sides)], strict=True)
     ]
-    if most is None or len(ranges) <= most:
-        return ", ".join(ranges)
-    return ", ".join(ranges[:most]) + f", and {len(ranges) - most} more"
+    others = len(ranges) - len(ranges[:most])
+    return ", ".join(ranges[:most]) + (f", and {others} more" if others else "")
 
 
-def _alone(plan: Plan) -> Plan:
-    """The plan with everything for the one UE; some planners give a UE that stays local nothing."""
+def _alone(planner: str, instance: Instance) -> Plan:
+    """A plan with everything for the one UE; some planners give a UE that stays local nothing."""
+    plan = plan_with(planner, instance)
     return Plan(plan.placements, [1.0], [1.0], plan.prefetch)
 
 
-def _known(planners: Sequence[str]) -> tuple[str, ...]:
+def _known(planners: Sequence[str] | None) -> tuple[str, ...]:
+    if planners is None:
+        return one_ue_planners()
     if not planners:
         raise ValueError("planners is empty: must name at least one")
     return tuple(dict.fromkeys(choice("planner", name, planner_names()) for name in planners))

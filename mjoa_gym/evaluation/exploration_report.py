@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 from mjoa_gym.evaluation.exploration import EDGE, LOCAL, OURS, Answer, placement_text
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import figure_html
-from mjoa_gym.evaluation.plots import (
-    GREY,
-    draw_line,
-    dress,
-    encoded,
-    new_figure,
-    plain_log,
-    planner_looks,
-)
+from mjoa_gym.evaluation.plots import GREY, encoded, lines_figure, plain_log, planner_looks
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.model.simulator import Timeline
@@ -37,15 +29,10 @@ PLANS_ANEW = (
 
 
 class Curves(NamedTuple):
-    """How latencies depend on one quantity.
+    """How latencies depend on one quantity, which is `here` in the comparison.
 
-    Attributes:
-        name: Of the files.
-        title: Of the figure.
-        label: Of the quantity, with its unit.
-        values: (V,) of the quantity.
-        seconds: (V,) latencies of every planner.
-        here: The quantity's value in the comparison.
+    The figure's title, the quantity's label with its unit, (V,) values of it, and by planner (V,)
+    seconds; files are called by the name.
     """
 
     name: str
@@ -57,15 +44,9 @@ class Curves(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """Everything that was found out about one UE.
+    """Everything that was found out about one UE; answers are by upload mode and planner.
 
-    Attributes:
-        title: Whose network it is.
-        subtitle: The devices and rates.
-        upload: The upload mode that the table and the figures are about.
-        uplink_bps: Bits per second.
-        answers: By upload mode and planner.
-        curves: What the latency depends on.
+    Table and figures are about one upload mode.
     """
 
     title: str
@@ -97,16 +78,13 @@ def comparison_table(found: Exploration) -> Table:
     header = ("planner", "latency", "gain", "gain, s", "at the edge", "uploaded", "placement")
     rows = [
         (
-            answer.planner,
-            duration(answer.latency_s),
-            _percent(answer.gain),
-            f"{answer.gain_s:+.3g}" if answer.gain_s else "0",
-            f"{int(answer.placement.sum())}/{len(answer.placement)}",
-            amount(answer.uploaded_bytes),
-            placement_text(answer.placement, RANGES_SHOWN),
+            a.planner, duration(a.latency_s), _percent(a.gain),
+            f"{a.gain_s:+.3g}" if a.gain_s else "0",
+            f"{a.placement.sum()}/{len(a.placement)}", amount(a.uploaded_bytes),
+            placement_text(a.placement, RANGES_SHOWN),
         )
-        for answer in answers
-    ]
+        for a in answers
+    ]  # fmt: skip
     caption = (
         f"What every plan takes with {found.upload} uploading; gains are against everything on "
         "the UE. Placements are ranges of layers."
@@ -133,64 +111,52 @@ def write_exploration(found: Exploration, out: Path) -> Path:
         ImportError: If plotly is not installed.
         OSError: If the folder cannot be written.
     """
-    figures = []
-    for curves in found.curves:
-        png = encoded(curves_figure(found, curves), "png")
-        write_atomically(out / f"{curves.name}.png", png)
-        write_atomically(out / f"{curves.name}.csv", _curves_table(curves).csv())
-        figures.append((curves.title, png))
-    write_atomically(out / "planners.csv", _answers_table(found).csv())
-    write_atomically(out / "placements.csv", _placements_table(found).csv())
-    write_atomically(out / "explore.html", _page(found, figures))
+    figures = {c.name: encoded(curves_figure(found, c), "png") for c in found.curves}
+    files: dict[str, str | bytes] = {f"{name}.png": png for name, png in figures.items()}
+    files |= {f"{curves.name}.csv": _curves_table(curves).csv() for curves in found.curves}
+    files["planners.csv"] = _answers_table(found).csv()
+    files["placements.csv"] = _placements_table(found).csv()
+    files["explore.html"] = _page(found, figures)
+    for name, content in files.items():
+        write_atomically(out / name, content)
     return out / "explore.html"
 
 
 def curves_figure(found: Exploration, curves: Curves) -> Figure:
     """Latency against the quantity, both logarithmic; what is far worse than local is cut off."""
-    figure = new_figure(8.6, 4.2)
-    axes = figure.subplots()
     look = planner_looks([name for name in curves.seconds if name != OURS], OURS, LOCAL)
-    for name, seconds in curves.seconds.items():
-        draw_line(axes, curves.values, seconds, name, look[name])
-    dress(axes, f"{curves.title}, {found.upload} uploading", curves.label, "latency (s)", "both")
-    axes.set(xscale="log", yscale="log")
+    labels = f"{curves.title}, {found.upload} uploading", curves.label, "latency (s)"
+    figure = lines_figure(curves.values, curves.seconds, look, labels, "both")
+    axes = figure.axes[0]
+    axes.set_xscale("log")
     plain_log(axes.xaxis)
-    plain_log(axes.yaxis)
     lowest = min(float(seconds.min()) for seconds in curves.seconds.values())
     local_s = found.best.instance.ues[0].local_s
     if 0 < lowest < np.inf and local_s > 0:
         axes.set_ylim(0.85 * lowest, 2.5 * max(local_s, lowest))
     axes.axvline(curves.here, color=GREY, lw=1, ls="--", zorder=1)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8.5, title="planner")
     return figure
 
 
-def same_plan(found: Exploration) -> dict[Choice, Timeline]:
-    """What the best plan takes with every way of uploading, though made for one of them."""
-    best = found.best
-    name = f"{best.planner}, plan for {best.upload}"
-    worlds = {upload: a.instance for (upload, _), a in found.answers.items()}
-    return {(mode, name): timelines(world, best.plan)[0] for mode, world in worlds.items()}
-
-
-def _page(found: Exploration, figures: Sequence[tuple[str, bytes]]) -> str:
+def _page(found: Exploration, figures: Mapping[str, bytes]) -> str:
+    best, dashed = found.best, "Dashed: the value above. Every planner plans anew."
     below = [
         "<h2>What every planner would do</h2>",
         f"<p>{html.escape(verdict(found))} {PLANS_ANEW}</p>",
-        comparison_table(found).html(found.best.planner),
+        comparison_table(found).html(best.planner),
         "<h2>What it depends on</h2>",
+        *(figure_html(f"{c.title}. {dashed}", figures[c.name]) for c in found.curves),
     ]
-    for title, png in figures:
-        caption = f"{title}. Dashed: the value above. Every planner plans anew."
-        below.append(figure_html(caption, png))
-    best = (found.upload, found.best.planner)
-    ordered = sorted(found.answers, key=lambda key: (key != best, key[0] != found.upload))
-    other = "serial" if found.upload == "parallel" else "parallel"
-    compared = (other, found.best.planner)
+    first = (found.upload, best.planner)
+    ordered = sorted(found.answers, key=lambda key: (key != first, key[0] != found.upload))
     shown: dict[Choice, Timeline] = {key: found.answers[key].timeline for key in ordered}
+    worlds = {answer.upload: answer.instance for answer in found.answers.values()}
+    for mode, world in worlds.items():  # the best plan, though made for one of them
+        shown[mode, f"{best.planner}, plan for {best.upload}"] = timelines(world, best.plan)[0]
+    compared = ("serial" if found.upload == "parallel" else "parallel", best.planner)
     return timeline_html(
-        found.best.instance.ues[0].dnn,
-        shown | same_plan(found),
+        best.instance.ues[0].dnn,
+        shown,
         found.uplink_bps,
         title=found.title,
         subtitle=found.subtitle,
@@ -206,38 +172,26 @@ def _answers_table(found: Exploration) -> Table:
     )  # fmt: skip
     rows = [
         (
-            *key,
-            repr(a.latency_s),
-            repr(a.gain_s),
-            repr(a.gain),
-            str(int(a.placement.sum())),
-            repr(a.uploaded_bytes),
-            placement_text(a.placement),
+            *key, repr(a.latency_s), repr(a.gain_s), repr(a.gain), str(a.placement.sum()),
+            repr(a.uploaded_bytes), placement_text(a.placement),
         )
         for key, a in found.answers.items()
-    ]
+    ]  # fmt: skip
     return Table("", header, rows)
 
 
 def _placements_table(found: Exploration) -> Table:
     dnn = found.best.instance.ues[0].dnn
-    answers = found.chosen
-    rows = [
-        (
-            str(layer),
-            dnn.layer_names[layer],
-            dnn.kinds[layer],
-            *("edge" if a.placement[layer] else "ue" for a in answers),
-        )
-        for layer in range(dnn.n_layers)
-    ]
-    return Table("", ("layer", "name", "kind", *(a.planner for a in answers)), rows)
+    sides = ([("ue", "edge")[side] for side in answer.placement] for answer in found.chosen)
+    rows = zip(map(str, range(dnn.n_layers)), dnn.layer_names, dnn.kinds, *sides, strict=True)
+    header = ("layer", "name", "kind", *(answer.planner for answer in found.chosen))
+    return Table("", header, list(rows))
 
 
 def _curves_table(curves: Curves) -> Table:
-    columns = [curves.values, *curves.seconds.values()]
-    rows = [tuple(repr(float(column[k])) for column in columns) for k in range(len(curves.values))]
-    return Table("", (curves.label, *(f"{name} (s)" for name in curves.seconds)), rows)
+    columns = (map(repr, c.tolist()) for c in (curves.values, *curves.seconds.values()))
+    header = (curves.label, *(f"{name} (s)" for name in curves.seconds))
+    return Table("", header, list(zip(*columns, strict=True)))
 
 
 def _percent(fraction: float) -> str:

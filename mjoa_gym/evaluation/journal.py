@@ -21,16 +21,8 @@ DECIDING = ("agent.py", "episodes.py")
 class Journal:
     """An append-only file of JSON lines, the first of which says what the others belong to.
 
-    A line that a kill left incomplete is cut off when the file is opened again.
-
-    Args:
-        path: The file; made if need be, with its folder.
-        identity: What the lines are results of: "setting" and "code" must be the same when the file
-            is opened again.
-        fresh: Whether to begin anew.
-
-    Attributes:
-        entries: The lines that were there, but for the first.
+    A line that a kill left incomplete is cut off when the file is opened again. Its "setting" and
+    "code" must be the same then, unless it begins afresh; `entries` are the lines that were there.
 
     Raises:
         ValueError: If the file belongs to another configuration or other code.
@@ -39,15 +31,22 @@ class Journal:
     def __init__(self, path: Path, identity: Row, fresh: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        if fresh:
-            path.unlink(missing_ok=True)
-        lines = [json.loads(line) for line in _complete_lines(path)]
-        if lines[1:]:
-            _refuse_other(path, lines[0], identity)
-        else:  # nothing that could be mixed
+        content = path.read_bytes() if path.exists() and not fresh else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        first, *self.entries = map(json.loads, whole.splitlines() or [b"{}"])
+        if not self.entries:  # nothing that could be mixed
             path.unlink(missing_ok=True)
             self.append(identity)
-        self.entries: list[Row] = lines[1:]
+            return
+        if len(whole) < len(content):
+            os.truncate(path, len(whole))
+        for key, what in (("setting", "configuration"), ("code", "version of the code")):
+            if first.get(key) != identity[key]:
+                raise ValueError(
+                    f"{path} holds results of another {what} ({first.get(key)} instead of "
+                    f"{identity[key]}): results are not mixed. Begin anew with --fresh, or keep "
+                    "them and write elsewhere with --out."
+                )
 
     def append(self, entry: Row) -> None:
         """Add a line; it is on disk when this returns."""
@@ -58,15 +57,7 @@ class Journal:
 
 
 class EpisodeStore:
-    """Finished episodes, in memory and, if there is a folder, in a journal.
-
-    Args:
-        folder: Where the journal lies; made if need be. None for no journal.
-        setting: A fingerprint of what is played.
-        fresh: Whether to begin anew.
-
-    Attributes:
-        rows: By key, a row per round.
+    """Finished episodes: by key, a row per round; if there is a folder, also in a journal there.
 
     Raises:
         ValueError: If the journal belongs to another configuration or other code.
@@ -91,9 +82,9 @@ def code_fingerprint() -> str:
     """Changes whenever code or data does that results depend on: the world and the episode."""
     here = Path(__file__).parent
     package = here.parent
-    telling = (here, package / "rendering", package / "cli")
+    telling = {here, package / "rendering", package / "cli"}
     files = [f for f in package.rglob("*") if f.suffix in (".py", ".json", ".yaml", ".csv")]
-    kept = [f for f in files if not any(folder in f.parents for folder in telling)]
+    kept = [f for f in files if telling.isdisjoint(f.parents)]
     return digest_of([*kept, *(here / name for name in DECIDING)])
 
 
@@ -111,27 +102,5 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    data = content.encode() if isinstance(content, str) else content
-    temporary.write_bytes(data)
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
-
-
-def _complete_lines(path: Path) -> list[bytes]:
-    """The file's lines; a last one without its end is removed from the file."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    return whole.splitlines()
-
-
-def _refuse_other(path: Path, found: Row, wanted: Row) -> None:
-    for key, what in (("setting", "configuration"), ("code", "version of the code")):
-        if found.get(key) != wanted[key]:
-            raise ValueError(
-                f"{path} holds results of another {what} ({found.get(key)} instead of "
-                f"{wanted[key]}): results are not mixed. Begin anew with --fresh, or keep them and "
-                "write elsewhere with --out."
-            )

@@ -5,44 +5,32 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
 
 BENCHMARK, LEARNED = "benchmark", "learned"
 """The README's marked parts."""
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.55 system-ui, sans-serif; color: #1b1b1f; max-width: 1080px; margin: 2rem auto;
-       padding: 0 1.2rem; }
-h1 { font-size: 1.7rem; } h2 { margin-top: 2.6rem; border-bottom: 1px solid #e4e4ea; }
-figure { margin: 1.2rem 0; overflow-x: auto; } figure img { max-width: 100%; }
-figcaption, caption { color: #55555f; font-size: .88rem; text-align: left; padding: .3rem 0; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
-        font-size: .88rem; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e4ea; text-align: right;
-         white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr.ours td { font-weight: 600; color: #b34a00; }
-.headline { background: #f3f3f6; border-left: 4px solid #d55e00; padding: .6rem 1.1rem; }
-details summary { cursor: pointer; color: #0072b2; } code { background: #f3f3f6; }
-"""
+STYLE = (resources.files("mjoa_gym.evaluation") / "page.css").read_text("utf-8")
 
 
 class Section(NamedTuple):
-    """A part of a report: figures as captions and PNGs, and tables."""
+    """A part of a report: figures as captions and PNGs, tables, and HTML that comes first."""
 
     title: str
     figures: Sequence[tuple[str, bytes]] = ()
     tables: Sequence[Table] = ()
+    note: str = ""
 
-    def html(self, ours: str = "", note: str = "") -> str:
+    def html(self, ours: str = "") -> str:
         """The section, its first table open; nothing if there is nothing in it."""
         if not self.figures and not self.tables:
             return ""
-        parts = [f"<h2>{html.escape(self.title)}</h2>", note]
+        parts = [f"<h2>{html.escape(self.title)}</h2>", self.note]
         parts += [figure_html(*figure) for figure in self.figures]
         parts += [table.html(ours) for table in self.tables[:1]]
         if len(self.tables) > 1:
@@ -51,20 +39,26 @@ class Section(NamedTuple):
         return "".join(parts)
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A page that needs nothing else."""
+def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> str:
+    """A page that needs nothing else; it ends with the machine and the versions of everything."""
     head = html.escape(title)
+    shown = [
+        f"<h1>{head}</h1>",
+        items_html([f"Could not play on: {failure}" for failure in failures]),
+        *parts,
+        "<h2>Machine and versions</h2>",
+        Table("", ("", "value"), list(machine().items())).html(),
+    ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{head}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(shown) + "\n</body></html>\n"
     )
 
 
 def figure_html(caption: str, png: bytes) -> str:
     """A figure with the picture inside."""
-    data = base64.b64encode(png).decode()
-    text = html.escape(caption)
+    data, text = base64.b64encode(png).decode(), html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
@@ -72,16 +66,13 @@ def figure_html(caption: str, png: bytes) -> str:
 
 
 def items_html(sentences: Sequence[str]) -> str:
-    """Sentences as a list."""
-    return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in sentences) + "</ul>"
+    """Sentences as a list; nothing if there are none."""
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:
-    """Replace what stands between the markers of a part of a README.
-
-    Raises:
-        ValueError: If the file lacks a marker, or they are in the wrong order.
-    """
+    """Replace what stands between the markers of a part of a README, which must have both."""
     text = path.read_text("utf-8")
     first, last = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
     begin, end = text.find(first), text.find(last)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,23 +15,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.statistics import Estimate
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A4FA3", "#A6761D", "#4D4D4D")
 MARKERS = "osD^vPX<>*"
+LEGEND: dict[str, Any] = {"loc": "outside right center", "frameon": False, "fontsize": 8.5}
+
+Look = dict[str, Any]
+"""How a planner's line is drawn, in matplotlib's words."""
 
 
-class Look(NamedTuple):
-    """How a planner is drawn."""
-
-    colour: str
-    marker: str
-    size: float
-    width: float
-    style: str
-    order: int
+def line_look(
+    colour: str, marker: str, size: float, width: float, style: str = "-", order: int = 3
+) -> Look:
+    """A line with markers, above those of a lower order."""
+    look = {"color": colour, "marker": marker, "ms": size, "lw": width, "ls": style}
+    return {**look, "mec": "white", "mew": 0.5, "zorder": order}
 
 
 def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, Look]:
@@ -38,37 +41,40 @@ def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, 
 
     Lines get thinner one after the other, so that those that coincide are all seen.
     """
-    look = {reference: Look(INK, "", 0.0, 1.2, ":", 4)}
+    looks = {reference: line_look(INK, "", 0.0, 1.2, ":", 4)}
     others = [name for name in names if name != reference]
     for k, name in enumerate(others):
         thick = 1 - k / max(1, len(others) - 1)
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         style = "-" if k < len(COLOURS) else "--"
-        look[name] = Look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style, 3)
-    look[ours] = Look(OURS, "o", 11.0, 6.0, "-", 2)
-    return look
+        looks[name] = line_look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style)
+    looks[ours] = line_look(OURS, "o", 11.0, 6.0, order=2)
+    return looks
 
 
-def draw_line(
-    axes: Axes, xs: Any, ys: Any, label: str, look: Look, style: str | None = None
-) -> None:
-    """A planner's line, in its look."""
-    axes.plot(
-        xs, ys, label=label, color=look.colour, marker=look.marker, ms=look.size, lw=look.width,
-        ls=look.style if style is None else style, mec="white", mew=0.5, zorder=look.order,
-    )  # fmt: skip
+def lines_figure(
+    xs: Any,
+    lines: Mapping[str, Any],
+    looks: Mapping[str, Look],
+    labels: tuple[str, str, str],
+    grid: str = "y",
+) -> Figure:
+    """A line for each name over a logarithmic axis; labels are the title, that of x, that of y."""
+    figure = new_figure(7.6, 4.0)
+    axes = figure.subplots()
+    for name, ys in lines.items():
+        axes.plot(xs, ys, label=name, **looks[name])
+    axes.set_yscale("log")
+    plain_log(axes.yaxis)
+    dress(axes, *labels, grid=grid)
+    figure.legend(**LEGEND)
+    return figure
 
 
 def bars_figure(
     bars: Mapping[str, tuple[Estimate, str]], label: str, colours: Mapping[str, str]
 ) -> Figure:
-    """Horizontal bars with intervals and texts, the smallest on top.
-
-    Args:
-        bars: By name, the value and what stands beside it.
-        label: Of the axis.
-        colours: Of the names that stand out.
-    """
+    """Horizontal bars, each with an interval and a text beside it, the smallest on top."""
     names = sorted(bars, key=lambda name: -bars[name][0].value)
     figure = new_figure(8.2, 0.9 + 0.32 * len(names))
     axes = figure.subplots()
@@ -121,3 +127,11 @@ def encoded(figure: Figure, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "mjoa-gym"}):
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     return buffer.getvalue()
+
+
+def write_figure(figure: Figure, stem: Path) -> bytes:
+    """Write the figure as `stem`.svg and `stem`.png; returns the latter's content."""
+    for kind in ("svg", "png"):
+        content = encoded(figure, kind)
+        write_atomically(stem.with_name(f"{stem.name}.{kind}"), content)
+    return content

@@ -8,6 +8,7 @@ main module again, and end with this one.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import pickle
 import queue
@@ -19,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -42,12 +44,9 @@ PR_SET_PDEATHSIG = 1
 class Playing(NamedTuple):
     """How episodes are played.
 
-    Attributes:
-        processes: How many at a time, in processes of their own; with 0 in this one, one after the
-            other, where nothing ends an agent that is stuck.
-        timeout_s: What a decision may take. Starting and making an agent may take `TIMEOUT_S`.
-        together: How many are decided together, by agents that take several.
-        progress: Whether to show a bar; None for wherever somebody looks.
+    `processes` at a time are played in processes of their own; with 0 in this one, one after the
+    other, where nothing ends an agent that is stuck. A decision may take `timeout_s`, starting and
+    making an agent `TIMEOUT_S`. Agents that take several episodes decide so many `together`.
     """
 
     processes: int = 2
@@ -57,13 +56,7 @@ class Playing(NamedTuple):
 
 
 class Job(NamedTuple):
-    """Episodes that an agent is to play in a setting.
-
-    Attributes:
-        source: Whose they are.
-        setting: Where.
-        episodes: By seed, the key that the results are kept under.
-    """
+    """Episodes that an agent is to play in a setting: by seed, the key of the results."""
 
     source: AgentSource
     setting: Setting
@@ -71,14 +64,9 @@ class Job(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What ended an agent's part in an evaluation.
+    """What ended an agent's part in an evaluation, after which episodes and in which round.
 
-    Attributes:
-        agent: Its label.
-        seeds: Of the episode, or of those that were played together; none if there was none yet.
-        round: From 0; None if there was none yet.
-        reason: In a line.
-        trace: Where in the code it happened.
+    The round is None, and so may be the seeds, if nothing was played yet; `reason` is a line.
     """
 
     agent: str
@@ -88,14 +76,12 @@ class Failure(NamedTuple):
     trace: str = ""
 
     def __str__(self) -> str:
-        where = ""
-        if self.round is not None:
-            first, last = self.seeds[0], self.seeds[-1]
-            where = f", episode with seed {first}" if first == last else (
-                f", one of the episodes with seeds {first} to {last}"
-            )  # fmt: skip
-            where += f", round {self.round} (the first is 0)"
-        return f"{self.agent}{where}: {self.reason}"
+        if self.round is None:
+            return f"{self.agent}: {self.reason}"
+        first, last = self.seeds[0], self.seeds[-1]
+        which = "episode with seed" if first == last else "one of the episodes with seeds"
+        seeds = f"{first}" if first == last else f"{first} to {last}"
+        return f"{self.agent}, {which} {seeds}, round {self.round} (the first is 0): {self.reason}"
 
 
 class Moment(NamedTuple):
@@ -111,13 +97,7 @@ Played = list[list[Row]] | Failure
 def play_missing(
     jobs: Iterable[Job], store: EpisodeStore, how: Playing, unit: str = "episode"
 ) -> list[Failure]:
-    """Play the episodes that a store lacks, and put them there.
-
-    Args:
-        jobs: All episodes that are wanted.
-        store: What there is; every finished episode is kept at once, whatever happens later.
-        how: How they are played.
-        unit: What the bar calls an episode.
+    """Play the episodes that a store lacks, and put each there as soon as it is finished.
 
     Returns:
         The agents that could not play on, and why.
@@ -154,7 +134,8 @@ def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     """
     failed: set[str] = set()
     left = (job for job in jobs if job.source.label not in failed)
-    for job, played in _in_processes(left, how) if how.processes else _here(left):
+    here = ((job, _played(job.source, job.setting, tuple(job.episodes))) for job in left)
+    for job, played in _in_processes(left, how) if how.processes else here:
         if isinstance(played, Failure):
             if job.source.label in failed:  # two at a time have failed
                 continue
@@ -163,114 +144,92 @@ def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
         yield job, played
 
 
-def _here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Played]]:
-    for job in jobs:
-        yield job, _played(job.source, job.setting, tuple(job.episodes), lambda *_: None)
-
-
-def _in_processes(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
-    inbox: queue.Queue[tuple[Worker, Any]] = queue.Queue()
-    waiting = iter(jobs)
+def _in_processes(jobs: Iterator[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
+    """As `play_all`; a thread for each process waits for what it says."""
+    threads = ThreadPoolExecutor(how.processes)
     idle: list[Worker] = []
-    busy: set[Worker] = set()
+    busy: dict[Future[tuple[Job, Played]], Worker] = {}
     try:
         while True:
-            while len(busy) < how.processes and (job := next(waiting, None)) is not None:
-                worker = idle.pop() if idle else Worker(inbox, how.timeout_s)
-                busy.add(worker)
-                worker.give(job)
+            while len(busy) < how.processes and (job := next(jobs, None)) is not None:
+                worker = idle.pop() if idle else Worker(how.timeout_s)
+                busy[threads.submit(worker.play, job)] = worker
             if not busy:
                 return
-            if late := next((worker for worker in busy if worker.is_late), None):
-                busy.remove(late)
-                yield late.job, late.end(f"no decision within {late.limit_s:g} s")
-                continue
-            with suppress(queue.Empty):
-                worker, message = inbox.get(timeout=0.2)
-                if worker in busy and worker.heard(message):
-                    busy.remove(worker)
-                    if message is not None:
-                        idle.append(worker)
-                    yield worker.job, worker.end() if message is None else message
-                elif message is None and worker in idle:
-                    idle.remove(worker)
+            for future in wait(busy, 0.2, FIRST_COMPLETED).done:
+                worker = busy.pop(future)
+                if worker.lives:
+                    idle.append(worker)
+                else:
+                    worker.end()
+                yield future.result()
+            for worker in busy.values():
+                worker.check()
     finally:
-        for worker in (*idle, *busy):
+        for worker in (*idle, *busy.values()):
             worker.end()
+        threads.shutdown()
 
 
 class Worker:
-    """A process that plays one job after the other.
+    """A process that plays one job after the other; a decision may take `timeout_s`."""
 
-    Args:
-        inbox: Where its messages go: a decision's moment; what came of a job; None when the process
-            has ended.
-        timeout_s: What a decision may take.
-
-    Attributes:
-        job: What it plays.
-    """
-
-    job: Job
-
-    def __init__(self, inbox: queue.Queue[tuple[Worker, Any]], timeout_s: float) -> None:
-        self._inbox, self._timeout_s = inbox, timeout_s
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s, self._deadline, self._late = timeout_s, math.inf, ""
         self._process = subprocess.Popen(
             [sys.executable, "-c", START.format(path=sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"OMP_NUM_THREADS": "1"} | os.environ,  # unless the user says so
         )
-        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with suppress(Exception):
-            while True:
-                self._inbox.put((self, pickle.load(self._process.stdout)))
-        self._inbox.put((self, None))
+    @property
+    def lives(self) -> bool:
+        """Whether it can play another job."""
+        return not self._late and self._process.poll() is None
 
-    def give(self, job: Job) -> None:
-        """Have a job played."""
-        self.job = job
-        self._moment: Moment | None = None
-        self._since = time.monotonic()
+    def play(self, job: Job) -> tuple[Job, Played]:
+        """What comes of a job; a failure if the process ends."""
         order = packed(job.source), cloudpickle.dumps(job.setting), tuple(job.episodes)
-        assert self._process.stdin is not None
-        with suppress(OSError):  # its end is a message
-            pickle.dump(order, self._process.stdin)
-            self._process.stdin.flush()
+        orders, answers = self._process.stdin, self._process.stdout
+        assert orders is not None
+        assert answers is not None
+        at = None
+        try:
+            self._limit_to(TIMEOUT_S)
+            pickle.dump(order, orders)
+            orders.flush()
+            while isinstance(message := pickle.load(answers), Moment):
+                at = message.round
+                self._limit_to(0.0 if message.begins else TIMEOUT_S)
+            return job, message
+        except Exception:  # it has ended
+            self._process.kill()
+            status = self._process.wait()
+            by = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            reason = self._late or f"its process ended ({by})"
+            return job, Failure(job.source.label, tuple(job.episodes), at, reason)
+        finally:
+            self._deadline = math.inf
 
-    @property
-    def limit_s(self) -> float:
-        """How long what it does just now may take."""
-        decides = self._moment is not None and self._moment.begins
-        return self._timeout_s if decides else max(self._timeout_s, TIMEOUT_S)
+    def _limit_to(self, least_s: float) -> None:
+        """What it does from now on may take so long, or as long as a decision."""
+        self._limit_s = max(self._timeout_s, least_s)
+        self._deadline = time.monotonic() + self._limit_s
 
-    @property
-    def is_late(self) -> bool:
-        """Whether it has taken longer."""
-        return time.monotonic() - self._since > self.limit_s
+    def check(self) -> None:
+        """Kill the process if it takes too long."""
+        if time.monotonic() > self._deadline:
+            self._late = f"no decision within {self._limit_s:g} s"
+            self._process.kill()
 
-    def heard(self, message: Any) -> bool:
-        """Note a message; whether it ends the job."""
-        self._since = time.monotonic()
-        if isinstance(message, Moment):
-            self._moment = message
-        return not isinstance(message, Moment)
-
-    def end(self, reason: str | None = None) -> Failure:
-        """End the process, and say what becomes of its job."""
+    def end(self) -> None:
+        """Kill the process, whatever it does, and leave nothing of it."""
         self._process.kill()
-        status = self._process.wait()
+        self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError, AttributeError):
                 stream.close()  # type: ignore[union-attr]
-        if reason is None:
-            by = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-            reason = f"its process ended ({by})"
-        at = None if self._moment is None else self._moment.round
-        return Failure(self.job.source.label, tuple(self.job.episodes), at, reason)
 
 
 @lru_cache(maxsize=64)
@@ -320,38 +279,35 @@ def serve() -> None:
             order = _unpacked(source), pickle.loads(setting), seeds
             tell(_played(*order, lambda *moment: tell(Moment(*moment))))
         except BaseException as error:
-            tell(_failure("", seeds, None, error))
+            tell(_failure("", seeds, error))
 
 
 @lru_cache(maxsize=8)
 def _unpacked(content: bytes) -> AgentSource:
-    source: AgentSource = pickle.loads(content)
-    return source
+    return pickle.loads(content)
 
 
-_made: dict[tuple[int, str], tuple[AgentSource, Agent]] = {}
-"""The last agent, and its source, which keeps its id while it is here."""
+@lru_cache(maxsize=1)  # jobs of an agent and a setting follow each other
+def _agent(source: AgentSource, setting: Setting) -> Agent:
+    return source.agent(setting)
 
 
-def _played(source: AgentSource, setting: Setting, seeds: tuple[int, ...], watch: Watch) -> Played:
+def _played(
+    source: AgentSource, setting: Setting, seeds: tuple[int, ...], watch: Watch = lambda *_: None
+) -> Played:
     """What an agent's episodes came to."""
-    key = id(source), setting.fingerprint
     try:
-        if key not in _made:
-            _made.clear()  # one is enough: jobs of an agent and a setting follow each other
-            _made[key] = source, source.agent(setting)
-        return play(_made[key][1], setting, seeds, watch)
-    except PlayError as error:
-        return _failure(source.label, seeds, error.round, error.reason)
-    except (Exception, SystemExit) as error:  # it cannot be made, or has no environment
-        return _failure(source.label, seeds, None, error)
+        return play(_agent(source, setting), setting, seeds, watch)
+    except (Exception, SystemExit) as error:
+        return _failure(source.label, seeds, error)
 
 
-def _failure(
-    label: str, seeds: tuple[int, ...], round_: int | None, error: BaseException
-) -> Failure:
+def _failure(label: str, seeds: tuple[int, ...], error: BaseException) -> Failure:
+    at = None  # it cannot be made, or has no environment
+    if isinstance(error, PlayError):
+        at, error = error.args[0], error.__cause__ or error
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return Failure(label, seeds, round_, reason, "".join(traceback.format_exception(error)))
+    return Failure(label, seeds, at, reason, "".join(traceback.format_exception(error)))
 
 
 def _seed_everything(seed: int) -> None:

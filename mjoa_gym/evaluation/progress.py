@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 
-class NoBar:
-    """What stands in for a bar where there is none."""
-
-    def __init__(self, iterable: Iterable[Any] = ()) -> None:
-        self._iterable = iterable
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._iterable)
+class NoBar(list[Any]):
+    """What stands in for a bar where there is none: what it would count, and nothing is shown."""
 
     def __enter__(self) -> NoBar:
         return self
@@ -29,12 +23,9 @@ class NoBar:
 
 
 def bar(iterable: Iterable[Any] = (), shown: bool | None = None, **options: Any) -> Any:
-    """A bar of tqdm's.
+    """A bar of tqdm's over an iterable, or over `total` steps if that is among the options.
 
-    Args:
-        iterable: What it counts; else `total` is needed among the options, and `update`.
-        shown: Whether there is one; None for wherever standard error is a terminal.
-        **options: tqdm's.
+    It is shown, or not; None is for wherever standard error is a terminal.
     """
     try:
         from tqdm import tqdm

@@ -10,7 +10,9 @@ import inspect
 import io
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -37,37 +39,14 @@ FOR_TRAINING = {"learning_rate": 0.0, "lr_schedule": None, "clip_range": 0.0}
 """Parts of a saved model that need not be read to play."""
 
 
+@dataclass(frozen=True)
 class ModelAgent:
-    """What has Stable-Baselines3's `predict` and spaces, as an agent.
+    """What has Stable-Baselines3's `predict` and spaces, as an agent."""
 
-    Attributes:
-        action_view: The view that the model's action space belongs to.
-        observation: The observation that its observation space belongs to.
-        batches: Whether it takes several episodes at once.
-    """
-
-    def __init__(self, model: Any, action_view: str, observation: str, statistics: Any) -> None:
-        self.action_view, self.observation = action_view, observation
-        self.batches = is_sb3(model)
-        self._model, self._statistics = model, statistics
-        self._asks = inspect.signature(model.predict).parameters
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = True,
-        action_masks: Any = None,
-    ) -> Any:
-        """What the model says, of the observation as it was normalised in training."""
-        if self._statistics is not None:
-            observation = self._statistics.normalize_obs(observation)
-        aside = {"state": state, "episode_start": episode_start, "deterministic": deterministic}
-        aside |= {"action_masks": action_masks}
-        return self._model.predict(
-            observation, **{key: value for key, value in aside.items() if key in self._asks}
-        )
+    action_view: str
+    observation: str
+    batches: bool
+    predict: Callable[..., Any]
 
 
 def model_agent(
@@ -78,21 +57,20 @@ def model_agent(
     Raises:
         ValueError: If no view and observation has these spaces; with both.
     """
+
+    @wraps(model.predict)
+    def predict(observation: Any, **aside: Any) -> Any:
+        if statistics is not None:
+            observation = statistics.normalize_obs(observation)
+        return model.predict(observation, **aside)
+
     views = {n: action_view(n, setting.scenario, setting.persists) for n in ACTION_VIEWS}
     for name, view in views.items():
         for observation in OBSERVERS:
             spaces = view.space, observation_of(observation, view).space
             if spaces == (model.action_space, model.observation_space):
-                return ModelAgent(model, name, observation, statistics)
+                return ModelAgent(name, observation, is_sb3(model), predict)
     raise ValueError(_misfit(label, model, setting, views))
-
-
-def saved_agent(
-    algorithm: str | type, saved: str | tuple[bytes, bytes], label: str, setting: Setting
-) -> ModelAgent:
-    """The agent of a saved model (see `load_model`)."""
-    model, statistics = load_model(algorithm, saved)
-    return model_agent(model, setting, statistics, label)
 
 
 def is_sb3(model: Any, kind: str = "") -> bool:
@@ -107,44 +85,37 @@ def frozen_model(model: Any) -> tuple[bytes, bytes]:
     return content.getvalue(), pickle.dumps(model.get_vec_normalize_env())
 
 
-def load_model(algorithm: str | type, saved: str | tuple[bytes, bytes]) -> tuple[Any, Any]:
-    """A model that is only to play, and `VecNormalize`'s statistics (None if there are none).
-
-    Args:
-        algorithm: Of `ALGORITHMS`, or the model's class.
-        saved: A model's path (see `model_files`), or what `frozen_model` gives.
+def saved_agent(
+    algorithm: str | type, saved: str | tuple[bytes, bytes], label: str, setting: Setting
+) -> ModelAgent:
+    """The agent of a saved model; what is saved is a path (see `model_files`) or a frozen model.
 
     Raises:
-        ValueError: If the file is not such a model.
+        ValueError: If the file is not such a model, or the model not for the setting.
         ImportError: If the library is not installed.
     """
+    kind: Any = algorithm
     if isinstance(algorithm, str):
         package, name = ALGORITHMS[algorithm]
-        algorithm = getattr(importlib.import_module(package), name)
-    kind: Any = algorithm
-    if isinstance(saved, str):
-        content, *others = (file.read_bytes() for file in model_files(saved))
-        statistics = others[0] if others else None
-    else:
-        content, statistics = saved
+        kind = getattr(importlib.import_module(package), name)
+    parts = saved if isinstance(saved, tuple) else [f.read_bytes() for f in model_files(saved)]
     buffers = {"buffer_size": 1} if "buffer_size" in inspect.signature(kind).parameters else {}
     try:
         model = kind.load(
-            io.BytesIO(content), device="cpu", custom_objects=dict(FOR_TRAINING), **buffers
+            io.BytesIO(parts[0]), device="cpu", custom_objects=dict(FOR_TRAINING), **buffers
         )
-        return model, None if statistics is None else pickle.loads(statistics)
+        statistics = pickle.loads(parts[1]) if len(parts) > 1 else None
     except Exception as error:  # SB3 checks next to nothing
         where = saved if isinstance(saved, str) else "the model"
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{where} is no model of {kind.__name__}: {reason}") from error
+    return model_agent(model, setting, statistics, label)
 
 
 def model_files(path: str) -> Sequence[Path]:
     """A model's file, and the file with `VecNormalize`'s statistics if there is one beside it.
 
-    Args:
-        path: Of the file, with or without ".zip", or a folder of RL-Zoo: its best model, or the
-            only one.
+    A path may lack ".zip", or be a folder of RL-Zoo: its best model, or the only one.
 
     Raises:
         ValueError: If there is no such file, or several could be meant.
@@ -178,29 +149,25 @@ def _model_file(path: Path) -> Path:
 def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     """Why a model is not for a setting, on one line."""
     own, seen = model.action_space, model.observation_space
-    view = next((v for v in views.values() if type(v.space) is type(own)), views["box"])
-    name = next(name for name, each in views.items() if each is view)
+    name = next((n for n, view in views.items() if type(view.space) is type(own)), "box")
     kind = "dict" if isinstance(seen, Dict) else "flat"
-    ours = observation_of(kind, view).space
+    ours = observation_of(kind, views[name]).space
     n_ues = _ues(seen, ours, setting.scenario.n_ues)
-    hint = f"; with n_ues={n_ues} it might" if n_ues else ""
+    hint = f"; with n_ues={n_ues} it might" if n_ues not in (0, setting.scenario.n_ues) else ""
     text = (
         f"{label} does not fit {ENVIRONMENTS[setting.environment]} with {setting.scenario.n_ues} "
         f"UEs{hint}: it acts in {own} and observes {seen}; the environment has "
-        f"action={name!r}: {view.space} and observation={kind!r}: {ours}"
+        f"action={name!r}: {views[name].space} and observation={kind!r}: {ours}"
     )
     return " ".join(text.split())
 
 
-def _ues(seen: Space[Any], ours: Space[Any], n_ues: int) -> int | None:
-    """The number of UEs whose observations are as long as those that a model has seen."""
+def _ues(seen: Space[Any], ours: Space[Any], n_ues: int) -> int:
+    """The number of UEs whose observations are as long as those that a model has seen; or 0."""
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")
-        found = speed.shape[0] if isinstance(speed, Box) else 0
-    elif isinstance(seen, Box) and isinstance(ours, Box) and len(seen.shape) == 1:
-        columns = (ours.shape[0] - 1) // n_ues
-        found, left_over = divmod(seen.shape[0] - 1, columns)
-        found = 0 if left_over else found
-    else:
-        return None
-    return found if found != n_ues else None
+        return speed.shape[0] if isinstance(speed, Box) else 0
+    if not isinstance(seen, Box) or not isinstance(ours, Box) or len(seen.shape) != 1:
+        return 0
+    found, left_over = divmod(seen.shape[0] - 1, (ours.shape[0] - 1) // n_ues)
+    return 0 if left_over else found

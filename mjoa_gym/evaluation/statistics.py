@@ -26,12 +26,9 @@ class Estimate(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """How much lower one planner's latency is than another's, as fractions.
+    """How much lower one planner's mean latency is than another's, as a fraction.
 
-    Attributes:
-        mean: 1 - mean latency / mean latency of the other.
-        best: The largest reduction of a single instance.
-        resampled: (RESAMPLES,) bootstrap values of the mean.
+    Beside it the largest reduction of a single unit, and (RESAMPLES,) bootstrap values of the mean.
     """
 
     mean: Estimate

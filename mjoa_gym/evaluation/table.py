@@ -19,11 +19,7 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
     def text(self, left: Sequence[int] = (0,)) -> str:
-        """As aligned columns, without those that are empty.
-
-        Args:
-            left: Columns that begin at the same place; the others end there.
-        """
+        """As columns without those that are empty; `left` are aligned there, the others right."""
         used = [k for k in range(len(self.header)) if not k or any(row[k] for row in self.rows)]
         cells = [self.header, *self.rows]
         widths = {k: max(len(row[k]) for row in cells) for k in used}

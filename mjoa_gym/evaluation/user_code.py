@@ -17,11 +17,7 @@ from mjoa_gym.validation import did_you_mean
 def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
     """The module and the object that `package.module:name` or `file.py:name` stand for.
 
-    Modules are looked for in the current directory, too.
-
-    Args:
-        text: Where the object is.
-        what: What an error calls it.
+    Modules are looked for in the current directory, too. Errors call the text `what`.
 
     Raises:
         ValueError: If there is no such thing, or the module cannot be imported.

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mjoa_gym.evaluation.benchmark.planning_time import first_instance
 from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, THEIR_WORLD
 from mjoa_gym.evaluation.benchmark.suite import Suite
+from mjoa_gym.evaluation.decision_time import first_instance
 from mjoa_gym.evaluation.exploration import answers_of
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model import radio
@@ -23,13 +23,9 @@ CANDIDATES = 16
 
 
 class Example(NamedTuple):
-    """One UE's inference, three ways.
+    """One UE's inference, alone and with parallel uploading, and the plans that are shown of it.
 
-    Attributes:
-        suite: Whose planners are shown.
-        instance: The UE, alone, with parallel uploading.
-        earlier: The earlier system that is shown.
-        shown: Its plan with serial uploading, the same plan with parallel uploading, and ours.
+    They are an earlier system's with serial uploading, the same with parallel uploading, and ours.
     """
 
     suite: Suite
@@ -57,12 +53,12 @@ class Example(NamedTuple):
 
     def page(self) -> str:
         """The timelines of all the suite's planners, in both worlds, as a page of its own."""
-        suite, ue = self.suite, self.instance.ues[0]
+        suite, ue, band = self.suite, self.instance.ues[0], self.instance.bandwidth_hz
         names = dict.fromkeys((suite.ours, self.earlier, *suite.earlier, suite.reference))
         known = [name for name in names if name in planner_names()]
         answers = answers_of(self.instance, known, (OUR_WORLD, THEIR_WORLD))
-        uplink_bps = float(radio.uplink_bps(self.instance.bandwidth_hz, 1.0, ue.snr_up))
-        downlink_bps = float(radio.downlink_bps(self.instance.bandwidth_hz, 1.0, ue.snr_down))
+        uplink_bps = float(radio.uplink_bps(band, 1.0, ue.snr_up))
+        downlink_bps = float(radio.downlink_bps(band, 1.0, ue.snr_down))
         return timeline_html(
             ue.dnn,
             {key: answer.timeline for key, answer in answers.items()},
@@ -80,17 +76,15 @@ class Example(NamedTuple):
 def find_example(suite: Suite) -> Example:
     """Of some random inferences, that on which ours gains most on the best serial plan."""
     earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
+    scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
     found = []
     for index in bar(range(CANDIDATES), desc="finding an example", leave=False):
-        scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
-        serial = first_instance(scenario.with_changes(upload=THEIR_WORLD), seed=index)
-        parallel = first_instance(scenario.with_changes(upload=OUR_WORLD), seed=index)
-        plans = plan_with(earlier, serial), plan_with(suite.ours, parallel)
-        shown = (
-            *timelines(serial, plans[0]),
-            *timelines(parallel, plans[0]),
-            *timelines(parallel, plans[1]),
+        serial, parallel = (
+            first_instance(scenario.with_changes(upload=world), index)
+            for world in (THEIR_WORLD, OUR_WORLD)
         )
-        found.append((shown[2].latency / shown[0].latency, index, parallel, shown))
-    _, _, instance, shown = min(found, key=lambda entry: entry[:2])
-    return Example(suite, instance, earlier, shown)
+        theirs, ours = plan_with(earlier, serial), plan_with(suite.ours, parallel)
+        pairs = (serial, theirs), (parallel, theirs), (parallel, ours)
+        shown = tuple(timelines(*pair)[0] for pair in pairs)
+        found.append(Example(suite, parallel, earlier, shown))
+    return min(found, key=lambda example: example.shown[2].latency / example.shown[0].latency)

@@ -3,92 +3,68 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from mjoa_gym.evaluation import plots
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
-from mjoa_gym.evaluation.benchmark.planning_time import Timing
-from mjoa_gym.evaluation.benchmark.results import (
-    OUR_WORLD,
-    Overview,
-    SuiteResults,
-    against_strongest,
-)
+from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, Overview, SuiteResults, against
 from mjoa_gym.evaluation.benchmark.suite import Sweep
+from mjoa_gym.evaluation.decision_time import Timing
 from mjoa_gym.evaluation.episodes import KINDS
 from mjoa_gym.evaluation.journal import Row
-from mjoa_gym.evaluation.plots import (
-    COLOURS,
-    GREY,
-    INK,
-    MARKERS,
-    OURS,
-    Look,
-    bars_figure,
-    draw_line,
-    dress,
-    new_figure,
-    plain_log,
-    planner_looks,
-)
+from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
 
 
-def looks(results: SuiteResults, sweep: Sweep) -> dict[str, Look]:
+def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
     """How a suite's planners are drawn; those of its other sweeps count, to look the same there."""
     suite = results.suite
     names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
-    look = planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
-    look.setdefault(suite.ours, Look("#F0A878", "o", 9.0, 4.5, "-", 2))
+    look = plots.planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
+    look.setdefault(suite.ours, plots.line_look("#F0A878", "o", 9.0, 4.5, order=2))
     return look
 
 
 def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Mean latency against the swept quantity, a panel per world; and what ours reduces it by."""
-    found = {world: against_strongest(results, [sweep], world) for world in sweep.worlds}
+    found = {world: against(results, [sweep], world) for world in sweep.worlds}
     n_panels = len(sweep.worlds) + any(found.values())
     figure = new_figure(4.3 * n_panels + 1.7, 4.0)
     panels = figure.subplots(1, n_panels, squeeze=False)[0]
+    look, numeric = looks(results, sweep), _is_numeric(sweep)
     for axes, world in zip(panels, sweep.worlds, strict=False):
-        _latency_panel(axes, results, sweep, world)
+        for planner in results.planners(sweep, [world]):
+            means_ms = 1e3 * results.means(sweep, world, planner)
+            style = {} if numeric or not look[planner]["marker"] else {"ls": "none"}
+            axes.plot(_xs(sweep), means_ms, label=planner, **(look[planner] | style))
+        dress(axes, f"{world} uploading", sweep.label, "mean latency (ms)")
+        _set_x(axes, sweep)
     _limit_y(panels[: len(sweep.worlds)], results, sweep)
     if any(found.values()):
-        _reduction_panel(panels[-1], sweep, found)
+        _draw_reductions(panels[-1], sweep, found)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside right center", frameon=False, fontsize=8.5, title="planner"
-    )
+    figure.legend(handles, labels, **LEGEND)
     return figure
 
 
-def _latency_panel(axes: Axes, results: SuiteResults, sweep: Sweep, world: str) -> None:
-    """A line per planner; ours is wide and beneath, so that those that coincide are seen."""
-    look, numeric, xs = looks(results, sweep), _is_numeric(sweep), _xs(sweep)
-    for planner in results.planners(sweep, [world]):
-        means = [results.column(sweep.name, p.label, world, planner).mean() for p in sweep.points]
-        style = None if numeric or not look[planner].marker else "none"
-        draw_line(axes, xs, 1e3 * np.array(means), planner, look[planner], style)
-    dress(axes, f"{world} uploading", sweep.label, "mean latency (ms)")
-    _set_x(axes, sweep)
-
-
-def _reduction_panel(axes: Axes, sweep: Sweep, found: Mapping[str, Overview | None]) -> None:
+def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]) -> None:
     """How much lower ours is than the strongest earlier system of each point, in either world."""
+    numeric = _is_numeric(sweep)
     for k, (world, overview) in enumerate(sorted(found.items(), reverse=True)):
-        if overview is None:
-            continue
-        estimates = 100 * np.array([c.reduction.mean for c in overview.comparisons])
-        colour, marker = (OURS, COLOURS[0])[k], "os"[k]
-        xs = np.array(_xs(sweep)) + (0 if _is_numeric(sweep) else 0.12 * k)
-        axes.errorbar(
-            xs, estimates[:, 0], np.abs(estimates[:, 1:].T - estimates[:, 0]), color=colour,
-            marker=marker, ms=5, lw=1.5, capsize=2.5, label=f"earlier systems {world}",
-            ls="-" if _is_numeric(sweep) else "none",
-        )  # fmt: skip
+        if overview is not None:
+            estimates = 100 * np.array([c.reduction.mean for c in overview.comparisons])
+            axes.errorbar(
+                np.array(_xs(sweep)) + (0 if numeric else 0.12 * k), estimates[:, 0],
+                np.abs(estimates[:, 1:].T - estimates[:, 0]), color=(OURS, COLOURS[0])[k],
+                marker="os"[k], ms=5, lw=1.5, capsize=2.5, label=f"earlier systems {world}",
+                ls="-" if numeric else "none",
+            )  # fmt: skip
     axes.axhline(0, color=GREY, lw=1)
     axes.legend(frameon=False, fontsize=8)
     title = f"{sweep.ours} (parallel) against the strongest"
@@ -98,52 +74,49 @@ def _reduction_panel(axes: Axes, sweep: Sweep, found: Mapping[str, Overview | No
 
 def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Streaming: mean latency in every round of the episode, at the middle point."""
-    point = sweep.points[len(sweep.points) // 2].label
-    figure = new_figure(7.6, 4.0)
-    axes = figure.subplots()
-    look = looks(results, sweep)
-    for planner in results.planners(sweep, [OUR_WORLD]):
-        latency = results.column(sweep.name, point, OUR_WORLD, planner)
-        rounds = np.arange(1, latency.shape[1] + 1)
-        draw_line(axes, rounds, 1e3 * latency.mean(axis=0), planner, look[planner])
-    dress(axes, f"{sweep.label} {point}", "round", "mean latency (ms)")
-    _limit_y([axes], results, sweep)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8.5, title="planner")
+    lines = {
+        planner: 1e3 * results.column(sweep, sweep.middle, OUR_WORLD, planner).mean(axis=0)
+        for planner in results.planners(sweep, [OUR_WORLD])
+    }
+    labels = (f"{sweep.label} {sweep.middle}", "round", "mean latency (ms)")
+    rounds = np.arange(len(lines[results.suite.reference])) + 1
+    figure = plots.lines_figure(rounds, lines, looks(results, sweep), labels)
+    _limit_y(figure.axes, results, sweep)
     return figure
 
 
 def ablation_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """An ablation: mean latency of each variant; the interval is that of its ratio to ours."""
     point, world, ours = sweep.points[0].label, sweep.worlds[0], results.suite.ours
-    base = float(results.column(sweep.name, point, world, ours).mean())
+    base = float(results.column(sweep, point, world, ours).mean())
     bars = {}
     for planner in results.planners(sweep):
-        change = results.reduction(sweep, point, world, ours, world, planner).mean
+        change = results.reduction(sweep, point, (world, ours), (world, planner)).mean
         seconds = [base / (1 - fraction) for fraction in change]
         excess = f"  (+{100 * (seconds[0] / base - 1):.1f} %)" if planner != ours else ""
         bars[planner] = Estimate(*(1e3 * s for s in seconds)), f"{1e3 * seconds[0]:.0f}{excess}"
     label = "mean latency (ms); interval of the ratio to ours"
-    figure = bars_figure(bars, label, _colours(results))
+    figure = plots.bars_figure(bars, label, _colours(results))
     figure.axes[0].set_title(f"{world} uploading", fontsize=10, loc="left", color=INK)
     return figure
 
 
 def gap_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Mean excess over the certified lower bound, per planner, all points together."""
-    bars = {}
-    left_out = (LOWER_BOUND, results.suite.reference)
-    for planner in (p for p in results.planners(sweep) if p not in left_out):
-        latency, bound = (
-            np.concatenate(
-                [results.column(sweep.name, p.label, OUR_WORLD, name).ravel() for p in sweep.points]
-            )
-            for name in (planner, LOWER_BOUND)
+    seconds = {
+        planner: np.concatenate(
+            [results.column(sweep, p.label, OUR_WORLD, planner).ravel() for p in sweep.points]
         )
+        for planner in results.planners(sweep)
+        if planner != results.suite.reference
+    }
+    bound = seconds.pop(LOWER_BOUND)
+    bars = {}
+    for planner, latency in seconds.items():
         excess = Estimate(*(100 * x for x in gap(latency, bound)))
-        digits = 0 if excess.value >= 100 else 1
-        bars[planner] = excess, f"{excess.value:.{digits}f} %"
+        bars[planner] = excess, f"{excess.value:.{0 if excess.value >= 100 else 1}f} %"
     label = "mean latency above the certified lower bound (%)"
-    return bars_figure(bars, label, _colours(results))
+    return plots.bars_figure(bars, label, _colours(results))
 
 
 def _colours(results: SuiteResults) -> dict[str, str]:
@@ -163,25 +136,21 @@ def _set_x(axes: Axes, sweep: Sweep) -> None:
     if _is_numeric(sweep) and max(xs) > 8 * min(xs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(xs, [p.label for p in sweep.points])
-    if not _is_numeric(sweep):
+    turned: dict[str, Any] = {} if _is_numeric(sweep) else {"rotation": 35, "ha": "right"}
+    axes.set_xticks(xs, [p.label for p in sweep.points], **turned)
+    if turned:
         axes.margins(x=0.12)
-        for label in axes.get_xticklabels():
-            label.set(rotation=35, ha="right")
 
 
 def _limit_y(panels: Sequence[Axes], results: SuiteResults, sweep: Sweep) -> None:
     """Logarithmic axes, all the same, that leave out what is much worse than all-local."""
-    local = [
-        results.column(sweep.name, p.label, world, results.suite.reference).mean()
-        for p in sweep.points
-        for world in sweep.worlds
-    ]
+    reference = results.suite.reference
+    local_s = max(results.means(sweep, world, reference).max() for world in sweep.worlds)
     low = min(axes.dataLim.y0 for axes in panels)
     for axes in panels:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
-        axes.set_ylim(0.85 * low, 1.6e3 * max(local))
+        axes.set_ylim(0.85 * low, 1.6e3 * local_s)
 
 
 def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
@@ -194,9 +163,7 @@ def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (dnn, values) in zip(panels, sorted(shares.items()), strict=True):
         weights = np.full(len(values), 100 / len(values))
-        axes.hist(
-            values, bins=np.linspace(0, 100, 11), weights=weights, color="#0072B2", ec="white"
-        )
+        axes.hist(values, np.linspace(0, 100, 11), weights=weights, color=COLOURS[0], ec="white")
         dress(axes, dnn, "layers at the edge (%)", "inferences (%)" if axes is panels[0] else "")
         axes.set_xlim(0, 100)
     return figure
@@ -208,16 +175,14 @@ def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     figure = new_figure(8.4, 1.2 + 0.3 * len(planners))
     axes = figure.subplots()
     for y, planner in enumerate(reversed(planners)):
-        kinds: Counter[int] = Counter()
-        distinct: set[tuple[str, int]] = set()
-        for row in _rounds(results, sweep, planner):
-            kinds.update(row["kind"])
-            distinct.update(zip(row["dnn"], row["placement"], strict=True))
+        rows = _rounds(results, sweep, planner)
+        kinds = Counter(kind for row in rows for kind in row["kind"])
+        distinct = {pair for r in rows for pair in zip(r["dnn"], r["placement"], strict=True)}
         left = 0.0
-        for kind, colour in enumerate(COLOURS[: len(KINDS)]):
+        for kind, name in enumerate(KINDS):
             width = 100 * kinds[kind] / max(1, kinds.total())
-            label = KINDS[kind] if y == 0 else None
-            axes.barh(planner, width, left=left, color=colour, ec="white", label=label)
+            label = name if y == 0 else None
+            axes.barh(planner, width, left=left, color=COLOURS[kind], ec="white", label=label)
             left += width
         axes.annotate(
             f"{len(distinct)} different", (1.01, y), xycoords=("axes fraction", "data"),
@@ -225,7 +190,7 @@ def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         )  # fmt: skip
     axes.set_xlim(0, 100)
     dress(axes, "", "inferences (%)", "", grid="")
-    figure.legend(loc="outside upper center", frameon=False, fontsize=8.5, ncols=4)
+    figure.legend(**LEGEND | {"loc": "outside upper center"}, ncols=4)
     return figure
 
 
@@ -235,23 +200,24 @@ def _rounds(results: SuiteResults, sweep: Sweep, planner: str) -> list[Row]:
     return [row for key in points for rows in results.rows.get(key, ()) for row in rows]
 
 
-def runtime_figure(layers: Sequence[Timing], ues: Sequence[Timing]) -> Figure:
+def runtime_figure(timings: Sequence[Timing]) -> Figure:
     """Planning time: PBT-DP against layers, whole plans against UEs."""
     figure = new_figure(9.6, 3.8)
     left, right = figure.subplots(1, 2)
-    for chain, colour, marker in ((True, "#0072B2", "o"), (False, OURS, "D")):
+    layers, ues = ([t for t in timings if bool(t.label) == alone] for alone in (True, False))
+    for chain, name, look in ((True, "chains", "o"), (False, "other graphs", "D")):
         some = [t for t in layers if t.chain == chain]
-        label = "chains" if chain else "other graphs"
+        colour = COLOURS[0] if chain else OURS
         seconds = [1e3 * t.seconds for t in some]
-        left.plot([t.layers for t in some], seconds, marker, color=colour, label=label)
+        left.plot([t.layers for t in some], seconds, look, color=colour, label=name)
     _name_points(left, layers)
     dress(left, "PBT-DP, one UE", "layers", "planning time (ms)", grid="both")
-    for k, planner in enumerate(dict.fromkeys(t.what for t in ues)):
+    for planner, colour, marker in zip(
+        dict.fromkeys(t.what for t in ues), (OURS, *COLOURS), plots.MARKERS, strict=False
+    ):
         some = [t for t in ues if t.what == planner]
-        right.plot(
-            [t.ues for t in some], [1e3 * t.seconds for t in some], marker=MARKERS[k],
-            color=OURS if k == 0 else COLOURS[k - 1], label=planner,
-        )  # fmt: skip
+        seconds = [1e3 * t.seconds for t in some]
+        right.plot([t.ues for t in some], seconds, marker=marker, color=colour, label=planner)
     dress(right, "whole plans, default scenario", "UEs", "planning time (ms)", grid="both")
     right.set_xticks(sorted({t.ues for t in ues}))
     left.set_xscale("log")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +24,12 @@ from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
 from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
 from mjoa_gym.model.inference import UPLOAD_MODES
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import choice, count
 from mjoa_gym.world.scenario import Scenario
+
+SUITES = resources.files("mjoa_gym.evaluation") / "suites"
+SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
+"""Fields of sweeps that a suite may have, for all sweeps that do not say otherwise."""
 
 
 class Point(NamedTuple):
@@ -47,20 +52,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """One swept quantity.
+    """One swept quantity; its title is for headings, its label for the axis.
 
     Attributes:
-        name: Identifier.
-        title: For headings.
-        label: Of the axis.
-        points: The values.
         kind: "sweep" (lines), "ablation" (bars) or "optimum" (gaps to the lower bound).
-        environment: "cold-start" or "streaming".
         worlds: Upload modes.
-        planners: Who runs.
         ours: The planner whose reductions are reported; default the suite's.
         seeds: Episodes per planner, point and world.
-        rounds: Rounds per episode.
         scenario: Fields that differ from the default scenario, points aside.
         typical: Whether the headline's mean counts it; a sweep that was chosen because it is
             favourable must not.
@@ -70,14 +68,14 @@ class Sweep:
     title: str
     label: str
     points: tuple[Point, ...]
-    kind: str
-    environment: str
-    worlds: tuple[str, ...]
     planners: tuple[str, ...]
     ours: str
     seeds: int
     rounds: int
     scenario: dict[str, Any]
+    kind: str = "sweep"
+    environment: str = "cold-start"
+    worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
 
     def __post_init__(self) -> None:
@@ -85,9 +83,8 @@ class Sweep:
         choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
         for world in self.worlds:
             choice(f"{self.name}: worlds", world, UPLOAD_MODES)
-        for field, value in (("seeds", self.seeds), ("rounds", self.rounds)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{self.name}: {field}={value!r}: must be a whole number above 0")
+        for field in ("seeds", "rounds"):
+            count(f"{self.name}: {field}", getattr(self, field))
         for field in ("points", "worlds", "planners"):
             if not getattr(self, field):
                 raise ValueError(f"{self.name}: {field} is empty")
@@ -96,28 +93,31 @@ class Sweep:
             raise ValueError(f"{self.name}: two points have the same label in {labels}")
         if self.environment == "streaming" and LOWER_BOUND in self.planners:
             raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
-        for point in self.points:
-            self.scenario_at(point.label, self.worlds[0])
+        for label in labels:
+            self.setting_at(label, self.worlds[0])  # which refuses what is not allowed
 
-    def scenario_at(self, point: str, world: str) -> Scenario:
-        """The scenario of one setting."""
+    def setting_at(self, point: str, world: str) -> Setting:
+        """Where planners play at one point in one world."""
         changes = next(p.changes for p in self.points if p.label == point)
-        settings = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
-        return Scenario.from_dict({"name": f"{self.name}: {point}", **settings})
+        own = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
+        scenario = Scenario.from_dict({"name": f"{self.name}: {point}", **own})
+        return Setting(self.environment, scenario)
+
+    @property
+    def middle(self) -> str:
+        """The label of the point in the middle."""
+        return self.points[len(self.points) // 2].label
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark.
+    """A benchmark; its name is that of the folder of its results.
 
     Attributes:
-        name: Identifier, and the folder of its results.
-        about: What it is for, a sentence or two.
         ours: The planner whose reductions are reported.
         reference: The planner that offloads nothing.
         earlier: The systems before it, whose strongest it is held against.
         first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
-        sweeps: What is run.
         timed_ues: Numbers of UEs that planning time is measured for.
         timed_dnns: Networks that PBT-DP's time is measured for; default the catalogue.
         brought: Planners beside those of the sweeps (see `with_planners`).
@@ -140,9 +140,13 @@ class Suite:
         for sweep in self.sweeps:
             for planner in sweep.planners:
                 self.source(planner)
-            missing = {sweep.ours, self.reference} - set(sweep.planners)
-            if missing:
+            if missing := {sweep.ours, self.reference} - set(sweep.planners):
                 raise ValueError(f"{sweep.name}: planners lacks {sorted(missing)}")
+
+    @property
+    def compared(self) -> tuple[Sweep, ...]:
+        """The sweeps of which the headline is taken: cold starts over a swept quantity."""
+        return tuple(s for s in self.sweeps if (s.kind, s.environment) == ("sweep", "cold-start"))
 
     def sweep(self, name: str) -> Sweep:
         """The sweep of that name."""
@@ -154,11 +158,7 @@ class Suite:
         return next(found, None) or source_of(planner)
 
     def with_planners(self, texts: Sequence[str]) -> Suite:
-        """The suite with more planners, or agents, in every sweep (see `source_of`).
-
-        Raises:
-            ValueError: If a text stands for nothing, or for one that is there already.
-        """
+        """The suite with more planners, or agents, in every sweep (see `source_of`)."""
         brought = [source_of(text) for text in texts]
         labels = [source.label for source in brought]
         for sweep in self.sweeps:
@@ -179,11 +179,10 @@ class Suite:
         """All cells; those of one setting and seed lie next to each other."""
         for s in self.sweeps:
             for point in s.points:
-                for seed in range(self.first_seed, self.first_seed + s.seeds):
-                    for world in s.worlds:
-                        for planner in s.planners:
-                            if planner != LOWER_BOUND or world == "parallel":
-                                yield Cell(s.name, point.label, world, planner, seed)
+                seeds = range(self.first_seed, self.first_seed + s.seeds)
+                for seed, world, planner in product(seeds, s.worlds, s.planners):
+                    if planner != LOWER_BOUND or world == "parallel":
+                        yield Cell(s.name, point.label, world, planner, seed)
 
 
 def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
@@ -192,11 +191,7 @@ def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
     Returns:
         The planners that could not play on, and why.
     """
-    setting = cache(
-        lambda sweep, point, world: Setting(
-            suite.sweep(sweep).environment, suite.sweep(sweep).scenario_at(point, world)
-        )
-    )
+    setting = cache(lambda sweep, point, world: suite.sweep(sweep).setting_at(point, world))
     source = cache(suite.source)
     jobs = (
         Job(source(cell.planner), setting(*cell[:3]), {cell.seed: key})
@@ -218,7 +213,7 @@ def played_cells(suite: Suite, store: EpisodeStore) -> dict[Cell, list[Row]]:
 
 def suite_names() -> tuple[str, ...]:
     """The packaged suites."""
-    return tuple(sorted(f.name[:-5] for f in _suites().iterdir() if f.name.endswith(".yaml")))
+    return tuple(sorted(f.name[:-5] for f in SUITES.iterdir() if f.name.endswith(".yaml")))
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
@@ -236,59 +231,38 @@ def load_suite(name_or_path: str | Path) -> Suite:
         text = path.read_text("utf-8")
     else:
         name = choice("suite", str(name_or_path), suite_names(), " or a .yaml file")
-        text = (_suites() / f"{name}.yaml").read_text("utf-8")
+        text = (SUITES / f"{name}.yaml").read_text("utf-8")
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: must hold `field: value` lines")
-    return suite_from(content)
+    return suite_from(content, str(path))
 
 
-def _suites() -> Any:
-    return resources.files("mjoa_gym.evaluation") / "suites"
-
-
-def suite_from(content: Mapping[str, Any]) -> Suite:
+def suite_from(content: Mapping[str, Any], where: str = "suite") -> Suite:
     """A suite from the content of its file (see `load_suite`)."""
-    shared = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
-    own_fields = [f.name for f in fields(Suite) if f.name != "brought"]
-    _check_keys("suite", content, [*own_fields, *shared])
-    defaults = {key: content[key] for key in shared if key in content}
+    names = [f.name for f in fields(Suite) if f.name != "brought"]
+    _check_keys(where, content, [*names, *SHARED])
+    shared = {key: content[key] for key in SHARED if key in content}
     given = content.get("sweeps") or {}
-    sweeps = tuple(_sweep(str(name), sweep, defaults) for name, sweep in given.items())
-    own = {name: content[name] for name in own_fields if name in content}
-    _check_complete("suite", Suite, own)
-    lists = ("earlier", "timed_ues", "timed_dnns")
-    own |= {key: tuple(own[key]) for key in lists if key in own}
-    return Suite(**{**own, "sweeps": sweeps})
+    own = {name: content[name] for name in names if name in content}
+    own["sweeps"] = [_sweep(str(name), sweep, shared) for name, sweep in given.items()]
+    return _made(where, Suite, own)
 
 
-def _sweep(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sweep:
-    axis = ("fields", "values", "scale")
-    _check_keys(f"sweep {name}", given, [*(f.name for f in fields(Sweep)), *axis])
-    merged = {
-        "kind": "sweep",
-        "environment": "cold-start",
-        "worlds": ("parallel",),
-        "title": name,
-        "label": name,
-        **defaults,
-        **{key: value for key, value in given.items() if key not in axis},
-    }
-    merged["scenario"] = {**defaults.get("scenario", {}), **given.get("scenario", {})}
-    merged["points"] = _points(name, given)
-    for key in ("planners", "worlds"):
-        merged[key] = tuple(merged.get(key, ()))
-    _check_complete(f"sweep {name}", Sweep, {"name": name, **merged})
-    return Sweep(**{"name": name, **merged})
+def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sweep:
+    where, axis = f"sweep {name}", ("fields", "values", "scale")
+    _check_keys(where, given, [*(f.name for f in fields(Sweep)), *axis])
+    own = {"name": name, "title": name, "label": name, **shared, **given}
+    own["scenario"] = {**shared.get("scenario", {}), **given.get("scenario", {})}
+    own["points"] = _points(where, given)
+    return _made(where, Sweep, {k: v for k, v in own.items() if k not in axis})
 
 
-def _points(name: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
+def _points(where: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
     """From `fields`, `values` and `scale` (numbers), or from `points` (label: changes)."""
     if ("values" in given) == ("points" in given):
-        raise ValueError(f"sweep {name}: either `fields` and `values` or `points` is needed")
+        raise ValueError(f"{where}: either `fields` and `values` or `points` is needed")
     if "points" in given:
         labelled = enumerate(given["points"].items())
         return tuple(Point(str(label), float(x), dict(to or {})) for x, (label, to) in labelled)
@@ -306,7 +280,9 @@ def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
         choice(f"{where}: field", str(key), allowed)
 
 
-def _check_complete(where: str, kind: type, given: Mapping[str, Any]) -> None:
+def _made(where: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
+    """An object from what is given of its fields; lists become tuples."""
     for field in fields(kind):
         if field.name not in given and field.default is MISSING:
             raise ValueError(f"{where}: field {field.name!r} is missing")
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
