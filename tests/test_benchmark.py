@@ -1,10 +1,7 @@
 """The benchmark end to end on a tiny suite, its statistics, and what survives a kill."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.planners.registry import PLANNERS
+from tests.forked import Running, run
 from tests.one_ue_pages import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,22 +179,21 @@ def test_goes_on_after_kill_9(tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump({**TINY, "seeds": 12}))
     out, suite = tmp_path / "out", load_suite(config)
-    command = [sys.executable, "-m", "mjoa_gym", "benchmark", "--suite", config, "--out", out]
-    settings = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
-    process = subprocess.Popen(command, **settings, stderr=subprocess.DEVNULL)
+    command = ["-m", "mjoa_gym", "benchmark", "--suite", config, "--out", out]
+    process = Running(*command)
     file = out / FILE
     wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > 12)
     workers = children(process.pid)
     assert workers
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait().returncode == -signal.SIGKILL
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     done = EpisodeStore(out, suite.fingerprint)
     assert 12 <= len(done.rows) < len(list(suite.cells()))
     before = file.read_bytes()
     with file.open("ab") as torn:
         torn.write(b'{"key": ["bandwidth", "20", "parallel", "loc')  # as if killed while writing
-    subprocess.run(command, **settings, check=True, capture_output=True)
+    run(*command, check=True)
     assert file.read_bytes().startswith(before)
     assert (out / "report.html").exists()
     found = played_cells(suite, EpisodeStore(out, suite.fingerprint))

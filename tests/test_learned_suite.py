@@ -1,7 +1,5 @@
 """Trained agents as they are kept, and the suite that holds them against their yardsticks."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.episodes import Setting, play
 from mjoa_gym.evaluation.processes import Playing
+from tests.forked import run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = {"dnns": ["alexnet", "squeezenet1_1"], "granularity": "block", "n_ues": 2, "rounds": 3}
@@ -48,10 +47,8 @@ def kept(tmp_path_factory):
     out = tmp_path_factory.mktemp("kept")
     for seed in (0, 1):
         untrained(out / "runs" / f"ppo-seed{seed}", seed)
-    command = [sys.executable, "scripts/keep_agents.py", "--episodes", "2", "--out", str(out / "a")]
-    runs = sorted(map(str, (out / "runs").iterdir()))
-    done = subprocess.run([*command, *runs], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs = sorted((out / "runs").iterdir())
+    run("scripts/keep_agents.py", "--episodes", "2", "--out", out / "a", *runs, check=True)
     return out / "a"
 
 
@@ -66,8 +63,7 @@ def test_kept_agents_have_a_name_results_and_a_log(kept):
 
 
 def test_a_run_without_an_agent_is_refused(tmp_path):
-    command = [sys.executable, "scripts/keep_agents.py", str(tmp_path), "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run("scripts/keep_agents.py", tmp_path, "--out", tmp_path)
     assert done.returncode == 1
     assert "holds no agent" in done.stderr
 

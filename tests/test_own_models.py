@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mjoa_gym import DNN
+from tests.forked import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "own-models.md").read_text("utf-8")
@@ -25,12 +24,8 @@ def test_the_python_runs(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     code = blocks("python")
     assert len(code) >= 4
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "\n".join(code)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    strict = "import warnings; warnings.simplefilter('error')"
+    done = run("-c", "\n".join([strict, *code]), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     times = re.findall(r"^([\d.]+) ms", done.stdout, re.MULTILINE)
     alone, cold, later = map(float, times)

@@ -3,8 +3,6 @@
 import csv
 import html
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from mjoa_gym.evaluation.benchmark.results import OVERVIEW
 from mjoa_gym.evaluation.benchmark.suite import load_suite
 from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
 from mjoa_gym.evaluation.table import Table
+from tests.forked import run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -47,7 +46,7 @@ def test_there_is_code_to_run() -> None:
 def test_code_block_runs(name: str, tmp_path: Path) -> None:
     block = BLOCKS[name]
     where = ROOT if "results/" in block else tmp_path
-    done = subprocess.run([sys.executable, "-c", block], cwd=where, capture_output=True, text=True)
+    done = run("-c", block, cwd=where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() or "print" not in block
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 WITHOUT = """
 import runpy, sys
@@ -46,7 +48,6 @@ def test_scripts_say_which_extra_they_need(script, missing, arguments, extra):
 )
 def test_training_takes_nothing_for_not_given(arguments, message, tmp_path):
     pytest.importorskip("stable_baselines3")
-    command = [sys.executable, str(SCRIPTS / "train.py"), "--out", str(tmp_path), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run(SCRIPTS / "train.py", "--out", tmp_path, *arguments)
     assert done.returncode == 1
     assert message in done.stderr
