@@ -62,10 +62,7 @@ _SIGNS = {
 def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
     """The module as a graph of ATen operators, in inference mode and without in-place operators.
 
-    Args:
-        module: The network; its training flags are restored afterwards.
-        example_inputs: A tensor, a tuple of positional or a dict of keyword inputs. They are
-            brought to the module's device.
+    Inputs are brought to the module's device; its training flags are restored afterwards.
 
     Raises:
         ValueError: With the reason, if torch cannot export it.
@@ -185,12 +182,11 @@ def _inference_mode(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps torch from printing graphs, and from warning of what it uses of its own."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    before = [logger.disabled for logger in loggers]
+    loggers = [logger for logger in map(logging.getLogger, _CHATTY) if not logger.disabled]
     nowhere = io.StringIO()
+    for logger in loggers:
+        logger.disabled = True
     try:
-        for logger in loggers:
-            logger.disabled = True
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(nowhere),
@@ -199,8 +195,8 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
+        for logger in loggers:
+            logger.disabled = False
 
 
 @contextlib.contextmanager
