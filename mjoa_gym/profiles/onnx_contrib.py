@@ -26,7 +26,8 @@ Rule = Callable[[Step, str], Known]
 RULES: dict[str, Rule] = {}
 _DOMAIN = "com.microsoft."
 _ALL = range(99)
-_FORMS: dict[str, tuple[str, Sequence[int], int | None]] = {
+_Form = tuple[str, Sequence[int], int | None]
+_FORMS: dict[str, _Form] = {
     "QLinearConv": ("Conv", (0, 3), 7),
     "FusedConv NhwcConv NhwcFusedConv": ("Conv", (0, 1, 2), 0),
     "NhwcMaxPool": ("MaxPool", (0,), 0),
@@ -47,7 +48,7 @@ _FORMS: dict[str, tuple[str, Sequence[int], int | None]] = {
 }
 """ONNX's own operator that does the same (of the same name: ""), which inputs it takes, and, where
 it does not take their types, the input whose type the output has."""
-STANDARD = {
+STANDARD: dict[str, _Form] = {
     "GreaterOrEqual": ("Greater", _ALL, None),
     "LessOrEqual": ("Less", _ALL, None),
     "QLinearConv": _FORMS["QLinearConv"],

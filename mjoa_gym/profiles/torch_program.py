@@ -27,36 +27,35 @@ _CHATTY = (
     "torch.export._trace",
 )
 _PLAIN = (torch.Tensor, int, float, bool, complex, str, type(None), torch.dtype, torch.device)
-_ADVICE = {
-    "data": (
+_FAULTS = (
+    (
+        r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
         "what it does depends on the values of a tensor, which a fixed plan cannot",
         "use torch.where, torch.cond or a fixed bound there, or profile the parts around it",
     ),
-    "inputs": (
-        "the example inputs do not fit its forward()",
-        "give a tensor, a tuple of positional or a dict of keyword inputs that it accepts",
-    ),
-    "type": (
+    (
+        r"Unsupported input type",
         "it takes something that is neither a tensor nor a number, text or None",
         "wrap it in a module whose forward() takes tensors only",
     ),
-    "device": (
+    (
+        r"device",
         "a part of it does not run on the device of its parameters and inputs",
         "build it on the cpu, and let its forward() make tensors on the device of its inputs",
     ),
-    "other": (
+    (
+        r"^AssertionError|required argument|positional argument|keyword argument|mat1 and mat2"
+        r"|must match|reduction dim|Expected.*(input|dim)|shape|size of tensor|same dtype",
+        "the example inputs do not fit its forward()",
+        "give a tensor, a tuple of positional or a dict of keyword inputs that it accepts",
+    ),
+    (
+        r"",
         "torch.export cannot follow it",
         "make torch.export.export(module, example_inputs) succeed, or profile parts of it",
     ),
-}
-_SIGNS = {
-    "data": r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
-    "type": r"Unsupported input type",
-    "device": r"device",
-    "inputs": r"^AssertionError|required argument|positional argument|keyword argument"
-    r"|mat1 and mat2|must match|reduction dim|Expected.*(input|dim)|shape"
-    r"|size of tensor|same dtype",
-}
+)
+"""What an error says, what that means and what to do; the first that fits counts."""
 
 
 def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
@@ -230,6 +229,5 @@ def _reason(module: nn.Module, error: Exception) -> str:
     """One line with the reason, one with what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]
-    signs = (sign for sign, pattern in _SIGNS.items() if re.search(pattern, text))
-    reason, advice = _ADVICE[next(signs, "other")]
+    reason, advice = next(what for sign, *what in _FAULTS if re.search(sign, text))
     return f"module {type(module).__name__}: {reason} ({text}).\nWhat to do: {advice}"
