@@ -125,8 +125,8 @@ class DNN:
         reader = np.repeat(layers, np.diff(self.predecessor_offsets))
         np.maximum.at(last_reader, self.predecessor_indices + 1, reader)
         nothing_else_is_read = np.maximum.accumulate(last_reader)[:-1] <= layers
-        no_output_before = np.cumsum(self.is_sink) - self.is_sink == 0
-        cut = nothing_else_is_read & no_output_before
+        outputs_before = np.cumsum(self.is_sink, dtype=np.int64) - self.is_sink
+        cut = nothing_else_is_read & (outputs_before == 0)
         cut[-1] = True
         return _frozen(cut)
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from onnx_ir import DataType
 
-from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
+from mjoa_gym.profiles.onnx_program import Step, Tensor, TensorType
 
 Known = tuple[list[TensorType], int]
 """The types of an operator's outputs, and its multiply-accumulates."""
@@ -104,7 +104,9 @@ def _is_turned(step: Step, op: str, index: int) -> bool:
     if step.op in _MAYBE_BY_COLUMNS and index == 1:
         right = step.tensor(STANDARD[step.op][1][1]).shape
         return step.tensor(0).shape[-1] != right[-2]
-    return op == "LSTM" and index > 0 or op == "MatMul" and step.integer(f"trans{'AB'[index]}") != 0
+    if op == "LSTM":
+        return index > 0
+    return op == "MatMul" and step.integer(f"trans{'AB'[index]}") != 0
 
 
 def known(step: Step) -> Known | None:
