@@ -73,6 +73,8 @@ def standard(step: Step) -> Step:
         if n == 0 and _has_channels_last(step):
             batch, *sides, channels = shape
             shape = (batch, channels, *sides)
+        if op in ("MatMul", "LSTM"):
+            _fit(step, len(shape) > 1)
         if op == "MatMul" and step.integer(f"transBatch{'AB'[n]}"):
             shape = (*shape[1:-1], shape[0], shape[-1])
         if _is_turned(step, op, n):
@@ -102,8 +104,8 @@ def _has_channels_last(step: Step) -> bool:
 def _is_turned(step: Step, op: str, index: int) -> bool:
     """Whether rows and columns of an input have to change places."""
     if step.op in _MAYBE_BY_COLUMNS and index == 1:
-        right = step.tensor(STANDARD[step.op][1][1]).shape
-        return step.tensor(0).shape[-1] != right[-2]
+        left, right = (step.tensor(n).shape for n in STANDARD[step.op][1])
+        return left[-1] != right[-2]
     if op == "LSTM":
         return index > 0
     return op == "MatMul" and step.integer(f"trans{'AB'[index]}") != 0
