@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx", reason="needs onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
 from mjoa_gym.profiles.graph import UnknownOperatorWarning  # noqa: E402
-from mjoa_gym.profiles.onnx_contrib import RULES  # noqa: E402
+from mjoa_gym.profiles.onnx_contrib import RULES, STANDARD  # noqa: E402
 from tests.onnx_graphs import model, node, read, value, weight, whole  # noqa: E402
 
 
@@ -92,7 +92,7 @@ def test_altered_files(seed, tmp_path):
 def test_altered_nodes(tmp_path):
     generator, base = random.Random(0), many_features()
     operators = [("", schema.name) for schema in onnx.defs.get_all_schemas()]
-    operators += [(op.rpartition(".")[0], op.rpartition(".")[2]) for op in RULES] * 2
+    operators += [(op.rpartition(".")[0], op.rpartition(".")[2]) for op in [*RULES, *STANDARD]] * 2
     names = [name for n in base.graph.node for name in n.output] + ["x", "", "nowhere", "w"]
     values = [
         0,

@@ -109,32 +109,23 @@ def _checked_columns(names: list[str]) -> list[str]:
     return columns
 
 
-def _fitted(
-    name: str,
-    conv: float,
-    depthwise: float,
-    linear: float,
-    bandwidth: float,
-    overhead: float,
-    note: str,
-) -> RooflineDevice:
-    """Return a named device; GFLOP/s, GB/s and microseconds per layer."""
-    speeds = {"conv": conv, "depthwise_conv": depthwise, "linear": linear, "matmul": conv}
-    throughput = {kind: speed * 1e9 for kind, speed in {**speeds, "other": conv}.items()}
+def _model(name: str, note: str, *figures: float) -> RooflineDevice:
+    """A named device; GFLOP/s of dense, depthwise and linear layers, GB/s, microseconds a layer."""
+    dense, depthwise, linear, bandwidth, overhead = figures
+    speeds = {"conv": dense, "depthwise_conv": depthwise, "linear": linear, "matmul": dense}
+    throughput = {kind: speed * 1e9 for kind, speed in {**speeds, "other": dense}.items()}
     return RooflineDevice(name, throughput, bandwidth * 1e9, overhead * 1e-6, "sum", note)
 
 
 _NAMED: dict[str, RooflineDevice] = {
     device.name: device
     for device in (
-        _fitted("odroid-xu4", 3.27, 0.20, 3.27, 0.68, 2870, "IONN client profile, Caffe"),
-        _fitted("raspberry-pi-4", 54, 13.5, 54, 5.65, 450, "ncnn, Cortex-A72, 4 threads"),
-        _fitted("phone-cpu", 78, 19.5, 78, 5.9, 180, "ncnn, Snapdragon 835, 4 big cores"),
-        _fitted("jetson-nano", 124, 31, 4.4, 9.1, 5, "ncnn, Vulkan FP16 on the 128-core GPU"),
-        _fitted("server-cpu", 880, 220, 880, 93, 37, "ncnn, Xeon 8124M (c5.4xlarge), 8 threads"),
-        _fitted("server-gpu", 1990, 250, 1990, 480, 52, "IONN server profile, Caffe on its GPU"),
-        _fitted(
-            "server-gpu-v100", 28300, 7075, 28300, 340, 26, "ncnn, Vulkan FP16 on a Tesla V100"
-        ),
+        _model("odroid-xu4", "IONN client profile, Caffe", 3.27, 0.20, 3.27, 0.68, 2870),
+        _model("raspberry-pi-4", "ncnn, Cortex-A72, 4 threads", 54, 13.5, 54, 5.65, 450),
+        _model("phone-cpu", "ncnn, Snapdragon 835, 4 big cores", 78, 19.5, 78, 5.9, 180),
+        _model("jetson-nano", "ncnn, Vulkan FP16 on the 128-core GPU", 124, 31, 4.4, 9.1, 5),
+        _model("server-cpu", "ncnn, Xeon 8124M (c5.4xlarge), 8 threads", 880, 220, 880, 93, 37),
+        _model("server-gpu", "IONN server profile, Caffe on its GPU", 1990, 250, 1990, 480, 52),
+        _model("server-gpu-v100", "ncnn, Vulkan FP16 on a Tesla V100", 28300, 7075, 28300, 340, 26),
     )
 }

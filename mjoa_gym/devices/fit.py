@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from mjoa_gym.devices.models import (
-    Device,
-    FlopsDevice,
-    RooflineDevice,
-    layer_bytes,
-)
+from mjoa_gym.devices.models import Device, FlopsDevice, RooflineDevice, layer_bytes
 from mjoa_gym.validation import choice, non_negative_vector
 
 if TYPE_CHECKING:
@@ -57,13 +52,13 @@ def fit_device(name: str, measured: Sequence[Measured], form: Form = "sum") -> D
         ValueError: If the form is unknown, there is nothing to fit, or a time is negative.
     """
     choice("form", form, FORMS)
-    _check(measured)
+    layers = _Layers(measured)
     if form == "flops":
-        (per_flop, overhead) = _solve(measured, [_flops(measured), _ones(measured)])
-        return FlopsDevice(name, 1 / max(per_flop, 1 / UNBOUNDED), overhead)
-    if form == "max":
-        return _fit_max(name, measured)
-    return _fit_sum(name, measured)
+        per_flop, overhead = layers.solve(layers.flops)
+        return FlopsDevice(name, _speed(per_flop), overhead)
+    speeds, per_byte, overhead = (_fit_max if form == "max" else _fit_sum)(layers)
+    note = "fitted to " + ", ".join(m.dnn.name for m in measured)
+    return RooflineDevice(name, speeds, _speed(per_byte), overhead, form, note)
 
 
 def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[str, float]:
@@ -82,17 +77,44 @@ def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[s
     return errors
 
 
-def _check(measured: Sequence[Measured]) -> None:
-    if not measured:
-        raise ValueError("measured is empty: at least one network is needed")
-    for dnn, seconds in measured:
-        if not non_negative_vector(f"seconds of {dnn.name!r}", seconds, dnn.n_layers).any():
-            raise ValueError(f"seconds of {dnn.name!r}: must not be all 0")
+class _Layers:
+    """The layers of all networks, one after the other, and how much each error weighs.
+
+    Attributes:
+        weights: (rows, all layers), rows of relative errors: of layers first, then of networks.
+    """
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        if not measured:
+            raise ValueError("measured is empty: at least one network is needed")
+        for dnn, seconds in measured:
+            if not non_negative_vector(f"seconds of {dnn.name!r}", seconds, dnn.n_layers).any():
+                raise ValueError(f"seconds of {dnn.name!r}: must not be all 0")
+        self.kinds = np.array([kind for m in measured for kind in m.dnn.kinds])
+        self.flops = np.concatenate([m.dnn.flops for m in measured])
+        self.bytes = np.concatenate([layer_bytes(m.dnn) for m in measured])
+        self.seconds = np.concatenate([m.seconds for m in measured])
+        network = np.repeat(range(len(measured)), [m.dnn.n_layers for m in measured])
+        weights = [np.sqrt(m.dnn.n_layers) / m.seconds.sum() for m in measured]
+        totals = [np.where(network == n, weight, 0.0) for n, weight in enumerate(weights)]
+        each = np.diag(1 / np.where(self.seconds > 0, self.seconds, np.inf))
+        self.weights = np.concatenate([each, totals])
+
+    def solve(self, *columns: NDArray[np.float64]) -> tuple[float, ...]:
+        """Coefficients >= 0 of the columns, one entry per layer, and of a last one of ones."""
+        matrix = self.weights @ np.stack([*columns, np.ones(len(self.seconds))], axis=1)
+        scale = np.linalg.norm(matrix, axis=0)
+        scale[scale == 0] = 1.0
+        found, _ = nnls(matrix / scale, self.weights @ self.seconds)
+        return tuple(float(value) for value in found / scale)
 
 
-def _fit_sum(name: str, measured: Sequence[Measured]) -> RooflineDevice:
-    kinds = np.array([kind for m in measured for kind in m.dnn.kinds])
-    flops = _flops(measured)
+_Fit = tuple[dict[str, float], float, float]
+"""Speeds by kind, seconds per byte and per layer."""
+
+
+def _fit_sum(layers: _Layers) -> _Fit:
+    kinds, flops = layers.kinds, layers.flops
     own = [
         kind
         for kind in dict.fromkeys(kinds.tolist())
@@ -100,81 +122,35 @@ def _fit_sum(name: str, measured: Sequence[Measured]) -> RooflineDevice:
     ]
     columns = [np.where(kinds == kind, flops, 0.0) for kind in own]
     columns.append(np.where(np.isin(kinds, own), 0.0, flops))  # the others
-    found = _solve(measured, [*columns, _bytes(measured), _ones(measured)])
-    speeds = dict(zip(own, map(_speed, found), strict=False))
-    speeds["other"] = _speed(found[len(own)]) if columns[-1].any() else min(speeds.values())
+    *per_flop, per_byte, overhead = layers.solve(*columns, layers.bytes)
+    speeds = dict(zip(own, map(_speed, per_flop), strict=False))
+    speeds["other"] = _speed(per_flop[-1]) if columns[-1].any() else min(speeds.values())
     if "conv" in speeds or "matmul" in speeds:
         dense = speeds.get("conv") or speeds["matmul"]
         for kind, share in UNSEEN.items():
             speeds.setdefault(kind, dense * share)
-    return RooflineDevice(name, speeds, _speed(found[-2]), float(found[-1]), "sum", _note(measured))
+    return speeds, per_byte, overhead
 
 
-def _fit_max(name: str, measured: Sequence[Measured]) -> RooflineDevice:
+def _fit_max(layers: _Layers) -> _Fit:
     """Fits arithmetic where it bounds a layer and memory where that does, until these settle."""
-    flops, size = _flops(measured), _bytes(measured)
-    weighed = _weights(measured)
-    totals = np.concatenate([m.seconds for m in measured])
+    flops, size = layers.flops, layers.bytes
     best, least = (1 / UNBOUNDED, 1 / UNBOUNDED, 0.0), np.inf
     for start in np.quantile(flops / np.maximum(size, 1.0), (0.1, 0.3, 0.5, 0.7, 0.9)):
         computes = flops > start * size
         for _ in range(SWEEPS):
-            columns = [np.where(computes, flops, 0), np.where(computes, 0, size), _ones(measured)]
-            per_flop, per_byte, overhead = _solve(measured, columns)
+            found = layers.solve(np.where(computes, flops, 0), np.where(computes, 0, size))
+            per_flop, per_byte, overhead = found
             guess = np.maximum(flops * per_flop, size * per_byte) + overhead
-            error = float(np.square(weighed @ (guess - totals)).sum())
+            error = float(np.square(layers.weights @ (guess - layers.seconds)).sum())
             if error < least:
                 best, least = (per_flop, per_byte, overhead), error
             again = flops * per_flop > size * per_byte
             if (again == computes).all():
                 break
             computes = again
-    speeds = {"other": _speed(best[0])}
-    return RooflineDevice(name, speeds, _speed(best[1]), best[2], "max", _note(measured))
-
-
-def _solve(
-    measured: Sequence[Measured], columns: Sequence[NDArray[np.float64]]
-) -> tuple[float, ...]:
-    """Coefficients >= 0 of the columns, one row per layer."""
-    weights = _weights(measured)
-    matrix = weights @ np.stack(columns, axis=1)
-    scale = np.linalg.norm(matrix, axis=0)
-    scale[scale == 0] = 1.0
-    target = weights @ np.concatenate([m.seconds for m in measured])
-    found, _ = nnls(matrix / scale, target)
-    return tuple(float(value) for value in found / scale)
-
-
-def _weights(measured: Sequence[Measured]) -> NDArray[np.float64]:
-    """(rows, all layers): rows of relative errors, of layers first, then of networks."""
-    seconds = np.concatenate([m.seconds for m in measured])
-    rows = [np.diag(1 / np.where(seconds > 0, seconds, np.inf))]
-    start = 0
-    for m in measured:
-        n = m.dnn.n_layers
-        row = np.zeros((1, len(seconds)))
-        row[0, start : start + n] = np.sqrt(n) / m.seconds.sum()
-        rows.append(row)
-        start += n
-    return np.concatenate(rows)
-
-
-def _flops(measured: Sequence[Measured]) -> NDArray[np.float64]:
-    return np.concatenate([m.dnn.flops for m in measured])
-
-
-def _bytes(measured: Sequence[Measured]) -> NDArray[np.float64]:
-    return np.concatenate([layer_bytes(m.dnn) for m in measured])
-
-
-def _ones(measured: Sequence[Measured]) -> NDArray[np.float64]:
-    return np.ones(sum(m.dnn.n_layers for m in measured))
+    return {"other": _speed(best[0])}, best[1], best[2]
 
 
 def _speed(seconds_per_unit: float) -> float:
     return min(1 / max(seconds_per_unit, 1 / UNBOUNDED), UNBOUNDED)
-
-
-def _note(measured: Sequence[Measured]) -> str:
-    return "fitted to " + ", ".join(m.dnn.name for m in measured)

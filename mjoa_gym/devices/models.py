@@ -178,10 +178,9 @@ class TableDevice(Device):
         has = [layer for layer in table if layer not in layers]
         if lacks or has:
             hint = did_you_mean(has[0], lacks) if has else ""
-            raise ValueError(
-                f"layers of table {self.name!r}, dnn {dnn.name!r}: {_listed('missing', lacks)}"
-                f"{', ' if lacks and has else ''}{_listed('not in the network', has)}{hint}"
-            )
+            faults = filter(None, (_listed("missing", lacks), _listed("not in the network", has)))
+            where = f"layers of table {self.name!r}, dnn {dnn.name!r}"
+            raise ValueError(f"{where}: {', '.join(faults)}{hint}")
         return np.array([table[layer] for layer in layers], dtype=np.float64)
 
 
@@ -217,10 +216,8 @@ class RegressionDevice(Device):
         for layer, kind in enumerate(dnn.kinds):
             terms = self.coefficients.get(kind, other)
             if terms is None:
-                has = list(self.coefficients)
-                raise ValueError(
-                    f"coefficients of {self.name!r}: no {kind!r}, no 'other', but {has}"
-                )
+                has = f"no 'other', but {list(self.coefficients)}"
+                raise ValueError(f"coefficients of {self.name!r}: no {kind!r}, {has}")
             weights[layer] = [terms.get(feature, 0.0) for feature in FEATURES]
         with np.errstate(all="ignore"):
             seconds = (weights * features).sum(axis=1)

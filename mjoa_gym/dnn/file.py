@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mjoa_gym.validation import amount, mapping, short
+
+if TYPE_CHECKING:
+    from mjoa_gym.dnn.profile import DNN
 
 SCHEMA = "mjoa-gym/dnn/1"
 SUFFIX = ".json"
@@ -25,8 +28,7 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
     """Whether a file is meant: a path object, or a text that ends in .json or has a separator."""
     if not isinstance(name_or_path, str):
         return True
-    separators = [os.sep, *([os.altsep] if os.altsep else [])]
-    return name_or_path.endswith(SUFFIX) or any(s in name_or_path for s in separators)
+    return name_or_path.endswith(SUFFIX) or not {os.sep, os.altsep}.isdisjoint(name_or_path)
 
 
 def arguments(profile: Any) -> dict[str, Any]:
@@ -81,23 +83,17 @@ def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
 
 
 def as_profile(
-    name: str,
-    input_bytes: float,
-    columns: Mapping[str, Iterable[Any]],
-    title: str | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    dnn: DNN, title: str | None = None, provenance: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The content of a file, from the columns of its layers (the keys of `_LAYER`)."""
-    head: dict[str, Any] = {"schema": SCHEMA, "name": name}
+    """The content of a file."""
+    head: dict[str, Any] = {"schema": SCHEMA, "name": dnn.name}
     if title is not None:
         head["title"] = title
-    head["input_bytes"] = _number(input_bytes)
+    head["input_bytes"] = _number(dnn.input_bytes)
     if provenance is not None:
         head["provenance"] = dict(provenance)
-    amounts = ("flops", "parameter_bytes", "output_bytes")
-    plain: dict[str, Any] = {key: map(_number, columns[key]) for key in amounts}
-    plain["predecessors"] = map(list, columns["predecessors"])
-    rows = zip(*(plain.get(key, columns[key]) for key in _LAYER), strict=True)
+    amounts = (map(_number, a) for a in (dnn.flops, dnn.parameter_bytes, dnn.output_bytes))
+    rows = zip(dnn.layer_names, dnn.kinds, *amounts, map(list, dnn.predecessors), strict=True)
     return head | {"layers": [dict(zip(_LAYER, row, strict=True)) for row in rows]}
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym import files
 from mjoa_gym.dnn import file
-from mjoa_gym.dnn.graph import validated_kinds, validated_names, validated_predecessors
+from mjoa_gym.layers import INPUT, KINDS
 from mjoa_gym.validation import choice, non_negative_vector
 
 if TYPE_CHECKING:
     import torch
 
-
 GRANULARITIES = ("layer", "block")
+CATALOGUE = Path(__file__).with_name("catalogue")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +74,15 @@ class DNN:
             raise ValueError("predecessors is empty: a DNN has at least one layer")
         put = object.__setattr__
         put(self, "name", str(name))
-        put(self, "flops", non_negative_vector("flops", flops, n))
-        put(self, "parameter_bytes", non_negative_vector("parameter_bytes", parameter_bytes, n))
-        put(self, "output_bytes", non_negative_vector("output_bytes", output_bytes, n))
-        put(self, "predecessors", validated_predecessors(predecessors))
+        amounts = {"flops": flops, "parameter_bytes": parameter_bytes, "output_bytes": output_bytes}
+        for key, values in amounts.items():
+            put(self, key, non_negative_vector(key, values, n))
+        put(self, "predecessors", _checked_predecessors(predecessors))
         put(self, "input_bytes", float(non_negative_vector("input_bytes", [input_bytes], 1)[0]))
-        put(self, "kinds", validated_kinds(kinds, n))
-        put(self, "layer_names", validated_names(layer_names, n))
+        put(self, "kinds", _labels("kinds", kinds, ["other"] * n))
+        for layer, kind in enumerate(self.kinds):
+            choice(f"kinds[{layer}]", kind, KINDS)
+        put(self, "layer_names", _labels("layer_names", layer_names, range(n)))
         put(self, "layers", layers)
         put(self, "block_of", None if block_of is None else _frozen(np.array(block_of, np.intp)))
 
@@ -118,16 +120,13 @@ class DNN:
         After a cut layer, nothing but its own output is read, so the network falls apart there. The
         last layer in program order ends the last block and counts as a cut.
         """
-        cut = np.zeros(self.n_layers, dtype=np.bool_)
-        last_reader = np.full(self.n_layers + 1, -1, dtype=np.int64)
-        for layer, ps in enumerate(self.predecessors):
-            for p in ps:
-                last_reader[p + 1] = layer
-        open_until, sink_seen = last_reader[0], False
-        for layer in range(self.n_layers):
-            cut[layer] = open_until <= layer and not sink_seen
-            open_until = max(open_until, last_reader[layer + 1])
-            sink_seen = sink_seen or bool(self.is_sink[layer])
+        layers = np.arange(self.n_layers)
+        last_reader = np.full(self.n_layers + 1, -1)  # of the input first, then of every layer
+        reader = np.repeat(layers, np.diff(self.predecessor_offsets))
+        np.maximum.at(last_reader, self.predecessor_indices + 1, reader)
+        nothing_else_is_read = np.maximum.accumulate(last_reader)[:-1] <= layers
+        outputs_before = np.cumsum(self.is_sink, dtype=np.int64) - self.is_sink
+        cut = nothing_else_is_read & (outputs_before == 0)
         cut[-1] = True
         return _frozen(cut)
 
@@ -164,8 +163,7 @@ class DNN:
     @staticmethod
     def names() -> tuple[str, ...]:
         """The names in the packaged catalogue, for `DNN.load`."""
-        files = (resources.files("mjoa_gym.dnn") / "catalogue").iterdir()
-        return tuple(sorted(f.name[:-5] for f in files if f.name.endswith(".json")))
+        return tuple(sorted(path.stem for path in CATALOGUE.glob("*.json")))
 
     @staticmethod
     def load(
@@ -184,18 +182,12 @@ class DNN:
             OSError: If the file cannot be read.
         """
         choice("granularity", granularity, GRANULARITIES)
-        read = DNN._read if file.is_path(name_or_path) else DNN._named
-        return read(name_or_path)._at(granularity)
-
-    @staticmethod
-    def _named(name: Any) -> DNN:
-        choice("name", name, DNN.names(), " (the catalogue's; a file's name ends in .json)")
-        text = (resources.files("mjoa_gym.dnn") / "catalogue" / f"{name}.json").read_bytes()
-        return DNN.from_dict(files.parse_json(text))
-
-    @staticmethod
-    def _read(path: str | os.PathLike[str]) -> DNN:
-        return files.read(path, lambda content: DNN.from_dict(files.parse_json(content)))
+        path = name_or_path
+        if not file.is_path(path):
+            remark = " (the catalogue's; a file's name ends in .json)"
+            path = CATALOGUE / f"{choice('name', str(path), DNN.names(), remark)}.json"
+        dnn = files.read(path, lambda content: DNN.from_dict(files.parse_json(content)))
+        return dnn._at(granularity)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file that `load` reads back as an equal DNN; the format is in docs/own-models.md.
@@ -295,33 +287,15 @@ class DNN:
         Returns:
             Of a DNN of blocks, the chain of blocks, not its layers.
         """
-        return file.as_profile(
-            self.name,
-            self.input_bytes,
-            {
-                "name": self.layer_names,
-                "kind": self.kinds,
-                "flops": self.flops,
-                "parameter_bytes": self.parameter_bytes,
-                "output_bytes": self.output_bytes,
-                "predecessors": self.predecessors,
-            },
-            title,
-            provenance,
-        )
+        return file.as_profile(self, title, provenance)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DNN):
             return NotImplemented
-        return (
-            self.name == other.name
-            and self.predecessors == other.predecessors
-            and self.input_bytes == other.input_bytes
-            and self.kinds == other.kinds
-            and self.layer_names == other.layer_names
-            and np.array_equal(self.flops, other.flops)
-            and np.array_equal(self.parameter_bytes, other.parameter_bytes)
-            and np.array_equal(self.output_bytes, other.output_bytes)
+        plain = ("name", "predecessors", "input_bytes", "kinds", "layer_names")
+        arrays = ("flops", "parameter_bytes", "output_bytes")
+        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
         )
 
     def __reduce__(self) -> tuple[type[DNN], tuple[Any, ...]]:
@@ -329,6 +303,43 @@ class DNN:
 
     def __hash__(self) -> int:
         return hash((self.name, self.predecessors, self.input_bytes))
+
+
+def _checked_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Predecessors that make a graph in program order, each layer reading something."""
+    checked = []
+    for layer, given in enumerate(predecessors):
+        what = f"predecessors[{layer}]"
+        try:
+            ps = tuple(int(p) for p in given)
+            whole = ps == tuple(given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what}={given!r}: must be a list of indices") from error
+        if not whole:
+            raise ValueError(f"{what}={list(given)}: indices must be whole numbers")
+        if not ps:
+            raise ValueError(
+                f"{what} is empty: layer {layer} is unreachable; every layer reads an earlier "
+                "layer or the network's input (-1)"
+            )
+        if min(ps) < INPUT:
+            rule = "a DNN has one input tensor, -1; merge several inputs into one"
+            raise ValueError(f"{what} has {min(ps)}: {rule}")
+        if max(ps) >= layer:
+            rule = f"allowed are earlier layers, -1..{layer - 1}"
+            raise ValueError(f"{what} has {max(ps)}: {rule}")
+        if len(set(ps)) != len(ps):
+            raise ValueError(f"{what}={list(ps)} names a layer twice")
+        checked.append(ps)
+    return tuple(checked)
+
+
+def _labels(name: str, given: Sequence[str] | None, default: Sequence[Any]) -> tuple[str, ...]:
+    """A text per layer."""
+    labels = default if given is None else given
+    if len(labels) != len(default):
+        raise ValueError(f"{name} has {len(labels)} entries for {len(default)} layers")
+    return tuple(map(str, labels))
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -21,7 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mjoa_gym.layers import INPUT
-from mjoa_gym.profiles.graph import HEAVY_KINDS, Operator, OperatorGraph
+from mjoa_gym.profiles.graph import Operator, OperatorGraph
+
+_HEAVY_KINDS = {"conv", "depthwise_conv", "linear", "matmul"}
+_Edge = tuple[int, int]
+"""A set and its only reader."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Layer:
 def fuse(graph: OperatorGraph) -> list[Layer]:
     """The network's layers in a topological order, predecessors before readers."""
     groups = _Groups(graph.operators)
-    while groups.step():
+    while groups.step():  # until no rule fits anywhere
         pass
     return groups.layers()
 
@@ -119,49 +123,42 @@ class _Groups:
             operators=tuple(self.members[group]),
         )
 
-    def _sweep(self, rule: Callable[[int], tuple[int, int] | None]) -> bool:
+    def _sweep(self, rule: Callable[[int], _Edge | None]) -> bool:
         changed = False
         for group in sorted(self.members):
-            if group in self.members and self._is_cheap(group):
-                edge = rule(group)
-                if edge is not None:
-                    self._contract(*edge)
-                    changed = True
+            edge = rule(group) if group in self.members and self._is_cheap(group) else None
+            if edge is not None:
+                self._contract(*edge)
+                changed = True
         return changed
 
-    def _into_producer(self, group: int) -> tuple[int, int] | None:
+    def _into_producer(self, group: int) -> _Edge | None:
         if len(self.inputs[group]) != 1:
             return None
         if any(self.operators[index].grows for index in self.members[group]):
-            reader = self._only_reader(group)
-            return None if reader is None else (group, reader)
+            return self._to_only_reader(group)
         (producer,) = self.inputs[group]
-        if producer == INPUT or self._only_reader(producer) is None:
-            return None
-        return producer, group
+        return None if producer == INPUT else self._to_only_reader(producer)
 
-    def _into_sharing_reader(self, group: int) -> tuple[int, int] | None:
-        reader = self._only_reader(group)
-        if reader is None or not self.inputs[group] <= self.inputs[reader]:
-            return None
-        return group, reader
+    def _into_sharing_reader(self, group: int) -> _Edge | None:
+        edge = self._to_only_reader(group)
+        return edge if edge and self.inputs[group] <= self.inputs[edge[1]] else None
 
-    def _into_heavy_reader(self, group: int) -> tuple[int, int] | None:
-        reader = self._only_reader(group)
-        if reader is None or len(self.inputs[group]) != 1:
+    def _into_heavy_reader(self, group: int) -> _Edge | None:
+        edge = self._to_only_reader(group)
+        if edge is None or len(self.inputs[group]) != 1:
             return None
-        heavy = any(self.operators[index].kind in HEAVY_KINDS for index in self.members[reader])
-        return (group, reader) if heavy else None
+        kinds = {self.operators[index].kind for index in self.members[edge[1]]}
+        return edge if kinds & _HEAVY_KINDS else None
 
-    def _only_reader(self, group: int) -> int | None:
+    def _to_only_reader(self, group: int) -> _Edge | None:
         readers = self.readers[group]
-        return next(iter(readers)) if len(readers) == 1 else None
+        return (group, next(iter(readers))) if len(readers) == 1 else None
 
     def _is_cheap(self, group: int) -> bool:
         return all(self.operators[index].cheap for index in self.members[group])
 
     def _contract(self, source: int, target: int) -> None:
-        """Merges ``source`` into ``target``, its only reader."""
         self.members[target] = sorted(self.members.pop(source) + self.members[target])
         inputs = self.inputs.pop(source)
         del self.readers[source]
@@ -172,9 +169,4 @@ class _Groups:
 
 def _weight(operator: Operator) -> tuple[int, bool, int, bool]:
     """Orders the operators of a layer; the heaviest gives it its name and kind."""
-    return (
-        operator.macs,
-        operator.kind == "embedding",
-        operator.light_flops,
-        not operator.cheap,
-    )
+    return operator.macs, operator.kind == "embedding", operator.light_flops, not operator.cheap

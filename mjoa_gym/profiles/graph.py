@@ -1,17 +1,32 @@
 """A network as a graph of operators with costs and bytes, whatever framework it came from.
 
-Importers make an `OperatorGraph`; `mjoa_gym.profiles.fuse` turns it into a DNN.
+A `Tracer` collects the operators in execution order; `mjoa_gym.profiles.fuse` turns the graph into
+a DNN.
+
+* Views are dropped. `output_bytes` counts the part of a value that is read through views, each part
+  once: of a sequence whose first token alone is read, that token.
+* A parameter that several operators read is charged to the one with most MACs, the first of
+  several: the tied head of a language model needs its matrix to run elsewhere, while the look-up in
+  the same matrix, which costs next to nothing, does not.
+* A network output that other operators read as well gets an operator of its own without any cost,
+  so that the outputs of a network are exactly the outputs of its sinks.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-HEAVY_KINDS = ("conv", "depthwise_conv", "linear", "matmul")
-LIGHT_KINDS = ("pool", "elementwise", "norm", "embedding")
+from mjoa_gym.layers import INPUT
+
+Value = TypeVar("Value")
+
+
+def names(text: str) -> frozenset[str]:
+    """The operators in a text, with spaces between them."""
+    return frozenset(text.split())
 
 
 class UnknownOperatorWarning(UserWarning):
@@ -21,7 +36,7 @@ class UnknownOperatorWarning(UserWarning):
 class Cost(NamedTuple):
     """What an operator costs: multiply-accumulates, or FLOPs if there are none.
 
-    The kind is one of `HEAVY_KINDS` or `LIGHT_KINDS`, or "other" if the cost is unknown.
+    The kind is one of `mjoa_gym.layers.KINDS`, "other" if the cost is unknown.
     """
 
     kind: str
@@ -29,7 +44,7 @@ class Cost(NamedTuple):
     light_flops: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Operator:
     """One operator that does work; views and input-independent operators are not among these.
 
@@ -38,57 +53,153 @@ class Operator:
         kind: Layer kind, of its `Cost`.
         macs: Multiply-accumulates.
         light_flops: FLOPs of an operator without multiply-accumulates, else 0.
-        parameter_bytes: Parameters charged to this operator.
-        parameters: The same, as a number of elements.
-        output_bytes: What its readers need of its output, each part once.
         cheap: Whether it may be fused into a neighbour.
         grows: Whether its output has more bytes than its inputs together.
         inputs: Indices of the operators it reads, `INPUT` for the network's input; ascending.
+        parameter_bytes: Of the parameters charged to it.
+        output_bytes: What its readers need of its output, each part once.
     """
 
     name: str
     kind: str
     macs: int
     light_flops: int
-    parameter_bytes: int
-    parameters: int
-    output_bytes: int
     cheap: bool
     grows: bool
     inputs: tuple[int, ...]
+    parameter_bytes: int = 0
+    output_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class OperatorGraph:
-    """A network's operators in execution order, and the bytes of its inputs.
-
-    Attributes:
-        operators: In an order in which they can be executed.
-        input_bytes: Bytes of all inputs together, which count as the network's one input tensor.
-        input_text: The inputs' shapes and types, for people.
-    """
+    """A network's operators in execution order, and the bytes of all its inputs together."""
 
     operators: tuple[Operator, ...]
     input_bytes: int
-    input_text: str
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the whole network."""
-        return sum(operator.macs for operator in self.operators)
 
-    @property
-    def parameters(self) -> int:
-        """Distinct parameters that the network uses, as a number of elements."""
-        return sum(operator.parameters for operator in self.operators)
+@dataclass(frozen=True)
+class Source(Generic[Value]):
+    """Where a value's data comes from: the operator, and the narrowest view on the way."""
+
+    index: int
+    view: Value
+
+
+class Tracer(Generic[Value]):
+    """Operators with what they make, read and need.
+
+    Attributes:
+        size: Tells a value's bytes.
+        operators: So far, without parameters.
+        made: Per operator the values that it makes.
+        needed: Per operator the parameters that it reads.
+        sources: Of every value that depends on the network's input.
+        unknown: Operators whose cost is not known.
+    """
+
+    def __init__(self, size: Callable[[Value], int]) -> None:
+        self.size = size
+        self.operators: list[Operator] = []
+        self.made: list[tuple[Value, ...]] = []
+        self.needed: list[tuple[Any, ...]] = []
+        self.sources: dict[Value, Source[Value]] = {}
+        self.unknown: set[str] = set()
+        self._read: dict[int, dict[Value, None]] = {}
+        self._names: dict[str, int] = {}
+
+    def add_input(self, value: Value) -> None:
+        """Notes an input of the network."""
+        self.sources[value] = Source(INPUT, value)
+
+    def add_view(self, value: Value, of: Value) -> None:
+        """Notes a value that is another one, or a part of it."""
+        whole = self.sources[of]
+        narrower = self.size(value) < self.size(whole.view)
+        self.sources[value] = Source(whole.index, value) if narrower else whole
+
+    def add(
+        self,
+        name: str,
+        cost: Cost,
+        cheap: bool,
+        read: Sequence[Value],
+        made: Iterable[Value],
+        needed: Iterable[Any] = (),
+    ) -> None:
+        """Notes an operator: what it reads, makes and needs of parameters."""
+        index, made = len(self.operators), tuple(made)
+        taken = sum(self.size(self.sources[value].view) for value in read)
+        light_flops = 0 if cost.macs else cost.light_flops
+        grows = sum(map(self.size, made)) > taken
+        inputs = self._note_reads(read)
+        self.operators.append(
+            Operator(self._unique(name), cost.kind, cost.macs, light_flops, cheap, grows, inputs)
+        )
+        self.sources.update((value, Source(index, value)) for value in made)
+        self.made.append(made)
+        self.needed.append(tuple(needed))
+
+    def add_outputs(self, outputs: Iterable[Value]) -> None:
+        """Notes what the network puts out; call it after all operators."""
+        inner = {source for operator in self.operators for source in operator.inputs}
+        for value in dict.fromkeys(outputs):
+            source = self.sources.get(value)
+            if source is not None and (source.index == INPUT or source.index in inner):
+                self.add("output", Cost("elementwise"), False, [value], ())
+                self.made[-1] = (source.view,)
+                self._read[len(self.operators) - 1] = {source.view: None}
+            elif source is not None:
+                self._note_reads([value])
+
+    def charge(self, size: Callable[[Any], int]) -> tuple[tuple[Any, ...], ...]:
+        """Charges the parameters, whose bytes `size` tells; returns those of each operator."""
+        charged: list[list[Any]] = [[] for _ in self.operators]
+        users: dict[Any, list[int]] = {}
+        for index, needed in enumerate(self.needed):
+            for parameter in needed:
+                users.setdefault(parameter, []).append(index)
+        for parameter, indices in users.items():
+            index = max(indices, key=lambda user: self.operators[user].macs)
+            self.operators[index].parameter_bytes += size(parameter)
+            charged[index].append(parameter)
+        return tuple(map(tuple, charged))
+
+    def parts(self, index: int) -> tuple[Value, ...]:
+        """The views that are read of what an operator makes, or all of it where that is less."""
+        made, read = self.made[index], tuple(self._read.get(index, ()))
+        return read if sum(map(self.size, read)) < sum(map(self.size, made)) else made
+
+    def graph(self, inputs: Iterable[Value]) -> OperatorGraph:
+        """The operators with the bytes of what is read of them."""
+        for index, operator in enumerate(self.operators):
+            operator.output_bytes = sum(map(self.size, self.parts(index)))
+        return OperatorGraph(tuple(self.operators), sum(map(self.size, inputs)))
+
+    def _note_reads(self, values: Iterable[Value]) -> tuple[int, ...]:
+        """Notes which parts of which values are read; returns the producers."""
+        sources = [self.sources[value] for value in values]
+        for source in sources:
+            self._read.setdefault(source.index, {})[source.view] = None
+        return tuple(sorted({source.index for source in sources}))
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, self._names.get(name, 0)
+        while unique in self._names:
+            count += 1
+            unique = f"{name}_{count}"
+        self._names[unique] = 0
+        self._names[name] = count
+        return unique
 
 
 def warn_of_unknown(operators: Iterable[str], stacklevel: int = 2) -> None:
     """Warn, once for all of them, of operators that were counted as zero FLOPs."""
-    names = sorted(set(operators))
-    if names:
+    unknown = sorted(set(operators))
+    if unknown:
         warnings.warn(
-            f"counted as zero FLOPs, since their cost is not known: {', '.join(names)}",
+            f"counted as zero FLOPs, since their cost is not known: {', '.join(unknown)}",
             UnknownOperatorWarning,
             stacklevel=stacklevel + 1,
         )

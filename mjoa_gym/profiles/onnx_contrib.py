@@ -2,7 +2,8 @@
 
 Those of ONNX Runtime, as its quantiser and its optimiser write them, and the linear models of
 scikit-learn, which keep their weights in attributes. What ONNX Runtime has under another name, with
-scales between the inputs or with the channels last, is read as ONNX's own operator (`standard`).
+scales between the inputs, turned matrices or the channels last, is read as ONNX's own operator
+(`standard`).
 
 Attention counts every row with every column, masked ones too, as ONNX's own does. Cached keys count
 as far as the file tells: up to a stored `total_sequence_length` or local window, else all of them.
@@ -14,10 +15,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 from onnx_ir import DataType
 
-from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
+from mjoa_gym.profiles.onnx_program import Step, Tensor, TensorType
 
 Known = tuple[list[TensorType], int]
 """The types of an operator's outputs, and its multiply-accumulates."""
@@ -26,45 +26,63 @@ Rule = Callable[[Step, str], Known]
 RULES: dict[str, Rule] = {}
 _DOMAIN = "com.microsoft."
 _ALL = range(99)
-_STANDARD: dict[str, tuple[str, Sequence[int], int | None]] = {
+_Form = tuple[str, Sequence[int], int | None]
+_FORMS: dict[str, _Form] = {
+    "QLinearConv": ("Conv", (0, 3), 7),
+    "FusedConv NhwcConv NhwcFusedConv": ("Conv", (0, 1, 2), 0),
+    "NhwcMaxPool": ("MaxPool", (0,), 0),
+    "QLinearAveragePool": ("AveragePool", (0,), 0),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0),
+    "QLinearAdd": ("Add", (0, 3), 0),
+    "QLinearMul": ("Mul", (0, 3), 0),
+    "QLinearWhere": ("Where", (0, 1, 4), 1),
+    "QLinearConcat": ("Concat", range(2, 9999, 3), 2),
+    "FusedMatMul FusedMatMulActivation TransposeMatMul SparseToDenseMatMul FusedGemm GemmFastGelu"
+    " GemmFloat8 DynamicQuantizeMatMul MatMulBlockQuantizedFp8Weight": ("MatMul", (0, 1), 0),
+    "MatMulIntegerToFloat": ("MatMul", (0, 1), 2),
+    "QOrderedMatMul": ("MatMul", (0, 2), 0),
+    "QGemm": ("MatMul", (0, 3), 1),
+    "MatMulInteger16": ("MatMulInteger", (0, 1), None),
+    "DynamicQuantizeLSTM": ("LSTM", (0, 1, 2), 0),
+    "DequantizeLinear QuantizeLinear GatherND GridSample Pad Trilu": ("", _ALL, None),
+}
+"""ONNX's own operator that does the same (of the same name: ""), which inputs it takes, and, where
+it does not take their types, the input whose type the output has."""
+STANDARD: dict[str, _Form] = {
     "GreaterOrEqual": ("Greater", _ALL, None),
     "LessOrEqual": ("Less", _ALL, None),
-    "QLinearConv": ("Conv", (0, 3), 7),
-    "com.microsoft.QLinearConv": ("Conv", (0, 3), 7),
-    "com.microsoft.FusedConv": ("Conv", (0, 1, 2), 0),
-    "com.microsoft.NhwcConv": ("Conv", (0, 1, 2), 0),
-    "com.microsoft.NhwcFusedConv": ("Conv", (0, 1, 2), 0),
-    "com.microsoft.NhwcMaxPool": ("MaxPool", (0,), 0),
-    "com.microsoft.QLinearAveragePool": ("AveragePool", (0,), 0),
-    "com.microsoft.QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0),
-    "com.microsoft.QLinearAdd": ("Add", (0, 3), 0),
-    "com.microsoft.QLinearMul": ("Mul", (0, 3), 0),
-    "com.microsoft.QLinearWhere": ("Where", (0, 1, 4), 1),
-    "com.microsoft.QLinearConcat": ("Concat", range(2, 9999, 3), 2),
-    "com.microsoft.MatMulInteger16": ("MatMulInteger", (0, 1), None),
-    "com.microsoft.DequantizeLinear": ("DequantizeLinear", _ALL, None),
-    "com.microsoft.QuantizeLinear": ("QuantizeLinear", _ALL, None),
-    "com.microsoft.GatherND": ("GatherND", _ALL, None),
-    "com.microsoft.GridSample": ("GridSample", _ALL, None),
-    "com.microsoft.Pad": ("Pad", _ALL, None),
-    "com.microsoft.Trilu": ("Trilu", _ALL, None),
+    "QLinearConv": _FORMS["QLinearConv"],
+} | {
+    _DOMAIN + name: (op or name, which, like)
+    for together, (op, which, like) in _FORMS.items()
+    for name in together.split()
 }
-"""ONNX's own operator that does the same, which inputs it takes, and, where it does not take their
-types, the input whose type the output has."""
+_MAYBE_BY_COLUMNS = {_DOMAIN + "QOrderedMatMul", _DOMAIN + "MatMulBlockQuantizedFp8Weight"}
 
 
 def standard(step: Step) -> Step:
     """The step as ONNX's own operator that does the same, channels first and not quantised."""
-    if step.op not in _STANDARD:
+    if step.op not in STANDARD:
         return step
-    op, which, like = _STANDARD[step.op]
+    op, which, like = STANDARD[step.op]
     inputs = [tensor for n, tensor in enumerate(step.inputs) if n in which]
-    if inputs and inputs[0] and _has_channels_last(step):
-        batch, *sides, channels = inputs[0].shape
-        inputs[0] = replace(inputs[0], shape=(batch, channels, *sides), value=None)
     for n, tensor in enumerate(inputs):
-        if tensor and like is not None and tensor.dtype != DataType.BOOL:
-            inputs[n] = replace(tensor, dtype=DataType.FLOAT, value=None)
+        if tensor is None:
+            continue
+        shape, dtype = tensor.shape, tensor.dtype
+        if n == 0 and _has_channels_last(step):
+            batch, *sides, channels = shape
+            shape = (batch, channels, *sides)
+        if op in ("MatMul", "LSTM"):
+            _fit(step, len(shape) > 1)
+        if op == "MatMul" and step.integer(f"transBatch{'AB'[n]}"):
+            shape = (*shape[1:-1], shape[0], shape[-1])
+        if _is_turned(step, op, n):
+            shape = (*shape[:-2], shape[-1], shape[-2])
+        if like is not None and dtype != DataType.BOOL:
+            dtype = DataType.FLOAT
+        if (shape, dtype) != (tensor.shape, tensor.dtype):
+            inputs[n] = replace(tensor, shape=shape, dtype=dtype, value=None)
     return replace(step, op=op, inputs=tuple(inputs))
 
 
@@ -73,12 +91,24 @@ def as_written(step: Step, found: TensorType) -> TensorType:
     shape, dtype = found
     if _has_channels_last(step):
         shape = (shape[0], *shape[2:], shape[1])
-    like = _STANDARD[step.op][2] if step.op in _STANDARD else None
-    return shape, dtype if like is None else step.tensor(like).dtype
+    like = STANDARD[step.op][2] if step.op in STANDARD else None
+    if like is not None:
+        dtype = step.tensor(0 if step.op == _DOMAIN + "QGemm" and step.given(7) else like).dtype
+    return shape, dtype
 
 
 def _has_channels_last(step: Step) -> bool:
     return "Nhwc" in step.op or step.integer("channels_last") == 1
+
+
+def _is_turned(step: Step, op: str, index: int) -> bool:
+    """Whether rows and columns of an input have to change places."""
+    if step.op in _MAYBE_BY_COLUMNS and index == 1:
+        left, right = (step.tensor(n).shape for n in STANDARD[step.op][1])
+        return left[-1] != right[-2]
+    if op == "LSTM":
+        return index > 0
+    return op == "MatMul" and step.integer(f"trans{'AB'[index]}") != 0
 
 
 def known(step: Step) -> Known | None:
@@ -101,31 +131,6 @@ def _fit(step: Step, fits: bool) -> None:
     if not fits:
         shapes = ", ".join(str(tensor.shape) for tensor in step.present())
         raise ValueError(f"shapes {shapes} do not go together")
-
-
-@_rule("FusedMatMul", "FusedMatMulActivation", "TransposeMatMul", "SparseToDenseMatMul")
-@_rule("FusedGemm", "GemmFastGelu", "GemmFloat8", "QGemm", "QOrderedMatMul")
-@_rule("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulBlockQuantizedFp8Weight")
-def _product(step: Step, op: str) -> Known:
-    left = _operand(step, 0, "A")
-    right = _operand(step, {"QGemm": 3, "QOrderedMatMul": 2}.get(op, 1), "B")
-    if op in ("QOrderedMatMul", "MatMulBlockQuantizedFp8Weight") and left[-1] != right[-2]:
-        right = right[::-1]  # stored by columns
-    _fit(step, left[-1] == right[-2])
-    shape = (*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1])
-    to_float = op in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
-    to_float |= op == "QGemm" and step.given(7) is None
-    dtype = DataType.FLOAT if to_float else step.tensor(0).dtype
-    return [(shape, dtype)], math.prod(shape) * left[-1]
-
-
-def _operand(step: Step, index: int, letter: str) -> Shape:
-    """The shape of a matrix, transposed as the attributes say."""
-    shape = step.tensor(index).shape
-    _fit(step, len(shape) > 1)
-    if step.integer(f"transBatch{letter}"):
-        shape = (*shape[1:-1], shape[0], shape[-1])
-    return (*shape[:-2], shape[-1], shape[-2]) if step.integer(f"trans{letter}") else shape
 
 
 @_rule("MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "MatMulNBitsMlp", "MatMulNBitsQkv")
@@ -151,15 +156,6 @@ def _experts(step: Step, op: str) -> Known:
     _fit(step, step.tensor(second).shape[1] == data.shape[-1])
     width = wide + inner + (inner if step.given(third) else 0)
     return [(data.shape, data.dtype)], data.size * step.integer("k", 1) * width
-
-
-@_rule("DynamicQuantizeLSTM")
-def _lstm(step: Step, op: str) -> Known:
-    (rows, batch, features), (directions, _, wide) = step.tensor(0).shape, step.tensor(1).shape
-    state = (directions, batch, wide // 4)
-    shapes = ((rows, directions, batch, wide // 4), state, state)
-    macs = rows * batch * directions * wide * (features + wide // 4)
-    return [(shape, DataType.FLOAT) for shape in shapes], macs
 
 
 @_rule("Attention", "QAttention", "DecoderMaskedSelfAttention", "QOrderedAttention")
@@ -294,8 +290,8 @@ def _mean(step: Step, op: str) -> Known:
     data = step.tensor(0)
     rank, keep = len(data.shape), step.integer("keepdims", 1)
     reduced = {axis % rank for axis in step.setting("axes", range(rank))}
-    kept = [n for n in range(rank) if keep or n not in reduced]
-    return [(tuple(1 if n in reduced else data.shape[n] for n in kept), data.dtype)], 0
+    sides = {n: 1 if n in reduced else side for n, side in enumerate(data.shape)}
+    return [(tuple(side for n, side in sides.items() if keep or n not in reduced), data.dtype)], 0
 
 
 @_rule("ZipMap", "LinearClassifier", "LinearRegressor", domain="ai.onnx.ml.")

@@ -1,14 +1,8 @@
 """What an ONNX operator is: its layer kind, whether it computes anything, and what it costs.
 
-The counts are those of the torch importer. Multiply-accumulates (MACs) are exact for convolutions,
-matrix products (quantised ones, too), recurrent layers and attention; other operators count
-
-* 1 FLOP per output element (additions, activations, casts, quantising);
-* 2 per element for batch normalisation, 5 for other normalisations and softmax;
-* 1 per element read for pooling and reductions;
-* 0 for data movement (concatenation, padding, look-up, nearest upsampling).
-
-An operator that is in none of these groups counts zero FLOPs and is reported.
+The counts are those of `torch_operators`. Multiply-accumulates (MACs) are exact for convolutions,
+matrix products (quantised ones, too), recurrent layers and attention. An operator that is in none
+of the groups below counts zero FLOPs and is reported.
 """
 
 from __future__ import annotations
@@ -16,55 +10,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mjoa_gym.profiles.graph import Cost
+from mjoa_gym.profiles.graph import Cost, names
 from mjoa_gym.profiles.onnx_contrib import known, standard
 from mjoa_gym.profiles.onnx_program import Shape, Step
 
-
-def names(text: str) -> frozenset[str]:
-    """The operators in a text, with spaces between them."""
-    return frozenset(text.split())
-
-
-VIEWS = names(
-    "Dropout Expand Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze"
-    " ai.onnx.ml.ZipMap"
-)
-MOVES = names(
-    "Concat DepthToSpace EyeLike Gather GatherElements GatherND OneHot Pad ReverseSequence Scatter"
-    " ScatterElements ScatterND SpaceToDepth TensorScatter Tile Trilu"
-    " ai.onnx.ml.ArrayFeatureExtractor"
-)
+VIEWS = names("""Dropout Expand Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze
+ai.onnx.ml.ZipMap""")
+MOVES = names("""Concat DepthToSpace EyeLike Gather GatherElements GatherND OneHot Pad
+ReverseSequence Scatter ScatterElements ScatterND SpaceToDepth TensorScatter Tile Trilu
+ai.onnx.ml.ArrayFeatureExtractor""")
 NOT_FUSED = names("Concat Gather GatherElements GatherND ai.onnx.ml.ArrayFeatureExtractor")
-NORMS = names(
-    "BatchNormalization GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization"
-    " LogSoftmax LpNormalization MeanVarianceNormalization RMSNormalization Softmax"
-    " SimplifiedLayerNormalization ai.onnx.ml.Normalizer com.microsoft.BiasSoftmax"
-    " com.microsoft.GroupNorm com.microsoft.QLinearSoftmax com.microsoft.QOrderedLayerNormalization"
-    " com.microsoft.SkipGroupNorm com.microsoft.SkipLayerNormalization"
-    " com.microsoft.SkipSimplifiedLayerNormalization"
-)
+NORMS = names("""BatchNormalization GroupNormalization Hardmax InstanceNormalization LRN
+LayerNormalization LogSoftmax LpNormalization MeanVarianceNormalization RMSNormalization Softmax
+SimplifiedLayerNormalization ai.onnx.ml.Normalizer com.microsoft.BiasSoftmax
+com.microsoft.GroupNorm com.microsoft.QLinearSoftmax com.microsoft.QOrderedLayerNormalization
+com.microsoft.SkipGroupNorm com.microsoft.SkipLayerNormalization
+com.microsoft.SkipSimplifiedLayerNormalization""")
 WINDOWS = names("MaxPool AveragePool LpPool")
-READ_ONCE = names(
-    "ArgMax ArgMin GlobalAveragePool GlobalLpPool GlobalMaxPool TopK ReduceL1 ReduceL2 ReduceLogSum"
-    " ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
-    " com.microsoft.QLinearReduceMean"
-)
-ELEMENTWISE = names(
-    "Abs Acos Acosh Add Affine And Asin Asinh Atan Atanh Bernoulli BitShift BitwiseAnd BitwiseNot"
-    " BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Col2Im Cos Cosh CumProd CumSum"
-    " DequantizeLinear Div DynamicQuantizeLinear Elu Equal Erf Exp Floor Gelu Greater"
-    " GreaterOrEqual GridSample HardSigmoid HardSwish ImageScaler IsInf IsNaN LeakyRelu Less"
-    " LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu ParametricSoftplus Pow"
-    " QuantizeLinear RandomNormalLike RandomUniformLike Reciprocal Relu Resize RoiAlign"
-    " RotaryEmbedding Round ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub"
-    " Sum Swish Tan Tanh ThresholdedRelu Upsample Where Xor ai.onnx.ml.Binarizer ai.onnx.ml.Imputer"
-    " ai.onnx.ml.Scaler com.microsoft.BiasAdd com.microsoft.BiasDropout com.microsoft.BiasGelu"
-    " com.microsoft.BiasSplitGelu com.microsoft.FastGelu com.microsoft.Gelu"
-    " com.microsoft.QLinearLeakyRelu com.microsoft.QLinearSigmoid com.microsoft.QOrderedGelu"
-    " com.microsoft.QuickGelu com.microsoft.RotaryEmbedding"
-)
-EMBEDDINGS = names("com.microsoft.EmbedLayerNormalization com.microsoft.QEmbedLayerNormalization")
+READ_ONCE = names("""ArgMax ArgMin GlobalAveragePool GlobalLpPool GlobalMaxPool TopK ReduceL1
+ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+ReduceSumSquare com.microsoft.QLinearReduceMean""")
+ELEMENTWISE = names("""Abs Acos Acosh Add Affine And Asin Asinh Atan Atanh Bernoulli BitShift
+BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Col2Im Cos Cosh CumProd
+CumSum DequantizeLinear Div DynamicQuantizeLinear Elu Equal Erf Exp Floor Gelu Greater
+GreaterOrEqual GridSample HardSigmoid HardSwish ImageScaler IsInf IsNaN LeakyRelu Less LessOrEqual
+Log Max Mean Min Mish Mod Mul Neg Not Or PRelu ParametricSoftplus Pow QuantizeLinear
+RandomNormalLike RandomUniformLike Reciprocal Relu Resize RoiAlign RotaryEmbedding Round
+ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh
+ThresholdedRelu Upsample Where Xor ai.onnx.ml.Binarizer ai.onnx.ml.Imputer ai.onnx.ml.Scaler
+com.microsoft.BiasAdd com.microsoft.BiasDropout com.microsoft.BiasGelu com.microsoft.BiasSplitGelu
+com.microsoft.FastGelu com.microsoft.Gelu com.microsoft.QLinearLeakyRelu
+com.microsoft.QLinearSigmoid com.microsoft.QOrderedGelu com.microsoft.QuickGelu
+com.microsoft.RotaryEmbedding""")
 
 NORM_FLOPS = 5
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -114,24 +91,16 @@ def cost_of(step: Step) -> Cost:
     macs = rule[1] if rule else _MACS[op](step) if op in _MACS else 0
     if macs:
         return Cost(_heavy_kind(step), macs)
-    if op in _MACS:
-        return Cost("elementwise", 0, size)
-    if (op == "Gather" and step.tensor(0).constant) or op == "com.microsoft.GatherBlockQuantized":
+    if op == "Gather" and step.tensor(0).constant:
         return Cost("embedding")
-    if op in EMBEDDINGS:
-        return Cost("embedding", 0, NORM_FLOPS * size)
-    nearest = op in ("Resize", "Upsample") and step.setting("mode", "nearest") == "nearest"
-    if op in MOVES or nearest:
+    if op in ("Resize", "Upsample") and step.setting("mode", "nearest") == "nearest":
         return Cost("elementwise")
-    if op in NORMS:
-        return Cost("norm", 0, (2 if op == "BatchNormalization" else NORM_FLOPS) * size)
     if op in WINDOWS:
         return Cost("pool", 0, math.prod(step.setting("kernel_shape", ())) * size)
     if op in READ_ONCE:
         return Cost("pool", 0, step.tensor(0).size)
-    if op in ELEMENTWISE:
-        return Cost("elementwise", 0, size)
-    return Cost("other")
+    kind, flops = _PER_ELEMENT.get(op, ("other", 0))
+    return Cost(kind, 0, flops * size)
 
 
 def _heavy_kind(step: Step) -> str:
@@ -149,13 +118,9 @@ def _conv(step: Step) -> int:
     return swept.size * math.prod(step.tensor(1).shape[1:])
 
 
-def _gemm(step: Step) -> int:
-    left = step.tensor(0).shape
-    return step.outputs[0].size * left[0 if step.integer("transA") else 1]
-
-
-def _matmul(step: Step) -> int:
-    return step.outputs[0].size * step.tensor(0).shape[-1]
+def _product(step: Step) -> int:
+    turned = step.op == "Gemm" and step.integer("transA")
+    return step.outputs[0].size * step.tensor(0).shape[-2 if turned else -1]
 
 
 def _recurrent(step: Step) -> int:
@@ -201,9 +166,18 @@ def _einsum(step: Step) -> int:
 
 _MACS: dict[str, Callable[[Step], int]] = {
     **dict.fromkeys(CONVOLUTIONS, _conv),
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), _product),
     **dict.fromkeys(GATES, _recurrent),
-    "Gemm": _gemm,
     "Attention": _attention,
     "Einsum": _einsum,
 }
+_PER_ELEMENT = {
+    **dict.fromkeys((*ELEMENTWISE, *_MACS), ("elementwise", 1)),
+    **dict.fromkeys(MOVES, ("elementwise", 0)),
+    **dict.fromkeys(NORMS, ("norm", NORM_FLOPS)),
+    "BatchNormalization": ("norm", 2),
+    "com.microsoft.EmbedLayerNormalization": ("embedding", NORM_FLOPS),
+    "com.microsoft.QEmbedLayerNormalization": ("embedding", NORM_FLOPS),
+    "com.microsoft.GatherBlockQuantized": ("embedding", 0),
+}
+"""Layer kind and FLOPs per element put out of the other operators."""

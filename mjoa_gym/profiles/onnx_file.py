@@ -29,16 +29,13 @@ _KEPT = {
     "graph": {1: "node", **dict.fromkeys((2, 11, 12, 13), ""), 5: "tensor", 15: "sparse tensor"},
     "function": {**dict.fromkeys((1, 4, 5, 6, 9, 10, 12, 13), ""), 7: "node", 11: "attribute"},
     "node": {**dict.fromkeys((1, 2, 3, 4, 7, 8), ""), 5: "attribute"},
-    "attribute": dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 14, 15, 20, 21), "")
-    | {
-        5: "tensor",
-        10: "tensor",
-        6: "graph",
-        11: "graph",
-        22: "sparse tensor",
-        23: "sparse tensor",
+    "attribute": {
+        **dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 14, 15, 20, 21), ""),
+        **dict.fromkeys((5, 10), "tensor"),
+        **dict.fromkeys((6, 11), "graph"),
+        **dict.fromkeys((22, 23), "sparse tensor"),
     },
-    "tensor": dict.fromkeys((1, 2, 3, 6, 8, 13, 14), "") | dict.fromkeys(_PAYLOADS, "payload"),
+    "tensor": {**dict.fromkeys((1, 2, 3, 6, 8, 13, 14), ""), **dict.fromkeys(_PAYLOADS, "payload")},
     "sparse tensor": {1: "tensor", 2: "tensor", 3: ""},
 }
 _EXTERNAL_DATA = 13

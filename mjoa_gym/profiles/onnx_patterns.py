@@ -24,9 +24,7 @@ _LONGEST = 8  # operators between a product and the softmax
 class Pattern:
     """Steps that are one operator; nothing but the last one's output is read outside.
 
-    Attributes:
-        kind: "matmul" for attention, "norm" for layer normalisation, "roll" for a rotation.
-        members: The steps in execution order.
+    The kind is "matmul" for attention, "norm" for layer normalisation, "roll" for a rotation.
     """
 
     kind: str
@@ -131,32 +129,27 @@ class _Finder:
         return True
 
     def layer_norm(self, centred: Step) -> tuple[Step, ...]:
-        mean = self._made_by(centred.given(1), "ReduceMean")
-        difference = centred.outputs[0]
-        if mean is None or mean.given(0) is not centred.given(0):
-            return ()
+        mean, difference = self._made_by(centred.given(1), "ReduceMean"), centred.outputs[0]
         readers = self.readers.get(difference, [])
-        if len(readers) != 2:
+        divide = next((step for step in readers if step.op == "Div"), None)
+        if mean is None or mean.given(0) is not centred.given(0) or divide is None:
             return ()
-        for divide in readers:
-            if divide.op != "Div" or divide.given(0) is not difference:
-                continue
-            chain = self._upwards(divide.given(1), ("Sqrt", "Add", "ReduceMean"))
-            square = self.maker.get(chain[-1].tensor(0)) if chain else None
-            if square is None or square.op not in ("Pow", "Mul"):
-                continue
-            if set(readers) == {square, divide} and self._only_reader(square.outputs[0]):
-                inner = (mean, centred, square, *reversed(chain), divide)
-                return (*inner, *self._scale_and_shift(divide.outputs[0]))
-        return ()
+        chain = self._upwards(divide.given(1), ("Sqrt", "Add", "ReduceMean"))
+        square = self.maker.get(chain[-1].tensor(0)) if chain else None
+        if square is None or square.op not in ("Pow", "Mul") or divide.given(0) is not difference:
+            return ()
+        if len(readers) != 2 or square not in readers or not self._only_reader(square.outputs[0]):
+            return ()
+        scale_and_shift = self._scale_and_shift(divide.outputs[0])
+        return (mean, centred, square, *reversed(chain), divide, *scale_and_shift)
 
     def rotation(self, join: Step) -> tuple[Step, ...]:
-        parts = [self._made_by(tensor, "Slice") for tensor in join.inputs]
-        if len(parts) != 2 or parts[0] is None or parts[1] is None:
+        parts = [part for tensor in join.inputs if (part := self._made_by(tensor, "Slice"))]
+        if len(parts) != 2 or len(join.inputs) != 2:
             return ()
-        first, second = (part.tensor(0) for part in parts if part)
+        first, second = (part.tensor(0) for part in parts)
         whole = first is second and first.shape == join.outputs[0].shape
-        return (parts[0], parts[1], join) if whole else ()
+        return (*parts, join) if whole else ()
 
     def _upwards(self, tensor: Tensor | None, ops: tuple[str, ...]) -> list[Step]:
         """The makers of a tensor, its maker first, if they are these operators, else nothing."""
@@ -172,22 +165,18 @@ class _Finder:
     def _made_by(self, tensor: Tensor | None, op: str) -> Step | None:
         """The maker of a tensor that is read once, if it is this operator."""
         step = None if tensor is None else self.maker.get(tensor)
-        fits = step is not None and step.op == op and self.reads[step.outputs[0]] == 1
-        return step if fits else None
+        return step if step and step.op == op and self.reads[step.outputs[0]] == 1 else None
 
     def _scale_and_shift(self, tensor: Tensor) -> list[Step]:
         steps: list[Step] = []
         for op in ("Mul", "Add"):
             step = self._only_reader(tensor)
-            if step is None or step.op != op:
-                break
-            if not any(t.constant for t in step.present()):
+            if step is None or step.op != op or not any(t.constant for t in step.present()):
                 break
             steps.append(step)
             tensor = step.outputs[0]
         return steps
 
     def _only_reader(self, tensor: Tensor) -> Step | None:
-        return (
-            self.readers[tensor][0] if self.reads[tensor] == 1 and tensor in self.readers else None
-        )
+        readers = self.readers.get(tensor)
+        return readers[0] if readers and self.reads[tensor] == 1 else None

@@ -37,7 +37,7 @@ from mjoa_gym.profiles.onnx_process import answer
 answer()
 """
 
-Read = tuple[dict[str, Any], list[str]]
+Read = Sequence[Any]
 """The columns of a DNN, and the operators whose cost is not known."""
 
 
@@ -50,12 +50,8 @@ def profile(
 ) -> dict[str, Any]:
     """The arguments of the `DNN` of a file, at layer granularity.
 
-    Args:
-        path: The file.
-        input_shapes: Shapes of inputs by name; they win over what the file says.
-        name: Of the DNN; default: the file's name without its ending.
-        stacklevel: For warnings: 1 is the caller of this function.
-        apart: In a child; without, whoever made the file is trusted.
+    The arguments are those of `DNN.from_onnx`. Without `apart` no child is started, and whoever
+    made the file is trusted. A `stacklevel` of 1 lets warnings name the caller of this function.
 
     Raises:
         ImportError: If onnx or onnx-ir is missing, with how to install it.
@@ -143,12 +139,12 @@ def _columns_apart(structure: bytes, *request: Any) -> Read:
     if done.returncode:
         reason = (done.stderr.decode("utf-8", "replace").splitlines() or ["no reason given"])[-1]
         raise ValueError(f"cannot be read: {reason}")
-    answered = json.loads(done.stdout)
-    if "missing" in answered:
-        raise ImportError(f"{answered['missing']}: {_INSTALL}")
-    if "error" in answered:
-        raise ValueError(answered["error"])
-    return answered["columns"], answered["unknown"]
+    fault, found = json.loads(done.stdout)
+    if fault == "missing":
+        raise ImportError(f"{found}: {_INSTALL}")
+    if fault:
+        raise ValueError(found)
+    return found
 
 
 def answer() -> None:
@@ -158,12 +154,9 @@ def answer() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
     try:
-        columns, unknown = columns_here(sys.stdin.buffer.read(), *request)
-        found: dict[str, Any] = {"columns": columns, "unknown": unknown}
-    except ImportError as error:
-        found = {"missing": str(error)}
-    except ValueError as error:
-        found = {"error": str(error)}
+        found: Any = ("", columns_here(sys.stdin.buffer.read(), *request))
+    except (ImportError, ValueError) as error:
+        found = ("missing" if isinstance(error, ImportError) else "wrong", str(error))
     with open(answers, "w", encoding="ascii") as file:
         json.dump(found, file)
 

@@ -21,15 +21,12 @@ TensorType = tuple[Shape, ir.DataType]
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of the graph; two of equal content are still two.
+    """A tensor of the graph, with the file's name for it; two of equal content are still two.
 
     Attributes:
-        shape: Its dimensions.
-        dtype: Its element type.
         value: Its elements where they are known and few, else None.
         constant: Whether it does not depend on the network's input.
         parameter: Whether it is stored in the file.
-        name: The file's name for it.
 
     Raises:
         ValueError: If a profile may not have such a shape or type.
@@ -43,17 +40,15 @@ class Tensor:
     name: str = ""
 
     def __post_init__(self) -> None:
-        what, shown = f"tensor {self.name!r}", "x".join(map(str, self.shape[:MAX_RANK]))
+        what, shown = f"tensor {self.name!r} has", "x".join(map(str, self.shape[:MAX_RANK]))
         if self.dtype == ir.DataType.UNDEFINED:
-            raise ValueError(f"{what} has element type 0, which is unknown")
+            raise ValueError(f"{what} element type 0, which is unknown")
         if len(self.shape) > MAX_RANK:
-            raise ValueError(
-                f"{what} has {len(self.shape)} dimensions; at most {MAX_RANK} are allowed"
-            )
+            raise ValueError(f"{what} {len(self.shape)} dimensions; at most {MAX_RANK} are allowed")
         if any(side < 0 for side in self.shape):
-            raise ValueError(f"{what} has shape {shown}; dimensions are >= 0")
+            raise ValueError(f"{what} shape {shown}; dimensions are >= 0")
         if self.size > MAX_ELEMENTS:
-            raise ValueError(f"{what} has shape {shown}; at most 2**40 elements are allowed")
+            raise ValueError(f"{what} shape {shown}; at most 2**40 elements are allowed")
 
     @property
     def size(self) -> int:
@@ -73,10 +68,8 @@ class Step:
     Attributes:
         op: The operator; outside ONNX's own domain with the domain in front and a dot between.
         name: The node's name, or one made of its outputs.
-        attributes: By name.
         inputs: The tensors; None for an optional one that is left out.
         opsets: The version of each domain's operators.
-        outputs: The tensors that it makes.
     """
 
     op: str

@@ -19,25 +19,24 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorShapeProto, TypeProto, defs, numpy_helper
+from onnx import NodeProto, TypeProto, defs, helper, numpy_helper
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from mjoa_gym.profiles.graph import names
 from mjoa_gym.profiles.onnx_contrib import as_written, known, standard
-from mjoa_gym.profiles.onnx_costs import CONVOLUTIONS, ELEMENTWISE, GATES, NORMS, WINDOWS, names
+from mjoa_gym.profiles.onnx_costs import CONVOLUTIONS, ELEMENTWISE, GATES, NORMS, WINDOWS
 from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
-from mjoa_gym.profiles.onnx_weights import MAX_VALUE_ELEMENTS, has_values, is_left_out
+from mjoa_gym.profiles.onnx_tensors import MAX_VALUE_ELEMENTS, has_values, is_left_out
 
 _LARGEST_SETTING = 2**10  # elements; larger values decide no shape
 _FIRST_WITH_SHAPES = 6  # of the operator sets
 _RESHAPES = names("Flatten Reshape Squeeze Transpose Unsqueeze")
-_COMPUTED = names(
-    "Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum Div Equal Expand"
-    " Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual"
-    " Max Min Mod Mul Neg NonZero Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape"
-    " Round ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Sum Tile"
-    " Transpose Unsqueeze Where Xor"
-)
+_COMPUTED = names("""Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum
+Div Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less
+LessOrEqual Max Min Mod Mul Neg NonZero Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum
+Reshape Round ScatterElements ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Sum Tile
+Transpose Unsqueeze Where Xor""")
 
 
 def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> None:
@@ -134,7 +133,7 @@ def _inferred(step: Step, n_outputs: int) -> list[TensorType | None]:
     types, settings = {}, {}
     for key, tensor in zip(node.input, step.inputs, strict=True):
         if tensor is not None:
-            types[key] = _proto(tensor)
+            types[key] = helper.make_tensor_type_proto(tensor.dtype, tensor.shape)
             if tensor.value is not None and tensor.size <= _LARGEST_SETTING:
                 settings[key] = numpy_helper.from_array(np.array(tensor.value))
     try:
@@ -168,12 +167,6 @@ def _schema(domain: str, name: str, version: int) -> defs.OpSchema | None:
             schema = defs.get_schema(name, newest, domain)
             return None if schema.deprecated else schema
     return None
-
-
-def _proto(tensor: Tensor) -> TypeProto:
-    sides = [TensorShapeProto.Dimension(dim_value=side) for side in tensor.shape]
-    shape = TensorShapeProto(dim=sides)
-    return TypeProto(tensor_type=TypeProto.Tensor(elem_type=tensor.dtype, shape=shape))
 
 
 def _type(found: TypeProto) -> TensorType | None:

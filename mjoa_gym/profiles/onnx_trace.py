@@ -1,6 +1,6 @@
 """Turns an ONNX model into the graph of operators that the torch importer makes, too.
 
-Rules, beside those of `Tracer`:
+Rules, beside those of `graph`:
 
 * A stored tensor is a parameter unless it is a scalar, holds int64, bool or text (indices, shapes,
   masks), or is a running statistic of batch normalisation.
@@ -13,11 +13,10 @@ import math
 
 from onnx_ir import DataType
 
-from mjoa_gym.profiles.graph import Cost, OperatorGraph
+from mjoa_gym.profiles.graph import Cost, OperatorGraph, Tracer
 from mjoa_gym.profiles.onnx_costs import NORM_FLOPS, cost_of, holds_parameter, is_cheap, is_view
 from mjoa_gym.profiles.onnx_patterns import Pattern, patterns
 from mjoa_gym.profiles.onnx_program import Program, Step, Tensor, errors_of
-from mjoa_gym.profiles.tracer import Tracer
 
 MAX_OPERATORS = 20_000
 _LONGEST_NAME = 200
@@ -56,11 +55,11 @@ class _ProgramTracer(Tracer[Tensor]):
                     self._visit(step)
             if len(self.operators) > MAX_OPERATORS:
                 raise ValueError(f"has more than {MAX_OPERATORS:,} operators")
-        self.charge(lambda tensor: (tensor.size, tensor.bytes))
+        self.charge(self.size)
         self.add_outputs(self.program.outputs)
         if not self.operators:
             raise ValueError("has no operator that does work on its input")
-        return self.graph(inputs, ", ".join(f"{t.shape} {t.dtype}" for t in inputs))
+        return self.graph(inputs)
 
     def _visit(self, step: Step) -> None:
         pattern = self.patterns.get(step, Pattern("", (step,)))

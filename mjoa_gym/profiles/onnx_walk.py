@@ -14,10 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from mjoa_gym.profiles.onnx_inputs import Dimensions
 from mjoa_gym.profiles.onnx_program import Program, Shape, Step, Tensor, TensorType, errors_of
 from mjoa_gym.profiles.onnx_shapes import modern, types_of, values_of
-from mjoa_gym.profiles.onnx_weights import stored_tensor
+from mjoa_gym.profiles.onnx_tensors import Dimensions, stored_tensor
 
 CONTROL_FLOW = ("Loop", "Scan", "SequenceMap")
 

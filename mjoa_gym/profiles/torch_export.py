@@ -17,9 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles import torch_operators as ops
 from mjoa_gym.profiles.fuse import as_columns, fuse
-from mjoa_gym.profiles.graph import Cost, OperatorGraph, warn_of_unknown
+from mjoa_gym.profiles.graph import Cost, OperatorGraph, Tracer, warn_of_unknown
 from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, refuse_empty, results_of
-from mjoa_gym.profiles.tracer import Tracer
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Trace:
             an earlier one.
         parts: Per operator, and for `INPUT`, the nodes whose values its readers need.
         charged: Per operator the names of the parameters charged to it.
-        needed: Per operator the names of the parameters that it reads, through operators that do
-            not depend on an input as well.
+        parameter_of: The name of the parameter that a node stands for.
     """
 
     graph: OperatorGraph
@@ -42,7 +40,6 @@ class Trace:
     made_by: tuple[Node, ...]
     parts: Mapping[int, tuple[Node, ...]]
     charged: tuple[tuple[str, ...], ...]
-    needed: tuple[tuple[str, ...], ...]
     parameter_of: Mapping[Node, str]
 
 
@@ -56,7 +53,7 @@ def trace(module: nn.Module, example_inputs: Any, stacklevel: int = 1) -> Trace:
     """Exports `module` in inference mode and counts its operators.
 
     Works on the meta device (no weights, no arithmetic) and on any other. All inputs together
-    count as the one input tensor of the network. Rules, beside those of `Tracer`:
+    count as the one input tensor of the network. Rules, beside those of `graph`:
 
     * Operators that do not depend on an input are folded into their readers: their parameters
       count as read by all of these, their MACs as done by the first.
@@ -91,29 +88,25 @@ class _ModuleTracer(Tracer[Node]):
         super().__init__(ops.num_bytes)
         self.module = module
         self.program = program
-        signature = program.graph_signature
-        parameters = signature.inputs_to_parameters
-        name_of = {id(parameter): name for name, parameter in module.named_parameters()}
+        names = program.graph_signature.inputs_to_parameters
+        own_name = {id(parameter): name for name, parameter in module.named_parameters()}
         every = dict(module.named_parameters(remove_duplicate=False))
-        self.parameters = dict(module.named_parameters())
         self.parameter_of = {
-            node: name_of[id(every[parameters[node.name]])]
+            node: own_name[id(every[names[node.name]])]
             for node in program.graph.nodes
-            if node.name in parameters
+            if node.name in names
         }
-        self.user_inputs = set(signature.user_inputs)
         self.pending: dict[Node, dict[str, None]] = {}
         self.folded: dict[Node, dict[Node, Cost]] = {}
         self.paid: set[Node] = set()
 
     def run(self) -> Trace:
-        nodes = list(self.program.graph.nodes)
+        nodes, given = self.program.graph.nodes, set(self.program.graph_signature.user_inputs)
         results = [value for value in results_of(self.program) if isinstance(value, Node)]
         wanted = ancestors(results)
-        inputs = [node for node in nodes if node.name in self.user_inputs]
+        inputs = [n for n in nodes if n.name in given and ops.tensors(ops.value_of(n))]
         for node in inputs:
-            if ops.tensors(ops.value_of(node)):
-                self.add_input(node)
+            self.add_input(node)
         with FlopCounterMode(display=False, custom_mapping=ops.EXTRA_FLOPS) as counter:
             for node in nodes:
                 if node.op == "placeholder":
@@ -126,22 +119,15 @@ class _ModuleTracer(Tracer[Node]):
                 "module: no output depends on an input tensor, so there is nothing to profile"
             )
         self.add_outputs(results)
-        charged = self.charge(self._weight)
-        parts = {INPUT: tuple(node for node in inputs if node in self.sources)}
-        parts |= {index: self.parts(index) for index in range(len(self.operators))}
+        parameters = dict(self.module.named_parameters())
         return Trace(
-            graph=self.graph(inputs, _describe(inputs)),
+            charged=self.charge(lambda name: parameters[name].nbytes),
+            graph=self.graph(inputs),
             program=self.program,
             made_by=tuple(node for (node,) in self.made),
-            parts=parts,
-            charged=tuple(charged),
-            needed=tuple(self.needed),
+            parts={INPUT: tuple(inputs)} | {i: self.parts(i) for i in range(len(self.operators))},
             parameter_of=self.parameter_of,
         )
-
-    def _weight(self, name: str) -> tuple[int, int]:
-        parameter = self.parameters[name]
-        return parameter.numel(), parameter.numel() * parameter.element_size()
 
     def _visit(self, node: Node, counter: FlopCounterMode) -> None:
         read = [source for source in node.all_input_nodes if source in self.sources]
@@ -177,12 +163,3 @@ class _ModuleTracer(Tracer[Node]):
             leaf = False
         name = ops.op_name(node).strip("_")
         return path if leaf else f"{path}.{name}" if path else name
-
-
-def _describe(inputs: list[Node]) -> str:
-    texts = []
-    for node in inputs:
-        for tensor in ops.tensors(ops.value_of(node)):
-            shape = "x".join(map(str, tensor.shape))
-            texts.append(f"{shape} {str(tensor.dtype).removeprefix('torch.')}")
-    return ", ".join(texts)

@@ -25,10 +25,44 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from mjoa_gym.profiles import torch_names as names
-from mjoa_gym.profiles.graph import Cost
+from mjoa_gym.profiles.graph import Cost, names
+
+COPIES = names("""clone contiguous alias detach _unsafe_view lift_fresh_copy copy dropout
+feature_dropout alpha_dropout native_dropout unsafe_split unsafe_chunk broadcast_tensors""")
+PRODUCTS = names("""_int_mm _scaled_mm _scaled_mm_v2 _weight_int8pack_mm _weight_int4pack_mm
+_weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros _dyn_quant_matmul_4bit
+_mixed_dtypes_linear mkldnn_linear _grouped_mm grouped_mm grouped_mm_fallback _scaled_grouped_mm
+_scaled_grouped_mm_v2""")
+ATTENTION = names("""flex_attention _scaled_dot_product_flash_attention_for_cpu
+_scaled_dot_product_fused_attention_overrideable""")
+ATTENTION_OF_ROWS = names("""_flash_attention_forward _efficient_attention_forward
+_flash_attn_forward""")
+MATRIX_VECTOR = PRODUCTS | names("linear mm addmm _addmm_activation mv addmv matmul dot vdot")
+REDUCTIONS = names("""mean sum amax amin max min argmax argmin std var prod any all norm
+linalg_vector_norm logsumexp var_mean std_mean aminmax count_nonzero median nanmedian nanmean nansum
+trace sort argsort topk msort kthvalue mode histc quantile nanquantile linalg_norm
+linalg_matrix_norm _weight_norm""")
+MOVES = names("""cat stack pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
+replication_pad1d replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d
+upsample_nearest3d index gather index_select take take_along_dim scatter scatter_add scatter_reduce
+index_put index_add index_copy index_fill masked_scatter select_scatter slice_scatter
+diagonal_scatter roll flip rot90 repeat tile repeat_interleave pixel_shuffle pixel_unshuffle
+channel_shuffle im2col one_hot tril triu block_diag meshgrid full full_like zeros zeros_like ones
+ones_like empty empty_like arange new_zeros new_ones new_full new_empty scalar_tensor
+eye linspace diag diag_embed diagflat fliplr flipud fft_fftshift fft_ifftshift zero""")
+PER_ELEMENT = names("""_to_copy to type_as where masked_fill bucketize searchsorted glu col2im
+affine_grid_generator upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d
+_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d grid_sampler_3d rand
+randn rand_like randn_like randint bernoulli multinomial view_as_complex view_as_real complex polar
+einsum cross diff rsub outer kron addr linalg_cross isin cumsum cumprod logcumsumexp cummax cummin
+fill hardswish prelu log_sigmoid floor_divide __and__ __or__ __xor__ special_expit real imag conj
+isclose absolute negative multiply subtract divide cosine_similarity pairwise_distance dist
+fake_quantize_per_tensor_affine fake_quantize_per_channel_affine quantize_per_tensor dequantize""")
+FAMILIES = names("batch_norm layer_norm group_norm instance_norm rms_norm softmax pool embedding")
+"""Parts of names that tell what an operator does."""
+NOT_FUSED = names("cat stack index gather cond map_impl scan")
 
 
 def _per_row(*shapes: Any, out_shape: Any = None, **_: Any) -> int:
@@ -63,11 +97,11 @@ def _trilinear(*arguments: Any, out_shape: Any = None, **_: Any) -> int:
 
 _FORMULAS: dict[str, Any] = {
     **dict.fromkeys(("mv", "addmv", "dot", "vdot", "linalg_vecdot"), _per_row),
-    **dict.fromkeys(names.PRODUCTS, _product),
+    **dict.fromkeys(PRODUCTS, _product),
     "addbmm": lambda _, first, second, **__: 2 * math.prod(first) * second[-1],
     "_addmm_activation": lambda _, first, second, **__: 2 * math.prod(first) * second[-1],
-    **dict.fromkeys(names.ATTENTION, _attention),
-    **dict.fromkeys(names.ATTENTION_OF_ROWS, partial(_attention, side=-3)),
+    **dict.fromkeys(ATTENTION, _attention),
+    **dict.fromkeys(ATTENTION_OF_ROWS, partial(_attention, side=-3)),
     **dict.fromkeys(("_cdist_forward", "_euclidean_dist"), _distances),
     "_trilinear": _trilinear,
 }
@@ -92,7 +126,7 @@ def op_name(node: Node) -> str:
 
 def is_view(node: Node) -> bool:
     """Whether the operator only renames or copies elements of its input (inference mode)."""
-    if node.target is operator.getitem or op_name(node) in names.COPIES:
+    if node.target is operator.getitem or op_name(node) in COPIES:
         return True
     return bool(getattr(node.target, "is_view", False))
 
@@ -107,20 +141,13 @@ def is_known(node: Node) -> bool:
             return False
     elif isinstance(target, torch._ops.OperatorBase):
         return False  # a higher-order operator, such as torch.cond
-    return (
-        name in names.REDUCTIONS | names.SCANS | names.MOVES | names.PER_ELEMENT
-        or any(part in name for part in names.FAMILIES)
-        or is_view(node)
-    )
+    named = name in REDUCTIONS | MOVES | PER_ELEMENT or any(part in name for part in FAMILIES)
+    return named or is_view(node)
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors in a node's value, which may be one tensor or a sequence."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [t for item in value for t in tensors(item)]
-    return []
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def value_of(node: Node) -> Any:
@@ -157,13 +184,13 @@ def kind_of(node: Node, macs: int) -> str:
     if macs > 0:
         if "conv" in name:
             return "depthwise_conv" if _is_depthwise(node) else "conv"
-        if name in names.MATRIX_VECTOR:
+        if name in MATRIX_VECTOR:
             shape = tensors(value_of(node))[0].shape
             return "linear" if math.prod(shape[:-1]) == 1 else "matmul"
         return "matmul"
     if not is_known(node) and num_elements(node):
         return "other"
-    if name in names.REDUCTIONS or "pool" in name:
+    if name in REDUCTIONS or "pool" in name:
         return "pool"
     if "embedding" in name:
         return "embedding"
@@ -174,7 +201,7 @@ def kind_of(node: Node, macs: int) -> str:
 
 def is_cheap(node: Node, kind: str) -> bool:
     """Whether a runtime would run the operator as part of its neighbour's kernel."""
-    return kind in ("elementwise", "norm") and op_name(node) not in names.NOT_FUSED
+    return kind in ("elementwise", "norm") and op_name(node) not in NOT_FUSED
 
 
 def light_flops(node: Node, kind: str) -> int:
@@ -183,13 +210,13 @@ def light_flops(node: Node, kind: str) -> int:
     size = num_elements(node)
     if "embedding_bag" in name:  # adds up the rows that it looks up
         return num_elements(node.all_input_nodes[1]) * _shape_of(node)[-1]
-    if kind in ("embedding", "other") or name in names.MOVES:
+    if kind in ("embedding", "other") or name in MOVES:
         return 0
     if kind == "norm":
         return (2 if "batch_norm" in name else 5) * size
     if kind == "pool":
         window: Any = node.args[1] if len(node.args) > 1 else None
-        if name in names.REDUCTIONS or "adaptive" in name or not isinstance(window, Sequence):
+        if name in REDUCTIONS or "adaptive" in name or not isinstance(window, Sequence):
             return num_elements(node.all_input_nodes[0])
         dims = 2 if "2d" in name else 3 if "3d" in name else 1
         sides = tuple(window) * (dims if len(window) == 1 else 1)
@@ -200,10 +227,8 @@ def light_flops(node: Node, kind: str) -> int:
 def count_macs(node: Node, counter: Any) -> int:
     """Multiply-accumulates of one operator, by running it on meta tensors.
 
-    Args:
-        node: The operator.
-        counter: An entered ``torch.utils.flop_counter.FlopCounterMode``; it sees shapes only, so
-            no arithmetic takes place. (On CPU tensors it would miss scaled-dot-product attention.)
+    The counter is an entered ``torch.utils.flop_counter.FlopCounterMode``; it sees shapes only,
+    so no arithmetic takes place. (On CPU tensors it would miss scaled-dot-product attention.)
     """
     target: Any = node.target
     arguments: Any = node.args
@@ -214,7 +239,7 @@ def count_macs(node: Node, counter: Any) -> int:
         target, arguments = arguments[0], arguments[2:]
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.pointwise in target.tags:
         return 0
-    if is_view(node) or op_name(node) in names.MOVES:
+    if is_view(node) or op_name(node) in MOVES:
         return 0
 
     def on_meta(argument: Any) -> Any:
@@ -235,10 +260,7 @@ def count_macs(node: Node, counter: Any) -> int:
 def cost_of(node: Node, counter: Any, unknown: set[str]) -> Cost:
     """What an operator costs, with the branches or the body that it executes.
 
-    Args:
-        node: The operator.
-        counter: As in `count_macs`.
-        unknown: Takes in the operators, it or some inside it, whose cost is not known.
+    The operators whose cost is not known, it or some inside it, go into `unknown`.
 
     Raises:
         ValueError: If it repeats something as often as the values of a tensor say.

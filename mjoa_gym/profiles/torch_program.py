@@ -27,45 +27,41 @@ _CHATTY = (
     "torch.export._trace",
 )
 _PLAIN = (torch.Tensor, int, float, bool, complex, str, type(None), torch.dtype, torch.device)
-_ADVICE = {
-    "data": (
+_FAULTS = (
+    (
+        r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
         "what it does depends on the values of a tensor, which a fixed plan cannot",
         "use torch.where, torch.cond or a fixed bound there, or profile the parts around it",
     ),
-    "inputs": (
-        "the example inputs do not fit its forward()",
-        "give a tensor, a tuple of positional or a dict of keyword inputs that it accepts",
-    ),
-    "type": (
+    (
+        r"Unsupported input type",
         "it takes something that is neither a tensor nor a number, text or None",
         "wrap it in a module whose forward() takes tensors only",
     ),
-    "device": (
+    (
+        r"device",
         "a part of it does not run on the device of its parameters and inputs",
         "build it on the cpu, and let its forward() make tensors on the device of its inputs",
     ),
-    "other": (
+    (
+        r"^AssertionError|required argument|positional argument|keyword argument|mat1 and mat2"
+        r"|must match|reduction dim|Expected.*(input|dim)|shape|size of tensor|same dtype",
+        "the example inputs do not fit its forward()",
+        "give a tensor, a tuple of positional or a dict of keyword inputs that it accepts",
+    ),
+    (
+        r"",
         "torch.export cannot follow it",
         "make torch.export.export(module, example_inputs) succeed, or profile parts of it",
     ),
-}
-_SIGNS = {
-    "data": r"data-dependent|data dependent|\.item\(\)|numpy\(\)|unbacked|DynamicOutputShape",
-    "type": r"Unsupported input type",
-    "device": r"device",
-    "inputs": r"^AssertionError|required argument|positional argument|keyword argument"
-    r"|mat1 and mat2|must match|reduction dim|Expected.*(input|dim)|shape"
-    r"|size of tensor|same dtype",
-}
+)
+"""What an error says, what that means and what to do; the first that fits counts."""
 
 
 def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
     """The module as a graph of ATen operators, in inference mode and without in-place operators.
 
-    Args:
-        module: The network; its training flags are restored afterwards.
-        example_inputs: A tensor, a tuple of positional or a dict of keyword inputs. They are
-            brought to the module's device.
+    Inputs are brought to the module's device; its training flags are restored afterwards.
 
     Raises:
         ValueError: With the reason, if torch cannot export it.
@@ -185,12 +181,11 @@ def _inference_mode(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps torch from printing graphs, and from warning of what it uses of its own."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    before = [logger.disabled for logger in loggers]
+    loggers = [logger for logger in map(logging.getLogger, _CHATTY) if not logger.disabled]
     nowhere = io.StringIO()
+    for logger in loggers:
+        logger.disabled = True
     try:
-        for logger in loggers:
-            logger.disabled = True
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(nowhere),
@@ -199,8 +194,8 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
+        for logger in loggers:
+            logger.disabled = False
 
 
 @contextlib.contextmanager
@@ -234,6 +229,5 @@ def _reason(module: nn.Module, error: Exception) -> str:
     """One line with the reason, one with what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]
-    signs = (sign for sign, pattern in _SIGNS.items() if re.search(pattern, text))
-    reason, advice = _ADVICE[next(signs, "other")]
+    reason, advice = next(what for sign, *what in _FAULTS if re.search(sign, text))
     return f"module {type(module).__name__}: {reason} ({text}).\nWhat to do: {advice}"

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.profiles.fuse import as_columns, fuse
 from mjoa_gym.profiles.torch_export import trace
 
 from .zoo import Model
@@ -19,20 +20,22 @@ COUNTED = (
 
 
 def describe(name: str, model: Model) -> tuple[DNN, dict[str, Any]]:
-    """The model's profile, and its provenance (which needs the operators, so a second trace)."""
-    module, inputs = model.example()
-    graph = trace(module, inputs).graph
+    """The model's profile, and its provenance."""
+    module, (example,) = model.example()
+    traced = trace(module, (example,))
+    graph = traced.graph
+    sizes = {key: parameter.numel() for key, parameter in module.named_parameters()}
     provenance = {
         "architecture": model.architecture,
         "torch": _release("torch"),
         "torchvision": _release("torchvision"),
-        "input": graph.input_text,
+        "input": f"{'x'.join(map(str, example.shape))} {str(example.dtype).removeprefix('torch.')}",
         "counted": COUNTED,
-        "macs": graph.macs,
-        "parameters": graph.parameters,
+        "macs": sum(operator.macs for operator in graph.operators),
+        "parameters": sum(sizes[key] for keys in traced.charged for key in keys),
         "fused_from_operators": len(graph.operators),
     }
-    return DNN.from_torch(module, inputs, name=name), provenance
+    return DNN(**as_columns(name, fuse(graph), graph.input_bytes)), provenance
 
 
 def _release(package: str) -> str:
