@@ -187,7 +187,7 @@ def test_generator_reproduces_the_files(tmp_path):
 
 
 def test_the_page_of_networks_is_that_of_the_files():
-    from scripts.catalogue.page import networks_page
+    from scripts.build_catalogue import networks_page
 
     page = (ROOT / "docs" / "networks.md").read_text("utf-8")
     assert page == networks_page(FOLDER)
