@@ -4,59 +4,59 @@ All rows of a table are played in turn, several times over; rates are medians, a
 of rates that were measured in the same turn. Random actions, valid where an environment gives a
 mask, are sampled before and not timed; resets are. A step is one transition of one environment.
 
-mobile-env takes part if it is installed, Stable-Baselines3 likewise.
+mobile-env takes part if it is installed, Stable-Baselines3 likewise. `--only parts` says where the
+time of a step goes; `--only simulator` measures the simulator alone, a step being one inference.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from operator import truediv
 from statistics import median
 from typing import Any
 
 from throughput.contenders import (
+    IDS,
     Contender,
     Group,
     layer_group,
-    sb3_group,
+    sb3_groups,
     scalar_group,
+    simulator_group,
     ue_group,
     vector_group,
 )
-from throughput.players import Player
+from throughput.parts import parts_table
 
 from mjoa_gym import DNN
 from mjoa_gym.cli.ending import run
 from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.table import Table
 
-GROUPS = ("scalar", "vector", "ues", "layers", "sb3")
-PEERS = ("mobile-env", "stable-baselines3", "torch")
+GROUPS = ("scalar", "vector", "ues", "layers", "sb3", "parts", "simulator")
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
-    add("--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP",
-        help=f"of {', '.join(GROUPS)} (default: all)")  # fmt: skip
+    add("--only", nargs="+", choices=GROUPS, default=GROUPS[:5], metavar="GROUP",
+        help=f"of {', '.join(GROUPS)} (default: all but the last two)")  # fmt: skip
     add("--n-envs", **several, default=[1, 64, 1024],
         help="environments at once; all views at the most (default: 1 64 1024)")  # fmt: skip
     add("--view", default="multidiscrete", help="action view of the UE, layer and SB3 tables")
     add("--sb3-envs", **several, default=[8, 64],
         help="environments under Stable-Baselines3 (default: 8 64)")  # fmt: skip
-    add("--sb3-id", nargs="+", default=["MJOA/ColdStart-v0", "MJOA/Streaming-v0"], metavar="ID",
-        help="environments of the SB3 tables (default: both of ours)")  # fmt: skip
     add("--sb3-steps", type=int, default=64, help="per environment and collection (%(default)s)")
     add("--seconds", type=float, default=0.5, help="of one pass over a row (%(default)s)")
     add("--repetitions", type=int, default=5, help="turns, median of (%(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write all measurements here, too")
     return parser.parse_args(argv)
 
 
@@ -73,18 +73,17 @@ def groups(args: argparse.Namespace) -> Iterator[Group]:
     if "layers" in args.only:
         yield layer_group(largest, args.view)
     if "sb3" in args.only:
-        for env_id in args.sb3_id:
-            ours = {"action": args.view, "observation": "flat"} if "MJOA/" in env_id else {}
+        for env_id in IDS:
             for n_envs in args.sb3_envs:
-                yield from sb3_group(env_id, n_envs, args.sb3_steps, **ours)
+                yield from sb3_groups(env_id, args.view, n_envs, args.sb3_steps)
+    if "simulator" in args.only:
+        yield from map(simulator_group, ("alexnet", "resnet18", "googlenet"))
 
 
-def measure(group: Group, args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a group, and a line for each contender that cannot take part."""
-    playing: list[tuple[Contender, Player]] = []
-    skipped = []
-    for contender in group.contenders:
-        progress(f"{group.title}: preparing {contender.name} {contender.view}")
+def measure(group: Group, args: argparse.Namespace) -> tuple[Table, list[str]]:
+    """The table of a group, and a line for each contender that cannot take part."""
+    playing, skipped = [], []
+    for contender in bar(group.contenders, desc=f"{group.title}: preparing", leave=False):
         try:
             player = contender.make()
         except Exception as error:  # whatever keeps it from starting, the others go on
@@ -92,80 +91,48 @@ def measure(group: Group, args: argparse.Namespace) -> tuple[list[dict[str, Any]
             skipped.append(f"skipped: {what}: {type(error).__name__}: {error}")
             continue
         player.prepare(args.seconds)
-        playing.append((contender, player))
-    rates: list[list[float]] = [[] for _ in playing]
-    for turn in range(args.repetitions):
-        progress(f"{group.title}: turn {turn + 1}")
-        for (_, player), kept in zip(playing, rates, strict=True):
+        playing.append((contender, player, []))
+    for _ in bar(range(args.repetitions), desc=f"{group.title}: playing", leave=False):
+        for _, player, rates in playing:
             seconds, steps = player.play()
-            kept.append(steps / seconds)
-    for _, player in playing:
+            rates.append(steps / seconds)
+    for _, player, _ in playing:
         player.close()
-    progress("")
-    named = [(contender, kept) for (contender, _), kept in zip(playing, rates, strict=True)]
-    bases = {each.name: kept for each, kept in named if each.name in group.references}
-    return [row_of(contender, kept, bases) for contender, kept in named], skipped
+    header = ["environment", "action", "observation", "steps/s", "spread", "µs/step", "UEs",
+              "ns/UE"]  # fmt: skip
+    if any(contender.network for contender in group.contenders):
+        header += ["network", "layers", "ns/UE/layer"]
+    bases = {each.name: rates for each, _, rates in playing if each.name in group.references}
+    rows = [
+        (*cells_of(contender, rates), *(ratio(rates, base) for base in bases.values()))
+        for contender, _, rates in playing
+    ]
+    return Table(group.title, (*header, *(f"× {name}" for name in bases)), rows), skipped
 
 
-def row_of(
-    contender: Contender, rates: list[float], bases: dict[str, list[float]]
-) -> dict[str, Any]:
-    """One row, as it goes into the JSON file."""
-    row = {
-        "environment": contender.name,
-        "action": contender.view,
-        "observation": contender.observation,
-        "n_envs": contender.n_envs,
-        "ues": contender.ues,
-        "network": contender.network,
-        "layers": DNN.load(contender.network).n_layers if contender.network else None,
-        "steps_per_second": median(rates),
-        "all_steps_per_second": rates,
-        "ratios": {
-            name: median(rate / other for rate, other in zip(rates, base, strict=True))
-            for name, base in bases.items()
-        },
-    }
-    if contender.ues:
-        a_round = contender.calls_per_round / median(rates)
-        row["nanoseconds_per_ue"] = 1e9 * a_round / contender.ues
-    return row
+def cells_of(contender: Contender, rates: list[float]) -> list[str]:
+    """A contender's row, but for the ratios."""
+    rate, spread = median(rates), max(rates) - min(rates)
+    cells = [contender.name, contender.view, contender.observation, f"{rate:,.0f}"]
+    cells += [f"±{50 * spread / rate:.0f} %", digits(1e6 / rate)]
+    if not contender.ues:
+        return [*cells, "", ""]
+    per_ue_ns = 1e9 * contender.calls_per_round / rate / contender.ues
+    cells += [str(contender.ues), f"{per_ue_ns:,.0f}"]
+    if contender.network:
+        n_layers = DNN.load(contender.network).n_layers
+        cells += [contender.network, str(n_layers), digits(per_ue_ns / n_layers)]
+    return cells
 
 
-def table(group: Group, rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    head = {"environment": "---", "action": "---", "observation": "---"}
-    head |= dict.fromkeys(("steps/s", "spread", "µs/step", "UEs", "ns/UE"), "--:")
-    networks = any(row["network"] for row in rows)
-    if networks:
-        head |= {"network": "---", "layers": "--:", "ns/UE/layer": "--:"}
-    head |= dict.fromkeys((f"× {name}" for name in rows[0]["ratios"]), "--:")
-    lines = [f"### {group.title}", "", f"| {' | '.join(head)} |", f"|{'|'.join(head.values())}|"]
-    for row in rows:
-        rate, rates = row["steps_per_second"], row["all_steps_per_second"]
-        per_ue = row.get("nanoseconds_per_ue")
-        cells = [row["environment"], row["action"], row["observation"], f"{rate:,.0f}"]
-        cells.append(f"±{50 * (max(rates) - min(rates)) / rate:.0f} %")
-        cells.append(digits(1e6 / rate))
-        cells += [str(row["ues"]), f"{per_ue:,.0f}"] if per_ue else ["", ""]
-        if networks:
-            cells += [row["network"], str(row["layers"]), digits(per_ue / row["layers"])]
-        cells += [digits(ratio) for ratio in row["ratios"].values()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def ratio(rates: list[float], base: list[float]) -> str:
+    """How many times faster, turn by turn."""
+    return digits(median(map(truediv, rates, base)))
 
 
 def digits(number: float) -> str:
     """About three significant digits, never an exponent."""
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}".rstrip(".")
-
-
-def progress(text: str) -> None:
-    """One line on the terminal, over the last one."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
-    elif text.endswith("turn 1"):
-        print(text, file=sys.stderr, flush=True)
 
 
 def one_thread() -> None:
@@ -180,23 +147,22 @@ def one_thread() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the tables; 1 if something of ours could not take part."""
+    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     one_thread()
-    command = "python scripts/bench_env.py " + " ".join(sys.argv[1:] if argv is None else argv)
-    made_with = machine(*PEERS)
+    made_with = machine("mobile-env", "stable-baselines3", "torch")
     print("; ".join(f"{key} {value}" for key, value in made_with.items()))
-    print(f"\nCommand: `{command.strip()}`\n")
-    results: dict[str, Any] = {"command": command.strip(), "machine": made_with, "tables": []}
+    print(f"\nCommand: `{' '.join(['python scripts/bench_env.py', *argv])}`\n")
     missing = False
     for group in groups(args):
-        rows, skipped = measure(group, args)
+        table, skipped = measure(group, args)
         missing |= any("ModuleNotFoundError" not in line for line in skipped)
-        if rows:
-            print(table(group, rows), end="\n\n")
+        if table.rows:
+            print(f"### {table.caption}\n\n{table.markdown()}", end="\n\n")
         print(*skipped, sep="\n", end="\n\n" if skipped else "", flush=True)
-        results["tables"].append({"title": group.title, "rows": rows, "skipped": skipped})
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=1), "utf-8")
+    if "parts" in args.only:
+        parts = parts_table(max(args.n_envs))
+        print(f"### {parts.caption}\n\n{parts.markdown()}")
     return int(missing)
 
 

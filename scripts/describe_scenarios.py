@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from played_rounds import PlayedRound, played_rounds
 
-import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import UE, Instance, Scenario, decode_observation
+from mjoa_gym import UE, Instance, Plan, Scenario
 from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.episodes import Setting
+from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 
@@ -47,72 +46,53 @@ def seconds_of_ranges(instance: Instance, i: int) -> NDArray[np.float64]:
 
 def prefetched(ue: UE, n_ues: int, prefetch: str) -> NDArray[np.int8]:
     """(L,) what a UE uploads ahead."""
-    if prefetch == "nothing":
-        return np.zeros(ue.dnn.n_layers, np.int8)
-    if prefetch == "everything":
-        return np.ones(ue.dnn.n_layers, np.int8)
-    saved_s = np.asarray(ue.ue_seconds) - np.asarray(ue.edge_seconds) * n_ues
-    return (saved_s >= WORTHWHILE_S_PER_BYTE * np.asarray(ue.dnn.parameter_bytes)).astype(np.int8)
+    if prefetch != "the worthwhile":
+        return np.full(ue.dnn.n_layers, prefetch == "everything", np.int8)
+    saved_s = ue.ue_seconds - ue.edge_seconds * n_ues
+    return (saved_s >= WORTHWHILE_S_PER_BYTE * ue.dnn.parameter_bytes).astype(np.int8)
 
 
-def play(
-    env_id: str, scenario: str, seeds: range, prefetch: str = "nothing"
-) -> Iterator[tuple[Instance, list[NDArray[np.float64]], float]]:
-    """Every round's seconds of all ranges for each UE, and its reward."""
-    env: Any = gym.make(env_id, scenario=scenario).unwrapped
-    n = env.scenario.n_ues
-    shares = {key: np.full(n, 1.0 / n) for key in ("bandwidth_share", "compute_share")}
-    for seed in seeds:
-        observation, _ = env.reset(seed=seed)
-        over = False
-        while not over:
-            instance = decode_observation(observation, env.scenario)
-            seconds = [seconds_of_ranges(instance, i) for i in range(n)]
-            action = {"placements": np.zeros(env.action_space["placements"].shape, np.int8)}
-            if "prefetch" in env.action_space.spaces:
-                action["prefetch"] = np.zeros_like(action["placements"])
-            for i, ue in enumerate(instance.ues):
-                best = ranges(ue.dnn.n_layers)[int(seconds[i].argmin())]
-                action["placements"][i, : len(best)] = best
-                if "prefetch" in action:
-                    action["prefetch"][i, : len(best)] = prefetched(ue, n, prefetch)
-            observation, reward, _, over, _ = env.step(action | shares)
-            yield instance, seconds, reward
+def myopic(instance: Instance, prefetch: str = "nothing") -> Plan:
+    """Equal shares, and each UE's best range."""
+    n, ues = instance.n_ues, instance.ues
+    equal = np.full(n, 1.0 / n)
+    best = [
+        ranges(ue.dnn.n_layers)[seconds_of_ranges(instance, i).argmin()]
+        for i, ue in enumerate(ues)
+    ]  # fmt: skip
+    return Plan(best, equal, equal, [prefetched(ue, n, prefetch) for ue in ues])
 
 
-def kind_of(seconds: NDArray[np.float64]) -> str:
-    """What the best range of one UE is like."""
-    n = int(np.sqrt(2 * len(seconds)))  # n (n + 1) / 2 + 1 ranges
-    best = ranges(n)[int(seconds.argmin())]
-    if not best.any():
+def kind_of(placement: NDArray[np.int8]) -> str:
+    """What a range is like."""
+    if not placement.any():
         return KINDS[0]
-    return KINDS[3] if best[-1] else KINDS[1] if best[0] else KINDS[2]
+    return KINDS[3] if placement[-1] else KINDS[1] if placement[0] else KINDS[2]
 
 
-def cold_row(scenario: str, seeds: range) -> str:
+def cold_row(scenario: str, rounds: list[PlayedRound]) -> tuple[str, ...]:
     """A scenario's row of the first table."""
-    rounds = list(play("MJOA/ColdStart-v0", scenario, seeds))
-    rewards = [reward for *_, reward in rounds]
+    rewards = [row["reward"] for _, _, row in rounds]
     low, high = np.quantile(rewards, (0.1, 0.9))
-    edge = np.mean([sum(s[-1] for s in seconds) < sum(s[0] for s in seconds)
-                    for _, seconds, _ in rounds])  # fmt: skip
-    kinds = [kind_of(s) for _, seconds, _ in rounds for s in seconds]
+    seconds = [[seconds_of_ranges(x, i) for i in range(x.n_ues)] for x, _, _ in rounds]
+    edge = np.mean([sum(s[-1] for s in each) < sum(s[0] for s in each) for each in seconds])
+    kinds = [kind_of(placement) for _, plan, _ in rounds for placement in plan.placements]
     parts = [f"{100 * kinds.count(kind) / len(kinds):.3g} %" for kind in KINDS]
-    cells = [f"`{scenario}`", f"{np.mean(rewards):.2f} ({low:.2f} - {high:.2f})"]
-    return " | ".join(["", *cells, f"{100 * edge:.2g} %", *parts, ""]).strip()
+    reward = f"{np.mean(rewards):.2f} ({low:.2f} - {high:.2f})"
+    return f"`{scenario}`", reward, f"{100 * edge:.2g} %", *parts
 
 
-def balance(scenario: str, seeds: range) -> str:
+def balance(scenario: str, rounds: list[PlayedRound]) -> str:
     """Uplinks, how uploads compare with execution, and how many ranges are best, in sentences."""
     uplinks, ratios = [], []
-    best_of: dict[str, set[int]] = {}
-    for instance, seconds, _ in play("MJOA/ColdStart-v0", scenario, seeds):
-        for i, ue in enumerate(instance.ues):
-            best, share = int(seconds[i].argmin()), 1.0 / instance.n_ues
+    best_of: dict[str, set[bytes]] = {}
+    for instance, plan, _ in rounds:
+        share = 1.0 / instance.n_ues
+        for i, (ue, best) in enumerate(zip(instance.ues, plan.placements, strict=True)):
             uplinks.append(1.0 / packed_link(instance.packed, i, share, share).up * 8.0 / 1e6)
-            best_of.setdefault(ue.dnn.name, set()).add(best)
-            if best > 0:
-                at_edge = ranges(ue.dnn.n_layers)[best] == 1
+            best_of.setdefault(ue.dnn.name, set()).add(best.tobytes())
+            if best.any():
+                at_edge = best == 1
                 upload_s = ue.dnn.parameter_bytes[at_edge].sum() * 8e-6 / uplinks[-1]
                 run_s = ue.ue_seconds[~at_edge].sum() + ue.edge_seconds[at_edge].sum() / share
                 ratios.append(upload_s / run_s)
@@ -127,13 +107,12 @@ def balance(scenario: str, seeds: range) -> str:
     )
 
 
-def streaming_row(scenario: str, seeds: range) -> str:
+def streaming_row(scenario: str, seeds: range) -> tuple[str, ...]:
     """A scenario's row of the second table."""
-    means = [
-        np.mean([reward for *_, reward in play("MJOA/Streaming-v0", scenario, seeds, prefetch)])
-        for prefetch in PREFETCHES
-    ]
-    return " | ".join(["", f"`{scenario}`", *(f"{mean:.2f}" for mean in means), ""]).strip()
+    setting = Setting("streaming", Scenario.load(scenario))
+    played = [played_rounds(partial(myopic, prefetch=name), setting, seeds) for name in PREFETCHES]
+    means = (np.mean([row["reward"] for _, _, row in rounds]) for rounds in played)
+    return f"`{scenario}`", *(f"{mean:.2f}" for mean in means)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,15 +122,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=10, help="of ColdStart (%(default)s)")
     parser.add_argument("--streaming-episodes", type=int, default=5, help="(%(default)s)")
     args = parser.parse_args(argv)
-    head = ["Scenario", "mean reward (10 % - 90 %)", "all-edge beats all-local in", *KINDS]
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for scenario in args.scenarios:
-        print(cold_row(scenario, range(args.episodes)), flush=True)
-    print(f"\n| Scenario | {' | '.join(PREFETCHES)} |\n|{'---|' * 4}")
-    for scenario in args.scenarios:
-        print(streaming_row(scenario, range(args.streaming_episodes)), flush=True)
-    for scenario in args.scenarios:
-        print(f"\n{balance(scenario, range(args.episodes))}", flush=True)
+    cold = {
+        name: played_rounds(
+            myopic, Setting("cold-start", Scenario.load(name)), range(args.episodes)
+        )
+        for name in args.scenarios
+    }
+    header = ("Scenario", "mean reward (10 % - 90 %)", "all-edge beats all-local in", *KINDS)
+    print(Table("", header, [cold_row(*each) for each in cold.items()]).markdown(), flush=True)
+    rows = [streaming_row(name, range(args.streaming_episodes)) for name in args.scenarios]
+    print(f"\n{Table('', ('Scenario', *PREFETCHES), rows).markdown()}")
+    for name, rounds in cold.items():
+        print(f"\n{balance(name, rounds)}")
     return 0
 
 

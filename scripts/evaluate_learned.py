@@ -21,16 +21,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--suite", default="full", help="of configs/learned (%(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "learned")
-    parser.add_argument("--processes", type=int, default=2, help="batches at a time (%(default)s)")
-    parser.add_argument("--readme", type=Path, help="whose table is to be replaced")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    parser.add_argument(
-        "--keep-planners",
-        action="store_true",
-        help="do not play planners again whose results are in the folder's CSV files",
-    )
+    add = parser.add_argument
+    add("--suite", default="full", help="of configs/learned (%(default)s)")
+    add("--out", type=Path, default=ROOT / "results" / "learned")
+    add("--processes", type=int, default=2, help="batches at a time (%(default)s)")
+    add("--readme", type=Path, help="whose table is to be replaced")
+    add("--fresh", action="store_true", help="forget earlier results")
+    add("--keep-planners", action="store_true",
+        help="do not play planners again whose results are in the folder's CSV files")  # fmt: skip
     args = parser.parse_args(argv)
     from agents.learned_suite import SUITES, markdown, run_suite
     from mjoa_gym.evaluation.page import LEARNED, update_readme
@@ -41,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     text = markdown(sections)
     if args.readme is not None:
         update_readme(args.readme, text, LEARNED)
-    print(text)
-    print(f"Figures and numbers are in {args.out}")
+    print(f"{text}\nFigures and numbers are in {args.out}")
     return 0
 
 

@@ -10,80 +10,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
-from tqdm import tqdm
+from played_rounds import played_rounds
 
-import mjoa_gym
 from mjoa_gym import Instance, Plan, Scenario, evaluate
 from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
-from mjoa_gym.planners import ara, plan_with
+from mjoa_gym.planners import ara, planner_of
 from mjoa_gym.planners.menu import ENTRIES, Menu, menu_of
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 from mjoa_gym.validation import count
 
-EXPERTS = {
-    False: ("MJOA/ColdStart-v0", "mjoa-mu"),
-    True: ("MJOA/Streaming-v0", "mjoa-mu-prefetch"),
-}
+EXPERTS = {"cold-start": "mjoa-mu", "streaming": "mjoa-mu-prefetch"}
 HEADER = (
-    "| Scenario | Environment | Entries | Inferences | Mean gap | 95 % | Worst "
-    "| Rounds | Objective, same shares | Worst round | Objective, ARA's shares |\n"
-    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-)
+    "Scenario", "Environment", "Entries", "Inferences", "Mean gap", "95 %", "Worst", "Rounds",
+    "Objective, same shares", "Worst round", "Objective, ARA's shares",
+)  # fmt: skip
 
 
 class Gap(NamedTuple):
-    """Latency in excess of free placement, as fractions of it.
+    """Latency in excess of free placement, as fractions of it."""
 
-    Attributes:
-        inferences: Of every inference that the expert sends to the edge.
-        same_shares: Of the round's weighted latencies against the expert's, at its shares.
-        divided_anew: The same, with ARA's shares for the menu's placements.
-    """
-
-    inferences: list[float]
-    same_shares: float
-    divided_anew: float
-
-
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--scenario", nargs="+", default=["default", "chains", "crowded", "slow-uplink"],
-        metavar="NAME", help="packaged scenarios or YAML files (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--entries", type=int, nargs="+", default=[ENTRIES], metavar="M",
-        help="most entries of a menu (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--episodes", type=int, default=5, help="of each environment (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode (%(default)s)")
-    return parser.parse_args(argv)
-
-
-def expert_rounds(
-    scenario: Scenario, streaming: bool, episodes: int, seed: int
-) -> Iterator[tuple[Instance, Plan]]:
-    """The rounds of whole episodes, played by the expert."""
-    name, planner = EXPERTS[streaming]
-    env = gym.make(name, scenario=scenario).unwrapped
-    for episode in range(episodes):
-        observation, _ = env.reset(seed=seed + episode)
-        truncated = False
-        while not truncated:
-            instance = mjoa_gym.decode_observation(observation, scenario)
-            plan = plan_with(planner, instance)
-            yield instance, plan
-            observation, _, _, truncated, _ = env.step(env.view.encode(plan))
+    inferences: list[float]  # of every inference that the expert sends to the edge
+    same_shares: float  # of the round's weighted latencies against the expert's, at its shares
+    divided_anew: float  # the same, with ARA's shares for the menu's placements
 
 
 def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Gap:
@@ -108,26 +64,21 @@ def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Ga
     return Gap(inferences, float(same_s / expert_s - 1.0), float(anew_s / expert_s - 1.0))
 
 
-def rows(name: str, args: argparse.Namespace, streaming: bool) -> Iterator[str]:
+def rows(setting: Setting, lengths: list[int], seeds: range) -> list[tuple[str, ...]]:
     """The rows of a scenario and an environment, one per length of the menu."""
-    scenario = Scenario.load(name)
-    menus = [menu_of(scenario, streaming, entries) for entries in args.entries]
-    environment = EXPERTS[streaming][0].removeprefix("MJOA/")
-    gaps: list[list[Gap]] = [[] for _ in menus]
-    for instance, plan in tqdm(
-        expert_rounds(scenario, streaming, args.episodes, args.seed),
-        desc=f"{name}, {environment}",
-        total=args.episodes * scenario.rounds,
-        unit="round",
-        leave=False,
-    ):
-        for menu, found in zip(menus, gaps, strict=True):
-            found.append(gap_of(scenario, menu, instance, plan))
-    for entries, found in zip(args.entries, gaps, strict=True):
-        yield f"| `{scenario.name}` | {environment} | {entries} | {cells(found)} |"
+    scenario = setting.scenario
+    played = played_rounds(planner_of(EXPERTS[setting.environment]), setting, seeds)
+    head = f"`{scenario.name}`", ENVIRONMENTS[setting.environment].removeprefix("MJOA/")
+    found = []
+    for entries in lengths:
+        menu = menu_of(scenario, setting.persists, entries)
+        told = bar(played, unit="round", leave=False)
+        gaps = [gap_of(scenario, menu, instance, plan) for instance, plan, _ in told]
+        found.append((*head, str(entries), *cells(gaps)))
+    return found
 
 
-def cells(gaps: list[Gap]) -> str:
+def cells(gaps: list[Gap]) -> tuple[str, ...]:
     """The numbers of a row."""
     inferences = 100.0 * np.concatenate([gap.inferences for gap in gaps])
     if not len(inferences):
@@ -135,21 +86,33 @@ def cells(gaps: list[Gap]) -> str:
     same = 100.0 * np.array([gap.same_shares for gap in gaps])
     anew = 100.0 * np.array([gap.divided_anew for gap in gaps])
     return (
-        f"{len(inferences)} | {inferences.mean():.2f} % | {np.quantile(inferences, 0.95):.1f} % "
-        f"| {inferences.max():.1f} % | {len(gaps)} | {same.mean():.2f} % | {same.max():.1f} % "
-        f"| {anew.mean():.2f} %"
-    )
+        str(len(inferences)), f"{inferences.mean():.2f} %",
+        f"{np.quantile(inferences, 0.95):.1f} %", f"{inferences.max():.1f} %", str(len(gaps)),
+        f"{same.mean():.2f} %", f"{same.max():.1f} %", f"{anew.mean():.2f} %",
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    args = arguments(argv)
-    count("episodes", args.episodes)
-    print(HEADER, flush=True)
-    for name in args.scenario:
-        for streaming in EXPERTS:
-            for row in rows(name, args, streaming):
-                print(row, flush=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("--scenario", nargs="+", default=["default", "chains", "crowded", "slow-uplink"],
+        metavar="NAME", help="packaged scenarios or YAML files (default: %(default)s)")  # fmt: skip
+    add("--entries", type=int, nargs="+", default=[ENTRIES], metavar="M",
+        help="most entries of a menu (default: %(default)s)")  # fmt: skip
+    add("--episodes", type=int, default=5, help="of each environment (%(default)s)")
+    add("--seed", type=int, default=0, help="of the first episode (%(default)s)")
+    args = parser.parse_args(argv)
+    seeds = range(args.seed, args.seed + count("episodes", args.episodes))
+    found = [
+        row
+        for name in bar(args.scenario, unit="scenario", leave=False)
+        for environment in EXPERTS
+        for row in rows(Setting(environment, Scenario.load(name)), args.entries, seeds)
+    ]
+    print(Table("", HEADER, found).markdown())
     return 0
 
 

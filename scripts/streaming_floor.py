@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from played_rounds import played_rounds
 
-import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import Instance, Scenario, decode_observation, evaluate
+from mjoa_gym import Instance, Plan, Scenario, evaluate
 from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.episodes import Setting
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
-from mjoa_gym.planners import plan_with
+from mjoa_gym.planners import plan_with, planner_of
 from mjoa_gym.planners.menu import Menu, menu_of
 
 GRAIN_BYTES = 1e6
@@ -39,16 +38,12 @@ PLANNERS = ("mjoa-mu", "mjoa-mu-prefetch")
 FLOORS = ("best parameters within memory, for free", "all parameters, for free")
 
 
-def with_resident(instance: Instance, resident: list[NDArray[Any]]) -> Instance:
-    """The instance with other parameters on the server."""
+def with_resident(instance: Instance, resident: list[NDArray[np.float64]]) -> tuple[Plan, float]:
+    """MJOA-MU's plan with other parameters on the server, and its weighted mean latency."""
     ues = [replace(ue, resident=own) for ue, own in zip(instance.ues, resident, strict=True)]
-    return replace(instance, ues=tuple(ues))
-
-
-def seconds(instance: Instance) -> float:
-    """Weighted mean latency with MJOA-MU's plan."""
-    part = instance.weights / instance.weights.sum()
-    return float(part @ evaluate(instance, plan_with("mjoa-mu", instance)))
+    free = replace(instance, ues=tuple(ues))
+    plan = plan_with("mjoa-mu", free)
+    return plan, float(np.average(evaluate(free, plan), weights=free.weights))
 
 
 def sets_of_layers(on_menu: NDArray[np.int8], sizes: NDArray[np.float64]) -> NDArray[np.int8]:
@@ -89,10 +84,6 @@ def best_sets(
             after[better], chosen[better] = with_k[better], k
         best = after
         steps.append((sets, costs, chosen))
-    return _backwards(steps, room)
-
-
-def _backwards(steps: list[Any], room: int) -> list[NDArray[np.float64]]:
     found = []
     for sets, costs, chosen in reversed(steps):
         k = chosen[room]
@@ -106,24 +97,12 @@ def floors(instance: Instance, scenario: Scenario, menu: Menu) -> tuple[float, f
     shares = np.full((instance.n_ues, 2), 1.0 / instance.n_ues)
     least = np.inf
     for _ in range(REPEATS):
-        free = with_resident(instance, best_sets(instance, scenario, menu, shares))
-        plan = plan_with("mjoa-mu", free)
-        least = min(least, seconds(free))
+        plan, seconds = with_resident(instance, best_sets(instance, scenario, menu, shares))
+        least = min(least, seconds)
         shares = np.stack([plan.bandwidth_share, plan.compute_share], axis=1)
         shares = np.maximum(shares, LEAST_SHARE)
     everything = [np.ones(ue.dnn.n_layers) for ue in instance.ues]
-    return least, seconds(with_resident(instance, everything))
-
-
-def rounds(planner: str, scenario: Scenario, seed: int) -> Iterator[tuple[Instance, float]]:
-    """The instances that a planner meets in an episode, and its weighted mean latency in each."""
-    env: Any = gym.make("MJOA/Streaming-v0", scenario=scenario, disable_env_checker=True)
-    observation, _ = env.reset(seed=seed)
-    for _ in range(scenario.rounds):
-        instance = decode_observation(observation, scenario)
-        action = env.unwrapped.view.encode(plan_with(planner, instance), instance)
-        observation, _, _, _, info = env.step(action)
-        yield instance, float(np.average(info["latency_s"], weights=instance.weights))
+    return least, with_resident(instance, everything)[1]
 
 
 def main() -> int:
@@ -135,21 +114,19 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=12)
     parser.add_argument("--seed", type=int, default=10_000, help="of the first episode")
     options = parser.parse_args()
-    scenario = Scenario.load(options.scenario)
-    menu = menu_of(scenario, streaming=True)
-    found: dict[str, list[float]] = {name: [] for name in (*PLANNERS, *FLOORS)}
-    for seed in tqdm(range(options.seed, options.seed + options.episodes), unit="episode"):
-        for planner in PLANNERS:
-            for instance, latency_s in rounds(planner, scenario, seed):
-                found[planner].append(latency_s)
-                if planner == PLANNERS[0]:
-                    for name, floor_s in zip(FLOORS, floors(instance, scenario, menu), strict=True):
-                        found[name].append(floor_s)
-    print("| | latency, ms | against mjoa-mu |\n|---|---:|---:|")
+    setting = Setting("streaming", Scenario.load(options.scenario))
+    seeds = range(options.seed, options.seed + options.episodes)
+    played = {name: played_rounds(planner_of(name), setting, seeds) for name in PLANNERS}
+    found = {name: [each.row["latency_s"] for each in rounds] for name, rounds in played.items()}
+    menu = menu_of(setting.scenario, streaming=True)
+    told = bar(played[PLANNERS[0]], unit="round", leave=False)
+    possible = [floors(each.instance, setting.scenario, menu) for each in told]
+    found |= zip(FLOORS, zip(*possible, strict=True), strict=True)
     base = np.mean(found[PLANNERS[0]])
-    for name, values in found.items():
-        change = f"{100 * (np.mean(values) / base - 1):+.1f} %" if name != PLANNERS[0] else ""
-        print(f"| {name} | {1e3 * np.mean(values):.1f} | {change} |")
+    changes = ["", *(f"{100 * (np.mean(s) / base - 1):+.1f} %" for s in list(found.values())[1:])]
+    means = [f"{1e3 * np.mean(seconds):.1f}" for seconds in found.values()]
+    rows = list(zip(found, means, changes, strict=True))
+    print(Table("", ("", "latency, ms", "against mjoa-mu"), rows).markdown())
     return 0
 
 

@@ -13,7 +13,6 @@ import argparse
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from agents.training.config import TrainingConfig
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     from agents.training.config import ALGORITHMS
 
@@ -44,7 +43,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--from-scratch", action="store_true", help="no cloning before PPO")
     add("--seeds", "--seed", nargs="+", type=int, default=[0], help="training seeds (0)")
     add("--jobs", type=int, default=1, help="processes for several seeds (%(default)s)")
-    add("--ray", action="store_true", help="run the seeds on a Ray cluster instead")
+    add("--ray", action=argparse.BooleanOptionalAction, default=False,
+        help="run the seeds on a Ray cluster instead")  # fmt: skip
     add("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
     add("--every", type=int, default=40_000, help="steps between checkpoints (%(default)s)")
     add("--episodes", type=int, default=100, help="of a validation, 0 for none (%(default)s)")
@@ -70,18 +70,12 @@ def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
     return without_cloning(config) if args.from_scratch else config
 
 
-def folder_of(args: argparse.Namespace, seed: int) -> Path:
-    """Where a seed's run is kept."""
-    name = args.env.split("/")[-1].split("-")[0].lower()
-    folder: Path = args.out / f"{args.algo}-{name}-seed{seed}"
-    return folder
-
-
 def run_one(args: argparse.Namespace, seed: int) -> int:
     """Train with one seed; the exit status."""
     from agents.training.run import Interrupted, RunOptions, train
 
-    folder = folder_of(args, seed)
+    name = args.env.split("/")[-1].split("-")[0].lower()
+    folder = args.out / f"{args.algo}-{name}-seed{seed}"
     tensorboard = importlib.util.find_spec("tensorboard") is not None
     options = RunOptions(args.every, args.episodes, tensorboard, not args.quiet)
     try:
@@ -98,43 +92,35 @@ def run_one(args: argparse.Namespace, seed: int) -> int:
     return 0
 
 
-def command_of(args: argparse.Namespace, seed: int) -> list[str]:
-    """The command that runs one seed in a process of its own."""
-    own = [sys.executable, __file__, "--algo", args.algo, "--env", args.env, "--seeds", str(seed)]
-    own += ["--out", str(args.out), "--every", str(args.every), "--episodes", str(args.episodes)]
-    own += ["--scenario", args.scenario] if args.scenario else []
-    own += ["--n-ues", str(args.n_ues)] if args.n_ues is not None else []
-    own += ["--timesteps", str(args.timesteps)] if args.timesteps is not None else []
-    own += ["--set", *args.set] if args.set else []
-    own += ["--from-scratch"] if args.from_scratch else []
-    return [*own, "--quiet"] if args.quiet or args.jobs > 1 else own
+def run_several(args: argparse.Namespace, argv: list[str]) -> int:
+    """Every seed by the same command in a process of its own; the worst exit status.
 
+    So many at once as there are `--jobs`, or all as tasks of a Ray cluster (a local one if there is
+    none).
+    """
+    command = [sys.executable, __file__, *argv, "--no-ray", *["--quiet"] * (args.jobs > 1)]
 
-def run_several(args: argparse.Namespace) -> int:
-    """Every seed in a process of its own, `--jobs` at once; the worst exit status."""
-    call: Callable[[int], int] = lambda seed: subprocess.call(command_of(args, seed))  # noqa: E731
-    with ThreadPoolExecutor(args.jobs) as pool:
-        return max(pool.map(call, args.seeds))
+    def call(seed: int) -> int:
+        return subprocess.call([*command, "--seeds", str(seed)])
 
-
-def run_on_ray(args: argparse.Namespace) -> int:
-    """Every seed as a task of a Ray cluster (a local one if there is none)."""
+    if not args.ray:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            return max(pool.map(call, args.seeds))
     import ray
 
     ray.init(ignore_reinit_error=True, include_dashboard=False)
-    call = ray.remote(num_cpus=1)(lambda seed: subprocess.call(command_of(args, seed)))
-    return int(max(ray.get([call.remote(seed) for seed in args.seeds])))
+    task = ray.remote(num_cpus=1)(call)
+    return int(max(ray.get([task.remote(seed) for seed in args.seeds])))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     count("jobs", args.jobs)
     count("every", args.every)
-    if args.ray:
-        return run_on_ray(args)
-    if len(args.seeds) > 1:
-        return run_several(args)
+    if args.ray or len(args.seeds) > 1:
+        return run_several(args, argv)
     return run_one(args, args.seeds[0])
 
 

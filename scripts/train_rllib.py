@@ -62,8 +62,7 @@ def create_env(settings: dict[str, Any]) -> Any:
 
     import mjoa_gym  # noqa: F401 - registers the environments
 
-    settings = dict(settings)
-    return gym.make(settings.pop("id"), observation="flat", **settings)
+    return gym.make(observation="flat", **settings)
 
 
 def configuration(args: argparse.Namespace) -> Any:
@@ -81,9 +80,7 @@ def configuration(args: argparse.Namespace) -> Any:
             metrics_logger.log_value((WHO, who), sum(map(len, samples)), reduce="sum")
 
     register_env("mjoa", create_env)
-    settings = {"id": args.env, "action": args.action}
-    settings |= {"scenario": args.scenario} if args.scenario else {}
-    settings |= {"n_ues": args.ues} if args.ues else {}
+    settings = {"id": args.env, "action": args.action, "n_ues": args.ues, "scenario": args.scenario}
     return (
         PPOConfig()
         .environment("mjoa", env_config=settings)
@@ -107,11 +104,11 @@ def report(iteration: int, result: dict[str, Any], seconds: float) -> None:
     steps = {who: int(count) for who, count in runners[WHO].items()}
     print(
         f"iteration {iteration}: mean return {runners['episode_return_mean']:.3f}, "
-        f"{sum(steps.values())} steps by {len(steps)} processes in {seconds:.1f} s"
+        f"{sum(steps.values())} steps by {len(steps)} processes in {seconds:.1f} s",
+        *(f"    {who}: {steps[who]} steps" for who in sorted(steps)),
+        sep="\n",
+        flush=True,
     )
-    for who in sorted(steps):
-        print(f"    {who}: {steps[who]} steps")
-    sys.stdout.flush()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,14 +19,11 @@ from agents.training.validation import FIRST_SEED
 from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import run
 from mjoa_gym.envs.actions import MenuView, action_view
-from mjoa_gym.evaluation.agent import Agent
+from mjoa_gym.evaluation import compare
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.episodes import Setting, play
-from mjoa_gym.evaluation.statistics import change
-from mjoa_gym.evaluation.table import Table, signed
-from mjoa_gym.validation import count
+from mjoa_gym.evaluation.episodes import Setting
 
-VIEWS = ("plan", "multidiscrete", "discrete")
+VIEWS = ("multidiscrete", "discrete")
 
 
 class Through:
@@ -69,19 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=50, help="(%(default)s)")
     args = parser.parse_args(argv)
     setting = Setting(args.environment, Scenario.of(args.scenario))
-    seeds = range(FIRST_SEED, FIRST_SEED + count("episodes", args.episodes))
-    planner: Any = source_of(args.planner).agent(setting)
-    rows, exact = [], np.empty(0)
-    for name in VIEWS:
-        agent: Agent = planner if name == "plan" else Through(planner, name, setting)
-        played = play(agent, setting, seeds)
-        seconds = np.array([np.mean([row["latency_s"] for row in each]) for each in played])
-        reward = np.mean([[row["reward"] for row in each] for each in played])
-        exact = seconds if name == "plan" else exact
-        against = "" if name == "plan" else signed(change(seconds[None], exact))
-        rows.append((name, f"{1e3 * seconds.mean():.1f}", against, f"{reward:.4f}"))
-    header = ("View", "Latency, ms", "Against the plan itself", "Reward")
-    print(Table("", header, rows).markdown())
+    planner = source_of(args.planner).agent(setting)
+    agents = {"plan": planner} | {name: Through(planner, name, setting) for name in VIEWS}
+    played = compare(
+        agents, args.environment, args.episodes, FIRST_SEED, scenario=setting.scenario,
+        reference="plan", processes=0,
+    )  # fmt: skip
+    print(played.table())
     return 0
 
 

@@ -1,6 +1,5 @@
 """The throughput benchmark: actions are valid, the same each time, and transitions are counted."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -82,24 +81,33 @@ def test_each_pass_replays_the_record_and_counts_transitions(vector):
     player.close()
 
 
-def test_a_contender_that_cannot_start_is_named(capsys, tmp_path, monkeypatch):
+def test_a_contender_that_cannot_start_is_named(capsys, monkeypatch):
     def refuse(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     contenders = sys.modules["throughput.contenders"]
     toy = contenders.Contender("toy", lambda: ScalarPlayer(ToyEnv()), ues=5)
     absent = contenders.Contender("absent", partial(refuse, "absent"))
-    table = contenders.Group("scalar", "Toys", [toy, absent], ("toy",))
+    table = contenders.Group("Toys", [toy, absent], ("toy",))
     monkeypatch.setattr(bench_env, "scalar_group", lambda: table)
-    out = tmp_path / "out.json"
-    options = ["--only", "scalar", "--seconds", "0.01", "--repetitions", "2", "--json", str(out)]
-    assert bench_env.main(options) == 0
+    assert bench_env.main(["--only", "scalar", "--seconds", "0.01", "--repetitions", "2"]) == 0
     printed = capsys.readouterr().out
     assert "skipped: absent: ModuleNotFoundError: No module named 'absent'" in printed
-    assert "| toy |" in printed
-    row = json.loads(out.read_text())["tables"][0]["rows"][0]
-    assert row["ratios"] == {"toy": 1.0}
-    assert len(row["all_steps_per_second"]) == 2
+    (row,) = [line.split(" | ") for line in printed.splitlines() if line.startswith("| toy |")]
+    assert row[-1] == "1.00 |"
+    assert float(row[3].replace(",", "")) > 0
+
+
+def test_the_simulator_is_measured_beside_the_reference():
+    group = bench_env.simulator_group("alexnet")
+    for contender in group.contenders:
+        player = contender.make()
+        player.prepare(0.001)
+        seconds, inferences = player.play()
+        assert seconds > 0
+        assert inferences >= 10
+        player.close()
+    assert group.references[0] in {contender.name for contender in group.contenders}
 
 
 def test_cartpole_takes_part():

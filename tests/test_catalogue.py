@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forked import run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "mjoa_gym" / "dnn" / "catalogue"
@@ -169,13 +169,8 @@ def test_loads_fast():
 )
 def test_generator_reproduces_the_files(tmp_path):
     names = ["squeezenet1_1", "yolov3_tiny"]
-    command = [sys.executable, str(ROOT / "scripts" / "build_catalogue.py")]
-    for name in names:
-        command += ["--only", name]
-    done = subprocess.run(
-        [*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    chosen = [argument for name in names for argument in ("--only", name)]
+    run("scripts/build_catalogue.py", *chosen, "--output", tmp_path, check=True)
     for name in names:
         made = (tmp_path / f"{name}.json").read_text(encoding="utf-8")
         kept = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
@@ -187,7 +182,7 @@ def test_generator_reproduces_the_files(tmp_path):
 
 
 def test_the_page_of_networks_is_that_of_the_files():
-    from scripts.catalogue.page import networks_page
+    from scripts.build_catalogue import networks_page
 
     page = (ROOT / "docs" / "networks.md").read_text("utf-8")
     assert page == networks_page(FOLDER)

@@ -18,8 +18,9 @@ from mjoa_gym.planners.menu import menu_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from profile_env import IDS, profile
-from streaming_floor import GRAIN_BYTES, best_sets, floors, seconds, sets_of_layers
+from streaming_floor import GRAIN_BYTES, best_sets, floors, sets_of_layers, with_resident
+from throughput.contenders import IDS
+from throughput.parts import seconds_of_parts
 from view_loss import VIEWS, Through
 
 SMALL = Scenario(
@@ -75,12 +76,13 @@ def test_floors_are_below_what_an_empty_server_allows():
     menu = menu_of(SMALL, streaming=True)
     for instance in first_instances(2):
         within_memory, everything = floors(instance, SMALL, menu)
-        assert everything <= within_memory * (1 + 1e-9) <= seconds(instance) * (1 + 2e-9)
+        nothing = with_resident(instance, [np.zeros(ue.dnn.n_layers) for ue in instance.ues])[1]
+        assert everything <= within_memory * (1 + 1e-9) <= nothing * (1 + 2e-9)
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_the_parts_of_a_step_add_up(env_id):
-    *parts, whole = profile(env_id, n_envs=32, steps=3)
+    *parts, whole = seconds_of_parts(env_id, n_envs=32, steps=3)
     assert sum(parts) == pytest.approx(whole)
     assert min(parts[0], *parts[2:4]) > 0
 
@@ -93,11 +95,11 @@ def test_a_planner_plays_through_every_view():
             name: play(
                 planner if name == "plan" else Through(planner, name, setting), setting, [1, 2]
             )
-            for name in VIEWS
+            for name in ("plan", *VIEWS)
         }
         for planner in (PlannerAgent(which, SMALL) for which in ("local-only", "edge-only"))
     )
-    for name in VIEWS:
+    for name in ("plan", *VIEWS):
         assert all(row["latency_s"] == row["local_s"] for rows in local[name] for row in rows)
         for one, other in zip(edge["plan"], edge[name], strict=True):
             seconds = [[row["latency_s"] for row in rows] for rows in (one, other)]

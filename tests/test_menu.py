@@ -12,12 +12,15 @@ import pytest
 
 from mjoa_gym import DNN, Scenario
 from mjoa_gym.devices import load_device
+from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.planners import planner_of
 from mjoa_gym.planners.menu import ENTRIES, menu_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from menu_gap import expert_rounds, gap_of  # noqa: E402
+from menu_gap import EXPERTS, gap_of  # noqa: E402
+from played_rounds import played_rounds  # noqa: E402
 
 QUICK = ("alexnet", "vgg16", "squeezenet1_1")
 both = pytest.mark.parametrize("streaming", [False, True])
@@ -152,11 +155,12 @@ def test_ues_out_of_reach_get_menus(streaming):
 @pytest.mark.parametrize(("streaming", "worst"), [(False, 0.25), (True, 0.35)])
 def test_free_placement_is_hardly_better(streaming, worst):
     """The expert's shares and residencies in episodes of the default scenario."""
-    scenario = Scenario()
-    menu = menu_of(scenario, streaming)
+    setting = Setting("streaming" if streaming else "cold-start", Scenario())
+    menu = menu_of(setting.scenario, streaming)
+    expert = planner_of(EXPERTS[setting.environment])
     gaps = [
-        gap_of(scenario, menu, instance, plan)
-        for instance, plan in expert_rounds(scenario, streaming, 2, seed=100)
+        gap_of(setting.scenario, menu, instance, plan)
+        for instance, plan, _ in played_rounds(expert, setting, range(100, 102))
     ]
     inferences = np.concatenate([gap.inferences for gap in gaps])
     assert len(inferences) > 50

@@ -17,7 +17,7 @@ nn = torch.nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from catalogue.models.transformers import Block  # noqa: E402
+from catalogue.transformers import Block  # noqa: E402
 
 from mjoa_gym import DNN  # noqa: E402
 from tests.onnx_exports import export  # noqa: E402

@@ -23,13 +23,30 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
 from comparison import runner  # noqa: E402
-from comparison.analysis import by_model_and_mode, choices, errors, measured  # noqa: E402
-from comparison.cells import COLD, RESIDENT, Grid, GridCell, Measurement, cells_of  # noqa: E402
-from comparison.report import error_table, publish, verdict  # noqa: E402
-from comparison.results import CONDITIONS, ROWS, Measurements, MeasurementStore  # noqa: E402
+from comparison.measurements import (  # noqa: E402
+    COLD,
+    CONDITIONS,
+    RESIDENT,
+    ROWS,
+    Grid,
+    GridCell,
+    Measurement,
+    Measurements,
+    MeasurementStore,
+)
+from comparison.report import (  # noqa: E402
+    by_model_and_mode,
+    choices,
+    error_table,
+    errors,
+    measured,
+    publish,
+    verdict,
+)
 from comparison.runner import ModelRun, Planned  # noqa: E402
 
 from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
+from mjoa_gym.evaluation.progress import NoBar  # noqa: E402
 from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402
 from mjoa_gym.testbed.measure import LayerTimes, predict  # noqa: E402
@@ -111,17 +128,17 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     store = MeasurementStore(tmp_path, Grid())
     rows = [row("a", predicted=0.1 + 0.2), row("b", got=math.nan, failure='a, "b"\nc')]
     store.add([rows[0].cell], rows)
-    store.add_layer_times("net", {"when": "before", "ue_s": [0.1]})
+    store.keep(model="net", layer_times={"when": "before", "ue_s": [0.1]})
     with (tmp_path / "journal.jsonl").open("a") as journal:
         journal.write('{"cells": [{"model": "net", "rate')  # killed while writing
     again = MeasurementStore(tmp_path, Grid(models=("another",)))
-    assert again.results.rows[0] == rows[0]
-    assert again.results.rows[1].failure == rows[1].failure
-    assert math.isnan(again.results.rows[1].measured_s)
-    assert again.results.layer_times == {"net": [{"when": "before", "ue_s": [0.1]}]}
-    assert again.has(rows[0].cell)
-    assert not again.has(GridCell("net", 10.0, "a", "parallel", COLD))
-    assert MeasurementStore(tmp_path, Grid(), fresh=True).results.rows == []
+    assert again.rows[0] == rows[0]
+    assert again.rows[1].failure == rows[1].failure
+    assert math.isnan(again.rows[1].measured_s)
+    assert again.layer_times == {"net": [{"when": "before", "ue_s": [0.1]}]}
+    assert rows[0].cell in again.done
+    assert GridCell("net", 10.0, "a", "parallel", COLD) not in again.done
+    assert MeasurementStore(tmp_path, Grid(), fresh=True).rows == []
 
 
 def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
@@ -134,8 +151,8 @@ def test_measurements_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
 def test_finished_results_do_not_keep_a_comparison_from_being_run_again(tmp_path: Path) -> None:
     Measurements(Grid(), {}, [row()], {"net": []}).save(tmp_path)
     store = MeasurementStore(tmp_path, Grid())
-    assert not store.has(row().cell)
-    assert store.results.timeline is None
+    assert row().cell not in store.done
+    assert store.timeline is None
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -180,7 +197,7 @@ def test_the_grid_is_what_was_promised() -> None:
     assert len(grid.rates_mbps) >= 4
     assert min(grid.rates_mbps) >= 10
     assert max(grid.rates_mbps) <= 300
-    cells = list(cells_of(grid, "net"))
+    cells = list(grid.cells("net"))
     assert len(cells) == len(set(cells))
     assert {cell.upload for cell in cells} == {"serial", "parallel", "whole", "preinstalled"}
     assert {c.planner for c in cells if c.upload == "serial"} == set(grid.planners)
@@ -219,8 +236,8 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
 
     monkeypatch.setattr(run, "_plan", plan)
     monkeypatch.setattr(run, "_execute", execute)
-    cells = [cell for cell in cells_of(grid, run.model) if cell.scenario == COLD]
-    rows = asyncio.run(run.cold(cells, lambda _text, _finished: None))
+    cells = [cell for cell in grid.cells(run.model) if cell.scenario == COLD]
+    rows = asyncio.run(run.cold(cells, NoBar()))
     run.executor.close()
     assert [r.cell for r in rows] == cells
     plans = {r.cell: r for r in rows if not r.same_as}
@@ -274,7 +291,7 @@ def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert name in text
     assert error_table(rows).markdown() in text
-    assert verdict(rows, Grid())[0] in readme.read_text()
+    assert verdict(rows, Grid()) in readme.read_text()
     assert readme.read_text().endswith("<!-- testbed:end -->\nafter\n")
 
 

@@ -10,50 +10,41 @@ from typing import Any
 import torch
 from torch import nn
 
+from mjoa_gym.cli.model import example
 from mjoa_gym.profiles.vision import import_torchvision
 
-from .models.mobilenet_v1 import mobilenet_v1
-from .models.nin import nin
-from .models.transformers import Bert, Gpt2
-from .models.yolo import YoloV3Tiny, tiny_yolov2
+from .convolutional import YoloV3Tiny, mobilenet_v1, nin, tiny_yolov2
+from .transformers import Bert, Gpt2
 
 
 @dataclass(frozen=True)
 class Model:
-    """One entry: how to build the network and its input, both on the meta device.
+    """One entry: how to build the network and its input."""
 
-    Attributes:
-        title: The name people know it by.
-        architecture: Where the architecture was taken from.
-        build: Makes the module.
-        shape: The input's shape.
-        token_ids: Whether the input is int64 token ids instead of a float32 image.
-    """
-
-    title: str
-    architecture: str
+    title: str  # the name people know it by
+    architecture: str  # where it was taken from
     build: Callable[[], nn.Module]
-    shape: tuple[int, ...] = (1, 3, 224, 224)
-    token_ids: bool = False
+    shape: tuple[int, ...] = (1, 3, 224, 224)  # of the input
+    token_ids: bool = False  # the input is int64 token ids instead of a float32 image
 
-    def example(self) -> tuple[nn.Module, tuple[torch.Tensor]]:
-        """The module in inference mode and its example input; neither holds any data."""
-        dtype = torch.int64 if self.token_ids else torch.float32
-        with torch.device("meta"):
-            return self.build().eval(), (torch.empty(self.shape, dtype=dtype),)
+    def example(self, device: str) -> tuple[nn.Module, tuple[torch.Tensor]]:
+        """The module in inference mode and its example input; on "meta" neither holds any data."""
+        with torch.device(device):
+            inputs = example(self.shape, torch.int64 if self.token_ids else torch.float32)
+            return self.build().eval(), (inputs,)
 
 
 def _torchvision(title: str, name: str, side: int = 224, **arguments: Any) -> Model:
     def build() -> nn.Module:
-        return getattr(import_torchvision().models, name)(weights=None, **arguments)
+        quiet = {"init_weights": False} if arguments else {}
+        return getattr(import_torchvision().models, name)(weights=None, **arguments, **quiet)
 
-    keywords = ", ".join(f"{key}={value}" for key, value in arguments.items() if key != _QUIET)
+    keywords = ", ".join(f"{key}={value}" for key, value in arguments.items())
     source = f"torchvision.models.{name}" + (f"({keywords})" if keywords else "")
     return Model(title, source, build, (1, 3, side, side))
 
 
-_QUIET = "init_weights"
-_no_auxiliary = partial(_torchvision, aux_logits=False, init_weights=False)
+_no_auxiliary = partial(_torchvision, aux_logits=False)
 
 MODELS: dict[str, Model] = {
     "alexnet": _torchvision("AlexNet", "alexnet"),

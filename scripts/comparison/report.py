@@ -1,66 +1,203 @@
-"""Writes what the comparison has found: report, figures, the README's section."""
+"""What the comparison has found: errors, the order of planners, figures, a report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import cycle, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import kendalltau
 
-from comparison import figures
-from comparison.analysis import (
-    AIM_MEDIAN,
-    AIM_P90,
-    AIM_REGRET,
-    AIM_SHARE,
-    PlannerChoice,
-    by_model_and_mode,
-    choices,
-    drift,
-    errors,
-    measured,
-)
-from comparison.cells import COLD, Grid, Measurement
-from comparison.results import Measurements, Note
+from comparison.measurements import COLD, Grid, Measurement, Measurements, Note
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import update_readme
-from mjoa_gym.evaluation.plots import encoded
+from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.model.simulator import Interval, Timeline
+from mjoa_gym.rendering import gantt_figure
 
-ORDER = ("on the UE", "serial", "parallel", "whole", "preinstalled", "with residency", "all")
-LINKS = {
-    False: "loopback",
-    True: "links of a network namespace by the operating system",
-}
-README_PART = "testbed"
+AIM_MEDIAN, AIM_P90 = 0.05, 0.12
+AIM_REGRET, AIM_SHARE = 0.03, 0.95
+MODE_MARKERS = {
+    "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
+    "with residency": "x",
+}  # fmt: skip
+"""All modes, in the order of tables and legends."""
+LINKS = {False: "loopback", True: "links of a network namespace by the operating system"}
 PREDICTED = ("predicted_s", "bytes_only_s", "own_times_s")
+
+
+class Errors(NamedTuple):
+    """Relative errors of n inferences, predicted against measured."""
+
+    n: int
+    median: float  # of the absolute errors, as are the next two
+    p90: float
+    worst: float
+    bias: float  # the mean of the signed ones: below 0 where the simulator promises too much
+
+
+def measured(rows: Sequence[Measurement]) -> list[Measurement]:
+    """Every inference that was run, once."""
+    return [row for row in rows if row.was_run and not row.same_as and not row.failure]
+
+
+def errors(rows: Sequence[Measurement], predicted: str = "predicted_s") -> Errors:
+    """The errors of one of the predictions of rows that were run."""
+    signed = np.array([getattr(row, predicted) / row.measured_s - 1.0 for row in rows])
+    size = np.abs(signed)
+    numbers = np.median(size), np.quantile(size, 0.9), size.max(), signed.mean()
+    return Errors(len(rows), *map(float, numbers))
+
+
+def by_model_and_mode(rows: Sequence[Measurement]) -> dict[tuple[str, str], list[Measurement]]:
+    """Measured rows in groups, and all of a model and of a mode as "all"."""
+    groups: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    for row in measured(rows):
+        for key in product((row.model, "all"), (row.mode, "all")):
+            groups[key].append(row)
+    return dict(groups)
+
+
+class PlannerChoice(NamedTuple):
+    """What trusting the simulator leads to, among the planners of a model, rate and upload mode."""
+
+    model: str
+    rate_mbps: float
+    upload: str
+    planners: int  # how many were run
+    tau: float  # Kendall's rank correlation of predicted and measured; NaN if all plans are one
+    best: str  # the planner that the simulator prefers
+    regret: float  # how much longer it took than the best in reality
+
+
+def choices(rows: Sequence[Measurement], uploads: Sequence[str]) -> list[PlannerChoice]:
+    """One per model, rate and upload mode."""
+    groups: dict[tuple[str, float, str], list[Measurement]] = defaultdict(list)
+    for row in rows:
+        if row.scenario == COLD and row.upload in uploads and row.was_run and not row.failure:
+            groups[row.model, row.rate_mbps, row.upload].append(row)
+    return [_choice(key, group) for key, group in groups.items()]
+
+
+def _choice(key: tuple[str, float, str], rows: list[Measurement]) -> PlannerChoice:
+    best = min(rows, key=lambda row: row.predicted_s)
+    plans = {row.placement: (row.predicted_s, row.measured_s) for row in rows}
+    tau = float("nan")
+    if len(plans) > 1:
+        tau = float(kendalltau(*zip(*plans.values(), strict=True)).statistic)
+    fastest = min(row.measured_s for row in rows)
+    return PlannerChoice(*key, len(rows), tau, best.planner, best.measured_s / fastest - 1.0)
+
+
+def scatter_figure(rows: Sequence[Measurement]) -> Figure:
+    """Predicted against measured seconds, every inference once."""
+    groups = by_model_and_mode(rows)
+    models = (model for model, mode in groups if mode == "all" and model != "all")
+    colours = dict(zip(models, cycle(COLOURS), strict=False))
+    markers = {mode: marker for mode, marker in MODE_MARKERS.items() if ("all", mode) in groups}
+    figure = new_figure(7.2, 6.2)
+    axes = figure.add_subplot()
+    for (model, mode), group in groups.items():
+        if "all" not in (model, mode):
+            points = zip(*((row.measured_s, row.predicted_s) for row in group), strict=True)
+            axes.scatter(*points, s=22, color=colours[model], marker=markers[mode], linewidths=0.9,
+                         alpha=0.75)  # fmt: skip
+    both = [s for row in groups["all", "all"] for s in (row.measured_s, row.predicted_s)]
+    line = np.array([min(both) * 0.8, max(both) * 1.25])
+    axes.fill_between(line, line * (1 - AIM_P90), line * (1 + AIM_P90), color="#dddddd", zorder=0,
+                      label=f"within {AIM_P90:.0%}", linewidth=0)  # fmt: skip
+    axes.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
+    axes.set(xscale="log", yscale="log", xlim=line, ylim=line,
+             xlabel="measured latency (s)", ylabel="simulated latency (s)")  # fmt: skip
+    for model, colour in colours.items():
+        axes.scatter([], [], color=colour, label=model, s=22)
+    for mode, marker in markers.items():
+        axes.scatter([], [], color="#666666", marker=marker, label=mode, s=22)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def timeline_figure(content: Note) -> Figure:
+    """A measured timeline under the predicted one."""
+    timelines, heads = [], []
+    for part, what in (("predicted", "simulated"), ("measured", "measured")):
+        latency_s, intervals = content[part]["latency_s"], content[part]["intervals"]
+        intervals = tuple(Interval(*row) for row in intervals)
+        timelines.append(Timeline(latency_s, intervals, np.zeros(0), latency_s))
+        heads.append(f"{content['model']}, {content['rate_mbps']:g} Mbit/s: {what}")
+    return gantt_figure(timelines, heads)
 
 
 def publish(results: Measurements, out: Path, command: str, readme: Path | None) -> Path:
     """Write everything; returns the report's path."""
-    rows, grid = results.rows, results.grid
     results.save(out)
-    write_atomically(out / "scatter.png", encoded(figures.scatter(rows), "png"))
+    write_atomically(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
     if results.timeline is not None:
-        drawn = figures.timeline(results.timeline)
+        drawn = timeline_figure(results.timeline)
         write_atomically(out / "timeline.png", encoded(drawn, "png"))
     report = out / "report.md"
     write_atomically(report, _report(results, command))
     if readme is not None:
-        update_readme(readme, _readme(rows, grid, out, readme.parent, command), README_PART)
+        folder = out.resolve().relative_to(readme.parent.resolve()).as_posix()
+        update_readme(readme, _readme(results, folder, command), "testbed")
     return report
 
 
+def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
+    """What was found, as a list of sentences, against the aims."""
+    e, bytes_only, own = (errors(measured(rows), predicted) for predicted in PREDICTED)
+    found = choices(rows, grid.uploads)
+    differ = [c for c in found if not math.isnan(c.tau)]
+    tau = np.mean([c.tau for c in differ]) if differ else math.nan
+    wrong = sum(not row.correct for row in measured(rows))
+    failed = sum(bool(row.failure) for row in rows)
+    sentences = [
+        f"Median absolute error {_percent(e.median)} (aim: at most {100 * AIM_MEDIAN:.0f} %), "
+        f"90th percentile {_percent(e.p90)} (aim: {100 * AIM_P90:.0f} %), bias "
+        f"{_percent(e.bias, '+')}, over {e.n} different inferences.",
+        f"Without the measured cost of a message, charging tensors for their bytes only: median "
+        f"{_percent(bytes_only.median)}, 90th percentile {_percent(bytes_only.p90)}.",
+        f"With the layer times that each inference itself had, the median error is "
+        f"{_percent(own.median)}: the rest is layers that did not take what they took before.",
+        f"The simulator's best planner is the best in reality or within {100 * AIM_REGRET:.0f} % of"
+        f" it in {_good(found)} (aim: {100 * AIM_SHARE:.0f} %); of those in which the planners' "
+        f"plans differ, in {_good(differ)}. Trusting it costs "
+        f"{_percent(max(c.regret for c in found))} at most.",
+        f"Rank correlation of the planners' latencies (Kendall's tau, where plans differ): "
+        f"{tau:.2f} on average.",
+        f"Results that differ from local execution: {wrong}. Inferences in which the server "
+        f"failed, not counted: {failed}.",
+    ]
+    return "\n".join(f"* {sentence}" for sentence in sentences)
+
+
+def _percent(part: float, sign: str = "-") -> str:
+    return f"{100 * part:{sign}.1f} %"
+
+
+def _good(found: Sequence[PlannerChoice]) -> str:
+    """In how many of some cases trusting the simulator is good enough."""
+    if not found:
+        return "none of 0 cases"
+    good = sum(c.regret <= AIM_REGRET for c in found)
+    return f"{100 * good / len(found):.0f} % of {len(found)} cases"
+
+
 def error_table(rows: Sequence[Measurement], whole: bool = True) -> Table:
-    """The errors per model and mode, or per model only."""
+    """The errors per model and mode, or per model and per mode only."""
     groups = by_model_and_mode(rows)
-    models = list(dict.fromkeys(model for model, _ in groups if model != "all"))
+    models = dict.fromkeys(model for model, _ in groups if model != "all")
     lines = [
         (model, mode, *_error_cells(groups[model, mode]))
         for model in (*models, "all")
-        for mode in ORDER
-        if (model, mode) in groups and (whole or mode == "all" or model == "all")
+        for mode in (*MODE_MARKERS, "all")
+        if (model, mode) in groups and (whole or "all" in (model, mode))
     ]
     header = (
         "Model", "Mode", "Inferences", "Median", "90 %", "Worst", "Bias", "Median, bytes only",
@@ -69,46 +206,10 @@ def error_table(rows: Sequence[Measurement], whole: bool = True) -> Table:
     return Table("Errors", header, lines)
 
 
-def _error_cells(group: Sequence[Measurement]) -> tuple[str, ...]:
+def _error_cells(group: Sequence[Measurement]) -> list[str]:
     e, *others = (errors(group, predicted) for predicted in PREDICTED)
-    sizes = [e.median, e.p90, e.worst, *(x for other in others for x in (other.median, other.p90))]
-    texts = [f"{100 * size:.1f} %" for size in sizes]
-    return str(e.n), *texts[:3], f"{100 * e.bias:+.1f} %", *texts[3:]
-
-
-def verdict(rows: Sequence[Measurement], grid: Grid) -> list[str]:
-    """What was found, in sentences, against the aims."""
-    e, bytes_only, own = (errors(measured(rows), predicted) for predicted in PREDICTED)
-    found = choices(rows, grid.uploads)
-    good = [c.regret <= AIM_REGRET for c in found]
-    differ = [not math.isnan(c.tau) for c in found]
-    good_there = [g for g, d in zip(good, differ, strict=True) if d]
-    taus = [c.tau for c in found if not math.isnan(c.tau)]
-    wrong = sum(not row.correct for row in measured(rows))
-    failed = sum(bool(row.failure) for row in rows)
-    return [
-        f"Median absolute error {100 * e.median:.1f} % (aim: at most {100 * AIM_MEDIAN:.0f} %), "
-        f"90th percentile {100 * e.p90:.1f} % (aim: {100 * AIM_P90:.0f} %), bias "
-        f"{100 * e.bias:+.1f} %, over {e.n} different inferences.",
-        f"Without the measured cost of a message, charging tensors for their bytes only: median "
-        f"{100 * bytes_only.median:.1f} %, 90th percentile {100 * bytes_only.p90:.1f} %.",
-        f"With the layer times that each inference itself had, the median error is "
-        f"{100 * own.median:.1f} %: the rest is layers that did not take what they took before.",
-        f"The simulator's best planner is the best in reality or within {100 * AIM_REGRET:.0f} % of"
-        f" it in {_share(good)} (aim: {100 * AIM_SHARE:.0f} %); of those in which the planners' "
-        f"plans differ, in {_share(good_there)}. Trusting it costs "
-        f"{100 * max(c.regret for c in found):.1f} % at most.",
-        f"Rank correlation of the planners' latencies (Kendall's tau, where plans differ): "
-        f"{np.mean(taus) if taus else math.nan:.2f} on average.",
-        f"Results that differ from local execution: {wrong}. Inferences in which the server "
-        f"failed, not counted: {failed}.",
-    ]
-
-
-def _share(good: Sequence[bool]) -> str:
-    if not good:
-        return "none of 0 cases"
-    return f"{100 * sum(good) / len(good):.0f} % of {len(good)} cases"
+    cells = [str(e.n), *map(_percent, (e.median, e.p90, e.worst)), _percent(e.bias, "+")]
+    return cells + [_percent(size) for other in others for size in (other.median, other.p90)]
 
 
 def choice_table(found: Sequence[PlannerChoice]) -> Table:
@@ -116,24 +217,23 @@ def choice_table(found: Sequence[PlannerChoice]) -> Table:
     header = ("Model", "Mbit/s", "Mode", "Planners", "Tau", "Simulator's best", "Regret")
     lines = [
         (c.model, f"{c.rate_mbps:g}", c.upload, str(c.planners),
-         "-" if math.isnan(c.tau) else f"{c.tau:.2f}", c.best, f"{100 * c.regret:.1f} %")
+         "-" if math.isnan(c.tau) else f"{c.tau:.2f}", c.best, _percent(c.regret))
         for c in found
     ]  # fmt: skip
     return Table("Choices", header, lines)
 
 
-def drift_table(layer_times: Mapping[str, Sequence[Note]]) -> Table:
-    """Layer times at first and at last in each model's part of the grid."""
+def drift_table(layer_times: dict[str, list[Note]]) -> Table:
+    """All layers' times at first and at last in each model's part of the grid, and their spread."""
     lines = []
-    for model, note in layer_times.items():
-        sides = [drift(note, side) for side in ("ue_s", "edge_s")]
-        cells = [
-            text
-            for d in sides
-            for text in (f"{d.first_s:.3f}", f"{100 * d.last:+.1f} %", f"{100 * d.spread:.1f} %")
-        ]
-        message_s = np.median([measurement["message_s"] for measurement in note])
-        lines.append((model, *cells, f"{1e3 * message_s:.2f}"))
+    for model, notes in layer_times.items():
+        cells = [model]
+        for side in ("ue_s", "edge_s"):
+            sums = np.array([np.sum(note[side]) for note in notes])
+            last, spread = sums[-1] / sums[0] - 1.0, sums.max() / sums.min() - 1.0
+            cells += [f"{sums[0]:.3f}", _percent(last, "+"), _percent(spread)]
+        message_s = np.median([note["message_s"] for note in notes])
+        lines.append((*cells, f"{1e3 * message_s:.2f}"))
     header = ("Model", "On the UE, s", "At last", "Spread", "At the edge, s", "At last", "Spread",
               "Per message, ms")  # fmt: skip
     return Table("Layer times", header, lines)
@@ -141,28 +241,26 @@ def drift_table(layer_times: Mapping[str, Sequence[Note]]) -> Table:
 
 def latency_table(rows: Sequence[Measurement]) -> Table:
     """Every cold cell: measured and simulated milliseconds."""
-    lines = []
-    for row in rows:
-        if row.scenario != COLD:
-            continue
-        got = f"{1e3 * row.measured_s:.0f}" if row.was_run else "not run"
-        error = f"{100 * errors([row]).bias:+.1f} %" if row.was_run else ""
-        lines.append(
-            (row.model, f"{row.rate_mbps:g}", row.upload, row.planner,
-             f"{row.placement.count('1')}/{len(row.placement)}", f"{1e3 * row.predicted_s:.0f}",
-             got, error, row.same_as)
-        )  # fmt: skip
+    lines = [
+        (row.model, f"{row.rate_mbps:g}", row.upload, row.planner,
+         f"{row.placement.count('1')}/{len(row.placement)}", f"{1e3 * row.predicted_s:.0f}",
+         f"{1e3 * row.measured_s:.0f}" if row.was_run else "not run",
+         _percent(errors([row]).bias, "+") if row.was_run else "", row.same_as)
+        for row in rows
+        if row.scenario == COLD
+    ]  # fmt: skip
     header = ("Model", "Mbit/s", "Mode", "Planner", "At the edge", "Simulated, ms", "Measured, ms",
               "Error", "Measured as")  # fmt: skip
     return Table("Cells", header, lines)
 
 
 def _report(results: Measurements, command: str) -> str:
-    rows, grid, where = results.rows, results.grid, results.machine
-    skipped = [row for row in rows if not row.was_run]
+    rows, grid = results.rows, results.grid
+    skipped = sum(not row.was_run for row in rows)
+    machine = [f"| {key} | {value} |" for key, value in results.machine.items()]
     sections = [
         "# Simulated against measured",
-        "\n".join(f"* {sentence}" for sentence in verdict(rows, grid)),
+        verdict(rows, grid),
         "![Simulated against measured latency](scatter.png)",
         "## How it was measured",
         "Two processes on one machine, one torch thread each, pinned to a core each; "
@@ -173,9 +271,9 @@ def _report(results: Measurements, command: str) -> str:
         f"Inferences are repeated until they took {grid.repeat_s:g} s together, up to "
         f"{grid.repeats} times, all plans of a rate in turn; the median counts. Equal plans are "
         "measured once.",
-        f"Not run, because the simulator says more than {grid.cap_s:g} s: {len(skipped)} of "
-        f"{len(rows)} (the table of all cells names them).",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in where.items()),
+        f"Not run, because the simulator says more than {grid.cap_s:g} s: {skipped} of {len(rows)} "
+        "(the table of all cells names them).",
+        "\n".join(["| | |\n|---|---|", *machine]),
         f"Repeat it with `{command}`.",
         "## Errors per model and mode",
         "Relative to the measured latency; bias below 0: the simulator promises too much. Each "
@@ -195,12 +293,11 @@ def _report(results: Measurements, command: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _readme(rows: Sequence[Measurement], grid: Grid, out: Path, root: Path, command: str) -> str:
-    folder = out.resolve().relative_to(root.resolve()).as_posix()
-    sentences = "\n".join(f"* {sentence}" for sentence in verdict(rows, grid))
+def _readme(results: Measurements, folder: str, command: str) -> str:
     return (
-        f"{sentences}\n\n![Simulated against measured latency]({folder}/scatter.png)\n\n"
-        f"{error_table(rows, whole=False).markdown()}\n\n"
+        f"{verdict(results.rows, results.grid)}\n\n"
+        f"![Simulated against measured latency]({folder}/scatter.png)\n\n"
+        f"{error_table(results.rows, whole=False).markdown()}\n\n"
         "Two processes on one machine, real layers, real uploads over shaped loopback; simulated "
         "with layer times and the cost of a message that were measured just before. Repeat it "
         f"with `{command}`. [The report]({folder}/report.md) has every cell."

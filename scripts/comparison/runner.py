@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.cells import COLD, Grid, GridCell, Measurement, cells_of
-from comparison.results import MeasurementStore, Note
-from mjoa_gym.execution.layered_model import Bundle
+from comparison.measurements import COLD, GridCell, Measurement, MeasurementStore
+from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.simulator import Timeline
+from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.commands import close
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.measure import (
@@ -26,9 +27,8 @@ from mjoa_gym.testbed.measure import (
     seconds_of,
 )
 from mjoa_gym.testbed.models import program_of
-from mjoa_gym.testbed.namespace import ShapedNamespace
-from mjoa_gym.testbed.processes import ServerProcess
-from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.namespace import ShapedNamespace, shaped_namespace
+from mjoa_gym.testbed.processes import ServerProcess, cores, server_process
 from mjoa_gym.testbed.settings import UESettings
 from mjoa_gym.testbed.ue import MeasuredInference, UserEquipment
 
@@ -37,44 +37,29 @@ FAST_MBPS = 10_000.0
 """What the operating system's links have while nothing is measured that depends on them."""
 MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
-Placement = NDArray[np.int8]
-Progress = Callable[[str, int], Any]
 
 
 class Planned(NamedTuple):
-    """A planner's answer, and of what it knew the part that changes between queries.
+    """A planner's answer, and of what it knew the part that changes between queries."""
 
-    Attributes:
-        placement: (L,) 0 = UE.
-        resident: (L,) fractions of the layers' parameters at the server; None if there are none.
-        marks: (L,) whether the layer is prefetched.
-    """
-
-    placement: Placement
-    resident: NDArray[np.float64] | None
-    marks: Placement
+    placement: NDArray[np.int8]  # (L,) 0 = UE
+    resident: NDArray[np.float64] | None  # (L,) fractions of parameters at the server, if any
+    marks: NDArray[np.int8]  # (L,) whether the layer is prefetched
 
 
+@dataclass(eq=False)
 class ModelRun:
     """One network: its program on this side, its layer times, its local result."""
 
-    def __init__(
-        self,
-        model: str,
-        server: ServerProcess,
-        executor: Executor,
-        store: MeasurementStore,
-        namespace: ShapedNamespace | None,
-    ) -> None:
-        self.grid: Grid = store.results.grid
-        self.model = model
-        self.server = server
-        self.executor = executor
-        self.store = store
-        self.namespace = namespace
-        self.program: LayeredProgram
-        self.inputs: Bundle
-        self.program, self.inputs = program_of(model, {})
+    model: str
+    server: ServerProcess
+    executor: Executor
+    store: MeasurementStore
+    namespace: ShapedNamespace | None
+
+    def __post_init__(self) -> None:
+        self.grid = self.store.grid
+        self.program, self.inputs = program_of(self.model, {})
         self.dnn = self.program.dnn
         self.times: LayerTimes
         self.expected: Any = None
@@ -105,11 +90,12 @@ class ModelRun:
         self.shape(MEASURING_MBPS)  # the message cost is what is left beside this rate
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
-        local = await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))
-        self.expected = local.outputs
-        edge = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
-        self.times = LayerTimes(ue_s, *edge)
-        self.store.add_layer_times(self.model, _noted(when, self.times))
+        self.expected = (await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))).outputs
+        edge_s, message_s = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
+        self.times = LayerTimes(ue_s, edge_s, message_s)
+        note = {"when": when, "date": time.strftime("%Y-%m-%d %H:%M:%S")}
+        note |= {"ue_s": ue_s.tolist(), "edge_s": edge_s.tolist(), "message_s": message_s}
+        self.store.keep(model=self.model, layer_times=note)
 
     def predicted(self, cell: GridCell, planned: Planned, times: LayerTimes) -> Timeline:
         """The simulated inference."""
@@ -119,17 +105,16 @@ class ModelRun:
 
     def own_times(self, got: MeasuredInference) -> LayerTimes:
         """The layer times of an inference where it executed them, else those measured before."""
-        n = self.dnn.n_layers
+        n, before = self.dnn.n_layers, self.times
         ue_s, edge_s = (seconds_of(got.timeline, side, n) for side in ("ue", "edge"))
-        before = self.times
         return LayerTimes(
             np.where(ue_s > 0, ue_s, before.ue_s),
             np.where(edge_s > 0, edge_s, before.edge_s),
             before.message_s,
         )
 
-    async def cold(self, cells: Sequence[GridCell], progress: Progress) -> list[Measurement]:
-        """The rows of cold cells of one rate.
+    async def cold(self, cells: Sequence[GridCell], shown: Any) -> list[Measurement]:
+        """The rows of cold cells of one rate; a progress bar says which cell is executed.
 
         Each plan is executed once, then each once more and so on, so that a machine that is slow
         for some seconds slows all plans down rather than all repeats of one.
@@ -145,7 +130,7 @@ class ModelRun:
         for _ in range(self.grid.repeats):
             for cell, had in runs.items():
                 if sum(run.latency_s for run in had) < self.grid.repeat_s:
-                    progress(_name(cell), 0)
+                    shown.set_postfix_str(_name(cell))
                     had.append(await self._execute(cell, plans[cell]))
         for cell, had in runs.items():
             rows[cell] = self._filled(rows[cell], plans[cell], had)
@@ -183,19 +168,15 @@ class ModelRun:
         return rows
 
     def _row(self, cell: GridCell, query: int, planned: Planned) -> Measurement:
-        bytes_only = replace(self.times, message_s=0.0)
-        return Measurement(
-            **asdict(cell),
-            query=query,
-            placement="".join(map(str, planned.placement.tolist())),
-            predicted_s=self.predicted(cell, planned, self.times).latency,
-            bytes_only_s=self.predicted(cell, planned, bytes_only).latency,
-        )
+        placement = "".join(map(str, planned.placement.tolist()))
+        all_times = self.times, replace(self.times, message_s=0.0)
+        seconds = (self.predicted(cell, planned, times).latency for times in all_times)
+        return Measurement(*asdict(cell).values(), query, placement, *seconds)
 
     def _filled(
         self, row: Measurement, planned: Planned, runs: list[MeasuredInference]
     ) -> Measurement:
-        own = [self.predicted(row.cell, planned, self.own_times(run)).latency for run in runs]
+        own = [self.predicted(row, planned, self.own_times(run)).latency for run in runs]
         return replace(
             row,
             own_times_s=float(np.median(own)),
@@ -207,64 +188,67 @@ class ModelRun:
         )
 
     def _keep_timeline(self, cell: GridCell, planned: Planned, got: MeasuredInference) -> None:
-        """The first parallel plan of the last planner that offloads at a middling rate."""
-        shown = cell.planner == self.grid.planners[-1] and cell.upload == "parallel"
-        if not shown or self.store.results.timeline is not None:
-            return
-        if not planned.placement.any() or planned.placement.all():
-            return
-        if cell.rate_mbps < min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps)):
-            return
-        expected = self.predicted(cell, planned, self.times)
-        content = {
-            "model": cell.model,
-            "rate_mbps": cell.rate_mbps,
-            "predicted": {"latency_s": expected.latency, "intervals": expected.intervals},
-            "measured": {"latency_s": got.latency_s, "intervals": got.timeline},
-        }
-        self.store.add_timeline(content)
+        """Of the first parallel plan of the last planner that is partial, at a middling rate."""
+        if (
+            self.store.timeline is None
+            and (cell.planner, cell.upload) == (self.grid.planners[-1], "parallel")
+            and 0 < planned.placement.sum() < len(planned.placement)
+            and cell.rate_mbps >= min(TIMELINE_RATE_MBPS, max(self.grid.rates_mbps))
+        ):
+            expected = self.predicted(cell, planned, self.times)
+            content = {
+                "model": cell.model,
+                "rate_mbps": cell.rate_mbps,
+                "predicted": {"latency_s": expected.latency, "intervals": expected.intervals},
+                "measured": {"latency_s": got.latency_s, "intervals": got.timeline},
+            }
+            self.store.keep(timeline=content)
 
 
-async def run_grid(
+def run_grid(store: MeasurementStore) -> None:
+    """Run what is not done, with a server of its own, and show a progress bar.
+
+    Raises:
+        EdgeError: If the server fails while layer times are measured.
+        OSError: If the server does not start, or this user cannot have a network namespace.
+    """
+    ue_core, edge_core = cores()
+    with ExitStack() as stack:
+        shaped = store.grid.shaped_below
+        namespace = stack.enter_context(shaped_namespace()) if shaped else None
+        server = stack.enter_context(server_process(core=edge_core, namespace=namespace))
+        executor = stack.enter_context(closing(Executor(ue_core, "UE layers")))
+        clock.run(_run_models(store, server, executor, namespace))
+
+
+async def _run_models(
     store: MeasurementStore,
     server: ServerProcess,
-    core: int | None,
-    progress: Progress,
-    namespace: ShapedNamespace | None = None,
+    executor: Executor,
+    namespace: ShapedNamespace | None,
 ) -> None:
-    """Run what is not done; layer times are measured before a rate's cold cells and its rows.
-
-    Args:
-        store: What to run, and what of it is done.
-        server: The server.
-        core: Where the UE's layers run.
-        progress: Told what is done now, and how many cells have been finished.
-        namespace: Where the server is, if the operating system shapes the links.
-    """
-    grid = store.results.grid
-    executor = Executor(core, "UE layers")
-    try:
-        for model in grid.models:
-            cells = list(cells_of(grid, model))
-            todo = [cell for cell in cells if not store.has(cell)]
-            progress(model, len(cells) - len(todo))
-            if not todo:
+    """Layer times are measured before a rate's cold cells and before its rows of queries."""
+    cells = {model: list(store.grid.cells(model)) for model in store.grid.models}
+    todo = {model: [c for c in own if c not in store.done] for model, own in cells.items()}
+    total, left = (sum(map(len, each.values())) for each in (cells, todo))
+    with bar(total=total, initial=total - left, unit="cell") as shown:
+        for model, missing in todo.items():
+            if not missing:
                 continue
+            shown.set_postfix_str(model)
             run = ModelRun(model, server, executor, store, namespace)
-            for (rate, scenario), block in groupby(todo, lambda c: (c.rate_mbps, c.scenario)):
+            for (rate, scenario), block in groupby(missing, lambda c: (c.rate_mbps, c.scenario)):
                 await run.measure(f"before {rate:g} Mbit/s, {scenario}")
                 if scenario == COLD:
                     together = list(block)
-                    store.add(together, await run.cold(together, progress))
-                    progress(f"{model}, {rate:g} Mbit/s", len(together))
+                    store.add(together, await run.cold(together, shown))
+                    shown.update(len(together))
                     continue
                 for cell in block:
-                    progress(_name(cell), 0)
+                    shown.set_postfix_str(_name(cell))
                     store.add([cell], await run.queries(cell))
-                    progress(_name(cell), 1)
+                    shown.update()
             await run.measure("after")
-    finally:
-        executor.close()
 
 
 def _plan_of(row: Measurement) -> tuple[str, str]:
@@ -276,24 +260,10 @@ def _like(row: Measurement, same: Measurement) -> Measurement:
     """The row of a planner with the measurement of the one that had the same idea first."""
     if row.cell == same.cell or not same.was_run:
         return row
-    return replace(
-        same,
-        planner=row.planner,
-        upload=row.upload,
-        predicted_s=row.predicted_s,
-        bytes_only_s=row.bytes_only_s,
-        same_as=f"{same.planner}/{same.upload}",
-    )
+    own = {key: getattr(row, key) for key in ("planner", "upload", "predicted_s", "bytes_only_s")}
+    return replace(same, **own, same_as=f"{same.planner}/{same.upload}")
 
 
 def _name(cell: GridCell) -> str:
     kind = cell.upload if cell.scenario == COLD else "queries"
     return f"{cell.model}, {cell.rate_mbps:g} Mbit/s, {cell.planner}, {kind}"
-
-
-def _noted(when: str, times: LayerTimes) -> Note:
-    date = time.strftime("%Y-%m-%d %H:%M:%S")
-    return {
-        "when": when, "date": date, "ue_s": times.ue_s.tolist(), "edge_s": times.edge_s.tolist(),
-        "message_s": times.message_s,
-    }  # fmt: skip

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import Scenario
+from mjoa_gym import DNN, Scenario, simulate
+from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import inference_of
+from mjoa_gym.model.link import link_at
 
-from .players import CollectPlayer, Player, ScalarPlayer, VecEnvPlayer, VectorPlayer
+from .players import CallPlayer, CollectPlayer, Player, ScalarPlayer, VecEnvPlayer, VectorPlayer
 
-COLD, STREAMING = "MJOA/ColdStart-v0", "MJOA/Streaming-v0"
-IDS = (COLD, STREAMING)
+IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
 UE_COUNTS = (2, 5, 10, 20)
 PEERS = ("CartPole-v1", "mobile-env, small")
 NETWORKS = ("alexnet", "vgg16", "resnet18", "resnet50", "inception_v3", "densenet121")
@@ -24,43 +29,31 @@ NETWORKS = ("alexnet", "vgg16", "resnet18", "resnet50", "inception_v3", "densene
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of a table.
-
-    Attributes:
-        name: The environment.
-        make: Builds it.
-        view: The action view, where there are several.
-        observation: "flat" or "dict", likewise.
-        n_envs: How many at once.
-        ues: UEs in each, 0 if it has none.
-        network: The one that all UEs run, if it is only one.
-        calls_per_round: Actions until all UEs have been served once.
-    """
+    """One row of a table: an environment, and how to make it."""
 
     name: str
     make: Callable[[], Player]
-    view: str = ""
-    observation: str = ""
-    n_envs: int = 1
-    ues: int = 0
-    network: str = ""
-    calls_per_round: int = 1
+    view: str = ""  # the action view, where there are several
+    observation: str = ""  # "flat" or "dict", likewise
+    ues: int = 0  # in each environment, 0 if it has none
+    network: str = ""  # the one that all UEs run, if it is only one
+    calls_per_round: int = 1  # actions until all UEs have been served once
 
 
 @dataclass(frozen=True)
 class Group:
     """One table; ratios are to those of the rows named in `references` that take part."""
 
-    key: str
     title: str
     contenders: list[Contender]
     references: tuple[str, ...] = ()
 
 
-def ours(env_id: str, view: str, observation: str, n_envs: int, **kwargs: Any) -> Contender:
+def ours(env_id: str, view: str, n_envs: int, observation: str = "", **kwargs: Any) -> Contender:
     """Our environment; `n_envs=0` is the scalar one."""
-    if not (view == "plan" and observation == "dict"):
-        kwargs["observation"] = observation  # a plan's observation is a dictionary by default
+    observation = observation or ("dict" if view == "plan" else "flat")
+    if view != "plan":  # whose observation is a dictionary by default
+        kwargs["observation"] = observation
     scenario = Scenario.of(kwargs.get("scenario")).with_changes(n_ues=kwargs.get("n_ues"))
 
     def make() -> Player:
@@ -70,9 +63,7 @@ def ours(env_id: str, view: str, observation: str, n_envs: int, **kwargs: Any) -
         return VectorPlayer(gym.make_vec(env_id, n_envs, mode, action=view, **kwargs))
 
     calls = scenario.n_ues if view == "discrete" else 1
-    return Contender(
-        env_id, make, view, observation, max(n_envs, 1), scenario.n_ues, calls_per_round=calls
-    )
+    return Contender(env_id, make, view, observation, scenario.n_ues, calls_per_round=calls)
 
 
 def mobile_env(size: str, n_ues: int) -> Contender:
@@ -90,10 +81,10 @@ def scalar_group() -> Group:
     """Environments made with `gym.make`."""
     rows = [Contender("CartPole-v1", lambda: ScalarPlayer(gym.make("CartPole-v1")))]
     for env_id in IDS:
-        rows += [ours(env_id, view, "flat", 0) for view in ("multidiscrete", "box", "discrete")]
-        rows += [ours(env_id, "multidiscrete", "dict", 0), ours(env_id, "plan", "dict", 0)]
+        rows += [ours(env_id, view, 0) for view in ("multidiscrete", "box", "discrete")]
+        rows += [ours(env_id, "multidiscrete", 0, "dict"), ours(env_id, "plan", 0)]
     rows += [mobile_env(*each) for each in (("small", 5), ("medium", 15), ("large", 30))]
-    return Group("scalar", "Single environments (`gym.make`)", rows, PEERS)
+    return Group("Single environments (`gym.make`)", rows, PEERS)
 
 
 def vector_group(n_envs: int, all_views: bool) -> Group:
@@ -105,64 +96,88 @@ def vector_group(n_envs: int, all_views: bool) -> Group:
     def cartpole() -> Player:
         return VectorPlayer(gym.make_vec("CartPole-v1", n_envs, "vector_entry_point"))
 
-    rows = [Contender("CartPole-v1", cartpole, n_envs=n_envs)]
+    rows = [Contender("CartPole-v1", cartpole)]
     for env_id in IDS:
-        rows.append(ours(env_id, "multidiscrete", "flat", n_envs))
+        rows.append(ours(env_id, "multidiscrete", n_envs))
         if all_views:
-            rows.append(ours(env_id, "multidiscrete", "dict", n_envs))
-            rows += [ours(env_id, view, "flat", n_envs) for view in ("box", "discrete")]
-            rows.append(ours(env_id, "plan", "dict", n_envs))
-            alone = ours(env_id, "multidiscrete", "flat", n_envs, threads=1)
+            rows.append(ours(env_id, "multidiscrete", n_envs, "dict"))
+            rows += [ours(env_id, view, n_envs) for view in ("box", "discrete", "plan")]
+            alone = ours(env_id, "multidiscrete", n_envs, threads=1)
             rows.append(replace(alone, name=f"{env_id}, one thread"))
     rows.append(mobile_env("small", 5))
-    title = f"Vector environments, {n_envs:,} at once (`gym.make_vec`)"
-    return Group("vector", title, rows, PEERS)
+    return Group(f"Vector environments, {n_envs:,} at once (`gym.make_vec`)", rows, PEERS)
 
 
 def ue_group(n_envs: int, view: str) -> Group:
     """The number of UEs."""
-    observation = "dict" if view == "plan" else "flat"
-    rows = [
-        ours(env_id, view, observation, n_envs, n_ues=n) for env_id in IDS for n in UE_COUNTS
-    ]  # fmt: skip
-    return Group("ues", f"Against the number of UEs, {n_envs:,} environments at once", rows)
+    rows = [ours(env_id, view, n_envs, n_ues=n) for env_id in IDS for n in UE_COUNTS]
+    return Group(f"Against the number of UEs, {n_envs:,} environments at once", rows)
 
 
 def layer_group(n_envs: int, view: str) -> Group:
     """The number of layers: one network per scenario."""
-    observation = "dict" if view == "plan" else "flat"
-    rows = []
-    for env_id in IDS:
-        for name in NETWORKS:
-            row = ours(env_id, view, observation, n_envs, scenario={"dnns": [name]})
-            rows.append(replace(row, network=name))
-    return Group("layers", f"Against layers, {n_envs:,} environments at once", rows)
+    rows = [
+        replace(ours(env_id, view, n_envs, scenario={"dnns": [name]}), network=name)
+        for env_id in IDS
+        for name in NETWORKS
+    ]
+    return Group(f"Against layers, {n_envs:,} environments at once", rows)
 
 
-def sb3_group(env_id: str, n_envs: int, n_steps: int, **kwargs: Any) -> list[Group]:
+def sb3_groups(env_id: str, view: str, n_envs: int, n_steps: int) -> Iterator[Group]:
     """Stable-Baselines3: stepping its `VecEnv`s, and PPO's collection of experience over them."""
+    said = {"action": view, "observation": "flat"} if "MJOA/" in env_id else {}
 
     def native() -> Any:
         from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
         mode = "vector_entry_point" if env_id in IDS else "sync"
-        return make_vec_env(env_id, n_envs, vectorization_mode=mode, **kwargs)
+        return make_vec_env(env_id, n_envs, vectorization_mode=mode, **said)
 
     def dummy() -> Any:
         from stable_baselines3.common.vec_env import DummyVecEnv
 
-        return DummyVecEnv([lambda: gym.make(env_id, **kwargs)] * n_envs)
+        return DummyVecEnv([lambda: gym.make(env_id, **said)] * n_envs)
 
-    def group(key: str, title: str, player: Callable[[Any], Player]) -> Group:
-        def row(name: str, envs: Callable[[], Any]) -> Contender:
-            said = (kwargs.get("action", ""), kwargs.get("observation", ""))
-            return Contender(name, lambda: player(envs()), *said, n_envs)
+    both = {"DummyVecEnv of scalar environments": dummy, "adapter, vector environment": native}
 
-        rows = [row("DummyVecEnv of scalar environments", dummy)]
-        rows.append(row("adapter, vector environment", native))
-        return Group(key, f"{title}: `{env_id}`, {n_envs:,} environments", rows, (rows[0].name,))
+    def group(title: str, player: Callable[[Any], Player]) -> Group:
+        rows = [
+            Contender(name, lambda envs=envs: player(envs()), *said.values())
+            for name, envs in both.items()
+        ]
+        return Group(f"{title}: `{env_id}`, {n_envs:,} environments", rows, tuple(both)[:1])
 
-    return [
-        group("stepping", "Stepping Stable-Baselines3's `VecEnv`", VecEnvPlayer),
-        group("ppo", "Collecting experience with PPO", lambda envs: CollectPlayer(envs, n_steps)),
+    yield group("Stepping Stable-Baselines3's `VecEnv`", VecEnvPlayer)
+    yield group("Collecting experience with PPO", lambda envs: CollectPlayer(envs, n_steps))
+
+
+def simulator_group(name: str) -> Group:
+    """Simulating random placements of a network, beside the simulator that tests compare with."""
+    from tests.reference_simulator import reference_simulate
+
+    dnn = DNN.load(name)
+    times = {"ue_seconds": dnn.flops / 2e10, "edge_seconds": dnn.flops / 1e12}
+    rates = {"uplink_bps": 2e7, "downlink_bps": 4e7}
+    inference, link = inference_of(dnn, **times), link_at(**rates)
+    fields = ("predecessors", "parameter_bytes", "output_bytes", "input_bytes")
+    network = {field: getattr(dnn, field) for field in fields} | times | rates
+    placements = np.random.default_rng(0).integers(0, 2, (20_000, dnn.n_layers)).astype(np.int8)
+    few, n_threads = placements[:10], os.cpu_count() or 1
+    parts = np.array_split(placements, n_threads)
+
+    def in_threads() -> None:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(lambda part: kernel.run_many(part, inference, link), parts))
+
+    calls: dict[str, tuple[Callable[[], object], int]] = {
+        "SimPy": (lambda: [reference_simulate(placement=p, **network) for p in few], len(few)),
+        "simulate": (lambda: [simulate(dnn, p, **times, **rates) for p in few], len(few)),
+        "kernel": (lambda: kernel.run_many(placements, inference, link), len(placements)),
+        f"kernel, {n_threads} threads": (in_threads, len(placements)),
+    }
+    rows = [
+        Contender(each, partial(CallPlayer, *call), ues=1, network=name)
+        for each, call in calls.items()
     ]
+    return Group(f"Simulating {name}", rows, ("SimPy",))

@@ -8,7 +8,8 @@ resets within the sequence are.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from timeit import timeit
 from typing import Any
 
 import gymnasium as gym
@@ -18,153 +19,103 @@ SEED = 0
 RECORDING_BYTES = 64e6  # at most, per environment
 
 
-class Player(ABC):
-    """Something that can be stepped many times, and tells how long that took."""
+class Player:
+    """Records actions of an environment once and replays them, timed.
 
-    @abstractmethod
-    def prepare(self, seconds: float) -> None:
-        """Get ready for passes of about this length; not timed."""
+    Attributes:
+        passes: How often they are replayed in a turn.
+    """
 
-    @abstractmethod
-    def play(self) -> tuple[float, int]:
-        """One timed pass: seconds, and transitions of single environments."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give everything back."""
-
-
-class Replayer(Player):
-    """Records actions once and replays them."""
-
-    def __init__(self, env: Any, action_space: gym.Space[Any]) -> None:
+    def __init__(self, env: Any, action_space: gym.Space[Any] | None = None) -> None:
         self.env = env
-        self.action_space = action_space
+        self.action_space = env.action_space if action_space is None else action_space
+        self.n_envs = getattr(env, "num_envs", 1)
         self.actions: list[Any] = []
+        self.transitions = 0  # of single environments, in one pass
         self.passes = 1
+        self.resetting: Any = False  # where the next step is a reset
 
-    @abstractmethod
     def start(self) -> dict[str, Any]:
         """Begin with the one seed; returns the info."""
+        self.resetting = False
+        return self.env.reset(seed=SEED)[1]
 
-    @abstractmethod
     def step(self, action: Any) -> dict[str, Any]:
         """One step, and a reset if the environment leaves that to others; returns the info."""
-
-    @abstractmethod
-    def replay(self) -> tuple[float, int]:
-        """Play the recorded actions once, timed."""
+        raise NotImplementedError
 
     def prepare(self, seconds: float) -> None:
-        """Record until a pass is long enough, or the record too large; see `Player`."""
+        """Record until a pass takes so long, or the record is too large; not timed."""
         rng = np.random.default_rng(SEED)
         self.action_space.seed(SEED)
         info = self.start()
         stepping, size = 0.0, 0.0
         while len(self.actions) < 2 or (stepping < seconds and size < RECORDING_BYTES):
-            mask = info.get("action_mask")
-            action = sample_valid(self.action_space, mask, rng)
+            action = sample_valid(self.action_space, info.get("action_mask"), rng)
+            self.transitions += self.n_envs - np.count_nonzero(self.resetting)
             begin = time.perf_counter()
             info = self.step(action)
             if self.actions:  # the first call may compile
                 stepping += time.perf_counter() - begin
             self.actions.append(action)
-            size += _bytes(action)
+            parts = action.values() if isinstance(action, dict) else (action,)
+            size += sum(np.asarray(part).nbytes for part in parts)
         self.passes = max(1, round(seconds / max(stepping, 1e-9)))
 
     def play(self) -> tuple[float, int]:
-        """See `Player`."""
-        passes = [self.replay() for _ in range(self.passes)]
-        return sum(seconds for seconds, _ in passes), sum(steps for _, steps in passes)
+        """One turn: seconds, and transitions of single environments."""
+        seconds, step = 0.0, self.step
+        for _ in range(self.passes):
+            self.start()
+            begin = time.perf_counter()
+            for action in self.actions:
+                step(action)
+            seconds += time.perf_counter() - begin
+        return seconds, self.passes * self.transitions
 
     def close(self) -> None:
-        """See `Player`."""
+        """Give everything back."""
         self.env.close()
 
 
-class ScalarPlayer(Replayer):
+class ScalarPlayer(Player):
     """For `gymnasium.Env`; whatever ends is reset at once."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env, env.action_space)
-
-    def start(self) -> dict[str, Any]:
-        """See `Replayer`."""
-        return self.env.reset(seed=SEED)[1]
-
     def step(self, action: Any) -> dict[str, Any]:
-        """See `Replayer`."""
+        """See `Player`."""
         _, _, terminated, truncated, info = self.env.step(action)
         return self.env.reset()[1] if terminated or truncated else info
 
-    def replay(self) -> tuple[float, int]:
-        """See `Replayer`."""
-        self.start()
-        env = self.env
-        begin = time.perf_counter()
-        for action in self.actions:
-            _, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                env.reset()
-        return time.perf_counter() - begin, len(self.actions)
 
-
-class VectorPlayer(Replayer):
+class VectorPlayer(Player):
     """For `gymnasium.vector.VectorEnv` with NEXT_STEP autoreset.
 
     The call that resets an environment is time spent, but no transition, and not counted as one.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
-        super().__init__(env, env.action_space)
-
-    def start(self) -> dict[str, Any]:
-        """See `Replayer`."""
-        return self.env.reset(seed=SEED)[1]
-
     def step(self, action: Any) -> dict[str, Any]:
-        """See `Replayer`."""
-        return self.env.step(action)[4]
-
-    def replay(self) -> tuple[float, int]:
-        """See `Replayer`."""
-        self.start()
-        env = self.env
-        ends = last = 0
-        begin = time.perf_counter()
-        for action in self.actions:
-            _, _, terminated, truncated, _ = env.step(action)
-            last = int(np.count_nonzero(terminated | truncated))
-            ends += last
-        seconds = time.perf_counter() - begin
-        return seconds, len(self.actions) * env.num_envs - (ends - last)
+        """See `Player`."""
+        _, _, terminated, truncated, info = self.env.step(action)
+        self.resetting = terminated | truncated
+        return info
 
 
-class VecEnvPlayer(Replayer):
+class VecEnvPlayer(Player):
     """For Stable-Baselines3's `VecEnv`, whose environments reset in the same step."""
 
     def __init__(self, env: Any) -> None:
         super().__init__(env, gym.vector.utils.batch_space(env.action_space, env.num_envs))
 
     def start(self) -> dict[str, Any]:
-        """See `Replayer`."""
+        """See `Player`."""
         self.env.seed(SEED)
         self.env.reset()
         return {}
 
     def step(self, action: Any) -> dict[str, Any]:
-        """See `Replayer`."""
+        """See `Player`."""
         self.env.step(action)
         return {}
-
-    def replay(self) -> tuple[float, int]:
-        """See `Replayer`."""
-        self.start()
-        env = self.env
-        begin = time.perf_counter()
-        for action in self.actions:
-            env.step(action)
-        return time.perf_counter() - begin, len(self.actions) * env.num_envs
 
 
 class CollectPlayer(Player):
@@ -186,13 +137,12 @@ class CollectPlayer(Player):
             def _on_step(self) -> bool:
                 return True
 
+        super().__init__(env)
         dictionary = isinstance(env.observation_space, gym.spaces.Dict)
         policy = "MultiInputPolicy" if dictionary else "MlpPolicy"
-        total = steps * env.num_envs
-        self.env, self.clock, self.total = env, Clock(), total
-        self.model = PPO(
-            policy, env, n_steps=steps, batch_size=total, n_epochs=1, seed=SEED, device="cpu"
-        )
+        self.clock, self.transitions = Clock(), steps * env.num_envs
+        settings = {"n_steps": steps, "batch_size": self.transitions, "n_epochs": 1}
+        self.model = PPO(policy, env, seed=SEED, device="cpu", **settings)
 
     def prepare(self, seconds: float) -> None:
         """Collect once; the length of a pass is the number of steps."""
@@ -200,12 +150,27 @@ class CollectPlayer(Player):
 
     def play(self) -> tuple[float, int]:
         """See `Player`."""
-        self.model.learn(self.total, callback=self.clock)
-        return self.clock.seconds, self.total
+        self.model.learn(self.transitions, callback=self.clock)
+        return self.clock.seconds, self.transitions
+
+
+class CallPlayer(Player):
+    """For a function that simulates so many inferences; each counts as a step."""
+
+    def __init__(self, call: Callable[[], object], inferences: int) -> None:
+        self.call, self.transitions = call, inferences
+
+    def prepare(self, seconds: float) -> None:
+        """See `Player`."""
+        self.call()  # may compile
+        self.passes = max(1, round(seconds / timeit(self.call, number=1)))
+
+    def play(self) -> tuple[float, int]:
+        """See `Player`."""
+        return timeit(self.call, number=self.passes), self.passes * self.transitions
 
     def close(self) -> None:
-        """See `Player`."""
-        self.env.close()
+        """Nothing to give back."""
 
 
 def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> Any:
@@ -231,8 +196,3 @@ def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> 
         widths = (space.high + 1)[0]
     parts = np.split(scores, np.cumsum(widths)[:-1], axis=-1)
     return np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
-
-
-def _bytes(action: Any) -> int:
-    values = action.values() if isinstance(action, dict) else (action,)
-    return sum(np.asarray(value).nbytes for value in values)

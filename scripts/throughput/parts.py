@@ -1,15 +1,11 @@
-"""Where the time of a step goes: the table of `docs/throughput.md`.
+"""Where the time of a step goes.
 
-    python scripts/profile_env.py
-
-Steps many environments on one thread with random actions, timing the parts. Inferences
+Many environments are stepped on one thread with random actions, and the parts are timed. Inferences
 are simulated once more on their own; the rest of the round is what it takes beyond that.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -18,11 +14,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym.cli.ending import run
+from mjoa_gym.evaluation.table import Table
 from mjoa_gym.world import rounds
 
-IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+from .contenders import IDS
+
 PARTS = ("simulating the inferences", "the rest of the round", "decoding the action",
          "the flat observation", "masks, information, bookkeeping", "all")  # fmt: skip
 WARM_UP = 25
@@ -44,8 +40,19 @@ class Timed:
         return result
 
 
-def profile(env_id: str, n_envs: int, steps: int) -> list[float]:
-    """Median microseconds per environment and step of the parts in `PARTS`."""
+def parts_table(n_envs: int, steps: int = 100) -> Table:
+    """The parts of both environments' steps, so many environments at once."""
+    columns = [seconds_of_parts(env_id, n_envs, steps) for env_id in IDS]
+    rows = [
+        (part, *(f"{1e6 * seconds / n_envs:.1f}" for seconds in both))
+        for part, *both in zip(PARTS, *columns, strict=True)
+    ]
+    title = f"Microseconds of an environment's step, {n_envs:,} at once, one thread"
+    return Table(title, ("part", *IDS), rows)
+
+
+def seconds_of_parts(env_id: str, n_envs: int, steps: int) -> list[float]:
+    """Median seconds of the parts in `PARTS` of all environments' step."""
     envs: Any = gym.make_vec(
         env_id, n_envs, vectorization_mode="vector_entry_point", action="multidiscrete", threads=1
     )
@@ -65,27 +72,7 @@ def profile(env_id: str, n_envs: int, steps: int) -> list[float]:
         step(actions)
     envs.close()
     inferences, round_, decoding, observing, all_ = (
-        1e6 / n_envs * median(timed.seconds[-steps:])
-        for timed in (simulate, play, decode, observe, step)
+        median(timed.seconds[-steps:]) for timed in (simulate, play, decode, observe, step)
     )
     rest = all_ - round_ - decoding - observing
     return [inferences, round_ - inferences, decoding, observing, rest, all_]
-
-
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--n-envs", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=100)
-    options = parser.parse_args()
-    columns = [profile(env_id, options.n_envs, options.steps) for env_id in IDS]
-    print("| us of a step | ColdStart | Streaming |\n|---|--:|--:|")
-    for part, *values in zip(PARTS, *columns, strict=True):
-        print(f"| {part} | {' | '.join(f'{value:.1f}' for value in values)} |")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

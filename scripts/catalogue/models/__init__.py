@@ -1,1 +1,0 @@
-"""Published architectures that torchvision does not have, as plain modules."""

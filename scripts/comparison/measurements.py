@@ -1,0 +1,218 @@
+"""What is compared, and what it gives: a grid of cells, a journal while it runs, files after."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest, write_atomically
+from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.table import Table
+from mjoa_gym.testbed.settings import slowdown
+from mjoa_gym.validation import count, positive
+
+COLD, RESIDENT = "cold", "resident"
+CONDITIONS, ROWS, TIMES, TIMELINE = (
+    "conditions.json", "measurements.csv", "layer_times.json", "timeline.json",
+)  # fmt: skip
+READ: dict[Any, Any] = {
+    "str": str, "int": int, "float": float,
+    "bool | None": {"True": True, "False": False, "": None}.__getitem__,
+}  # fmt: skip
+"""What makes a field of a text, by the field's type."""
+Note = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A comparison: cold inferences, and rows of queries between which parameters stay."""
+
+    models: tuple[str, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
+    rates_mbps: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0)  # of both directions
+    planners: tuple[str, ...] = (  # of cold inferences, in each of `uploads`
+        "local-only", "edge-only", "single-cut", "dads-serial", "pbt-dp+equal",
+    )  # fmt: skip
+    uploads: tuple[str, ...] = ("serial", "parallel")
+    other_uploads: tuple[str, ...] = ("whole", "preinstalled")  # with the last planner only
+    residents: tuple[str, ...] = ("pbt-dp+equal", "mjoa-mu-prefetch")  # planners of rows of queries
+    queries: int = 10  # of such a row
+    cap_s: float = 16.0  # what would take longer by prediction is not run
+    repeat_s: float = 3.0  # what is shorter is repeated until it took so long together,
+    repeats: int = 9  # but at most so many times, all plans of a rate in turn; the median counts
+    profile_repeats: int = 7  # inferences whose median gives the layer times
+    ue_slowdown: float = 10.0  # how much slower than this machine the UE is
+    edge_slowdown: float = 1.0  # the same for its share of the server
+    shaped_below: bool = False  # the operating system shapes the links, in a network namespace
+
+    def __post_init__(self) -> None:
+        for rate in self.rates_mbps:
+            positive("rates_mbps", rate)
+        for name in ("queries", "repeats", "profile_repeats"):
+            count(name, getattr(self, name))
+        for name in ("cap_s", "repeat_s"):
+            positive(name, getattr(self, name))
+        for name in ("ue_slowdown", "edge_slowdown"):
+            slowdown(name, getattr(self, name))
+
+    def but(self, changes: Mapping[str, Any]) -> Grid:
+        """Another grid; lists, which JSON and command lines have, stand for tuples."""
+        settings = (asdict(self) | changes).items()
+        return Grid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
+
+    def cells(self, model: str) -> Iterator[GridCell]:
+        """A model's cells."""
+        for rate in self.rates_mbps:
+            for upload in self.uploads:
+                for planner in self.planners:
+                    yield GridCell(model, rate, planner, upload, COLD)
+            for upload in self.other_uploads:
+                yield GridCell(model, rate, self.planners[-1], upload, COLD)
+            for planner in self.residents:
+                yield GridCell(model, rate, planner, "parallel", RESIDENT)
+
+
+QUICK = Grid(
+    models=("resnet18", "mobilenet_v2"), rates_mbps=(50.0, 300.0), queries=3, cap_s=3.0, repeats=1,
+    profile_repeats=3,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One inference of the grid (`scenario` is `COLD`), or one row of queries (`RESIDENT`)."""
+
+    model: str
+    rate_mbps: float
+    planner: str
+    upload: str
+    scenario: str
+
+
+@dataclass(frozen=True)
+class Measurement(GridCell):
+    """What came of a cell, or of one query of it; one line of `measurements.csv`."""
+
+    query: int  # from 1
+    placement: str  # a digit per layer, 0 = UE
+    predicted_s: float  # simulated with the layer times and the cost of a message measured before
+    bytes_only_s: float  # the same without the cost of messages beside their bytes
+    own_times_s: float = math.nan  # with the layer times of the very inference, where it had some
+    measured_s: float = math.nan  # median of the repeats; NaN if it was not run
+    runs: int = 0  # repeats
+    same_as: str = ""  # the planner with the same placement, whose measurement this is
+    correct: bool | None = None  # all outputs were those of local execution; None if it was not run
+    failure: str = ""  # what went wrong with the server
+    overhead_bytes: int = 0  # on the uplink, beside parameters and activations
+
+    @property
+    def cell(self) -> GridCell:
+        """The cell that this belongs to."""
+        return GridCell(*(getattr(self, each.name) for each in fields(GridCell)))
+
+    @property
+    def was_run(self) -> bool:
+        """Whether there is a measurement."""
+        return not math.isnan(self.measured_s)
+
+    @property
+    def mode(self) -> str:
+        """The line of the error table that this belongs to."""
+        if "1" not in self.placement:
+            return "on the UE"
+        return "with residency" if self.scenario == RESIDENT else self.upload
+
+
+@dataclass(eq=False)
+class Measurements:
+    """Everything that a report is made of."""
+
+    grid: Grid  # what was run; of the models and rates, the last that were asked for
+    machine: dict[str, str]  # what it was run on
+    rows: list[Measurement] = field(default_factory=list)
+    layer_times: dict[str, list[Note]] = field(default_factory=dict)  # by model, each time
+    timeline: Note | None = None  # an inference to show, as simulated and as measured
+
+    def save(self, folder: Path) -> None:
+        """Write files that tell their readers everything."""
+        conditions = {"grid": asdict(self.grid), "machine": self.machine}
+        write_atomically(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
+        texts = [tuple("" if x is None else str(x) for x in astuple(row)) for row in self.rows]
+        header = tuple(each.name for each in fields(Measurement))
+        write_atomically(folder / ROWS, Table("", header, texts).csv())
+        write_atomically(folder / TIMES, json.dumps(self.layer_times))
+        if self.timeline is None:
+            (folder / TIMELINE).unlink(missing_ok=True)
+        else:
+            write_atomically(folder / TIMELINE, json.dumps(self.timeline))
+
+    @classmethod
+    def load(cls, folder: Path) -> Measurements:
+        """Read them again.
+
+        Raises:
+            OSError: If a file is missing.
+        """
+        conditions, times = (
+            json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
+        )
+        with (folder / ROWS).open(newline="", encoding="utf-8") as file:
+            rows = [
+                Measurement(**{f.name: READ[f.type](line[f.name]) for f in fields(Measurement)})
+                for line in csv.DictReader(file)
+            ]
+        shown = folder / TIMELINE
+        timeline = json.loads(shown.read_text("utf-8")) if shown.exists() else None
+        return cls(Grid().but(conditions["grid"]), conditions["machine"], rows, times, timeline)
+
+
+class MeasurementStore(Measurements):
+    """The results of a comparison that is running; every line of its journal is safe on disk.
+
+    Args:
+        folder: Where the journal lies; made if need be.
+        grid: What is run. Models and rates may be added to a journal, all else must be the same.
+        fresh: Whether to begin anew.
+
+    Attributes:
+        done: The cells that are finished.
+
+    Raises:
+        ValueError: If the journal belongs to other settings or other code.
+    """
+
+    def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
+        super().__init__(grid, machine("torch", "torchvision"))
+        self.done: set[GridCell] = set()
+        settings = asdict(grid) | {"models": (), "rates_mbps": ()}
+        identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
+        self._journal = Journal(folder / FILE, identity, fresh)
+        for entry in self._journal.entries:
+            self._take(**entry)
+
+    def add(self, cells: Sequence[GridCell], rows: Sequence[Measurement]) -> None:
+        """Keep cells that were finished together."""
+        self.keep(cells=[asdict(c) for c in cells], rows=[asdict(row) for row in rows])
+
+    def keep(self, **entry: Any) -> None:
+        """Keep a model's `layer_times` of just now, or the `timeline` that the report shows."""
+        self._journal.append(entry)
+        self._take(**entry)
+
+    def _take(
+        self,
+        cells: Sequence[Note] = (),
+        rows: Sequence[Note] = (),
+        model: str = "",
+        layer_times: Note | None = None,
+        timeline: Note | None = None,
+    ) -> None:
+        self.done.update(GridCell(**cell) for cell in cells)
+        self.rows += [Measurement(**row) for row in rows]
+        if layer_times is not None:
+            self.layer_times.setdefault(model, []).append(layer_times)
+        self.timeline = timeline or self.timeline
