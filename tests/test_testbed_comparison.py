@@ -26,6 +26,7 @@ from comparison import runner  # noqa: E402
 from comparison.measurements import (  # noqa: E402
     COLD,
     CONDITIONS,
+    JOINS,
     RESIDENT,
     ROWS,
     Grid,
@@ -69,6 +70,7 @@ def row(
         placement="01",
         predicted_s=predicted,
         bytes_only_s=predicted,
+        in_turn_s=predicted,
         own_times_s=got,
         measured_s=got,
         runs=1,
@@ -225,7 +227,8 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     executed: list[GridCell] = []
 
     async def plan(cell: GridCell, resident: Any = None) -> Planned:
-        at_edge = min(2 * grid.planners.index(cell.planner), n)  # in all upload modes
+        index = [JOINS, *grid.planners].index(cell.planner)
+        at_edge = min(2 * index, n)  # in all upload modes
         return Planned(np.array([1] * at_edge + [0] * (n - at_edge)), resident, np.zeros(n))
 
     async def execute(cell: GridCell, planned: Planned) -> MeasuredInference:
@@ -246,6 +249,28 @@ def test_seconds_in_which_the_machine_is_slow_favour_no_plan(
     assert {r.runs for r in rows} == {3}
     assert all(r.measured_s == pytest.approx(r.predicted_s) for r in rows)
     assert all(c.regret == pytest.approx(0) for c in choices(rows, grid.uploads))
+
+
+def test_messages_in_a_row_overlap_and_in_turn_they_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MeasurementStore(tmp_path, Grid(rates_mbps=(300.0,)))
+    run = toy_run(monkeypatch, None, store, None)
+    n = run.dnn.n_layers
+    run.times = LayerTimes(np.full(n, 1e-6), np.full(n, 1e-6), 0.5)
+    (cell,) = (c for c in store.grid.cells("toy") if c.planner == JOINS)
+    planned = asyncio.run(run._plan(cell))
+    run.executor.close()
+    inputs = [len(read) for read in run.dnn.predecessors]
+    assert planned.placement.tolist() == [int(k == 1) for k in inputs]
+    row = run._row(cell, 1, planned)
+    assert row.mode == JOINS
+    overlapping, in_turn = (
+        (seconds - row.bytes_only_s) / run.times.message_s
+        for seconds in (row.predicted_s, row.in_turn_s)
+    )
+    assert overlapping == pytest.approx(4, abs=1e-3)  # up, down, up, down
+    assert in_turn == pytest.approx(4 + 1, abs=1e-3)  # two tensors come down for one layer
 
 
 def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(

@@ -17,6 +17,8 @@ from mjoa_gym.testbed.settings import slowdown
 from mjoa_gym.validation import count, positive
 
 COLD, RESIDENT = "cold", "resident"
+JOINS = "joins on the UE"
+"""In a planner's place: layers with several inputs on the UE, all others at the edge, installed."""
 CONDITIONS, ROWS, TIMES, TIMELINE = (
     "conditions.json", "measurements.csv", "layer_times.json", "timeline.json",
 )  # fmt: skip
@@ -72,6 +74,7 @@ class Grid:
                     yield GridCell(model, rate, planner, upload, COLD)
             for upload in self.other_uploads:
                 yield GridCell(model, rate, self.planners[-1], upload, COLD)
+            yield GridCell(model, rate, JOINS, "preinstalled", COLD)
             for planner in self.residents:
                 yield GridCell(model, rate, planner, "parallel", RESIDENT)
 
@@ -101,6 +104,7 @@ class Measurement(GridCell):
     placement: str  # a digit per layer, 0 = UE
     predicted_s: float  # simulated with the layer times and the cost of a message measured before
     bytes_only_s: float  # the same without the cost of messages beside their bytes
+    in_turn_s: float  # the same if a message kept its link busy until it is usable
     own_times_s: float = math.nan  # with the layer times of the very inference, where it had some
     measured_s: float = math.nan  # median of the repeats; NaN if it was not run
     runs: int = 0  # repeats
@@ -124,6 +128,8 @@ class Measurement(GridCell):
         """The line of the error table that this belongs to."""
         if "1" not in self.placement:
             return "on the UE"
+        if self.planner == JOINS:
+            return JOINS
         return "with residency" if self.scenario == RESIDENT else self.upload
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
-from comparison.measurements import COLD, Grid, Measurement, Measurements, Note
+from comparison.measurements import COLD, JOINS, Grid, Measurement, Measurements, Note
 from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import update_readme
 from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
@@ -25,11 +25,12 @@ AIM_MEDIAN, AIM_P90 = 0.05, 0.12
 AIM_REGRET, AIM_SHARE = 0.03, 0.95
 MODE_MARKERS = {
     "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
-    "with residency": "x",
+    JOINS: "P", "with residency": "x",
 }  # fmt: skip
 """All modes, in the order of tables and legends."""
 LINKS = {False: "loopback", True: "links of a network namespace by the operating system"}
 PREDICTED = ("predicted_s", "bytes_only_s", "own_times_s")
+MESSAGES = ("predicted_s", "in_turn_s", "bytes_only_s")
 
 
 class Errors(NamedTuple):
@@ -163,6 +164,7 @@ def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
         f"{_percent(e.bias, '+')}, over {e.n} different inferences.",
         f"Without the measured cost of a message, charging tensors for their bytes only: median "
         f"{_percent(bytes_only.median)}, 90th percentile {_percent(bytes_only.p90)}.",
+        *_on_messages(rows),
         f"With the layer times that each inference itself had, the median error is "
         f"{_percent(own.median)}: the rest is layers that did not take what they took before.",
         f"The simulator's best planner is the best in reality or within {100 * AIM_REGRET:.0f} % of"
@@ -175,6 +177,21 @@ def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
         f"failed, not counted: {failed}.",
     ]
     return "\n".join(f"* {sentence}" for sentence in sentences)
+
+
+def _on_messages(rows: Sequence[Measurement]) -> list[str]:
+    """What plans with many messages in a row say about the cost of a message."""
+    many = [row for row in measured(rows) if row.mode == JOINS]
+    if not many:
+        return []
+    e, in_turn, bytes_only = (errors(many, predicted) for predicted in MESSAGES)
+    return [
+        f"Where many small tensors follow each other ({JOINS}, all else at the edge), messages do "
+        f"overlap: the bias is {_percent(e.bias, '+')} (worst error {_percent(e.worst)}). If each "
+        f"kept its link busy, it would be {_percent(in_turn.bias, '+')} "
+        f"({_percent(in_turn.worst)}), and with bytes only {_percent(bytes_only.bias, '+')} "
+        f"({_percent(bytes_only.worst)})."
+    ]
 
 
 def _percent(part: float, sign: str = "-") -> str:
@@ -210,6 +227,18 @@ def _error_cells(group: Sequence[Measurement]) -> list[str]:
     e, *others = (errors(group, predicted) for predicted in PREDICTED)
     cells = [str(e.n), *map(_percent, (e.median, e.p90, e.worst)), _percent(e.bias, "+")]
     return cells + [_percent(size) for other in others for size in (other.median, other.p90)]
+
+
+def message_table(rows: Sequence[Measurement]) -> Table:
+    """Every plan with many messages in a row, and three ways to charge them."""
+    lines = [
+        (row.model, f"{row.rate_mbps:g}", f"{1e3 * row.measured_s:.0f}",
+         *(_percent(errors([row], predicted).bias, "+") for predicted in MESSAGES))
+        for row in measured(rows)
+        if row.mode == JOINS
+    ]  # fmt: skip
+    header = ("Model", "Mbit/s", "Measured, ms", "Error", "Error, in turn", "Error, bytes only")
+    return Table("Messages", header, lines)
 
 
 def choice_table(found: Sequence[PlannerChoice]) -> Table:
@@ -282,6 +311,12 @@ def _report(results: Measurements, command: str) -> str:
         "the same plans simulated without it. *Own times*: simulated with the layer times of the "
         "very inference, which leaves what the timing model itself gets wrong.",
         error_table(rows).markdown(),
+        "## Many messages in a row",
+        "Layers with several inputs on the UE, all others and their parameters at the edge: "
+        "the branches' tensors come down one right after the other. *Error*: as the model has it, "
+        "a message is usable some time after its last byte has left, and the link is free for the "
+        "next one meanwhile. *In turn*: a message keeps its link busy for that time.",
+        message_table(rows).markdown(),
         "## The order of the planners",
         choice_table(choices(rows, grid.uploads)).markdown(),
         "## Layer times and their drift",

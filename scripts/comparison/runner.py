@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.measurements import COLD, GridCell, Measurement, MeasurementStore
+from comparison.measurements import COLD, JOINS, GridCell, Measurement, MeasurementStore
+from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.commands import close
@@ -138,6 +140,10 @@ class ModelRun:
         return [_like(rows[cell], rows[first[_plan_of(rows[cell])]]) for cell in cells]
 
     async def _plan(self, cell: GridCell, resident: NDArray[np.float64] | None = None) -> Planned:
+        if cell.planner == JOINS:
+            joins = [len(read) > 1 for read in self.dnn.predecessors]
+            placement = 1 - np.array(joins, dtype=np.int8)
+            return Planned(placement, None, np.zeros_like(placement))
         rate = cell.rate_mbps * MEGA
         instance = self.times.instance(self.dnn, rate, rate, resident, cell.upload)
         placement, marks = await plan_one(cell.planner, instance)
@@ -169,8 +175,19 @@ class ModelRun:
 
     def _row(self, cell: GridCell, query: int, planned: Planned) -> Measurement:
         placement = "".join(map(str, planned.placement.tolist()))
-        all_times = self.times, replace(self.times, message_s=0.0)
-        seconds = (self.predicted(cell, planned, times).latency for times in all_times)
+        bytes_only = replace(self.times, message_s=0.0)
+        rate, dnn = cell.rate_mbps * MEGA, self.dnn
+        more = self.times.message_s * rate / BITS_PER_BYTE  # bytes that keep a link so long
+        larger = DNN(
+            dnn.name, dnn.flops, dnn.parameter_bytes, dnn.output_bytes + more, dnn.predecessors,
+            dnn.input_bytes + more,
+        )  # fmt: skip
+        cases = (dnn, self.times), (dnn, bytes_only), (larger, bytes_only)
+        seconds = (
+            predict(network, planned.placement, times, rate, rate, planned.resident, cell.upload,
+                    planned.marks).latency
+            for network, times in cases
+        )  # fmt: skip
         return Measurement(*asdict(cell).values(), query, placement, *seconds)
 
     def _filled(
@@ -260,7 +277,8 @@ def _like(row: Measurement, same: Measurement) -> Measurement:
     """The row of a planner with the measurement of the one that had the same idea first."""
     if row.cell == same.cell or not same.was_run:
         return row
-    own = {key: getattr(row, key) for key in ("planner", "upload", "predicted_s", "bytes_only_s")}
+    kept = ("planner", "upload", "predicted_s", "bytes_only_s", "in_turn_s")
+    own = {key: getattr(row, key) for key in kept}
     return replace(same, **own, same_as=f"{same.planner}/{same.upload}")
 
 
