@@ -217,7 +217,7 @@ def test_drawing_needs_no_display_and_no_pyplot_and_text_no_matplotlib():
         "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
         "r.scene_text(scene), r.gantt_text(scene.timelines)\n"
         "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
-        "r.scenes_rgb([scene] * 2), r.gantt_rgb(scene.timelines), r.scene_figure(scene)\n"
+        "r.scene_rgb(scene), r.gantt_figure(scene.timelines), r.scene_figure(scene)\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

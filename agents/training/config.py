@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +53,6 @@ class TrainingConfig:
     vec_env_wrapper: str | dict[str, Any] | None
     hyperparameters: dict[str, Any]
     cloning: dict[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for YAML."""
-        return asdict(self)
 
 
 def load_config(
@@ -110,11 +108,6 @@ def arguments_of(algorithm: type[BaseAlgorithm]) -> tuple[str, ...]:
     return tuple({name for kind in kinds for name in inspect.signature(kind).parameters})
 
 
-def without_cloning(config: TrainingConfig) -> TrainingConfig:
-    """The same, from nothing."""
-    return replace(config, cloning=None)
-
-
 def algorithm_arguments(config: TrainingConfig) -> dict[str, Any]:
     """The algorithm's arguments, schedules and classes in place of their names."""
     arguments = {key: _scheduled(value) for key, value in config.hyperparameters.items()}
@@ -140,29 +133,16 @@ def by_path(name: str) -> Any:
     """
     if "." not in name:
         return name
-    module, _, attribute = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from error
 
 
 def _scheduled(value: Any) -> Any:
     """`"lin_3e-4"` as a function of the remaining progress, as in RL-Zoo."""
-    if not (isinstance(value, str) and value.startswith("lin_")):
-        return value
-    return Linear(float(value[4:]))
-
-
-class Linear:
-    """A value that falls to 0 with the remaining progress."""
-
-    def __init__(self, first: float) -> None:
-        self.first = first
-
-    def __call__(self, remaining: float) -> float:
-        """The value, with the part of the run that remains."""
-        return self.first * remaining
+    is_schedule = isinstance(value, str) and value.startswith("lin_")
+    return partial(mul, float(value[4:])) if is_schedule else value
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.observation import observation_of
+from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.validation import did_you_mean
 from mjoa_gym.world.batch import Batch
 from mjoa_gym.world.rounds import Decision, Outcome, new_outcome
@@ -48,6 +49,7 @@ class Core:
         scenario: What `Scenario.of` takes.
         rounds: Overrides the scenario's.
         threads: Threads that share the work.
+        title: What pictures call it; None for no pictures.
 
     Raises:
         ValueError: Naming argument, value and what is allowed.
@@ -63,13 +65,15 @@ class Core:
         scenario: ScenarioLike,
         rounds: int | None,
         threads: int = 1,
+        title: str | None = None,
     ) -> None:
         self.scenario = Scenario.of(scenario).with_changes(n_ues=n_ues, rounds=rounds)
         self.persists = persists
         self.view = action_view(action, self.scenario, persists, n_envs)
         self.observation = observation_of(observation or self.view.observation, self.view)
         self.batch = Batch(self.scenario, persists, n_envs, threads)
-        self.decision: Decision | None = None  # the last one, for pictures
+        self.decision: Decision | None = None  # the last one
+        self.pictures = None if title is None else Pictures(self.batch, title)
 
     @property
     def dnn(self) -> NDArray[np.int64]:
@@ -80,6 +84,8 @@ class Core:
         """Start an episode in the environments of `which` (E,)."""
         self.batch.begin(which)
         self.view.restart(which)
+        if self.pictures is not None:
+            self.pictures.restart(which)
 
     def idle(self) -> tuple[Outcome, NDArray[np.bool_]]:
         """What `step` returns where nobody's round was complete."""
@@ -98,8 +104,11 @@ class Core:
         decision, complete = self.view.decode(actions, self.dnn, which)
         if decision is None or not complete.any():
             return self.idle()
+        problems = [] if self.pictures is None else self.pictures.problems()
         outcome = self.batch.play(decision, complete, self.view.endless)
         self.decision = decision
+        if self.pictures is not None:
+            self.pictures.note(problems, decision, outcome, complete)
         return outcome, complete
 
     def observe(self) -> Any:

@@ -45,7 +45,7 @@ class Observer(ABC):
 
 
 class DictObserver(Observer):
-    """Physical units, one entry per quantity; the environments' pages describe them."""
+    """Physical units, one entry per quantity (see `RoundsEnv`)."""
 
     space: gym.spaces.Dict
 
@@ -79,15 +79,7 @@ class DictObserver(Observer):
 
 
 class FlatObserver(Observer):
-    """One vector of float32 in [0, 1]; N blocks of the same columns, one per UE, and the clock.
-
-    A block has: the network and the device, one-hot; speed and weight over their greatest; both
-    SNRs in dB, from least to greatest; the UE's part of the round's all-local objective; when
-    streaming, the resident fraction of each of L layers, and the rounds since its last use over the
-    rounds of an episode; and what the action view adds. The blocks begin with the UE whose turn it
-    is, if the view asks one after the other. The last number is the round over the rounds of an
-    episode.
-    """
+    """One vector of float32 in [0, 1]: a block of columns per UE, and the clock (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 

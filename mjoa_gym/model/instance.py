@@ -299,26 +299,15 @@ class Plan(_Rebuilt):
 class Packed(NamedTuple):
     """An instance as flat arrays: UE i's layers are `first[i]..first[i + 1]`.
 
+    The others are those of `Inference`, per layer, and of `Channel`, per UE.
+
     Attributes:
         first: (N + 1,) offsets into the per-layer arrays.
         first_edge: (N + 1,) offsets into `predecessors`.
         offsets: Per layer, and one more per UE: offsets into the UE's own predecessors.
         predecessors: Tensor indices within the UE's own network.
-        is_sink: Per layer.
-        ue_s: Per layer, seconds on the UE.
-        edge_s: Per layer, seconds on the whole server.
-        output_bytes: Per layer.
-        missing_bytes: Per layer.
-        input_bytes: (N,).
-        up_hz: (N,) as in `Channel`, and so on.
-        down_hz: (N,).
-        snr_up: (N,).
-        snr_down: (N,).
-        concentrates: (N,) bool.
         weight: (N,).
         local_s: (N,) all-local latencies.
-        message_s: Seconds of a message beside its bytes.
-        mode: The number of the upload mode.
     """
 
     first: NDArray[np.int64]

@@ -144,17 +144,11 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
 
 
 class Room(NamedTuple):
-    """Work arrays for the UEs of one environment.
+    """Work arrays for the UEs of one environment; those not listed are as in `kernel.Scratch`.
 
     Attributes:
         ue_s: (N, L) seconds of the layers on each UE.
         missing_bytes: (N, L) parameters that are not on the server.
-        start: (N, L) as in `kernel.Scratch`, and so on.
-        end: (N, L + 1).
-        there: (N, L + 1).
-        outline: (N, L + 1).
-        up_start: (N, L + 1).
-        up_end: (N, L + 1).
         n_up: (N,) activations sent.
         sent: (L,) fractions of missing bytes that have arrived.
         unmarked: (0,) nothing to prefetch.

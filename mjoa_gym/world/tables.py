@@ -26,17 +26,14 @@ class Times(Protocol):
 class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
+    Those not listed are (D, ...) as in `Inference`.
+
     Attributes:
         n_layers: (D,) layers of each network.
-        offsets: (D, L + 1) `predecessors[d, offsets[d, l]:offsets[d, l + 1]]` are read by layer l.
-        predecessors: (D, edges) tensor indices, -1 is the network's input.
-        is_sink: (D, L) bool.
         ue_s: (D, K, L) seconds on a UE at speed factor 1.
         local_s: (D, K) their sums.
         edge_s: (D, L) seconds on the whole server.
-        output_bytes: (D, L).
         parameter_bytes: (D, L).
-        input_bytes: (D,).
     """
 
     n_layers: NDArray[np.int64]

@@ -9,32 +9,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import (
-    BIDS,
-    Choice,
-    MenuView,
-    checked,
-    in_range,
-    level_of,
-)
+from mjoa_gym.envs.actions.base import checked
+from mjoa_gym.envs.actions.choices import BIDS, Choice, MenuView, in_range, level_of
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
 
 class MultiDiscreteView(MenuView):
-    """`MultiDiscrete` of one dimension: for each UE in turn the numbers below.
-
-    | Number | Values | Meaning |
-    |---|---|---|
-    | placement | M | entry of the menu; 0 = all on the UE |
-    | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
-    | bandwidth bid | 8 | level k bids 2^(k/2) |
-    | compute bid | 8 | likewise |
-
-    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
-    them as void.
-    """
+    """`MultiDiscrete` of one dimension: for each UE in turn a few numbers (see `RoundsEnv`)."""
 
     space: gym.spaces.MultiDiscrete
 

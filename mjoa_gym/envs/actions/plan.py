@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import ActionView
+from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.envs.actions.shares import Shares
 from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
 from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
@@ -90,10 +90,7 @@ class PlanView(ActionView):
         self, name: str, given: Any, exists: NDArray[np.bool_], which: NDArray[np.bool_]
     ) -> NDArray[np.int8]:
         """(E x N, L)."""
-        marks = np.asarray(given)
-        self._check_shape(name, marks, self.shape)
-        if marks.dtype.kind not in "bui":
-            raise ValueError(f"{name} has dtype {marks.dtype}; whole numbers or bool are needed")
+        marks = checked(name, given, (self.n_envs, *self.shape), "bui")
         if np.any((marks[which] != 0) & (marks[which] != 1)):
             raise ValueError(f"{name} has entries other than 0 and 1")
         used = exists & which[:, None, None]
@@ -101,11 +98,8 @@ class PlanView(ActionView):
 
     def _shares(self, name: str, given: Any, which: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(E, N)."""
-        shares = np.asarray(given)
-        self._check_shape(name, shares, self.shape[:1])
-        if shares.dtype.kind not in "fui":
-            raise ValueError(f"{name} has dtype {shares.dtype}; numbers are needed")
-        shares = shares.astype(np.float64)  # a copy
+        given = checked(name, given, (self.n_envs, self.shape[0]), "fui")
+        shares = given.astype(np.float64)  # a copy
         shares[~which] = 0.0
         for row in shares[~np.all(shares >= 0, axis=1)]:  # NaN as well
             raise ValueError(f"{name}={row}: every share must be >= 0")
@@ -113,15 +107,6 @@ class PlanView(ActionView):
         if not total <= 1 + SHARE_TOLERANCE:
             raise ValueError(f"{name} sums to {total}: at most 1 is allowed")
         return shares
-
-    def _check_shape(self, name: str, given: NDArray, needed: tuple[int, ...]) -> None:
-        if given.shape[1:] != needed or given.shape[0] != self.n_envs:
-            got = given.shape
-            if self.n_envs == 1:  # a scalar environment's users know no leading axis
-                got = got[1:]
-            else:
-                needed = (self.n_envs, *needed)
-            raise ValueError(f"{name} has shape {got}; {needed} is needed")
 
     def _padded(self, name: str, rows: Any) -> NDArray[np.int8]:
         if len(rows) != self.shape[0]:

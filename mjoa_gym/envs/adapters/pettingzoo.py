@@ -30,10 +30,10 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
 
     An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
-    is the same beginning with UE 0. Its action is its UE's part of the environment's: see
-    `mjoa_gym.envs.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the same keys as
-    the environment's, with the UE's own `latency_s`, `local_s`, `left` and `action_mask` (a tuple
-    with an array for each number, for `action_space(agent).sample(mask)`).
+    is the same beginning with UE 0. Its action is its UE's part of the environment's (see
+    `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's, with the UE's
+    own `latency_s`, `local_s`, `left` and `action_mask` (a tuple with an array for each number, for
+    `action_space(agent).sample(mask)`).
 
     Args:
         env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
