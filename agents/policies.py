@@ -19,6 +19,10 @@ from agents.network import ActionValues, ChoiceNetwork, RoundValue
 from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
 
 
+CHOSEN = 4
+"""Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
+
+
 class ActorAndCritic(nn.Module):
     """Both networks in the shape that SB3 expects of an `mlp_extractor`."""
 
@@ -85,7 +89,8 @@ class UeQNetwork(QNetwork):
         shape = self.observation_space.shape
         assert shape is not None
         self.width = width
-        self.layout = layout_of_turns(shape[1])
+        entries = (shape[1] - PER_UE - CHOSEN) // PER_ENTRY
+        self.layout = OutlookColumns(CHOSEN, entries)
         values = ActionValues(self.layout, int(self.action_space.n) // self.layout.entries, width)
         self.q_net = nn.Sequential(nn.Unflatten(1, shape), values)
 
@@ -115,10 +120,3 @@ class UeDQNPolicy(DQNPolicy):
         return super()._get_constructor_parameters() | {"width": self.width}
 
 
-CHOSEN = 4
-"""Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
-
-
-def layout_of_turns(columns: int) -> OutlookColumns:
-    """The layout of an outlook on a `discrete` view, from its number of columns."""
-    return OutlookColumns(CHOSEN, (columns - PER_UE - CHOSEN) // PER_ENTRY)

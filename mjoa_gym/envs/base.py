@@ -10,13 +10,11 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView
-from mjoa_gym.envs.core import Core, ScenarioLike, refuse_unknown, row
-from mjoa_gym.validation import choice
+from mjoa_gym.envs.core import ARGUMENTS, Core, ScenarioLike, refuse_unknown, row
 from mjoa_gym.world.rounds import Outcome
 from mjoa_gym.world.scenario import Scenario
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
-ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")
 EVERYBODY = np.ones(1, dtype=np.bool_)
 
 
@@ -180,12 +178,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         **unknown: Any,
     ) -> None:
         refuse_unknown(self, unknown, ARGUMENTS)
-        if render_mode is not None:
-            choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
-        title = None if render_mode is None else self.title
-        self.core = Core(
-            self.persists, 1, action, observation, n_ues, scenario, rounds, title=title
-        )
+        self.core = Core(self, 1, 1, action, n_ues, scenario, rounds, render_mode, observation)
         self._names = {"action": action, "observation": observation}
         self.action_space = self.core.view.space
         self.observation_space = self.core.observation.space

@@ -186,17 +186,27 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
-    try:
-        people = [np.asarray(observation[key]) for key in PEOPLE]
-    except KeyError as error:
-        raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    unknown = np.full(len(people[0]), np.nan)
-    dnn, device, speed, weight, snr_up, snr_down = people
-    population = Population(dnn, device, speed, weight, unknown, unknown, snr_up, snr_down)
+    population = population_in(observation)
     if "resident" not in observation:
         return to_instance(scenario, population)
     resident, idle = (np.asarray(observation[key]) for key in ("resident", "idle_rounds"))
     return to_instance(scenario, population, resident, idle, int(observation["round"][0]))
+
+
+def population_in(observation: Mapping[str, Any]) -> Population:
+    """The UEs that a dictionary shows, of one environment or several; where they are, it hides.
+
+    Raises:
+        ValueError: If an entry is missing.
+    """
+    try:
+        dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
+    except KeyError as error:
+        raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
+    speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
+    hidden = np.full(dnn.shape, np.nan)
+    whole = dnn.astype(np.int64), device.astype(np.int64)
+    return Population(*whole, speed, weight, hidden, hidden, snr_up, snr_down)
 
 
 def _unflatten(

@@ -15,8 +15,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.base import ARGUMENTS
-from mjoa_gym.envs.core import Core, ScenarioLike, marked, refuse_unknown, row
+from mjoa_gym.envs.core import ARGUMENTS, Core, marked, refuse_unknown, row
 from mjoa_gym.validation import choice, count
 from mjoa_gym.world.rounds import Outcome
 
@@ -57,37 +56,26 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def __init__(
         self,
         num_envs: int = 1,
-        action: str = "plan",
-        n_ues: int | None = None,
-        scenario: ScenarioLike = None,
-        rounds: int | None = None,
-        render_mode: str | None = None,
-        observation: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         threads: int | None = None,
         max_episode_steps: int | None = None,
-        **unknown: Any,
+        **arguments: Any,
     ) -> None:
         super().__init__()
-        refuse_unknown(self, unknown, (*ARGUMENTS, *VECTOR_ARGUMENTS))
-        if render_mode is not None:
-            choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
+        refuse_unknown(self, arguments, (*ARGUMENTS, *VECTOR_ARGUMENTS))
         self.num_envs = count("num_envs", num_envs)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = self.metadata | {  # type: ignore[misc]
             "autoreset_mode": self.autoreset_mode
         }
         n_threads = available_threads() if threads is None else count("threads", threads)
-        title = None if render_mode is None else self.title
-        self.core = Core(
-            self.persists, num_envs, action, observation, n_ues, scenario, rounds, n_threads, title
-        )
+        self.core = Core(self, num_envs, n_threads, **arguments)
         self.scenario, self.view = self.core.scenario, self.core.view
         self.single_action_space = self.view.space
         self.single_observation_space = self.core.observation.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.render_mode = render_mode
+        self.render_mode = arguments.get("render_mode")
         self._begun = np.zeros(num_envs, dtype=np.bool_)
         self._over = np.zeros(num_envs, dtype=np.bool_)
         self._seeds: list[int | None] = [None] * num_envs

@@ -249,16 +249,7 @@ def latencies(tables, constants, state, decision, which, first, last):
 def play(tables, constants, persists, state, decision, which, outcome, first, last):
     """Play one round of the environments `first` to `last`, in place.
 
-    Args:
-        tables: The scenario's.
-        constants: The scenario's.
-        persists: Whether UEs and their parameters stay from round to round.
-        state: Of E environments.
-        decision: The answer.
-        which: (E,) bool; the others are left alone.
-        outcome: Filled for those that play.
-        first: First environment.
-        last: One after the last.
+    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others.
     """
     n_ues, width = state.resident.shape[1:]
     room = new_room(n_ues, width)
