@@ -1,4 +1,4 @@
-"""Rounds as pictures: what an environment did, as RGB frames, as figures or as text.
+"""Rounds as pictures: what an environment did, as RGB frames or as text; timelines as figures.
 
 Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, so that
 uploads are seen to overlap execution; beside them is what the server has of its parameters. Single
@@ -9,7 +9,7 @@ state.
 
 from mjoa_gym.rendering.chart import gantt_figure
 from mjoa_gym.rendering.interactive import timeline_html
-from mjoa_gym.rendering.picture import MOST_DRAWN, scene_figure, scene_frames, scene_rgb
+from mjoa_gym.rendering.picture import MOST_DRAWN, scene_frames, scene_rgb
 from mjoa_gym.rendering.scene import Memory, Scene, Stock
 from mjoa_gym.rendering.style import LANES, STYLES, Style, overlap
 from mjoa_gym.rendering.text import gantt_text, scene_text
@@ -25,7 +25,6 @@ __all__ = [
     "gantt_figure",
     "gantt_text",
     "overlap",
-    "scene_figure",
     "scene_frames",
     "scene_rgb",
     "scene_text",

@@ -11,11 +11,11 @@ from mjoa_gym.rendering.style import (
     LANES,
     STYLES,
     checked_titles,
+    duration,
     layer_label,
     overlap,
     span_of,
     unit_for,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _draw_timeline(axes: Axes, timeline: Timeline, span: float, room: int) -> No
 
 def _write_title(axes: Axes, timeline: Timeline, name: str, span: float, room: int) -> None:
     """A timeline's name, latency and how much of its upload runs beside execution."""
-    title = f"{name}   {written(timeline.latency, *unit_for(span))}"
+    title = f"{name}   {duration(timeline.latency, span)}"
     axes.set_title(title, loc="left", fontsize=points(BIG), fontweight="bold", pad=3)
     share = overlap(timeline)
     hint = f"{100 * share:.0f} % of the upload runs beside execution"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,6 @@ from mjoa_gym.rendering.scene import Scene, headline, summaries
 from mjoa_gym.rendering.scene_layout import HEIGHT, WIDTH, SceneLayout, layout_of
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TILE = (640, 360)
 """Pixels of a picture among others."""
@@ -38,16 +34,6 @@ def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray
         ValueError: If the picture would be too small to read.
     """
     return scene_sheet(scene, width, height).pixels()
-
-
-def scene_figure(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> Figure:
-    """The picture of `scene_rgb` as a matplotlib figure, to save as SVG or PDF.
-
-    Raises:
-        ImportError: If matplotlib is not installed, with how to install it.
-        ValueError: If the picture would be too small to read.
-    """
-    return scene_sheet(scene, width, height).figure()
 
 
 def scene_frames(scenes: Sequence[Scene], num_envs: int) -> tuple[NDArray[np.uint8], ...]:

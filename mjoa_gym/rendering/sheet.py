@@ -1,4 +1,4 @@
-"""A sheet: the boxes and texts of a picture, as an image or as a matplotlib figure."""
+"""A sheet: the boxes and texts of a picture, and its pixels."""
 
 from __future__ import annotations
 
@@ -101,25 +101,6 @@ class Sheet:
             mask, baseline = _mask(text.text, text.size, text.bold)
             image.paste(text.colour, (round(text.x) - MARGIN, round(text.y) - baseline), mask)
         return np.array(image)
-
-    def figure(self) -> Figure:
-        """The picture as a matplotlib figure on an Agg canvas."""
-        figure = new_figure(self.width, self.height)
-        from matplotlib.collections import PolyCollection
-
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set(xlim=(0, self.width), ylim=(self.height, 0))
-        x, y, w, h = np.array([box[:4] for box in self.boxes]).T
-        corners: Any = np.stack([[x, x + w, x + w, x], [y, y, y + h, y + h]]).T
-        faces = [box[4] for box in self.boxes]
-        axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, zorder=1))
-        for text in self.texts:
-            axes.text(
-                text.x, text.y, text.text, color=text.colour, fontsize=points(text.size),
-                fontweight="bold" if text.bold else "normal",
-            )  # fmt: skip
-        return figure
 
 
 def shortened(text: str, size: float, bold: bool, room: float) -> str:

@@ -18,8 +18,6 @@ from mjoa_gym.rendering.style import (
     layer_label,
     round_span,
     span_of,
-    unit_for,
-    written,
 )
 
 LABEL = max(map(len, LANES.values()))
@@ -52,7 +50,7 @@ def gantt_text(
     span, cells = span_of(timelines), width - LABEL - 3
     lines = []
     for timeline, name in zip(timelines, names, strict=True):
-        lines.append(f"{name}: {written(timeline.latency, *unit_for(span))}"[:width])
+        lines.append(f"{name}: {duration(timeline.latency, span)}"[:width])
         lines += _lanes(timeline, span, cells)
     lines.append(_time_row(span, cells))
     lines.append("█ executes  ▒ parameters  ░ prefetch  ▓ activation  17 layer"[:width])

@@ -5,8 +5,7 @@ from mjoa_gym.envs.actions.box import BoxView
 from mjoa_gym.envs.actions.choices import MenuView
 from mjoa_gym.envs.actions.discrete import DiscreteView
 from mjoa_gym.envs.actions.multidiscrete import MultiDiscreteView
-from mjoa_gym.envs.actions.plan import PlanView
-from mjoa_gym.envs.actions.shares import Shares
+from mjoa_gym.envs.actions.plan import PlanView, Shares
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
 

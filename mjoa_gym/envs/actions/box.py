@@ -43,11 +43,7 @@ class BoxView(MenuView):
         return self.decision(_choice(own, self.sizes, dnn), dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
-        """The action nearest to a plan (see `MenuView.choices`): middles of the menu's parts.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
-        """
+        """The action nearest to a plan (`MenuView.choices`, errors too): middles of menu parts."""
         choice = self.choices(plan, instance)
         assert instance is not None
         size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]

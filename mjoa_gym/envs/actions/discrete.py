@@ -56,13 +56,10 @@ class DiscreteView(MenuView):
         return decision, complete
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The round's actions (N,) nearest to a plan (see `MenuView.choices`).
+        """The round's actions (N,) nearest to a plan (see `MenuView.choices`, errors too).
 
         A bid is the geometric mean of the two shares, to the nearest level. Whatever a plan
         prefetches, it is everything here.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
         """
         choice = self.choices(plan, instance)
         prefetch = (choice.prefetch > 0).astype(np.int64)

@@ -44,11 +44,7 @@ class MultiDiscreteView(MenuView):
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The action nearest to a plan (see `MenuView.choices`); bids to the nearest level.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
-        """
+        """The action nearest to a plan (`MenuView.choices`, errors too); bids to nearest levels."""
         choice = self.choices(plan, instance)
         prefetch = [choice.prefetch] if self.persists else []
         levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))

@@ -265,6 +265,37 @@ class RoundsEnv(gym.Env[Any, Any]):
         return {key: _plain(values[0]) for key, values in infos.items()}
 
 
+class ColdStartEnv(RoundsEnv):
+    """`MJOA/ColdStart-v0`: every round brings fresh UEs, and a server that holds nothing of theirs.
+
+    The agent partitions networks and shares band and server; rounds are independent. This is our
+    formulation of the setting of MJOA-MU (Yang et al., *Computer Networks* 231, 2023).
+    `RoundsEnv` describes actions, observations, rewards and arguments.
+    """
+
+    persists: ClassVar[bool] = False
+    title: ClassVar[str] = "ColdStart"
+
+
+class StreamingEnv(RoundsEnv):
+    """`MJOA/Streaming-v0`: UEs stay, and what they upload stays with them.
+
+    The agent also decides what to upload for later. UEs issue one inference in every round, which
+    lasts `max(period_s, the slowest inference)`. Parameters that have reached the server by its
+    end, complete or in part, are there in the next round. A UE may *prefetch* layers that its
+    present inference does not need: they go up when the uplink share would idle, until the round
+    ends. Between two rounds the server keeps at most `server_memory_bytes` of parameters and drops
+    the least recently used layers first; UEs walk, their shadowing drifts and their fading is drawn
+    anew; some leave, their parameters with them, and others with another network take their place.
+    What is best for this round is therefore not best for the episode. `RoundsEnv` describes
+    actions, observations, rewards and arguments.
+    """
+
+    persists: ClassVar[bool] = True
+    title: ClassVar[str] = "Streaming"
+
+
+
 def _plain(value: Any) -> Any:
     """A NumPy number as Python's own; arrays and masks as they are."""
     return value.item() if isinstance(value, np.generic) else value
