@@ -41,8 +41,7 @@ def half_width(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(steps,) of (seeds, steps): half of Student's interval of the mean; 0 for one seed."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
-    half: NDArray[np.float64] = student.ppf(0.5 + LEVEL / 2, len(values) - 1) * sem(values)
-    return half
+    return student.ppf(0.5 + LEVEL / 2, len(values) - 1) * sem(values)
 
 
 def curves_figure(folder: Path) -> Figure | None:

@@ -150,8 +150,7 @@ class Outlook:
         """(E, N) weighted all-local seconds of the UEs of a batch of observations."""
         who = observation["dnn"], observation["ue_device"]
         at_full_speed = self.view.scenario.tables.local_s[who]
-        seconds: NDArray[np.float64] = observation["weight"] * at_full_speed / observation["speed"]
-        return seconds
+        return observation["weight"] * at_full_speed / observation["speed"]
 
     def usual_local_s(self) -> float:
         """About the mean of `local_s`."""

@@ -42,13 +42,11 @@ class ActorAndCritic(nn.Module):
 
     def forward_actor(self, flat: Tensor) -> Tensor:
         """(B, N * logits)."""
-        logits: Tensor = self.actor(flat.unflatten(1, self._shape))
-        return logits
+        return self.actor(flat.unflatten(1, self._shape))
 
     def forward_critic(self, flat: Tensor) -> Tensor:
         """(B, embedding)."""
-        embedding: Tensor = self.critic(flat.unflatten(1, self._shape))
-        return embedding
+        return self.critic(flat.unflatten(1, self._shape))
 
 
 class UePolicy(ActorCriticPolicy):

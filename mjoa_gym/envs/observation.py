@@ -79,7 +79,7 @@ class DictObserver(Observer):
 
 
 class FlatObserver(Observer):
-    """One vector of float32 in [0, 1]: a block of columns per UE, and the clock (see `RoundsEnv`)."""
+    """One vector of float32 in [0, 1]: columns for each UE, and the clock (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 

@@ -203,7 +203,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def render(self) -> tuple[Any, ...] | None:
         """A frame or a text for every environment; beyond the first nine, none is drawn.
 
-        Gymnasium's `wrappers.vector.RecordVideo` tiles them; so does `rendering.tile`.
+        Gymnasium's `wrappers.vector.RecordVideo` tiles them.
         """
         if self.core.pictures is None:
             gym.logger.warn("render() needs a render_mode: make_vec(..., render_mode='rgb_array')")

@@ -68,7 +68,7 @@ def unit_for(seconds: float) -> tuple[float, str]:
 
 
 def duration(seconds: float, unit_of: float | None = None) -> str:
-    """A time with three digits or all before the point, in the unit that suits it or another time."""
+    """A time with three digits, or all before the point, in the unit that suits it or another."""
     if not np.isfinite(seconds):
         return "never finishes"
     scale, unit = unit_for(seconds if unit_of is None else unit_of)
