@@ -121,11 +121,7 @@ def wrapped(envs: Any, config: TrainingConfig) -> Any:
 
 
 def by_path(name: str) -> Any:
-    """The object at a dotted path; a name without dots is left alone.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The object at a dotted path, or a ValueError; a name without dots is left alone."""
     if "." not in name:
         return name
     try:

@@ -25,11 +25,7 @@ ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observatio
 
 
 def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Say what an argument that an environment does not have may be meant to be.
-
-    Raises:
-        TypeError: If there is one; in Python's own words, which libraries look for, and a hint.
-    """
+    """Raise a TypeError for what is not known: in Python's words, which libraries seek, and a hint."""
     for name, value in given.items():
         if name in known:
             continue
@@ -50,9 +46,6 @@ class Core:
         n_envs: E.
         threads: Threads that share the work.
         **arguments: See `RoundsEnv`.
-
-    Raises:
-        ValueError: Naming argument, value and what is allowed.
     """
 
     def __init__(
@@ -95,13 +88,9 @@ class Core:
         return new_outcome(n_envs, self.scenario.n_ues), np.zeros(n_envs, dtype=np.bool_)
 
     def step(self, actions: Any, which: NDArray[np.bool_]) -> tuple[Outcome, NDArray[np.bool_]]:
-        """Act in the environments of `which` (E,).
+        """Act in the environments of `which` (E,): what happens, and (E,) whose round is complete.
 
-        Returns:
-            What happened, zeros where no round was complete, and (E,) whose round was.
-
-        Raises:
-            ValueError: If an action is not allowed; nothing has changed then.
+        If an action is not allowed, nothing changes but a ValueError.
         """
         decision, complete = self.view.decode(actions, self.dnn, which)
         if decision is None or not complete.any():

@@ -110,11 +110,7 @@ OBSERVERS: dict[str, type[Observer]] = {"flat": FlatObserver, "dict": DictObserv
 
 
 def observation_of(name: str, view: ActionView) -> Observer:
-    """The named observation, for environments with an action view.
-
-    Raises:
-        ValueError: If none has that name (with the nearest one).
-    """
+    """The named observation of what an action view shows; a ValueError says which there are."""
     return OBSERVERS[choice("observation", name, tuple(OBSERVERS))](view)
 
 
@@ -194,11 +190,7 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
 
 
 def population_in(observation: Mapping[str, Any]) -> Population:
-    """The UEs that a dictionary shows, of one environment or several; where they are, it hides.
-
-    Raises:
-        ValueError: If an entry is missing.
-    """
+    """The UEs that a dictionary shows, of one environment or several, but for where they are."""
     try:
         dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
     except KeyError as error:

@@ -58,7 +58,8 @@ def gantt_figure(
     kinds = {style.label: Patch(color=style.face) for style in STYLES.values()}
     figure.legend(
         list(kinds.values()), list(kinds), loc="upper left", bbox_to_anchor=(0, 1),
-        ncols=len(kinds), frameon=False, fontsize=points(NORMAL), handlelength=1, handleheight=1, borderaxespad=0.2,
+        ncols=len(kinds), frameon=False, fontsize=points(NORMAL), handlelength=1,
+        handleheight=1, borderaxespad=0.2,
     )  # fmt: skip
     span, room = span_of(timelines), width - LEFT_PX - RIGHT_PX
     charts = figure.subplots(n, sharex=True, squeeze=False)[:, 0]

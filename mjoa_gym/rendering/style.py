@@ -107,11 +107,7 @@ def layer_label(interval: Interval) -> str:
 
 
 def checked_titles(timelines: Sequence[Timeline], titles: Sequence[str] | None) -> Sequence[str]:
-    """The titles, or "UE 0", "UE 1", ...
-
-    Raises:
-        ValueError: If there are no timelines, or not one title for each.
-    """
+    """The titles, or "UE 0", "UE 1", ...; a ValueError if there is not one for each timeline."""
     if not timelines:
         raise ValueError("timelines is empty: a chart shows at least one")
     if titles is None:

@@ -110,11 +110,7 @@ KINDS = {"ui": "whole numbers", "bui": "whole numbers or bool", "fui": "numbers"
 
 
 def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
-    """`given` as an array of the shape and one of the dtype kinds.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """`given` as an array of the shape and one of the dtype kinds, or a ValueError."""
     array = np.asarray(given)
     if array.shape != shape:
         one = shape[0] == 1  # a scalar environment's users know no leading axis
