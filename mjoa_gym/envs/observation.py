@@ -217,16 +217,13 @@ def _unflatten(
     rest = rows[:, networks + devices :]
     span_db = scenario.snr_max_db - scenario.snr_min_db
     snr_up, snr_down = radio.from_db(scenario.snr_min_db + span_db * rest[:, 2:4].T)
-    unknown = np.full(scenario.n_ues, np.nan)
-    population = Population(
-        rows[:, :networks].argmax(axis=1),
-        rows[:, networks : networks + devices].argmax(axis=1),
-        rest[:, 0] * scenario.ue_speed_max,
-        rest[:, 1] * scenario.weight_max,
-        unknown,
-        unknown,
-        snr_up,
-        snr_down,
-    )
+    shown = {
+        "dnn": rows[:, :networks].argmax(axis=1),
+        "ue_device": rows[:, networks : networks + devices].argmax(axis=1),
+        "speed": rest[:, 0] * scenario.ue_speed_max,
+        "weight": rest[:, 1] * scenario.weight_max,
+        "snr_up": snr_up,
+        "snr_down": snr_down,
+    }
     width = scenario.tables.width
-    return population, rest[:, 5 : 5 + width] if columns >= streaming else None
+    return population_in(shown), rest[:, 5 : 5 + width] if columns >= streaming else None
