@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from agents.network import ActionValues, ChoiceNetwork, RoundValue
 from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
 
-
 CHOSEN = 4
 """Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
 
@@ -116,5 +115,3 @@ class UeDQNPolicy(DQNPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"width": self.width}
-
-

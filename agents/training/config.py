@@ -134,4 +134,3 @@ def _scheduled(value: Any) -> Any:
     """`"lin_3e-4"` as a function of the remaining progress, as in RL-Zoo."""
     is_schedule = isinstance(value, str) and value.startswith("lin_")
     return partial(mul, float(value[4:])) if is_schedule else value
-

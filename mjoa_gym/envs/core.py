@@ -25,7 +25,7 @@ ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observatio
 
 
 def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise a TypeError for what is not known: in Python's words, which libraries seek, and a hint."""
+    """Raise a TypeError for what is not known, in Python's words (libraries look for them)."""
     for name, value in given.items():
         if name in known:
             continue

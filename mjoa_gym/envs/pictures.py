@@ -65,5 +65,5 @@ class Pictures:
         state, scenario, memory = self.batch.state, self.batch.scenario, None
         if self.batch.persists:
             memory = Memory(scenario.server_memory_bytes, state.resident[e].copy(), left)
-        progress = {"round": int(state.round[e]), "rounds": scenario.rounds}
-        return Scene(instance, name=self.title, memory=memory, **progress, **more)
+        more |= {"round": int(state.round[e]), "rounds": scenario.rounds}
+        return Scene(instance, name=self.title, memory=memory, **more)

@@ -295,7 +295,6 @@ class StreamingEnv(RoundsEnv):
     title: ClassVar[str] = "Streaming"
 
 
-
 def _plain(value: Any) -> Any:
     """A NumPy number as Python's own; arrays and masks as they are."""
     return value.item() if isinstance(value, np.generic) else value

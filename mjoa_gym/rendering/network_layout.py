@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> 
     joined = [((row_of[layer] - 1, s), (row_of[layer], layer)) for s, layer in edges]
     for tensor, first in sorted(row_of.items()):
         own = [(row, tensor) for row in range(first, last_row[tensor] + 1)]
-        joined += zip(own, own[1:], strict=False)
+        joined += pairwise(own)
         for place in own:
             rows[place[0]].append(place)
     boxes = {(row, tensor) for tensor, row in row_of.items()}

@@ -16,6 +16,7 @@ from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
 from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
+
 class Shares(gym.spaces.Box):
     """The unit simplex and everything below it: float64 of shape (..., N), last axis sums <= 1.
 
