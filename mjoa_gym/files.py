@@ -79,7 +79,7 @@ def yaml_mapping(text: str, source: object) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{source}: must hold `key: value` lines")
+        raise ValueError(f"{source}: must hold `field: value` lines")
     return content
 
 
