@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from mjoa_gym.files import yaml_mapping
+
 FORMAT = 1
 REQUIRED = ("format", "algorithm", "environment", "persists", "scenario", "width")
 
@@ -27,16 +29,12 @@ def read(folder: Path) -> dict[str, Any]:
     file = folder / "card.yaml"
     if not file.is_file():
         raise ValueError(f"{folder} holds no agent: {file.name} is missing")
-    try:
-        card = yaml.safe_load(file.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML: {error}") from error
-    missing = [key for key in REQUIRED if key not in card] if isinstance(card, dict) else REQUIRED
-    if missing:
+    card = yaml_mapping(file.read_text("utf-8"), file)
+    if missing := [key for key in REQUIRED if key not in card]:
         raise ValueError(f"{file} says nothing of {', '.join(missing)}")
     if card["format"] != FORMAT:
         raise ValueError(f"{file} has format {card['format']}; this version reads {FORMAT}")
-    return dict(card)
+    return card
 
 
 def page(card: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from agents.outlook import Outlook
 from mjoa_gym import Plan, decode_observation
 from mjoa_gym.envs.actions import MenuView
+from mjoa_gym.evaluation.agent import Agent
 
 
 class Demonstrations(NamedTuple):
@@ -34,16 +35,9 @@ class Demonstrations(NamedTuple):
     follows: NDArray[np.int64]
 
 
-class Planning(Protocol):
-    """An agent for `action="plan"`, such as a `PlannerAgent`."""
-
-    def predict(self, observation: Any) -> tuple[dict[str, NDArray[Any]], Any]:
-        """The actions for a batch of observations."""
-
-
 def demonstrate(
     env_id: str,
-    agent: Planning,
+    agent: Agent,
     rounds: int,
     seed: int,
     n_envs: int = 16,
@@ -55,7 +49,8 @@ def demonstrate(
 
     Args:
         env_id: The environment.
-        agent: Plans each round, and sees what every agent sees.
+        agent: Plans each round, and sees what every agent sees: one for `action="plan"`, batches of
+            observations.
         rounds: How many rounds to see, at least.
         seed: Of the first environment.
         n_envs: Environments at once.
@@ -72,7 +67,7 @@ def demonstrate(
     observation, _ = envs.reset(seed=seed)
     steps = range(-(-rounds // n_envs))
     for _ in tqdm(steps, desc="demonstrations", disable=not progress):
-        plans, _ = agent.predict(observation)
+        plans, _ = agent.predict(observation, deterministic=True)
         tokens.append(outlook(observation))
         actions.append(np.stack([encode(core.view, plans, observation, e) for e in range(n_envs)]))
         for action in actions[-1].T if one_by_one else [actions[-1]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Space
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
@@ -131,6 +130,4 @@ def outlook_of(algorithm: str, scenario: Scenario, persists: bool) -> Outlook:
 def new_policy(algorithm: str, outlook: Outlook, width: int) -> BasePolicy:
     """An untrained policy for an outlook."""
     kind: Any = POLICIES[algorithm][0]
-    space: Space[Any] = outlook.view.space
-    policy: BasePolicy = kind(outlook.space, space, lambda _: 0.0, width=width)
-    return policy
+    return kind(outlook.space, outlook.view.space, lambda _: 0.0, width=width)

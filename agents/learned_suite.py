@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agents import cards
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
@@ -25,6 +23,7 @@ from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import with_captions
+from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,9 +57,7 @@ def load_entries(file: Path) -> list[Entry]:
         ValueError: If one is not as it should be.
         OSError: If the file cannot be read.
     """
-    content = yaml.safe_load(file.read_text("utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: must hold settings by name")
+    content = yaml_mapping(file.read_text("utf-8"), file)
     return [_entry(name, given) for name, given in content.items()]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
+from scipy.stats import sem
 from scipy.stats import t as student
 
 from mjoa_gym.evaluation.comparison import SEED
@@ -38,11 +39,9 @@ def curves(folder: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.floa
 
 def half_width(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(steps,) of (seeds, steps): half of Student's interval of the mean; 0 for one seed."""
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         return np.zeros(values.shape[1])
-    width: NDArray[np.float64] = student.ppf(0.5 + LEVEL / 2, n - 1) * values.std(0, ddof=1)
-    return width / np.sqrt(n)
+    return student.ppf(0.5 + LEVEL / 2, len(values) - 1) * sem(values)
 
 
 def curves_figure(folder: Path) -> Figure | None:

@@ -58,8 +58,7 @@ class EntryScorer(nn.Module):
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
         """(..., M, scores) from entries (..., M, PER_ENTRY) and embeddings (..., width)."""
         seen = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
-        scores: Tensor = self.last(self.both(seen))
-        return scores
+        return self.last(self.both(seen))
 
 
 class BidHead(nn.Module):
@@ -83,8 +82,7 @@ class BidHead(nn.Module):
         """(B, N, logits) from embeddings, entries and their scores (B, N, M, choices)."""
         expected = torch.einsum("bnmc,bnme->bnce", scores.softmax(dim=2), spread(entries))
         own = self.own(torch.cat([known, expected.flatten(2)], dim=2))
-        logits: Tensor = self.logits(with_others(own))
-        return logits
+        return self.logits(with_others(own))
 
 
 class ChoiceNetwork(nn.Module):

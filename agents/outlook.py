@@ -19,12 +19,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
-from mjoa_gym.envs.observation import PEOPLE
+from mjoa_gym.envs.observation import population_in
 from mjoa_gym.model import kernel, radio
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.population import Population
 from mjoa_gym.world.rounds import inference_in, new_room, scratch_in
 from mjoa_gym.world.tables import channel_with, inference_with
 
@@ -118,7 +117,7 @@ class Outlook:
 
     def __call__(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         """The outlook of a batch of E dictionary observations."""
-        people = _population(observation)
+        people = population_in(observation)
         n_envs, n_ues = people.dnn.shape
         scenario = self.view.scenario
         tables, constants = scenario.tables, scenario.constants
@@ -151,8 +150,7 @@ class Outlook:
         """(E, N) weighted all-local seconds of the UEs of a batch of observations."""
         who = observation["dnn"], observation["ue_device"]
         at_full_speed = self.view.scenario.tables.local_s[who]
-        seconds: NDArray[np.float64] = observation["weight"] * at_full_speed / observation["speed"]
-        return seconds
+        return observation["weight"] * at_full_speed / observation["speed"]
 
     def usual_local_s(self) -> float:
         """About the mean of `local_s`."""
@@ -160,14 +158,6 @@ class Outlook:
         slowness = 2.0 / (scenario.ue_speed_min + scenario.ue_speed_max)
         weight = (scenario.weight_min + scenario.weight_max) / 2.0
         return float(scenario.tables.local_s.mean()) * slowness * weight
-
-
-def _population(observation: Mapping[str, Any]) -> Population:
-    dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
-    speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
-    nowhere = np.zeros(dnn.shape)
-    whole = dnn.astype(np.int64), device.astype(np.int64)
-    return Population(*whole, speed, weight, nowhere, nowhere, snr_up, snr_down)
 
 
 @njit(inline="always")

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from agents.network import ActionValues, ChoiceNetwork, RoundValue
 from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
 
+CHOSEN = 4
+"""Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
+
 
 class ActorAndCritic(nn.Module):
     """Both networks in the shape that SB3 expects of an `mlp_extractor`."""
@@ -38,13 +41,11 @@ class ActorAndCritic(nn.Module):
 
     def forward_actor(self, flat: Tensor) -> Tensor:
         """(B, N * logits)."""
-        logits: Tensor = self.actor(flat.unflatten(1, self._shape))
-        return logits
+        return self.actor(flat.unflatten(1, self._shape))
 
     def forward_critic(self, flat: Tensor) -> Tensor:
         """(B, embedding)."""
-        embedding: Tensor = self.critic(flat.unflatten(1, self._shape))
-        return embedding
+        return self.critic(flat.unflatten(1, self._shape))
 
 
 class UePolicy(ActorCriticPolicy):
@@ -85,7 +86,8 @@ class UeQNetwork(QNetwork):
         shape = self.observation_space.shape
         assert shape is not None
         self.width = width
-        self.layout = layout_of_turns(shape[1])
+        entries = (shape[1] - PER_UE - CHOSEN) // PER_ENTRY
+        self.layout = OutlookColumns(CHOSEN, entries)
         values = ActionValues(self.layout, int(self.action_space.n) // self.layout.entries, width)
         self.q_net = nn.Sequential(nn.Unflatten(1, shape), values)
 
@@ -113,12 +115,3 @@ class UeDQNPolicy(DQNPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"width": self.width}
-
-
-CHOSEN = 4
-"""Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
-
-
-def layout_of_turns(columns: int) -> OutlookColumns:
-    """The layout of an outlook on a `discrete` view, from its number of columns."""
-    return OutlookColumns(CHOSEN, (columns - PER_UE - CHOSEN) // PER_ENTRY)

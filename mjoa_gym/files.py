@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import yaml
+
 from mjoa_gym.validation import short
 
 MAX_FILE_BYTES = 16 * 2**20
@@ -64,6 +66,21 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
+
+
+def yaml_mapping(text: str, source: object) -> dict[str, Any]:
+    """The mapping in a YAML text.
+
+    Raises:
+        ValueError: Naming the source, if the text is not YAML or holds something else.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{source}: must hold `field: value` lines")
+    return content
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

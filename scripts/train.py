@@ -14,6 +14,7 @@ import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
     """The configuration of one seed's run."""
-    from agents.training.config import load_config, without_cloning
+    from agents.training.config import load_config
 
     changes: dict[str, Any] = {}
     for pair in args.set:
@@ -67,7 +68,7 @@ def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
     config = load_config(args.algo, args.env, seed, args.scenario, **changes)
     if args.n_ues is not None:
         config.env_kwargs["n_ues"] = args.n_ues
-    return without_cloning(config) if args.from_scratch else config
+    return replace(config, cloning=None) if args.from_scratch else config
 
 
 def run_one(args: argparse.Namespace, seed: int) -> int:

@@ -7,11 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 from PIL.ImageColor import getrgb
 
 from mjoa_gym import DNN, UE, Instance, Plan
-from mjoa_gym.rendering import STYLES, Memory, Scene, scene_figure, scene_rgb
+from mjoa_gym.rendering import STYLES, Memory, Scene, scene_rgb
 from mjoa_gym.rendering.picture import TILE, scene_sheet
 from mjoa_gym.rendering.sheet import text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, amount, faded, round_span
@@ -186,20 +185,6 @@ def test_wrong_scenes_and_sizes_are_refused():
         Scene(scene.instance, scene.plan, memory=memory)
 
 
-def test_a_figure_shows_what_the_pixels_show(tmp_path):
-    scene = scene_of_4(kept=(0, 1, 1, 0))
-    figure = scene_figure(scene)
-    for name in ("scene.svg", "scene.png", "scene.pdf"):
-        figure.savefig(tmp_path / name)
-    saved = np.asarray(Image.open(tmp_path / "scene.png").convert("RGB"))
-    painted = scene_rgb(scene)
-    assert saved.shape == painted.shape
-    assert np.abs(saved - painted.astype(float)).mean() < 3  # edges and letters differ a little
-    vectors = (tmp_path / "scene.svg").read_text()
-    assert all(face.lower() in vectors for face in (UPLOADED, PREFETCHED, DROPPED, RESIDENT))
-    assert (tmp_path / "scene.pdf").read_bytes().startswith(b"%PDF")
-
-
 def test_units_and_round_spans():
     assert amount(58.12e6) == "58.1 MB"
     assert amount(0.0, 244e6, unit=False) == "0"
@@ -217,7 +202,7 @@ def test_drawing_needs_no_display_and_no_pyplot_and_text_no_matplotlib():
         "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
         "r.scene_text(scene), r.gantt_text(scene.timelines)\n"
         "assert not {'matplotlib', 'PIL'} & sys.modules.keys()\n"
-        "r.scenes_rgb([scene] * 2), r.gantt_rgb(scene.timelines), r.scene_figure(scene)\n"
+        "r.scene_rgb(scene), r.gantt_figure(scene.timelines)\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import pkgutil
+from dataclasses import dataclass
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
-import yaml
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.demonstrated_dqn import DemonstratedDQN
+from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DemonstratedDQN}
@@ -52,29 +53,21 @@ class TrainingConfig:
     hyperparameters: dict[str, Any]
     cloning: dict[str, Any] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for YAML."""
-        return asdict(self)
-
 
 def load_config(
     algorithm: str,
     env_id: str,
     seed: int = 0,
     scenario: Any = None,
-    file: Path | None = None,
-    cloning_file: Path | None = None,
     **changes: Any,
 ) -> TrainingConfig:
-    """The configuration of an algorithm for an environment.
+    """The configuration of an algorithm for an environment, from the YAML of `configs/agents`.
 
     Args:
         algorithm: "ppo" or "dqn".
         env_id: The environment.
         seed: See `TrainingConfig`.
         scenario: Likewise.
-        file: YAML; by default that of `configs/agents`.
-        cloning_file: YAML by algorithm and environment of what is cloned first; likewise.
         **changes: Keys of the file to be set otherwise.
 
     Raises:
@@ -82,13 +75,13 @@ def load_config(
         OSError: If a file cannot be read.
     """
     choice("algorithm", algorithm, tuple(ALGORITHMS))
-    by_env = _read(file or FOLDER / f"{algorithm}.yml")
+    files = FOLDER / f"{algorithm}.yml", FOLDER / "cloning.yml"
+    by_env, cloning = (yaml_mapping(file.read_text("utf-8"), file) for file in files)
     settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
     own = {key: settings.pop(key, None) for key in OURS}
     known = arguments_of(ALGORITHMS[algorithm])
     for key in settings:
         choice(f"hyper-parameter of {algorithm}", key, known)
-    cloning = _read(cloning_file or FOLDER / "cloning.yml").get(algorithm, {})
     return TrainingConfig(
         algorithm=algorithm,
         env_id=env_id,
@@ -100,7 +93,7 @@ def load_config(
         env_kwargs=dict(own["env_kwargs"] or {}),
         vec_env_wrapper=own["vec_env_wrapper"],
         hyperparameters=settings,
-        cloning=cloning.get(env_id),
+        cloning=cloning.get(algorithm, {}).get(env_id),
     )
 
 
@@ -108,11 +101,6 @@ def arguments_of(algorithm: type[BaseAlgorithm]) -> tuple[str, ...]:
     """The names of an algorithm's arguments, its base classes' included."""
     kinds = [kind for kind in algorithm.__mro__ if issubclass(kind, BaseAlgorithm)]
     return tuple({name for kind in kinds for name in inspect.signature(kind).parameters})
-
-
-def without_cloning(config: TrainingConfig) -> TrainingConfig:
-    """The same, from nothing."""
-    return replace(config, cloning=None)
 
 
 def algorithm_arguments(config: TrainingConfig) -> dict[str, Any]:
@@ -133,43 +121,16 @@ def wrapped(envs: Any, config: TrainingConfig) -> Any:
 
 
 def by_path(name: str) -> Any:
-    """The object at a dotted path; a name without dots is left alone.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The object at a dotted path, or a ValueError; a name without dots is left alone."""
     if "." not in name:
         return name
-    module, _, attribute = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from error
 
 
 def _scheduled(value: Any) -> Any:
     """`"lin_3e-4"` as a function of the remaining progress, as in RL-Zoo."""
-    if not (isinstance(value, str) and value.startswith("lin_")):
-        return value
-    return Linear(float(value[4:]))
-
-
-class Linear:
-    """A value that falls to 0 with the remaining progress."""
-
-    def __init__(self, first: float) -> None:
-        self.first = first
-
-    def __call__(self, remaining: float) -> float:
-        """The value, with the part of the run that remains."""
-        return self.first * remaining
-
-
-def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: must hold settings by environment")
-    return content
+    is_schedule = isinstance(value, str) and value.startswith("lin_")
+    return partial(mul, float(value[4:])) if is_schedule else value

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import random
+import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecMonitor
+from tqdm import tqdm
 
 from agents import cards
 from agents.learned_agent import LearnedAgent, outlook_of
 from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
-from agents.training.console import Bar, Stop
 from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import follow_up, warm_start
 from mjoa_gym import Scenario
@@ -84,7 +86,12 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     _truncate(folder / LOG, model.num_timesteps)
     model.set_logger(configure(str(folder), ["tensorboard"] if options.tensorboard else []))
     if model.num_timesteps < config.n_timesteps:
-        with Bar(config, model.num_timesteps, options.progress) as bar, Stop() as stop:
+        bar = tqdm(
+            total=config.n_timesteps, initial=model.num_timesteps, unit="step", unit_scale=True,
+            desc=f"{config.algorithm} seed {config.seed}", disable=not options.progress,
+            mininterval=1.0,
+        )  # fmt: skip
+        with bar, Stop() as stop:
             model.learn(
                 config.n_timesteps - model.num_timesteps,
                 callback=Keeper(config, folder, options, bar, stop),
@@ -158,7 +165,7 @@ def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlg
 def _claim(folder: Path, config: TrainingConfig) -> None:
     """Note the configuration in the folder, or compare it with the one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = json.loads(json.dumps(config.to_dict()))
+    wanted = json.loads(json.dumps(asdict(config)))
     file = folder / RUN
     if not file.is_file():
         file.write_text(yaml.safe_dump(wanted, sort_keys=False), "utf-8")
@@ -182,16 +189,36 @@ def _truncate(log: Path, timesteps: int) -> None:
     log.write_text("".join([lines[0], *kept]), "utf-8")
 
 
+class Stop:
+    """Turns the first SIGINT into a wish; the second one ends the program as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Stop:
+        self._usual = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._usual)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._usual)
+        tqdm.write("saving at the end of this update; press again to stop at once")
+
+
 class Keeper(BaseCallback):
     """Saves and validates at the start of roll-outs, and stops there if asked to."""
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, options: RunOptions, bar: Bar, stop: Stop
+        self, config: TrainingConfig, folder: Path, options: RunOptions, bar: tqdm, stop: Stop
     ) -> None:
         super().__init__()
         self.config, self.folder, self.options = config, folder, options
         self.setting = setting_of(config)
         self.bar, self.stop = bar, stop
+        self.said: dict[str, str] = {}
         self.mjoa_mu: Score | None = None
         self.since = time.perf_counter()
         self.before = 0
@@ -208,7 +235,9 @@ class Keeper(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         steps = self.model.num_timesteps
-        self.bar.show(steps, _recent_reward(self.model))
+        self.said["reward"] = f"{_recent_reward(self.model):.3f}"
+        self.bar.set_postfix(self.said, refresh=False)
+        self.bar.update(max(0, steps - self.bar.n))
         due = steps // self.options.every > self.before // self.options.every
         if due:
             self._validate(steps)
@@ -238,7 +267,7 @@ class Keeper(BaseCallback):
                 "against_local": own.latency_s / own.local_s - 1.0,
                 "against_mjoa_mu": own.latency_s / self.mjoa_mu.latency_s - 1.0,
             }
-            self.bar.note(row["against_mjoa_mu"])
+            self.said["latency against mjoa-mu"] = f"{100 * row['against_mjoa_mu']:+.1f} %"
         _append(self.folder / LOG, row)
         for key, value in row.items():
             self.model.logger.record(f"mjoa/{key}", value)
@@ -257,5 +286,4 @@ def _append(log: Path, row: dict[str, float]) -> None:
 
 def _recent_reward(model: BaseAlgorithm) -> float:
     """Mean reward of the last episodes that ended."""
-    recent = [episode["r"] for episode in model.ep_info_buffer or ()]
-    return float(np.mean(recent)) if recent else float("nan")
+    return float(safe_mean([episode["r"] for episode in model.ep_info_buffer or ()]))

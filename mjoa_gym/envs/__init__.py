@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from mjoa_gym.envs.base import RoundsEnv
-from mjoa_gym.envs.cold_start import ColdStartEnv
 from mjoa_gym.envs.observation import OBSERVERS, decode_observation
-from mjoa_gym.envs.streaming import StreamingEnv
+from mjoa_gym.envs.scalar import ColdStartEnv, RoundsEnv, StreamingEnv
 from mjoa_gym.envs.vector import ColdStartVectorEnv, StreamingVectorEnv
 
 if TYPE_CHECKING:
     from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv
 
 ENTRY_POINTS = {
-    "MJOA/ColdStart-v0": ("cold_start:ColdStartEnv", "vector:ColdStartVectorEnv"),
-    "MJOA/Streaming-v0": ("streaming:StreamingEnv", "vector:StreamingVectorEnv"),
+    "MJOA/ColdStart-v0": ("scalar:ColdStartEnv", "vector:ColdStartVectorEnv"),
+    "MJOA/Streaming-v0": ("scalar:StreamingEnv", "vector:StreamingVectorEnv"),
 }
 
 

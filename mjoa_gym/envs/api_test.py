@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
-from mjoa_gym.envs.base import RoundsEnv
 from mjoa_gym.envs.core import row
+from mjoa_gym.envs.scalar import RoundsEnv
 from mjoa_gym.envs.vector import RoundsVectorEnv
 from mjoa_gym.model.instance import evaluate
 from mjoa_gym.world.rounds import plan_of

@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.observation import observation_of
-from mjoa_gym.validation import did_you_mean
+from mjoa_gym.envs.pictures import Pictures
+from mjoa_gym.validation import choice, did_you_mean
 from mjoa_gym.world.batch import Batch
 from mjoa_gym.world.rounds import Decision, Outcome, new_outcome
 from mjoa_gym.world.scenario import Scenario
 
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
+ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")
+"""What every environment takes; `RoundsEnv` describes them."""
 
 
-def refuse_unknown(env: object, unknown: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Say what an argument that an environment does not have may be meant to be.
-
-    Raises:
-        TypeError: If there is one; in Python's own words, which libraries look for, and a hint.
-    """
-    for name, value in unknown.items():
+def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise a TypeError for what is not known, in Python's words (libraries look for them)."""
+    for name, value in given.items():
+        if name in known:
+            continue
         hint = did_you_mean(name, known) or f"; allowed are {list(known)}"
         if name in {field.name for field in fields(Scenario)}:
             hint = f"; it is a field of the scenario: scenario={{{name!r}: {value!r}}}"
@@ -40,36 +41,34 @@ class Core:
     """E environments behind one interface; adapters only say how their users see it.
 
     Args:
-        persists: Whether UEs and their parameters stay from round to round.
+        env: Whose it is; its class says whether UEs and their parameters stay (`persists`), and
+            what pictures call it (`title`).
         n_envs: E.
-        action: Name of the action view.
-        observation: Name of the observation, None for the one that the view's agents usually want.
-        n_ues: Overrides the scenario's.
-        scenario: What `Scenario.of` takes.
-        rounds: Overrides the scenario's.
         threads: Threads that share the work.
-
-    Raises:
-        ValueError: Naming argument, value and what is allowed.
+        **arguments: See `RoundsEnv`.
     """
 
     def __init__(
         self,
-        persists: bool,
+        env: Any,
         n_envs: int,
-        action: str,
-        observation: str | None,
-        n_ues: int | None,
-        scenario: ScenarioLike,
-        rounds: int | None,
         threads: int = 1,
+        action: str = "plan",
+        n_ues: int | None = None,
+        scenario: ScenarioLike = None,
+        rounds: int | None = None,
+        render_mode: str | None = None,
+        observation: str | None = None,
     ) -> None:
+        if render_mode is not None:
+            choice("render_mode", render_mode, tuple(env.metadata["render_modes"]))
         self.scenario = Scenario.of(scenario).with_changes(n_ues=n_ues, rounds=rounds)
-        self.persists = persists
-        self.view = action_view(action, self.scenario, persists, n_envs)
+        self.persists = env.persists
+        self.view = action_view(action, self.scenario, self.persists, n_envs)
         self.observation = observation_of(observation or self.view.observation, self.view)
-        self.batch = Batch(self.scenario, persists, n_envs, threads)
-        self.decision: Decision | None = None  # the last one, for pictures
+        self.batch = Batch(self.scenario, self.persists, n_envs, threads)
+        self.decision: Decision | None = None  # the last one
+        self.pictures = None if render_mode is None else Pictures(self.batch, env.title)
 
     @property
     def dnn(self) -> NDArray[np.int64]:
@@ -80,6 +79,8 @@ class Core:
         """Start an episode in the environments of `which` (E,)."""
         self.batch.begin(which)
         self.view.restart(which)
+        if self.pictures is not None:
+            self.pictures.restart(which)
 
     def idle(self) -> tuple[Outcome, NDArray[np.bool_]]:
         """What `step` returns where nobody's round was complete."""
@@ -87,19 +88,18 @@ class Core:
         return new_outcome(n_envs, self.scenario.n_ues), np.zeros(n_envs, dtype=np.bool_)
 
     def step(self, actions: Any, which: NDArray[np.bool_]) -> tuple[Outcome, NDArray[np.bool_]]:
-        """Act in the environments of `which` (E,).
+        """Act in the environments of `which` (E,): what happens, and (E,) whose round is complete.
 
-        Returns:
-            What happened, zeros where no round was complete, and (E,) whose round was.
-
-        Raises:
-            ValueError: If an action is not allowed; nothing has changed then.
+        If an action is not allowed, nothing changes but a ValueError.
         """
         decision, complete = self.view.decode(actions, self.dnn, which)
         if decision is None or not complete.any():
             return self.idle()
+        problems = [] if self.pictures is None else self.pictures.problems()
         outcome = self.batch.play(decision, complete, self.view.endless)
         self.decision = decision
+        if self.pictures is not None:
+            self.pictures.note(problems, decision, outcome, complete)
         return outcome, complete
 
     def observe(self) -> Any:

@@ -45,7 +45,7 @@ class Observer(ABC):
 
 
 class DictObserver(Observer):
-    """Physical units, one entry per quantity; the environments' pages describe them."""
+    """Physical units, one entry per quantity (see `RoundsEnv`)."""
 
     space: gym.spaces.Dict
 
@@ -79,15 +79,7 @@ class DictObserver(Observer):
 
 
 class FlatObserver(Observer):
-    """One vector of float32 in [0, 1]; N blocks of the same columns, one per UE, and the clock.
-
-    A block has: the network and the device, one-hot; speed and weight over their greatest; both
-    SNRs in dB, from least to greatest; the UE's part of the round's all-local objective; when
-    streaming, the resident fraction of each of L layers, and the rounds since its last use over the
-    rounds of an episode; and what the action view adds. The blocks begin with the UE whose turn it
-    is, if the view asks one after the other. The last number is the round over the rounds of an
-    episode.
-    """
+    """One vector of float32 in [0, 1]: columns for each UE, and the clock (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 
@@ -118,11 +110,7 @@ OBSERVERS: dict[str, type[Observer]] = {"flat": FlatObserver, "dict": DictObserv
 
 
 def observation_of(name: str, view: ActionView) -> Observer:
-    """The named observation, for environments with an action view.
-
-    Raises:
-        ValueError: If none has that name (with the nearest one).
-    """
+    """The named observation of what an action view shows; a ValueError says which there are."""
     return OBSERVERS[choice("observation", name, tuple(OBSERVERS))](view)
 
 
@@ -194,17 +182,23 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
-    try:
-        people = [np.asarray(observation[key]) for key in PEOPLE]
-    except KeyError as error:
-        raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    unknown = np.full(len(people[0]), np.nan)
-    dnn, device, speed, weight, snr_up, snr_down = people
-    population = Population(dnn, device, speed, weight, unknown, unknown, snr_up, snr_down)
+    population = population_in(observation)
     if "resident" not in observation:
         return to_instance(scenario, population)
     resident, idle = (np.asarray(observation[key]) for key in ("resident", "idle_rounds"))
     return to_instance(scenario, population, resident, idle, int(observation["round"][0]))
+
+
+def population_in(observation: Mapping[str, Any]) -> Population:
+    """The UEs that a dictionary shows, of one environment or several, but for where they are."""
+    try:
+        dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
+    except KeyError as error:
+        raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
+    speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
+    hidden = np.full(dnn.shape, np.nan)
+    whole = dnn.astype(np.int64), device.astype(np.int64)
+    return Population(*whole, speed, weight, hidden, hidden, snr_up, snr_down)
 
 
 def _unflatten(
@@ -223,16 +217,13 @@ def _unflatten(
     rest = rows[:, networks + devices :]
     span_db = scenario.snr_max_db - scenario.snr_min_db
     snr_up, snr_down = radio.from_db(scenario.snr_min_db + span_db * rest[:, 2:4].T)
-    unknown = np.full(scenario.n_ues, np.nan)
-    population = Population(
-        rows[:, :networks].argmax(axis=1),
-        rows[:, networks : networks + devices].argmax(axis=1),
-        rest[:, 0] * scenario.ue_speed_max,
-        rest[:, 1] * scenario.weight_max,
-        unknown,
-        unknown,
-        snr_up,
-        snr_down,
-    )
+    shown = {
+        "dnn": rows[:, :networks].argmax(axis=1),
+        "ue_device": rows[:, networks : networks + devices].argmax(axis=1),
+        "speed": rest[:, 0] * scenario.ue_speed_max,
+        "weight": rest[:, 1] * scenario.weight_max,
+        "snr_up": snr_up,
+        "snr_down": snr_down,
+    }
     width = scenario.tables.width
-    return population, rest[:, 5 : 5 + width] if columns >= streaming else None
+    return population_in(shown), rest[:, 5 : 5 + width] if columns >= streaming else None

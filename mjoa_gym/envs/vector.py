@@ -15,9 +15,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.base import ARGUMENTS
-from mjoa_gym.envs.core import Core, ScenarioLike, marked, refuse_unknown, row
-from mjoa_gym.envs.pictures import Pictures
+from mjoa_gym.envs.core import ARGUMENTS, Core, marked, refuse_unknown, row
 from mjoa_gym.validation import choice, count
 from mjoa_gym.world.rounds import Outcome
 
@@ -58,37 +56,26 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def __init__(
         self,
         num_envs: int = 1,
-        action: str = "plan",
-        n_ues: int | None = None,
-        scenario: ScenarioLike = None,
-        rounds: int | None = None,
-        render_mode: str | None = None,
-        observation: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         threads: int | None = None,
         max_episode_steps: int | None = None,
-        **unknown: Any,
+        **arguments: Any,
     ) -> None:
         super().__init__()
-        refuse_unknown(self, unknown, (*ARGUMENTS, *VECTOR_ARGUMENTS))
-        if render_mode is not None:
-            choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
+        refuse_unknown(self, arguments, (*ARGUMENTS, *VECTOR_ARGUMENTS))
         self.num_envs = count("num_envs", num_envs)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = self.metadata | {  # type: ignore[misc]
             "autoreset_mode": self.autoreset_mode
         }
         n_threads = available_threads() if threads is None else count("threads", threads)
-        self.core = Core(
-            self.persists, num_envs, action, observation, n_ues, scenario, rounds, n_threads
-        )
+        self.core = Core(self, num_envs, n_threads, **arguments)
         self.scenario, self.view = self.core.scenario, self.core.view
         self.single_action_space = self.view.space
         self.single_observation_space = self.core.observation.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.render_mode = render_mode
-        self._pictures = None if render_mode is None else Pictures(self.core, self.title)
+        self.render_mode = arguments.get("render_mode")
         self._begun = np.zeros(num_envs, dtype=np.bool_)
         self._over = np.zeros(num_envs, dtype=np.bool_)
         self._seeds: list[int | None] = [None] * num_envs
@@ -149,11 +136,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         ended = self._over
         disabled = self.autoreset_mode == AutoresetMode.DISABLED
         self._need_reset(~self._begun | ended if disabled else ~self._begun)
-        if self._pictures is not None:
-            self._pictures.before()
         outcome, complete = self.core.step(actions, ~ended)
-        if self._pictures is not None:
-            self._pictures.after(outcome, complete)
         self._steps += 1
         if ended.any():
             self._begin(ended)
@@ -220,15 +203,15 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def render(self) -> tuple[Any, ...] | None:
         """A frame or a text for every environment; beyond the first nine, none is drawn.
 
-        Gymnasium's `wrappers.vector.RecordVideo` tiles them; so does `rendering.tile`.
+        Gymnasium's `wrappers.vector.RecordVideo` tiles them.
         """
-        if self._pictures is None:
+        if self.core.pictures is None:
             gym.logger.warn("render() needs a render_mode: make_vec(..., render_mode='rgb_array')")
             return None
         self._need_reset(~self._begun)
         from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
 
-        scenes = self._pictures.scenes()
+        scenes = self.core.pictures.scenes()
         if self.render_mode == "rgb_array":
             return rendering.scene_frames(scenes, self.num_envs)
         texts = tuple(rendering.scene_text(scene) for scene in scenes)
@@ -249,8 +232,6 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def _begin(self, which: NDArray[np.bool_]) -> None:
         self._steps[which] = 0
         self.core.begin(which)
-        if self._pictures is not None:
-            self._pictures.restart(which)
 
     def _need_reset(self, which: NDArray[np.bool_]) -> None:
         if which.any():

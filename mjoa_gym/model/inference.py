@@ -68,11 +68,7 @@ class Inference(NamedTuple):
 
 
 def resident_fractions(dnn: DNN, resident: ArrayLike | None) -> NDArray[np.float64]:
-    """(L,) fractions of the parameters on the server; None is nothing.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
+    """(L,) fractions of the parameters on the server, each in [0, 1]; None is nothing."""
     there = np.zeros(dnn.n_layers) if resident is None else resident
     return fraction_vector("resident", there, dnn.n_layers)
 
@@ -84,18 +80,7 @@ def inference_of(
     resident: ArrayLike | None = None,
     upload: Upload = Upload.PARALLEL,
 ) -> Inference:
-    """One inference as arrays, checked.
-
-    Args:
-        dnn: The network, L layers.
-        ue_seconds: (L,) seconds on the UE.
-        edge_seconds: (L,) seconds on the whole server.
-        resident: (L,) fractions in [0, 1] of the parameters on the server, or None for nothing.
-        upload: The upload mode.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
+    """One inference as arrays; arguments as in `simulate`, and a ValueError names the wrong one."""
     n = dnn.n_layers
     return Inference(
         offsets=dnn.predecessor_offsets,

@@ -78,22 +78,20 @@ class UE(_Rebuilt):
         uplink_bps: float | None = None,
         downlink_bps: float | None = None,
     ) -> None:
-        n = dnn.n_layers
-        put = object.__setattr__
-        put(self, "dnn", dnn)
-        put(self, "ue_seconds", non_negative_vector("ue_seconds", ue_seconds, n))
-        put(self, "edge_seconds", non_negative_vector("edge_seconds", edge_seconds, n))
-        put(self, "resident", resident_fractions(dnn, resident))
-        put(self, "weight", positive("weight", weight))
         snrs = {"snr_up": snr_up, "snr_down": snr_down}
         rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
-        given = [name for name, value in (snrs | rates).items() if value is not None]
-        if given not in (list(snrs), list(rates)):
-            raise ValueError(f"got {given}: needed are {list(snrs)}, or {list(rates)}")
-        for name, value in snrs.items():
-            put(self, name, None if value is None else non_negative(name, value))
-        for name, value in rates.items():
-            put(self, name, None if value is None else zero_or_more(name, value))
+        given = {name: value for name, value in (snrs | rates).items() if value is not None}
+        if list(given) not in (list(snrs), list(rates)):
+            raise ValueError(f"got {list(given)}: needed are {list(snrs)}, or {list(rates)}")
+        check = non_negative if snr_up is not None else zero_or_more
+        vars(self).update(
+            dnn=dnn,
+            ue_seconds=non_negative_vector("ue_seconds", ue_seconds, dnn.n_layers),
+            edge_seconds=non_negative_vector("edge_seconds", edge_seconds, dnn.n_layers),
+            resident=resident_fractions(dnn, resident),
+            weight=positive("weight", weight),
+            **(snrs | rates | {name: check(name, value) for name, value in given.items()}),
+        )
 
     @property
     def local_s(self) -> float:
@@ -145,13 +143,12 @@ class Horizon(_Rebuilt):
     scenario: Any = None
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "rounds_left", int(non_negative("rounds_left", self.rounds_left)))
-        put(self, "period_s", positive("period_s", self.period_s))
-        memory_bytes = zero_or_more("server_memory_bytes", self.server_memory_bytes)
-        put(self, "server_memory_bytes", memory_bytes)
-        leaves = fraction("departure_probability", self.departure_probability)
-        put(self, "departure_probability", leaves)
+        vars(self).update(
+            rounds_left=int(non_negative("rounds_left", self.rounds_left)),
+            period_s=positive("period_s", self.period_s),
+            server_memory_bytes=zero_or_more("server_memory_bytes", self.server_memory_bytes),
+            departure_probability=fraction("departure_probability", self.departure_probability),
+        )
 
     @property
     def expected_rounds(self) -> float:
@@ -208,18 +205,15 @@ class Instance(_Rebuilt):
             raise ValueError("ues is empty: an instance has at least one UE")
         if bandwidth_hz is None and any(ue.snr_up is not None for ue in ues):
             raise ValueError("bandwidth_hz=None: UEs with SNRs need the band that they share")
-        put = object.__setattr__
-        put(self, "ues", tuple(ues))
-        put(
-            self,
-            "bandwidth_hz",
-            positive("bandwidth_hz", 1.0 if bandwidth_hz is None else bandwidth_hz),
-        )
-        put(self, "upload", Upload.of(upload).label)
-        put(self, "message_s", non_negative("message_s", message_s))
         if horizon is not None:
-            horizon.check_fits(self.ues)
-        put(self, "horizon", horizon)
+            horizon.check_fits(ues)
+        vars(self).update(
+            ues=tuple(ues),
+            bandwidth_hz=positive("bandwidth_hz", 1.0 if bandwidth_hz is None else bandwidth_hz),
+            upload=Upload.of(upload).label,
+            message_s=non_negative("message_s", message_s),
+            horizon=horizon,
+        )
 
     @property
     def n_ues(self) -> int:
@@ -299,26 +293,15 @@ class Plan(_Rebuilt):
 class Packed(NamedTuple):
     """An instance as flat arrays: UE i's layers are `first[i]..first[i + 1]`.
 
+    The others are those of `Inference`, per layer, and of `Channel`, per UE.
+
     Attributes:
         first: (N + 1,) offsets into the per-layer arrays.
         first_edge: (N + 1,) offsets into `predecessors`.
         offsets: Per layer, and one more per UE: offsets into the UE's own predecessors.
         predecessors: Tensor indices within the UE's own network.
-        is_sink: Per layer.
-        ue_s: Per layer, seconds on the UE.
-        edge_s: Per layer, seconds on the whole server.
-        output_bytes: Per layer.
-        missing_bytes: Per layer.
-        input_bytes: (N,).
-        up_hz: (N,) as in `Channel`, and so on.
-        down_hz: (N,).
-        snr_up: (N,).
-        snr_down: (N,).
-        concentrates: (N,) bool.
         weight: (N,).
         local_s: (N,) all-local latencies.
-        message_s: Seconds of a message beside its bytes.
-        mode: The number of the upload mode.
     """
 
     first: NDArray[np.int64]

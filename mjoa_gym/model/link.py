@@ -71,11 +71,7 @@ def link_over(channel, bandwidth_share, compute_share):
 def link_at(
     uplink_bps: float, downlink_bps: float, message_s: float = 0.0, compute_share: float = 1.0
 ) -> Link:
-    """The link of given rates, checked.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
+    """The link of given rates; a ValueError names what is not allowed."""
     share = fraction("compute_share", compute_share)
     return Link(
         _seconds_per_byte("uplink_bps", uplink_bps),

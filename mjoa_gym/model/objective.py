@@ -5,9 +5,7 @@ The functions take numbers inside kernels, and arrays elsewhere.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -23,8 +21,3 @@ def reduction(total, local):
     0 for doing nothing, below 1, and negative without bound for harm.
     """
     return 1.0 - total / local
-
-
-def mean_seconds(weight: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
-    """The weighted mean of seconds (N,) over the UEs."""
-    return float(cost(weight, seconds).sum() / weight.sum())

@@ -32,12 +32,7 @@ def uplink_bps(bandwidth_hz, share, snr):
     """Uplink rate of a UE with a share of the band.
 
     The UE's transmit power concentrates on its part of the band, so that its SNR there is
-    `snr / share`: `share B log2(1 + snr / share)`.
-
-    Args:
-        bandwidth_hz: The whole band, B.
-        share: In [0, 1].
-        snr: Linear SNR at full band.
+    `snr / share`: `share B log2(1 + snr / share)`. Arguments as in `rate_bps`.
     """
     return rate_bps(bandwidth_hz, share, snr, True)
 

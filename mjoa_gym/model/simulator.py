@@ -112,11 +112,7 @@ def timeline_of(
     link: Link,
     until_s: float | None,
 ) -> Timeline:
-    """`simulate` for inputs that the kernel takes.
-
-    Raises:
-        ValueError: If `until_s` is negative or not a number.
-    """
+    """`simulate` for inputs that the kernel takes."""
     n = dnn.n_layers
     scratch = kernel.new_scratch(n)
     n_up, latency = kernel.run(placement, inference, link, scratch)

@@ -1,4 +1,4 @@
-"""Rounds as pictures: what an environment did, as RGB frames, as figures or as text.
+"""Rounds as pictures: what an environment did, as RGB frames or as text; timelines as figures.
 
 Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, so that
 uploads are seen to overlap execution; beside them is what the server has of its parameters. Single
@@ -7,13 +7,12 @@ Matplotlib is imported only when a picture is drawn, without a display and witho
 state.
 """
 
-from mjoa_gym.rendering.chart import gantt_figure, gantt_height, gantt_rgb
+from mjoa_gym.rendering.chart import gantt_figure
 from mjoa_gym.rendering.interactive import timeline_html
-from mjoa_gym.rendering.picture import scene_figure, scene_rgb
+from mjoa_gym.rendering.picture import MOST_DRAWN, scene_frames, scene_rgb
 from mjoa_gym.rendering.scene import Memory, Scene, Stock
 from mjoa_gym.rendering.style import LANES, STYLES, Style, overlap
 from mjoa_gym.rendering.text import gantt_text, scene_text
-from mjoa_gym.rendering.tiles import MOST_DRAWN, scene_frames, scenes_rgb, tile
 
 __all__ = [
     "LANES",
@@ -24,15 +23,10 @@ __all__ = [
     "Stock",
     "Style",
     "gantt_figure",
-    "gantt_height",
-    "gantt_rgb",
     "gantt_text",
     "overlap",
-    "scene_figure",
     "scene_frames",
     "scene_rgb",
     "scene_text",
-    "scenes_rgb",
-    "tile",
     "timeline_html",
 ]

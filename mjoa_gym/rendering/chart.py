@@ -1,43 +1,36 @@
-"""The Gantt chart of given timelines, as a figure and as an image."""
+"""The Gantt chart of given timelines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mjoa_gym.model.simulator import Timeline
-from mjoa_gym.rendering.lanes import LaneBlock, draw_bars, draw_lanes, draw_ticks
-from mjoa_gym.rendering.sheet import GREY, Sheet, text_width
+from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, new_figure, points, text_width
 from mjoa_gym.rendering.style import (
     LANES,
     STYLES,
     checked_titles,
+    duration,
+    layer_label,
     overlap,
     span_of,
     unit_for,
-    written,
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LANE_PX, TITLE_PX, GAP_PX = 18, 20, 10
-BLOCK_PX = TITLE_PX + len(LANES) * LANE_PX + GAP_PX
-"""Height of one timeline: its title, its lanes and a gap."""
-LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 84, 24, 32, 40
+LANES_PX, GAP_PX = 72, 30
+"""Heights of a timeline's lanes, and of what is between two timelines: the second one's title."""
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 84, 24, 52, 50
 SMALL, NORMAL, BIG = 9.5, 11.0, 12.5
 """Font sizes in pixels."""
 
 
 def gantt_figure(
-    timelines: Sequence[Timeline],
-    titles: Sequence[str] | None = None,
-    width: int = 960,
-    height: int | None = None,
-    span_s: float | None = None,
+    timelines: Sequence[Timeline], titles: Sequence[str] | None = None, width: int = 960
 ) -> Figure:
     """A Gantt chart of what every UE's four resources do, one block per timeline.
 
@@ -45,8 +38,6 @@ def gantt_figure(
         timelines: One per UE, or several of one UE to compare them.
         titles: One per timeline; default "UE 0", "UE 1", ...; the latency is added to each.
         width: Pixels.
-        height: Pixels; default as many as make the lanes comfortable (`gantt_height`).
-        span_s: Where the time axis ends; default the last end in any timeline.
 
     Returns:
         A matplotlib figure on an Agg canvas; `figure.savefig(path)` writes it in any format.
@@ -55,75 +46,65 @@ def gantt_figure(
         ImportError: If matplotlib is not installed, with how to install it.
         ValueError: If there are no timelines, or not one title for each.
     """
-    return _gantt(timelines, titles, width, height, span_s).figure()
+    names, n = checked_titles(timelines, titles), len(timelines)
+    height = TOP_PX + n * LANES_PX + (n - 1) * GAP_PX + BOTTOM_PX
+    figure = new_figure(width, height)
+    from matplotlib.patches import Patch
+
+    figure.subplots_adjust(
+        left=LEFT_PX / width, right=1 - RIGHT_PX / width,
+        top=1 - TOP_PX / height, bottom=BOTTOM_PX / height, hspace=GAP_PX / LANES_PX,
+    )  # fmt: skip
+    kinds = {style.label: Patch(color=style.face) for style in STYLES.values()}
+    figure.legend(
+        list(kinds.values()), list(kinds), loc="upper left", bbox_to_anchor=(0, 1),
+        ncols=len(kinds), frameon=False, fontsize=points(NORMAL), handlelength=1,
+        handleheight=1, borderaxespad=0.2,
+    )  # fmt: skip
+    span, room = span_of(timelines), width - LEFT_PX - RIGHT_PX
+    charts = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
+    for axes, timeline, name in zip(charts, timelines, names, strict=True):
+        _draw_timeline(axes, timeline, span, room)
+        _write_title(axes, timeline, name, span, room)
+    charts[-1].set_xlabel(f"time ({unit_for(span)[1]})", fontsize=points(NORMAL))
+    return figure
 
 
-def gantt_rgb(
-    timelines: Sequence[Timeline],
-    titles: Sequence[str] | None = None,
-    width: int = 960,
-    height: int | None = None,
-    span_s: float | None = None,
-) -> NDArray[np.uint8]:
-    """The chart of `gantt_figure` as an image (height, width, 3).
-
-    The shape depends on `width`, `height` and the number of timelines only.
-    """
-    return _gantt(timelines, titles, width, height, span_s).pixels()
-
-
-def gantt_height(n_timelines: int) -> int:
-    """The default height of a chart in pixels."""
-    return TOP_PX + n_timelines * BLOCK_PX + BOTTOM_PX
-
-
-def _gantt(
-    timelines: Sequence[Timeline],
-    titles: Sequence[str] | None,
-    width: int,
-    height: int | None,
-    span_s: float | None,
-) -> Sheet:
-    """The chart as a sheet."""
-    names = checked_titles(timelines, titles)
-    sheet = Sheet(int(width), gantt_height(len(timelines)) if height is None else int(height))
-    span = span_of(timelines) if span_s is None else float(span_s)
-    block_px = (sheet.height - TOP_PX - BOTTOM_PX) / len(timelines)
-    lane_px = max(1.0, (block_px - TITLE_PX - GAP_PX) / len(LANES))
-    right = sheet.width - RIGHT_PX
-    _add_legend(sheet)
-    blocks = []
-    for i, (timeline, name) in enumerate(zip(timelines, names, strict=True)):
-        top = TOP_PX + i * block_px + TITLE_PX
-        block = LaneBlock(LEFT_PX, right, top, lane_px, span)
-        blocks.append(block)
-        draw_lanes(sheet, block, span, NORMAL)
-        _add_title(sheet, block, timeline, name)
-    bottom = TOP_PX + len(timelines) * block_px
-    draw_ticks(sheet, blocks, bottom, NORMAL)
-    sheet.write(
-        (LEFT_PX + right) / 2, bottom + 33, f"time ({unit_for(span)[1]})", NORMAL, align=0.5
-    )
-    for block, timeline in zip(blocks, timelines, strict=True):
-        draw_bars(sheet, block, timeline, SMALL)
-    return sheet
+def _draw_timeline(axes: Axes, timeline: Timeline, span: float, room: int) -> None:
+    """The lanes, with bars at least a pixel wide, so that nothing goes unseen."""
+    scale, pixel = unit_for(span)[0], span / room
+    axes.set(xlim=(0, span * scale), ylim=(len(LANES) - 0.5, -0.5))
+    axes.set_yticks(range(len(LANES)), list(LANES.values()))
+    axes.tick_params(labelsize=points(NORMAL), color=GREY)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)
+    axes.barh(range(len(LANES)), span * scale, 0.9, color=STRIP, zorder=0)
+    axes.grid(axis="x", color=GRID, zorder=1)
+    for lane, resource in enumerate(LANES):
+        some = [i for i in timeline.by_resource[resource] if i.end > i.start]
+        styles = [STYLES[i.resource, i.what] for i in some]
+        widths = [min(i.end, span) - i.start for i in some]
+        widths = [max(w, pixel) if w < 4 * pixel else w - pixel for w in widths]
+        axes.broken_barh(
+            [(i.start * scale, w * scale) for i, w in zip(some, widths, strict=True)],
+            (lane - 0.45, 0.9), facecolors=[style.face for style in styles], zorder=2,
+        )  # fmt: skip
+        for interval, style, width in zip(some, styles, widths, strict=True):
+            text, middle = layer_label(interval), (interval.start + width / 2) * scale
+            if width > (4 + text_width(text, SMALL)) * pixel:
+                axes.text(
+                    middle, lane, text, color=style.ink, fontsize=points(SMALL), ha="center",
+                    va="center_baseline",
+                )  # fmt: skip
+    if timeline.latency <= span:
+        axes.axvline(timeline.latency * scale, color=INK, lw=1, ls="--", clip_on=False, zorder=3)
 
 
-def _add_legend(sheet: Sheet) -> None:
-    """What the colours mean."""
-    x = 8.0
-    for label, face in {style.label: style.face for style in STYLES.values()}.items():
-        sheet.box(x, 9, 12, 12, face)
-        x = sheet.write(x + 17, 19, label, NORMAL) + 18
-
-
-def _add_title(sheet: Sheet, block: LaneBlock, timeline: Timeline, name: str) -> None:
+def _write_title(axes: Axes, timeline: Timeline, name: str, span: float, room: int) -> None:
     """A timeline's name, latency and how much of its upload runs beside execution."""
-    baseline = block.top - 6
-    end = sheet.write(block.left, baseline, name, BIG, bold=True)
-    latency = written(timeline.latency, *unit_for(block.span_s))
-    end = sheet.write(end + 10, baseline, latency, BIG)
+    title = f"{name}   {duration(timeline.latency, span)}"
+    axes.set_title(title, loc="left", fontsize=points(BIG), fontweight="bold", pad=3)
     share = overlap(timeline)
     hint = f"{100 * share:.0f} % of the upload runs beside execution"
-    if share >= 0.005 and end + 20 < block.right - text_width(hint, SMALL):
-        sheet.write(block.right, baseline, hint, SMALL, GREY, align=1.0)
+    if share >= 0.005 and text_width(title, BIG, True) + text_width(hint, SMALL) + 20 < room:
+        axes.set_title(hint, loc="right", fontsize=points(SMALL), color=GREY, pad=3)

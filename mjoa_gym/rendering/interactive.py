@@ -12,6 +12,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
@@ -56,26 +57,19 @@ def timeline_html(
         ValueError: If there are no timelines, one has another number of options than there are
             switches, `compare_with` is not among them, or the rate is not one.
     """
-    data = json.dumps(
-        page_data(dnn, timelines, uplink_bps, switches, compare_with),
-        allow_nan=False,
-        separators=(",", ":"),
-    )
+    data = page_data(dnn, timelines, uplink_bps, switches, compare_with)
+    written = json.dumps(data, allow_nan=False, separators=(",", ":"))
     parts = {
         "TITLE": html.escape(title),
         "SUBTITLE": html.escape(subtitle),
         "STYLE": _asset("page.css"),
         "BELOW": below,
-        "DATA": data.replace("<", "\\u003c"),  # no layer's name can end the script
+        "DATA": written.replace("<", "\\u003c"),  # no layer's name can end the script
         "PLOTLY": _plotly_base64(),
         "SCRIPT": _asset("page.js"),
     }
-    first, *rest = _asset("page.html").split("{{")
-    pieces = [first]
-    for piece in rest:  # one pass: what is put in is not searched for names of other parts
-        name, _, after = piece.partition("}}")
-        pieces += [parts[name], after]
-    return "".join(pieces)
+    # one pass: what is put in is not searched for names of other parts
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], _asset("page.html"))
 
 
 def page_data(
@@ -99,18 +93,14 @@ def page_data(
     if compare_with is not None and compare_with not in timelines:
         raise ValueError(f"compare_with={compare_with!r}: allowed are {list(timelines)}")
     rate = zero_or_more("uplink_bps", uplink_bps)
-    kinds = list(STYLES)
-    stored: dict[str, int] = {}
-    views = []
-    for choice, timeline in timelines.items():
-        text = json.dumps(_timeline_data(timeline, kinds))
-        views.append({"choice": choice, "timeline": stored.setdefault(text, len(stored))})
-    options = [list(dict.fromkeys(choice[k] for choice in timelines)) for k in range(len(switches))]
+    kept = {choice: json.dumps(_timeline_data(timeline)) for choice, timeline in timelines.items()}
+    stored = list(dict.fromkeys(kept.values()))
     return {
         "switches": [
-            {"name": name, "options": some} for name, some in zip(switches, options, strict=True)
+            {"name": name, "options": list(dict.fromkeys(choice[k] for choice in timelines))}
+            for k, name in enumerate(switches)
         ],
-        "views": views,
+        "views": [{"choice": c, "timeline": stored.index(text)} for c, text in kept.items()],
         "compare_with": compare_with,
         "timelines": [json.loads(text) for text in stored],
         "dnn": {
@@ -124,14 +114,15 @@ def page_data(
         "uplink_bps": _finite(rate),
         "lanes": [{"resource": resource, "label": label} for resource, label in LANES.items()],
         "kinds": [
-            {"resource": resource, "what": what, **STYLES[resource, what]._asdict()}
-            for resource, what in kinds
+            {"resource": resource, "what": what, **style._asdict()}
+            for (resource, what), style in STYLES.items()
         ],
     }
 
 
-def _timeline_data(timeline: Timeline, kinds: list[tuple[str, str]]) -> dict[str, Any]:
+def _timeline_data(timeline: Timeline) -> dict[str, Any]:
     """A timeline; an interval is its kind's index, layer, start and end."""
+    kinds = list(STYLES)
     return {
         "latency": _finite(timeline.latency),
         "overlap": overlap(timeline),

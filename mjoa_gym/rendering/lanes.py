@@ -17,15 +17,7 @@ TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 class LaneBlock(NamedTuple):
-    """Where a UE's lanes are.
-
-    Attributes:
-        left: Pixel of time 0.
-        right: Pixel of `span_s`.
-        top: Upper end of the first lane.
-        lane_px: Height of a lane.
-        span_s: Where the time axis ends.
-    """
+    """Where a UE's lanes are: from time 0 to `span_s`, and from the top of the first one down."""
 
     left: float
     right: float
@@ -54,18 +46,8 @@ def draw_lanes(sheet: Sheet, block: LaneBlock, end_s: float, size: float) -> Non
             sheet.write(block.left - 7, baseline, label, size, align=1.0)
 
 
-def draw_ticks(
-    sheet: Sheet, blocks: Sequence[LaneBlock], bottom: float, size: float, unit: bool = False
-) -> None:
-    """The time axis below the blocks, with a line through them at each tick.
-
-    Args:
-        sheet: What to draw on.
-        blocks: All with the same axis.
-        bottom: Where the axis is, in pixels from the top.
-        size: Font size in pixels.
-        unit: Whether the last tick says the unit.
-    """
+def draw_ticks(sheet: Sheet, blocks: Sequence[LaneBlock], bottom: float, size: float) -> None:
+    """The time axis below the blocks, which share it, with a line through them at each tick."""
     first = blocks[0]
     scale, name = unit_for(first.span_s)
     sheet.box(first.left, bottom, first.right - first.left, 1, GREY)
@@ -74,8 +56,8 @@ def draw_ticks(
     for tick in ticks:
         x = first.x(tick / scale)
         sheet.box(x, bottom, 1, 4, GREY)
-        text = f"{tick:g} {name}" if unit and tick == ticks[-1] else f"{tick:g}"
-        outer = unit and x + text_width(text, size) / 2 > first.right + 6
+        text = f"{tick:g} {name}" if tick == ticks[-1] else f"{tick:g}"
+        outer = x + text_width(text, size) / 2 > first.right + 6
         baseline = bottom + 5 + 1.1 * size
         sheet.write(first.right + 6 if outer else x, baseline, text, size, align=0.5 + 0.5 * outer)
         for block in blocks:

@@ -13,7 +13,7 @@ import numpy as np
 from mjoa_gym.dnn import DNN
 from mjoa_gym.layers import INPUT
 from mjoa_gym.rendering.network_layout import NetworkLayout, layout
-from mjoa_gym.rendering.sheet import INK, require_matplotlib
+from mjoa_gym.rendering.sheet import DPI, INK, new_figure
 from mjoa_gym.rendering.style import amount
 
 if TYPE_CHECKING:
@@ -42,17 +42,12 @@ def network_figure(dnn: DNN) -> Figure:
     A box has the layer's number, name, FLOPs and parameter bytes; the number under it is what its
     readers receive. Long networks continue at the top of the next column.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     plan = layout(dnn.predecessors)
-    width, height = plan.width * BOX_INCHES, (plan.height + 1.2) * ROW_INCHES
-    figure = Figure(figsize=(max(width, 7.0), height))
-    FigureCanvasAgg(figure)
+    width, height = max(plan.width * BOX_INCHES, 7.0), (plan.height + 1.2) * ROW_INCHES
+    figure = new_figure(DPI * width, DPI * height)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    margin = (max(width, 7.0) / BOX_INCHES - plan.width) / 2
+    margin = (width / BOX_INCHES - plan.width) / 2
     axes.set(xlim=(-margin, plan.width + margin), ylim=(plan.height - 0.3, -1.5))
     _draw_tensors(axes, plan)
     _draw_layers(axes, dnn, plan)
@@ -87,16 +82,11 @@ def _draw_layers(axes: Axes, dnn: DNN, plan: NetworkLayout) -> None:
     label = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
     for tensor, (_, x, y) in plan.boxes.items():
         colour = INK if tensor == INPUT else COLOURS[dnn.kinds[tensor]]
+        corner = x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2
         shape = FancyBboxPatch(
-            (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2),
-            BOX_WIDTH,
-            BOX_HEIGHT,
-            boxstyle="round,pad=0,rounding_size=0.06",
-            facecolor="white",
-            edgecolor=colour,
-            linewidth=1.6,
-            zorder=2,
-        )
+            corner, BOX_WIDTH, BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.06",
+            facecolor="white", edgecolor=colour, linewidth=1.6, zorder=2,
+        )  # fmt: skip
         axes.add_patch(shape)
         write(x, y - 0.12, _cut(names[tensor]), ha="center", fontsize=6.5)
         if tensor != INPUT:
@@ -122,7 +112,6 @@ def _cut(text: str, most: int = 30) -> str:
 
 
 def _flops(flops: float) -> str:
-    for scale, unit in ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP")):
-        if flops >= scale:
-            return f"{flops / scale:.3g} {unit}"
-    return f"{flops:.0f} FLOP"
+    units = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"))
+    scale, unit = next((each for each in units if flops >= each[0]), (1.0, "FLOP"))
+    return f"{flops / scale:.3g} {unit}"

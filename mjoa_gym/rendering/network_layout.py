@@ -7,8 +7,10 @@ many layers read it.
 from __future__ import annotations
 
 import bisect
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple
 
 from mjoa_gym.layers import INPUT
@@ -17,14 +19,8 @@ SWEEPS = 8
 PASSAGE_WIDTH = 0.16
 """The room, in boxes, that a tensor takes where it passes by."""
 
-
-class Place(NamedTuple):
-    """A row, and the tensor that is made there (`INPUT`: the input) or passes by."""
-
-    row: int
-    tensor: int
-
-
+Place = tuple[int, int]
+"""A row, and the tensor that is made there (`INPUT`: the input) or passes by."""
 Point = tuple[int, float, float]
 """Column, x to the right in boxes, y down in rows; of a box its centre."""
 
@@ -37,8 +33,7 @@ class Route(NamedTuple):
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True)
-class NetworkLayout:
+class NetworkLayout(NamedTuple):
     """Places of boxes and lines.
 
     Attributes:
@@ -49,99 +44,81 @@ class NetworkLayout:
     """
 
     boxes: dict[int, Point]
-    routes: tuple[Route, ...]
+    routes: list[Route]
     width: float
     height: float
 
 
 def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> NetworkLayout:
     """Places for the layers of a network and its input."""
+    edges = [(source, layer) for layer, sources in enumerate(predecessors) for source in sources]
     row_of = {INPUT: 0}
     for layer, sources in enumerate(predecessors):
         row_of[layer] = 1 + max(row_of[source] for source in sources)
     last_row = dict(row_of)
-    for layer, sources in enumerate(predecessors):
-        for source in sources:
-            last_row[source] = max(last_row[source], row_of[layer] - 1)
+    for source, layer in edges:
+        last_row[source] = max(last_row[source], row_of[layer] - 1)
     rows: list[list[Place]] = [[] for _ in range(max(row_of.values()) + 1)]
-    for tensor in range(INPUT, len(predecessors)):
-        for row in range(row_of[tensor], last_row[tensor] + 1):
-            rows[row].append(Place(row, tensor))
-    upper: dict[Place, list[Place]] = {place: [] for row in rows for place in row}
-    for place in upper:
-        if place.row > row_of[place.tensor]:
-            upper[place] = [Place(place.row - 1, place.tensor)]
-        elif place.tensor != INPUT:
-            upper[place] = [Place(place.row - 1, s) for s in predecessors[place.tensor]]
-    x = _across(rows, upper, row_of)
+    joined = [((row_of[layer] - 1, s), (row_of[layer], layer)) for s, layer in edges]
+    for tensor, first in sorted(row_of.items()):
+        own = [(row, tensor) for row in range(first, last_row[tensor] + 1)]
+        joined += pairwise(own)
+        for place in own:
+            rows[place[0]].append(place)
+    boxes = {(row, tensor) for tensor, row in row_of.items()}
+    x = _across(rows, joined, boxes)
     starts = _column_starts([len(row) for row in rows], rows_per_column)
-    return _in_columns(predecessors, row_of, x, starts)
+    ends = [*starts[1:], len(rows)]
+    offsets, width = [], 0.0
+    for start, end in zip(starts, ends, strict=True):
+        inside = [x[place] for row in rows[start:end] for place in row]
+        offsets.append(width - min(inside) + 0.6)
+        width += max(inside) - min(inside) + 1.2
+
+    def point(row: int, tensor: int) -> Point:
+        column = bisect.bisect_right(starts, row) - 1
+        return column, x[row, tensor] + offsets[column], float(row - starts[column])
+
+    def between(source: int, layer: int) -> tuple[Point, ...]:
+        return tuple(point(row, source) for row in range(row_of[source] + 1, row_of[layer]))
+
+    return NetworkLayout(
+        {tensor: point(row, tensor) for tensor, row in row_of.items()},
+        [Route(source, layer, between(source, layer)) for source, layer in edges],
+        width,
+        max(end - start for start, end in zip(starts, ends, strict=True)),
+    )
 
 
 def _across(
-    rows: list[list[Place]], upper: dict[Place, list[Place]], row_of: dict[int, int]
+    rows: list[list[Place]], joined: list[tuple[Place, Place]], boxes: set[Place]
 ) -> dict[Place, float]:
     """The x of every place: each row in the order of what it is joined to, above and below."""
-    lower: dict[Place, list[Place]] = {place: [] for place in upper}
-    for place, sources in upper.items():
-        for source in sources:
-            lower[source].append(place)
+    above: defaultdict[Place, list[Place]] = defaultdict(list)
+    below: defaultdict[Place, list[Place]] = defaultdict(list)
+    for upper, lower in joined:
+        above[lower].append(upper)
+        below[upper].append(lower)
     x: dict[Place, float] = {}
+
+    def spread(row: list[Place]) -> None:
+        """Side by side in the given order, centred on 0."""
+        widths = [1.0 if place in boxes else PASSAGE_WIDTH for place in row]
+        left = -sum(widths) / 2
+        for place, width in zip(row, widths, strict=True):
+            x[place] = left + width / 2
+            left += width
+
     for row in rows:
-        _spread(row, x, row_of)
+        spread(row)
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
-        joined = upper if down else lower
+        near = above if down else below
         for row in rows if down else reversed(rows):
-            at = {p: _mean([x[q] for q in joined[p]], x[p]) for p in row}
+            at = {p: fmean(x[q] for q in near[p]) if p in near else x[p] for p in row}
             row.sort(key=lambda place: at[place])
-            _spread(row, x, row_of)
+            spread(row)
     return x
-
-
-def _spread(row: list[Place], x: dict[Place, float], row_of: dict[int, int]) -> None:
-    """Side by side in the given order, centred on 0."""
-    widths = [1.0 if row_of[p.tensor] == p.row else PASSAGE_WIDTH for p in row]
-    left = -sum(widths) / 2
-    for place, width in zip(row, widths, strict=True):
-        x[place] = left + width / 2
-        left += width
-
-
-def _in_columns(
-    predecessors: Sequence[Sequence[int]],
-    row_of: dict[int, int],
-    x: dict[Place, float],
-    starts: list[int],
-) -> NetworkLayout:
-    ends = [*starts[1:], max(row_of.values()) + 1]
-    offsets, left = [], 0.0
-    for start, end in zip(starts, ends, strict=True):
-        inside = [value for place, value in x.items() if start <= place.row < end]
-        offsets.append(left - min(inside) + 0.6)
-        left += max(inside) - min(inside) + 1.2
-
-    def column(row: int) -> int:
-        return bisect.bisect_right(starts, row) - 1
-
-    def at(place: Place) -> tuple[float, float]:
-        return x[place] + offsets[column(place.row)], float(place.row - starts[column(place.row)])
-
-    routes = [
-        Route(
-            source,
-            layer,
-            tuple(
-                (column(row), *at(Place(row, source)))
-                for row in range(row_of[source] + 1, row_of[layer])
-            ),
-        )
-        for layer, sources in enumerate(predecessors)
-        for source in sources
-    ]
-    boxes = {tensor: (column(row), *at(Place(row, tensor))) for tensor, row in row_of.items()}
-    height = max(end - start for start, end in zip(starts, ends, strict=True))
-    return NetworkLayout(boxes, tuple(routes), left, height)
 
 
 def _column_starts(widths: list[int], most: int) -> list[int]:
@@ -151,7 +128,3 @@ def _column_starts(widths: list[int], most: int) -> list[int]:
         reach = range(starts[-1] + most * 2 // 3, starts[-1] + most + 1)
         starts.append(min(reach, key=lambda row: (widths[row], -row)))
     return starts
-
-
-def _mean(values: list[float], default: float) -> float:
-    return sum(values) / len(values) if values else default

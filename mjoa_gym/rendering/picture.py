@@ -6,7 +6,8 @@ happens: the frames of an episode, and those of several environments, lie on eac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +16,14 @@ from mjoa_gym.rendering.lanes import LaneBlock, draw_bars, draw_lanes, draw_tick
 from mjoa_gym.rendering.panel import draw_server, draw_stock
 from mjoa_gym.rendering.scene import Scene, headline, summaries
 from mjoa_gym.rendering.scene_layout import HEIGHT, WIDTH, SceneLayout, layout_of
-from mjoa_gym.rendering.sheet import GREY, GRID, INK, Sheet, text_width
-from mjoa_gym.rendering.style import (
-    DROPPED,
-    GONE,
-    LANES,
-    RESIDENT,
-    STYLES,
-    duration,
-    round_span,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
+from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
 
 TILE = (640, 360)
 """Pixels of a picture among others."""
 LEAST = (320, 180)
+MOST_DRAWN = 9
+"""Environments of a vector that are drawn."""
 
 
 def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
@@ -44,14 +36,26 @@ def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray
     return scene_sheet(scene, width, height).pixels()
 
 
-def scene_figure(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> Figure:
-    """The picture of `scene_rgb` as a matplotlib figure, to save as SVG or PDF.
+def scene_frames(scenes: Sequence[Scene], num_envs: int) -> tuple[NDArray[np.uint8], ...]:
+    """A frame (360, 640, 3) for every environment, as `VectorEnv.render` is to return them.
 
-    Raises:
-        ImportError: If matplotlib is not installed, with how to install it.
-        ValueError: If the picture would be too small to read.
+    Args:
+        scenes: Of the first environments, as many as are worth drawing (`MOST_DRAWN`).
+        num_envs: Environments in all; those without a scene share one empty, read-only frame.
     """
-    return scene_sheet(scene, width, height).figure()
+    drawn = tuple(scene_rgb(scene, *TILE) for scene in scenes)
+    return drawn + (_not_drawn(),) * (num_envs - len(drawn))
+
+
+@lru_cache(maxsize=1)
+def _not_drawn() -> NDArray[np.uint8]:
+    """The frame of an environment that is not drawn."""
+    sheet = Sheet(*TILE)
+    sheet.box(0, 0, *TILE, STRIP)
+    sheet.write(TILE[0] / 2, TILE[1] / 2, "not drawn", 13.0, GREY, align=0.5)
+    image = sheet.pixels()
+    image.flags.writeable = False
+    return image
 
 
 def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
@@ -65,7 +69,7 @@ def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
     blocks = [_lane_block(layout, i, round_span(scene.end_s)) for i in range(len(scene.timelines))]
     for block in blocks:
         draw_lanes(sheet, block, scene.end_s, layout.small)
-    draw_ticks(sheet, blocks, layout.bottom, layout.normal, unit=True)
+    draw_ticks(sheet, blocks, layout.bottom, layout.normal)
     for i, (block, timeline) in enumerate(zip(blocks, scene.timelines, strict=True)):
         if layout.block >= 7 * layout.small and i:
             y = layout.top + i * layout.block - 1
@@ -112,10 +116,10 @@ def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
 
 def _draw_legend(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
     """What the colours mean: always the same entries, so that frames align."""
-    styles = {style.face: style for style in STYLES.values()}
+    styles = dict.fromkeys(STYLES.values())
     if scene.memory is None:
-        del styles[STYLES["uplink", "prefetch"].face]
-    entries = [(style.face, style.label, style.short) for style in styles.values()]
+        del styles[STYLES["uplink", "prefetch"]]
+    entries = [(style.face, style.label, style.short) for style in styles]
     if scene.memory is not None:
         entries += [
             (RESIDENT, "was resident", "resident"),

@@ -36,12 +36,10 @@ class Memory(NamedTuple):
 class Stock(NamedTuple):
     """What a UE has on the server: its P layers with parameters, and the round's changes to them.
 
-    Fractions are of a layer's parameters.
-
     Attributes:
         layers: (P,) their numbers.
         sizes: (P,) bytes.
-        before: (P,) fraction on the server when the round began.
+        before: (P,) fraction of each that was on the server when the round began.
         uploaded: (P,) fraction that this inference's uploads added.
         prefetched: (P,) fraction that prefetching added.
         dropped: (P,) fraction that the server dropped after the round, for want of memory.
@@ -77,14 +75,7 @@ class Stock(NamedTuple):
 
 
 class ServerMemory(NamedTuple):
-    """The server's memory after a round, in bytes.
-
-    Attributes:
-        kept: What is kept of every UE.
-        dropped: What was dropped for want of memory.
-        gone: What was lost with UEs that left.
-        limit_bytes: What is kept at most.
-    """
+    """Bytes after a round: kept of every UE, dropped, gone with UEs that left, kept at most."""
 
     kept: tuple[float, ...]
     dropped: float
@@ -190,33 +181,28 @@ def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
     """UE i's part of the server's memory."""
     ue, placement = scene.instance.ues[i], scene.answer.placements[i]
     layers = np.flatnonzero(ue.dnn.parameter_bytes > 0)
-    before = ue.resident[layers]
-    after = before if scene.instance.upload == "preinstalled" else scene.timelines[i].resident
-    if after is not before:
-        after = np.maximum(before, after[layers])
+    before, asked, left = ue.resident[layers], placement[layers] == 1, bool(memory.left[i])
+    after = before
+    if scene.instance.upload != "preinstalled":
+        after = scene.timelines[i].resident[layers]
     gained = np.where(after - before > LEAST_FRACTION, after - before, 0.0)
-    asked = placement[layers] == 1
-    left = bool(memory.left[i])
-    lost = np.maximum(0.0, before + gained - np.asarray(memory.kept[i])[layers])
+    lost = before + gained - np.asarray(memory.kept[i])[layers]
     return Stock(
         layers,
         ue.dnn.parameter_bytes[layers],
         before,
-        np.where(asked, gained, 0.0),
-        np.where(asked, 0.0, gained),
-        np.where((lost > LEAST_FRACTION) & (not left), lost, 0.0),
-        left,
+        uploaded=np.where(asked, gained, 0.0),
+        prefetched=np.where(asked, 0.0, gained),
+        dropped=np.where((lost > LEAST_FRACTION) & (not left), lost, 0.0),
+        left=left,
     )
 
 
 def headline(scene: Scene) -> str:
     """What is shown: "Streaming · round 3 of 20"."""
     of = "" if scene.rounds is None else f" of {scene.rounds}"
-    if scene.plan is None:
-        text = f"before round {scene.round + 1}{of}"
-    else:
-        text = f"round {scene.round}{of}"
-    return f"{scene.name} · {text}" if scene.name else text
+    now = f"before round {scene.round + 1}" if scene.plan is None else f"round {scene.round}"
+    return f"{scene.name} · {now}{of}" if scene.name else f"{now}{of}"
 
 
 def summaries(scene: Scene) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A sheet: the boxes and texts of a picture, drawn as pixels or as a matplotlib figure."""
+"""A sheet: the boxes and texts of a picture, and its pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.path import Path
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
@@ -22,16 +21,7 @@ INK, GREY, GRID, STRIP = "#1b1b1f", "#62626d", "#dcdce2", "#f3f3f6"
 
 
 class Text(NamedTuple):
-    """A line of text.
-
-    Attributes:
-        x: Where it starts, in pixels from the left.
-        y: Its baseline, in pixels from the top.
-        text: The characters.
-        size: Font size in pixels.
-        colour: As "#rrggbb".
-        bold: Or not.
-    """
+    """A line of text: where its baseline starts, in pixels from the top left, and how it looks."""
 
     x: float
     y: float
@@ -43,13 +33,9 @@ class Text(NamedTuple):
 
 @dataclass
 class Sheet:
-    """A picture's boxes, painted in order, and the texts on top of them.
+    """A picture's boxes (x, y, width, height, colour), painted in order, and the texts on top.
 
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        boxes: (x, y, width, height, colour) in pixels from the top left.
-        texts: See `Text`.
+    All is in pixels from the top left; colours are "#rrggbb".
     """
 
     width: int
@@ -89,15 +75,7 @@ class Sheet:
     ) -> float:
         """Note a text, shortened to `room` pixels; returns where it ends.
 
-        Args:
-            x: Where it starts (`align` 0), is centred (0.5) or ends (1).
-            y: Its baseline.
-            text: One line.
-            size: Font size in pixels.
-            colour: As "#rrggbb".
-            bold: Or not.
-            align: See `x`.
-            room: Pixels it may take.
+        It starts (`align` 0), is centred (0.5) or ends (1) at x; its baseline is at y.
         """
         text = shortened(text, size, bold, room)
         width = text_width(text, size, bold)
@@ -123,40 +101,6 @@ class Sheet:
             mask, baseline = _mask(text.text, text.size, text.bold)
             image.paste(text.colour, (round(text.x) - MARGIN, round(text.y) - baseline), mask)
         return np.array(image)
-
-    def figure(self) -> Figure:
-        """The picture as a matplotlib figure on an Agg canvas; its `savefig` writes any format.
-
-        Boxes and texts are one collection each, so that saving is fast too.
-        """
-        require_matplotlib()
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.collections import PathCollection, PolyCollection
-        from matplotlib.figure import Figure
-        from matplotlib.transforms import Affine2D
-
-        inches = (self.width + 0.01) / DPI, (self.height + 0.01) / DPI
-        figure = Figure(figsize=inches, dpi=DPI)
-        FigureCanvasAgg(figure)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set(xlim=(0, self.width), ylim=(self.height, 0))
-        x, y, w, h = np.array([box[:4] for box in self.boxes]).T
-        corners: Any = np.stack([[x, x + w, x + w, x], [y, y, y + h, y + h]]).T
-        faces = [box[4] for box in self.boxes]
-        boxes = PolyCollection(corners, facecolors=faces, linewidths=0, zorder=1)
-        axes.add_collection(boxes, autolim=False)
-        glyphs = PathCollection(
-            [_outline(text.text, text.size, text.bold) for text in self.texts],
-            offsets=[text[:2] for text in self.texts],
-            offset_transform=axes.transData,
-            facecolors=[text.colour for text in self.texts],
-            linewidths=0,
-            zorder=2,
-        )
-        glyphs.set_transform(Affine2D().scale(1 / DPI) + figure.dpi_scale_trans)
-        axes.add_collection(glyphs, autolim=False)
-        return figure
 
 
 def shortened(text: str, size: float, bold: bool, room: float) -> str:
@@ -198,19 +142,20 @@ def _mask(text: str, size: float, bold: bool) -> tuple[Image, int]:
     return mask, above
 
 
-@lru_cache(maxsize=4096)
-def _outline(text: str, size: float, bold: bool) -> Path:
-    """A text as a path that starts at (0, 0), as wide as in pixels."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-    from matplotlib.transforms import Affine2D
+def points(pixels: float) -> float:
+    """A font's size as matplotlib takes it."""
+    return pixels * 72 / DPI
 
-    face = FontProperties(fname=str(font(size, bold).path))
-    path = TextPath((0, 0), text.rstrip(), size=size, prop=face, usetex=False)
-    if not len(path.vertices):
-        return path
-    width = text_width(text.rstrip(), size, bold)
-    return Affine2D().scale(width / path.get_extents().x1, 1).transform_path(path)
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many pixels, on an Agg canvas: without pyplot, without a display."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def require_matplotlib() -> Any:

@@ -67,9 +67,12 @@ def unit_for(seconds: float) -> tuple[float, str]:
     return next((scale, unit) for scale, unit, least in UNITS if seconds >= least)
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    return written(seconds, *unit_for(seconds)) if np.isfinite(seconds) else "never finishes"
+def duration(seconds: float, unit_of: float | None = None) -> str:
+    """A time with three digits, or all before the point, in the unit that suits it or another."""
+    if not np.isfinite(seconds):
+        return "never finishes"
+    scale, unit = unit_for(seconds if unit_of is None else unit_of)
+    return f"{_digits(seconds * scale)} {unit}"
 
 
 def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
@@ -84,9 +87,12 @@ def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
         return "no limit"
     suiting = size if unit_of is None else unit_of
     scale, name = next((s, n) for s, n in BYTES if suiting >= s or s == 1)
-    value = size / scale
-    number = f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.3g}"
+    number = _digits(size / scale)
     return f"{number} {name}" if unit else number
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def round_span(seconds: float) -> float:
@@ -95,25 +101,13 @@ def round_span(seconds: float) -> float:
     return float(magnitude * next(s for s in SPANS if seconds <= magnitude * s * (1 + 1e-9)))
 
 
-def written(seconds: float, scale: float, unit: str) -> str:
-    """A time in a given unit, with three digits or all before the point."""
-    if not np.isfinite(seconds):
-        return "never finishes"
-    value = seconds * scale
-    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-
-
 def layer_label(interval: Interval) -> str:
     """The layer's number; "in" for the network's input."""
     return "in" if interval.layer < 0 else str(interval.layer)
 
 
 def checked_titles(timelines: Sequence[Timeline], titles: Sequence[str] | None) -> Sequence[str]:
-    """The titles, or "UE 0", "UE 1", ...
-
-    Raises:
-        ValueError: If there are no timelines, or not one title for each.
-    """
+    """The titles, or "UE 0", "UE 1", ...; a ValueError if there is not one for each timeline."""
     if not timelines:
         raise ValueError("timelines is empty: a chart shows at least one")
     if titles is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,8 +18,6 @@ from mjoa_gym.rendering.style import (
     layer_label,
     round_span,
     span_of,
-    unit_for,
-    written,
 )
 
 LABEL = max(map(len, LANES.values()))
@@ -49,49 +47,14 @@ def gantt_text(
     if width < LEAST_COLUMNS:
         raise ValueError(f"width={width!r}: must be at least {LEAST_COLUMNS}")
     names = checked_titles(timelines, titles)
-    span = span_of(timelines)
-    scale, unit = unit_for(span)
-    cells = width - LABEL - 3
+    span, cells = span_of(timelines), width - LABEL - 3
     lines = []
     for timeline, name in zip(timelines, names, strict=True):
-        lines.append(f"{name}: {written(timeline.latency, scale, unit)}"[:width])
+        lines.append(f"{name}: {duration(timeline.latency, span)}"[:width])
         lines += _lanes(timeline, span, cells)
-    lines.append(time_row(span, cells))
+    lines.append(_time_row(span, cells))
     lines.append("█ executes  ▒ parameters  ░ prefetch  ▓ activation  17 layer"[:width])
     return "\n".join(lines)
-
-
-def time_row(span: float, cells: int) -> str:
-    """The two ends of the time axis below lanes of `cells` characters."""
-    return f"{'0':>{LABEL + 3}}{written(span, *unit_for(span)):>{cells - 1}}"
-
-
-def _lanes(timeline: Timeline, span: float, cells: int) -> list[str]:
-    """A row for each resource."""
-    return [
-        _framed(lane, lane_row(timeline.by_resource[resource], span, cells))
-        for resource, lane in LANES.items()
-    ]
-
-
-def lane_row(intervals: Sequence[Interval], span: float, cells: int) -> str:
-    """One lane as `cells` characters: layer numbers where they fit on what it does."""
-    cell = span / cells
-    busy = np.zeros(cells)
-    row = [" "] * cells
-    numbers = []
-    for interval in intervals:
-        start, end = interval.start, min(interval.end, span)
-        first, last = int(start / cell), min(int(np.ceil(end / cell - 1e-9)), cells)
-        for c in range(first, last):
-            here = min(end, (c + 1) * cell) - max(start, c * cell)
-            if here > busy[c]:
-                busy[c], row[c] = here, STYLES[interval.resource, interval.what].glyph
-        numbers.append((first, last, layer_label(interval)))
-    for first, last, text in numbers:
-        if last - first >= len(text) + 3:
-            row[first + 1 : first + 1 + len(text)] = text
-    return "".join(row)
 
 
 def scene_text(scene: Scene, columns: int = 80, lines: int = 40) -> str:
@@ -110,8 +73,7 @@ def scene_text(scene: Scene, columns: int = 80, lines: int = 40) -> str:
     """
     if columns < LEAST_COLUMNS:
         raise ValueError(f"columns={columns!r}: must be at least {LEAST_COLUMNS}")
-    forms = (_in_full, _in_two_rows, _in_one_row)
-    for form in forms:
+    for form in (_in_full, _in_two_rows, _in_one_row):
         rows = [*_head(scene, columns), *form(scene, columns), *_server(scene, columns)]
         if len(rows) <= lines:
             break
@@ -135,29 +97,25 @@ def _in_full(scene: Scene, columns: int) -> list[str]:
         if scene.plan is not None:
             band, server = scene.plan.bandwidth_share[i], scene.plan.compute_share[i]
             title += f" · band {band:.0%} · server {server:.0%}"
-        rows.append(title)
-        rows += _lanes(timeline, span, cells)
+        rows += [title, *_lanes(timeline, span, cells)]
         if scene.memory is not None:
             note = _note(scene.stocks[i])
-            there = layer_row(scene.stocks[i], cells - len(note) - 1)
+            there = _layer_row(scene.stocks[i], cells - len(note) - 1)
             rows.append(f"{_framed('memory', there)} {note}")
-    prefetch = "" if scene.memory is None else "  ░ prefetch"
-    legend = f"█ executes  ▒ parameters{prefetch}  ▓ activation  17 layer"
-    rows += [time_row(span, cells), legend]
-    if scene.memory is not None:
-        rows.append(MEMORY_LEGEND)
-    return rows
+    rows.append(_time_row(span, cells))
+    rows.append(f"█ executes  ▒ parameters{_prefetch(scene)}  ▓ activation  17 layer")
+    return rows if scene.memory is None else [*rows, MEMORY_LEGEND]
 
 
 def _in_two_rows(scene: Scene, columns: int) -> list[str]:
     """A title with the memory, and one row for all resources, for every UE."""
-    span, cells = round_span(scene.end_s), columns - 2
+    span = round_span(scene.end_s)
     rows = []
     for i, timeline in enumerate(scene.timelines):
         title = _title(scene, i)
         if scene.memory is not None:
             title = f"{title} · {_note(scene.stocks[i])}"
-        rows += [title, f"│{activity_row(timeline, span, cells)}│"]
+        rows += [title, f"│{_activity_row(timeline, span, columns - 2)}│"]
     return [*rows, f"0{duration(span):>{columns - 1}}", _legend(scene)]
 
 
@@ -168,9 +126,9 @@ def _in_one_row(scene: Scene, columns: int) -> list[str]:
     cells = columns - BESIDE - 2 - (15 if shown else 0)
     rows = []
     for i, timeline in enumerate(scene.timelines):
-        name, latency = scene.instance.ues[i].dnn.name, _brief(timeline.latency)
-        start = f"{i:>2} {name:<12.12} {latency:>7} "
-        row = f"{start[:BESIDE]}│{activity_row(timeline, span, cells)}│"
+        latency = duration(timeline.latency).removesuffix(" finishes")
+        start = f"{i:>2} {scene.instance.ues[i].dnn.name:<12.12} {latency:>7} "
+        row = f"{start[:BESIDE]}│{_activity_row(timeline, span, cells)}│"
         rows.append(f"{row} {_short_note(scene.stocks[i])}" if shown else row)
     return [*rows, f"{'0':>{BESIDE + 2}}{duration(span):>{cells - 1}}", _legend(scene)]
 
@@ -181,45 +139,76 @@ def _title(scene: Scene, i: int) -> str:
     return f"UE {i} · {ue.dnn.name} · {duration(latency)} (alone {duration(ue.local_s)})"
 
 
-def _brief(seconds: float) -> str:
-    return duration(seconds) if np.isfinite(seconds) else "never"
-
-
 def _framed(label: str, row: str) -> str:
     return f"{label:>{LABEL}} │{row}│"
 
 
+def _time_row(span: float, cells: int) -> str:
+    """The two ends of the time axis below lanes of `cells` characters."""
+    return f"{'0':>{LABEL + 3}}{duration(span):>{cells - 1}}"
+
+
 def _legend(scene: Scene) -> str:
     """What the characters of an activity row mean."""
-    prefetch = "" if scene.memory is None else "  ░ prefetch"
-    return f"█ UE executes  e edge executes  ▓ activation  ▒ parameters{prefetch}"
+    return f"█ UE executes  e edge executes  ▓ activation  ▒ parameters{_prefetch(scene)}"
 
 
-def activity_row(timeline: Timeline, span_s: float, cells: int) -> str:
+def _prefetch(scene: Scene) -> str:
+    return "" if scene.memory is None else "  ░ prefetch"
+
+
+def _lanes(timeline: Timeline, span: float, cells: int) -> list[str]:
+    """A row for each resource, with layer numbers where they fit."""
+    glyphs, weight = [style.glyph for style in STYLES.values()], dict.fromkeys(WEIGHT, 1.0)
+    rows = []
+    for resource, lane in LANES.items():
+        intervals = timeline.by_resource[resource]
+        row = _busiest(intervals, span, cells, glyphs, weight)
+        for interval in intervals:
+            first = int(interval.start / span * cells)
+            last = int(np.ceil(min(interval.end / span, 1.0) * cells - 1e-9))
+            text = layer_label(interval)
+            if last - first >= len(text) + 3:
+                row[first + 1 : first + 1 + len(text)] = text
+        rows.append(_framed(lane, "".join(row)))
+    return rows
+
+
+def _activity_row(timeline: Timeline, span: float, cells: int) -> str:
     """All four resources as one row of `cells` characters."""
-    ends = np.linspace(0.0, span_s, cells + 1)
+    glyphs = ["e" if kind[0] == "edge" else style.glyph for kind, style in STYLES.items()]
+    return "".join(_busiest(timeline.intervals, span, cells, glyphs, WEIGHT))
+
+
+def _busiest(
+    intervals: Sequence[Interval],
+    span: float,
+    cells: int,
+    glyphs: Sequence[str],
+    weight: Mapping[str, float],
+) -> list[str]:
+    """For each of `cells` equal parts of the span, the glyph of the kind that takes most of it."""
+    bounds = np.linspace(0.0, span, cells + 1)
     kinds = list(STYLES)
     busy = np.zeros((len(kinds), cells))
-    for interval in timeline.intervals:
-        start, end = interval.start, min(interval.end, span_s)
-        part = np.minimum(end, ends[1:]) - np.maximum(start, ends[:-1])
-        kind = (interval.resource, interval.what)
-        busy[kinds.index(kind)] += WEIGHT[interval.what] * np.maximum(part, 0.0)
-    glyphs = ["e" if kind[0] == "edge" else STYLES[kind].glyph for kind in kinds]
-    return "".join(glyphs[int(column.argmax())] if column.max() > 0 else " " for column in busy.T)
+    for i in intervals:
+        part = np.minimum(i.end, bounds[1:]) - np.maximum(i.start, bounds[:-1])
+        busy[kinds.index((i.resource, i.what))] += weight[i.what] * np.maximum(part, 0.0)
+    shown = busy.max(axis=0) > 1e-9 * span / cells
+    most = busy.argmax(axis=0).tolist()
+    return [glyphs[k] if some else " " for k, some in zip(most, shown, strict=True)]
 
 
-def layer_row(stock: Stock, cells: int) -> str:
+def _layer_row(stock: Stock, cells: int) -> str:
     """A UE's layers on the server, a character each, or the largest of several."""
     n = len(stock.layers)
     cells = max(1, min(cells, n))
-    bounds = [k * n // cells for k in range(cells + 1)]
-    chosen = [
-        first + int(stock.sizes[first:last].argmax())
-        for first, last in pairwise(bounds)
+    bounds = pairwise(k * n // cells for k in range(cells + 1))
+    return "".join(
+        _layer(stock, first + int(stock.sizes[first:last].argmax()))
+        for first, last in bounds
         if last > first
-    ]
-    return "".join(_layer(stock, k) for k in chosen)
+    )
 
 
 def _layer(stock: Stock, k: int) -> str:
@@ -243,19 +232,17 @@ def _note(stock: Stock) -> str:
         return f"left, {amount(stock.bytes_of(stock.after))}"
     total = stock.total_bytes
     text = f"{amount(stock.kept_bytes, total, unit=False)} of {amount(total)}"
-    if (added := stock.bytes_of(stock.uploaded + stock.prefetched)) > 0:
-        text += f", +{amount(added, total, unit=False)}"
-    if (dropped := stock.bytes_of(stock.dropped)) > 0:
-        text += f", −{amount(dropped, total, unit=False)}"
+    for sign, fractions in (("+", stock.uploaded + stock.prefetched), ("−", stock.dropped)):
+        if (changed := stock.bytes_of(fractions)) > 0:
+            text += f", {sign}{amount(changed, total, unit=False)}"
     return text
 
 
 def _short_note(stock: Stock) -> str:
     """Kept and total, in at most 14 characters."""
-    if stock.left:
-        return "left"
     total = stock.total_bytes
-    return f"{amount(stock.kept_bytes, total, unit=False)}/{amount(total)}"
+    kept = f"{amount(stock.kept_bytes, total, unit=False)}/{amount(total)}"
+    return "left" if stock.left else kept
 
 
 def _server(scene: Scene, columns: int) -> list[str]:
@@ -273,17 +260,13 @@ def _server(scene: Scene, columns: int) -> list[str]:
 
 def _server_bar(memory: ServerMemory, cells: int) -> str:
     """The bytes of every UE, what was dropped, and the limit, as `cells` characters."""
-
-    def place(size: float) -> int:
-        return min(cells, round(size / memory.shown_bytes * cells))
-
-    row, position = [" "] * cells, 0.0
     few = len(memory.kept) <= 10
-    parts = [(size, str(i) if few else "█") for i, size in enumerate(memory.kept)]
-    for size, glyph in [*parts, (memory.dropped, "×")]:
-        first, last = place(position), place(position + size)
-        position += size
-        row[first:last] = glyph * (last - first)
+    glyphs = [*(str(i) if few else "█" for i in range(len(memory.kept))), "×"]
+    ends = np.cumsum([0.0, *memory.kept, memory.dropped]) / memory.shown_bytes * cells
+    columns = np.minimum(np.round(ends), cells).astype(int).tolist()
+    parts = zip(glyphs, pairwise(columns), strict=True)
+    row = "".join(glyph * (last - first) for glyph, (first, last) in parts).ljust(cells)
     if 0 < memory.limit_bytes < np.inf:
-        row[min(cells - 1, place(memory.limit_bytes))] = "┃"
-    return "".join(row)
+        limit = min(cells - 1, round(memory.limit_bytes / memory.shown_bytes * cells))
+        row = f"{row[:limit]}┃{row[limit + 1 :]}"
+    return row

@@ -55,13 +55,8 @@ class Batch:
     def play(self, decision: Decision, which: NDArray[np.bool_], endless: bool) -> Outcome:
         """Play one round in the environments of `which` (E,).
 
-        Args:
-            decision: The answer.
-            which: Who plays; the others are left alone.
-            endless: Whether the decision may leave a UE without a share that it needs.
-
-        Raises:
-            ValueError: If an inference would never end; nothing has changed then.
+        A decision may be `endless`, leave a UE without a share that it needs: a ValueError then
+        says so, and nothing has changed.
         """
         scenario = self.scenario
         tables, constants = scenario.tables, scenario.constants

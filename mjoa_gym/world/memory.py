@@ -9,7 +9,8 @@ fewest layers are lost), then that of the later UE, then the later layer.
 
 from __future__ import annotations
 
-import numpy as np
+import heapq
+
 from numba import njit
 
 
@@ -45,63 +46,33 @@ def evict(resident, idle, dnn, tables, memory_bytes):
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(N L), and O(log(N L)) for each dropped.
     """
-    total = 0.0
-    n_there = 0
-    for i in range(len(dnn)):
-        for layer in range(tables.n_layers[dnn[i]]):
-            here = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
-            total += here
-            n_there += here > 0.0
+    dropped, total = 0.0, bytes_there(resident, dnn, tables)
     if total <= memory_bytes:
-        return 0.0, total
-    ues, layers = np.empty(n_there, np.int64), np.empty(n_there, np.int64)
-    unused, held, k = np.empty(n_there, np.int64), np.empty(n_there), 0
+        return dropped, total
+    heap = []
     for i in range(len(dnn)):
         for layer in range(tables.n_layers[dnn[i]]):
-            here = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
-            if here > 0.0:
-                ues[k], layers[k], unused[k], held[k] = i, layer, idle[i, layer], here
-                k += 1
-    heap = np.arange(n_there)
-    for k in range(n_there // 2 - 1, -1, -1):
-        _sift_down(heap, k, n_there, unused, held)
-    dropped = 0.0
+            held = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
+            if held > 0.0:
+                heap.append((-idle[i, layer], -held, -i, -layer))
+    heapq.heapify(heap)
     while True:
-        worst = heap[0]
-        resident[ues[worst], layers[worst]] = 0.0
-        idle[ues[worst], layers[worst]] = 0
-        dropped += held[worst]
-        total -= held[worst]
-        held[worst] = 0.0
-        n_there -= 1
-        if total <= memory_bytes or n_there == 0:
-            total = held.sum()  # without the rounding errors of the differences
-            if total <= memory_bytes or n_there == 0:
+        _, minus_held, minus_i, minus_layer = heapq.heappop(heap)
+        resident[-minus_i, -minus_layer] = 0.0
+        idle[-minus_i, -minus_layer] = 0
+        dropped -= minus_held
+        total += minus_held
+        if total <= memory_bytes or len(heap) == 0:
+            total = bytes_there(resident, dnn, tables)  # without the differences' rounding errors
+            if total <= memory_bytes or len(heap) == 0:
                 return dropped, total
-        heap[0] = heap[n_there]
-        _sift_down(heap, 0, n_there, unused, held)
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(heap, k, n, unused, held):
-    """Move entry k of a heap of n layers down to its place; the first one is to be dropped next."""
-    layer = heap[k]
-    while 2 * k + 1 < n:
-        child = 2 * k + 1
-        if child + 1 < n and _before(heap[child + 1], heap[child], unused, held):
-            child += 1
-        if not _before(heap[child], layer, unused, held):
-            break
-        heap[k] = heap[child]
-        k = child
-    heap[k] = layer
-
-
-@njit(inline="always")
-def _before(a, b, unused, held):
-    """Whether layer a is dropped before layer b."""
-    if unused[a] != unused[b]:
-        return unused[a] > unused[b]
-    if held[a] != held[b]:
-        return held[a] > held[b]
-    return a > b
+def bytes_there(resident, dnn, tables):
+    """The bytes of all layers that are on the server."""
+    total = 0.0
+    for i in range(len(dnn)):
+        for layer in range(tables.n_layers[dnn[i]]):
+            total += resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
+    return total

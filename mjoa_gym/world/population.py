@@ -138,15 +138,8 @@ def next_round(population, e, streams, constants, round_s, left):
     """Move environment `e` on by a round.
 
     Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
-    at once, by someone with another network if the scenario has more than one.
-
-    Args:
-        population: Changed in place.
-        e: The environment.
-        streams: (E,) random streams.
-        constants: The scenario's.
-        round_s: How long the round has lasted.
-        left: (N,) bool, overwritten: who left after it.
+    at once, by someone with another network if the scenario has more than one. `left` (N,) says who
+    has left.
     """
     draws = np.empty(DRAWS)
     for i in range(population.dnn.shape[1]):

@@ -144,17 +144,11 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
 
 
 class Room(NamedTuple):
-    """Work arrays for the UEs of one environment.
+    """Work arrays for the UEs of one environment; those not listed are as in `kernel.Scratch`.
 
     Attributes:
         ue_s: (N, L) seconds of the layers on each UE.
         missing_bytes: (N, L) parameters that are not on the server.
-        start: (N, L) as in `kernel.Scratch`, and so on.
-        end: (N, L + 1).
-        there: (N, L + 1).
-        outline: (N, L + 1).
-        up_start: (N, L + 1).
-        up_end: (N, L + 1).
         n_up: (N,) activations sent.
         sent: (L,) fractions of missing bytes that have arrived.
         unmarked: (0,) nothing to prefetch.
@@ -255,16 +249,7 @@ def latencies(tables, constants, state, decision, which, first, last):
 def play(tables, constants, persists, state, decision, which, outcome, first, last):
     """Play one round of the environments `first` to `last`, in place.
 
-    Args:
-        tables: The scenario's.
-        constants: The scenario's.
-        persists: Whether UEs and their parameters stay from round to round.
-        state: Of E environments.
-        decision: The answer.
-        which: (E,) bool; the others are left alone.
-        outcome: Filled for those that play.
-        first: First environment.
-        last: One after the last.
+    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others.
     """
     n_ues, width = state.resident.shape[1:]
     room = new_room(n_ues, width)

@@ -9,10 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
+from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.validation import (
@@ -137,12 +136,7 @@ class Scenario:
                 return Scenario()
             file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
             text = file.read_text("utf-8")
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"scenario {name!r} is not valid YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"scenario {name!r}: the file must hold `field: value` lines")
+        content = yaml_mapping(text, f"scenario {name!r}")
         return Scenario.from_dict({"name": name, **content})
 
     @staticmethod

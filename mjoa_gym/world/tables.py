@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.devices import Device
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import Inference, inference_of
 from mjoa_gym.model.link import Channel
 from mjoa_gym.validation import non_negative_vector
 
 
-class Times(Protocol):
-    """Anything that knows how long it takes per layer, such as a `mjoa_gym.devices.Device`."""
-
-    def seconds(self, dnn: DNN) -> NDArray[np.float64]:
-        """(L,) seconds."""
-
-
 class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
+    Those not listed are (D, ...) as in `Inference`.
+
     Attributes:
         n_layers: (D,) layers of each network.
-        offsets: (D, L + 1) `predecessors[d, offsets[d, l]:offsets[d, l + 1]]` are read by layer l.
-        predecessors: (D, edges) tensor indices, -1 is the network's input.
-        is_sink: (D, L) bool.
         ue_s: (D, K, L) seconds on a UE at speed factor 1.
         local_s: (D, K) their sums.
         edge_s: (D, L) seconds on the whole server.
-        output_bytes: (D, L).
         parameter_bytes: (D, L).
-        input_bytes: (D,).
     """
 
     n_layers: NDArray[np.int64]
@@ -56,48 +48,19 @@ class Tables(NamedTuple):
         return self.is_sink.shape[1]
 
 
-class Constants(NamedTuple):
-    """A scenario's numbers, as kernels read them (units in the names; see `Scenario`).
-
-    Attributes:
-        mode: The upload mode's number.
-        n_dnns: D.
-        n_devices: K.
-        noise_power_dbm: Noise over the whole band.
-        snr_min: Least SNR, linear.
-        snr_max: Greatest, linear.
-    """
-
-    mode: int
-    message_s: float
-    n_dnns: int
-    n_devices: int
-    ue_speed_min: float
-    ue_speed_max: float
-    weight_min: float
-    weight_max: float
-    bandwidth_hz: float
-    ue_power_dbm: float
-    edge_power_dbm: float
-    noise_power_dbm: float
-    path_loss_exponent: float
-    reference_loss_db: float
-    distance_min_m: float
-    distance_max_m: float
-    shadowing_db: float
-    rayleigh_fading: bool
-    snr_min: float
-    snr_max: float
-    period_s: float
-    server_memory_bytes: float
-    departure_probability: float
-    shadowing_correlation: float
-    speed_m_per_s: float
+Constants = namedtuple(
+    "Constants",
+    "mode message_s n_dnns n_devices ue_speed_min ue_speed_max weight_min weight_max bandwidth_hz "
+    "ue_power_dbm edge_power_dbm noise_power_dbm path_loss_exponent reference_loss_db "
+    "distance_min_m distance_max_m shadowing_db rayleigh_fading snr_min snr_max period_s "
+    "server_memory_bytes departure_probability shadowing_correlation speed_m_per_s",
+)
+"""A scenario's numbers, as kernels read them; `Scenario.constants` says which it derives."""
 
 
 @lru_cache(maxsize=32)
 def tables_of(
-    dnns: tuple[DNN, ...], devices: tuple[Times, ...], server: Times, edge_speed: float
+    dnns: tuple[DNN, ...], devices: tuple[Device, ...], server: Device, edge_speed: float
 ) -> Tables:
     """The tables of networks, UE devices and a server that runs at `edge_speed` times its speed.
 
@@ -122,17 +85,14 @@ def stacked(inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]) 
     def padded(name: str) -> NDArray:
         return _padded([getattr(inference, name) for inference in inferences])
 
+    shared = ("offsets", "predecessors", "is_sink", "edge_s", "output_bytes")
     return Tables(
         n_layers=_frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
-        offsets=padded("offsets"),
-        predecessors=padded("predecessors"),
-        is_sink=padded("is_sink"),
         ue_s=_frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
         local_s=_frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
-        edge_s=padded("edge_s"),
-        output_bytes=padded("output_bytes"),
         parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
         input_bytes=_frozen(np.array([i.input_bytes for i in inferences])),
+        **{name: padded(name) for name in shared},
     )
 
 
@@ -160,8 +120,8 @@ def channel_with(constants, snr_up, snr_down):
     return Channel(band_hz, band_hz, snr_up, snr_down, True, constants.message_s)
 
 
-def _seconds(device: Times, dnn: DNN) -> NDArray[np.float64]:
-    name = f"seconds of {dnn.name} on {getattr(device, 'name', device)}"
+def _seconds(device: Device, dnn: DNN) -> NDArray[np.float64]:
+    name = f"seconds of {dnn.name} on {device.name}"
     return non_negative_vector(name, device.seconds(dnn), dnn.n_layers)
 
 

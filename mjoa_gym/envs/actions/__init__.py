@@ -5,8 +5,7 @@ from mjoa_gym.envs.actions.box import BoxView
 from mjoa_gym.envs.actions.choices import MenuView
 from mjoa_gym.envs.actions.discrete import DiscreteView
 from mjoa_gym.envs.actions.multidiscrete import MultiDiscreteView
-from mjoa_gym.envs.actions.plan import PlanView
-from mjoa_gym.envs.actions.shares import Shares
+from mjoa_gym.envs.actions.plan import PlanView, Shares
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
 
@@ -19,11 +18,7 @@ ACTION_VIEWS: dict[str, type[ActionView]] = {
 
 
 def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) -> ActionView:
-    """The named view for E environments of a scenario.
-
-    Raises:
-        ValueError: If no view has that name (with the nearest one).
-    """
+    """The named view for E environments of a scenario; a ValueError says which there are."""
     return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 

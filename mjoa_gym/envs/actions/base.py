@@ -104,3 +104,18 @@ class ActionView(ABC):
     def turn(self) -> NDArray[np.int64]:
         """(E,) the UE that a flat observation begins with."""
         return np.zeros(self.n_envs, dtype=np.int64)
+
+
+KINDS = {"ui": "whole numbers", "bui": "whole numbers or bool", "fui": "numbers"}
+
+
+def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
+    """`given` as an array of the shape and one of the dtype kinds, or a ValueError."""
+    array = np.asarray(given)
+    if array.shape != shape:
+        one = shape[0] == 1  # a scalar environment's users know no leading axis
+        got, needed = (array.shape[1:], shape[1:]) if one else (array.shape, shape)
+        raise ValueError(f"{name} has shape {got}; {needed} is needed")
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} has dtype {array.dtype}; {KINDS[kinds]} are needed")
+    return array

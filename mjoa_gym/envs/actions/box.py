@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import Choice, MenuView, checked
+from mjoa_gym.envs.actions.base import checked
+from mjoa_gym.envs.actions.choices import Choice, MenuView
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
@@ -19,23 +20,14 @@ BID_RANGE = 8.0
 
 
 class BoxView(MenuView):
-    """`Box(-1, 1)`, float32: for each UE in turn the numbers below; beyond -1 or 1, they are cut.
-
-    | Number | Meaning |
-    |---|---|
-    | placement | the menu, ordered by uploaded bytes, cut into equal parts of [-1, 1] |
-    | prefetch (streaming only) | likewise: whose edge layers are uploaded in addition |
-    | bandwidth bid | a bids BID_RANGE^a |
-    | compute bid | likewise |
-    """
+    """`Box(-1, 1)`: for each UE in turn a few numbers (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        self.space = gym.spaces.Box(
-            -1.0, 1.0, (scenario.n_ues * (4 if persists else 3),), dtype=np.float32
-        )
+        numbers = scenario.n_ues * (4 if persists else 3)
+        self.space = gym.spaces.Box(-1.0, 1.0, (numbers,), dtype=np.float32)
 
     def decode(
         self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
@@ -51,11 +43,7 @@ class BoxView(MenuView):
         return self.decision(_choice(own, self.sizes, dnn), dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
-        """The action nearest to a plan (see `MenuView.choices`): middles of the menu's parts.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
-        """
+        """The action nearest to a plan (`MenuView.choices`, errors too): middles of menu parts."""
         choice = self.choices(plan, instance)
         assert instance is not None
         size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]

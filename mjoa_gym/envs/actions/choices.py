@@ -107,25 +107,6 @@ class MenuView(ActionView):
         return entry, int(np.argmin((((rows | rows[entry]) != wanted) * missing).sum(axis=1)))
 
 
-def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
-    """`given` as an array of the shape and one of the dtype kinds.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    array = np.asarray(given)
-    if array.shape != shape:
-        one = shape[0] == 1  # a scalar environment's users know no leading axis
-        got, needed = (array.shape[1:], shape[1:]) if one else (array.shape, shape)
-        raise ValueError(f"{name} has shape {got}; {needed} is needed")
-    if array.dtype.kind not in kinds:
-        raise ValueError(f"{name} has dtype {array.dtype}; {_KINDS[kinds]} are needed")
-    return array
-
-
-_KINDS = {"ui": "whole numbers", "fui": "numbers"}
-
-
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
     """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
     e, k = _first_outside(choices, counts, which)

@@ -8,15 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import (
-    BIDS,
-    LEAST,
-    Choice,
-    MenuView,
-    checked,
-    in_range,
-    level_of,
-)
+from mjoa_gym.envs.actions.base import checked
+from mjoa_gym.envs.actions.choices import BIDS, LEAST, Choice, MenuView, in_range, level_of
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
@@ -27,21 +20,10 @@ OWN_BIDS = BIDS[::2]
 
 
 class DiscreteView(MenuView):
-    """`Discrete`: N actions make a round, one for each UE in order; its reward comes with the last.
+    """`Discrete`: N actions make a round, one for each UE in order (see `RoundsEnv`).
 
-    An action is `(placement * P + prefetch) * 4 + bid`:
-
-    | Part | Values | Meaning |
-    |---|---|---|
-    | placement | M | entry of the menu; 0 = all on the UE |
-    | prefetch | P = 2 when streaming, else 1 | 1 = upload all other layers in addition |
-    | bid | 4 | level k bids 2^k, for band and server alike |
-
-    Masks show as void: entries beyond the UE's own menu (they wrap around it), prefetching with all
-    layers at the edge, and any bid but the least where nothing is placed or uploaded. Observations
-    say whose turn it is, and what the UEs before have chosen: `turn` and `chosen` (UNDECIDED or the
-    action) in a dictionary; a flat one begins with the UE whose turn it is and has, for each UE,
-    four more columns in [0, 1]: whether it has decided, its placement, prefetch and bid.
+    An action is `(placement * P + prefetch) * 4 + bid`. Observations say whose turn it is, and what
+    the UEs before have chosen: UNDECIDED or the action.
     """
 
     space: gym.spaces.Discrete
@@ -74,13 +56,10 @@ class DiscreteView(MenuView):
         return decision, complete
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The round's actions (N,) nearest to a plan (see `MenuView.choices`).
+        """The round's actions (N,) nearest to a plan (see `MenuView.choices`, errors too).
 
         A bid is the geometric mean of the two shares, to the nearest level. Whatever a plan
         prefetches, it is everything here.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
         """
         choice = self.choices(plan, instance)
         prefetch = (choice.prefetch > 0).astype(np.int64)

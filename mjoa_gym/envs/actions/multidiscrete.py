@@ -9,32 +9,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import (
-    BIDS,
-    Choice,
-    MenuView,
-    checked,
-    in_range,
-    level_of,
-)
+from mjoa_gym.envs.actions.base import checked
+from mjoa_gym.envs.actions.choices import BIDS, Choice, MenuView, in_range, level_of
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
 
 class MultiDiscreteView(MenuView):
-    """`MultiDiscrete` of one dimension: for each UE in turn the numbers below.
-
-    | Number | Values | Meaning |
-    |---|---|---|
-    | placement | M | entry of the menu; 0 = all on the UE |
-    | prefetch (streaming only) | M | entry whose edge layers go up in addition; 0 = nothing |
-    | bandwidth bid | 8 | level k bids 2^(k/2) |
-    | compute bid | 8 | likewise |
-
-    M belongs to the longest menu. Entries beyond a UE's own menu wrap around it, and masks show
-    them as void.
-    """
+    """`MultiDiscrete` of one dimension: for each UE in turn a few numbers (see `RoundsEnv`)."""
 
     space: gym.spaces.MultiDiscrete
 
@@ -61,11 +44,7 @@ class MultiDiscreteView(MenuView):
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The action nearest to a plan (see `MenuView.choices`); bids to the nearest level.
-
-        Raises:
-            ValueError: Without an instance, or if the plan does not fit it.
-        """
+        """The action nearest to a plan (`MenuView.choices`, errors too); bids to nearest levels."""
         choice = self.choices(plan, instance)
         prefetch = [choice.prefetch] if self.persists else []
         levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))

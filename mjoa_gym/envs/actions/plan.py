@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import ActionView
-from mjoa_gym.envs.actions.shares import Shares
+from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
 from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
+
+
+class Shares(gym.spaces.Box):
+    """The unit simplex and everything below it: float64 of shape (..., N), last axis sums <= 1.
+
+    Sampling is uniform over the simplex itself (Dirichlet with all ones), so a sampled action uses
+    the whole resource.
+    """
+
+    def __init__(self, *shape: int, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(0.0, 1.0, shape, np.float64, seed)
+
+    def sample(self, mask: None = None, probability: None = None) -> NDArray[np.float64]:
+        """A point of the simplex; masks are not supported.
+
+        Raises:
+            ValueError: If a mask or probability is given.
+        """
+        if mask is not None or probability is not None:
+            raise ValueError("Shares.sample takes neither a mask nor a probability")
+        parts = self.np_random.standard_exponential(self.shape)
+        return parts / parts.sum(axis=-1, keepdims=True)
+
+    def contains(self, x: Any) -> bool:
+        """Whether `x` is an array of shares."""
+        return super().contains(x) and bool(np.all(np.sum(x, axis=-1) <= 1.0 + SHARE_TOLERANCE))
+
+    def __repr__(self) -> str:
+        return f"Shares({', '.join(map(str, self.shape))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shares) and self.shape == other.shape
+
+    __hash__ = None  # type: ignore[assignment] # as Box
+
+
+@batch_space.register(Shares)
+def _batch_shares(space: Shares, n: int = 1) -> Shares:
+    return Shares(n, *space.shape, seed=deepcopy(space.np_random))
 
 
 class PlanView(ActionView):
@@ -90,10 +130,7 @@ class PlanView(ActionView):
         self, name: str, given: Any, exists: NDArray[np.bool_], which: NDArray[np.bool_]
     ) -> NDArray[np.int8]:
         """(E x N, L)."""
-        marks = np.asarray(given)
-        self._check_shape(name, marks, self.shape)
-        if marks.dtype.kind not in "bui":
-            raise ValueError(f"{name} has dtype {marks.dtype}; whole numbers or bool are needed")
+        marks = checked(name, given, (self.n_envs, *self.shape), "bui")
         if np.any((marks[which] != 0) & (marks[which] != 1)):
             raise ValueError(f"{name} has entries other than 0 and 1")
         used = exists & which[:, None, None]
@@ -101,11 +138,8 @@ class PlanView(ActionView):
 
     def _shares(self, name: str, given: Any, which: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(E, N)."""
-        shares = np.asarray(given)
-        self._check_shape(name, shares, self.shape[:1])
-        if shares.dtype.kind not in "fui":
-            raise ValueError(f"{name} has dtype {shares.dtype}; numbers are needed")
-        shares = shares.astype(np.float64)  # a copy
+        given = checked(name, given, (self.n_envs, self.shape[0]), "fui")
+        shares = given.astype(np.float64)  # a copy
         shares[~which] = 0.0
         for row in shares[~np.all(shares >= 0, axis=1)]:  # NaN as well
             raise ValueError(f"{name}={row}: every share must be >= 0")
@@ -113,15 +147,6 @@ class PlanView(ActionView):
         if not total <= 1 + SHARE_TOLERANCE:
             raise ValueError(f"{name} sums to {total}: at most 1 is allowed")
         return shares
-
-    def _check_shape(self, name: str, given: NDArray, needed: tuple[int, ...]) -> None:
-        if given.shape[1:] != needed or given.shape[0] != self.n_envs:
-            got = given.shape
-            if self.n_envs == 1:  # a scalar environment's users know no leading axis
-                got = got[1:]
-            else:
-                needed = (self.n_envs, *needed)
-            raise ValueError(f"{name} has shape {got}; {needed} is needed")
 
     def _padded(self, name: str, rows: Any) -> NDArray[np.int8]:
         if len(rows) != self.shape[0]:

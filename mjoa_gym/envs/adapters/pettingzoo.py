@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from mjoa_gym.envs import ColdStartEnv, RoundsEnv, StreamingEnv
-from mjoa_gym.envs.base import ARGUMENTS
-from mjoa_gym.envs.core import ScenarioLike, refuse_unknown
+from mjoa_gym.envs.core import ARGUMENTS, ScenarioLike, refuse_unknown
 from mjoa_gym.validation import choice
 
 ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
@@ -21,6 +20,9 @@ ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
 }
 ACTIONS = ("multidiscrete", "box")
 REWARDS = ("team", "own")
+Flags = dict[str, bool]
+Infos = dict[str, dict[str, Any]]
+Step = tuple[dict[str, Any], dict[str, float], Flags, Flags, Infos]
 
 
 class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
@@ -30,10 +32,10 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
 
     An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
-    is the same beginning with UE 0. Its action is its UE's part of the environment's: see
-    `mjoa_gym.envs.actions.MultiDiscreteView` and `BoxView`. `infos[agent]` has the same keys as
-    the environment's, with the UE's own `latency_s`, `local_s`, `left` and `action_mask` (a tuple
-    with an array for each number, for `action_space(agent).sample(mask)`).
+    is the same beginning with UE 0. Its action is its UE's part of the environment's (see
+    `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's, with the UE's
+    own `latency_s`, `local_s`, `left` and `action_mask` (a tuple with an array for each number, for
+    `action_space(agent).sample(mask)`).
 
     Args:
         env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
@@ -88,21 +90,13 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, Any], Infos]:
         """Start an episode with fresh UEs and an empty server; options are ignored."""
         self._flat, info = self.env.reset(seed=seed)
         self.agents = list(self.possible_agents)
         return self._observations(), self._infos(info)
 
-    def step(
-        self, actions: dict[str, Any]
-    ) -> tuple[
-        dict[str, Any],
-        dict[str, float],
-        dict[str, bool],
-        dict[str, bool],
-        dict[str, dict[str, Any]],
-    ]:
+    def step(self, actions: dict[str, Any]) -> Step:
         """Play one round; after the end, when there are no agents, nothing happens.
 
         Raises:
@@ -166,8 +160,8 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
             for i, agent in enumerate(self.possible_agents)
         }
 
-    def _infos(self, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
+    def _infos(self, info: dict[str, Any]) -> Infos:
+        infos: Infos = {agent: {} for agent in self.agents}
         for i, own in enumerate(infos.values()):
             for key, value in info.items():
                 own[key] = value[i].item() if isinstance(value, np.ndarray) else value

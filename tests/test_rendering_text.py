@@ -1,9 +1,9 @@
-"""Scenes as text that fits a terminal, and several frames on one."""
+"""Scenes as text that fits a terminal, and the frames of a vector environment."""
 
 import numpy as np
 import pytest
 
-from mjoa_gym.rendering import scene_frames, scene_rgb, scene_text, scenes_rgb, tile
+from mjoa_gym.rendering import scene_frames, scene_rgb, scene_text
 from mjoa_gym.rendering.picture import TILE
 from tests.random_scenes import first_scene, random_scene, scenes_of
 from tests.test_rendering_scenes import scene_of_4
@@ -54,40 +54,6 @@ def test_text_is_repeatable_and_refuses_too_little_room():
         scene_text(random_scene(0), columns=39)
 
 
-def frames_of(n, height=20, width=30):
-    return [np.full((height, width, 3), 10 * i, dtype=np.uint8) for i in range(n)]
-
-
-@pytest.mark.parametrize(("n", "across", "rows"), [(1, 1, 1), (2, 2, 1), (5, 3, 2), (9, 3, 3)])
-def test_tiles_are_nearly_square_and_hold_every_frame(n, across, rows):
-    image = tile(frames_of(n), labels=[], border=2)
-    assert image.dtype == np.uint8
-    assert image.shape == (rows * 22 + 2, across * 32 + 2, 3)
-    for i in range(n):
-        y, x = 2 + i // across * 22, 2 + i % across * 32
-        assert (image[y : y + 20, x : x + 30] == 10 * i).all()
-
-
-def test_tiles_have_labels_and_even_sides():
-    plain, labelled = tile(frames_of(3), labels=[]), tile(frames_of(3), labels=["a", "b", "c"])
-    assert labelled.shape[0] > plain.shape[0]
-    assert not np.array_equal(tile(frames_of(3)), labelled)
-    for height in (20, 21):
-        assert not any(n % 2 for n in tile(frames_of(4, height, 31)).shape[:2])
-    assert tile(frames_of(4), columns=4).shape[1] > tile(frames_of(4)).shape[1]
-
-
-def test_wrong_tiles_are_refused():
-    with pytest.raises(ValueError, match="frames is empty"):
-        tile([])
-    with pytest.raises(ValueError, match="differ in shape"):
-        tile(frames_of(1) + frames_of(1, 21))
-    with pytest.raises(ValueError, match="labels has 1 entries for 2"):
-        tile(frames_of(2), labels=["a"])
-    with pytest.raises(ValueError, match="columns=0"):
-        tile(frames_of(2), columns=0)
-
-
 def test_frames_of_a_vector_environment():
     scenes = [first_scene(), random_scene(1), random_scene(2)]
     frames = scene_frames(scenes, num_envs=5)
@@ -96,7 +62,3 @@ def test_frames_of_a_vector_environment():
     assert np.array_equal(frames[1], scene_rgb(scenes[1], *TILE))
     assert frames[3] is frames[4]
     assert not frames[3].flags.writeable
-    assert len(scene_frames(scenes)) == 3
-    with pytest.raises(ValueError, match="num_envs=2"):
-        scene_frames(scenes, num_envs=2)
-    assert np.array_equal(scenes_rgb(scenes), tile(frames[:3]))

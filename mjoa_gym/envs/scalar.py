@@ -1,0 +1,300 @@
+"""One environment at a time: the Gymnasium interface, and its page."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions import ActionView
+from mjoa_gym.envs.core import ARGUMENTS, Core, ScenarioLike, refuse_unknown, row
+from mjoa_gym.world.rounds import Outcome
+from mjoa_gym.world.scenario import Scenario
+
+Step = tuple[Any, float, bool, bool, dict[str, Any]]
+EVERYBODY = np.ones(1, dtype=np.bool_)
+
+
+class RoundsEnv(gym.Env[Any, Any]):
+    """Rounds of offloading decisions: what `MJOA/ColdStart-v0` and `MJOA/Streaming-v0` share.
+
+    *Streaming* marks what only the latter has, where UEs and their parameters stay.
+
+    ## Description
+    In every round each of N user equipments (UEs) runs one inference of its neural network. The
+    agent decides which layers run at the edge server, and how band and server are shared. What runs
+    at the edge must first be uploaded, over the uplink that also carries the activations; uploading
+    goes on while earlier layers execute.
+
+    ## Action space
+    `action` names the view through which an agent decides; the dynamics are the same. N is `n_ues`,
+    L the number of layers of the scenario's deepest network, M that of the longest menu.
+
+    | `action` | Space | Streaming | For |
+    |---|---|---|---|
+    | `"plan"` | `Dict`, see below | with `prefetch` | planners |
+    | `"box"` | `Box(-1, 1, (3N,), float32)` | `(4N,)` | PPO, SAC |
+    | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | `[M, M, 8, 8] * N` | PPO, MaskablePPO |
+    | `"discrete"` | `Discrete(M * 4)`, one UE after the other | `M * 2 * 4` | DQN |
+
+    **plan**
+
+    | Key | Space | Meaning |
+    |---|---|---|
+    | `placements` | `MultiBinary((N, L))` | 0 = layer runs on the UE, 1 = at the edge; entries beyond a UE's last layer are ignored |
+    | `prefetch` | `MultiBinary((N, L))` | streaming: 1 = upload the layer after those of the placement, in program order; no effect on layers placed at the edge or beyond the last |
+    | `bandwidth_share` | `Shares(N)`, float64 | part of the band of each UE for the whole round, each >= 0, sum <= 1 |
+    | `compute_share` | `Shares(N)`, float64 | part of the server of each UE, each >= 0, sum <= 1 |
+
+    An action that is not a plan raises a `ValueError` and changes nothing: a missing or unknown
+    key, a wrong shape or dtype, NaN, negative shares, a sum above 1 (by more than 1e-6), or a zero
+    share of a resource that the placement needs.
+
+    **The learned views** choose each UE's placement from a *menu* of its network: at most 16
+    sensible placements, found by PBT-DP when the environment is made (`docs/menu.md` says how, and
+    what it costs against free placement). Entry 0 leaves all layers on the UE, the last entry none;
+    the bytes to upload increase in between. Shares are bids: a UE gets its bid over the sum of the
+    bids of all UEs that need the resource. So every action is a plan in which every inference ends.
+
+    | View | Numbers of a UE, in this order |
+    |---|---|
+    | `box` | placement: the menu cut into equal parts of [-1, 1]; streaming: prefetch, likewise, what that entry has at the edge is uploaded in addition; bandwidth bid, compute bid: a bids 8^a. Beyond -1 or 1, numbers are cut |
+    | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
+    | `discrete` | `(placement * P + prefetch) * 4 + bid`; P = 2 when streaming, else 1; prefetch 1 uploads all other layers in addition; level k bids 2^k, for band and server alike |
+
+    With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
+    them and is 0 before, so an episode's sum is that of the other views.
+
+    **Masks.** `info["action_mask"]` shows with 0 the choices that are void: entries beyond the UE's
+    own menu (they wrap around it), and with `discrete` also what another action says as well:
+    prefetching with all layers at the edge, and any bid but the least where nothing is placed at the edge or uploaded.
+    `action_space.sample` takes it: an array of int8 with `discrete`, a tuple with one for each
+    number with `multidiscrete`. The array of bool that `action_masks()` returns says the same,
+    concatenated, for MaskablePPO; so does the row `infos["action_mask"][e]` of a vector environment,
+    whose `sampling_masks()` are for sampling. An action outside the space raises a `ValueError` and
+    changes nothing.
+
+    ## Observation space
+    `observation` is `"dict"` (the default with `action="plan"`) or `"flat"` (with the others). Either
+    holds all that a planner needs: `mjoa_gym.decode_observation` gives the `Instance` back.
+
+    **dict**
+
+    | Key | Shape, dtype | Range | Meaning |
+    |---|---|---|---|
+    | `dnn` | (N,) int64 | 0 .. D - 1 | index of the UE's network in `scenario.dnns` |
+    | `ue_device` | (N,) int64 | 0 .. K - 1 | index of its device in `scenario.ue_devices` |
+    | `speed` | (N,) float64 | 0 .. `ue_speed_max` | factor on the device's speed |
+    | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
+    | `snr_up` | (N,) float64 | 0 .. `snr_max_db`, but linear | uplink SNR at full band |
+    | `snr_down` | (N,) float64 | likewise | downlink SNR at full band |
+    | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
+    | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
+    | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
+    | `turn` | (1,) int64 | 0 .. N - 1 | `discrete` only: the UE to decide about |
+    | `chosen` | (N,) int64 | -1 .. actions - 1 | `discrete` only: this round's actions so far, -1 where there is none |
+
+    **flat** is a `Box(0, 1, float32)`: for each UE the columns below, then the rounds that are over
+    as a part of all. With `discrete` it begins with the UE to decide about, the others follow in
+    order.
+
+    | Columns | Meaning |
+    |---|---|
+    | D | network, one-hot |
+    | K | device, one-hot |
+    | 1, 1 | speed over `ue_speed_max`, weight over `weight_max` |
+    | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db` |
+    | 1 | the UE's part of `sum_i w_i T_i(local)` |
+    | L | streaming: resident fraction of each layer |
+    | L | streaming: rounds since each layer was used, over `rounds` |
+    | 4 | `discrete` only: decided or not, and the chosen placement, prefetch and bid over their greatest values |
+
+    ## Rewards
+    `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against
+    all-local execution. 0 for doing nothing, always below 1, negative without bound for harm.
+
+    ## Info
+    `info` has the same keys after `reset` and after every `step`. What it says of a round is zero
+    unless this step has completed one (with `discrete`, all but the last of N steps do not).
+
+    | Key | Kind | Meaning |
+    |---|---|---|
+    | `round_complete` | bool | whether this step has completed a round |
+    | `latency_s`, `local_s` | (N,) float64 | seconds of each UE's inference, and of the same with all layers on the UE |
+    | `round_s` | float | seconds of the round: the slowest inference, when streaming at least `period_s` |
+    | `left` | (N,) bool | streaming: UEs that have left after the round |
+    | `resident_bytes`, `dropped_bytes` | float | streaming: parameters that the server keeps for the next round, and those dropped for want of memory |
+    | `action_mask` | see above | `multidiscrete` and `discrete` only: masks of the next action |
+
+    ## Starting state
+    An empty server. UEs are drawn independently: network, device, speed and weight uniformly, the
+    position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
+    stated range.
+
+    ## Episode end
+    Truncation after `rounds` rounds (no `TimeLimit` is needed). It never terminates.
+
+    ## Arguments
+    | Name | Default | Meaning |
+    |---|---|---|
+    | `action` | `"plan"` | the action view |
+    | `n_ues` | `None` | N; overrides the scenario's |
+    | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults (`scenario={"bandwidth_hz": 20e6}`), a packaged scenario's name or a YAML file's path |
+    | `rounds` | `None` | length of an episode; overrides the scenario's |
+    | `render_mode` | `None` | `"rgb_array"` (a picture of the last round) or `"ansi"` (as text) |
+    | `observation` | `None` | `"dict"` or `"flat"`; by default what the action view's agents usually want |
+
+    `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")` makes many in one compiled
+    loop, equal to as many single ones; it also takes `autoreset_mode`, `threads` and
+    `max_episode_steps` (`mjoa_gym.envs.vector.RoundsVectorEnv`).
+
+    ## Version history
+    * v0: first version. Before its release the observation's `device` became `ue_device`.
+
+    Attributes:
+        core: Dynamics, action view and observation.
+        persists: Whether UEs and their parameters stay from round to round.
+        title: What pictures call it.
+    """  # noqa: E501 - cells of a table cannot be broken
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["rgb_array", "ansi"],
+        "render_fps": 2,
+    }
+    persists: ClassVar[bool]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        action: str = "plan",
+        n_ues: int | None = None,
+        scenario: ScenarioLike = None,
+        rounds: int | None = None,
+        render_mode: str | None = None,
+        observation: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        refuse_unknown(self, unknown, ARGUMENTS)
+        self.core = Core(self, 1, 1, action, n_ues, scenario, rounds, render_mode, observation)
+        self._names = {"action": action, "observation": observation}
+        self.action_space = self.core.view.space
+        self.observation_space = self.core.observation.space
+        self.render_mode = render_mode
+        self._begun = False
+        self._seeded = False
+
+    @property
+    def scenario(self) -> Scenario:
+        """The setting."""
+        return self.core.scenario
+
+    @property
+    def view(self) -> ActionView:
+        """The action view."""
+        return self.core.view
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes an environment like this one, alone or as a vector."""
+        return self._names | {"scenario": self.scenario}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode with fresh UEs and an empty server.
+
+        Raises:
+            ValueError: If there are options; there are none to choose.
+        """
+        if options:
+            raise ValueError(f"options={options!r}: there are none")
+        super().reset(seed=seed)
+        if seed is not None or not self._seeded:
+            self.core.batch.seed(0, self.np_random)
+            self._seeded = True
+        self.core.begin(EVERYBODY)
+        self._begun = True
+        return self._observation(), self._info(*self.core.idle())
+
+    def step(self, action: Any) -> Step:
+        """Play one round, or a part of one if the view asks for several actions.
+
+        Raises:
+            ValueError: If the action is not allowed; the environment is unchanged then.
+            ResetNeeded: Before the first `reset` and after the last round.
+        """
+        core = self.core
+        if not self._begun or core.batch.over()[0]:
+            raise ResetNeeded("the episode is over or has not begun: call reset() first")
+        outcome, complete = core.step(core.view.single(action), EVERYBODY)
+        reward, truncated = float(outcome.reward[0]), bool(core.batch.over()[0])
+        return self._observation(), reward, False, truncated, self._info(outcome, complete)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(choices,) which choices of the next action mean something of their own.
+
+        For sb3-contrib's MaskablePPO; the choices of a `MultiDiscrete` action are concatenated.
+        """
+        return self.core.action_masks()[0]
+
+    def render(self) -> Any:
+        """The last round and the server's memory: uint8 (height, width, 3), or text for "ansi".
+
+        Before the first round, every UE is shown as if it ran all layers itself.
+        """
+        if self.core.pictures is None:
+            gym.logger.warn('render() needs a render_mode: gym.make(..., render_mode="rgb_array")')
+            return None
+        if not self._begun:
+            raise ResetNeeded("there is nothing to render: call reset() first")
+        from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
+
+        (scene,) = self.core.pictures.scenes()
+        draw = rendering.scene_rgb if self.render_mode == "rgb_array" else rendering.scene_text
+        return draw(scene)
+
+    def _observation(self) -> Any:
+        return row(self.core.observe(), 0)
+
+    def _info(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, Any]:
+        infos = self.core.infos(outcome, complete)
+        if "action_mask" in infos:
+            infos["action_mask"] = self.view.sampling_masks(infos["action_mask"])
+        return {key: _plain(values[0]) for key, values in infos.items()}
+
+
+class ColdStartEnv(RoundsEnv):
+    """`MJOA/ColdStart-v0`: every round brings fresh UEs, and a server that holds nothing of theirs.
+
+    The agent partitions networks and shares band and server; rounds are independent. This is our
+    formulation of the setting of MJOA-MU (Yang et al., *Computer Networks* 231, 2023).
+    `RoundsEnv` describes actions, observations, rewards and arguments.
+    """
+
+    persists: ClassVar[bool] = False
+    title: ClassVar[str] = "ColdStart"
+
+
+class StreamingEnv(RoundsEnv):
+    """`MJOA/Streaming-v0`: UEs stay, and what they upload stays with them.
+
+    The agent also decides what to upload for later. UEs issue one inference in every round, which
+    lasts `max(period_s, the slowest inference)`. Parameters that have reached the server by its
+    end, complete or in part, are there in the next round. A UE may *prefetch* layers that its
+    present inference does not need: they go up when the uplink share would idle, until the round
+    ends. Between two rounds the server keeps at most `server_memory_bytes` of parameters and drops
+    the least recently used layers first; UEs walk, their shadowing drifts and their fading is drawn
+    anew; some leave, their parameters with them, and others with another network take their place.
+    What is best for this round is therefore not best for the episode. `RoundsEnv` describes
+    actions, observations, rewards and arguments.
+    """
+
+    persists: ClassVar[bool] = True
+    title: ClassVar[str] = "Streaming"
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's own; arrays and masks as they are."""
+    return value.item() if isinstance(value, np.generic) else value
