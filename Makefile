@@ -51,11 +51,14 @@ lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint test-oldest  ## lint, types and the default test suite
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+# The suite first: it shares out what is to be compiled (tests/conftest.py). `-rs` says why tests are skipped.
+test: lint  ## lint, types and the default test suite
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow"
+	$(MAKE) test-oldest
 
-test-all: lint test-oldest  ## everything, slow tests included
-	$(BIN)/python -m pytest -n 2
+test-all: lint  ## everything, slow tests included
+	$(BIN)/python -m pytest -n 2 -rs
+	$(MAKE) test-oldest
 
 CHROMIUM = command -v chromium && command -v chromedriver
 
@@ -68,7 +71,7 @@ test-browser: $(BIN)/.installed  ## the interactive timeline in a real browser, 
 
 test-oldest: $(OLDEST_DIR)/.installed  ## the environments' tests with the oldest Gymnasium
 	$(WITH_OLDEST) -c "import gymnasium as g; assert g.__version__ == '$(OLDEST)', g.__version__"
-	$(WITH_OLDEST) -m pytest -n 2 -m "not slow" $(ENV_TESTS)
+	$(WITH_OLDEST) -m pytest -n 2 -rs -m "not slow" -k "not every_scenario" $(ENV_TESTS)
 
 $(RLLIB)/.installed: pyproject.toml constraints.txt
 	test -x $(RLLIB)/bin/python || $(PYTHON) -m venv $(RLLIB)

@@ -9,9 +9,8 @@ COMPILING = (
     "test_env_properties", "test_far_sighted", "test_menu", "test_mjoa_mu", "test_oracle_and_bound"
 )  # fmt: skip
 COMPILING_NOTHING = (
-    "test_onnx", "test_from_torch", "test_catalogue", "test_dnn", "test_own_models",
-    "test_profile_command", "test_installation", "test_packaging", "test_testbed_protocol",
-    "test_testbed_fuzz",
+    "test_onnx", "test_from_torch", "test_dnn", "test_profile_command", "test_installation",
+    "test_packaging", "test_testbed_protocol", "test_testbed_fuzz",
 )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["mjoa_gym.cli.evaluate", "mjoa_gym.cli.benchmark", "mjoa_gym.envs", "scipy.stats",
-     "matplotlib.pyplot", "torch.utils.tensorboard", "sb3_contrib", "agents.training.run"]
+     "matplotlib.pyplot", "torch.utils.tensorboard", "sb3_contrib", "agents.training.run",
+     "tests.warm"]
 )  # fmt: skip
 
 

@@ -120,10 +120,13 @@ def test_users_that_hardly_need_a_resource_do_not_stall_the_others(seed):
     assert gap_to_optimum(seed, "plain") <= 1e-5
 
 
-def test_near_optimal_on_dags(capsys):
+@pytest.mark.parametrize(
+    "seeds", [range(10), pytest.param(range(10, 60), marks=pytest.mark.slow)], ids=str
+)
+def test_near_optimal_on_dags(seeds, capsys):
     """Convexity is not certain there, but a derivative-free search finds nothing better."""
     gaps = []
-    for seed in range(24):
+    for seed in seeds:
         instance, placements = drawn(seed, chain=False, n_ues=2 + seed % 2)
         found = ara_objective(instance, placements)
         gaps.append(found / min(found, searched_shares(instance, placements, seed=seed)) - 1)
