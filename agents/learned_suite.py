@@ -18,7 +18,7 @@ from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save
 from mjoa_gym.evaluation.decision_time import decision_times
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
-from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.files import write
 from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.processes import Playing
@@ -134,7 +134,7 @@ def run_suite(
     sections += [_decisions(entry, out, trained) for entry in first.values()]
     curves = curves_figure(trained)
     if curves is not None:
-        write_atomically(out / "learning_curves.png", encoded(curves, "png"))
+        write(out / "learning_curves.png", encoded(curves, "png"))
         caption = (
             "Mean latency on the validation episodes against MJOA-MU's while training: mean over "
             "training seeds, and its 95 % interval (Student's t)."
@@ -155,7 +155,7 @@ def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
     paths = trained_for(environment, trained)
     by_family = {SEED.sub("", source_of(path).label): path for path in paths}
     times = decision_times([*entry.planners, *by_family.values()], entry.setting, FIRST_SEED)
-    write_atomically(out / f"decision_times-{environment}.csv", times.csv())
+    write(out / f"decision_times-{environment}.csv", times.csv())
     return Section(f"Decision time, {environment}", tables=[times])
 
 

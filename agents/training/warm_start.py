@@ -25,7 +25,7 @@ from agents.training.config import TrainingConfig
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.episodes import Setting
-from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.files import write
 
 FIRST_SEED = 500_000
 """Of the episodes that are demonstrated; training uses smaller ones."""
@@ -88,7 +88,7 @@ def demonstrations_for(
         )
         content = io.BytesIO()
         np.savez_compressed(content, **seen._asdict())
-        write_atomically(parts[k], content.getvalue())
+        write(parts[k], content.getvalue())
     return joined([Demonstrations(**np.load(file)) for file in parts])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mjoa_gym import files
 from mjoa_gym.validation import amount, mapping, short
 
 if TYPE_CHECKING:
@@ -73,13 +74,7 @@ def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"path={str(path)!r}: must end in {SUFFIX!r}, so that `load` knows a file")
-    text = as_text(profile)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.write(path, as_text(profile))
 
 
 def as_profile(
