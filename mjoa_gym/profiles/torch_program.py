@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -145,15 +145,14 @@ def results_of(program: ExportedProgram) -> list[Any]:
     return [value for value, spec in pairs if spec.kind == OutputKind.USER_OUTPUT]
 
 
-def ancestors(nodes: Iterable[Node]) -> set[Node]:
-    """These nodes and all that they depend on."""
-    stack = list(nodes)
-    found = set(stack)
+def ancestors(nodes: Iterable[Node], known: Container[Node] = ()) -> set[Node]:
+    """These nodes and all that they depend on, but for what is known and what only that needs."""
+    stack, found = list(nodes), set[Node]()
     while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                stack.append(source)
+        node = stack.pop()
+        if node not in found and node not in known:
+            found.add(node)
+            stack.extend(node.all_input_nodes)
     return found
 
 
