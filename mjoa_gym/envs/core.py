@@ -128,8 +128,8 @@ class Core:
         return infos if masks is None else infos | {"action_mask": masks}
 
 
-def row(batch: Any, e: int) -> Any:
-    """One environment's part of a batch of observations or actions."""
+def row(batch: Any, e: int | slice) -> Any:
+    """One environment's part of a batch of observations or actions, or that of several."""
     if isinstance(batch, dict):
         return {key: values[e] for key, values in batch.items()}
     return batch[e]
