@@ -18,12 +18,11 @@ from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save
 from mjoa_gym.evaluation.decision_time import decision_times
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
-from mjoa_gym.files import write
 from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import with_captions
-from mjoa_gym.files import yaml_mapping
+from mjoa_gym.files import write, yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mjoa_gym.evaluation.exploration import EDGE, LOCAL, OURS, Answer, placement_text
-from mjoa_gym.files import write
 from mjoa_gym.evaluation.page import figure_html
 from mjoa_gym.evaluation.plots import GREY, encoded, lines_figure, plain_log, planner_looks
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.interactive import Choice, timeline_html

@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from mjoa_gym.files import write
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 
 BENCHMARK, LEARNED = "benchmark", "learned"
 """The README's marked parts."""

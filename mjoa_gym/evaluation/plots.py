@@ -14,8 +14,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mjoa_gym.files import write
 from mjoa_gym.evaluation.statistics import Estimate
+from mjoa_gym.files import write
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"

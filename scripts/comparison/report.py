@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
 from comparison.measurements import COLD, JOINS, Grid, Measurement, Measurements, Note
-from mjoa_gym.files import write
 from mjoa_gym.evaluation.page import update_readme
 from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering import gantt_figure
 
