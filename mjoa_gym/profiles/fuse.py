@@ -30,12 +30,7 @@ _Edge = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layer:
-    """Operators that are executed together.
-
-    Attributes:
-        operators: Their indices in the `OperatorGraph`, ascending; only the last is read from
-            outside the layer.
-    """
+    """Operators that are executed together; only the last is read from outside the layer."""
 
     name: str
     kind: str
@@ -43,7 +38,7 @@ class Layer:
     parameter_bytes: int
     output_bytes: int
     predecessors: tuple[int, ...]
-    operators: tuple[int, ...]
+    operators: tuple[int, ...]  # their indices in the `OperatorGraph`, ascending
 
 
 def fuse(graph: OperatorGraph) -> list[Layer]:

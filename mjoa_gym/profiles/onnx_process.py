@@ -89,11 +89,7 @@ def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
 def columns_here(
     structure: bytes, folder: str, input_shapes: Mapping[str, Sequence[int]], name: str
 ) -> Read:
-    """Does the work in this process.
-
-    Raises:
-        ValueError: Whatever is wrong with the structure.
-    """
+    """Does the work in this process; a ValueError says whatever is wrong with the structure."""
     from mjoa_gym.profiles.onnx_model import parse
 
     try:

@@ -34,19 +34,12 @@ class Route(NamedTuple):
 
 
 class NetworkLayout(NamedTuple):
-    """Places of boxes and lines.
+    """Places of boxes and lines."""
 
-    Attributes:
-        boxes: Where every tensor's producer is.
-        routes: The edges.
-        width: Of the whole, in boxes.
-        height: Of the whole, in rows.
-    """
-
-    boxes: dict[int, Point]
-    routes: list[Route]
-    width: float
-    height: float
+    boxes: dict[int, Point]  # where every tensor's producer is
+    routes: list[Route]  # the edges
+    width: float  # of the whole, in boxes
+    height: float  # of the whole, in rows
 
 
 def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> NetworkLayout:

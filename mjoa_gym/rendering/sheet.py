@@ -159,11 +159,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def require_matplotlib() -> Any:
-    """Matplotlib, without its pyplot and the global state of that.
-
-    Raises:
-        ImportError: If it is not installed, with how to install it.
-    """
+    """Matplotlib, without its pyplot and the global state of that; an error says how to get it."""
     try:
         import matplotlib
     except ImportError as error:

@@ -14,21 +14,13 @@ LANES = {"ue": "processor", "uplink": "uplink", "edge": "edge share", "downlink"
 
 
 class Style(NamedTuple):
-    """How one kind of interval looks.
+    """How one kind of interval looks."""
 
-    Attributes:
-        label: Its name in the legend.
-        short: Its name where there is little room.
-        face: Fill colour, from the Okabe-Ito palette (told apart by colour-blind readers).
-        ink: Colour of the layer number on it.
-        glyph: Its character in text.
-    """
-
-    label: str
-    short: str
-    face: str
-    ink: str
-    glyph: str
+    label: str  # its name in the legend
+    short: str  # its name where there is little room
+    face: str  # fill colour, from the Okabe-Ito palette (told apart by colour-blind readers)
+    ink: str  # colour of the layer number on it
+    glyph: str  # its character in text
 
 
 ACTIVATION = Style("sends an activation", "activation", "#CC79A7", "#1b1b1f", "▓")

@@ -25,12 +25,8 @@ LEAST_PART = 16
 class Batch:
     """E environments of one scenario; a single one is a batch of one.
 
-    Attributes:
-        scenario: The setting.
-        persists: Whether UEs and their parameters stay from round to round.
-        n_envs: E.
-        threads: How many threads share the work; results do not depend on it.
-        state: What the environments are in.
+    UEs and their parameters stay from round to round if it `persists`. Results do not depend on how
+    many threads share the work.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int, threads: int = 1) -> None:

@@ -22,24 +22,17 @@ class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
     Those not listed are (D, ...) as in `Inference`.
-
-    Attributes:
-        n_layers: (D,) layers of each network.
-        ue_s: (D, K, L) seconds on a UE at speed factor 1.
-        local_s: (D, K) their sums.
-        edge_s: (D, L) seconds on the whole server.
-        parameter_bytes: (D, L).
     """
 
-    n_layers: NDArray[np.int64]
+    n_layers: NDArray[np.int64]  # (D,) layers of each network
     offsets: NDArray[np.int64]
     predecessors: NDArray[np.int64]
     is_sink: NDArray[np.bool_]
-    ue_s: NDArray[np.float64]
-    local_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
+    ue_s: NDArray[np.float64]  # (D, K, L) seconds on a UE at speed factor 1
+    local_s: NDArray[np.float64]  # (D, K) their sums
+    edge_s: NDArray[np.float64]  # (D, L) seconds on the whole server
     output_bytes: NDArray[np.float64]
-    parameter_bytes: NDArray[np.float64]
+    parameter_bytes: NDArray[np.float64]  # (D, L)
     input_bytes: NDArray[np.float64]
 
     @property
