@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Form = Literal["flops", "max", "sum"]
 FORMS: tuple[Form, ...] = ("flops", "max", "sum")
 """FLOPs over speed; one-peak roofline; per kind FLOPs and bytes in sequence."""
-
 UNBOUNDED = 1e18
 """The speed (FLOP/s or bytes/s) where the measurements show no cost at all."""
 FEWEST_LAYERS = 3
@@ -78,11 +77,7 @@ def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[s
 
 
 class _Layers:
-    """The layers of all networks, one after the other, and how much each error weighs.
-
-    Attributes:
-        weights: (rows, all layers), rows of relative errors: of layers first, then of networks.
-    """
+    """The layers of all networks, one after the other, and how much each error weighs."""
 
     def __init__(self, measured: Sequence[Measured]) -> None:
         if not measured:
@@ -98,7 +93,7 @@ class _Layers:
         weights = [np.sqrt(m.dnn.n_layers) / m.seconds.sum() for m in measured]
         totals = [np.where(network == n, weight, 0.0) for n, weight in enumerate(weights)]
         each = np.diag(1 / np.where(self.seconds > 0, self.seconds, np.inf))
-        self.weights = np.concatenate([each, totals])
+        self.weights = np.concatenate([each, totals])  # rows of errors: of layers, of networks
 
     def solve(self, *columns: NDArray[np.float64]) -> tuple[float, ...]:
         """Coefficients >= 0 of the columns, one entry per layer, and of a last one of ones."""

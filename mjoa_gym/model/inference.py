@@ -25,11 +25,7 @@ class Upload(IntEnum):
 
     @staticmethod
     def of(name: str) -> Upload:
-        """The mode called "parallel", "serial", "whole" or "preinstalled".
-
-        Raises:
-            ValueError: If there is none of that name (with the nearest one).
-        """
+        """The mode called "parallel", "serial", "whole" or "preinstalled"."""
         return Upload[choice("upload", name, UPLOAD_MODES).upper()]
 
     @property

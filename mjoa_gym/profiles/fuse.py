@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles.graph import Operator, OperatorGraph
@@ -28,8 +27,7 @@ _Edge = tuple[int, int]
 """A set and its only reader."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """Operators that are executed together; only the last is read from outside the layer."""
 
     name: str

@@ -59,16 +59,14 @@ class Operator:
     output_bytes: int = 0  # what its readers need of its output, each part once
 
 
-@dataclass(frozen=True)
-class OperatorGraph:
+class OperatorGraph(NamedTuple):
     """A network's operators in execution order, and the bytes of all its inputs together."""
 
     operators: tuple[Operator, ...]
     input_bytes: int
 
 
-@dataclass(frozen=True)
-class Source(Generic[Value]):
+class Source(NamedTuple, Generic[Value]):
     """Where a value's data comes from: the operator, and the narrowest view on the way."""
 
     index: int

@@ -18,12 +18,7 @@ Key = tuple[str, str, str]
 
 
 def parse(structure: bytes) -> onnx.ModelProto:
-    """The model of a file's structure; sparse tensors are dense ones whose data is left out.
-
-    Raises:
-        ValueError: If it is no model, has too many nodes when its functions are expanded, or has an
-            operator set that is not known.
-    """
+    """The model of a file's structure; sparse tensors are dense ones whose data is left out."""
     try:
         model = onnx.ModelProto.FromString(structure)
     except DecodeError as error:

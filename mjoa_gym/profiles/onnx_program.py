@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -90,8 +90,7 @@ class Step:
         return value
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A network as steps in execution order."""
 
     inputs: tuple[Tensor, ...]

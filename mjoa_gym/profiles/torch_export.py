@@ -6,8 +6,7 @@ Costs what `torch.export` costs: 0.1 to 3 s for common networks on the meta devi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -21,8 +20,7 @@ from mjoa_gym.profiles.graph import Cost, OperatorGraph, Tracer, warn_of_unknown
 from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, refuse_empty, results_of
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """A module's operators, and how they are found again in its exported program.
 
     An operator "output" repeats a view of an earlier one.

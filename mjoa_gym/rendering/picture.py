@@ -18,6 +18,7 @@ from mjoa_gym.rendering.scene import Scene, headline, summaries
 from mjoa_gym.rendering.scene_layout import HEIGHT, WIDTH, SceneLayout, layout_of
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
+from mjoa_gym.validation import frozen
 
 TILE = (640, 360)
 """Pixels of a picture among others."""
@@ -53,9 +54,7 @@ def _not_drawn() -> NDArray[np.uint8]:
     sheet = Sheet(*TILE)
     sheet.box(0, 0, *TILE, STRIP)
     sheet.write(TILE[0] / 2, TILE[1] / 2, "not drawn", 13.0, GREY, align=0.5)
-    image = sheet.pixels()
-    image.flags.writeable = False
-    return image
+    return frozen(sheet.pixels())
 
 
 def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:

@@ -24,7 +24,6 @@ class Style(NamedTuple):
 
 
 ACTIVATION = Style("sends an activation", "activation", "#CC79A7", "#1b1b1f", "▓")
-
 STYLES = {
     ("ue", "execute"): Style("UE executes", "UE", "#0072B2", "#ffffff", "█"),
     ("edge", "execute"): Style("edge executes", "edge", "#009E73", "#ffffff", "█"),
@@ -34,7 +33,6 @@ STYLES = {
     ("downlink", "activation"): ACTIVATION,
 }
 """How each (resource, what) of an interval is drawn."""
-
 RESIDENT, DROPPED, GONE = "#56B4E9", "#D55E00", "#b9b9c4"
 """Colours of the server's memory: there before the round, dropped after it, its UE left."""
 
@@ -46,10 +44,8 @@ def faded(colour: str) -> str:
 
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
 """Units per second, name, and the least time it is used for."""
-
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 """Bytes per unit, and its name."""
-
 SPANS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 """Where time axes end, times a power of ten."""
 
@@ -68,13 +64,7 @@ def duration(seconds: float, unit_of: float | None = None) -> str:
 
 
 def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
-    """Bytes with three digits, as "58.1 MB".
-
-    Args:
-        size: Bytes.
-        unit_of: Bytes whose unit is taken; default `size` itself.
-        unit: Whether to say it.
-    """
+    """Bytes with three digits, as "58.1 MB", in the unit of `unit_of` bytes if that is given."""
     if not np.isfinite(size):
         return "no limit"
     suiting = size if unit_of is None else unit_of

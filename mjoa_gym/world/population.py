@@ -43,10 +43,8 @@ class Population(NamedTuple):
 
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
-    shape = (n_envs, n_ues)
-    dnn, device = (np.zeros(shape, dtype=np.int64) for _ in range(2))
-    speed, weight, distance_m, shadowing_db, snr_up, snr_down = (np.zeros(shape) for _ in range(6))
-    return Population(dnn, device, speed, weight, distance_m, shadowing_db, snr_up, snr_down)
+    dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
+    return Population(*dnn_and_device, *np.zeros((6, n_envs, n_ues)))
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
