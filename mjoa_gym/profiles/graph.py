@@ -66,7 +66,8 @@ class OperatorGraph(NamedTuple):
     input_bytes: int
 
 
-class Source(NamedTuple, Generic[Value]):
+@dataclass(frozen=True)
+class Source(Generic[Value]):
     """Where a value's data comes from: the operator, and the narrowest view on the way."""
 
     index: int

@@ -85,9 +85,8 @@ def _draw_bar(sheet: Sheet, block: LaneBlock, y: float, interval: Interval, size
     sheet.box(left, y, width - apart, height, style.face)
     text = layer_label(interval)
     if height >= size + 1 and width > 5 + text_width(text, size):
-        sheet.write(
-            left + width / 2, y + height / 2 + 0.36 * size, text, size, style.ink, align=0.5
-        )
+        baseline = y + height / 2 + 0.36 * size
+        sheet.write(left + width / 2, baseline, text, size, style.ink, align=0.5)
 
 
 def _gap(block: LaneBlock) -> int:

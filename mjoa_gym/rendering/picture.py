@@ -104,9 +104,7 @@ def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
             sheet.box(0, 0, done, 3, STYLES["ue", "execute"].face)
     baseline = round(layout.head * 1.35)
     room = sheet.width - 2 * layout.margin
-    end = sheet.write(
-        layout.margin, baseline, headline(scene), layout.head, INK, bold=True, room=room
-    )
+    end = sheet.write(layout.margin, baseline, headline(scene), layout.head, INK, True, room=room)
     size, right = max(layout.normal, 0.75 * layout.head), sheet.width - layout.margin
     says = summaries(scene)
     text = next((s for s in says if text_width(s, size) <= right - end - 12), says[-1])
@@ -158,10 +156,8 @@ def _draw_name(sheet: Sheet, layout: SceneLayout, scene: Scene, i: int) -> None:
     room = layout.right - layout.margin
     x = sheet.write(layout.margin, baseline, f"UE {i} · {ue.dnn.name} · ", layout.big, room=room)
     for text, colour, bold in ((latency, INK, True), (alone, GREY, False)):
-        x = sheet.write(
-            x, baseline, text, layout.big, colour, bold, room=max(0.0, layout.right - x)
-        )
-        x += 0.45 * layout.big
+        room = max(0.0, layout.right - x)
+        x = sheet.write(x, baseline, text, layout.big, colour, bold, room=room) + 0.45 * layout.big
     if scene.plan is None:
         return
     shares = f"band {scene.plan.bandwidth_share[i]:.0%} · server {scene.plan.compute_share[i]:.0%}"

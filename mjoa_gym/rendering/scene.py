@@ -34,7 +34,7 @@ class Memory(NamedTuple):
 
 
 class Stock(NamedTuple):
-    """What a UE has on the server: its P layers with parameters, and the round's changes to them."""
+    """What a UE has on the server: its P layers with parameters, and how the round changes it."""
 
     layers: NDArray[np.int64]  # (P,) their numbers
     sizes: NDArray[np.float64]  # (P,) bytes

@@ -22,7 +22,7 @@ LEAST = 1e-300
 
 
 class Choice(NamedTuple):
-    """What UEs have chosen, each array (..., N)."""
+    """What UEs have chosen, each array (..., N); `prefetch` is not read where nothing persists."""
 
     entry: NDArray[np.int64]  # of the menu of each UE's network: its placement
     prefetch: NDArray[np.int64]  # what it has at the edge is uploaded in addition; 0 for nothing
