@@ -57,9 +57,7 @@ class Batch:
         scenario = self.scenario
         tables, constants = scenario.tables, scenario.constants
         if endless:
-            seconds = rounds.latencies(
-                tables, constants, self.state, decision, which, 0, self.n_envs
-            )
+            seconds = rounds.latencies(tables, constants, self.state, decision, which)
             _refuse_endless(seconds, decision)
         outcome = rounds.new_outcome(self.n_envs, scenario.n_ues)
 
@@ -103,12 +101,9 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def _refuse_endless(seconds: NDArray[np.float64], decision: Decision) -> None:
     """Raise a ValueError if an inference never ends, for want of a share that it needs."""
     for e, i in np.argwhere(~np.isfinite(seconds)):
-        shares = {
-            "bandwidth_share": decision.bandwidth_share[e],
-            "compute_share": decision.compute_share[e],
-        }
-        name = min(shares, key=lambda name: shares[name][i])
+        names = ("bandwidth_share", "compute_share")
+        share, name = min((getattr(decision, name)[e, i], name) for name in names)
         raise ValueError(
-            f"{name}[{i}]={shares[name][i]}: UE {i} has layers at the edge, so it needs a share "
-            "with which its inference ends"
+            f"{name}[{i}]={share}: UE {i} has layers at the edge, so it needs a share with which "
+            "its inference ends"
         )

@@ -183,16 +183,15 @@ def infer(room, tables, constants, state, decision, link, e, i):
 
 
 @njit(cache=True, nogil=True)
-def latencies(tables, constants, state, decision, which, first, last):
-    """(E, N) latencies of the environments `first` to `last` that play; changes nothing."""
+def latencies(tables, constants, state, decision, which):
+    """(E, N) latencies of the environments of `which` (E,); changes nothing."""
     n_ues, width = state.resident.shape[1:]
     room = new_room(n_ues, width)
     seconds = np.zeros((len(which), n_ues))
-    for e in range(first, last):
-        if which[e]:
-            for i in range(n_ues):
-                link = link_in(state.population, e, i, decision, constants)
-                seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
+    for e in np.flatnonzero(which):
+        for i in range(n_ues):
+            link = link_in(state.population, e, i, decision, constants)
+            seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
     return seconds
 
 
