@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 Form = Literal["flops", "max", "sum"]
 FORMS: tuple[Form, ...] = ("flops", "max", "sum")
 """FLOPs over speed; one-peak roofline; per kind FLOPs and bytes in sequence."""
-UNBOUNDED = 1e18
-"""The speed (FLOP/s or bytes/s) where the measurements show no cost at all."""
-FEWEST_LAYERS = 3
-"""A kind with fewer measured layers counts as "other"."""
+UNBOUNDED = 1e18  # the speed (FLOP/s or bytes/s) where the measurements show no cost at all
+FEWEST_LAYERS = 3  # a kind with fewer measured layers counts as "other"
 UNSEEN = {"conv": 1.0, "matmul": 1.0, "linear": 1.0, "depthwise_conv": 0.25}
 """Assumed speeds of kinds that were not measured, relative to a dense one that was."""
 SWEEPS = 30
@@ -104,8 +102,7 @@ class _Layers:
         return tuple(float(value) for value in found / scale)
 
 
-_Fit = tuple[dict[str, float], float, float]
-"""Speeds by kind, seconds per byte and per layer."""
+_Fit = tuple[dict[str, float], float, float]  # speeds by kind, seconds per byte and per layer
 
 
 def _fit_sum(layers: _Layers) -> _Fit:

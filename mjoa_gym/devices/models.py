@@ -16,8 +16,7 @@ from mjoa_gym.validation import amount, choice, did_you_mean, mapping, number, p
 if TYPE_CHECKING:
     from mjoa_gym.dnn import DNN
 
-LABELS = ("device", "runtime", "threads", "date")
-"""What measurements may say about their origin."""
+LABELS = ("device", "runtime", "threads", "date")  # what measurements may say about their origin
 FEATURES = ("flops", "parameter_bytes", "input_bytes", "output_bytes", "constant")
 """What a regression may multiply; the constant is 1 for every layer."""
 

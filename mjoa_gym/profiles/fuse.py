@@ -23,8 +23,7 @@ from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles.graph import Operator, OperatorGraph
 
 _HEAVY_KINDS = {"conv", "depthwise_conv", "linear", "matmul"}
-_Edge = tuple[int, int]
-"""A set and its only reader."""
+_Edge = tuple[int, int]  # a set and its only reader
 
 
 class Layer(NamedTuple):

@@ -13,8 +13,7 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT, MAX_NODES
 
 MAX_FUNCTION_DEPTH = 32
 
-Key = tuple[str, str, str]
-"""What a node calls a function by: domain, name and overload."""
+Key = tuple[str, str, str]  # what a node calls a function by: domain, name and overload
 
 
 def parse(structure: bytes) -> onnx.ModelProto:

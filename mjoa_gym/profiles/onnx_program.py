@@ -15,8 +15,7 @@ MAX_ELEMENTS = 2**40
 MAX_RANK = 32
 
 Shape = tuple[int, ...]
-TensorType = tuple[Shape, ir.DataType]
-"""Shape and element type of an output."""
+TensorType = tuple[Shape, ir.DataType]  # shape and element type of an output
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,7 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT
 from mjoa_gym.profiles.onnx_program import Shape, Tensor, TensorType
 from mjoa_gym.validation import did_you_mean
 
-MAX_VALUE_ELEMENTS = 2**16
-"""Larger tensors are known by their shape only."""
+MAX_VALUE_ELEMENTS = 2**16  # larger tensors are known by their shape only
 _UNKNOWN = {"any", "dyn", "dynamic", "none", "null", "undefined", "unk", "unknown"}
 
 

@@ -11,8 +11,7 @@ from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import LANES, STYLES, layer_label, unit_for
 
-LEAST_LABELLED_PX = 11.0
-"""Lanes that are lower than this have no names."""
+LEAST_LABELLED_PX = 11.0  # lanes that are lower than this have no names
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 

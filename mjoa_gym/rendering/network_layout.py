@@ -16,8 +16,7 @@ from typing import NamedTuple
 from mjoa_gym.layers import INPUT
 
 SWEEPS = 8
-PASSAGE_WIDTH = 0.16
-"""The room, in boxes, that a tensor takes where it passes by."""
+PASSAGE_WIDTH = 0.16  # the room, in boxes, that a tensor takes where it passes by
 
 Place = tuple[int, int]
 """A row, and the tensor that is made there (`INPUT`: the input) or passes by."""

@@ -20,11 +20,9 @@ from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
 from mjoa_gym.validation import frozen
 
-TILE = (640, 360)
-"""Pixels of a picture among others."""
+TILE = (640, 360)  # pixels of a picture among others
 LEAST = (320, 180)
-MOST_DRAWN = 9
-"""Environments of a vector that are drawn."""
+MOST_DRAWN = 9  # environments of a vector that are drawn
 
 
 def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:

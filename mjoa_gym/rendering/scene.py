@@ -14,8 +14,7 @@ from mjoa_gym.model.instance import Instance, Plan, timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import amount, duration
 
-LEAST_FRACTION = 1e-9
-"""Differences of resident fractions below this are rounding."""
+LEAST_FRACTION = 1e-9  # differences of resident fractions below this are rounding
 
 
 class Memory(NamedTuple):

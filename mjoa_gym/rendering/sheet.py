@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 DPI = 100
-MARGIN = 2
-"""Pixels that characters may reach beyond their advance."""
+MARGIN = 2  # pixels that characters may reach beyond their advance
 INK, GREY, GRID, STRIP = "#1b1b1f", "#62626d", "#dcdce2", "#f3f3f6"
 
 

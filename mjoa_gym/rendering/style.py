@@ -44,8 +44,7 @@ def faded(colour: str) -> str:
 
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
 """Units per second, name, and the least time it is used for."""
-BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-"""Bytes per unit, and its name."""
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))  # bytes per unit, and its name
 SPANS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 """Where time axes end, times a power of ten."""
 

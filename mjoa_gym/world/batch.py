@@ -18,8 +18,7 @@ from mjoa_gym.world.randomness import new_stream
 from mjoa_gym.world.rounds import Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
 
-LEAST_PART = 16
-"""Environments below which another thread costs more than it gains."""
+LEAST_PART = 16  # environments below which another thread costs more than it gains
 
 
 class Batch:

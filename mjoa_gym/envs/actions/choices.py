@@ -17,8 +17,7 @@ from mjoa_gym.world.scenario import Scenario
 
 BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
 """The bids that whole numbers can say, level by level; half an octave apart."""
-LEAST = 1e-300
-"""In place of a sum of no bids."""
+LEAST = 1e-300  # in place of a sum of no bids
 
 
 class Choice(NamedTuple):
