@@ -40,12 +40,8 @@ def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) 
 class Core:
     """E environments behind one interface; adapters only say how their users see it.
 
-    Args:
-        env: Whose it is; its class says whether UEs and their parameters stay (`persists`), and
-            what pictures call it (`title`).
-        n_envs: E.
-        threads: Threads that share the work.
-        **arguments: See `RoundsEnv`.
+    The class of `env` says whether UEs and their parameters stay (`persists`), and what pictures
+    call it (`title`); `RoundsEnv` describes the other arguments.
     """
 
     def __init__(

@@ -94,11 +94,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
 
 
 def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments from a tensor, a tuple or list, or a dict.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """Positional and keyword arguments from a tensor, a tuple or list, or a dict."""
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,), {}
     if isinstance(example_inputs, Mapping):
@@ -122,11 +118,7 @@ def refuse_empty(example_inputs: Any, remark: str = "") -> None:
 
 
 def check_sizes(program: ExportedProgram) -> None:
-    """Refuses a program in which a tensor's size depends on data.
-
-    Raises:
-        ValueError: Naming the first such operator.
-    """
+    """Refuses a program in which a tensor's size depends on data, and names the operator."""
     graphs = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
     for node in itertools.chain.from_iterable(part.graph.nodes for part in graphs):
         for tensor in ops.tensors(ops.value_of(node)):
