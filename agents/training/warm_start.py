@@ -32,9 +32,7 @@ PART = 320
 CRITIC_LEARNING_RATE = 1e-3
 
 
-def warm_start(
-    model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool
-) -> None:
+def warm_start(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
     """Let a model at its first step clone a planner, as its configuration's `cloning` says.
 
     That has `planner` and `rounds`, for PPO also `epochs` and `critic_timesteps`, for DQN
@@ -50,9 +48,7 @@ def warm_start(
         fit_critic(model, int(settings["critic_timesteps"]))
 
 
-def follow_up(
-    model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool
-) -> None:
+def follow_up(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
     """Give a model that goes on from a checkpoint what it learns from beside its experience."""
     if isinstance(model, DemonstratedDQN):
         model.show(demonstrations_for(config, cache, progress))

@@ -101,9 +101,7 @@ def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> 
     return chosen[[0, *inner, 1]]
 
 
-def _proposals(
-    scenario: Scenario, d: int, streaming: bool
-) -> tuple[Conditions, NDArray[np.int8]]:
+def _proposals(scenario: Scenario, d: int, streaming: bool) -> tuple[Conditions, NDArray[np.int8]]:
     """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
     rng = np.random.default_rng(SEED)
     crowd = random_population(scenario, CONDITIONS, rng)  # as newcomers are drawn

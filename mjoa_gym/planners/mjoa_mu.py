@@ -143,9 +143,7 @@ def settled(
     return JointPlan(objective, placements, shares, (price_b, price_p))
 
 
-def make_menus(
-    instance: Instance, proposals: Sequence[NDArray[np.int8]], longest: int
-) -> Menus:
+def make_menus(instance: Instance, proposals: Sequence[NDArray[np.int8]], longest: int) -> Menus:
     """The distinct proposals of all UEs with the same network, the most frequent ones first.
 
     At most `longest` of them.
@@ -191,7 +189,5 @@ def follow_prices(packed: Packed, menus: Menus, state: JointPlan, most_rounds: i
 def with_moves(packed: Packed, menus: Menus, state: JointPlan, tried: int) -> JointPlan:
     """Step 5 once; the same state if no move helps."""
     placements, shares = state.placements.copy(), state.shares.copy()
-    _, moved = best_moves(
-        packed, menus, placements, shares, state.objective, state.prices, tried
-    )
+    _, moved = best_moves(packed, menus, placements, shares, state.objective, state.prices, tried)
     return settled(packed, placements, shares) if moved else state

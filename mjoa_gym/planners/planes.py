@@ -217,9 +217,7 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
         temperature = SMOOTHING[level] * scale
         barrier = BARRIER * SMOOTHING[level] * objective / np.sum(active)
         for _ in range(40):
-            value = smoothed(
-                packed, active, shares, planes, n_planes, temperature, barrier, local
-            )
+            value = smoothed(packed, active, shares, planes, n_planes, temperature, barrier, local)
             price_b, price_p, decrement = newton_step(local, active, step)
             if not decrement > 1e-10 * abs(value):
                 break
@@ -230,9 +228,7 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
                         length = min(length, -0.9 * shares[i, r] / step[i, r])
             for _ in range(30):
                 trial[:] = shares + length * step
-                new = smoothed(
-                    packed, active, trial, planes, n_planes, temperature, barrier, local
-                )
+                new = smoothed(packed, active, trial, planes, n_planes, temperature, barrier, local)
                 if new <= value - 0.1 * length * decrement:
                     break
                 length *= 0.5
