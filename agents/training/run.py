@@ -95,8 +95,6 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     return agent
 
 
-
-
 def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
     """The policy of a model, with its card."""
     setting = config.setting
