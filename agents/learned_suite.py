@@ -32,21 +32,13 @@ KEYS = ("title", "environment", "scenario", "episodes", "planners")
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting of a suite.
+    """One setting of a suite."""
 
-    Attributes:
-        name: Of its folder.
-        title: For people.
-        setting: Where agents act.
-        episodes: How many.
-        planners: Yardsticks; the first is what the others are compared with.
-    """
-
-    name: str
+    name: str  # of its folder
     title: str
     setting: Setting
     episodes: int
-    planners: tuple[str, ...]
+    planners: tuple[str, ...]  # yardsticks; the first is what the others are compared with
 
 
 def load_entries(file: Path) -> list[Entry]:
@@ -89,17 +81,16 @@ def play_entry(
     entry: Entry, out: Path, how: Playing, trained: Path, fresh: bool, keep_planners: bool = False
 ) -> Comparison:
     """Play what is missing of a setting, and return all of it."""
-    seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    kept = Comparison.kept(out / entry.name, seeds, entry.planners if keep_planners else ())
+    folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
+    kept = Comparison.kept(folder, seeds, entry.planners if keep_planners else ())
     learned = trained_for(entry.setting.environment, trained)
     sources = [source_of(name) for name in (*entry.planners, *learned)]
-    labels = [source.label for source in sources]
     missing = [source for source in sources if source.label not in kept.episodes]
     if not missing:
         return kept
     reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
-    folder = out / entry.name
     played = play_comparison(missing, entry.setting, seeds, how, reference, folder, fresh)
+    labels = [source.label for source in sources]
     return replace(played, reference=entry.planners[0]).with_more(kept, labels)
 
 

@@ -17,16 +17,10 @@ FIRST_SEED = 900_000
 
 
 class Score(NamedTuple):
-    """Means over all rounds of the validation episodes.
+    """Means over all rounds of the validation episodes."""
 
-    Attributes:
-        latency_s: Weighted mean latency of a round's UEs.
-        local_s: The same with all layers on the UEs.
-        reward: Of a round.
-    """
-
-    latency_s: float
-    local_s: float
+    latency_s: float  # weighted mean latency of a round's UEs
+    local_s: float  # the same with all layers on the UEs
     reward: float
 
 
