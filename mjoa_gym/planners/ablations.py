@@ -45,7 +45,7 @@ def demand_shares(instance: Instance, placements: Sequence[Placement]) -> Shares
     """
     moved_bytes, edge_s = np.zeros((2, instance.n_ues))
     uses = np.array([placement.any() for placement in placements])
-    for i in np.flatnonzero(uses):
+    for i in np.flatnonzero(uses).tolist():
         ue, at_edge = instance.ues[i], placements[i] == 1
         crossing: set[int] = set()
         for layer, ps in enumerate(ue.dnn.predecessors):

@@ -67,16 +67,17 @@ def exchange(packed, placements, active, shares):
     n = len(active)
     scratch = new_scratch(np.max(np.diff(packed.first)))
     marginal = np.zeros((n, 2, 2))
-    for i in np.flatnonzero(active):
-        measure(packed, placements, i, shares, marginal, scratch)
+    for i in range(n):
+        if active[i]:
+            measure(packed, placements, i, shares, marginal, scratch)
     idle = 0
     for turn in range(2 * n):
         r = turn % 2
         giver = taker = -1
-        for i in np.flatnonzero(active):
-            if giver < 0 or marginal[i, r, 0] < marginal[giver, r, 0]:
+        for i in range(n):
+            if active[i] and (giver < 0 or marginal[i, r, 0] < marginal[giver, r, 0]):
                 giver = i
-            if taker < 0 or marginal[i, r, 1] > marginal[taker, r, 1]:
+            if active[i] and (taker < 0 or marginal[i, r, 1] > marginal[taker, r, 1]):
                 taker = i
         gap = marginal[taker, r, 1] - marginal[giver, r, 0]
         idle = idle + 1 if giver == taker or gap <= 1e-3 * marginal[taker, r, 1] else 0
@@ -125,8 +126,9 @@ def allocate(packed, placements, shares, with_exchange, rounds):
     if n_active == 0:
         return np.sum(cost(packed.weight, packed.local_s)), 0.0, 0.0
     if not warm:
-        for i in np.flatnonzero(active):
-            shares[i] = 1.0 / n_active
+        for i in range(n):
+            if active[i]:
+                shares[i] = 1.0 / n_active
     for r in range(2):
         shares[:, r] /= np.sum(shares[:, r])
     if n_active > 1 and with_exchange:

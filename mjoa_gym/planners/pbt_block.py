@@ -45,11 +45,18 @@ STREAM_PRICES = (0.0, 0.25, 1.0)
 
 
 class TensorPlaces(NamedTuple):
-    """Where a node keeps the tensors of a network; tensor 0 is the input."""
+    """Where a node keeps the tensors of a network.
 
-    slot: NDArray[np.int64]  # (L + 1,) place of each tensor, -1 if nothing reads it
-    last_reader: NDArray[np.int64]  # (L + 1,) the last layer that reads it, -1 if none does
-    first: NDArray[np.int64]  # (blocks + 1,) first layer of each block
+    Attributes:
+        slot: (L + 1,) place of each tensor, -1 if nothing reads it; tensor 0 is the input.
+        last_reader: (L + 1,) the last layer that reads it, -1 if none does.
+        is_cut: (L,) whether only a layer's own output is live after it.
+        n_slots: Number of places.
+    """
+
+    slot: NDArray[np.int64]
+    last_reader: NDArray[np.int64]
+    is_cut: NDArray[np.bool_]
     n_slots: int
 
 
@@ -59,6 +66,7 @@ class Level(NamedTuple):
     nodes: NDArray[np.float64]
     children: NDArray[np.float64]
     sides: NDArray[np.int8]
+    child_sides: NDArray[np.int8]
     bounds: NDArray[np.float64]
     keys: NDArray[np.int64]
     kept: NDArray[np.int64]
@@ -73,6 +81,7 @@ def new_level(width, n_slots, n_layers):
         np.zeros((width, columns)),
         np.zeros((2 * width, columns)),
         np.zeros((width, n_layers), np.int8),
+        np.zeros((width, n_layers), np.int8),
         np.empty(2 * width),
         np.empty(2 * width, np.int64),
         np.empty(2 * width, np.int64),
@@ -82,7 +91,7 @@ def new_level(width, n_slots, n_layers):
 
 @njit(cache=True, nogil=True)
 def layout_of(inference):
-    """The blocks, and a place for every tensor while layers read it; O(L x live + edges)."""
+    """Give every tensor a place for as long as later layers read it; O(L x live + edges)."""
     n = len(inference.ue_s)
     last_reader = np.full(n + 1, -1)
     for layer in range(n):
@@ -90,7 +99,7 @@ def layout_of(inference):
             last_reader[inference.predecessors[i] + 1] = layer
     slot = np.full(n + 1, -1)
     free = np.zeros(n + 1, np.bool_)
-    is_cut = np.zeros(n, np.bool_)  # whether only a layer's own output is live after it
+    is_cut = np.zeros(n, np.bool_)
     n_slots = live = 0
     sink_seen = False
     for tensor in range(n + 1):
@@ -113,16 +122,14 @@ def layout_of(inference):
             is_cut[layer] = live == 1 and slot[tensor] >= 0 and not sink_seen
             sink_seen = sink_seen or inference.is_sink[layer]
     is_cut[n - 1] = True
-    first = np.zeros(np.sum(is_cut) + 1, np.int64)
-    first[1:] = np.flatnonzero(is_cut) + 1
-    return TensorPlaces(slot, last_reader, first, n_slots)
+    return TensorPlaces(slot, last_reader, is_cut, n_slots)
 
 
 @njit(cache=True, nogil=True)
-def later(node, column, other, seconds):
-    """Raise the pair at `column` to `seconds` after the pair at `other`."""
-    node[column] = max(node[column], node[other] + seconds)
-    node[column + 1] = max(node[column + 1], node[other + 1] + seconds)
+def later(node, column, other):
+    """Raise the pair at `column` to the pair at `other`."""
+    node[column] = max(node[column], node[other])
+    node[column + 1] = max(node[column + 1], node[other + 1])
 
 
 @njit(cache=True, nogil=True)
@@ -137,8 +144,7 @@ def extend(node, layer, side, inference, link, relaxed, slot):
     """Let a node also run `layer` on `side`; changes the node."""
     lane, clock = (UP_FREE if side == 1 else DOWN_FREE), (EDGE_FREE if side == 1 else UE_FREE)
     serial, message = inference.mode == Upload.SERIAL, link.message
-    missing_bytes = inference.missing_bytes[layer]
-    waits = side == 1 and inference.mode != Upload.PREINSTALLED and missing_bytes > 0.0
+    ready_a = ready_b = release_a = release_b = NEVER
     for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
         p = inference.predecessors[i]
         tensor = TENSORS + PER_TENSOR * slot[p + 1]
@@ -149,19 +155,27 @@ def extend(node, layer, side, inference, link, relaxed, slot):
             if relaxed:
                 put(node, here, there, seconds + message)
             else:
-                later(node, lane, there, 0.0)
+                later(node, lane, there)
                 put(node, lane, lane, seconds)
                 put(node, here, lane, message)
             node[tensor + WHERE] = ON_BOTH
             if side == 1 and not serial:
                 put(node, STREAM, STREAM, seconds)
-        later(node, clock, here, 0.0)
-        if waits and serial:  # for the UE's tensors to leave, and for word of the edge's
-            known = message if node[tensor + WHERE] == AT_EDGE else -message
-            later(node, STREAM, here, known)
-    if waits:
-        put(node, STREAM, STREAM, seconds_for(missing_bytes, link.up))
-        later(node, clock, STREAM, message)
+        ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
+        # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
+        known = message if node[tensor + WHERE] == AT_EDGE else -message
+        release_a = max(release_a, node[here] + known)
+        release_b = max(release_b, node[here + 1] + known)
+    waits = inference.mode != Upload.PREINSTALLED and inference.missing_bytes[layer] > 0.0
+    if side == 1 and waits:
+        if serial:
+            node[STREAM] = max(node[STREAM], release_a)
+            node[STREAM + 1] = max(node[STREAM + 1], release_b)
+        put(node, STREAM, STREAM, seconds_for(inference.missing_bytes[layer], link.up))
+        ready_a = max(ready_a, node[STREAM] + message)
+        ready_b = max(ready_b, node[STREAM + 1] + message)
+    node[clock] = max(node[clock], ready_a)
+    node[clock + 1] = max(node[clock + 1], ready_b)
     seconds = (
         seconds_for(inference.edge_s[layer], link.slowdown) if side == 1 else inference.ue_s[layer]
     )
@@ -173,20 +187,27 @@ def extend(node, layer, side, inference, link, relaxed, slot):
         put(node, tensor + 2 - 2 * side, clock, sent + message)
         node[tensor + WHERE] = side
     if inference.is_sink[layer] and side == 0:
-        later(node, DONE, clock, 0.0)
+        later(node, DONE, clock)
     elif inference.is_sink[layer]:
         if relaxed:
             node[DOWN_FREE] = node[DOWN_FREE + 1] = NEVER
-        later(node, DOWN_FREE, clock, 0.0)
+        later(node, DOWN_FREE, clock)
         put(node, DOWN_FREE, DOWN_FREE, sent)
-        later(node, DONE, DOWN_FREE, message)
+        node[DONE] = max(node[DONE], node[DOWN_FREE] + message)
+        node[DONE + 1] = max(node[DONE + 1], node[DOWN_FREE + 1] + message)
 
 
 @njit(cache=True, nogil=True)
 def settle(node, layer, inference, layout, to_go, tensor_of):
-    """Forget the tensors that no layer after this one, the node's last, reads.
+    """Forget the tensors that no later layer reads.
 
-    `to_go` (L + 1, 2) is the least time from a tensor on the UE, at the edge, to the end.
+    Args:
+        node: Changed.
+        layer: Its last layer.
+        inference: The inference.
+        layout: Of its network.
+        to_go: (L + 1, 2) least time from a tensor on the UE, at the edge, to the end.
+        tensor_of: (places,) which tensor is where.
 
     Returns:
         The earliest end of a leaf below if the block starts at t = s = 0, and a key of where the
@@ -230,11 +251,13 @@ def undominated(level, count, all_welcome):
     for i in np.argsort(level.bounds[:count], kind="mergesort"):
         if level.bounds[i] == np.inf:
             break
+        beaten = False
         for k in range(0 if all_welcome else n_kept):
             j = level.kept[k]
             if level.keys[j] == level.keys[i] and dominates(level.children[j], level.children[i]):
+                beaten = True
                 break
-        else:
+        if not beaten:
             level.kept[n_kept] = i
             n_kept += 1
     return n_kept
@@ -249,10 +272,13 @@ def most_promising(level, n_kept):
     """
     width = len(level.nodes)
     kept = level.kept[:n_kept].copy()
-    upload = np.maximum(level.children[:, STREAM + 1][kept], 0.0)
     orders = np.empty((len(STREAM_PRICES), n_kept), np.int64)
-    for r, price in enumerate(STREAM_PRICES):
-        orders[r] = np.argsort(level.bounds[kept] + price * upload, kind="mergesort")
+    for r in range(len(STREAM_PRICES)):
+        score = np.empty(n_kept)
+        for k in range(n_kept):
+            upload = max(level.children[kept[k], STREAM + 1], 0.0)
+            score[k] = level.bounds[kept[k]] + STREAM_PRICES[r] * upload
+        orders[r] = np.argsort(score, kind="mergesort")
     chosen = np.zeros(n_kept, np.bool_)
     n_chosen = position = 0
     while n_chosen < width:
@@ -295,8 +321,10 @@ def merge_similar(level, n_kept):
 def search_block(level, first, end, side, inference, link, relaxed, limit, layout, to_go):
     """Run the tree over layers `first..end - 1`, whose input is tensor `first` on `side`.
 
-    Nodes whose bound exceeds `limit` (inf unless the block starts at t = s = 0) go. Returns
-    the number of leaves in `level.nodes`; row k of `level.sides` has leaf k's placement.
+    Nodes whose bound exceeds `limit` are dropped (inf unless the block starts at t = s = 0).
+
+    Returns:
+        The number of leaves in `level.nodes`; row k of `level.sides` has leaf k's placement.
     """
     slot, nodes, children = layout.slot, level.nodes, level.children
     width = len(nodes)
@@ -328,10 +356,11 @@ def search_block(level, first, end, side, inference, link, relaxed, limit, layou
             n_kept = merge_similar(level, n_kept)
         elif n_kept > width:
             n_kept = most_promising(level, n_kept)
-        kept = level.kept[:n_kept]
-        nodes[:n_kept] = children[kept]
-        level.sides[:n_kept] = level.sides[kept // 2]
         for k in range(n_kept):
-            level.sides[k, layer - first] = kept[k] % 2
+            c = level.kept[k]
+            nodes[k] = children[c]
+            level.child_sides[k, : layer - first] = level.sides[c // 2, : layer - first]
+            level.child_sides[k, layer - first] = c % 2
+        level.sides[:n_kept, : layer - first + 1] = level.child_sides[:n_kept, : layer - first + 1]
         count = n_kept
     return count

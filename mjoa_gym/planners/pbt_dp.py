@@ -31,12 +31,35 @@ LONG_BLOCK = 32
 """Layers in a block beyond which its tree is four times as wide."""
 
 
-def is_chain(inference: Inference) -> bool:
+@njit(cache=True, nogil=True)
+def is_chain(inference):
     """Whether every layer reads just the layer before it."""
-    n = len(inference.ue_s)
-    return np.array_equal(inference.offsets, np.arange(n + 1)) and np.array_equal(
-        inference.predecessors, np.arange(-1, n - 1)
-    )
+    for layer in range(len(inference.ue_s)):
+        if inference.offsets[layer + 1] != layer + 1 or inference.predecessors[layer] != layer - 1:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def longest_block(layout):
+    """Layers in the longest block between two cuts."""
+    longest = begin = 0
+    for layer in range(len(layout.is_cut)):
+        if layout.is_cut[layer]:
+            longest = max(longest, layer + 1 - begin)
+            begin = layer + 1
+    return longest
+
+
+@njit(cache=True, nogil=True)
+def fastest(leaves, inference, link, scratch):
+    """The index and the simulated latency of the fastest leaf; (0, inf) without leaves."""
+    best, index = np.inf, 0
+    for k in range(len(leaves)):
+        latency = kernel.run(leaves[k], inference, link, scratch)[1]
+        if latency < best:
+            best, index = latency, k
+    return index, best
 
 
 def _waiting_less(inference: Inference) -> Inference:
@@ -53,27 +76,29 @@ def best_partition(
 
     The kernels it calls are compiled one by one: inlined into each other they would take minutes.
     """
-    layout = layout_of(inference)
+    n = len(placement)
+    scratch, layout = kernel.new_scratch(n), layout_of(inference)
     exact = inference.mode != Upload.WHOLE and is_chain(inference)
+    relaxation = _waiting_less(inference)
     placement[:] = 0
-    best = float(np.sum(inference.ue_s)) if exact else best_single_cut(inference, link, placement)
-    if np.diff(layout.first).max() > LONG_BLOCK:
+    best = float(np.sum(inference.ue_s))
+    if not exact:
+        best = best_single_cut(inference, link, scratch, placement)
+    if longest_block(layout) > LONG_BLOCK:
         width *= 4
-    leaves = np.empty((1 if exact else LEAVES, len(placement)), np.int8)
     for relaxed in (True, False):
         limit = best * (1.0 + 1e-9)
-        options = find_options(_waiting_less(inference), link, relaxed, width, limit, layout)
-        n_leaves, bound = search(options, relaxed, UNLIMITED if exact else FRONT, limit, leaves)
-        if n_leaves == 0:
-            break
-        seconds = kernel.run_many(leaves[:n_leaves], inference, link)
-        leaf, latency = leaves[seconds.argmin()], float(seconds.min())
+        options = find_options(relaxation, link, relaxed, width, limit, layout)
+        leaves = np.empty((1 if exact else LEAVES, n), np.int8)
+        cap = UNLIMITED if exact else FRONT
+        n_leaves, bound = search(options, relaxed, cap, limit, leaves)
+        k, latency = fastest(leaves[:n_leaves], inference, link, scratch)
         proven = exact or (relaxed and min(best, latency) <= bound * (1.0 + 1e-9))
-        if not proven:
-            latency = improve(inference, link, leaf, latency)
+        if n_leaves > 0 and not proven:
+            latency = improve(inference, link, scratch, leaves[k], latency)
         if latency < best:
             best = latency
-            placement[:] = leaf
+            placement[:] = leaves[k]
         if proven:
             break
     return best
@@ -84,8 +109,12 @@ def partition_bound(
 ) -> float:
     """A certified lower bound on the latency of every placement, at most `limit`.
 
-    That is a latency known to be reachable, or inf. A greater `width` (of a block's relaxed tree)
-    or `front` (nodes per side at cuts) gives a tighter bound.
+    Args:
+        inference: What it asks of the resources.
+        link: What it gets of them.
+        width: Nodes per level of a block's relaxed tree; more give a tighter bound.
+        front: Nodes per side at cuts; likewise.
+        limit: A latency known to be reachable, or inf.
     """
     inference = _waiting_less(inference)
     options = find_options(inference, link, True, width, limit * (1.0 + 1e-9), layout_of(inference))
@@ -94,51 +123,53 @@ def partition_bound(
     return min(limit, search(options, True, cap, limit * (1.0 + 1e-9), leaf)[1])
 
 
-def best_single_cut(inference: Inference, link: Link, placement: NDArray[np.int8]) -> float:
-    """The best placement with one side for layers below a cut and the other above, both ways.
-
-    Overwrites `placement` (L,), returns its latency.
-    """
+@njit(cache=True, nogil=True)
+def best_single_cut(inference, link, scratch, placement):
+    """The best placement with one side for layers below a cut and the other above, both ways."""
     n = len(placement)
-    above = np.triu(np.ones((n, n), np.int8))
-    cuts = np.concatenate([np.zeros((1, n), np.int8), above, 1 - above])
-    seconds = kernel.run_many(cuts, inference, link)
-    placement[:] = cuts[seconds.argmin()]
-    return float(seconds.min())
+    trial = np.zeros(n, np.int8)
+    placement[:] = 0
+    best = kernel.run(trial, inference, link, scratch)[1]
+    for first in range(2):
+        trial[:] = 1 - first
+        for cut in range(n):
+            latency = kernel.run(trial, inference, link, scratch)[1]
+            if latency < best:
+                best = latency
+                placement[:] = trial
+            trial[cut] = first
+    return best
 
 
 @njit(cache=True, nogil=True)
-def improve(inference, link, placement, best):
+def improve(inference, link, scratch, placement, best):
     """Move layers to the other side, alone or with one they read, as long as that helps.
 
-    Changes `placement`, whose latency is `best`; returns the new one.
+    Returns:
+        The latency.
     """
     n = len(placement)
-    scratch = kernel.new_scratch(n)
-    failed = layer = 0
+    failed = 0
+    layer = 0
     while failed < n:
         failed += 1
         for i in range(inference.offsets[layer] - 1, inference.offsets[layer + 1]):
             p = inference.predecessors[i] if i >= inference.offsets[layer] else layer
             if p < 0:
                 continue
-            flip(placement, layer, p)
+            placement[layer] = 1 - placement[layer]
+            if p != layer:
+                placement[p] = 1 - placement[p]
             latency = kernel.run(placement, inference, link, scratch)[1]
             if latency < best:
                 best = latency
                 failed = 0
             else:
-                flip(placement, layer, p)
+                placement[layer] = 1 - placement[layer]
+                if p != layer:
+                    placement[p] = 1 - placement[p]
         layer = (layer + 1) % n
     return best
-
-
-@njit(cache=True, nogil=True)
-def flip(placement, layer, other):
-    """Move one layer or two to the other side."""
-    placement[layer] = 1 - placement[layer]
-    if other != layer:
-        placement[other] = 1 - placement[other]
 
 
 def pbt_dp(

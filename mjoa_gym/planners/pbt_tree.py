@@ -52,17 +52,33 @@ THETAS = np.array([1.0, 0.85, 0.7, 0.5, 0.3])
 class Options(NamedTuple):
     """All options of all blocks of a network, and what they imply.
 
-    Blocks come from the last to the first, a block's options by the side of its input.
+    Attributes:
+        a: (options,) seconds from t to t'.
+        b: (options,) seconds from s to t', -inf if the block waits for no parameters.
+        c: (options,) seconds of uplink.
+        out: (options,) side of the block's output.
+        sides: (options, longest block) placements of the block's layers.
+        start: (blocks, 2, 2) first and end of the options for an input on the UE, at the edge.
+        first: (blocks + 1,) first layer of each block.
+        to_go: (blocks + 1, 2, thetas) the bounds' "that", before each block.
     """
 
-    a: NDArray[np.float64]  # (options,) seconds from t to t'
-    b: NDArray[np.float64]  # (options,) from s to t', -inf if the block waits for no parameters
-    c: NDArray[np.float64]  # (options,) of uplink
-    out: NDArray[np.int8]  # (options,) side of the block's output
-    sides: NDArray[np.int8]  # (options, longest block) placements of the block's layers
-    start: NDArray[np.int64]  # (blocks, 2, 2) first and end of those for an input on UE, edge
-    first: NDArray[np.int64]  # (blocks + 1,) first layer of each block
-    to_go: NDArray[np.float64]  # (blocks + 1, 2, thetas) the bounds' "that", before each block
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    c: NDArray[np.float64]
+    out: NDArray[np.int8]
+    sides: NDArray[np.int8]
+    start: NDArray[np.int64]
+    first: NDArray[np.int64]
+    to_go: NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def grow(array, size):
+    """A copy with a longer last axis."""
+    bigger = np.empty(array.shape[:-1] + (size,), array.dtype)  # noqa: RUF005 - Numba's way
+    bigger[..., : array.shape[-1]] = array
+    return bigger
 
 
 @njit(cache=True, nogil=True)
@@ -87,40 +103,51 @@ def longest_paths(inference, link, first, end, to_go):
 def one_layer(layer, side, out, inference, link):
     """The option (A, B, C) of a block of one layer: the chain recursion."""
     sent = inference.output_bytes[layer - 1] if layer > 0 else inference.input_bytes
+    a = c = 0.0
+    b = NEVER
     if out == 0:
-        arrival = seconds_for(sent, link.down) + link.message if side == 1 else 0.0
-        return arrival + inference.ue_s[layer], NEVER, 0.0
-    serial = inference.mode == Upload.SERIAL
-    c = seconds_for(sent, link.up) if side == 0 else 0.0
-    a, b = c + link.message if side == 0 else 0.0, NEVER
-    edge_s = seconds_for(inference.edge_s[layer], link.slowdown)
-    if inference.missing_bytes[layer] > 0.0 and inference.mode != Upload.PREINSTALLED:
-        load = seconds_for(inference.missing_bytes[layer], link.up)
-        c += load
-        if not serial:
-            b = c + link.message + edge_s
-        elif side == 0:
-            a += load
-        else:  # word of the layer before goes to the UE, then the parameters come
-            a += load + 2.0 * link.message
-    a += edge_s
-    if layer == len(inference.ue_s) - 1:
+        if side == 1:
+            a += seconds_for(sent, link.down) + link.message
+        a += inference.ue_s[layer]
+    else:
+        if side == 0:
+            c = seconds_for(sent, link.up)
+            a = c + link.message
+        edge_s = seconds_for(inference.edge_s[layer], link.slowdown)
+        if inference.missing_bytes[layer] > 0.0 and inference.mode != Upload.PREINSTALLED:
+            load = seconds_for(inference.missing_bytes[layer], link.up)
+            c += load
+            if inference.mode != Upload.SERIAL:
+                b = c + link.message + edge_s
+            elif side == 0:
+                a += load
+            else:  # word of the layer before goes to the UE, then the parameters come
+                a += load + 2.0 * link.message
+        a += edge_s
+    if layer == len(inference.ue_s) - 1 and out == 1:
         back = seconds_for(inference.output_bytes[layer], link.down) + link.message
         a += back
         b += back
-    return a, b, 0.0 if serial else c
+    return a, b, 0.0 if inference.mode == Upload.SERIAL else c
 
 
 @njit(cache=True, nogil=True)
 def find_options(inference, link, relaxed, width, limit, layout):
     """The options of every block, from the last to the first.
 
-    The inference's mode is not WHOLE. `relaxed` is the reading of the timing model, `width` the
-    nodes per level of a block's tree (`pbt_block`), `limit` a latency known to be reachable.
+    Args:
+        inference: What it asks of the resources; its mode is not WHOLE.
+        link: What it gets of them.
+        relaxed: Which reading of the timing model (`pbt_block`).
+        width: Nodes per level of a block's tree.
+        limit: A latency known to be reachable.
+        layout: Of the network.
     """
     n = len(inference.ue_s)
-    first = layout.first
-    n_blocks, longest = len(first) - 1, np.max(np.diff(first))
+    ends = np.flatnonzero(layout.is_cut) + 1
+    first = np.zeros(len(ends) + 1, np.int64)
+    first[1:] = ends
+    n_blocks, longest = len(ends), np.max(np.diff(first))
     trees = np.sum(np.diff(first) > 1)
     most = 4 * (n_blocks - trees) + 2 * (width + 1) * trees
     a, b, c = np.empty(most), np.empty(most), np.empty(most)
@@ -172,29 +199,40 @@ def find_options(inference, link, relaxed, width, limit, layout):
 
 
 @njit(cache=True, nogil=True)
-def branch(source, a, b, c, option, room, children):
-    """Give every node of one front one option, whose t' is at most `room`.
+def branch(source, count, a, b, c, option, room, children):
+    """Give every node of one front one option.
 
-    The children, sorted like `source`, fill `children` from the back; returns the first's index.
+    Args:
+        source: (3, size) rows t, s, node number; sorted by t, none dominated.
+        count: Number of nodes in it.
+        a: Seconds from t to t'.
+        b: Seconds from s to t'.
+        c: Seconds from s to s'.
+        option: Number of the option.
+        room: Largest t' a child may have.
+        children: (4, size) rows t', s', parent, option, filled from the back up to `count`.
+
+    Returns:
+        The index of the first child.
     """
-    first, best = source.shape[1], np.inf
-    for i in range(first - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
+    first, best = count, np.inf
+    for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
         t = max(source[0, i] + a, source[1, i] + b)
         if t < best and t <= room:
             first -= 1
             best = t
             children[0, first] = t
             children[1, first] = source[1, i] + c
-            children[2, first] = i
+            children[2, first] = source[2, i]
             children[3, first] = option
     return first
 
 
 @njit(cache=True, nogil=True)
-def join(left, n_left, right, first, joined):
+def join(left, n_left, right, first, end, joined):
     """Merge two fronts sorted by t into one without dominated nodes; returns its size."""
     i, j, kept = 0, first, 0
-    end, least = right.shape[1], np.inf
+    least = np.inf
     while i < n_left or j < end:
         if j == end or (i < n_left and left[0, i] <= right[0, j]):
             if left[1, i] < least:
@@ -237,66 +275,87 @@ def thin(front, count, to_go, limit, relaxed, cap):
 
 
 @njit(cache=True, nogil=True)
-def advance(options, block, target, before, relaxed, cap, limit):
-    """The front after a block whose output is on side `target`, from the two `before` it."""
-    to_go, start = options.to_go[block + 1, target], options.start[block]
-    size = n_new = 0
-    for side in range(2):
-        size += before[side].shape[1] * (start[side, 1] - start[side, 0])
-    new, joined = np.empty((4, size)), np.empty((4, size))
-    for side in range(2):
-        front = before[side]
-        children = np.empty((4, front.shape[1]))
-        for o in range(start[side, 0], start[side, 1]):
-            if options.out[o] == target and front.shape[1] > 0:
-                a, b, c = options.a[o], options.b[o], options.c[o]
-                first = branch(front, a, b, c, o, limit - to_go[0], children)
-                n_new = join(new, n_new, children, first, joined)
-                new, joined = joined, new
-    return new[:, : thin(new, n_new, to_go, limit, relaxed, cap)].copy()
-
-
-@njit(cache=True, nogil=True)
 def search(options, relaxed, cap, limit, placements):
-    """Overwrite `placements` (K, L) with the K best leaves of the tree, the best first.
+    """The best ways through the blocks.
 
-    Fronts of more than `cap` nodes per side are merged if `relaxed`, which makes the best time a
-    lower bound, and thinned if not. Nodes that must exceed `limit`, a latency known to be
-    reachable, are dropped.
+    Args:
+        options: Of the network.
+        relaxed: Whether fronts that are too large are merged (a lower bound) or thinned.
+        cap: Most nodes per side.
+        limit: A latency known to be reachable; nodes that must exceed it are dropped.
+        placements: (K, L) overwritten with the K best leaves, the best first.
 
     Returns:
         The number of leaves, and the time of the best (inf without leaves).
     """
-    last = len(options.first) - 2
-    # Two fronts before every block, on the UE and at the edge: rows t, s, parent and its option,
-    # sorted by t, none dominated.
-    fronts = [np.zeros((4, 1)), np.zeros((4, 0))]
-    for block in range(last):
-        before = fronts[-2], fronts[-1]
+    n_blocks = len(options.first) - 1
+    size = 32
+    front = np.empty((2, 3, size))
+    new, joined, children = np.empty((4, size)), np.empty((4, size)), np.empty((4, size))
+    trace = np.empty((2, 256), np.int64)  # of every node: its parent, its option
+    n_nodes = 0
+    count, new_count = np.array([1, 0]), np.zeros(2, np.int64)
+    front[0, 0, 0] = front[0, 1, 0] = 0.0
+    front[0, 2, 0] = -1
+    next_front = np.empty((2, 3, size))
+    for block in range(n_blocks - 1):
         for target in range(2):
-            fronts.append(advance(options, block, target, before, relaxed, cap, limit))
+            room = limit - options.to_go[block + 1, target, 0]
+            n_new = 0
+            for side in range(2):
+                for o in range(options.start[block, side, 0], options.start[block, side, 1]):
+                    if options.out[o] != target or count[side] == 0:
+                        continue
+                    first = branch(
+                        front[side], count[side], options.a[o], options.b[o], options.c[o], o,
+                        room, children,
+                    )  # fmt: skip
+                    if n_new + count[side] - first > size:
+                        size = 2 * (n_new + count[side])
+                        new, joined = grow(new, size), grow(joined, size)
+                        children, front = grow(children, size), grow(front, size)
+                        next_front = grow(next_front, size)
+                    n_new = join(new, n_new, children, first, count[side], joined)
+                    new, joined = joined, new
+            n_new = thin(new, n_new, options.to_go[block + 1, target], limit, relaxed, cap)
+            if n_nodes + n_new > trace.shape[1]:
+                trace = grow(trace, 2 * (n_nodes + n_new))
+            for i in range(n_new):
+                next_front[target, 0, i] = new[0, i]
+                next_front[target, 1, i] = new[1, i]
+                next_front[target, 2, i] = n_nodes
+                trace[0, n_nodes] = int(new[2, i])
+                trace[1, n_nodes] = int(new[3, i])
+                n_nodes += 1
+            new_count[target] = n_new
+        front, next_front = next_front, front
+        count[:] = new_count
+    return finish(options, front, count, trace, limit, placements)
+
+
+@njit(cache=True, nogil=True)
+def finish(options, front, count, trace, limit, placements):
+    """Take the last block and trace the best leaves back to their placements; see `search`."""
+    block = len(options.first) - 2
     n_best, k_best = 0, len(placements)
-    time = np.full(k_best + 1, np.inf)
-    parent, option = np.zeros(k_best + 1, np.int64), np.zeros(k_best + 1, np.int64)
+    time, parent, option = np.full(k_best + 1, np.inf), np.zeros(k_best + 1), np.zeros(k_best + 1)
     for side in range(2):
-        front = fronts[2 * last + side]
-        for o in range(options.start[last, side, 0], options.start[last, side, 1]):
-            for i in range(front.shape[1]):
-                t = max(front[0, i] + options.a[o], front[1, i] + options.b[o])
+        for o in range(options.start[block, side, 0], options.start[block, side, 1]):
+            for i in range(count[side]):
+                t = max(front[side, 0, i] + options.a[o], front[side, 1, i] + options.b[o])
                 if t > limit or (n_best == k_best and t >= time[n_best - 1]):
                     continue
                 at = min(n_best, k_best - 1)
                 while at > 0 and time[at - 1] > t:
                     time[at], parent[at], option[at] = time[at - 1], parent[at - 1], option[at - 1]
                     at -= 1
-                time[at], parent[at], option[at] = t, i, o
+                time[at], parent[at], option[at] = t, front[side, 2, i], o
                 n_best = min(n_best + 1, k_best)
     for k in range(n_best):
-        i, o = parent[k], option[k]
-        for block in range(last, -1, -1):
-            begin, end = options.first[block], options.first[block + 1]
+        node, o = int(parent[k]), int(option[k])
+        for b in range(block, -1, -1):
+            begin, end = options.first[b], options.first[b + 1]
             placements[k, begin:end] = options.sides[o, : end - begin]
-            if block > 0:
-                front = fronts[2 * block + int(o >= options.start[block, 1, 0])]
-                i, o = int(front[2, i]), int(front[3, i])
+            if b > 0:
+                node, o = trace[0, node], trace[1, node]
     return n_best, time[0]
