@@ -20,19 +20,12 @@ from mjoa_gym.evaluation.agent import Agent
 
 
 class Demonstrations(NamedTuple):
-    """What a planner does, round after round of several environments side by side.
+    """What a planner does, round after round of several environments side by side."""
 
-    Attributes:
-        tokens: (rounds, N, columns) float32, outlooks before anybody has decided.
-        actions: (rounds, N * numbers) its actions.
-        rewards: (rounds,) of the rounds.
-        follows: (rounds,) index of the round that comes next in the same episode, or -1.
-    """
-
-    tokens: NDArray[np.float32]
-    actions: NDArray[np.int64]
-    rewards: NDArray[np.float64]
-    follows: NDArray[np.int64]
+    tokens: NDArray[np.float32]  # (rounds, N, columns) outlooks before anybody has decided
+    actions: NDArray[np.int64]  # (rounds, N * numbers) its actions
+    rewards: NDArray[np.float64]  # (rounds,) of the rounds
+    follows: NDArray[np.int64]  # (rounds,) which comes next in the same episode, or -1
 
 
 def demonstrate(
@@ -87,14 +80,11 @@ def demonstrate(
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
     """Several demonstrations as one."""
     first = np.cumsum([0, *(len(part.rewards) for part in parts)])
-    follows = [
-        np.where(p.follows < 0, -1, p.follows + f) for p, f in zip(parts, first, strict=False)
+    shifted = [
+        part._replace(follows=np.where(part.follows < 0, -1, part.follows + offset))
+        for part, offset in zip(parts, first, strict=False)
     ]
-    tokens, actions, rewards = (
-        np.concatenate([getattr(part, key) for part in parts])
-        for key in ("tokens", "actions", "rewards")
-    )
-    return Demonstrations(tokens, actions, rewards, np.concatenate(follows))
+    return Demonstrations(*map(np.concatenate, zip(*shifted, strict=True)))
 
 
 def encode(

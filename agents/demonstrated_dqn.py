@@ -26,29 +26,20 @@ from mjoa_gym.envs.actions.discrete import UNDECIDED
 
 
 class Shown(NamedTuple):
-    """Turns of a planner.
+    """Turns of a planner."""
 
-    Attributes:
-        tokens: (B, N, columns) what is seen.
-        actions: (B,) what it did.
-        returns: (B,) discounted rewards from there on.
-    """
-
-    tokens: Tensor
-    actions: Tensor
-    returns: Tensor
+    tokens: Tensor  # (B, N, columns) what is seen
+    actions: Tensor  # (B,) what it did
+    returns: Tensor  # (B,) discounted rewards from there on
 
 
 class DemonstratedDQN(DQN):
     """DQN on a `discrete` view with an `Outlook`, and demonstrations if some are shown.
 
-    Args:
-        *args: As for SB3's `DQN`.
-        double: Whether the online network chooses the next action that the target network values.
-        imitation: Weight of the demonstrations beside the temporal differences.
-        temperature: Of the cross-entropy, in units of the reward: values that differ by less are
-            alike.
-        **kwargs: As for SB3's `DQN`.
+    With `double`, the online network chooses the next action that the target network values.
+    `imitation` is the weight of the demonstrations beside the temporal differences, `temperature`
+    that of the cross-entropy, in units of the reward: values that differ by less are alike. The
+    other arguments are those of SB3's `DQN`.
     """
 
     def __init__(

@@ -18,12 +18,11 @@ from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save
 from mjoa_gym.evaluation.decision_time import decision_times
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
-from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import with_captions
-from mjoa_gym.files import yaml_mapping
+from mjoa_gym.files import write, yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,21 +32,13 @@ KEYS = ("title", "environment", "scenario", "episodes", "planners")
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting of a suite.
+    """One setting of a suite."""
 
-    Attributes:
-        name: Of its folder.
-        title: For people.
-        setting: Where agents act.
-        episodes: How many.
-        planners: Yardsticks; the first is what the others are compared with.
-    """
-
-    name: str
+    name: str  # of its folder
     title: str
     setting: Setting
     episodes: int
-    planners: tuple[str, ...]
+    planners: tuple[str, ...]  # yardsticks; the first is what the others are compared with
 
 
 def load_entries(file: Path) -> list[Entry]:
@@ -90,17 +81,16 @@ def play_entry(
     entry: Entry, out: Path, how: Playing, trained: Path, fresh: bool, keep_planners: bool = False
 ) -> Comparison:
     """Play what is missing of a setting, and return all of it."""
-    seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    kept = Comparison.kept(out / entry.name, seeds, entry.planners if keep_planners else ())
+    folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
+    kept = Comparison.kept(folder, seeds, entry.planners if keep_planners else ())
     learned = trained_for(entry.setting.environment, trained)
     sources = [source_of(name) for name in (*entry.planners, *learned)]
-    labels = [source.label for source in sources]
     missing = [source for source in sources if source.label not in kept.episodes]
     if not missing:
         return kept
     reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
-    folder = out / entry.name
     played = play_comparison(missing, entry.setting, seeds, how, reference, folder, fresh)
+    labels = [source.label for source in sources]
     return replace(played, reference=entry.planners[0]).with_more(kept, labels)
 
 
@@ -134,7 +124,7 @@ def run_suite(
     sections += [_decisions(entry, out, trained) for entry in first.values()]
     curves = curves_figure(trained)
     if curves is not None:
-        write_atomically(out / "learning_curves.png", encoded(curves, "png"))
+        write(out / "learning_curves.png", encoded(curves, "png"))
         caption = (
             "Mean latency on the validation episodes against MJOA-MU's while training: mean over "
             "training seeds, and its 95 % interval (Student's t)."
@@ -155,7 +145,7 @@ def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
     paths = trained_for(environment, trained)
     by_family = {SEED.sub("", source_of(path).label): path for path in paths}
     times = decision_times([*entry.planners, *by_family.values()], entry.setting, FIRST_SEED)
-    write_atomically(out / f"decision_times-{environment}.csv", times.csv())
+    write(out / f"decision_times-{environment}.csv", times.csv())
     return Section(f"Decision time, {environment}", tables=[times])
 
 

@@ -62,13 +62,9 @@ class EntryScorer(nn.Module):
 
 
 class BidHead(nn.Module):
-    """Logits of bids, from what the entries that are likely to be chosen need, and what others do.
+    """Logits of all bids of a UE, from what its likely choices need and what the others do.
 
-    Args:
-        width: Of the embeddings.
-        choices: How many entries a UE chooses: 1, or 2 with a prefetch.
-        logits: Of all bids of a UE.
-        hidden: Width in between.
+    A UE chooses `choices` entries: 1, or 2 with a prefetch.
     """
 
     def __init__(self, width: int, choices: int, logits: int, hidden: int = 32) -> None:

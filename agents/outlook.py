@@ -38,15 +38,10 @@ LEAST, SPAN = np.exp(-7.0), 10.0
 
 
 class OutlookColumns(NamedTuple):
-    """Where the columns of a UE are: the UE's, then what the view adds, then M entries'.
+    """Where the columns of a UE are: the UE's, then what the view adds, then M entries'."""
 
-    Attributes:
-        view: How many columns the view adds.
-        entries: M.
-    """
-
-    view: int
-    entries: int
+    view: int  # how many the view adds
+    entries: int  # M
 
     @property
     def context(self) -> int:
@@ -122,12 +117,10 @@ class Outlook:
         scenario = self.view.scenario
         tables, constants = scenario.tables, scenario.constants
         persists = "resident" in observation
-        resident = (
-            np.asarray(observation["resident"], np.float64)
-            if persists
-            else np.zeros((n_envs, n_ues, tables.width))
-        )
-        over = np.asarray(observation["round"], np.float64)[:, 0] if persists else np.zeros(n_envs)
+        resident, over = np.zeros((n_envs, n_ues, tables.width)), np.zeros(n_envs)
+        if persists:
+            resident = np.asarray(observation["resident"], np.float64)
+            over = np.asarray(observation["round"], np.float64)[:, 0]
         left = 1.0 - over / scenario.rounds
         seen = np.zeros((n_envs, n_ues, self.layout.columns), np.float32)
 

@@ -49,13 +49,7 @@ class ActorAndCritic(nn.Module):
 
 
 class UePolicy(ActorCriticPolicy):
-    """Actor and critic for PPO on a `multidiscrete` view.
-
-    Args:
-        *args: As for SB3's `ActorCriticPolicy`.
-        width: Of the embeddings.
-        **kwargs: Likewise.
-    """
+    """Actor and critic for PPO on a `multidiscrete` view; `width` is that of the embeddings."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         self.width = width
@@ -96,13 +90,7 @@ class UeQNetwork(QNetwork):
 
 
 class UeDQNPolicy(DQNPolicy):
-    """Action values and their target for DQN on a `discrete` view.
-
-    Args:
-        *args: As for SB3's `DQNPolicy`.
-        width: Of the embeddings.
-        **kwargs: Likewise.
-    """
+    """Action values and their target for DQN on a `discrete` view; `width` as for `UePolicy`."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         self.width = width

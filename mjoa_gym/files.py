@@ -1,4 +1,4 @@
-"""Small files that people bring: read whole, decoded, JSON taken apart; faults are ValueErrors."""
+"""Small files: those that people bring, whose faults are ValueErrors, and those that we write."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) ->
         return interpret(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file and make its folder; a reader sees the old or the new content, never a part.
+
+    Raises:
+        OSError: If that cannot be done; nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def decode(content: bytes) -> str:

@@ -24,8 +24,7 @@ def vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
     if array.shape != (n,):
         raise ValueError(f"{name} has shape {array.shape}; ({n},) is needed, one entry each")
     _refuse(name, array, np.isnan(array), "must be a number")
-    array.flags.writeable = False
-    return array
+    return frozen(array)
 
 
 def non_negative_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
@@ -46,9 +45,13 @@ def binary_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.int8]:
     """A read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
     array = vector(name, values, n)
     _refuse(name, array, (array != 0) & (array != 1), "must be 0 or 1")
-    binary = array.astype(np.int8)
-    binary.flags.writeable = False
-    return binary
+    return frozen(array.astype(np.int8))
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """`array`, read-only from now on."""
+    array.flags.writeable = False
+    return array
 
 
 def positive(name: str, value: float) -> float:

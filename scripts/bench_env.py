@@ -32,7 +32,7 @@ from throughput.contenders import (
 from throughput.parts import parts_table
 
 from mjoa_gym import DNN
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
@@ -42,9 +42,7 @@ GROUPS = ("scalar", "vector", "ues", "layers", "sb3", "parts", "simulator")
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     add("--only", nargs="+", choices=GROUPS, default=GROUPS[:5], metavar="GROUP",
@@ -167,4 +165,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mjoa_gym.cli.ending import run
-from mjoa_gym.dnn import DNN
-from mjoa_gym.dnn.file import as_text
+from mjoa_gym.dnn import DNN, file
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.profiles.fuse import as_columns, fuse
 
@@ -93,12 +91,11 @@ def main() -> int:
     add("--output", type=Path, default=PACKAGED, help="folder to write to (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for name in bar(arguments.only or list(MODELS), unit="model", leave=False):
         start = time.perf_counter()
         dnn, found = describe(name, MODELS[name])
-        text = as_text(dnn.to_dict(MODELS[name].title, found))
-        (arguments.output / f"{name}.json").write_text(text, encoding="utf-8")
+        profile = dnn.to_dict(MODELS[name].title, found)
+        file.write(arguments.output / f"{name}.json", profile)
         print(
             f"{name:<16}{dnn.n_layers:4d} layers of {found['fused_from_operators']:4d} operators"
             f" {found['macs'] / 1e9:8.4f} GMAC {found['parameters']:12,d} parameters"
@@ -111,4 +108,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

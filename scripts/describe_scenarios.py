@@ -8,7 +8,6 @@ as well, and, when streaming, what uploading for later adds.
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import lru_cache, partial
 
 import numpy as np
@@ -138,4 +137,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -7,20 +7,16 @@ Killed or interrupted, it goes on where it stopped when the same command is give
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--suite", default="full", help="of configs/learned (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "learned")
@@ -44,4 +40,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, goes_on=True))
+    raise SystemExit(run(main, goes_on=True))

@@ -7,32 +7,26 @@ Each run's agent goes to `results/agents/<run>`, where `make benchmark` and `mak
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from agents.learned_agent import LearnedAgent
 from agents.learned_suite import AGENTS
 from agents.learning_curves import LOG
 from agents.training.run import RUN
-from mjoa_gym.cli.ending import run
-from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting, play
+from agents.training.validation import score
+from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
 
 
 def keep(trained: Path, out: Path, episodes: int) -> Path:
     """Copy a finished run's agent, with its name and its results in the card."""
     agent = LearnedAgent.load(trained / "agent")
     environment = "streaming" if agent.persists else "cold-start"
-    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-    played = play(agent, Setting(environment, agent.outlook.view.scenario), seeds)
-    means = {
-        key: float(np.mean([[row[key] for row in rows] for rows in played]))
-        for key in ("latency_s", "local_s", "reward")
-    }
+    setting = Setting(environment, agent.outlook.view.scenario)
+    means = score(agent, setting, episodes, FIRST_SEED)._asdict()
     results = {"first_seed": FIRST_SEED, "episodes": episodes} | means
     agent.card = {"name": trained.name} | agent.card | {"results": results}
     folder = agent.save(out / trained.name)
@@ -43,9 +37,7 @@ def keep(trained: Path, out: Path, episodes: int) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Keep them all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--episodes", type=int, default=40, help="for the card (%(default)s)")
     parser.add_argument("--out", type=Path, default=AGENTS, help="(%(default)s)")
@@ -56,4 +48,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -16,18 +16,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.cli.model import add_input_options, built
 from mjoa_gym.devices import Device, RooflineDevice, load_device
 from mjoa_gym.devices.fit import FORMS, Measured, fit_device, leave_one_out
+from mjoa_gym.evaluation.machine import processor
 from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.files import write
 from mjoa_gym.validation import count
 
 NAMES = {"flops": "FLOPs / speed", "max": "one-peak roofline", "sum": "per kind, summed"}
@@ -35,9 +36,7 @@ NAMES = {"flops": "FLOPs / speed", "max": "one-peak roofline", "sum": "per kind,
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL")
     add_input_options(parser)
@@ -54,11 +53,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def network(model: str, options: argparse.Namespace) -> tuple[Any, Any, str]:
-    """A module of the catalogue or of a function, its inputs, and its name.
-
-    Raises:
-        ValueError: If there is no such network.
-    """
+    """A module of the catalogue or of a function, its inputs, and its name; else a ValueError."""
     from catalogue.zoo import MODELS
 
     if ":" in model:
@@ -97,14 +92,16 @@ def measure(options: argparse.Namespace) -> list[Measured]:
 
 def table(measured: list[Measured], options: argparse.Namespace) -> dict[str, Any]:
     """The content of the file, in the format of docs/devices.md."""
-    from mjoa_gym.execution.measure import device_label
+    import torch
 
+    on_card = options.device.startswith("cuda")
+    found = torch.cuda.get_device_name(options.device) if on_card else processor()
     if options.runtime == "onnxruntime":
         runtime = f"onnxruntime {version('onnxruntime')}, optimised"
     else:
         runtime = f"torch {version('torch').split('+')[0]}, layer by layer, {options.device}"
     return {
-        "device": options.label or device_label(options.device),
+        "device": options.label or found,
         "runtime": runtime,
         "threads": options.threads,
         "date": datetime.date.today().isoformat(),
@@ -157,8 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         torch.set_num_threads(threads)
     content = table(measured, options)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(options.output, json.dumps(content, indent=1) + "\n")
     load_device(options.output)  # what was written is what others will read
     print(f"{content['device']}, {content['runtime']}, {options.threads} thread(s)")
     print(report(measured, options.output.stem))
@@ -167,4 +163,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

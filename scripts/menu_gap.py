@@ -8,15 +8,13 @@ entries at the expert's shares, and with the band and the server divided anew by
 
 from __future__ import annotations
 
-import argparse
-import sys
 from typing import NamedTuple
 
 import numpy as np
 from played_rounds import played_rounds
 
 from mjoa_gym import Instance, Plan, Scenario, evaluate
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
@@ -94,9 +92,7 @@ def cells(gaps: list[Gap]) -> tuple[str, ...]:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--scenario", nargs="+", default=["default", "chains", "crowded", "slow-uplink"],
         metavar="NAME", help="packaged scenarios or YAML files (default: %(default)s)")  # fmt: skip
@@ -117,4 +113,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -11,8 +11,6 @@ Prints a Markdown table.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from played_rounds import played_rounds
 
 from mjoa_gym import Instance, Plan, Scenario, evaluate
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
@@ -107,9 +105,7 @@ def floors(instance: Instance, scenario: Scenario, menu: Menu) -> tuple[float, f
 
 def main() -> int:
     """Play, plan again, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="name, or a YAML file")
     parser.add_argument("--episodes", type=int, default=12)
     parser.add_argument("--seed", type=int, default=10_000, help="of the first episode")
@@ -131,4 +127,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
@@ -22,9 +22,7 @@ CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line; where it says something of the grid, by the names of the grid's fields."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="a small grid, a few minutes")
     add("--models", nargs="+", metavar="NAME", help="torchvision classifiers")
@@ -80,4 +78,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, goes_on=True))
+    raise SystemExit(run(main, goes_on=True))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mjoa_gym.cli.ending import STOPPED, run
+from mjoa_gym.cli.ending import STOPPED, command_line, run
 from mjoa_gym.validation import count
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     from agents.training.config import ALGORITHMS
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--algo", choices=tuple(ALGORITHMS), default="ppo", help="algorithm (%(default)s)")
     add("--env", default="MJOA/Streaming-v0", help="environment (%(default)s)")
@@ -126,4 +124,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

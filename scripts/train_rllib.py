@@ -21,12 +21,11 @@ import argparse
 import logging
 import os
 import socket
-import sys
 import time
 import warnings
 from typing import Any
 
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 
 IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
 WHO = "steps_by_process"
@@ -34,9 +33,7 @@ WHO = "steps_by_process"
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--env", choices=IDS, default=IDS[0], help="environment (%(default)s)")
     add("--scenario", help="a packaged scenario's name or a YAML file (default: the default one)")
@@ -141,4 +138,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -9,7 +9,6 @@ table. Evaluations begin at seed 1,000,000; seeds here must stay below 900,000.
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from itertools import product
 
@@ -48,4 +47,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

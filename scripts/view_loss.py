@@ -7,8 +7,6 @@ A policy that acts through a view can only beat a planner there if it beats what
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 from agents.cloning import encode
 from agents.training.validation import FIRST_SEED
 from mjoa_gym import Scenario
-from mjoa_gym.cli.ending import run
+from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.envs.actions import MenuView, action_view
 from mjoa_gym.evaluation import compare
 from mjoa_gym.evaluation.agent_source import source_of
@@ -27,11 +25,7 @@ VIEWS = ("multidiscrete", "discrete")
 
 
 class Through:
-    """A planner that acts through a learned view.
-
-    Attributes:
-        action_view: The view's name.
-    """
+    """A planner that acts through a learned view."""
 
     batches = True
     observation = "dict"
@@ -57,9 +51,7 @@ class Through:
 
 def main(argv: list[str] | None = None) -> int:
     """Play the same validation episodes through every view."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("planner", help="a planner's name")
     parser.add_argument("--environment", default="streaming", help="(%(default)s)")
     parser.add_argument("--scenario", default="default", help="name or file (%(default)s)")
@@ -77,4 +69,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    raise SystemExit(run(main))

@@ -220,12 +220,11 @@ def test_iao_minimises_the_slowest_latency(cut_off, seed):
     table = [[latency(i, units) for units in range(n_units + 1)] for i in range(n)]
     splits = [s for s in itertools.product(range(n_units + 1), repeat=n) if sum(s) == n_units]
     best = min(max(table[i][units] for i, units in enumerate(split)) for split in splits)
-    cuts, units = balance(instance, n_units)
+    placements, units = balance(instance, n_units)
     assert sum(units) == n_units
     assert max(table[i][units[i]] for i in range(n)) == pytest.approx(best, rel=1e-12)
-    for i, cut in enumerate(cuts):
-        if units[i] and cut < instance.ues[i].dnn.n_layers:
-            placement = all_cuts(instance.ues[i].dnn.n_layers)[cut]
+    for i, placement in enumerate(placements):
+        if units[i] and placement.any():
             share = units[i] / n_units
             found = seconds_alone(instance, i, placement, "preinstalled", compute_share=share)
             assert found == pytest.approx(table[i][units[i]], rel=1e-12)

@@ -21,7 +21,7 @@ from mjoa_gym.evaluation.comparison import (
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting, play
 from mjoa_gym.evaluation.journal import FILE
 from mjoa_gym.evaluation.statistics import reduction
-from mjoa_gym.evaluation.table import signed
+from mjoa_gym.evaluation.table import percent
 
 SCENARIO = Scenario(dnns=("alexnet", "squeezenet1_1"), granularity="block", n_ues=3, rounds=3)
 SETTINGS = {name: Setting(name, SCENARIO) for name in ("streaming", "cold-start")}
@@ -234,7 +234,7 @@ def test_training_seeds_are_one_family():
     assert own.change.low == pytest.approx(alone.change.value, abs=0.02)
     assert [row[:2] for row in table(both).rows] == [("ppo", "2"), ("base", "")]
     (versus,) = learned_against_planners(both).rows
-    assert versus == ("ppo", signed(own.change))
+    assert versus == ("ppo", percent(own.change, "+"))
 
 
 def test_saving(tmp_path):

@@ -326,11 +326,13 @@ def test_messages_are_charged_to_the_tensors_that_change_sides() -> None:
     for placement in ([0] * dnn.n_layers, [1] * dnn.n_layers):
         more, plain = (
             predict(
-                dnn, placement, LayerTimes(seconds, seconds, message_s), 50e6, 10e6, None,
-                "preinstalled",
+                LayerTimes(seconds, seconds, message_s).instance(
+                    dnn, 50e6, 10e6, upload="preinstalled"
+                ),
+                placement,
             ).latency
             for message_s in (0.01, 0.0)
-        )  # fmt: skip
+        )
         direct = simulate(
             dnn, placement, seconds, seconds, 50e6, 10e6, upload="preinstalled"
         ).latency

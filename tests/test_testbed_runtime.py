@@ -314,7 +314,7 @@ TIMES = LayerTimes(np.linspace(0.01, 0.02, N), np.linspace(0.001, 0.002, N), mes
 def test_layer_times_are_measured_on_both_sides() -> None:
     network = diamond()
     value = torch.randn(1, network.width)
-    predict(network.dnn, np.ones(N), TIMES, 1e6, 1e6)  # compiles, perhaps for a minute
+    predict(TIMES.instance(network.dnn, 1e6, 1e6), np.ones(N))  # compiles, perhaps for a minute
 
     async def main() -> None:
         slow = {"ue_slowdown": 5.0, "edge_slowdown": 2.0}
@@ -340,7 +340,9 @@ def test_planners_see_what_is_predicted(message_s: float, rates: tuple[float, fl
     assert placement.all()
     assert not marks.any()
     told = evaluate(instance, plan_with("edge-only", instance))[0]
-    assert told == pytest.approx(predict(dnn, placement, known, *rates).latency, rel=1e-12)
+    own = simulate(dnn, placement, known.ue_s, known.edge_s, *rates, message_s=message_s)
+    assert told == pytest.approx(predict(instance, placement).latency, rel=1e-12)
+    assert told == pytest.approx(own.latency, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from agents.training.config import (  # noqa: E402
     algorithm_arguments,
     load_config,
 )
-from agents.training.run import RunOptions, _begin, scenario_of, train  # noqa: E402
+from agents.training.run import RunOptions, _begin, train  # noqa: E402
 from agents.training.warm_start import FIRST_SEED, demonstrations_for  # noqa: E402
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env  # noqa: E402
 from tests.forked import Running, run  # noqa: E402
@@ -236,9 +236,9 @@ def test_dqn_clones_and_goes_on_with_the_demonstrations(small_dqn, tmp_path):
 
 def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
     """With the UEs in their own order, what is shown is what the environment shows."""
-    scenario = scenario_of(small_dqn)
+    scenario = small_dqn.setting.scenario
     model = _begin(replace(small_dqn, cloning=None), tmp_path, RunOptions(progress=False))
-    seen = demonstrations_for(small_dqn, scenario, tmp_path, progress=False)
+    seen = demonstrations_for(small_dqn, tmp_path, progress=False)
     model.show(seen)
     envs = make_vec_env(small_dqn.env_id, 16, seed=FIRST_SEED, scenario=scenario.to_dict(),
                         action="discrete", observation="dict")  # fmt: skip

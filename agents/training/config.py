@@ -14,6 +14,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.demonstrated_dqn import DemonstratedDQN
+from mjoa_gym import Scenario
+from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
@@ -25,33 +27,25 @@ OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that a run depends on.
+    """Everything that a run depends on."""
 
-    Attributes:
-        algorithm: "ppo" or "dqn".
-        env_id: The environment.
-        seed: Of weights, exploration and environments.
-        scenario: Fields of the scenario that differ from the default's, or its name or file.
-        n_envs: Environments at once.
-        n_timesteps: Steps of all environments together.
-        policy: Name or dotted path of the policy's class.
-        env_kwargs: The environment's arguments.
-        vec_env_wrapper: Dotted path of a wrapper, or `{path: arguments}`; None for none.
-        hyperparameters: The algorithm's arguments.
-        cloning: What `agents.training.warm_start` needs, None to start from nothing.
-    """
-
-    algorithm: str
+    algorithm: str  # "ppo" or "dqn"
     env_id: str
-    seed: int
-    scenario: Any
-    n_envs: int
-    n_timesteps: int
-    policy: str
+    seed: int  # of weights, exploration and environments
+    scenario: Any  # fields that differ from the default's, or a scenario's name or file
+    n_envs: int  # at once
+    n_timesteps: int  # of all environments together
+    policy: str  # name or dotted path of its class
     env_kwargs: dict[str, Any]
-    vec_env_wrapper: str | dict[str, Any] | None
-    hyperparameters: dict[str, Any]
-    cloning: dict[str, Any] | None = None
+    vec_env_wrapper: str | dict[str, Any] | None  # dotted path, or `{path: arguments}`
+    hyperparameters: dict[str, Any]  # the algorithm's arguments
+    cloning: dict[str, Any] | None = None  # for `agents.training.warm_start`, if anything
+
+    @property
+    def setting(self) -> Setting:
+        """Where a policy is validated, and is to be used; other `rounds` are for training only."""
+        scenario = Scenario.of(self.scenario).with_changes(n_ues=self.env_kwargs.get("n_ues"))
+        return Setting(self.env_id, scenario)
 
 
 def load_config(

@@ -27,9 +27,7 @@ from agents.training import checkpoints
 from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
 from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import follow_up, warm_start
-from mjoa_gym import Scenario
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
-from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.machine import machine
 
 SEEDS_PER_RUN = 5_000
@@ -47,19 +45,12 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What does not change a run's result.
+    """What does not change a run's result."""
 
-    Attributes:
-        every: Steps between two checkpoints and validations.
-        episodes: Of a validation; 0 for none.
-        tensorboard: Whether to write events.
-        progress: Whether to show a bar.
-    """
-
-    every: int = 40_000
-    episodes: int = 100
-    tensorboard: bool = True
-    progress: bool = True
+    every: int = 40_000  # steps between two checkpoints and validations
+    episodes: int = 100  # of a validation; 0 for none
+    tensorboard: bool = True  # whether to write events
+    progress: bool = True  # whether to show a bar
 
 
 def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> LearnedAgent:
@@ -82,7 +73,7 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     else:
         model = checkpoints.load(last, ALGORITHMS[config.algorithm])
         if config.cloning is not None:
-            follow_up(model, config, scenario_of(config), folder.parent, options.progress)
+            follow_up(model, config, folder.parent, options.progress)
     _truncate(folder / LOG, model.num_timesteps)
     model.set_logger(configure(str(folder), ["tensorboard"] if options.tensorboard else []))
     if model.num_timesteps < config.n_timesteps:
@@ -104,20 +95,9 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     return agent
 
 
-def scenario_of(config: TrainingConfig) -> Scenario:
-    """The scenario that a policy is for; other `rounds` are for training only."""
-    given = Scenario.of(config.scenario)
-    return given.with_changes(n_ues=config.env_kwargs.get("n_ues"))
-
-
-def setting_of(config: TrainingConfig) -> Setting:
-    """Where a policy is validated, and is to be used: with the scenario's number of rounds."""
-    return Setting(config.env_id, scenario_of(config))
-
-
 def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
     """The policy of a model, with its card."""
-    setting = setting_of(config)
+    setting = config.setting
     policy: Any = model.policy
     command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
     card = {
@@ -145,20 +125,19 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
 
 def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlgorithm:
     """A model at its first step."""
-    scenario = scenario_of(config)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002 - what SB3 draws from
     torch.manual_seed(config.seed)
     envs = make_vec_env(
         config.env_id, config.n_envs, seed=config.seed * SEEDS_PER_RUN, threads=1,
-        **{"scenario": scenario.to_dict()} | config.env_kwargs,
+        **{"scenario": config.setting.scenario.to_dict()} | config.env_kwargs,
     )  # fmt: skip
     model = ALGORITHMS[config.algorithm](
         env=wrapped(VecMonitor(envs), config), seed=config.seed, device="cpu",
         **algorithm_arguments(config),
     )  # fmt: skip
     if config.cloning is not None:
-        warm_start(model, config, scenario, folder.parent, options.progress)
+        warm_start(model, config, folder.parent, options.progress)
     return model
 
 
@@ -171,13 +150,12 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
         file.write_text(yaml.safe_dump(wanted, sort_keys=False), "utf-8")
         return
     found = yaml.safe_load(file.read_text("utf-8"))
-    differing = [key for key in wanted if found.get(key) != wanted[key]]
-    if differing:
-        key = differing[0]
-        raise ValueError(
-            f"{folder} holds a run with {key}={found.get(key)!r}, not {wanted[key]!r}: "
-            "go on with its settings, or choose another folder"
-        )
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise ValueError(
+                f"{folder} holds a run with {key}={found.get(key)!r}, not {value!r}: "
+                "go on with its settings, or choose another folder"
+            )
 
 
 def _truncate(log: Path, timesteps: int) -> None:
@@ -216,7 +194,7 @@ class Keeper(BaseCallback):
     ) -> None:
         super().__init__()
         self.config, self.folder, self.options = config, folder, options
-        self.setting = setting_of(config)
+        self.setting = config.setting
         self.bar, self.stop = bar, stop
         self.said: dict[str, str] = {}
         self.mjoa_mu: Score | None = None

@@ -10,29 +10,23 @@ import numpy as np
 
 from mjoa_gym.evaluation.agent import Agent, PlannerAgent
 from mjoa_gym.evaluation.episodes import Setting, play
-from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.files import write
 
 FIRST_SEED = 900_000
 """Training uses smaller seeds, evaluation those from 1,000,000."""
 
 
 class Score(NamedTuple):
-    """Means over all rounds of the validation episodes.
+    """Means over all rounds of the validation episodes."""
 
-    Attributes:
-        latency_s: Weighted mean latency of a round's UEs.
-        local_s: The same with all layers on the UEs.
-        reward: Of a round.
-    """
-
-    latency_s: float
-    local_s: float
+    latency_s: float  # weighted mean latency of a round's UEs
+    local_s: float  # the same with all layers on the UEs
     reward: float
 
 
-def score(agent: Agent, setting: Setting, episodes: int) -> Score:
-    """Play so many validation episodes."""
-    played = play(agent, setting, range(FIRST_SEED, FIRST_SEED + episodes))
+def score(agent: Agent, setting: Setting, episodes: int, first_seed: int = FIRST_SEED) -> Score:
+    """Play so many validation episodes, or others."""
+    played = play(agent, setting, range(first_seed, first_seed + episodes))
     means = [np.mean([[row[key] for row in rows] for rows in played]) for key in Score._fields]
     return Score(*map(float, means))
 
@@ -43,5 +37,5 @@ def planner_score(planner: str, setting: Setting, episodes: int, cache: Path) ->
     known = json.loads(cache.read_text("utf-8")) if cache.is_file() else {}
     if key not in known:
         known[key] = score(PlannerAgent(planner, setting.scenario), setting, episodes)
-        write_atomically(cache, json.dumps(known, indent=1))
+        write(cache, json.dumps(known, indent=1))
     return Score(*known[key])

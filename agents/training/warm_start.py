@@ -22,10 +22,8 @@ from tqdm import tqdm
 from agents.cloning import Demonstrations, clone, demonstrate, joined
 from agents.demonstrated_dqn import DemonstratedDQN
 from agents.training.config import TrainingConfig
-from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.episodes import Setting
-from mjoa_gym.evaluation.journal import write_atomically
+from mjoa_gym.files import write
 
 FIRST_SEED = 500_000
 """Of the episodes that are demonstrated; training uses smaller ones."""
@@ -34,21 +32,14 @@ PART = 320
 CRITIC_LEARNING_RATE = 1e-3
 
 
-def warm_start(
-    model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool
-) -> None:
+def warm_start(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
     """Let a model at its first step clone a planner, as its configuration's `cloning` says.
 
-    Args:
-        model: PPO (`planner`, `rounds`, `epochs`, `critic_timesteps`) or DQN (`planner`, `rounds`,
-            `updates`).
-        config: Its configuration.
-        scenario: What the demonstrations are of.
-        cache: Folder that keeps them.
-        progress: Whether to show bars.
+    That has `planner` and `rounds`, for PPO also `epochs` and `critic_timesteps`, for DQN
+    `updates`. The folder `cache` keeps the demonstrations.
     """
     settings = dict(config.cloning or {})
-    seen = demonstrations_for(config, scenario, cache, progress)
+    seen = demonstrations_for(config, cache, progress)
     if isinstance(model, DemonstratedDQN):
         model.show(seen)
         model.clone(int(settings["updates"]), progress=progress)
@@ -57,16 +48,14 @@ def warm_start(
         fit_critic(model, int(settings["critic_timesteps"]))
 
 
-def follow_up(
-    model: BaseAlgorithm, config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool
-) -> None:
+def follow_up(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
     """Give a model that goes on from a checkpoint what it learns from beside its experience."""
     if isinstance(model, DemonstratedDQN):
-        model.show(demonstrations_for(config, scenario, cache, progress))
+        model.show(demonstrations_for(config, cache, progress))
 
 
 def demonstrations_for(
-    config: TrainingConfig, scenario: Scenario, cache: Path, progress: bool = True
+    config: TrainingConfig, cache: Path, progress: bool = True
 ) -> Demonstrations:
     """What a run's planner does in some rounds; only those that a folder lacks are played.
 
@@ -74,9 +63,9 @@ def demonstrations_for(
     """
     settings = dict(config.cloning or {})
     planner, rounds = str(settings["planner"]), int(settings["rounds"])
-    agent: Any = source_of(planner).agent(Setting(config.env_id, scenario))
+    agent: Any = source_of(planner).agent(config.setting)
     view, rounds_each = config.env_kwargs["action"], config.env_kwargs.get("rounds")
-    played = scenario.with_changes(rounds=rounds_each).to_dict()
+    played = config.setting.scenario.with_changes(rounds=rounds_each).to_dict()
     key = json.dumps([planner, config.env_id, view, played])
     name = f"demonstrations-{planner}-{zlib.crc32(key.encode()):08x}"
     parts = [cache / name / f"{k:03}.npz" for k in range(-(-rounds // PART))]
@@ -88,7 +77,7 @@ def demonstrations_for(
         )
         content = io.BytesIO()
         np.savez_compressed(content, **seen._asdict())
-        write_atomically(parts[k], content.getvalue())
+        write(parts[k], content.getvalue())
     return joined([Demonstrations(**np.load(file)) for file in parts])
 
 

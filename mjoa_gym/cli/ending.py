@@ -1,7 +1,8 @@
-"""How commands end: what went wrong in one line, and an exit status."""
+"""How scripts begin, and how they and commands end: what went wrong in a line, an exit status."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,13 @@ EXTRAS = {
 }  # fmt: skip
 """Which extra brings a package."""
 STOPPED = 130
+
+
+def command_line(about: str | None) -> argparse.ArgumentParser:
+    """A script's command line, without options yet; its help shows a docstring as it is."""
+    return argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:

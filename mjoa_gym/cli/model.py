@@ -32,12 +32,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
 
 
 def profile_of(model: str, shapes: Shapes, dtypes: Sequence[str]) -> DNN:
-    """The DNN that a model's name, function or file stands for.
-
-    Raises:
-        ValueError: If there is no such model, or it cannot be profiled.
-        OSError: If a file cannot be read.
-    """
+    """The DNN that a model's name, function or file stands for; a ValueError if there is none."""
     if model.endswith(".onnx"):
         return DNN.from_onnx(model)
     if ":" in model and not Path(model).exists():
@@ -52,10 +47,8 @@ def profile_of(model: str, shapes: Shapes, dtypes: Sequence[str]) -> DNN:
 def built(model: str, shapes: Shapes, dtypes: Sequence[str], device: str) -> Built:
     """What a function makes; on another device than meta weights and inputs are random.
 
-    There is a shape per input of the function, and a dtype for each, or one for all.
-
-    Raises:
-        ValueError: If there is no such function, or it makes no module.
+    There is a shape per input of the function, and a dtype for each, or one for all. Raises a
+    ValueError if there is no such function, or it makes no module.
     """
     import torch
 

@@ -63,7 +63,6 @@ def table(dnn: DNN) -> str:
 
 def write(dnn: DNN, folder: Path, picture: str) -> list[Path]:
     """Writes the profile and its picture; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in dnn.name) or "network"
     paths = [folder / f"{stem}.json"]
     dnn.save(paths[0])

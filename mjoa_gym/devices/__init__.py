@@ -22,16 +22,6 @@ from mjoa_gym.devices.models import (
 )
 
 __all__ = [
-    "FEATURES",
-    "KINDS",
-    "LABELS",
-    "Device",
-    "FlopsDevice",
-    "RegressionDevice",
-    "RooflineDevice",
-    "ScaledDevice",
-    "TableDevice",
-    "device_names",
-    "layer_bytes",
-    "load_device",
-]
+    "FEATURES", "KINDS", "LABELS", "Device", "FlopsDevice", "RegressionDevice", "RooflineDevice",
+    "ScaledDevice", "TableDevice", "device_names", "layer_bytes", "load_device",
+]  # fmt: skip

@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 Form = Literal["flops", "max", "sum"]
 FORMS: tuple[Form, ...] = ("flops", "max", "sum")
 """FLOPs over speed; one-peak roofline; per kind FLOPs and bytes in sequence."""
-
-UNBOUNDED = 1e18
-"""The speed (FLOP/s or bytes/s) where the measurements show no cost at all."""
-FEWEST_LAYERS = 3
-"""A kind with fewer measured layers counts as "other"."""
+UNBOUNDED = 1e18  # the speed (FLOP/s or bytes/s) where the measurements show no cost at all
+FEWEST_LAYERS = 3  # a kind with fewer measured layers counts as "other"
 UNSEEN = {"conv": 1.0, "matmul": 1.0, "linear": 1.0, "depthwise_conv": 0.25}
 """Assumed speeds of kinds that were not measured, relative to a dense one that was."""
 SWEEPS = 30
@@ -78,11 +75,7 @@ def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[s
 
 
 class _Layers:
-    """The layers of all networks, one after the other, and how much each error weighs.
-
-    Attributes:
-        weights: (rows, all layers), rows of relative errors: of layers first, then of networks.
-    """
+    """The layers of all networks, one after the other, and how much each error weighs."""
 
     def __init__(self, measured: Sequence[Measured]) -> None:
         if not measured:
@@ -98,7 +91,7 @@ class _Layers:
         weights = [np.sqrt(m.dnn.n_layers) / m.seconds.sum() for m in measured]
         totals = [np.where(network == n, weight, 0.0) for n, weight in enumerate(weights)]
         each = np.diag(1 / np.where(self.seconds > 0, self.seconds, np.inf))
-        self.weights = np.concatenate([each, totals])
+        self.weights = np.concatenate([each, totals])  # rows of errors: of layers, of networks
 
     def solve(self, *columns: NDArray[np.float64]) -> tuple[float, ...]:
         """Coefficients >= 0 of the columns, one entry per layer, and of a last one of ones."""
@@ -109,8 +102,7 @@ class _Layers:
         return tuple(float(value) for value in found / scale)
 
 
-_Fit = tuple[dict[str, float], float, float]
-"""Speeds by kind, seconds per byte and per layer."""
+_Fit = tuple[dict[str, float], float, float]  # speeds by kind, seconds per byte and per layer
 
 
 def _fit_sum(layers: _Layers) -> _Fit:

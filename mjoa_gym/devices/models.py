@@ -16,8 +16,7 @@ from mjoa_gym.validation import amount, choice, did_you_mean, mapping, number, p
 if TYPE_CHECKING:
     from mjoa_gym.dnn import DNN
 
-LABELS = ("device", "runtime", "threads", "date")
-"""What measurements may say about their origin."""
+LABELS = ("device", "runtime", "threads", "date")  # what measurements may say about their origin
 FEATURES = ("flops", "parameter_bytes", "input_bytes", "output_bytes", "constant")
 """What a regression may multiply; the constant is 1 for every layer."""
 
@@ -33,15 +32,9 @@ class Device(ABC):
             raise ValueError(f"name={short(self.name)}: must be a text that is not empty")
 
     def seconds(self, dnn: DNN) -> NDArray[np.float64]:
-        """Return the execution time of every layer.
+        """Return the seconds of every layer, (L,) float64, all finite and >= 0.
 
         For a DNN of blocks the times are computed on its layers and summed per block.
-
-        Args:
-            dnn: The DNN, with L layers (or L blocks).
-
-        Returns:
-            Seconds per layer, shape (L,), float64, all finite and >= 0.
 
         Raises:
             ValueError: If the device cannot tell the times of this DNN.
@@ -227,15 +220,9 @@ class RegressionDevice(Device):
 
 
 def layer_bytes(dnn: DNN) -> NDArray[np.float64]:
-    """Return the bytes that every layer moves: its input tensors, parameters and output.
+    """Return the bytes that every layer moves, (L,): its input tensors, parameters and output.
 
     An embedding reads only the rows it looks up, that is, as many bytes as it writes.
-
-    Args:
-        dnn: A DNN with L layers.
-
-    Returns:
-        Bytes, shape (L,), float64.
     """
     embedding = np.array([kind == "embedding" for kind in dnn.kinds], dtype=bool)
     looked_up = np.minimum(dnn.parameter_bytes, dnn.output_bytes)

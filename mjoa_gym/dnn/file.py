@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mjoa_gym import files
 from mjoa_gym.validation import amount, mapping, short
 
 if TYPE_CHECKING:
@@ -32,12 +33,7 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
 
 
 def arguments(profile: Any) -> dict[str, Any]:
-    """The arguments of `DNN` from the content of a file; `DNN` checks the graph itself.
-
-    Raises:
-        ValueError: If the schema is another one, a key is missing or unknown, or a value is of
-            another type or out of range.
-    """
+    """The arguments of `DNN` from the content of a file; `DNN` checks the graph itself."""
     profile = mapping("the profile", profile)
     if profile.get("schema") != SCHEMA:
         raise ValueError(f"schema={short(profile.get('schema'))}: this version reads {SCHEMA!r}")
@@ -64,22 +60,11 @@ def arguments(profile: Any) -> dict[str, Any]:
 
 
 def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
-    """Write a profile's file, which is there as a whole or not at all.
-
-    Raises:
-        ValueError: If the path does not end in .json.
-        OSError: If the file cannot be written.
-    """
+    """Write a profile's file, which is there as a whole or not at all."""
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"path={str(path)!r}: must end in {SUFFIX!r}, so that `load` knows a file")
-    text = as_text(profile)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.write(path, as_text(profile))
 
 
 def as_profile(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym import files
 from mjoa_gym.dnn import file
 from mjoa_gym.layers import INPUT, KINDS
-from mjoa_gym.validation import choice, non_negative_vector
+from mjoa_gym.validation import choice, frozen, non_negative_vector
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ class DNN:
             choice(f"kinds[{layer}]", kind, KINDS)
         put(self, "layer_names", _labels("layer_names", layer_names, range(n)))
         put(self, "layers", layers)
-        put(self, "block_of", None if block_of is None else _frozen(np.array(block_of, np.intp)))
+        put(self, "block_of", None if block_of is None else frozen(np.array(block_of, np.intp)))
 
     @property
     def n_layers(self) -> int:
@@ -94,19 +94,19 @@ class DNN:
     @cached_property
     def predecessor_offsets(self) -> NDArray[np.int64]:
         """(L + 1,): layer l reads `predecessor_indices[offsets[l]:offsets[l + 1]]`."""
-        return _frozen(np.cumsum([0, *map(len, self.predecessors)], dtype=np.int64))
+        return frozen(np.cumsum([0, *map(len, self.predecessors)], dtype=np.int64))
 
     @cached_property
     def predecessor_indices(self) -> NDArray[np.int64]:
         """(number of edges,): all predecessors, one layer after the other."""
-        return _frozen(np.array([p for ps in self.predecessors for p in ps], dtype=np.int64))
+        return frozen(np.array([p for ps in self.predecessors for p in ps], dtype=np.int64))
 
     @cached_property
     def is_sink(self) -> NDArray[np.bool_]:
         """(L,): whether no layer reads this layer's output, so it is an output."""
         sink = np.ones(self.n_layers, dtype=np.bool_)
         sink[self.predecessor_indices[self.predecessor_indices >= 0]] = False
-        return _frozen(sink)
+        return frozen(sink)
 
     @cached_property
     def is_chain(self) -> bool:
@@ -128,7 +128,7 @@ class DNN:
         outputs_before = np.cumsum(self.is_sink, dtype=np.int64) - self.is_sink
         cut = nothing_else_is_read & (outputs_before == 0)
         cut[-1] = True
-        return _frozen(cut)
+        return frozen(cut)
 
     def _at(self, granularity: str) -> DNN:
         return self if granularity == "layer" else self.blocks()
@@ -340,8 +340,3 @@ def _labels(name: str, given: Sequence[str] | None, default: Sequence[Any]) -> t
     if len(labels) != len(default):
         raise ValueError(f"{name} has {len(labels)} entries for {len(default)} layers")
     return tuple(map(str, labels))
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array

@@ -41,14 +41,6 @@ def parallel_env(*args: Any, **kwargs: Any) -> OffloadingParallelEnv:
 
 
 __all__ = [
-    "ENTRY_POINTS",
-    "OBSERVERS",
-    "ColdStartEnv",
-    "ColdStartVectorEnv",
-    "RoundsEnv",
-    "StreamingEnv",
-    "StreamingVectorEnv",
-    "decode_observation",
-    "parallel_env",
-    "register_all",
-]
+    "ENTRY_POINTS", "OBSERVERS", "ColdStartEnv", "ColdStartVectorEnv", "RoundsEnv", "StreamingEnv",
+    "StreamingVectorEnv", "decode_observation", "parallel_env", "register_all",
+]  # fmt: skip

@@ -40,12 +40,8 @@ def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) 
 class Core:
     """E environments behind one interface; adapters only say how their users see it.
 
-    Args:
-        env: Whose it is; its class says whether UEs and their parameters stay (`persists`), and
-            what pictures call it (`title`).
-        n_envs: E.
-        threads: Threads that share the work.
-        **arguments: See `RoundsEnv`.
+    The class of `env` says whether UEs and their parameters stay (`persists`), and what pictures
+    call it (`title`); `RoundsEnv` describes the other arguments.
     """
 
     def __init__(
@@ -128,8 +124,8 @@ class Core:
         return infos if masks is None else infos | {"action_mask": masks}
 
 
-def row(batch: Any, e: int) -> Any:
-    """One environment's part of a batch of observations or actions."""
+def row(batch: Any, e: int | slice) -> Any:
+    """One environment's part of a batch of observations or actions, or that of several."""
     if isinstance(batch, dict):
         return {key: values[e] for key, values in batch.items()}
     return batch[e]

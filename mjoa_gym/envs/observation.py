@@ -27,14 +27,9 @@ PEOPLE |= {key: key for key in ("speed", "weight", "snr_up", "snr_down")}
 
 
 class Observer(ABC):
-    """One way to show the state of environments.
+    """One way to show the state of environments; their action view may have something to show."""
 
-    Attributes:
-        view: The action view; it may have something to show, too.
-        space: The observation space of one environment.
-    """
-
-    space: gym.Space[Any]
+    space: gym.Space[Any]  # of one environment
 
     def __init__(self, view: ActionView) -> None:
         self.view = view

@@ -262,7 +262,8 @@ class RoundsEnv(gym.Env[Any, Any]):
         infos = self.core.infos(outcome, complete)
         if "action_mask" in infos:
             infos["action_mask"] = self.view.sampling_masks(infos["action_mask"])
-        return {key: _plain(values[0]) for key, values in infos.items()}
+        own = {key: values[0] for key, values in infos.items()}
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in own.items()}
 
 
 class ColdStartEnv(RoundsEnv):
@@ -293,8 +294,3 @@ class StreamingEnv(RoundsEnv):
 
     persists: ClassVar[bool] = True
     title: ClassVar[str] = "Streaming"
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy number as Python's own; arrays and masks as they are."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -65,9 +65,8 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         refuse_unknown(self, arguments, (*ARGUMENTS, *VECTOR_ARGUMENTS))
         self.num_envs = count("num_envs", num_envs)
         self.autoreset_mode = _mode(autoreset_mode)
-        self.metadata = self.metadata | {  # type: ignore[misc]
-            "autoreset_mode": self.autoreset_mode
-        }
+        metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.metadata = metadata  # type: ignore[misc]
         n_threads = available_threads() if threads is None else count("threads", threads)
         self.core = Core(self, num_envs, n_threads, **arguments)
         self.scenario, self.view = self.core.scenario, self.core.view

@@ -37,20 +37,13 @@ LEARNED, CARDS = "agents.learned_agent:LearnedAgent", "agents.cards:read"
 
 @dataclass(frozen=True, eq=False)
 class AgentSource:
-    """What makes an agent for a setting, in this process or in another.
+    """What makes an agent for a setting, in this process or in another."""
 
-    Attributes:
-        label: What the agent is called in tables.
-        files: What it depends on beside this package.
-        batches: Whether the agent takes several episodes' observations at once.
-        checked: Whether making it is safe, and tells whether it is for the setting.
-    """
-
-    label: str
+    label: str  # what the agent is called in tables
     agent: Callable[[Setting], Agent]
-    files: Sequence[Path] = ()
-    batches: bool = False
-    checked: bool = False
+    files: Sequence[Path] = ()  # what it depends on beside this package
+    batches: bool = False  # whether it takes several episodes' observations at once
+    checked: bool = False  # whether making it is safe, and tells whether it is for the setting
 
     def check(self, setting: Setting) -> None:
         """Raise a ValueError if it is known that the agent is not for a setting."""
@@ -144,11 +137,7 @@ def _learned(folder: str, setting: Setting) -> Agent:
 
 
 def agent_from(thing: Any, setting: Setting) -> Agent:
-    """An agent from a planner, an agent, or what makes one (see the module's docstring).
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """An agent from a planner, an agent, or what makes one (see above); else a ValueError."""
     if isinstance(thing, type) or not (hasattr(thing, "predict") or _is_planner(thing)):
         signature = signature_of(thing)
         asks = signature is not None and "scenario" in signature.parameters
@@ -175,12 +164,7 @@ def _is_planner(thing: Callable[..., Any]) -> bool:
 
 
 def _of_clone(text: str) -> tuple[ModuleType, Any]:
-    """A module of the package `agents`, and what it has.
-
-    Raises:
-        ValueError: If it is not here.
-        ImportError: If an extra is missing that it needs.
-    """
+    """A module of the package `agents`, and what it has; an ImportError if it needs an extra."""
     try:
         return imported(text)
     except ValueError as error:

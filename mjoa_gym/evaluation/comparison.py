@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from mjoa_gym.evaluation.agent_source import AgentSource, source_of
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
-from mjoa_gym.evaluation.journal import EpisodeStore, Row, write_atomically
+from mjoa_gym.evaluation.journal import EpisodeStore, Row
 from mjoa_gym.evaluation.page import Section, page
 from mjoa_gym.evaluation.processes import TIMEOUT_S, Failure, Job, Playing, play_missing
 from mjoa_gym.evaluation.statistics import Estimate, change
-from mjoa_gym.evaluation.table import Table, digits, signed, with_captions
+from mjoa_gym.evaluation.table import Table, digits, percent, with_captions
+from mjoa_gym.files import write
 from mjoa_gym.validation import choice, count, positive
 from mjoa_gym.world.scenario import Scenario
 
@@ -45,20 +46,13 @@ HEADER = (
 
 
 class Standing(NamedTuple):
-    """How a family did; latencies are means over UEs and rounds of an episode.
+    """How a family did; latencies are means over UEs and rounds of an episode."""
 
-    Attributes:
-        runs: Training seeds.
-        change: Of the mean latency against the reference, as a fraction; negative is better.
-        middle_s: Interquartile mean over episodes.
-        improvement: How probably an episode is faster than with the reference; ties count half.
-    """
-
-    runs: int
+    runs: int  # training seeds
     latency_s: float
-    change: Estimate
-    middle_s: float
-    improvement: float
+    change: Estimate  # against the reference, as a fraction; negative is better
+    middle_s: float  # interquartile mean over episodes
+    improvement: float  # how probably an episode is faster than the reference's; ties count half
     reward: float
     planning_s: float
 
@@ -206,7 +200,7 @@ def table(results: Comparison) -> Table:
         rows.append(
             (
                 family, str(own.runs) if SEED.search(results.families[family][0]) else "",
-                f"{1e3 * own.latency_s:.1f}", signed(own.change) if compared else "",
+                f"{1e3 * own.latency_s:.1f}", percent(own.change, "+") if compared else "",
                 f"{1e3 * own.middle_s:.1f}", f"{own.improvement:.3f}" if compared else "",
                 f"{own.reward:.4f}", f"{1e3 * own.planning_s:.2f}",
             )
@@ -231,7 +225,7 @@ def learned_against_planners(results: Comparison) -> Table:
     seconds = {family: results.by_episode(family) for family in results.families}
     others = [family for family in seconds if family not in learned]
     rows = [
-        (family, *(signed(change(seconds[family], seconds[other][0])) for other in others))
+        (family, *(percent(change(seconds[family], seconds[other][0]), "+") for other in others))
         for family in learned
     ]
     return Table("", ("Mean latency of", *(f"against {other}" for other in others)), rows)
@@ -286,23 +280,6 @@ def _write_figures(results: Comparison, folder: Path) -> list[tuple[str, bytes]]
     return figures
 
 
-def _csv_files(results: Comparison) -> dict[str, str]:
-    """The contents of the CSV files, by their names."""
-    episodes = [
-        (row["agent"], str(row["seed"]), *(digits(row[name]) for name in BY_EPISODE))
-        for row in results.rows
-    ]
-    rounds = [
-        (label, str(k), *map(digits, numbers))
-        for label, each in results.rounds.items()
-        for k, numbers in enumerate(each)
-    ]
-    return {
-        EPISODES: Table("", ("agent", "seed", *BY_EPISODE), episodes).csv(),
-        ROUNDS: Table("", ("agent", "round", *BY_ROUND), rounds).csv(),
-    }
-
-
 def save(results: Comparison, folder: Path) -> Section:
     """Write numbers, tables, figures and a report of them; returns the report's section."""
     tables = table(results), learned_against_planners(results)
@@ -313,8 +290,18 @@ def save(results: Comparison, folder: Path) -> Section:
         f"{results.setting.scenario.n_ues} UEs, {results.setting.scenario.rounds} rounds"
     )  # fmt: skip
     parts = [f"<p>{html.escape(where)}</p>", shown.html(results.reference)]
+    episodes = [
+        (row["agent"], str(row["seed"]), *(digits(row[name]) for name in BY_EPISODE))
+        for row in results.rows
+    ]
+    rounds = [
+        (label, str(k), *map(digits, numbers))
+        for label, each in results.rounds.items()
+        for k, numbers in enumerate(each)
+    ]
     files = {
-        **_csv_files(results),
+        EPISODES: Table("", ("agent", "seed", *BY_EPISODE), episodes).csv(),
+        ROUNDS: Table("", ("agent", "round", *BY_ROUND), rounds).csv(),
         "table.md": with_captions(shown.tables) + "\n",
         "report.html": page("mjoa-gym: planners and agents compared", parts, results.failures),
     }
@@ -322,7 +309,7 @@ def save(results: Comparison, folder: Path) -> Section:
     if results.failures:
         files[FAILURES] = "\n".join(f"{f}\n{f.trace}" for f in results.failures)
     for name, content in files.items():
-        write_atomically(folder / name, content)
+        write(folder / name, content)
     return shown
 
 
@@ -383,9 +370,8 @@ def play_comparison(
 ) -> Comparison:
     """Let agents play the same episodes, but for those that a folder's journal has.
 
-    Raises:
-        ValueError: If two agents have the same label, or one is not for the setting; nothing has
-            been played then.
+    Raises a ValueError, before anything is played, if two agents have the same label, or one is not
+    for the setting.
     """
     labels = [source.label for source in sources]
     if twice := {label for label in labels if labels.count(label) > 1}:

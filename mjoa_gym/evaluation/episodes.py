@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.core import Core
+from mjoa_gym.envs.core import Core, row
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.journal import Row, digest
 from mjoa_gym.planners.registry import PLANNERS
@@ -166,7 +166,7 @@ class Decider:
             masks = self._core.view.masks(self._core.dnn)
             if masks is not None:
                 aside["action_masks"] = (masks if self._batches else masks[0]).astype(np.bool_)
-        shown = observation if self._batches else _part(observation, 0)
+        shown = observation if self._batches else row(observation, 0)
         answer = self._predict(shown, **{k: v for k, v in aside.items() if k in self._asks})
         action, self._state = answer if isinstance(answer, tuple) else (answer, None)
         self._starts = np.zeros_like(self._starts)
@@ -181,13 +181,6 @@ def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(n for n in ASIDE if n in parameters or (all_but_masks and n != "action_masks"))
 
 
-def _part(observation: Any, which: int | slice) -> Any:
-    """One environment's part of a batch's observation, or that of several."""
-    if isinstance(observation, Mapping):
-        return {key: values[which] for key, values in observation.items()}
-    return observation[which]
-
-
 def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
     """Let what has to be compiled or loaded be so before planning is timed; only our own code.
 
@@ -196,7 +189,7 @@ def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
     if type(agent) is PlannerAgent and agent.planner in PLANNERS.values():
         _compile(agent.planner, setting.environment, setting.scenario.upload)
     elif getattr(agent, "batches", False) or isinstance(agent, LowerBoundAgent):
-        agent.predict(_part(observation, slice(1)), deterministic=True)
+        agent.predict(row(observation, slice(1)), deterministic=True)
 
 
 @cache

@@ -43,20 +43,12 @@ def one_ue_planners() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one planner would do, and what comes of it.
-
-    Attributes:
-        planner: Its name.
-        upload: The upload mode that it planned for and that it is measured in.
-        instance: The one UE.
-        plan: The planner's, with all of band and server: there is nobody to leave a part to.
-        timeline: What happens.
-    """
+    """What one planner would do, and what comes of it."""
 
     planner: str
-    upload: str
-    instance: Instance
-    plan: Plan
+    upload: str  # the mode that it planned for and that it is measured in
+    instance: Instance  # of one UE
+    plan: Plan  # with all of band and server: there is nobody to leave a part to
     timeline: Timeline
 
     @property
@@ -98,14 +90,8 @@ def answers_of(
 ) -> dict[tuple[str, str], Answer]:
     """Every planner's answer for one UE, by upload mode and planner.
 
-    Args:
-        instance: Of one UE.
-        planners: Names; default `one_ue_planners()`.
-        uploads: Upload modes; every planner plans anew for each. Default the instance's only.
-        progress: Wraps the loop over the combinations.
-
-    Raises:
-        ValueError: If there is not one UE, or a name is unknown.
+    By default these are `one_ue_planners()`, which plan anew for every mode, and the instance's
+    mode. Raises a ValueError if there is not one UE, or a name is unknown.
     """
     if instance.n_ues != 1:
         raise ValueError(f"instance has {instance.n_ues} UEs: must be 1")
@@ -155,12 +141,7 @@ def with_faster_server(instance: Instance, factor: float) -> Instance:
 
 
 def placement_text(placement: ArrayLike, most: int | None = None) -> str:
-    """A placement as ranges of layers, as "UE 0-3, edge 4-9".
-
-    Args:
-        placement: (L,) 0 = UE, 1 = edge.
-        most: Ranges that are written out; the others are counted. Default all.
-    """
+    """A placement as ranges of layers, as "UE 0-3, edge 4-9"; beyond `most`, they are counted."""
     sides = np.asarray(placement)
     starts = np.flatnonzero(np.diff(sides, prepend=-1)).tolist()
     if len(starts) == 1:

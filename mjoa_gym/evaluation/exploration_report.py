@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mjoa_gym.evaluation.exploration import EDGE, LOCAL, OURS, Answer, placement_text
-from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import figure_html
 from mjoa_gym.evaluation.plots import GREY, encoded, lines_figure, plain_log, planner_looks
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.interactive import Choice, timeline_html
@@ -105,12 +105,7 @@ def verdict(found: Exploration) -> str:
 
 
 def write_exploration(found: Exploration, out: Path) -> Path:
-    """Write page, figures and CSV files into a folder; returns the page's path.
-
-    Raises:
-        ImportError: If plotly is not installed.
-        OSError: If the folder cannot be written.
-    """
+    """Write page, figures and CSV files into a folder; returns the page's path. Needs plotly."""
     figures = {c.name: encoded(curves_figure(found, c), "png") for c in found.curves}
     files: dict[str, str | bytes] = {f"{name}.png": png for name, png in figures.items()}
     files |= {f"{curves.name}.csv": _curves_table(curves).csv() for curves in found.curves}
@@ -118,7 +113,7 @@ def write_exploration(found: Exploration, out: Path) -> Path:
     files["placements.csv"] = _placements_table(found).csv()
     files["explore.html"] = _page(found, figures)
     for name, content in files.items():
-        write_atomically(out / name, content)
+        write(out / name, content)
     return out / "explore.html"
 
 

@@ -57,11 +57,7 @@ class Journal:
 
 
 class EpisodeStore:
-    """Finished episodes: by key, a row per round; if there is a folder, also in a journal there.
-
-    Raises:
-        ValueError: If the journal belongs to another configuration or other code.
-    """
+    """Finished episodes: by key, a row per round; with a folder, also in a `Journal` there."""
 
     def __init__(self, folder: Path | None, setting: str, fresh: bool = False) -> None:
         self.rows: dict[Key, list[Row]] = {}
@@ -96,11 +92,3 @@ def digest_of(files: Sequence[Path]) -> str:
 def digest(data: bytes) -> str:
     """A short name of some bytes that no others have."""
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)

@@ -37,5 +37,5 @@ def processor() -> str:
     """The processor's name, as far as the system tells."""
     info = Path("/proc/cpuinfo")
     text = info.read_text("utf-8", "replace") if info.exists() else ""
-    found = re.search(r"^model name\s*: (.+)", text, re.MULTILINE)
+    found = re.search(r"^(?:model name|Model)\s*: (.+)", text, re.MULTILINE)
     return found[1].strip() if found else platform.processor() or "unknown"

@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 
 BENCHMARK, LEARNED = "benchmark", "learned"
 """The README's marked parts."""
@@ -78,4 +78,4 @@ def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:
     begin, end = text.find(first), text.find(last)
     if begin < 0 or end < begin or text.count(first) > 1 or text.count(last) > 1:
         raise ValueError(f"{path.name} needs one line {first!r} and after it one line {last!r}")
-    write_atomically(path, f"{text[: begin + len(first)]}\n{section}\n{text[end:]}")
+    write(path, f"{text[: begin + len(first)]}\n{section}\n{text[end:]}")

@@ -1,4 +1,4 @@
-"""How figures look: planners, axes, files. Agg canvases, no pyplot, no display."""
+"""How figures look: planners, axes, files. No pyplot, no display."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.statistics import Estimate
+from mjoa_gym.files import write
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
 OURS = "#D55E00"
@@ -95,9 +94,7 @@ def bars_figure(
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def dress(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
@@ -133,5 +130,5 @@ def write_figure(figure: Figure, stem: Path) -> bytes:
     """Write the figure as `stem`.svg and `stem`.png; returns the latter's content."""
     for kind in ("svg", "png"):
         content = encoded(figure, kind)
-        write_atomically(stem.with_name(f"{stem.name}.{kind}"), content)
+        write(stem.with_name(f"{stem.name}.{kind}"), content)
     return content

@@ -99,8 +99,7 @@ def play_missing(
 ) -> list[Failure]:
     """Play the episodes that a store lacks, and put each there as soon as it is finished.
 
-    Returns:
-        The agents that could not play on, and why.
+    Returns the agents that could not play on, and why.
     """
     total, missing = 0, []
     for job in jobs:
@@ -126,11 +125,8 @@ def play_missing(
 def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     """Play jobs, several at a time; an agent that has failed once is not asked again.
 
-    Yields:
-        Jobs in the order in which they end, and what came of them.
-
-    Raises:
-        ValueError: If an agent cannot be sent to another process.
+    They come in the order in which they end, with what came of them. Raises a ValueError if an
+    agent cannot be sent to another process.
     """
     failed: set[str] = set()
     left = (job for job in jobs if job.source.label not in failed)
@@ -234,11 +230,7 @@ class Worker:
 
 @lru_cache(maxsize=64)
 def packed(source: AgentSource) -> bytes:
-    """A source to be sent to another process.
-
-    Raises:
-        ValueError: If that cannot be done.
-    """
+    """A source to be sent to another process; a ValueError if that cannot be done."""
     try:
         return cloudpickle.dumps(source)
     except Exception as error:

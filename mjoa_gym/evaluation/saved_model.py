@@ -52,11 +52,7 @@ class ModelAgent:
 def model_agent(
     model: Any, setting: Setting, statistics: Any = None, label: str = "the model"
 ) -> ModelAgent:
-    """The agent of a model in a setting, its view and observation known from its spaces.
-
-    Raises:
-        ValueError: If no view and observation has these spaces; with both.
-    """
+    """The agent of a model in a setting; a ValueError if no view and observation has its spaces."""
 
     @wraps(model.predict)
     def predict(observation: Any, **aside: Any) -> Any:
@@ -90,9 +86,8 @@ def saved_agent(
 ) -> ModelAgent:
     """The agent of a saved model; what is saved is a path (see `model_files`) or a frozen model.
 
-    Raises:
-        ValueError: If the file is not such a model, or the model not for the setting.
-        ImportError: If the library is not installed.
+    Raises an ImportError without the library, a ValueError if the file is no such model, or the
+    model not for the setting.
     """
     kind: Any = algorithm
     if isinstance(algorithm, str):
@@ -115,10 +110,8 @@ def saved_agent(
 def model_files(path: str) -> Sequence[Path]:
     """A model's file, and the file with `VecNormalize`'s statistics if there is one beside it.
 
-    A path may lack ".zip", or be a folder of RL-Zoo: its best model, or the only one.
-
-    Raises:
-        ValueError: If there is no such file, or several could be meant.
+    A path may lack ".zip", or be a folder of RL-Zoo: its best model, or the only one. Raises a
+    ValueError if there is no such file, or several could be meant.
     """
     model = _model_file(Path(path))
     names = [name.format(stem=model.stem) for name in STATISTICS]

@@ -53,11 +53,9 @@ def reduction(latency: NDArray[np.float64], base: NDArray[np.float64]) -> Reduct
 
 
 def change(runs: NDArray[np.float64], base: NDArray[np.float64]) -> Estimate:
-    """How much more than a base several training runs take, as a fraction of it.
+    """How much more than a base (units,) runs (training seeds, units) take, as a fraction of it.
 
-    Args:
-        runs: (training seeds, units); training seeds are resampled too.
-        base: (units,), the same ones.
+    Training seeds are resampled too.
     """
     if runs.shape[1:] != base.shape:
         raise ValueError(f"not paired: {runs.shape[1:]} and {base.shape} units")

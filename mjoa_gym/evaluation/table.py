@@ -62,15 +62,10 @@ def with_captions(tables: Sequence[Table]) -> str:
     return "\n\n".join(f"{t.markdown()}\n\n{t.caption}".strip() for t in tables if t.rows)
 
 
-def percent(estimate: Estimate) -> str:
-    """A fraction with its interval."""
-    value, low, high = (100 * x for x in estimate)
-    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
-
-
-def signed(estimate: Estimate) -> str:
-    """A change with its interval."""
-    return "{:+.1f} % [{:+.1f}, {:+.1f}]".format(*(100 * part for part in estimate))
+def percent(estimate: Estimate, sign: str = "-") -> str:
+    """A fraction with its interval; a change has the sign "+"."""
+    value, low, high = (f"{100 * part:{sign}.1f}" for part in estimate)
+    return f"{value} % [{low}, {high}]"
 
 
 def milliseconds(seconds: float) -> str:

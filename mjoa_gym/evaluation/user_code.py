@@ -17,14 +17,17 @@ from mjoa_gym.validation import did_you_mean
 def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
     """The module and the object that `package.module:name` or `file.py:name` stand for.
 
-    Modules are looked for in the current directory, too. Errors call the text `what`.
-
-    Raises:
-        ValueError: If there is no such thing, or the module cannot be imported.
+    Modules are looked for in the current directory, too. Raises a ValueError, which calls the text
+    `what`, if there is no such thing, or the module cannot be imported.
     """
     where, _, path = text.rpartition(":")
     try:
-        module = _module_of_file(where) if where.endswith(".py") else _module(where)
+        if where.endswith(".py"):
+            module = _module_of_file(where)
+        else:
+            if os.getcwd() not in sys.path and "" not in sys.path:
+                sys.path.insert(0, os.getcwd())  # the user's own packages
+            module = importlib.import_module(where)
         found: Any = module
         for part in path.split("."):
             hint = did_you_mean(part, [name for name in dir(found) if name[0] != "_"])
@@ -35,12 +38,6 @@ def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{what}={text!r}: {reason}") from error
     return module, found
-
-
-def _module(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own packages
-    return importlib.import_module(name)
 
 
 def _module_of_file(text: str) -> ModuleType:

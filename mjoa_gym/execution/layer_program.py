@@ -75,19 +75,6 @@ class Step:
         values[self.node] = self.function(*arguments, **keywords)
 
 
-def plan(
-    wanted: Iterable[Node], given: Iterable[Node], order: Mapping[Node, int]
-) -> tuple[Node, ...]:
-    """The nodes to execute, in order, to get the values of `wanted` from those of `given`."""
-    given, found, stack = set(given), set(), list(wanted)
-    while stack:
-        node = stack.pop()
-        if node not in given and node not in found:
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return tuple(sorted(found, key=order.__getitem__))
-
-
 def stored_values(program: ExportedProgram) -> Values:
     """Buffers and lifted constants, by the placeholder that stands for them."""
     signature = program.graph_signature

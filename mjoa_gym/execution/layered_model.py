@@ -8,7 +8,7 @@ has exactly as many bytes as the DNN says. Operators are called one by one, with
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,16 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.execution.layer_program import (
-    Slot,
-    Step,
-    Values,
-    fill,
-    plan,
-    slots_of,
-    stored_values,
-    take,
-)
+from mjoa_gym.execution.layer_program import Slot, Step, Values, fill, slots_of, stored_values, take
 from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles import torch_operators as ops
 from mjoa_gym.profiles.fuse import as_columns, fuse
@@ -217,7 +208,7 @@ class LayeredModel:
         for node, name in self._name_of.items():
             values[node] = self._parameters[name]
         wanted = [result for result in self._results if isinstance(result, Node)]
-        for node in plan(wanted, values, self._order):
+        for node in self._in_order(ancestors(wanted, values)):
             Step.of(node)(values)
         flat = [values[r] if isinstance(r, Node) else r for r in self._results]
         return pytree.tree_unflatten(flat, self._program.call_spec.out_spec)
@@ -225,21 +216,22 @@ class LayeredModel:
     def _constant_values(self) -> Values:
         """The values of all nodes that depend on no input and no parameter and are of use."""
         values: Values = stored_values(self._program)
-        wanted = ancestors(result for result in self._results if isinstance(result, Node))
+        results = (result for result in self._results if isinstance(result, Node))
         with torch.no_grad():
-            for node in self._order:
-                if node not in wanted or node in values:
-                    continue
+            for node in self._in_order(ancestors(results, values)):
                 if node.op == "get_attr":
                     values[node] = operator.attrgetter(str(node.target))(self._program.graph_module)
                 elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
                     Step.of(node)(values)
         return values
 
+    def _in_order(self, nodes: Iterable[Node]) -> list[Node]:
+        return sorted(nodes, key=self._order.__getitem__)
+
     def _planned(self, layer: int) -> _Layer:
         given = {node for p in self.dnn.predecessors[layer] for node, _ in self._slots[p]}
-        wanted = [node for node, _ in self._slots[layer]]
-        nodes = plan(wanted, given | self._known.keys() | self._name_of.keys(), self._order)
+        known = given | self._known.keys() | self._name_of.keys()
+        nodes = self._in_order(ancestors((node for node, _ in self._slots[layer]), known))
         read = {source for node in nodes for source in node.all_input_nodes}
         return _Layer(
             steps=tuple(map(Step.of, nodes)),

@@ -7,10 +7,8 @@ more than a compiled engine does.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,15 +59,3 @@ def layer_seconds(
             seconds[repeat, layer] = time.perf_counter() - start
         on_repeat()
     return np.maximum(np.median(seconds[warm_up:], axis=0), 1e-9)
-
-
-def device_label(device: str) -> str:
-    """What people call the device: the processor's or the graphics card's name."""
-    if device.startswith("cuda"):
-        return str(torch.cuda.get_device_name(device))
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text("utf-8", "replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -40,19 +40,10 @@ def onnxruntime_layer_seconds(
     threads: int = 1,
     on_repeat: Callable[[], None] = lambda: None,
 ) -> tuple[DNN, NDArray[np.float64]]:
-    """The profile of a module and median seconds of its layers on this machine's CPU.
+    """The profile of a module and (L,) median seconds of its layers on this machine's CPU.
 
-    Args:
-        module: On the CPU, with weights.
-        inputs: Positional.
-        name: Of the profile.
-        repeats: Measured inferences.
-        warm_up: Inferences before that, which do not count.
-        threads: Of ONNX Runtime, within an operator.
-        on_repeat: Called after every inference.
-
-    Returns:
-        The profile and (L,) seconds >= 0.
+    The module is there, with weights; threads are those within an operator; all else is as for
+    `layer_seconds`.
     """
     traced = trace(module, inputs)
     layers = fuse(traced.graph)

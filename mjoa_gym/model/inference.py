@@ -25,11 +25,7 @@ class Upload(IntEnum):
 
     @staticmethod
     def of(name: str) -> Upload:
-        """The mode called "parallel", "serial", "whole" or "preinstalled".
-
-        Raises:
-            ValueError: If there is none of that name (with the nearest one).
-        """
+        """The mode called "parallel", "serial", "whole" or "preinstalled"."""
         return Upload[choice("upload", name, UPLOAD_MODES).upper()]
 
     @property
@@ -42,29 +38,17 @@ UPLOAD_MODES = tuple(mode.label for mode in Upload)
 
 
 class Inference(NamedTuple):
-    """What one inference asks of the resources, whatever the placement and the link.
+    """What one inference asks of the resources, whatever the placement and the link."""
 
-    Attributes:
-        offsets: (L + 1,) `predecessors[offsets[l]:offsets[l + 1]]` are read by layer l.
-        predecessors: (edges,) tensor indices, -1 is the network's input.
-        is_sink: (L,) bool.
-        ue_s: (L,) seconds on the UE.
-        edge_s: (L,) seconds on the whole server.
-        output_bytes: (L,).
-        missing_bytes: (L,) parameter bytes that are not on the server yet.
-        input_bytes: Bytes of the network's input.
-        mode: The number of the upload mode. With PREINSTALLED no byte counts as missing.
-    """
-
-    offsets: NDArray[np.int64]
-    predecessors: NDArray[np.int64]
-    is_sink: NDArray[np.bool_]
-    ue_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
-    output_bytes: NDArray[np.float64]
-    missing_bytes: NDArray[np.float64]
-    input_bytes: float
-    mode: int
+    offsets: NDArray[np.int64]  # (L + 1,) layer l reads `predecessors[offsets[l]:offsets[l + 1]]`
+    predecessors: NDArray[np.int64]  # (edges,) tensor indices, -1 is the network's input
+    is_sink: NDArray[np.bool_]  # (L,)
+    ue_s: NDArray[np.float64]  # (L,) seconds on the UE
+    edge_s: NDArray[np.float64]  # (L,) seconds on the whole server
+    output_bytes: NDArray[np.float64]  # (L,)
+    missing_bytes: NDArray[np.float64]  # (L,) parameter bytes that are not on the server yet
+    input_bytes: float  # bytes of the network's input
+    mode: int  # the number of the upload mode; with PREINSTALLED no byte counts as missing
 
 
 def resident_fractions(dnn: DNN, resident: ArrayLike | None) -> NDArray[np.float64]:

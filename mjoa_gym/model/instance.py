@@ -293,21 +293,13 @@ class Plan(_Rebuilt):
 class Packed(NamedTuple):
     """An instance as flat arrays: UE i's layers are `first[i]..first[i + 1]`.
 
-    The others are those of `Inference`, per layer, and of `Channel`, per UE.
-
-    Attributes:
-        first: (N + 1,) offsets into the per-layer arrays.
-        first_edge: (N + 1,) offsets into `predecessors`.
-        offsets: Per layer, and one more per UE: offsets into the UE's own predecessors.
-        predecessors: Tensor indices within the UE's own network.
-        weight: (N,).
-        local_s: (N,) all-local latencies.
+    Those without a comment are those of `Inference`, per layer, and of `Channel`, per UE.
     """
 
-    first: NDArray[np.int64]
-    first_edge: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    predecessors: NDArray[np.int64]
+    first: NDArray[np.int64]  # (N + 1,) offsets into the per-layer arrays
+    first_edge: NDArray[np.int64]  # (N + 1,) offsets into `predecessors`
+    offsets: NDArray[np.int64]  # per layer, and one more per UE: into its own predecessors
+    predecessors: NDArray[np.int64]  # tensor indices within the UE's own network
     is_sink: NDArray[np.bool_]
     ue_s: NDArray[np.float64]
     edge_s: NDArray[np.float64]
@@ -319,8 +311,8 @@ class Packed(NamedTuple):
     snr_up: NDArray[np.float64]
     snr_down: NDArray[np.float64]
     concentrates: NDArray[np.bool_]
-    weight: NDArray[np.float64]
-    local_s: NDArray[np.float64]
+    weight: NDArray[np.float64]  # (N,)
+    local_s: NDArray[np.float64]  # (N,) all-local latencies
     message_s: float
     mode: int
 

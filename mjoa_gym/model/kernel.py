@@ -35,22 +35,14 @@ class Scratch(NamedTuple):
     """Work arrays for one inference; they hold its times afterwards.
 
     Tensors are indexed from 0 = the network's input, so layer l's output is tensor l + 1.
-
-    Attributes:
-        start: (L,) start of each layer's execution.
-        end: (L + 1,) when each tensor exists where it is produced.
-        there: (L + 1,) when each tensor has arrived on the other side, if it is sent.
-        outline: (L + 1,) of the placement, see `outline_of`.
-        up_start: (L + 1,) starts of the uplink's activations, in the order sent.
-        up_end: (L + 1,) their ends.
     """
 
-    start: NDArray[np.float64]
-    end: NDArray[np.float64]
-    there: NDArray[np.float64]
-    outline: NDArray[np.uint8]
-    up_start: NDArray[np.float64]
-    up_end: NDArray[np.float64]
+    start: NDArray[np.float64]  # (L,) start of each layer's execution
+    end: NDArray[np.float64]  # (L + 1,) when each tensor exists where it is produced
+    there: NDArray[np.float64]  # (L + 1,) when each that is sent has arrived on the other side
+    outline: NDArray[np.uint8]  # (L + 1,) of the placement, see `outline_of`
+    up_start: NDArray[np.float64]  # (L + 1,) starts of the uplink's activations, in the order sent
+    up_end: NDArray[np.float64]  # (L + 1,) their ends
 
 
 @njit(cache=True, nogil=True)
@@ -70,13 +62,8 @@ def new_scratch(n_layers):
 def next_piece(left, now, k, n_up, up_start, up_end):
     """The next uninterrupted piece of a parameter transfer that gives way to activations.
 
-    Args:
-        left: Seconds of uplink that the transfer still needs.
-        now: When the parameter stream is free and the layer released.
-        k: The first activation that the stream has not passed yet.
-        n_up: Activations known so far.
-        up_start: Their starts.
-        up_end: Their ends.
+    The transfer still needs `left` seconds of uplink, and may go on from `now`; activation `k` of
+    the `n_up` that are known is the first that the stream has not passed yet.
 
     Returns:
         Start and end of the piece, whether it ends the transfer, and the new k.
@@ -157,13 +144,7 @@ def inputs_there(layer, inference, outline, there, known):
 
 @njit(cache=True, nogil=True)
 def run(placement, inference, link, scratch):
-    """Simulate one inference.
-
-    Args:
-        placement: (>= L,) 0 = UE, 1 = edge.
-        inference: What it asks of the resources.
-        link: What it gets of them.
-        scratch: Overwritten with all times.
+    """Simulate one inference with a placement (>= L,); `scratch` is overwritten with all times.
 
     Returns:
         The number of activations sent, and the latency: the time at which the outputs of all sink

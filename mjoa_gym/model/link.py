@@ -14,39 +14,23 @@ BITS_PER_BYTE = 8
 
 
 class Link(NamedTuple):
-    """What one UE gets of the shared resources.
+    """What one UE gets of the shared resources."""
 
-    Attributes:
-        up: Seconds per byte of the uplink; inf without any bandwidth.
-        down: Seconds per byte of the downlink.
-        message: Seconds after its last byte has left until what was sent is of use.
-        slowdown: 1 / compute share: seconds at the edge per second on the whole server.
-    """
-
-    up: float
-    down: float
-    message: float
-    slowdown: float
+    up: float  # seconds per byte of the uplink; inf without any bandwidth
+    down: float  # seconds per byte of the downlink
+    message: float  # seconds after its last byte has left until what was sent is of use
+    slowdown: float  # 1 / compute share: seconds at the edge per second on the whole server
 
 
 class Channel(NamedTuple):
-    """What decides the rates of a share of the band (`radio.rate_bps`).
+    """What decides the rates of a share of the band (`radio.rate_bps`)."""
 
-    Attributes:
-        up_hz: Band of the uplink.
-        down_hz: Band of the downlink.
-        snr_up: Linear uplink SNR at full band.
-        snr_down: Linear downlink SNR at full band.
-        concentrates: Whether the UE's power concentrates on its part of the band.
-        message_s: Seconds that every message takes beside its bytes.
-    """
-
-    up_hz: float
-    down_hz: float
-    snr_up: float
-    snr_down: float
-    concentrates: bool
-    message_s: float
+    up_hz: float  # band of the uplink
+    down_hz: float  # band of the downlink
+    snr_up: float  # linear uplink SNR at full band
+    snr_down: float  # linear downlink SNR at full band
+    concentrates: bool  # whether the UE's power concentrates on its part of the band
+    message_s: float  # seconds that every message takes beside its bytes
 
 
 @njit(cache=True, nogil=True, inline="always")

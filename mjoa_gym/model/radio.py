@@ -16,11 +16,7 @@ from numba import njit
 def rate_bps(bandwidth_hz, share, snr, concentrates):
     """Rate of a share of a band: with power that concentrates on the share, or is spread evenly.
 
-    Args:
-        bandwidth_hz: The whole band, B.
-        share: In [0, 1].
-        snr: Linear SNR at full band; on the share it is `snr / share` if the power concentrates.
-        concentrates: Whether it does.
+    `snr` is linear, at full band; on the share it is `snr / share` if the power concentrates.
     """
     if share <= 0.0:
         return 0.0
@@ -66,25 +62,19 @@ def noise_dbm(noise_dbm_per_hz, bandwidth_hz):
 
 @njit(cache=True, nogil=True)
 def path_loss_db(distance_m, exponent, reference_loss_db):
-    """Log-distance path loss in dB, `PL(1 m) + 10 n log10(d / 1 m)`.
+    """Log-distance path loss in dB, `PL(1 m) + 10 n log10(d / 1 m)`, at a distance above 0.
 
-    Args:
-        distance_m: Metres to the base station, > 0.
-        exponent: The path-loss exponent n; 2 in free space, about 3 in cities.
-        reference_loss_db: Loss at 1 m; in free space `20 log10(4 pi f / c)`.
+    The exponent n is 2 in free space, about 3 in cities; the reference loss at 1 m is
+    `20 log10(4 pi f / c)` in free space.
     """
     return reference_loss_db + 10.0 * exponent * np.log10(distance_m)
 
 
 @njit(cache=True, nogil=True)
 def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
-    """Linear SNR, `10^((P - loss - noise) / 10) |h|^2`.
+    """Linear SNR, `10^((P - loss - noise) / 10) |h|^2`, powers over the whole band.
 
-    Args:
-        power_dbm: Transmit power over the whole band.
-        loss_db: Path loss and shadowing together.
-        noise_power_dbm: Noise power over the whole band.
-        fading_gain: Power gain of the small-scale fading, mean 1; 1 without fading.
+    The loss is path loss and shadowing together, the gain |h|^2 that of the small-scale fading.
     """
     return from_db(power_dbm - loss_db - noise_power_dbm) * fading_gain
 
@@ -97,14 +87,9 @@ def rayleigh_gain(uniform):
 
 @njit(cache=True, nogil=True)
 def disc_distance_m(uniform, distance_min_m, distance_max_m):
-    """Distance to the centre of a point that is uniform over an annulus.
+    """Distance to the centre of a point that is uniform over an annulus, from a u in [0, 1).
 
     The area within distance d grows with d^2, so `d = sqrt(a^2 + u (b^2 - a^2))`.
-
-    Args:
-        uniform: In [0, 1).
-        distance_min_m: Inner radius a.
-        distance_max_m: Outer radius b.
     """
     inner, outer = distance_min_m**2, distance_max_m**2
     distance_m = np.sqrt(inner + uniform * (outer - inner))
@@ -116,14 +101,8 @@ def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
     """Distance to the centre after a straight walk in some direction.
 
     The law of cosines gives the new distance; a UE that would leave the annulus turns back at its
-    border (reflection), and one that walks further than the cell is wide ends on the border.
-
-    Args:
-        distance_m: Before the walk.
-        step_m: Length of the walk.
-        turn: Direction as a fraction of a full turn; 0 is straight away from the centre.
-        distance_min_m: Inner radius.
-        distance_max_m: Outer radius.
+    border (reflection), and one that walks further than the cell is wide ends on the border. The
+    direction is a fraction of a full turn; 0 is straight away from the centre.
     """
     step = np.minimum(step_m, distance_max_m)
     squared = distance_m**2 + step**2 + 2.0 * distance_m * step * np.cos(2.0 * np.pi * turn)
@@ -137,13 +116,7 @@ def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
 def next_shadowing_db(shadowing_db, correlation, deviation_db, normal):
     """Correlated log-normal shadowing, a first-order autoregressive process in dB.
 
-    `s' = rho s + sqrt(1 - rho^2) sigma z` keeps the standard deviation sigma (Gudmundson,
-    *Electronics Letters* 27(23), 1991).
-
-    Args:
-        shadowing_db: The present value s.
-        correlation: rho, from one round to the next.
-        deviation_db: sigma.
-        normal: z, a standard normal draw.
+    `s' = rho s + sqrt(1 - rho^2) sigma z`, with a standard normal draw z, keeps the standard
+    deviation sigma (Gudmundson, *Electronics Letters* 27(23), 1991).
     """
     return correlation * shadowing_db + np.sqrt(1.0 - correlation**2) * deviation_db * normal

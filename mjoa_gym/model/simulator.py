@@ -15,7 +15,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.model.uploads import upload
-from mjoa_gym.validation import binary_vector, zero_or_more
+from mjoa_gym.validation import binary_vector, frozen, zero_or_more
 
 
 class Interval(NamedTuple):
@@ -126,15 +126,12 @@ def timeline_of(
         upload(outline, prefetch, inference, link, until, n_up, scratch, sent, nothing)
     present = (dnn.parameter_bytes == 0) | (inference.mode == Upload.PREINSTALLED)
     resident_then = np.where(present, 1.0, np.minimum(resident + (1.0 - resident) * sent, 1.0))
-    resident_then.flags.writeable = False
-    intervals = _execution_and_tensors(inference, placement, link, scratch) + [
-        Interval(
-            "uplink", "parameters" if placement[int(layer)] else "prefetch", int(layer), start, end
-        )
-        for layer, start, end in segments[:n_segments].tolist()
-    ]
+    intervals = _execution_and_tensors(inference, placement, link, scratch)
+    for layer, start, end in segments[:n_segments].tolist():
+        what = "parameters" if placement[int(layer)] else "prefetch"
+        intervals.append(Interval("uplink", what, int(layer), start, end))
     happened = sorted((i for i in intervals if i.start < np.inf), key=lambda i: (i.start, i.end))
-    return Timeline(latency, tuple(happened), resident_then, until)
+    return Timeline(latency, tuple(happened), frozen(resident_then), until)
 
 
 def _execution_and_tensors(

@@ -28,19 +28,12 @@ def record(segments, n_segments, layer, start, end):
 def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segments):
     """Replay the parameter stream of an inference that `run` has just simulated.
 
-    Args:
-        outline: (>= L + 1,) of the placement.
-        prefetch: (>= L,) bool, layers to send after those of the placement; (0,) for none.
-        inference: What was simulated.
-        link: What it got.
-        until: When the round ends; what is sent after it does not count.
-        n_up: As `run` returned it.
-        scratch: As `run` left it.
-        sent: (>= L,) overwritten with the fraction of each layer's missing bytes sent by `until`;
-            0 where nothing is missing.
-        segments: (rows, 3) filled with (layer, start, end) of every uninterrupted piece, each
-            layer of the placement whole, prefetched ones up to `until`; with no rows, nothing
-            is recorded.
+    `prefetch` (>= L,) marks layers to send after those of the placement; (0,) for none. The round
+    ends at `until`; what is sent after it does not count. `n_up` and `scratch` are as `run` left
+    them. `sent` (>= L,) is overwritten with the fraction of each layer's missing bytes sent by
+    `until`, 0 where nothing is missing; `segments` (rows, 3) with (layer, start, end) of every
+    uninterrupted piece, each layer of the placement whole, prefetched ones up to `until`. With no
+    rows, nothing is recorded.
 
     Returns:
         The number of segments; at most 2 L + 1 are needed.

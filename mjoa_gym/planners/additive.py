@@ -8,7 +8,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.link import seconds_for
 from mjoa_gym.planners.one_ue import OneUE
 
@@ -16,22 +15,15 @@ from mjoa_gym.planners.one_ue import OneUE
 class AdditiveSeconds(NamedTuple):
     """What an inference of layers (or blocks) 0..L-1 consists of, each part by itself.
 
-    Attributes:
-        ue_s: (L,) execution on the UE.
-        edge_s: (L,) execution on the UE's share of the server.
-        missing_bytes: (L,) parameter bytes that are not on the server yet.
-        upload_s: (L,) sending those.
-        up_s: (L + 1,) sending each tensor to the edge; tensor 0 is the network's input, l + 1 is
-            made by layer l.
-        down_s: (L + 1,) sending each tensor to the UE.
+    Tensor 0 is the network's input, tensor l + 1 is made by layer l.
     """
 
-    ue_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
-    missing_bytes: NDArray[np.float64]
-    upload_s: NDArray[np.float64]
-    up_s: NDArray[np.float64]
-    down_s: NDArray[np.float64]
+    ue_s: NDArray[np.float64]  # (L,)
+    edge_s: NDArray[np.float64]  # (L,) on the UE's share of the server
+    missing_bytes: NDArray[np.float64]  # (L,) of parameters that are not on the server yet
+    upload_s: NDArray[np.float64]  # (L,) sending those
+    up_s: NDArray[np.float64]  # (L + 1,) sending each tensor to the edge
+    down_s: NDArray[np.float64]  # (L + 1,) sending each tensor to the UE
 
 
 @njit(cache=True, nogil=True)
@@ -63,7 +55,7 @@ def block_chain(one: OneUE) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
     n = len(starts)
     output_bytes = inference.output_bytes[is_cut]
     output_bytes[-1] = inference.output_bytes[inference.is_sink].sum()
-    blocks = Inference(
+    blocks = inference._replace(
         offsets=np.arange(n + 1),
         predecessors=np.arange(-1, n - 1),
         is_sink=np.arange(n) == n - 1,
@@ -71,8 +63,6 @@ def block_chain(one: OneUE) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
         edge_s=np.add.reduceat(inference.edge_s, starts),
         output_bytes=output_bytes,
         missing_bytes=np.add.reduceat(inference.missing_bytes, starts),
-        input_bytes=inference.input_bytes,
-        mode=inference.mode,
     )
     block_of = np.repeat(np.arange(n), np.diff(starts, append=len(is_cut)))
     return additive_seconds(blocks, one.link), block_of

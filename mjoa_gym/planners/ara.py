@@ -36,18 +36,8 @@ PRECISION = 1e-6
 """Balancing ends when no latency exceeds its planes by more, relatively."""
 ROUNDS = 30
 """Most rounds of balancing."""
-EXCHANGES_PER_UE = 1
 NUDGE = 1e-4
 """Relative change of a share that measures a marginal latency."""
-
-
-@njit(cache=True, nogil=True)
-def users(packed, placements):
-    """(N,) whether each UE has a layer at the edge, so that it needs both resources."""
-    active = np.zeros(len(packed.weight), np.bool_)
-    for i in range(len(active)):
-        active[i] = np.any(placements[packed.first[i] : packed.first[i + 1]] == 1)
-    return active
 
 
 @njit(cache=True, nogil=True)
@@ -81,7 +71,7 @@ def exchange(packed, placements, active, shares):
         if active[i]:
             measure(packed, placements, i, shares, marginal, scratch)
     idle = 0
-    for turn in range(2 * EXCHANGES_PER_UE * n):
+    for turn in range(2 * n):
         r = turn % 2
         giver = taker = -1
         for i in range(n):
@@ -101,12 +91,9 @@ def exchange(packed, placements, active, shares):
             left = right = 0.0
             for i, sign in ((giver, -1.0), (taker, 1.0)):
                 share = shares[i, r]
-                left += cost_at(
-                    packed, placements, i, shares, r, share + sign * (low + third), scratch
-                )
-                right += cost_at(
-                    packed, placements, i, shares, r, share + sign * (high - third), scratch
-                )
+                few, many = share + sign * (low + third), share + sign * (high - third)
+                left += cost_at(packed, placements, i, shares, r, few, scratch)
+                right += cost_at(packed, placements, i, shares, r, many, scratch)
             if left < right:
                 high -= third
             else:
@@ -119,31 +106,29 @@ def exchange(packed, placements, active, shares):
 
 @njit(cache=True, nogil=True)
 def allocate(packed, placements, shares, with_exchange, rounds):
-    """ARA on arrays.
+    """ARA on arrays, with at most so many rounds of balancing.
 
-    Args:
-        packed: The instance.
-        placements: Concatenated placements.
-        shares: (N, 2) overwritten with the best bandwidth and compute shares. What is positive for
-            all UEs with a layer at the edge is taken as the start, else equal shares are.
-        with_exchange: Whether to exchange before balancing.
-        rounds: Most rounds of balancing.
+    `shares` (N, 2) are overwritten with the best ones. If all UEs with a layer at the edge have
+    positive shares, those are the start; else equal shares are.
 
     Returns:
         The weighted sum of latencies, and the prices of bandwidth and compute.
     """
-    active = users(packed, placements)
-    n_active = np.sum(active)
+    n = len(packed.weight)
+    active = np.zeros(n, np.bool_)
     warm = True
-    for i in range(len(active)):
+    for i in range(n):
+        active[i] = np.any(placements[packed.first[i] : packed.first[i + 1]] == 1)
         if not active[i]:
             shares[i] = 0.0
         warm = warm and (not active[i] or np.min(shares[i]) > 0.0)
+    n_active = np.sum(active)
     if n_active == 0:
         return np.sum(cost(packed.weight, packed.local_s)), 0.0, 0.0
-    for i in range(len(active)):
-        if active[i] and not warm:
-            shares[i] = 1.0 / n_active
+    if not warm:
+        for i in range(n):
+            if active[i]:
+                shares[i] = 1.0 / n_active
     for r in range(2):
         shares[:, r] /= np.sum(shares[:, r])
     if n_active > 1 and with_exchange:
@@ -152,10 +137,9 @@ def allocate(packed, placements, shares, with_exchange, rounds):
     best = np.sum(cost(packed.weight, seconds))
     if not best < np.inf:
         return best, 0.0, 0.0
-    planes = np.empty((len(active), MOST_PLANES, 4))
-    n_planes = np.zeros(len(active), np.int64)
-    for seed in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3)):
-        beta, phi = shares[:, 0] * seed[0], shares[:, 1] * seed[1]
+    planes, n_planes = np.empty((n, MOST_PLANES, 4)), np.zeros(n, np.int64)
+    for of_beta, of_phi in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3)):
+        beta, phi = shares[:, 0] * of_beta, shares[:, 1] * of_phi
         add_planes(packed, placements, active, beta, phi, planes, n_planes)
     trial = shares.copy()
     price_b = price_p = 0.0
@@ -192,11 +176,11 @@ def ara(
     Raises:
         ValueError: If the placements do not fit the instance.
     """
-    n = instance.n_ues
     nothing = np.zeros(len(placements))
     plan = Plan(placements, nothing, nothing)
     plan.check_fits(instance)
-    shares = np.zeros((n, 2))
-    rounds = ROUNDS if balanced else 0
-    allocate(instance.packed, np.concatenate(plan.placements), shares, True, rounds)
+    shares = np.zeros((instance.n_ues, 2))
+    allocate(
+        instance.packed, np.concatenate(plan.placements), shares, True, ROUNDS if balanced else 0
+    )
     return shares[:, 0].copy(), shares[:, 1].copy()

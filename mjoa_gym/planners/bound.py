@@ -32,83 +32,11 @@ from mjoa_gym.model.instance import (
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.mjoa_mu import WIDE, joint_search, make_menus, proposals_at
-from mjoa_gym.planners.moves import Menus, cheapest_shares
+from mjoa_gym.planners.moves import Menus, cheapest_shares, entry
 from mjoa_gym.planners.pbt_dp import partition_bound
 
 TREE_WIDTH, FRONT = 128, 1024
 """Width of the relaxed trees (`partition_bound`)."""
-
-
-@njit(cache=True, nogil=True)
-def reachable_cost(packed, menus, i, prices, scratch):
-    """About the least priced latency of UE i over its menu and all shares: an upper bound."""
-    a, b = packed.first[i], packed.first[i + 1]
-    best = cost(packed.weight[i], packed.local_s[i])
-    g = menus.group[i]
-    for k in range(menus.size[g]):
-        at = menus.first[g] + k * (b - a)
-        choice = menus.sides[at : at + b - a]
-        if cost(packed.weight[i], latency_of(packed, i, choice, 1.0, 1.0, scratch)) < best:
-            for share in (0.1, 0.6):
-                start = np.full(2, share)
-                best = min(best, cheapest_shares(packed, i, choice, start, prices, scratch)[0])
-    return best
-
-
-@njit(cache=True, nogil=True)
-def approximate_dual(packed, menus, prices):
-    """The dual's value with upper bounds for the UEs' minima: where to look for good prices."""
-    scratch = new_scratch(np.max(np.diff(packed.first)))
-    total = -np.sum(prices)
-    for i in range(len(packed.weight)):
-        total += reachable_cost(packed, menus, i, prices, scratch)
-    return total
-
-
-def cell_bound(
-    packed: Packed,
-    i: int,
-    cell: NDArray[np.float64],
-    prices: NDArray[np.float64],
-    target: float,
-) -> float:
-    """No share in the cell (low_b, high_b, low_c, high_c) costs UE i less than this (or target)."""
-    price = prices[0] * cell[0] + prices[1] * cell[2]
-    if price >= target:
-        return target
-    link = packed_link(packed, i, cell[1], cell[3])
-    limit = (target - price) / packed.weight[i]
-    seconds = partition_bound(
-        packed_inference(packed, i), link, TREE_WIDTH, FRONT, limit * (1.0 + 1e-12)
-    )
-    return min(target, cost(packed.weight[i], seconds) + price)
-
-
-def certified_cost(
-    packed: Packed, i: int, prices: NDArray[np.float64], target: float, most_cells: int
-) -> float:
-    """A lower bound, at most `target`, on UE i's priced latency over all shares and placements."""
-    cells = np.zeros((most_cells + 1, 4))
-    bounds = np.full(most_cells + 1, np.inf)
-    cells[0, 1] = cells[0, 3] = 1.0
-    bounds[0] = cell_bound(packed, i, cells[0], prices, target)
-    count = 1
-    for _ in range(most_cells):
-        worst = int(np.argmin(bounds[:count]))
-        if bounds[worst] >= target * (1.0 - 1e-12):
-            return target
-        cell = cells[worst].copy()
-        width_b = prices[0] * (cell[1] - cell[0])
-        width_c = prices[1] * (cell[3] - cell[2])
-        low = 0 if width_b >= width_c else 2
-        middle = 0.5 * (cell[low] + cell[low + 1])
-        cells[worst, low + 1] = middle
-        cells[count] = cell
-        cells[count, low] = middle
-        bounds[count] = max(bounds[worst], cell_bound(packed, i, cells[count], prices, target))
-        bounds[worst] = max(bounds[worst], cell_bound(packed, i, cells[worst], prices, target))
-        count += 1
-    return float(np.min(bounds[:count]))
 
 
 def lower_bound(
@@ -127,25 +55,49 @@ def lower_bound(
         Seconds (weighted). Certified up to rounding on any network; how tight it is depends on the
         networks (chains: PBT-DP is exact) and on the duality gap.
     """
-    packed, n = instance.packed, instance.n_ues
+    packed = instance.packed
     state = joint_search(instance)
     proposals = [*proposals_at(instance, WIDE), state.placements]
     if plan is not None:
         proposals.append(np.concatenate(plan.placements))
-    menus = make_menus(instance, packed, proposals, 64)
+    menus = make_menus(instance, proposals, 64)
     free = certified_dual(packed, menus, np.zeros(2), tolerance, most_cells)
-    if n == 1 or max(state.prices) <= 0:
+    if instance.n_ues == 1 or max(state.prices) <= 0:
         return free
     prices = best_prices(packed, menus, np.maximum(np.array(state.prices), 1e-9))
     return max(free, certified_dual(packed, menus, prices, tolerance, most_cells))
 
 
+@njit(cache=True, nogil=True)
+def reachable_costs(packed, menus, prices):
+    """(N,) about the least priced latency over a UE's menu and all shares: upper bounds."""
+    scratch = new_scratch(np.max(np.diff(packed.first)))
+    best = cost(packed.weight, packed.local_s)
+    for i in range(len(best)):
+        for k in range(menus.size[menus.group[i]]):
+            choice = entry(packed, menus, i, k)
+            seconds = latency_of(packed, i, choice, 1.0, 1.0, scratch)
+            if cost(packed.weight[i], seconds) < best[i]:
+                for share in (0.1, 0.6):
+                    start = np.full(2, share)
+                    priced = cheapest_shares(packed, i, choice, start, prices, scratch)[0]
+                    best[i] = min(best[i], priced)
+    return best
+
+
 def best_prices(packed: Packed, menus: Menus, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Prices with about the largest dual value."""
+    """Prices with about the largest dual value, were the UEs' minima as good as reachable."""
     from scipy.optimize import minimize
 
+    def negative_dual(logs: NDArray[np.float64]) -> float:
+        prices = np.exp(logs)
+        total = -np.sum(prices)
+        for least in reachable_costs(packed, menus, prices):
+            total += least
+        return -total
+
     found = minimize(
-        lambda logs: -approximate_dual(packed, menus, np.exp(logs)),
+        negative_dual,
         np.log(start),
         method="Nelder-Mead",
         options={"maxfev": 120, "initial_simplex": np.log(start) + 0.4 * np.eye(3, 2)},
@@ -157,11 +109,44 @@ def certified_dual(
     packed: Packed, menus: Menus, prices: NDArray[np.float64], tolerance: float, most_cells: int
 ) -> float:
     """The dual's certified value at given prices."""
-    scratch = new_scratch(int(np.max(np.diff(packed.first))))
     total = -float(np.sum(prices))
     if total == 0.0:
         tolerance = 0.0  # one cell tells it all
-    for i in range(len(packed.weight)):
-        target = reachable_cost(packed, menus, i, prices, scratch) * (1.0 - tolerance)
+    targets = reachable_costs(packed, menus, prices) * (1.0 - tolerance)
+    for i, target in enumerate(targets.tolist()):
         total += certified_cost(packed, i, prices, target, most_cells)
     return total
+
+
+def certified_cost(
+    packed: Packed, i: int, prices: NDArray[np.float64], target: float, most_cells: int
+) -> float:
+    """A lower bound, at most `target`, on UE i's priced latency over all shares and placements."""
+    cells = np.zeros((most_cells + 1, 4))
+    bounds = np.full(most_cells + 1, np.inf)
+    cells[0, 1] = cells[0, 3] = 1.0
+    bounds[0] = cell_bound(packed, i, cells[0], prices, target)
+    for count in range(1, most_cells + 1):
+        worst = int(np.argmin(bounds))
+        if bounds[worst] >= target * (1.0 - 1e-12):
+            return target
+        cell = cells[count] = cells[worst]
+        low = 0 if prices[0] * (cell[1] - cell[0]) >= prices[1] * (cell[3] - cell[2]) else 2
+        cells[worst, low + 1] = cells[count, low] = 0.5 * (cell[low] + cell[low + 1])
+        least = bounds[worst]
+        for part in (count, worst):
+            bounds[part] = max(least, cell_bound(packed, i, cells[part], prices, target))
+    return float(np.min(bounds))
+
+
+def cell_bound(
+    packed: Packed, i: int, cell: NDArray[np.float64], prices: NDArray[np.float64], target: float
+) -> float:
+    """No share in the cell (low_b, high_b, low_c, high_c) costs UE i less than this (or target)."""
+    price = prices[0] * cell[0] + prices[1] * cell[2]
+    if price >= target:
+        return target
+    link = packed_link(packed, i, cell[1], cell[3])
+    limit = (target - price) / packed.weight[i] * (1.0 + 1e-12)
+    seconds = partition_bound(packed_inference(packed, i), link, TREE_WIDTH, FRONT, limit)
+    return min(target, cost(packed.weight[i], seconds) + price)

@@ -23,6 +23,8 @@ seconds).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,53 +45,40 @@ so that neither unlimited arcs nor sums overflow.
 
 def dads(instance: Instance) -> Plan:
     """Plan every UE with DADS; one max-flow over 3 L + 3 nodes per UE."""
-    return plan_each(instance, preinstalled_cut)
+    return plan_each(instance, partial(minimum_cut, uploads=False))
 
 
 def dads_serial(instance: Instance) -> Plan:
     """Plan every UE with DADS that pays for serial uploading; one max-flow per UE."""
-    return plan_each(instance, serial_cut)
+    return plan_each(instance, minimum_cut)
 
 
-def preinstalled_cut(one: OneUE) -> Placement:
-    """The placement of least total time if all parameters already were on the server."""
-    seconds = additive_seconds(one.inference, one.link)
-    return minimum_cut(one.inference, seconds, seconds.edge_s)
+def minimum_cut(one: OneUE, uploads: bool = True) -> Placement:
+    """The placement that minimises the sum of UE, edge and transfer seconds.
 
-
-def serial_cut(one: OneUE) -> Placement:
-    """The placement of least total time with every missing parameter's upload added."""
-    seconds = additive_seconds(one.inference, one.link)
-    return minimum_cut(one.inference, seconds, seconds.edge_s + seconds.upload_s)
-
-
-def minimum_cut(
-    inference: Inference, seconds: AdditiveSeconds, at_edge_s: NDArray[np.float64]
-) -> Placement:
-    """The placement that minimises UE, edge and transfer seconds, summed up.
-
-    Args:
-        inference: Whose graph it is.
-        seconds: What its parts take.
-        at_edge_s: (L,) what each layer costs at the edge.
-
-    Returns:
-        (L,) 0 = UE, 1 = edge; of equally good placements, the one that offloads least.
+    Of equally good placements, it is the one that offloads least. With `uploads`, every missing
+    parameter's upload is added; else all are taken to be on the server.
     """
-    n = len(inference.ue_s)
-    local_s = inference.ue_s.sum()
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+    inference = one.inference
+    n, local_s = len(inference.ue_s), inference.ue_s.sum()
     if local_s == 0.0:
         return np.zeros(n, dtype=np.int8)
-    tails, heads, arc_s = _arcs(inference, seconds, at_edge_s)
-    ue_units = np.rint(inference.ue_s * (RESOLUTION / local_s))
-    never = ue_units.sum() + 1
+    tails, heads, arc_s = _arcs(inference, additive_seconds(inference, one.link), uploads)
+    never = np.rint(inference.ue_s * (RESOLUTION / local_s)).sum() + 1
     units = np.minimum(np.rint(arc_s * (RESOLUTION / local_s)), never).astype(np.int32)
-    on_edge_side = _edge_side(3 * n + 3, source=n, sink=n + 1, arcs=(tails, heads, units))
-    return on_edge_side[:n].astype(np.int8)
+    source, sink = n, n + 1
+    backwards = csr_array((units, (heads, tails)), shape=(3 * n + 3, 3 * n + 3))
+    residual = csr_array(backwards - maximum_flow(backwards, sink, source).flow)
+    residual.eliminate_zeros()
+    edge_side = breadth_first_order(residual, sink, return_predecessors=False)  # reach the sink
+    return np.isin(np.arange(n), edge_side).astype(np.int8)
 
 
 def _arcs(
-    inference: Inference, seconds: AdditiveSeconds, at_edge_s: NDArray[np.float64]
+    inference: Inference, seconds: AdditiveSeconds, uploads: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Tails, heads and seconds of all arcs; no two arcs join the same two nodes.
 
@@ -103,6 +92,7 @@ def _arcs(
     read = inference.predecessors
     from_ue = read >= 0
     down_s = seconds.down_s[1:]
+    at_edge_s = seconds.edge_s + seconds.upload_s if uploads else seconds.edge_s
     groups = [
         (np.full(n, source), layers, at_edge_s + np.where(inference.is_sink, down_s, 0.0)),
         (layers, np.full(n, sink), inference.ue_s),
@@ -114,23 +104,3 @@ def _arcs(
     ]
     tails, heads, arc_s = (np.concatenate(column) for column in zip(*groups, strict=True))
     return tails.astype(np.int32), heads.astype(np.int32), arc_s  # SciPy's solver takes 32 bits
-
-
-def _edge_side(
-    n_nodes: int,
-    source: int,
-    sink: int,
-    arcs: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
-) -> NDArray[np.bool_]:
-    """(n_nodes,) whether a node can still reach the sink when a maximum flow has been sent."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
-
-    tails, heads, units = arcs
-    backwards = csr_array((units, (heads, tails)), shape=(n_nodes, n_nodes))
-    residual = csr_array(backwards - maximum_flow(backwards, sink, source).flow)
-    residual.eliminate_zeros()
-    reached = breadth_first_order(residual, sink, return_predecessors=False)
-    on_edge_side = np.zeros(n_nodes, dtype=np.bool_)
-    on_edge_side[reached] = True
-    return on_edge_side

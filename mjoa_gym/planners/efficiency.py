@@ -31,7 +31,7 @@ def efficiency(instance: Instance) -> Plan:
 
 
 def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
-    """The placement that pays within this inference, and marks of the others that pay later."""
+    """The placement that pays within this inference, and marks of all that pays in time."""
     chain, block_of = block_chain(one)
     n = len(chain.ue_s)
     uploaded, placed = np.zeros(n, np.int8), np.zeros(n, np.int8)
@@ -44,8 +44,7 @@ def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
         extended[first:end] = 1
         if path_seconds(chain, extended, 1.0) < path_seconds(chain, placed, 1.0):
             placed = extended
-    at_edge, later = placed[block_of], uploaded[block_of] == 1
-    return at_edge, (later & (at_edge == 0) & (one.inference.missing_bytes > 0)).astype(np.int8)
+    return placed[block_of], uploaded[block_of]
 
 
 @njit(cache=True, nogil=True)
@@ -62,14 +61,10 @@ def path_seconds(chain, placement, factor):
 
 @njit(cache=True, nogil=True)
 def most_efficient_range(chain, at_edge):
-    """The range of blocks with most seconds gained per missing byte, as (first, end).
+    """The range (first, end) of blocks with most seconds gained per missing byte.
 
-    Args:
-        chain: The network's chain of blocks (`additive.block_chain`).
-        at_edge: (B,) the blocks that are at the edge already; a range may include some of them.
-
-    Returns:
-        first == end if no range has a gain. A gain without any missing byte comes first.
+    It may include blocks that are `at_edge` (B,) already. A gain without any missing byte comes
+    first; first == end if no range has a gain.
     """
     n = len(at_edge)
     best_first, best_end, best_gain, best_bytes = 0, 0, 0.0, 0.0
@@ -77,12 +72,9 @@ def most_efficient_range(chain, at_edge):
     for first in range(n):
         if at_edge[first]:
             continue
-        gain = 0.0  # of the range's blocks, without the tensor after its last one
+        # The range's gain in seconds, without the tensor after its last block.
+        gain = chain.down_s[first] if first > 0 and at_edge[first - 1] else -chain.up_s[first]
         missing_bytes = 0.0
-        if first == 0 or at_edge[first - 1] == 0:
-            gain -= chain.up_s[first]
-        else:
-            gain += chain.down_s[first]
         for b in range(first, n):
             if at_edge[b] == 0:
                 gain += chain.ue_s[b] - chain.edge_s[b]

@@ -42,15 +42,10 @@ LARGEST = 6
 
 
 class Foresight(NamedTuple):
-    """What is tuned (`scripts/tune_far_sighted.py`).
+    """What is tuned (`scripts/tune_far_sighted.py`)."""
 
-    Attributes:
-        patience: Weight of a round ahead against the present one.
-        share: Of band and server, in units of 1 / N, at which later inferences are estimated.
-    """
-
-    patience: float = 0.3
-    share: float = 2.0
+    patience: float = 0.3  # weight of a round ahead against the present one
+    share: float = 2.0  # of band and server, in units of 1 / N, in estimates of later inferences
 
 
 DEFAULT = Foresight()
@@ -74,16 +69,15 @@ def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
 
 def plan_of(prospect: Prospect) -> Plan:
     """The decision as a plan."""
-    decision, n_layers = prospect.decision, prospect.tables.n_layers
+    decision = prospect.decision
     placements = decision.placements[decision.placement_of[0]]
     prefetch = decision.placements[decision.prefetch_of[0]] & (1 - placements)
-    own = [slice(0, n) for n in n_layers]
-    return Plan(
-        [row[part] for row, part in zip(placements, own, strict=True)],
-        decision.bandwidth_share[0],
-        decision.compute_share[0],
-        [row[part] for row, part in zip(prefetch, own, strict=True)],
-    )
+    own_layers = [
+        [row[:n] for row, n in zip(rows, prospect.tables.n_layers, strict=True)]
+        for rows in (placements, prefetch)
+    ]
+    shares = decision.bandwidth_share[0], decision.compute_share[0]
+    return Plan(own_layers[0], *shares, own_layers[1])
 
 
 def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:
@@ -149,13 +143,10 @@ def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
     """What PBT-DP proposes for every UE at several shares: as it is, and with all installed."""
     installed = replace(instance, upload="preinstalled")
     proposals = [*proposals_at(instance, WIDE), *proposals_at(installed, WIDE)]
-    first = instance.packed.first
-    menus = []
-    for i, ue in enumerate(instance.ues):
-        extremes = [np.zeros(ue.dnn.n_layers, np.int8), np.ones(ue.dnn.n_layers, np.int8)]
-        own = [proposal[first[i] : first[i + 1]] for proposal in proposals]
-        menus.append(np.unique([*extremes, *own], axis=0))
-    return menus
+    extremes = np.zeros_like(proposals[0]), np.ones_like(proposals[0])
+    pool = np.stack([*extremes, *proposals])
+    parts = np.split(pool, instance.packed.first[1:-1], axis=1)
+    return [np.unique(part, axis=0) for part in parts]
 
 
 def _rows(

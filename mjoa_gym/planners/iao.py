@@ -24,9 +24,8 @@ from functools import cache
 import numpy as np
 
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.planners.cuts import best_cut, cut_placement
-from mjoa_gym.planners.one_ue import at_equal_shares
-from mjoa_gym.planners.shares import equal_shares
+from mjoa_gym.planners.one_ue import Placement, all_local, at_equal_shares, equal_shares
+from mjoa_gym.planners.single_cut import best_cut
 
 UNITS_PER_UE = 10
 LEAST_UNITS = 50
@@ -37,25 +36,21 @@ def iao(instance: Instance) -> Plan:
 
     With C units: at most N C evaluations of L + 1 cuts, O(L (L + edges)) each, usually few of them.
     """
-    n_units = max(LEAST_UNITS, UNITS_PER_UE * instance.n_ues)
-    cuts, units = balance(instance, n_units)
-    placements = [
-        cut_placement(cut, ue.dnn.n_layers) for cut, ue in zip(cuts, instance.ues, strict=True)
-    ]
+    placements, units = balance(instance, max(LEAST_UNITS, UNITS_PER_UE * instance.n_ues))
     bandwidth_share, _ = equal_shares(instance, placements)
     used = np.where([placement.any() for placement in placements], units, 0)
     return Plan(placements, bandwidth_share, used / max(1, used.sum()))
 
 
-def balance(instance: Instance, n_units: int) -> tuple[list[int], list[int]]:
+def balance(instance: Instance, n_units: int) -> tuple[list[Placement], list[int]]:
     """The cuts and units (one each per UE) that minimise the slowest UE's preinstalled latency."""
     views = at_equal_shares(instance)
 
     @cache
-    def cut_with(i: int, units: int) -> tuple[int, float]:
+    def cut_with(i: int, units: int) -> tuple[Placement, float]:
         view = views[i]
         if view is None or units == 0:
-            return instance.ues[i].dnn.n_layers, float(instance.local_s[i])
+            return all_local(instance.ues[i]), float(instance.local_s[i])
         link = view.link._replace(slowdown=n_units / units)
         return best_cut(view.preinstalled, link)
 

@@ -37,21 +37,17 @@ def ionn(instance: Instance) -> Plan:
 
 
 def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
-    """The placement of level 0, and marks of the layers that later levels upload in addition."""
+    """The placement of level 0, and marks of what any level uploads."""
     chain, block_of = block_chain(one)
     plans = np.stack([shortest_path(chain, factor) for factor in FACTORS])
-    at_edge = plans[0][block_of]
-    later = (plans == 1).any(axis=0)[block_of]
-    return at_edge, (later & (at_edge == 0) & (one.inference.missing_bytes > 0)).astype(np.int8)
+    return plans[0][block_of], plans.max(axis=0)[block_of]
 
 
 @njit(cache=True, nogil=True)
 def shortest_path(chain, factor):
     """(B,) the side of every block on the path of least seconds; of equal ones, the UE's.
 
-    Args:
-        chain: The network's chain of blocks (`additive.block_chain`).
-        factor: What the seconds of uploading parameters are multiplied by.
+    The seconds of uploading parameters are multiplied by `factor`.
     """
     n = len(chain.ue_s)
     from_edge = np.zeros(n + 1, np.bool_)  # the best way to have tensor b on the UE

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference
-from mjoa_gym.model.instance import Instance, packed_inference, packed_link
+from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.model.link import Link
 from mjoa_gym.planners.pbt_dp import best_partition
 from mjoa_gym.world.population import random_population, to_instance
@@ -35,6 +35,9 @@ WIDTH = 16
 """Of PBT-DP's tree: a quarter of a planner's, as good for this purpose and up to 4 times faster."""
 SEED = 0
 """Of the conditions, the same for every network, so its menu does not depend on the others."""
+
+Conditions = list[tuple[Inference, Link]]
+"""Inferences that might occur, with their shares of the resources."""
 
 _BESIDE_THE_POINT = {
     "name": "",
@@ -54,21 +57,10 @@ class Menu(NamedTuple):
 
     Entry 0 leaves every layer on the UE, a network's last entry none. They are ordered by the bytes
     of the parameters that they need at the edge, so neighbours are alike.
-
-    Attributes:
-        placements: (D, M, L) int8, 0 = UE, 1 = edge; zeros after a network's last entry or layer.
-        size: (D,) entries of each network, 2 to M.
     """
 
-    placements: NDArray[np.int8]
-    size: NDArray[np.int64]
-
-
-class Condition(NamedTuple):
-    """An inference that might occur, with its share of the resources."""
-
-    inference: Inference
-    link: Link
+    placements: NDArray[np.int8]  # (D, M, L), 1 = edge; zeros after a network's last entry or layer
+    size: NDArray[np.int64]  # (D,) entries of each network, 2 to M
 
 
 def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu:
@@ -109,12 +101,12 @@ def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> 
     return chosen[[0, *inner, 1]]
 
 
-def _proposals(
-    scenario: Scenario, d: int, streaming: bool
-) -> tuple[list[Condition], NDArray[np.int8]]:
+def _proposals(scenario: Scenario, d: int, streaming: bool) -> tuple[Conditions, NDArray[np.int8]]:
     """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
     rng = np.random.default_rng(SEED)
-    packed = _crowd(scenario, d, rng).packed
+    crowd = random_population(scenario, CONDITIONS, rng)  # as newcomers are drawn
+    crowd = crowd._replace(dnn=np.full(CONDITIONS, d))
+    packed = to_instance(scenario, crowd, None).packed
     shares = _shares(scenario.n_ues, rng)
     pool = [np.zeros(scenario.profiles[d].n_layers, np.int8)]
     conditions = []
@@ -123,7 +115,7 @@ def _proposals(
         if streaming:
             resident = _resident(pool, inference.missing_bytes, rng)
             inference = inference._replace(missing_bytes=inference.missing_bytes * (1.0 - resident))
-        conditions.append(Condition(inference, link))
+        conditions.append((inference, link))
         if i < PROPOSALS:
             placement = np.zeros_like(pool[0])
             if link.up < np.inf and link.down < np.inf:
@@ -132,12 +124,6 @@ def _proposals(
     extremes = [pool[0], np.ones_like(pool[0])]
     distinct = dict.fromkeys(placement.tobytes() for placement in [*extremes, *pool])  # ordered
     return conditions, np.array([np.frombuffer(sides, np.int8) for sides in distinct])
-
-
-def _crowd(scenario: Scenario, d: int, rng: np.random.Generator) -> Instance:
-    """A UE per condition, drawn as the scenario's newcomers are, all with network d."""
-    drawn = random_population(scenario, CONDITIONS, rng)
-    return to_instance(scenario, drawn._replace(dnn=np.full(CONDITIONS, d)), None)
 
 
 def _shares(n_ues: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -175,7 +161,7 @@ def _resident(
     return np.maximum(placement, np.clip(1.25 * until * n - np.arange(n), 0.0, 1.0))
 
 
-def _excess(candidates: NDArray[np.int8], conditions: list[Condition]) -> NDArray[np.float64]:
+def _excess(candidates: NDArray[np.int8], conditions: Conditions) -> NDArray[np.float64]:
     """(conditions, candidates) latency in excess of the best candidate's, as a fraction of it."""
     seconds = np.array([kernel.run_many(candidates, *condition) for condition in conditions])
     best = seconds.min(axis=1, keepdims=True)

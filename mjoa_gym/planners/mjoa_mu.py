@@ -26,13 +26,13 @@ O(N^2 x menu) for at most `FEW` UEs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.dnn import DNN
 from mjoa_gym.model.instance import Instance, Packed, Plan, packed_inference, packed_link
 from mjoa_gym.planners.ara import ROUNDS, allocate
 from mjoa_gym.planners.moves import GAIN, Menus, best_moves, respond
@@ -63,28 +63,6 @@ class JointPlan(NamedTuple):
     prices: tuple[float, float]
 
 
-def propose(
-    packed: Packed, shares: NDArray[np.float64], active: NDArray[np.bool_], width: int
-) -> NDArray[np.int8]:
-    """PBT-DP for the active UEs at their shares (N, 2); all-local for the others."""
-    placements = np.zeros(packed.first[-1], np.int8)
-    for i in range(len(active)):
-        if active[i]:
-            link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
-            placement = placements[packed.first[i] : packed.first[i + 1]]
-            best_partition(packed_inference(packed, i), link, width, placement)
-    return placements
-
-
-def proposals_at(
-    instance: Instance, conditions: Sequence[tuple[float, float]]
-) -> list[NDArray[np.int8]]:
-    """PBT-DP's placements, concatenated, with everybody at each pair of shares, in units of 1/N."""
-    packed, n = instance.packed, instance.n_ues
-    reachable = np.array([ue.reachable for ue in instance.ues])
-    return [propose(packed, np.tile(np.array(c) / n, (n, 1)), reachable, WIDTH) for c in conditions]
-
-
 def mjoa_mu(instance: Instance) -> Plan:
     """The joint plan of MJOA-MU (see the module's docstring)."""
     return state_plan(instance.packed, joint_search(instance))
@@ -92,10 +70,14 @@ def mjoa_mu(instance: Instance) -> Plan:
 
 def state_plan(packed: Packed, state: JointPlan) -> Plan:
     """A state as a plan."""
-    n = len(packed.weight)
-    placements = [state.placements[packed.first[i] : packed.first[i + 1]] for i in range(n)]
+    placements = np.split(state.placements, packed.first[1:-1])
     used = np.array([placement.any() for placement in placements])
     return Plan(placements, state.shares[:, 0] * used, state.shares[:, 1] * used)
+
+
+def best_of(states: Iterable[JointPlan]) -> JointPlan:
+    """The first of the states with the least objective."""
+    return min(states, key=lambda state: state.objective)
 
 
 def joint_search(instance: Instance) -> JointPlan:
@@ -104,43 +86,52 @@ def joint_search(instance: Instance) -> JointPlan:
     some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
     proposals = proposals_at(instance, WIDE if n <= FEW else ((1.0, 1.0), (some, some)))
     nobody = np.zeros(packed.first[-1], np.int8)
-    starts = [min((settled(packed, p) for p in (nobody, *proposals)), key=lambda s: s.objective)]
+    starts = [best_of(settled(packed, p) for p in (nobody, *proposals))]
     if n <= FEW:
         at_most = proposals[WIDE.index(EVERYTHING)]
-        alone = np.zeros((n, len(nobody)), np.int8)
-        for i in range(n):
-            own = slice(packed.first[i], packed.first[i + 1])
-            alone[i, own] = at_most[own]
-        starts.append(min((settled(packed, p) for p in alone), key=lambda s: s.objective))
-    found = [search_from(instance, proposals, start) for start in starts]
-    return min(found, key=lambda s: s.objective)
+        whose = np.repeat(np.arange(n), np.diff(packed.first))
+        starts.append(best_of(settled(packed, at_most * (whose == i)) for i in range(n)))
+    return best_of([search_from(instance, proposals, start) for start in starts])
 
 
 def search_from(
     instance: Instance, proposals: list[NDArray[np.int8]], state: JointPlan
 ) -> JointPlan:
     """Steps 3 to 5 until none improves; `proposals` grows by those of step 4."""
-    packed, n = instance.packed, instance.n_ues
-    reachable = np.array([ue.reachable for ue in instance.ues])
-    longest = LONG_MENU if n <= FEW else SHORT_MENU
-    for _ in range(MOST_ROUNDS if n <= FEW else FEWER_ROUNDS):
+    packed, few = instance.packed, instance.n_ues <= FEW
+    longest, most_rounds = (LONG_MENU, MOST_ROUNDS) if few else (SHORT_MENU, FEWER_ROUNDS)
+    for _ in range(most_rounds):
         before = state.objective
-        menus = make_menus(instance, packed, [*proposals, state.placements], longest)
-        state = follow_prices(packed, menus, state)
-        active = reachable & (state.shares[:, 0] > 0)
-        proposals.append(propose(packed, state.shares, active, WIDTH))
-        state = min(state, settled(packed, proposals[-1], state.shares), key=lambda s: s.objective)
-        if n <= FEW:
-            menus = make_menus(instance, packed, [*proposals, state.placements], longest)
-            placements, shares = state.placements.copy(), state.shares.copy()
-            _, moved = best_moves(
-                packed, menus, placements, shares, state.objective, state.prices, TRIED
-            )
-            if moved:
-                state = settled(packed, placements, shares)
+        menus = make_menus(instance, [*proposals, state.placements], longest)
+        state = follow_prices(packed, menus, state, most_rounds)
+        proposals.append(propose(instance, state.shares))
+        state = best_of((state, settled(packed, proposals[-1], state.shares)))
+        if few:
+            menus = make_menus(instance, [*proposals, state.placements], longest)
+            state = with_moves(packed, menus, state, TRIED)
         if not state.objective < before * (1 - GAIN):
             break
     return state
+
+
+def proposals_at(
+    instance: Instance, conditions: Sequence[tuple[float, float]]
+) -> list[NDArray[np.int8]]:
+    """PBT-DP's placements, concatenated, with everybody at each pair of shares, in units of 1/N."""
+    n = instance.n_ues
+    return [propose(instance, np.tile(np.array(c) / n, (n, 1))) for c in conditions]
+
+
+def propose(instance: Instance, shares: NDArray[np.float64]) -> NDArray[np.int8]:
+    """PBT-DP for the UEs with shares (N, 2) that reach the server; all-local for the others."""
+    packed = instance.packed
+    placements = np.zeros(packed.first[-1], np.int8)
+    for i, ue in enumerate(instance.ues):
+        if ue.reachable and shares[i, 0] > 0:
+            link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
+            placement = placements[packed.first[i] : packed.first[i + 1]]
+            best_partition(packed_inference(packed, i), link, WIDTH, placement)
+    return placements
 
 
 def settled(
@@ -152,52 +143,51 @@ def settled(
     return JointPlan(objective, placements, shares, (price_b, price_p))
 
 
-def make_menus(
-    instance: Instance, packed: Packed, proposals: Sequence[NDArray[np.int8]], longest: int
-) -> Menus:
+def make_menus(instance: Instance, proposals: Sequence[NDArray[np.int8]], longest: int) -> Menus:
     """The distinct proposals of all UEs with the same network, the most frequent ones first.
 
     At most `longest` of them.
     """
-    groups: dict[DNN, int] = {}
-    counts: list[dict[bytes, int]] = []
-    group = np.empty(instance.n_ues, np.int64)
+    networks = dict.fromkeys(ue.dnn for ue in instance.ues)
+    groups = {dnn: g for g, dnn in enumerate(networks)}
+    counts: list[Counter[bytes]] = [Counter() for _ in groups]
     for i, ue in enumerate(instance.ues):
-        group[i] = groups.setdefault(ue.dnn, len(groups))
-        if group[i] == len(counts):
-            counts.append({})
-        for proposal in proposals:
-            sides = proposal[packed.first[i] : packed.first[i + 1]].tobytes()
-            if any(sides):
-                counts[group[i]][sides] = counts[group[i]].get(sides, 0) + 1
-    chosen = [sorted(count, key=lambda sides: -count[sides])[:longest] for count in counts]
-    joined = [b"".join(menu) for menu in chosen]
-    first = np.cumsum([0] + [len(menu) for menu in joined[:-1]], dtype=np.int64)
+        own = slice(*instance.packed.first[i : i + 2])
+        sides = (proposal[own].tobytes() for proposal in proposals)
+        counts[groups[ue.dnn]].update(each for each in sides if any(each))
+    menus = [[sides for sides, _ in count.most_common(longest)] for count in counts]
+    joined = [b"".join(menu) for menu in menus]
     return Menus(
-        group,
-        first,
-        np.array([len(menu) for menu in chosen], dtype=np.int64),
+        np.array([groups[ue.dnn] for ue in instance.ues], dtype=np.int64),
+        np.cumsum([0, *map(len, joined[:-1])], dtype=np.int64),
+        np.array([len(menu) for menu in menus], dtype=np.int64),
         np.frombuffer(b"".join(joined), dtype=np.int8),
     )
 
 
-def follow_prices(packed: Packed, menus: Menus, state: JointPlan) -> JointPlan:
+def follow_prices(packed: Packed, menus: Menus, state: JointPlan, most_rounds: int) -> JointPlan:
     """Step 3, until the prices move nobody."""
-    for _ in range(MOST_ROUNDS if len(state.shares) <= FEW else FEWER_ROUNDS):
+    for _ in range(most_rounds):
         choices, shares = np.empty_like(state.placements), np.empty_like(state.shares)
         gain = respond(packed, menus, state.placements, state.shares, state.prices, choices, shares)
         willing = np.argsort(-gain)[: int(np.sum(gain > GAIN * state.objective / len(gain)))]
-        better = None
-        while len(willing) and better is None:
+        before = state
+        while len(willing) and state is before:
             trial, trial_shares = state.placements.copy(), state.shares.copy()
             for i in willing:
                 own = slice(packed.first[i], packed.first[i + 1])
                 trial[own], trial_shares[i] = choices[own], shares[i]
             candidate = settled(packed, trial, trial_shares)
             if candidate.objective < state.objective * (1 - GAIN):
-                better = candidate
+                state = candidate
             willing = willing[: len(willing) // 2]
-        if better is None:
-            return state
-        state = better
+        if state is before:
+            break
     return state
+
+
+def with_moves(packed: Packed, menus: Menus, state: JointPlan, tried: int) -> JointPlan:
+    """Step 5 once; the same state if no move helps."""
+    placements, shares = state.placements.copy(), state.shares.copy()
+    _, moved = best_moves(packed, menus, placements, shares, state.objective, state.prices, tried)
+    return settled(packed, placements, shares) if moved else state

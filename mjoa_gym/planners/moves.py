@@ -23,19 +23,20 @@ GAIN = 1e-6
 
 
 class Menus(NamedTuple):
-    """Placements to choose from, per group of UEs that run the same network.
+    """Placements to choose from, per group of UEs that run the same network."""
 
-    Attributes:
-        group: (N,) the group of each UE.
-        first: (groups,) offset of the group's menu in `sides`.
-        size: (groups,) number of placements.
-        sides: The placements one after the other, each of the group's number of layers.
-    """
+    group: NDArray[np.int64]  # (N,) of each UE
+    first: NDArray[np.int64]  # (groups,) where in `sides` the group's menu begins
+    size: NDArray[np.int64]  # (groups,) placements on it
+    sides: NDArray[np.int8]  # the placements one after the other
 
-    group: NDArray[np.int64]
-    first: NDArray[np.int64]
-    size: NDArray[np.int64]
-    sides: NDArray[np.int8]
+
+@njit(cache=True, nogil=True)
+def entry(packed, menus, i, k):
+    """(L,) placement k on UE i's menu."""
+    n_layers = packed.first[i + 1] - packed.first[i]
+    at = menus.first[menus.group[i]] + k * n_layers
+    return menus.sides[at : at + n_layers]
 
 
 @njit(cache=True, nogil=True)
@@ -47,10 +48,9 @@ def priced(packed, i, placement, beta, phi, prices, scratch):
 
 @njit(cache=True, nogil=True)
 def cheapest_shares(packed, i, placement, start, prices, scratch):
-    """Shares with about the least priced latency, by a pattern search on a logarithmic scale.
+    """About the least priced latency over all shares, and those of bandwidth and compute.
 
-    Returns:
-        The priced latency, the bandwidth share, the compute share.
+    A pattern search on a logarithmic scale.
     """
     beta, phi = min(1.0, start[0]), min(1.0, start[1])
     best = priced(packed, i, placement, beta, phi, prices, scratch)
@@ -69,19 +69,10 @@ def cheapest_shares(packed, i, placement, start, prices, scratch):
 
 @njit(cache=True, nogil=True)
 def respond(packed, menus, placements, shares, prices, new_placements, new_shares):
-    """Every UE's best choice from its menu at the given prices.
+    """Every UE's best choice from its menu and shares (N, 2) at the given prices.
 
-    Args:
-        packed: The instance.
-        menus: To choose from.
-        placements: Concatenated, as they are now.
-        shares: (N, 2) as they are now.
-        prices: Of bandwidth and compute.
-        new_placements: Overwritten with the choices.
-        new_shares: (N, 2) overwritten with the shares that go with them.
-
-    Returns:
-        (N,) how much less each UE's priced latency would be.
+    They are written to `new_placements` and `new_shares`. Returns (N,) how much less than now each
+    UE's priced latency would be.
     """
     n = len(packed.weight)
     scratch = new_scratch(np.max(np.diff(packed.first)))
@@ -97,10 +88,8 @@ def respond(packed, menus, placements, shares, prices, new_placements, new_share
         best = local
         new_placements[a:b] = 0
         new_shares[i] = 0.0
-        g = menus.group[i]
-        for k in range(menus.size[g]):
-            at = menus.first[g] + k * (b - a)
-            choice = menus.sides[at : at + b - a]
+        for k in range(menus.size[menus.group[i]]):
+            choice = entry(packed, menus, i, k)
             if cost(packed.weight[i], latency_of(packed, i, choice, 1.0, 1.0, scratch)) >= best:
                 continue  # not even with everything
             value, beta, phi = cheapest_shares(packed, i, choice, start, prices, scratch)
@@ -119,16 +108,14 @@ def adapt(packed, menus, placements, shares, scratch):
     for i in range(len(packed.weight)):
         if shares[i, 0] == 0.0 or shares[i, 1] == 0.0:
             continue
-        a, b = packed.first[i], packed.first[i + 1]
-        best = latency_of(packed, i, placements[a:b], shares[i, 0], shares[i, 1], scratch)
-        g = menus.group[i]
-        for k in range(menus.size[g]):
-            at = menus.first[g] + k * (b - a)
-            choice = menus.sides[at : at + b - a]
+        own = placements[packed.first[i] : packed.first[i + 1]]
+        best = latency_of(packed, i, own, shares[i, 0], shares[i, 1], scratch)
+        for k in range(menus.size[menus.group[i]]):
+            choice = entry(packed, menus, i, k)
             seconds = latency_of(packed, i, choice, shares[i, 0], shares[i, 1], scratch)
             if seconds < best * (1.0 - GAIN):
                 best, changed = seconds, True
-                placements[a:b] = choice
+                own[:] = choice
     return changed
 
 
@@ -151,15 +138,10 @@ def least_user(packed, placements, shares, but):
 @njit(cache=True, nogil=True)
 def promising(packed, menus, i, shares, prices, most, scratch):
     """The placements on UE i's menu with the least priced latency, as indices: at most `most`."""
-    a, b = packed.first[i], packed.first[i + 1]
-    g = menus.group[i]
-    start = np.full(2, 1.0 / len(packed.weight))
-    if shares[i, 0] > 0.0:
-        start = shares[i]
-    values = np.empty(menus.size[g])
-    for k in range(menus.size[g]):
-        at = menus.first[g] + k * (b - a)
-        choice = menus.sides[at : at + b - a]
+    start = shares[i] if shares[i, 0] > 0.0 else np.full(2, 1.0 / len(packed.weight))
+    values = np.empty(menus.size[menus.group[i]])
+    for k in range(len(values)):
+        choice = entry(packed, menus, i, k)
         values[k] = cheapest_shares(packed, i, choice, start, prices, scratch)[0]
     return np.argsort(values)[:most]
 
@@ -168,50 +150,36 @@ def promising(packed, menus, i, shares, prices, most, scratch):
 def best_moves(packed, menus, placements, shares, objective, prices, most):
     """Try placements on every UE's menu, let ARA and the other UEs adapt, keep what helps.
 
-    Each is tried twice, the second time with the UE that gains least from its shares sent home.
-
-    Args:
-        packed: The instance.
-        menus: To choose from.
-        placements: Changed in place.
-        shares: (N, 2) changed in place.
-        objective: Their weighted sum of latencies.
-        prices: Of bandwidth and compute.
-        most: How many placements to try per UE, those with the least priced latency.
-
-    Returns:
-        The objective, and whether any move improved it.
+    Of every menu, none and the `most` placements with the least priced latency are tried; those a
+    second time with the UE that gains least from its shares sent home. `placements` and `shares`
+    (N, 2) change in place. Returns the objective, and whether any move improved it.
     """
     scratch = new_scratch(np.max(np.diff(packed.first)))
     moved = False
     for i in range(len(packed.weight)):
         a, b = packed.first[i], packed.first[i + 1]
-        g = menus.group[i]
         chosen = promising(packed, menus, i, shares, prices, most, scratch)
         for c in range(-1, len(chosen)):
-            k = -1 if c < 0 else chosen[c]
             for evict in range(2):
                 trial, trial_shares = placements.copy(), shares.copy()
                 trial[a:b] = 0
-                if k >= 0:
-                    at = menus.first[g] + k * (b - a)
-                    trial[a:b] = menus.sides[at : at + b - a]
+                if c >= 0:
+                    trial[a:b] = entry(packed, menus, i, chosen[c])
                 if evict == 1:
                     j = least_user(packed, placements, shares, i)
-                    if j < 0 or k < 0:
+                    if j < 0 or c < 0:
                         continue
                     trial[packed.first[j] : packed.first[j + 1]] = 0
                 elif np.array_equal(trial[a:b], placements[a:b]):
                     continue
-                if k >= 0 and trial_shares[i, 0] == 0.0:
+                if c >= 0 and trial_shares[i, 0] == 0.0:
                     trial_shares[i] = 1.0 / len(packed.weight)
-                value = allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
-                for _ in range(ADAPTATIONS):
-                    if not adapt(packed, menus, trial, trial_shares, scratch):
+                value = np.inf
+                for turn in range(ADAPTATIONS + 1):
+                    if turn > 0 and not adapt(packed, menus, trial, trial_shares, scratch):
                         break
-                    value = min(
-                        value, allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
-                    )
+                    now = allocate(packed, trial, trial_shares, False, ADAPT_ROUNDS)[0]
+                    value = min(value, now)
                 if value < objective * (1.0 - GAIN):
                     objective, moved = value, True
                     shares[:] = trial_shares

@@ -16,16 +16,10 @@ it is charged: the simulator makes it pay for the upload that it did not foresee
 from __future__ import annotations
 
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.planners.cuts import best_cut, cut_placement
-from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
+from mjoa_gym.planners.one_ue import plan_each
+from mjoa_gym.planners.single_cut import best_cut
 
 
 def neurosurgeon(instance: Instance) -> Plan:
     """Plan every UE with Neurosurgeon's cut. O(L (L + edges)) per UE."""
-    return plan_each(instance, neurosurgeon_cut)
-
-
-def neurosurgeon_cut(one: OneUE) -> Placement:
-    """The best single cut if all parameters already were on the server."""
-    cut, _ = best_cut(one.preinstalled, one.link)
-    return cut_placement(cut, one.ue.dnn.n_layers)
+    return plan_each(instance, lambda one: best_cut(one.preinstalled, one.link)[0])

@@ -15,24 +15,19 @@ from numpy.typing import NDArray
 from mjoa_gym.model.inference import Inference, Upload
 from mjoa_gym.model.instance import UE, Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.link import Link
-from mjoa_gym.planners.shares import Shares, equal_shares
 
 Placement = NDArray[np.int8]
+Shares = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Bandwidth shares (N,) and compute shares (N,)."""
 ShareRule = Callable[[Instance, Sequence[Placement]], Shares]
 
 
 class OneUE(NamedTuple):
-    """One UE with 1/N of band and server, for it alone to plan with.
-
-    Attributes:
-        ue: The UE.
-        inference: Its inference; no bytes are missing if everything is preinstalled.
-        link: What it gets with 1/N of both resources.
-    """
+    """One UE with 1/N of band and server, for it alone to plan with."""
 
     ue: UE
-    inference: Inference
-    link: Link
+    inference: Inference  # no bytes are missing if everything is preinstalled
+    link: Link  # with 1/N of both resources
 
     @property
     def preinstalled(self) -> Inference:
@@ -42,7 +37,7 @@ class OneUE(NamedTuple):
 
 Partition = Callable[[OneUE], Placement]
 UploadPlan = Callable[[OneUE], tuple[Placement, Placement]]
-"""A placement, and marks of the layers to prefetch."""
+"""A placement, and marks of all layers to upload, now or later."""
 
 
 def at_equal_shares(instance: Instance) -> list[OneUE | None]:
@@ -66,27 +61,31 @@ def all_local(ue: UE) -> Placement:
     return np.zeros(ue.dnn.n_layers, dtype=np.int8)
 
 
-def partition_each(instance: Instance, partition: Partition) -> list[Placement]:
-    """Every UE's placement, each partitioned at 1/N of band and server."""
-    return [
-        all_local(ue) if view is None else partition(view)
-        for ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
-    ]
+def equal_shares(instance: Instance, placements: Sequence[Placement]) -> Shares:
+    """The same share of both resources for every UE with a layer at the edge, 0 for others."""
+    uses = np.array([placement.any() for placement in placements], dtype=np.float64)
+    share = uses / max(1.0, uses.sum())
+    return share, share.copy()
 
 
 def plan_each(
     instance: Instance, partition: Partition, share_rule: ShareRule = equal_shares
 ) -> Plan:
     """The plan that partitions each UE's network at 1/N shares and then applies a share rule."""
-    placements = partition_each(instance, partition)
+    views = zip(instance.ues, at_equal_shares(instance), strict=True)
+    placements = [all_local(ue) if view is None else partition(view) for ue, view in views]
     return Plan(placements, *share_rule(instance, placements))
 
 
 def plan_each_with_prefetch(instance: Instance, upload_plan: UploadPlan) -> Plan:
     """As `plan_each` with equal shares, for systems that also say what to upload for later."""
-    pairs = [
-        (all_local(ue), all_local(ue)) if view is None else upload_plan(view)
-        for ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
-    ]
-    placements = [placement for placement, _ in pairs]
-    return Plan(placements, *equal_shares(instance, placements), [marks for _, marks in pairs])
+    placements, prefetch = [], []
+    for ue, view in zip(instance.ues, at_equal_shares(instance), strict=True):
+        placement = uploaded = all_local(ue)
+        if view is not None:
+            placement, uploaded = upload_plan(view)
+            missing = view.inference.missing_bytes > 0
+            uploaded = ((uploaded > placement) & missing).astype(np.int8)
+        placements.append(placement)
+        prefetch.append(uploaded)
+    return Plan(placements, *equal_shares(instance, placements), prefetch)

@@ -42,17 +42,11 @@ def touching_plane(inference, link, placement, scratch, plane):
     more_up = Link(link.up + up, link.down, link.message, link.slowdown)
     more_down = Link(link.up, link.down + down, link.message, link.slowdown)
     slower = Link(link.up, link.down, link.message, link.slowdown + slow)
-    plane[1] = slope(kernel.run(placement, inference, more_up, scratch)[1] - base, up)
-    plane[2] = slope(kernel.run(placement, inference, more_down, scratch)[1] - base, down)
-    plane[3] = slope(kernel.run(placement, inference, slower, scratch)[1] - base, slow)
+    for k, (other, step) in enumerate(((more_up, up), (more_down, down), (slower, slow))):
+        rise = kernel.run(placement, inference, other, scratch)[1] - base
+        plane[k + 1] = max(0.0, rise / step) if step > 0.0 else 0.0  # no step at an infinite rate
     plane[0] = base - plane[1] * link.up - plane[2] * link.down - plane[3] * link.slowdown
     return base
-
-
-@njit(cache=True, nogil=True, inline="always")
-def slope(rise, step):
-    """Rise over step, not below 0; 0 where there is no step, at an infinite rate."""
-    return max(0.0, rise / step) if step > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -65,14 +59,7 @@ def height(plane, link):
 def add_planes(packed, placements, active, bandwidth_share, compute_share, planes, n_planes):
     """Simulate every active UE at its shares and add the planes found there that are new.
 
-    Args:
-        packed: The instance.
-        placements: Concatenated placements.
-        active: (N,) whether a UE has a layer at the edge.
-        bandwidth_share: (N,).
-        compute_share: (N,).
-        planes: (N, K, 4); when a UE's are full, the lowest at its shares is replaced.
-        n_planes: (N,) how many each UE has.
+    UE i has `n_planes[i]` planes in `planes` (N, K, 4); if they are K, the lowest is replaced.
 
     Returns:
         The weighted sum of latencies, and the largest relative amount by which a latency exceeded
@@ -122,63 +109,54 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
 
 
 @njit(cache=True, nogil=True)
-def smoothed(packed, i, beta, phi, planes, n_planes, temperature, barrier, out):
-    """A UE's smoothed weighted latency at its shares, plus the barriers of both.
+def smoothed(packed, active, shares, planes, n_planes, temperatures, barrier, local):
+    """The sum of the active UEs' smoothed weighted latencies at their shares, plus all barriers.
 
-    Writes gradient and Hessian (g_beta, g_phi, h_bb, h_bp, h_pp) into `out`; returns the value.
+    Writes gradients and Hessians (g_beta, g_phi, h_bb, h_bp, h_pp) into `local` (N, 5).
     """
-    concentrates = packed.concentrates[i]
-    up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
-    down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
-    slow = 1.0 / phi
-    slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
-    top = -np.inf
-    for k in range(n_planes):
-        top = max(top, planes[k, 0] + planes[k, 1] * up + planes[k, 2] * down + planes[k, 3] * slow)
-    mass = gb = gp = bb = bp = pp = curve_b = curve_p = 0.0
-    for k in range(n_planes):
-        h = planes[k, 0] + planes[k, 1] * up + planes[k, 2] * down + planes[k, 3] * slow
-        p = np.exp((h - top) / temperature)
-        by_beta = planes[k, 1] * up1 + planes[k, 2] * down1
-        by_phi = planes[k, 3] * slow1
-        mass += p
-        gb += p * by_beta
-        gp += p * by_phi
-        bb += p * by_beta * by_beta
-        bp += p * by_beta * by_phi
-        pp += p * by_phi * by_phi
-        curve_b += p * (planes[k, 1] * up2 + planes[k, 2] * down2)
-        curve_p += p * planes[k, 3] * slow2
-    w = packed.weight[i]
-    gb, gp = gb / mass, gp / mass
-    out[0], out[1] = w * gb - barrier / beta, w * gp - barrier / phi
-    out[2] = w * (curve_b / mass + (bb / mass - gb * gb) / temperature) + barrier / (beta * beta)
-    out[3] = w * (bp / mass - gb * gp) / temperature
-    out[4] = w * (curve_p / mass + (pp / mass - gp * gp) / temperature) + barrier / (phi * phi)
-    return w * (top + temperature * np.log(mass)) - barrier * (np.log(beta) + np.log(phi))
-
-
-@njit(cache=True, nogil=True)
-def smoothed_total(packed, active, shares, planes, n_planes, temperature, barrier, local):
-    """The sum of `smoothed` over the active UEs; writes their derivatives into `local` (N, 5)."""
     total = 0.0
     for i in range(len(active)):
-        if active[i]:
-            total += smoothed(
-                packed, i, shares[i, 0], shares[i, 1], planes[i], n_planes[i], temperature[i],
-                barrier, local[i],
-            )  # fmt: skip
+        if not active[i]:
+            continue
+        beta, phi, temperature = shares[i, 0], shares[i, 1], temperatures[i]
+        concentrates = packed.concentrates[i]
+        up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
+        down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
+        slow = 1.0 / phi
+        slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
+        link = Link(up, down, 0.0, slow)
+        top = -np.inf
+        for k in range(n_planes[i]):
+            top = max(top, height(planes[i, k], link))
+        mass = gb = gp = bb = bp = pp = curve_b = curve_p = 0.0
+        for k in range(n_planes[i]):
+            plane = planes[i, k]
+            p = np.exp((height(plane, link) - top) / temperature)
+            by_beta = plane[1] * up1 + plane[2] * down1
+            by_phi = plane[3] * slow1
+            mass += p
+            gb += p * by_beta
+            gp += p * by_phi
+            bb += p * by_beta * by_beta
+            bp += p * by_beta * by_phi
+            pp += p * by_phi * by_phi
+            curve_b += p * (plane[1] * up2 + plane[2] * down2)
+            curve_p += p * plane[3] * slow2
+        w, out = packed.weight[i], local[i]
+        gb, gp = gb / mass, gp / mass
+        bend_b = curve_b / mass + (bb / mass - gb * gb) / temperature
+        bend_p = curve_p / mass + (pp / mass - gp * gp) / temperature
+        out[0], out[1] = w * gb - barrier / beta, w * gp - barrier / phi
+        out[2] = w * bend_b + barrier / (beta * beta)
+        out[3] = w * (bp / mass - gb * gp) / temperature
+        out[4] = w * bend_p + barrier / (phi * phi)
+        total += w * (top + temperature * np.log(mass)) - barrier * (np.log(beta) + np.log(phi))
     return total
 
 
 @njit(cache=True, nogil=True)
 def newton_step(local, active, step):
-    """The Newton step that keeps both sums of shares.
-
-    Args:
-        local: (N, 5) gradients and Hessians as `smoothed` writes them.
-        active: (N,) UEs that take part.
-        step: (N, 2) overwritten.
+    """Write the Newton step that keeps both sums of shares into `step` (N, 2).
 
     Returns:
         The price of bandwidth and of compute (the marginal latencies that all UEs come to share),
@@ -214,14 +192,8 @@ def newton_step(local, active, step):
 def balance(packed, active, planes, n_planes, shares, first_smoothing):
     """Minimise the weighted sum of latencies, each the maximum of its planes, over the shares.
 
-    Args:
-        packed: The instance.
-        active: (N,) UEs that take part, at least one.
-        planes: (N, K, 4).
-        n_planes: (N,).
-        shares: (N, 2) bandwidth and compute, positive for active UEs; changed in place, the sums
-            stay as they are.
-        first_smoothing: Index into `SMOOTHING` to start from.
+    `shares` (N, 2), positive for active UEs, change in place; their sums do not. `SMOOTHING` is
+    gone through from index `first_smoothing` on.
 
     Returns:
         The prices of bandwidth and compute: minus the common marginal latencies.
@@ -245,9 +217,7 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
         temperature = SMOOTHING[level] * scale
         barrier = BARRIER * SMOOTHING[level] * objective / np.sum(active)
         for _ in range(40):
-            value = smoothed_total(
-                packed, active, shares, planes, n_planes, temperature, barrier, local
-            )
+            value = smoothed(packed, active, shares, planes, n_planes, temperature, barrier, local)
             price_b, price_p, decrement = newton_step(local, active, step)
             if not decrement > 1e-10 * abs(value):
                 break
@@ -258,9 +228,7 @@ def balance(packed, active, planes, n_planes, shares, first_smoothing):
                         length = min(length, -0.9 * shares[i, r] / step[i, r])
             for _ in range(30):
                 trial[:] = shares + length * step
-                new = smoothed_total(
-                    packed, active, trial, planes, n_planes, temperature, barrier, local
-                )
+                new = smoothed(packed, active, trial, planes, n_planes, temperature, barrier, local)
                 if new <= value - 0.1 * length * decrement:
                     break
                 length *= 0.5

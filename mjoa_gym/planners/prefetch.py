@@ -38,15 +38,9 @@ LEAST_GAIN = 1e-3
 def greedy_prefetch(
     inference: Inference, link: Link, placement: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """The layers to prefetch for one UE.
+    """(L,) 1 for the layers to prefetch for one UE.
 
-    Args:
-        inference: What this inference asks of the resources.
-        link: What it gets of them.
-        placement: (L,) of this inference; what it misses will be resident after it.
-
-    Returns:
-        (L,) 1 for layers to prefetch.
+    What this inference's `placement` misses will be resident after it.
     """
     missing = np.where(placement == 1, 0.0, inference.missing_bytes)
     after = inference._replace(missing_bytes=missing)
@@ -62,10 +56,7 @@ def greedy_prefetch(
 def add_runs(inference, link, following):
     """Extend the edge layers of the next inference by the runs that gain most per missing byte.
 
-    Args:
-        inference: The next inference; the missing bytes of what is taken become 0.
-        link: What it gets of the resources.
-        following: (L,) its placement; changed in place.
+    `following` (L,), its placement, changes; the missing bytes of what is taken become 0.
     """
     n = len(following)
     missing = inference.missing_bytes

@@ -51,48 +51,29 @@ class RoundSetting(NamedTuple):
 
 
 class Prospect(NamedTuple):
-    """One environment's round and what is assumed of the rounds after it.
+    """One environment's round and what is assumed of the rounds after it."""
 
-    Attributes:
-        tables: Of N networks, one for each UE.
-        setting: What does not change.
-        packed: The UEs' links in this round.
-        packed_later: Their links in later rounds.
-        state: Of the one environment; `resident` and `idle` are work arrays.
-        resident: (1, N, L) at the start of the round.
-        idle: (1, N, L) likewise.
-        decision: The answer, changed by the search. UE i may place with the rows `first[i]` to
-            `first[i] + placements[i]` of its table, and prefetch with those up to `first[i + 1]`.
-        first: (N + 1,).
-        placements: (N,).
-        ahead: The state in which later inferences are estimated.
-        habit: The decision by which they are: its shares.
-        rounds_ahead: The rounds that a UE is expected to stay for after this one, times their
-            weight against this one.
-        known: (2, N, L) residencies after the present decision (see `NOW` and `LATER`).
-        worth: (2, N) seconds of an inference with them.
-        trial: (2, 1, N, L) the same of a decision that is tried.
-        trial_worth: (2, N).
-        room: Work arrays.
-    """
-
-    tables: Tables
+    tables: Tables  # of N networks, one for each UE
     setting: RoundSetting
-    packed: Packed
-    packed_later: Packed
-    state: State
-    resident: NDArray[np.float64]
-    idle: NDArray[np.int32]
+    packed: Packed  # the UEs' links in this round
+    packed_later: Packed  # and in later ones
+    state: State  # of the one environment; `resident` and `idle` are work arrays
+    resident: NDArray[np.float64]  # (1, N, L) at the start of the round
+    idle: NDArray[np.int32]  # (1, N, L) likewise
     decision: Decision
-    first: NDArray[np.int64]
-    placements: NDArray[np.int64]
-    ahead: State
-    habit: Decision
+    """The answer, changed by the search. UE i may place with the rows `first[i]` to
+    `first[i] + placements[i]` of its table, and prefetch with those up to `first[i + 1]`."""
+    first: NDArray[np.int64]  # (N + 1,)
+    placements: NDArray[np.int64]  # (N,)
+    ahead: State  # in which later inferences are estimated
+    habit: Decision  # by which they are: its shares
     rounds_ahead: float
-    known: NDArray[np.float64]
-    worth: NDArray[np.float64]
-    trial: NDArray[np.float64]
-    trial_worth: NDArray[np.float64]
+    """The rounds that a UE is expected to stay for after this one, times their weight against this
+    one."""
+    known: NDArray[np.float64]  # (2, N, L) residencies after the present decision (`NOW`, `LATER`)
+    worth: NDArray[np.float64]  # (2, N) seconds of an inference with them
+    trial: NDArray[np.float64]  # (2, 1, N, L) the same of a decision that is tried
+    trial_worth: NDArray[np.float64]  # (2, N)
     room: Room
 
 
@@ -143,8 +124,8 @@ def play_round(prospect):
 
 
 @njit(cache=True, nogil=True)
-def complete_prefetch(prospect, rounds_needed):
-    """Write down the residency when all marked layers are there, and how many rounds that takes.
+def complete_prefetch(prospect):
+    """Write down the residency when all marked layers are there: (N,) rounds until that is so.
 
     It starts from the work arrays as `play_round` leaves them. The whole uplink share is taken to
     be idle: a later inference needs little of it.
@@ -152,6 +133,7 @@ def complete_prefetch(prospect, rounds_needed):
     state, decision, tables = prospect.state, prospect.decision, prospect.tables
     later = prospect.trial[LATER]
     later[:] = state.resident
+    rounds_needed = np.zeros(later.shape[1])
     for i in range(later.shape[1]):
         d = state.population.dnn[0, i]
         marked = decision.placements[decision.prefetch_of[0, i]]
@@ -160,10 +142,10 @@ def complete_prefetch(prospect, rounds_needed):
             if marked[layer]:
                 missing += tables.parameter_bytes[d, layer] * (1.0 - later[0, i, layer])
                 later[0, i, layer] = 1.0
-        rounds_needed[i] = 0.0
         if missing > 0.0:
             link = link_under(prospect.packed_later, prospect.habit, i)
             rounds_needed[i] = seconds_for(missing, link.up) / prospect.setting.period_s
+    return rounds_needed
 
 
 @njit(cache=True, nogil=True)
@@ -178,8 +160,7 @@ def objective(prospect):
     seconds, round_s = play_round(prospect)
     if round_s == np.inf:
         return np.inf
-    rounds_needed = np.empty(n_ues)
-    complete_prefetch(prospect, rounds_needed)
+    rounds_needed = complete_prefetch(prospect)
     idle_later = state.idle[0].copy()
     room_for = prospect.setting.server_memory_bytes
     memory.evict(state.resident[0], state.idle[0], people.dnn[0], tables, room_for)
@@ -255,8 +236,7 @@ def hand_over(prospect, shares, i, j, part, best):
 def search(prospect):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
-    Returns:
-        The objective, before and after.
+    The objective is returned, before and after.
     """
     decision = prospect.decision
     n_ues = len(prospect.placements)

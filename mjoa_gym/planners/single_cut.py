@@ -1,14 +1,19 @@
-"""The best single cut that knows about uploading: Neurosurgeon's choices, the true cost.
+"""Single cuts in program order, and the best one that knows about uploading: `single-cut`.
 
-Ours, as a control: it separates what a planner gains by knowing the upload (against `neurosurgeon`)
-from what it gains by more than one cut (against PBT-DP). Each of N UEs plans with 1/N of band and
-server, in the instance's upload mode; those that offload then share both equally.
+That planner is ours, a control: it makes Neurosurgeon's choices at the true cost, which separates
+what a planner gains by knowing the upload (against `neurosurgeon`) from what it gains by more than
+one cut (against PBT-DP). Each of N UEs plans with 1/N of band and server, in the instance's upload
+mode; those that offload then share both equally.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
+from mjoa_gym.model import kernel
+from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.planners.cuts import best_cut, cut_placement
+from mjoa_gym.model.link import Link
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 
 
@@ -19,5 +24,17 @@ def single_cut(instance: Instance) -> Plan:
 
 def uploading_cut(one: OneUE) -> Placement:
     """The best single cut in the instance's upload mode."""
-    cut, _ = best_cut(one.inference, one.link)
-    return cut_placement(cut, one.ue.dnn.n_layers)
+    return best_cut(one.inference, one.link)[0]
+
+
+def best_cut(inference: Inference, link: Link) -> tuple[Placement, float]:
+    """The cut of least latency and that latency; of equal ones, the cut that offloads least.
+
+    Layers before a cut are on the UE, the others at the edge. Every cut is simulated:
+    O(L (L + edges)), on non-chain models too.
+    """
+    n = len(inference.ue_s)
+    cuts = np.tri(n + 1, n, -1, dtype=np.int8) ^ 1
+    latency = kernel.run_many(cuts, inference, link)
+    cut = n - int(np.argmin(latency[::-1]))
+    return cuts[cut].copy(), float(latency[cut])

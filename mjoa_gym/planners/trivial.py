@@ -38,12 +38,11 @@ def random(instance: Instance) -> Plan:
         all_local(one_ue) if view is None else rng.integers(2, size=one_ue.dnn.n_layers)
         for one_ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
     ]
-    users = np.flatnonzero([placement.any() for placement in placements])
-    bandwidth_share, compute_share = np.zeros((2, instance.n_ues))
-    if len(users):
-        bandwidth_share[users] = rng.dirichlet(np.ones(len(users)))
-        compute_share[users] = rng.dirichlet(np.ones(len(users)))
-    return Plan(placements, bandwidth_share, compute_share)
+    users = np.array([placement.any() for placement in placements])
+    shares = np.zeros((2, instance.n_ues))
+    if users.any():
+        shares[:, users] = [rng.dirichlet(np.ones(users.sum())) for _ in range(2)]
+    return Plan(placements, *shares)
 
 
 def _checksum(instance: Instance) -> int:

@@ -17,25 +17,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles.graph import Operator, OperatorGraph
 
 _HEAVY_KINDS = {"conv", "depthwise_conv", "linear", "matmul"}
-_Edge = tuple[int, int]
-"""A set and its only reader."""
+_Edge = tuple[int, int]  # a set and its only reader
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Operators that are executed together.
-
-    Attributes:
-        operators: Their indices in the `OperatorGraph`, ascending; only the last is read from
-            outside the layer.
-    """
+class Layer(NamedTuple):
+    """Operators that are executed together; only the last is read from outside the layer."""
 
     name: str
     kind: str
@@ -43,7 +35,7 @@ class Layer:
     parameter_bytes: int
     output_bytes: int
     predecessors: tuple[int, ...]
-    operators: tuple[int, ...]
+    operators: tuple[int, ...]  # their indices in the `OperatorGraph`, ascending
 
 
 def fuse(graph: OperatorGraph) -> list[Layer]:

@@ -46,33 +46,20 @@ class Cost(NamedTuple):
 
 @dataclass
 class Operator:
-    """One operator that does work; views and input-independent operators are not among these.
+    """One operator that does work; views and input-independent operators are not among these."""
 
-    Attributes:
-        name: Path of the module that runs it, with the operator's name where that is not a leaf.
-        kind: Layer kind, of its `Cost`.
-        macs: Multiply-accumulates.
-        light_flops: FLOPs of an operator without multiply-accumulates, else 0.
-        cheap: Whether it may be fused into a neighbour.
-        grows: Whether its output has more bytes than its inputs together.
-        inputs: Indices of the operators it reads, `INPUT` for the network's input; ascending.
-        parameter_bytes: Of the parameters charged to it.
-        output_bytes: What its readers need of its output, each part once.
-    """
-
-    name: str
-    kind: str
-    macs: int
-    light_flops: int
-    cheap: bool
-    grows: bool
-    inputs: tuple[int, ...]
-    parameter_bytes: int = 0
-    output_bytes: int = 0
+    name: str  # path of the module that runs it, with the operator's name where that is not a leaf
+    kind: str  # layer kind, of its `Cost`
+    macs: int  # multiply-accumulates
+    light_flops: int  # FLOPs of an operator without multiply-accumulates, else 0
+    cheap: bool  # whether it may be fused into a neighbour
+    grows: bool  # whether its output has more bytes than its inputs together
+    inputs: tuple[int, ...]  # ascending indices of the operators it reads, `INPUT` among them
+    parameter_bytes: int = 0  # of the parameters charged to it
+    output_bytes: int = 0  # what its readers need of its output, each part once
 
 
-@dataclass(frozen=True)
-class OperatorGraph:
+class OperatorGraph(NamedTuple):
     """A network's operators in execution order, and the bytes of all its inputs together."""
 
     operators: tuple[Operator, ...]
@@ -88,24 +75,15 @@ class Source(Generic[Value]):
 
 
 class Tracer(Generic[Value]):
-    """Operators with what they make, read and need.
-
-    Attributes:
-        size: Tells a value's bytes.
-        operators: So far, without parameters.
-        made: Per operator the values that it makes.
-        needed: Per operator the parameters that it reads.
-        sources: Of every value that depends on the network's input.
-        unknown: Operators whose cost is not known.
-    """
+    """Operators with what they make, read and need."""
 
     def __init__(self, size: Callable[[Value], int]) -> None:
-        self.size = size
+        self.size = size  # tells a value's bytes
         self.operators: list[Operator] = []
-        self.made: list[tuple[Value, ...]] = []
-        self.needed: list[tuple[Any, ...]] = []
-        self.sources: dict[Value, Source[Value]] = {}
-        self.unknown: set[str] = set()
+        self.made: list[tuple[Value, ...]] = []  # per operator the values that it makes
+        self.needed: list[tuple[Any, ...]] = []  # per operator the parameters that it reads
+        self.sources: dict[Value, Source[Value]] = {}  # of what depends on the network's input
+        self.unknown: set[str] = set()  # operators whose cost is not known
         self._read: dict[int, dict[Value, None]] = {}
         self._names: dict[str, int] = {}
 

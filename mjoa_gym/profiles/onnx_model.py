@@ -13,17 +13,11 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT, MAX_NODES
 
 MAX_FUNCTION_DEPTH = 32
 
-Key = tuple[str, str, str]
-"""What a node calls a function by: domain, name and overload."""
+Key = tuple[str, str, str]  # what a node calls a function by: domain, name and overload
 
 
 def parse(structure: bytes) -> onnx.ModelProto:
-    """The model of a file's structure; sparse tensors are dense ones whose data is left out.
-
-    Raises:
-        ValueError: If it is no model, has too many nodes when its functions are expanded, or has an
-            operator set that is not known.
-    """
+    """The model of a file's structure; sparse tensors are dense ones whose data is left out."""
     try:
         model = onnx.ModelProto.FromString(structure)
     except DecodeError as error:

@@ -11,7 +11,7 @@ only since operator set 17; before, it is (x - mean) / sqrt(mean of squares + ep
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mjoa_gym.profiles.onnx_program import Program, Step, Tensor
 
@@ -20,8 +20,7 @@ _VIEWS = ("Identity", "Reshape", "Transpose", "Unsqueeze")
 _LONGEST = 8  # operators between a product and the softmax
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(NamedTuple):
     """Steps that are one operator; nothing but the last one's output is read outside.
 
     The kind is "matmul" for attention, "norm" for layer normalisation, "roll" for a rotation.

@@ -22,11 +22,9 @@ from typing import Any
 from mjoa_gym.profiles.graph import warn_of_unknown
 from mjoa_gym.profiles.onnx_file import read_structure
 
-MAX_MEMORY_BYTES = 2 * 2**30
-"""Of address space, libraries included."""
+MAX_MEMORY_BYTES = 2 * 2**30  # of address space, libraries included
 MAX_CPU_SECONDS = 60
-MAX_SECONDS = 180
-"""Until a child is given up, however little of the processor it got."""
+MAX_SECONDS = 180  # until a child is given up, however little of the processor it got
 _LONGEST_MESSAGE = 600
 _INSTALL = "pip install 'mjoa-gym[onnx]'"
 _CHILD = """
@@ -37,8 +35,7 @@ from mjoa_gym.profiles.onnx_process import answer
 answer()
 """
 
-Read = Sequence[Any]
-"""The columns of a DNN, and the operators whose cost is not known."""
+Read = Sequence[Any]  # the columns of a DNN, and the operators whose cost is not known
 
 
 def profile(
@@ -89,11 +86,7 @@ def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
 def columns_here(
     structure: bytes, folder: str, input_shapes: Mapping[str, Sequence[int]], name: str
 ) -> Read:
-    """Does the work in this process.
-
-    Raises:
-        ValueError: Whatever is wrong with the structure.
-    """
+    """Does the work in this process; a ValueError says whatever is wrong with the structure."""
     from mjoa_gym.profiles.onnx_model import parse
 
     try:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -15,28 +15,18 @@ MAX_ELEMENTS = 2**40
 MAX_RANK = 32
 
 Shape = tuple[int, ...]
-TensorType = tuple[Shape, ir.DataType]
-"""Shape and element type of an output."""
+TensorType = tuple[Shape, ir.DataType]  # shape and element type of an output
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of the graph, with the file's name for it; two of equal content are still two.
-
-    Attributes:
-        value: Its elements where they are known and few, else None.
-        constant: Whether it does not depend on the network's input.
-        parameter: Whether it is stored in the file.
-
-    Raises:
-        ValueError: If a profile may not have such a shape or type.
-    """
+    """A tensor of the graph, with the file's name for it; two of equal content are still two."""
 
     shape: Shape
     dtype: ir.DataType
-    value: NDArray[Any] | None = None
-    constant: bool = False
-    parameter: bool = False
+    value: NDArray[Any] | None = None  # its elements where they are known and few, else None
+    constant: bool = False  # whether it does not depend on the network's input
+    parameter: bool = False  # whether it is stored in the file
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -63,20 +53,13 @@ class Tensor:
 
 @dataclass(eq=False)
 class Step:
-    """One executed operator: what it is given and the tensors it makes.
+    """One executed operator: what it is given and the tensors it makes."""
 
-    Attributes:
-        op: The operator; outside ONNX's own domain with the domain in front and a dot between.
-        name: The node's name, or one made of its outputs.
-        inputs: The tensors; None for an optional one that is left out.
-        opsets: The version of each domain's operators.
-    """
-
-    op: str
-    name: str
+    op: str  # the operator; outside ONNX's own domain with the domain in front and a dot between
+    name: str  # the node's name, or one made of its outputs
     attributes: Mapping[str, ir.Attr]
-    inputs: tuple[Tensor | None, ...]
-    opsets: Mapping[str, int]
+    inputs: tuple[Tensor | None, ...]  # the tensors; None for an optional one that is left out
+    opsets: Mapping[str, int]  # the version of each domain's operators
     outputs: tuple[Tensor, ...] = ()
 
     def given(self, index: int) -> Tensor | None:
@@ -106,8 +89,7 @@ class Step:
         return value
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A network as steps in execution order."""
 
     inputs: tuple[Tensor, ...]

@@ -59,11 +59,7 @@ def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> N
 
 
 def types_of(step: Step, n_outputs: int) -> list[TensorType | None]:
-    """Shape and type of each output, None where nothing tells them.
-
-    Raises:
-        ValueError: If the operator's inputs do not go together.
-    """
+    """Shape and type of each output, None where nothing tells them."""
     plain = standard(step)
     rule = known(plain)
     types = [*(rule[0] if rule else _inferred(plain, n_outputs)), *[None] * n_outputs][:n_outputs]

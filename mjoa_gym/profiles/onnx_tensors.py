@@ -15,8 +15,7 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT
 from mjoa_gym.profiles.onnx_program import Shape, Tensor, TensorType
 from mjoa_gym.validation import did_you_mean
 
-MAX_VALUE_ELEMENTS = 2**16
-"""Larger tensors are known by their shape only."""
+MAX_VALUE_ELEMENTS = 2**16  # larger tensors are known by their shape only
 _UNKNOWN = {"any", "dyn", "dynamic", "none", "null", "undefined", "unk", "unknown"}
 
 
@@ -25,22 +24,15 @@ class Dimensions:
 
     What a caller gives wins over the file. A name stands for one number in the whole file, unless
     it says nothing ("?", "unknown", what is no identifier) or stands for several in what is given.
-
-    Attributes:
-        remarks: Where what is given has other dimensions than the file.
     """
 
     def __init__(self, given: Mapping[str, Shape]) -> None:
         self.given = given
         self.named: dict[str, int | None] = {}
-        self.remarks: list[str] = []
+        self.remarks: list[str] = []  # where what is given has other dimensions than the file
 
     def inputs(self, declared: Iterable[ir.Value]) -> dict[ir.Value, Tensor]:
-        """One tensor per network input.
-
-        Raises:
-            ValueError: If a side is open and not given, or an input is not a tensor.
-        """
+        """One tensor per network input; a ValueError if a side is open, or one is no tensor."""
         values = {str(value.name): value for value in declared}
         for name, shape in self.given.items():  # a name bound by one input may be used by another
             if name not in values:
@@ -108,11 +100,7 @@ def _name(dim: int | ir.SymbolicDim) -> str | None:
 
 
 def stored_tensor(stored: ir.TensorProtocol, folder: Path, name: str | None) -> Tensor:
-    """A tensor of the file; external data must lie in the model's folder and is not read.
-
-    Raises:
-        ValueError: If its shape, type, data or the place of its data is not valid.
-    """
+    """A tensor of the file; external data must lie in the model's folder and is not read."""
     shape, dtype = tuple(stored.shape.numpy()), stored.dtype
     tensor = Tensor(shape, dtype, None, True, True, name or "")
     if isinstance(stored, ir.ExternalTensor):

@@ -24,12 +24,7 @@ _NOT_PARAMETERS = (DataType.INT64, DataType.BOOL, DataType.STRING)
 
 
 def trace_program(program: Program) -> tuple[OperatorGraph, list[str]]:
-    """The graph of operators, and those among them whose cost is not known.
-
-    Raises:
-        ValueError: If it has too many operators or none, or an operator's inputs do not go
-            together.
-    """
+    """The graph of operators, and those among them whose cost is not known."""
     tracer = _ProgramTracer(program)
     return tracer.run(), sorted(tracer.unknown)
 

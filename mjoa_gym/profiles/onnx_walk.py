@@ -24,11 +24,7 @@ Attributes = Mapping[str, ir.Attr]
 
 
 def walk(proto: ModelProto, folder: Path, input_shapes: Mapping[str, Shape]) -> Program:
-    """The program of a model.
-
-    Raises:
-        ValueError: Naming the node or tensor that is not valid or not supported.
-    """
+    """The program of a model; a ValueError names what is not valid or not supported."""
     try:
         model = ir.from_proto(proto)
         model.graph.sort()

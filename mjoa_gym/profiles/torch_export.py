@@ -6,8 +6,7 @@ Costs what `torch.export` costs: 0.1 to 3 s for common networks on the meta devi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -21,26 +20,18 @@ from mjoa_gym.profiles.graph import Cost, OperatorGraph, Tracer, warn_of_unknown
 from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, refuse_empty, results_of
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """A module's operators, and how they are found again in its exported program.
 
-    Attributes:
-        graph: The operators, which know no torch.
-        program: What was exported.
-        made_by: Per operator the node whose value it makes. An operator "output" repeats a view of
-            an earlier one.
-        parts: Per operator, and for `INPUT`, the nodes whose values its readers need.
-        charged: Per operator the names of the parameters charged to it.
-        parameter_of: The name of the parameter that a node stands for.
+    An operator "output" repeats a view of an earlier one.
     """
 
-    graph: OperatorGraph
-    program: ExportedProgram
-    made_by: tuple[Node, ...]
-    parts: Mapping[int, tuple[Node, ...]]
-    charged: tuple[tuple[str, ...], ...]
-    parameter_of: Mapping[Node, str]
+    graph: OperatorGraph  # the operators, which know no torch
+    program: ExportedProgram  # what was exported
+    made_by: tuple[Node, ...]  # per operator the node whose value it makes
+    parts: Mapping[int, tuple[Node, ...]]  # also for `INPUT`: the nodes whose values readers need
+    charged: tuple[tuple[str, ...], ...]  # per operator the names of the parameters charged to it
+    parameter_of: Mapping[Node, str]  # the name of the parameter that a node stands for
 
 
 def profile(module: nn.Module, example_inputs: Any, name: str | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from mjoa_gym.profiles.graph import Cost, names
 
@@ -247,7 +247,7 @@ def count_macs(node: Node, counter: Any) -> int:
             return torch.device("meta")
         if not isinstance(argument, Node):
             return argument
-        return tree_map(_meta_like, value_of(argument))
+        return tree_map_only(torch.Tensor, _meta_like, value_of(argument))
 
     before = counter.get_total_flops()
     try:
@@ -261,9 +261,6 @@ def cost_of(node: Node, counter: Any, unknown: set[str]) -> Cost:
     """What an operator costs, with the branches or the body that it executes.
 
     The operators whose cost is not known, it or some inside it, go into `unknown`.
-
-    Raises:
-        ValueError: If it repeats something as often as the values of a tensor say.
     """
     name, graphs = op_name(node), _graphs_in(node)
     if graphs and name == "while_loop":
@@ -308,10 +305,8 @@ def _map(arguments: Any, function: Any) -> Any:
     return tree_map(function, arguments, is_leaf=lambda item: isinstance(item, Node))
 
 
-def _meta_like(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="meta")
+def _meta_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def _is_depthwise(node: Node) -> bool:

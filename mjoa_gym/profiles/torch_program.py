@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -94,11 +94,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
 
 
 def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments from a tensor, a tuple or list, or a dict.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """Positional and keyword arguments from a tensor, a tuple or list, or a dict."""
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,), {}
     if isinstance(example_inputs, Mapping):
@@ -122,11 +118,7 @@ def refuse_empty(example_inputs: Any, remark: str = "") -> None:
 
 
 def check_sizes(program: ExportedProgram) -> None:
-    """Refuses a program in which a tensor's size depends on data.
-
-    Raises:
-        ValueError: Naming the first such operator.
-    """
+    """Refuses a program in which a tensor's size depends on data, and names the operator."""
     graphs = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
     for node in itertools.chain.from_iterable(part.graph.nodes for part in graphs):
         for tensor in ops.tensors(ops.value_of(node)):
@@ -145,15 +137,14 @@ def results_of(program: ExportedProgram) -> list[Any]:
     return [value for value, spec in pairs if spec.kind == OutputKind.USER_OUTPUT]
 
 
-def ancestors(nodes: Iterable[Node]) -> set[Node]:
-    """These nodes and all that they depend on."""
-    stack = list(nodes)
-    found = set(stack)
+def ancestors(nodes: Iterable[Node], known: Container[Node] = ()) -> set[Node]:
+    """These nodes and all that they depend on, but for what is known and what only that needs."""
+    stack, found = list(nodes), set[Node]()
     while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                stack.append(source)
+        node = stack.pop()
+        if node not in found and node not in known:
+            found.add(node)
+            stack.extend(node.all_input_nodes)
     return found
 
 

@@ -15,18 +15,6 @@ from mjoa_gym.rendering.style import LANES, STYLES, Style, overlap
 from mjoa_gym.rendering.text import gantt_text, scene_text
 
 __all__ = [
-    "LANES",
-    "MOST_DRAWN",
-    "STYLES",
-    "Memory",
-    "Scene",
-    "Stock",
-    "Style",
-    "gantt_figure",
-    "gantt_text",
-    "overlap",
-    "scene_frames",
-    "scene_rgb",
-    "scene_text",
-    "timeline_html",
-]
+    "LANES", "MOST_DRAWN", "STYLES", "Memory", "Scene", "Stock", "Style", "gantt_figure",
+    "gantt_text", "overlap", "scene_frames", "scene_rgb", "scene_text", "timeline_html",
+]  # fmt: skip

@@ -25,8 +25,7 @@ from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import LANES, STYLES, overlap
 from mjoa_gym.validation import zero_or_more
 
-Choice = tuple[str, ...]
-"""Which option of every switch."""
+Choice = tuple[str, ...]  # which option of every switch
 
 
 def timeline_html(

@@ -11,8 +11,7 @@ from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import LANES, STYLES, layer_label, unit_for
 
-LEAST_LABELLED_PX = 11.0
-"""Lanes that are lower than this have no names."""
+LEAST_LABELLED_PX = 11.0  # lanes that are lower than this have no names
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -85,9 +84,8 @@ def _draw_bar(sheet: Sheet, block: LaneBlock, y: float, interval: Interval, size
     sheet.box(left, y, width - apart, height, style.face)
     text = layer_label(interval)
     if height >= size + 1 and width > 5 + text_width(text, size):
-        sheet.write(
-            left + width / 2, y + height / 2 + 0.36 * size, text, size, style.ink, align=0.5
-        )
+        baseline = y + height / 2 + 0.36 * size
+        sheet.write(left + width / 2, baseline, text, size, style.ink, align=0.5)
 
 
 def _gap(block: LaneBlock) -> int:

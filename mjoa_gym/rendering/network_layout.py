@@ -16,8 +16,7 @@ from typing import NamedTuple
 from mjoa_gym.layers import INPUT
 
 SWEEPS = 8
-PASSAGE_WIDTH = 0.16
-"""The room, in boxes, that a tensor takes where it passes by."""
+PASSAGE_WIDTH = 0.16  # the room, in boxes, that a tensor takes where it passes by
 
 Place = tuple[int, int]
 """A row, and the tensor that is made there (`INPUT`: the input) or passes by."""
@@ -34,19 +33,12 @@ class Route(NamedTuple):
 
 
 class NetworkLayout(NamedTuple):
-    """Places of boxes and lines.
+    """Places of boxes and lines."""
 
-    Attributes:
-        boxes: Where every tensor's producer is.
-        routes: The edges.
-        width: Of the whole, in boxes.
-        height: Of the whole, in rows.
-    """
-
-    boxes: dict[int, Point]
-    routes: list[Route]
-    width: float
-    height: float
+    boxes: dict[int, Point]  # where every tensor's producer is
+    routes: list[Route]  # the edges
+    width: float  # of the whole, in boxes
+    height: float  # of the whole, in rows
 
 
 def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> NetworkLayout:

@@ -11,8 +11,7 @@ from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, STYLES, amount, fa
 
 EMPTY = "#e9e9ee"
 UPLOADED, PREFETCHED = STYLES["uplink", "parameters"].face, STYLES["uplink", "prefetch"].face
-TONES = (RESIDENT, "#8fcdf0")
-"""Of the UEs' parts of the server's bar, in turn."""
+TONES = (RESIDENT, "#8fcdf0")  # of the UEs' parts of the server's bar, in turn
 
 
 def draw_stock(sheet: Sheet, layout: SceneLayout, i: int, stock: Stock) -> None:

@@ -18,12 +18,11 @@ from mjoa_gym.rendering.scene import Scene, headline, summaries
 from mjoa_gym.rendering.scene_layout import HEIGHT, WIDTH, SceneLayout, layout_of
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
+from mjoa_gym.validation import frozen
 
-TILE = (640, 360)
-"""Pixels of a picture among others."""
+TILE = (640, 360)  # pixels of a picture among others
 LEAST = (320, 180)
-MOST_DRAWN = 9
-"""Environments of a vector that are drawn."""
+MOST_DRAWN = 9  # environments of a vector that are drawn
 
 
 def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
@@ -53,9 +52,7 @@ def _not_drawn() -> NDArray[np.uint8]:
     sheet = Sheet(*TILE)
     sheet.box(0, 0, *TILE, STRIP)
     sheet.write(TILE[0] / 2, TILE[1] / 2, "not drawn", 13.0, GREY, align=0.5)
-    image = sheet.pixels()
-    image.flags.writeable = False
-    return image
+    return frozen(sheet.pixels())
 
 
 def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
@@ -105,9 +102,7 @@ def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
             sheet.box(0, 0, done, 3, STYLES["ue", "execute"].face)
     baseline = round(layout.head * 1.35)
     room = sheet.width - 2 * layout.margin
-    end = sheet.write(
-        layout.margin, baseline, headline(scene), layout.head, INK, bold=True, room=room
-    )
+    end = sheet.write(layout.margin, baseline, headline(scene), layout.head, INK, True, room=room)
     size, right = max(layout.normal, 0.75 * layout.head), sheet.width - layout.margin
     says = summaries(scene)
     text = next((s for s in says if text_width(s, size) <= right - end - 12), says[-1])
@@ -159,10 +154,8 @@ def _draw_name(sheet: Sheet, layout: SceneLayout, scene: Scene, i: int) -> None:
     room = layout.right - layout.margin
     x = sheet.write(layout.margin, baseline, f"UE {i} · {ue.dnn.name} · ", layout.big, room=room)
     for text, colour, bold in ((latency, INK, True), (alone, GREY, False)):
-        x = sheet.write(
-            x, baseline, text, layout.big, colour, bold, room=max(0.0, layout.right - x)
-        )
-        x += 0.45 * layout.big
+        room = max(0.0, layout.right - x)
+        x = sheet.write(x, baseline, text, layout.big, colour, bold, room=room) + 0.45 * layout.big
     if scene.plan is None:
         return
     shares = f"band {scene.plan.bandwidth_share[i]:.0%} · server {scene.plan.compute_share[i]:.0%}"

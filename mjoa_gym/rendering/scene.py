@@ -14,8 +14,7 @@ from mjoa_gym.model.instance import Instance, Plan, timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import amount, duration
 
-LEAST_FRACTION = 1e-9
-"""Differences of resident fractions below this are rounding."""
+LEAST_FRACTION = 1e-9  # differences of resident fractions below this are rounding
 
 
 class Memory(NamedTuple):
@@ -34,25 +33,15 @@ class Memory(NamedTuple):
 
 
 class Stock(NamedTuple):
-    """What a UE has on the server: its P layers with parameters, and the round's changes to them.
+    """What a UE has on the server: its P layers with parameters, and how the round changes it."""
 
-    Attributes:
-        layers: (P,) their numbers.
-        sizes: (P,) bytes.
-        before: (P,) fraction of each that was on the server when the round began.
-        uploaded: (P,) fraction that this inference's uploads added.
-        prefetched: (P,) fraction that prefetching added.
-        dropped: (P,) fraction that the server dropped after the round, for want of memory.
-        left: Whether the UE left, and everything of it.
-    """
-
-    layers: NDArray[np.int64]
-    sizes: NDArray[np.float64]
-    before: NDArray[np.float64]
-    uploaded: NDArray[np.float64]
-    prefetched: NDArray[np.float64]
-    dropped: NDArray[np.float64]
-    left: bool
+    layers: NDArray[np.int64]  # (P,) their numbers
+    sizes: NDArray[np.float64]  # (P,) bytes
+    before: NDArray[np.float64]  # (P,) fraction of each that was on the server when the round began
+    uploaded: NDArray[np.float64]  # (P,) fraction that this inference's uploads added
+    prefetched: NDArray[np.float64]  # (P,) fraction that prefetching added
+    dropped: NDArray[np.float64]  # (P,) fraction dropped after the round, for want of memory
+    left: bool  # whether the UE left, and everything of it
 
     def bytes_of(self, fractions: NDArray[np.float64]) -> float:
         """Bytes in given fractions (P,) of the layers."""

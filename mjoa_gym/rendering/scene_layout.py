@@ -11,37 +11,21 @@ WIDTH, HEIGHT = 1280, 720
 
 
 class SceneLayout(NamedTuple):
-    """Where things are, in pixels.
+    """Where things are, in pixels."""
 
-    Attributes:
-        small: Font size of numbers and notes.
-        normal: Font size of legend and axes.
-        big: Font size of the UEs' names.
-        head: Font size of the title.
-        margin: Free space at the borders.
-        left: Where the lanes begin.
-        right: Where they end.
-        shelf: Where the memory begins.
-        border: Where it ends.
-        top: Where the first UE's block begins.
-        bottom: Where the last one ends.
-        block: Height of a UE's block.
-        above: Height of the names above the lanes; 0 where they are to the left of them.
-    """
-
-    small: float
-    normal: float
-    big: float
-    head: float
-    margin: float
-    left: float
-    right: float
-    shelf: float
-    border: float
-    top: float
-    bottom: float
-    block: float
-    above: float
+    small: float  # font size of numbers and notes
+    normal: float  # font size of legend and axes
+    big: float  # font size of the UEs' names
+    head: float  # font size of the title
+    margin: float  # free space at the borders
+    left: float  # where the lanes begin
+    right: float  # where they end
+    shelf: float  # where the memory begins
+    border: float  # where it ends
+    top: float  # where the first UE's block begins
+    bottom: float  # where the last one ends
+    block: float  # height of a UE's block
+    above: float  # height of the names above the lanes; 0 where they are to the left of them
 
 
 def layout_of(width: int, height: int, n_ues: int, memory: bool) -> SceneLayout:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 DPI = 100
-MARGIN = 2
-"""Pixels that characters may reach beyond their advance."""
+MARGIN = 2  # pixels that characters may reach beyond their advance
 INK, GREY, GRID, STRIP = "#1b1b1f", "#62626d", "#dcdce2", "#f3f3f6"
 
 
@@ -159,11 +158,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def require_matplotlib() -> Any:
-    """Matplotlib, without its pyplot and the global state of that.
-
-    Raises:
-        ImportError: If it is not installed, with how to install it.
-    """
+    """Matplotlib, without its pyplot and the global state of that; an error says how to get it."""
     try:
         import matplotlib
     except ImportError as error:

@@ -14,25 +14,16 @@ LANES = {"ue": "processor", "uplink": "uplink", "edge": "edge share", "downlink"
 
 
 class Style(NamedTuple):
-    """How one kind of interval looks.
+    """How one kind of interval looks."""
 
-    Attributes:
-        label: Its name in the legend.
-        short: Its name where there is little room.
-        face: Fill colour, from the Okabe-Ito palette (told apart by colour-blind readers).
-        ink: Colour of the layer number on it.
-        glyph: Its character in text.
-    """
-
-    label: str
-    short: str
-    face: str
-    ink: str
-    glyph: str
+    label: str  # its name in the legend
+    short: str  # its name where there is little room
+    face: str  # fill colour, from the Okabe-Ito palette (told apart by colour-blind readers)
+    ink: str  # colour of the layer number on it
+    glyph: str  # its character in text
 
 
 ACTIVATION = Style("sends an activation", "activation", "#CC79A7", "#1b1b1f", "▓")
-
 STYLES = {
     ("ue", "execute"): Style("UE executes", "UE", "#0072B2", "#ffffff", "█"),
     ("edge", "execute"): Style("edge executes", "edge", "#009E73", "#ffffff", "█"),
@@ -42,7 +33,6 @@ STYLES = {
     ("downlink", "activation"): ACTIVATION,
 }
 """How each (resource, what) of an interval is drawn."""
-
 RESIDENT, DROPPED, GONE = "#56B4E9", "#D55E00", "#b9b9c4"
 """Colours of the server's memory: there before the round, dropped after it, its UE left."""
 
@@ -54,10 +44,7 @@ def faded(colour: str) -> str:
 
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
 """Units per second, name, and the least time it is used for."""
-
-BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-"""Bytes per unit, and its name."""
-
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))  # bytes per unit, and its name
 SPANS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 """Where time axes end, times a power of ten."""
 
@@ -76,13 +63,7 @@ def duration(seconds: float, unit_of: float | None = None) -> str:
 
 
 def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
-    """Bytes with three digits, as "58.1 MB".
-
-    Args:
-        size: Bytes.
-        unit_of: Bytes whose unit is taken; default `size` itself.
-        unit: Whether to say it.
-    """
+    """Bytes with three digits, as "58.1 MB", in the unit of `unit_of` bytes if that is given."""
     if not np.isfinite(size):
         return "no limit"
     suiting = size if unit_of is None else unit_of

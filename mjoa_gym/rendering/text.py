@@ -25,8 +25,7 @@ LEAST_COLUMNS = 40
 MEMORY_LEGEND = "memory by layer: █ was there ▒ uploaded ░ prefetched ▄ in part × dropped - left"
 WEIGHT = {"execute": 4.0, "activation": 2.0, "parameters": 1.0, "prefetch": 0.5}
 """A row for all resources together shows what its UE does, and what it waits for if nothing."""
-BESIDE = 24
-"""Characters of a UE's number, network and latency where they are beside its row."""
+BESIDE = 24  # characters of a UE's number, network and latency where they are beside its row
 
 
 def gantt_text(

@@ -34,8 +34,7 @@ NOTHING = torch.empty(0, dtype=torch.uint8)
 class TensorLayout:
     """The safetensors image of named tensors: its header, and where each tensor is.
 
-    Raises:
-        ValueError: If a type has no name in safetensors.
+    Raises a ValueError if a type has no name in safetensors.
     """
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
@@ -62,16 +61,11 @@ class TensorLayout:
 
 
 class Image:
-    """Tensors ready to be sent, as the consecutive bytes of a safetensors image.
-
-    Attributes:
-        layout: What is where.
-        parts: Header and data, as views.
-    """
+    """Tensors ready to be sent, as the consecutive bytes of a safetensors image."""
 
     def __init__(self, layout: TensorLayout, tensors: Mapping[str, Tensor]) -> None:
         self.layout = layout
-        self.parts = [memoryview(layout.header)]
+        self.parts = [memoryview(layout.header)]  # and the data, all as views
         for name, spec in layout.specs.items():
             if (given := TensorSpec.of(tensors[name])) != spec:
                 raise ValueError(f"{name}: {given} instead of {spec}")
@@ -113,9 +107,8 @@ class Incoming:
     def write(self, offset: int, payload: bytes) -> None:
         """Take the next piece.
 
-        Raises:
-            ProtocolError: If it does not continue where the last one ended, is empty, goes beyond
-                the end, or differs from the header that these tensors have.
+        Raises a ProtocolError if it does not continue where the last one ended, is empty, goes
+        beyond the end, or differs from the header that these tensors have.
         """
         header, total, end = self.layout.header, self.layout.total_bytes, offset + len(payload)
         if offset != self.received or end > total or not payload:

@@ -184,11 +184,10 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
     print(f"{args.model}: {times.ue_s.sum():.3f} s on the UE, {times.edge_s.sum():.3f} s at the "
           f"edge without transfers, {1e3 * times.message_s:.1f} ms per message")  # fmt: skip
     for number in range(1, args.queries + 1):
-        resident = await ue.resident()
-        links = s.uplink_bps, s.downlink_bps
-        instance = times.instance(dnn, *links, resident, args.upload)
+        rates = s.uplink_bps, s.downlink_bps
+        instance = times.instance(dnn, *rates, await ue.resident(), args.upload)
         placement, marks = await plan_one(args.planner, instance)
-        expected = predict(dnn, placement, times, *links, resident, args.upload, marks).latency
+        expected = predict(instance, placement, marks).latency
         if args.upload == "preinstalled":
             with contextlib.suppress(EdgeError):
                 await ue.install(list(ue.program.to_upload(placement.tolist())))

@@ -5,25 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import socket
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mjoa_gym.testbed import frames
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.executor import Work
-from mjoa_gym.testbed.frames import (
-    FROM_SERVER,
-    READ_AHEAD_BYTES,
-    VERSION,
-    Frame,
-    FrameReader,
-    FrameWriter,
-    Heartbeat,
-    Hello,
-    Kind,
-    ProtocolError,
-    within,
-)
+from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter, Kind, ProtocolError
 from mjoa_gym.testbed.settings import UESettings
 
 KEEP_ALIVE_S = 5.0
@@ -44,29 +32,18 @@ class Listener(Protocol):
 
 
 class Connection:
-    """An authenticated connection; see `open_connection`.
-
-    Attributes:
-        payload_bytes: The longest payload that the server accepts.
-        listener: Who is told what the server says.
-        lost: Why the connection is closed, or None.
-        heard_at: When the last frame has arrived.
-        taken_in: Bytes of payload that the server has taken in, as it last said.
-    """
+    """An authenticated connection; see `open_connection`."""
 
     def __init__(self, reader: FrameReader, frames: FrameWriter, payload_bytes: int) -> None:
         self.reader = reader
         self.frames = frames
-        self.payload_bytes = payload_bytes
-        self.listener: Listener | None = None
-        self.lost: str | None = None
-        self.heard_at = now()
-        self.taken_in = 0
+        self.payload_bytes = payload_bytes  # of the longest payload that the server accepts
+        self.listener: Listener | None = None  # who is told what the server says
+        self.lost: str | None = None  # why the connection is closed
+        self.heard_at = now()  # when the last frame arrived
+        self.taken_in = 0  # bytes of payload that the server has taken in, as it last said
         self._asked: asyncio.Future[Frame] | None = None
-        self._tasks = [
-            asyncio.create_task(self._listen()),
-            asyncio.create_task(self._keep_alive()),
-        ]
+        self._tasks = [asyncio.create_task(job) for job in (self._listen(), self._keep_alive())]
 
     async def ask(self, kind: Kind, patience_s: float) -> Frame:
         """Send a frame and return its answer, `RESIDENT` or `REPORT`; an EdgeError without one.
@@ -154,11 +131,11 @@ class Watch:
         self._taken_in_at = self._progress_at = now()
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
-    def heartbeat(self, said: Heartbeat, n_layers: int) -> None:
+    def heartbeat(self, said: frames.Heartbeat, n_layers: int) -> None:
         """The server says how much it has taken in and executed."""
         before, sent = self.connection.taken_in, self.connection.frames.payload_bytes
-        taken_in = within("HEARTBEAT: got", said.got, before, sent)
-        executed = within("HEARTBEAT: done", said.done, self._executed, n_layers)
+        taken_in = frames.within("HEARTBEAT: got", said.got, before, sent)
+        executed = frames.within("HEARTBEAT: done", said.done, self._executed, n_layers)
         if taken_in > before:
             self.connection.taken_in = taken_in
             self._taken_in_at = self._progress_at = now()
@@ -196,18 +173,18 @@ async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
     s = settings
     try:
         async with asyncio.timeout(s.connect_s):
-            stream, writer = await asyncio.open_connection(s.host, s.port, limit=READ_AHEAD_BYTES)
+            stream, writer = await asyncio.open_connection(
+                s.host, s.port, limit=frames.READ_AHEAD_BYTES
+            )
     except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
         raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error
-    sock = writer.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reader, frames = FrameReader(stream, FROM_SERVER, s.payload_bytes), FrameWriter(writer)
+    reader = FrameReader(stream, frames.FROM_SERVER, s.payload_bytes)
+    outgoing = FrameWriter(writer)
     try:
         async with asyncio.timeout(s.connect_s):
             greeting = await _expect(reader, Kind.GREETING)
         proof = hmac.digest(s.token.encode(), greeting.nonce, "sha256")
-        frames.write(Kind.HELLO, Hello(VERSION, proof, s.model, fingerprint))
+        outgoing.write(Kind.HELLO, frames.Hello(frames.VERSION, proof, s.model, fingerprint))
         async with asyncio.timeout(s.ready_s):
             ready = await _expect(reader, Kind.READY)
     except (ProtocolError, OSError, TimeoutError, EdgeError) as error:
@@ -218,7 +195,7 @@ async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
     except BaseException:
         writer.transport.abort()
         raise
-    return Connection(reader, frames, ready.payload)
+    return Connection(reader, outgoing, ready.payload)
 
 
 async def _expect(reader: FrameReader, kind: Kind) -> Any:

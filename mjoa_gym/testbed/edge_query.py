@@ -6,18 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from mjoa_gym.testbed import frames
 from mjoa_gym.testbed.codec import TensorLayout
 from mjoa_gym.testbed.executor import Execution, Executor
-from mjoa_gym.testbed.frames import (
-    Begin,
-    Frame,
-    FrameWriter,
-    Kind,
-    OneLayer,
-    ProtocolError,
-    Reason,
-    Uses,
-)
+from mjoa_gym.testbed.frames import Begin, Frame, FrameWriter, Kind, ProtocolError, Uses
 from mjoa_gym.testbed.half import Half
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.store import Owner, ParameterStore, Refusal, TensorMemory
@@ -27,9 +19,7 @@ from mjoa_gym.testbed.transmitter import Transmitter
 class EdgeQuery(Half):
     """One inference at the server; `close` it in the end.
 
-    Raises:
-        ProtocolError: If what is asked for is not about this network.
-        Refusal: If there is no room.
+    Raises a ProtocolError if it is not about this network, a Refusal if there is no room.
     """
 
     side = 1
@@ -69,10 +59,6 @@ class EdgeQuery(Half):
         self.link = Transmitter(frames, begin.downlink_bps)
         self._open = True
 
-    def start(self) -> None:
-        """Execute what can be executed."""
-        self.executor.submit(self.work)
-
     def close(self) -> None:
         """Stop, once; the parameters stay until memory is short."""
         self._open = False
@@ -94,7 +80,7 @@ class EdgeQuery(Half):
         if layer not in self._reserved:
             if not self.store.reserve(self.owner, [(layer, layout)]):
                 self._full.add(layer)
-                self.frames.write(Kind.FULL, OneLayer(layer))
+                self.frames.write(Kind.FULL, frames.OneLayer(layer))
                 return
             self._reserved.add(layer)
         incoming = self.store.get(self.owner, layer)
@@ -120,10 +106,10 @@ class EdgeQuery(Half):
             return
         if execution is None:
             reason = f"executing a layer failed: {type(self.work.error).__name__}"
-            self.frames.write(Kind.ERROR, Reason(reason))  # the UE closes the connection
+            self.frames.write(Kind.ERROR, frames.Reason(reason))  # the UE closes the connection
             return
         if self.begin.mode == "serial":
-            self.frames.write(Kind.FINISHED, OneLayer(execution.layer))
+            self.frames.write(Kind.FINISHED, frames.OneLayer(execution.layer))
         if execution.layer in self.leaving:
             self.send(execution.layer)
 

@@ -42,30 +42,21 @@ class Execution(NamedTuple):
 class Work:
     """The layers of one inference that one side executes. Shared with the executor's thread.
 
-    Attributes:
-        layers: In program order.
-        parameters: Gives a layer's parameters, or None while they are not there.
-        slowdown: At least 1.
-        on_done: Called in the executor's thread after each layer, and with an error as last thing.
-        repeats: How often each layer is executed within its stretched time; at most `slowdown`.
-        bundles: What each tensor's producer (-1: the input) has made, as far as it is here.
-        position: How many of the layers have been executed.
-        running: The layer that is being executed.
-        unfinished: What it has made, while its stretched time is not over.
+    After each layer `on_done` is called in that thread, and with an error (None) as the last thing.
     """
 
     network: LayeredModel
-    layers: Sequence[int]
-    parameters: Callable[[int], Mapping[str, Tensor] | None]
-    slowdown: float
+    layers: Sequence[int]  # in program order
+    parameters: Callable[[int], Mapping[str, Tensor] | None]  # a layer's; None while not there
+    slowdown: float  # at least 1
     on_done: Callable[[Work, Execution | None], None]
-    repeats: int = 1
-    bundles: dict[int, Bundle] = field(default_factory=dict)
+    repeats: int = 1  # executions of a layer within its stretched time; at most `slowdown`
+    bundles: dict[int, Bundle] = field(default_factory=dict)  # what is here, by its producer
     executions: list[Execution] = field(default_factory=list)
     error: Exception | None = None
-    position: int = 0
-    running: int | None = None
-    unfinished: tuple[Execution, Bundle] | None = None
+    position: int = 0  # how many of the layers have been executed
+    running: int | None = None  # the layer that is being executed
+    unfinished: tuple[Execution, Bundle] | None = None  # what it made, while its time is not over
     cancelled: bool = False
 
     @property
@@ -95,11 +86,7 @@ class Work:
 
 
 class Executor:
-    """The thread. Everything that it shares is guarded by its lock.
-
-    Args:
-        core: The core to stay on; None, or one that is not there, for any.
-        name: Of the thread.
+    """The thread, on a core, or any if there is no such one; its lock guards all that it shares.
 
     Raises:
         ValueError: If the core's number is negative.
@@ -169,8 +156,9 @@ class Executor:
                     if self._closed:
                         return
                     act = self._take_finished() or self._choose()
-                    if act is None:
-                        self._lock.wait(self._pause())
+                    if act is None:  # until the next layer's stretched time is over
+                        ends = [w.unfinished[0].end for w in self._works if w.unfinished]
+                        self._lock.wait(max(0.0, min(ends) - now()) if ends else None)
                         continue
                 act()
 
@@ -199,11 +187,6 @@ class Executor:
                 self._works.append(self._works.pop(index))
                 return partial(self._execute, work, *found)
         return None
-
-    def _pause(self) -> float | None:
-        """Seconds until the next layer's stretched time is over; None without any."""
-        ends = [work.unfinished[0].end for work in self._works if work.unfinished is not None]
-        return max(0.0, min(ends) - now()) if ends else None
 
     def _execute(self, work: Work, layer: int, parameters: Mapping[str, Tensor]) -> None:
         start, cpu_start = now(), time.thread_time()

@@ -251,9 +251,7 @@ class FrameReader:
     async def read(self) -> Frame | None:
         """The next frame; None if the other side has closed between two frames.
 
-        Raises:
-            ProtocolError: If it is malformed, truncated, too long, repeated or out of order.
-            ConnectionError: If the connection is lost.
+        Raises a ProtocolError if it is malformed, truncated, too long, repeated or out of order.
         """
         try:
             if not (first := await self.reader.read(1)):

@@ -17,17 +17,9 @@ from mjoa_gym.testbed.transmitter import Transfer, Transmitter
 
 
 class Half:
-    """One side's half of an inference; belongs to the event loop.
+    """One side's half of an inference; belongs to the event loop."""
 
-    Attributes:
-        side: Whose half this is, 0 = UE, 1 = edge.
-        incoming: The tensors that come from the other side.
-        leaving: The tensors that this side sends.
-        work: What this side executes.
-        link: Towards the other side, as soon as there is one.
-    """
-
-    side: int
+    side: int  # whose half this is, 0 = UE, 1 = edge
 
     def __init__(
         self,
@@ -42,7 +34,7 @@ class Half:
         self.begin = begin
         self.executor = executor
         self.loop = asyncio.get_running_loop()
-        self.link: Transmitter | None = None
+        self.link: Transmitter | None = None  # towards the other side, as soon as there is one
         ups, downs = program.crossing(begin.placement)
         arriving, leaving = (ups, downs) if self.side else (downs, ups)
         self.leaving = frozenset(leaving)

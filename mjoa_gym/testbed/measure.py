@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.execution.layered_model import Bundle
-from mjoa_gym.model.instance import UE, Instance
-from mjoa_gym.model.simulator import Interval, Timeline, simulate
+from mjoa_gym.model.instance import UE, Instance, Plan, timelines
+from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.planners import plan_with
 from mjoa_gym.testbed.connection import EdgeError
 from mjoa_gym.testbed.ue import UserEquipment
@@ -26,18 +26,14 @@ WARM_UPS = 2
 
 @dataclass(frozen=True, eq=False)
 class LayerTimes:
-    """Medians over inferences.
+    """Seconds of each layer on the UE and on the UE's share of the server, medians over inferences.
 
-    Attributes:
-        ue_s: (L,) seconds of each layer on the UE.
-        edge_s: (L,) seconds of each layer on the UE's share of the server.
-        message_s: Seconds that whatever is sent takes beside its bytes at the link's rate: half of
-            what a query at the edge took longer than simulated, as one message goes there and
-            the last one comes back.
+    `message_s` is what whatever is sent takes beside its bytes at the link's rate: half of what a
+    query at the edge took longer than simulated, as one message goes there and one comes back.
     """
 
-    ue_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
+    ue_s: NDArray[np.float64]  # (L,)
+    edge_s: NDArray[np.float64]  # (L,)
     message_s: float
 
     def instance(
@@ -76,10 +72,7 @@ async def measure_edge(
 ) -> tuple[NDArray[np.float64], float]:
     """(L,) median seconds of the layers at the server, and `message_s`.
 
-    The server has nothing of the network afterwards.
-
-    Raises:
-        EdgeError: If the server fails meanwhile.
+    The server has nothing of the network afterwards. Raises an EdgeError if it fails meanwhile.
     """
     dnn, s = ue.program.dnn, ue.settings
     everything = np.ones(dnn.n_layers)
@@ -91,9 +84,8 @@ async def measure_edge(
             raise EdgeError(run.failure)
         rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
         times = LayerTimes(rows[-1], rows[-1], 0.0)
-        rates = s.uplink_bps, s.downlink_bps
-        ideal = predict(dnn, everything, times, *rates, upload="preinstalled")
-        overheads.append(run.latency_s - ideal.latency)
+        ideal = times.instance(dnn, s.uplink_bps, s.downlink_bps, upload="preinstalled")
+        overheads.append(run.latency_s - predict(ideal, everything).latency)
     await ue.close()
     edge_s = np.median(rows[WARM_UPS:], axis=0).astype(float)
     return edge_s, max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
@@ -106,20 +98,11 @@ async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerT
 
 
 def predict(
-    dnn: DNN,
-    placement: ArrayLike,
-    times: LayerTimes,
-    uplink_bps: float,
-    downlink_bps: float,
-    resident: ArrayLike | None = None,
-    upload: str = "parallel",
-    prefetch: ArrayLike | None = None,
+    instance: Instance, placement: ArrayLike, prefetch: ArrayLike | None = None
 ) -> Timeline:
     """An inference as the simulator sees it, with measured layer times and messages."""
-    return simulate(
-        dnn, placement, times.ue_s, times.edge_s, uplink_bps, downlink_bps, resident, upload,
-        prefetch, message_s=times.message_s,
-    )  # fmt: skip
+    marks = None if prefetch is None else [prefetch]
+    return timelines(instance, Plan([placement], [1.0], [1.0], marks))[0]
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

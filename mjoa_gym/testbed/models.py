@@ -40,10 +40,8 @@ def program_of(
 ) -> tuple[LayeredProgram, Bundle]:
     """A program and its input: an exported program's if `files` has the name, or a model's.
 
-    Without parameters it is the program of a server, which is sent them.
-
-    Raises:
-        ValueError: If there is neither.
+    Without parameters it is the program of a server, which is sent them. Raises a ValueError if
+    there is neither.
     """
     module, inputs = load(files[name]) if name in files else build(name, files)
     model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
@@ -61,8 +59,7 @@ def server_program(name: str, files: Mapping[str, Path]) -> LayeredProgram:
 def load(file: Path) -> Example:
     """An exported program (`torch.export.save`) as a module, with the inputs it was exported with.
 
-    Raises:
-        ValueError: If the file cannot be read, or holds no example inputs.
+    Raises a ValueError if the file cannot be read, or holds no example inputs.
     """
     try:
         exported = torch.export.load(file)
@@ -93,11 +90,7 @@ class _Exported(nn.Module):
 
 
 def build(name: str, others: Collection[str] = ()) -> Example:
-    """A model with seeded values, and an input for it.
-
-    Raises:
-        ValueError: If there is no such model; `others` are allowed, too.
-    """
+    """A model with seeded values, and an input; the error for other names allows `others`, too."""
     choice("model", name, [*others, *model_names()])
     module = getattr(import_torchvision().models, name)(weights=None, **ARGUMENTS.get(name, {}))
     seed_values(module)

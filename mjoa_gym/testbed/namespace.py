@@ -51,20 +51,10 @@ class ShapedNamespace:
             _call(*inside, "ip", "link", "set", device, "up")
         _call(*self.command, "ip", "link", "set", "lo", "up")
 
-    def close(self) -> None:
-        """Remove it, as far as it is there."""
-        for thing in (["link", "del", self._ends[0][1]], ["netns", "del", self.name]):
-            with contextlib.suppress(OSError):
-                _call("ip", *thing)
-
 
 @contextlib.contextmanager
 def shaped_namespace() -> Iterator[ShapedNamespace]:
-    """A namespace that is removed in the end.
-
-    Raises:
-        OSError: If this system or this user cannot have one.
-    """
+    """A namespace that is removed in the end; an OSError if this user cannot have one."""
     missing = [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         raise OSError(f"network namespaces need root, ip and tc; missing: {missing or 'root'}")
@@ -72,8 +62,10 @@ def shaped_namespace() -> Iterator[ShapedNamespace]:
     try:
         namespace.open()
         yield namespace
-    finally:
-        namespace.close()
+    finally:  # as far as it is there
+        for thing in (f"link del {namespace.name}-a", f"netns del {namespace.name}"):
+            with contextlib.suppress(OSError):
+                _call("ip", *thing.split())
 
 
 def _call(*command: str) -> None:

@@ -17,16 +17,12 @@ TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
 
 
 class ServerProcess(NamedTuple):
-    """A running server.
-
-    Attributes:
-        token: What UEs must know.
-    """
+    """A running server."""
 
     process: subprocess.Popen[str]
     host: str
     port: int
-    token: str
+    token: str  # what UEs must know
 
 
 @contextlib.contextmanager
@@ -35,13 +31,8 @@ def server_process(
 ) -> Iterator[ServerProcess]:
     """Start a server on any free port, with a random token, and end it afterwards.
 
-    Args:
-        *arguments: More of its command line.
-        core: Where its layers run; None for any.
-        namespace: Where to run it, instead of on loopback.
-
-    Raises:
-        OSError: If it does not start.
+    It gets more `arguments`, and runs in a namespace instead of on loopback if there is one. Raises
+    an OSError if it does not start.
     """
     token = secrets.token_hex(16)
     host = "127.0.0.1" if namespace is None else namespace.address

@@ -20,14 +20,9 @@ from mjoa_gym.testbed.frames import Frame, ProtocolError, within
 class LayeredProgram:
     """A network, the layout of everything it sends, and a fingerprint to compare.
 
-    Attributes:
-        network: Executes layers.
-        dnn: Its profile.
-        sinks: The layers that make the outputs.
-        parameters: (L,) layouts of what is charged to each layer; None where that is nothing.
-        tensors: Layouts of what each layer makes, and of the input (-1).
-        owners: (L,) the layers whose parameters a layer reads: itself, and with tied parameters
-            others.
+    `parameters` are (L,) layouts of what is charged to each layer, None where that is nothing,
+    `tensors` those of what each layer makes, and of the input (-1). `owners` are (L,) the layers
+    whose parameters a layer reads: itself, and with tied parameters others.
     """
 
     def __init__(self, network: LayeredModel) -> None:

@@ -26,20 +26,8 @@ BUSY = 0.5
 class Query(Half):
     """The state of one inference.
 
-    Attributes:
-        failure: Why the server was given up, or None.
-        recovered: The layers that the UE executed instead of the server.
-        start: When it began.
-        end: When the last output was there.
-
-    Args:
-        program: The network.
-        begin: What to ask the server for.
-        executor: Executes the UE's layers.
-        images: The layers' parameters, ready to be sent.
-        settings: How the UE behaves.
-        inputs: The network's input; None to upload what is marked and to execute nothing.
-        connection: To the server; None to execute everything here.
+    Without `inputs` it uploads what is marked and executes nothing; without a connection to the
+    server it executes everything here. `images` are the layers' parameters, ready to be sent.
     """
 
     side = 0
@@ -60,9 +48,9 @@ class Query(Half):
         self.images = images
         self.settings = settings
         self.connection = connection
-        self.failure: str | None = None
-        self.recovered: tuple[int, ...] = ()
-        self.start = self.end = now()
+        self.failure: str | None = None  # why the server was given up
+        self.recovered: tuple[int, ...] = ()  # layers that the UE executed instead of the server
+        self.start = self.end = now()  # the end: when the last output was there
         self.complete: asyncio.Future[None] = self.loop.create_future()
         if inputs is None:
             self.complete.set_result(None)
@@ -72,8 +60,6 @@ class Query(Half):
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
         self._moved = asyncio.Event()
-
-    # -- its course ----------------------------------------------------------------------------
 
     async def run(self, until_s: float | None = None) -> None:
         """Run until all outputs are here, then upload until then after the start, if at all."""
@@ -125,8 +111,6 @@ class Query(Half):
         connection.frames.write(Kind.BEGIN, self.begin)
         s = self.settings
         self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
-
-    # -- what the server says ------------------------------------------------------------------
 
     def heard(self, frame: Frame) -> None:
         """A frame has arrived."""
@@ -180,8 +164,6 @@ class Query(Half):
             self.put(tensor)
             self._finish(tensor)
 
-    # -- what the UE does ----------------------------------------------------------------------
-
     def follow_up(self, execution: Execution | None) -> None:
         """Send what a layer has made and see whether all outputs are here; or say it has failed."""
         if execution is not None:
@@ -221,8 +203,6 @@ class Query(Half):
                     found.append((resource, what, layer, *here))
         intervals = [Interval(r, w, n, a - self.start, b - self.start) for r, w, n, a, b in found]
         return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
-
-    # -- when the server fails -----------------------------------------------------------------
 
     def lost(self, reason: str) -> None:
         """The server is given up; what is missing is executed here."""

@@ -9,28 +9,11 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 
+from mjoa_gym.testbed import frames
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import (
-    FROM_UE,
-    READ_AHEAD_BYTES,
-    VERSION,
-    Begin,
-    Frame,
-    FrameReader,
-    FrameWriter,
-    Greeting,
-    Heartbeat,
-    Hello,
-    Kind,
-    ProtocolError,
-    QueryReport,
-    Ready,
-    Reason,
-    ResidentBytes,
-    Started,
-)
+from mjoa_gym.testbed.frames import Begin, Frame, FrameReader, FrameWriter, Kind, ProtocolError
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.settings import ServerSettings
 from mjoa_gym.testbed.store import ParameterStore, Refusal, TensorMemory
@@ -82,7 +65,7 @@ class EdgeServer:
 
     async def __aenter__(self) -> EdgeServer:
         self._server = await asyncio.start_server(
-            self._accept, self.settings.host, self.settings.port, limit=READ_AHEAD_BYTES
+            self._accept, self.settings.host, self.settings.port, limit=frames.READ_AHEAD_BYTES
         )
         return self
 
@@ -105,16 +88,13 @@ class EdgeServer:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
         if model not in self._programs:  # those of networks that are ready need not wait
             async with self._building:
-                if model not in self._programs:
-                    self._programs[model] = await self._build(model)
+                try:
+                    if model not in self._programs:
+                        self._programs[model] = await asyncio.to_thread(self.builders[model])
+                except Exception as error:
+                    log.exception("the network %r cannot be built", model)
+                    raise ProtocolError(f"model {model!r} cannot be built at the server") from error
         return self._programs[model]
-
-    async def _build(self, model: str) -> LayeredProgram:
-        try:
-            return await asyncio.to_thread(self.builders[model])
-        except Exception as error:
-            log.exception("the network %r cannot be built", model)
-            raise ProtocolError(f"model {model!r} cannot be built at the server") from error
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         strangers = [task for task, s in self._sessions.items() if not s.authenticated]
@@ -137,34 +117,30 @@ class EdgeServer:
 
 
 class Session:
-    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`.
-
-    Attributes:
-        authenticated: Whether the UE knows the token, and has a place.
-        query: What it has asked for.
-    """
+    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`."""
 
     def __init__(
         self, server: EdgeServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.server = server
         self.settings = server.settings
-        self.reader = FrameReader(reader, FROM_UE, self.settings.payload_bytes)
+        self.reader = FrameReader(reader, frames.FROM_UE, self.settings.payload_bytes)
         self.frames = FrameWriter(writer)
         self.program: LayeredProgram
-        self.authenticated = False
-        self.query: EdgeQuery | None = None
-        self._turn_began = now()
+        self.authenticated = False  # whether the UE knows the token, and has a place
+        self.query: EdgeQuery | None = None  # what it has asked for
 
     async def serve(self) -> str:
         """Answer frames until the connection ends, or is to be closed; returns why."""
-        heart = asyncio.create_task(self._beat())
+        heart, turn_began = asyncio.create_task(self._beat()), now()
         try:
             await self._authenticate()
             while (frame := await self._next(self.settings.idle_s)) is not None:
                 self._answer(frame)
                 await self._catch_up()
-                await self._let_others()
+                if now() - turn_began > TURN_S:  # frames that are here are read without a pause
+                    await asyncio.sleep(0)
+                    turn_began = now()
             return "closed by the UE"
         except ProtocolError as error:
             await self._goodbye(str(error))
@@ -195,21 +171,15 @@ class Session:
         if writer.transport.is_closing():
             raise ConnectionResetError
 
-    async def _let_others(self) -> None:
-        """Frames that are here already are read without a pause; others must not wait for all."""
-        if now() - self._turn_began > TURN_S:
-            await asyncio.sleep(0)
-            self._turn_began = now()
-
     async def _authenticate(self) -> None:
         nonce = secrets.token_bytes(32)
-        self.frames.write(Kind.GREETING, Greeting(VERSION, nonce))
+        self.frames.write(Kind.GREETING, frames.Greeting(frames.VERSION, nonce))
         frame = await self._next(self.settings.hello_s)
         if frame is None:
             raise ConnectionResetError
         if frame.kind is not Kind.HELLO:
             raise ProtocolError(f"{frame.kind.name} before HELLO")
-        hello: Hello = frame.header
+        hello: frames.Hello = frame.header
         proof = hmac.digest(self.settings.token.encode(), nonce, "sha256")
         if not hmac.compare_digest(hello.proof, proof):
             raise ProtocolError("wrong token")
@@ -229,7 +199,7 @@ class Session:
                 f"the UE's network {hello.model!r} is another one than the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
-        self.frames.write(Kind.READY, Ready(self.settings.payload_bytes))
+        self.frames.write(Kind.READY, frames.Ready(self.settings.payload_bytes))
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -241,9 +211,9 @@ class Session:
         elif frame.kind is Kind.END:
             executed, sent = self._running(frame).uses()
             self._end_query()
-            self.frames.write(Kind.REPORT, QueryReport(self._resident(), executed, sent))
+            self.frames.write(Kind.REPORT, frames.QueryReport(self._resident(), executed, sent))
         elif frame.kind is Kind.STATE:
-            self.frames.write(Kind.RESIDENT, ResidentBytes(self._resident()))
+            self.frames.write(Kind.RESIDENT, frames.ResidentBytes(self._resident()))
         elif frame.kind is not Kind.PING:
             raise ProtocolError(f"{frame.kind.name} at the wrong time")
 
@@ -256,10 +226,10 @@ class Session:
                 begin, self.program, self, s.store, s.memory, s.executor, self.frames
             )
         except Refusal as error:
-            self.frames.write(Kind.REFUSED, Reason(str(error)))
+            self.frames.write(Kind.REFUSED, frames.Reason(str(error)))
             return
-        self.frames.write(Kind.STARTED, Started(self._resident(), now()))
-        self.query.start()
+        self.frames.write(Kind.STARTED, frames.Started(self._resident(), now()))
+        s.executor.submit(self.query.work)
 
     def _running(self, frame: Frame) -> EdgeQuery:
         if self.query is None:
@@ -280,7 +250,7 @@ class Session:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self.query is not None:
-                said = Heartbeat(self.reader.payload_bytes, self.query.work.position)
+                said = frames.Heartbeat(self.reader.payload_bytes, self.query.work.position)
                 self.frames.write(Kind.HEARTBEAT, said)
 
     async def _goodbye(self, reason: str) -> None:
@@ -288,7 +258,7 @@ class Session:
         with contextlib.suppress(ConnectionError, OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 self._end_query()
-                self.frames.write(Kind.ERROR, Reason(reason))
+                self.frames.write(Kind.ERROR, frames.Reason(reason))
                 await self.frames.writer.drain()
                 self.frames.writer.write_eof()
                 while await self.reader.reader.read(1 << 16):

@@ -112,12 +112,8 @@ class UESettings:
 
     def __post_init__(self) -> None:
         port_number("port", self.port)
-        lowest = {
-            "uplink_bps": LEAST_RATE_BPS,
-            "downlink_bps": LEAST_RATE_BPS,
-            "payload_bytes": MOST_CHUNK_BYTES,
-        }
-        for name, least in lowest.items():
+        rates = dict.fromkeys(("uplink_bps", "downlink_bps"), LEAST_RATE_BPS)
+        for name, least in {**rates, "payload_bytes": MOST_CHUNK_BYTES}.items():
             if not (value := getattr(self, name)) >= least:
                 raise ValueError(f"{name}={value!r}: must be at least {least:g}")
         for name in ("ue_slowdown", "edge_slowdown"):

@@ -22,16 +22,10 @@ class Refusal(Exception):
 
 @dataclass
 class TensorMemory:
-    """What the tensors of all running queries may take.
-
-    Attributes:
-        capacity_bytes: The most.
-        query_bytes: The most of one of them.
-        used_bytes: What is taken.
-    """
+    """What the tensors of all running queries may take."""
 
     capacity_bytes: int
-    query_bytes: int
+    query_bytes: int  # of one query
     used_bytes: int = 0
 
     def take(self, size: int) -> None:
@@ -51,13 +45,11 @@ class TensorMemory:
 class ParameterStore:
     """Parameters of all sessions. Belongs to the event loop; complete layers may be read anywhere.
 
-    Attributes:
-        capacity_bytes: The most that is kept, in bytes of safetensors images.
-        dropped: How many layers have been dropped for want of memory so far.
+    Sizes are those of safetensors images.
     """
 
     capacity_bytes: int
-    dropped: int = 0
+    dropped: int = 0  # layers, for want of memory, so far
     used_bytes: int = 0
     _entries: OrderedDict[tuple[Owner, int], Incoming] = field(default_factory=OrderedDict)
     _pins: Counter[tuple[Owner, int]] = field(default_factory=Counter)

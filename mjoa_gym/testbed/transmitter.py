@@ -115,41 +115,32 @@ class ParameterStream:
         """What to send now, if anything."""
         if self._current is None or self._current.done:
             self._current = None
-            if self._missing and self._released(self._missing[0].layer):
-                self._current = self._missing.pop(0)
-                self._current.ready_at = self._released_at
+            if self._missing:
+                layer = self._missing[0].layer
+                awaited = self._predecessors[self._reader.get(layer, layer)]
+                if not self._serial or self._finished.issuperset(awaited):
+                    self._current = self._missing.pop(0)
+                    self._current.ready_at = self._released_at
         return self._current
-
-    def _released(self, layer: int) -> bool:
-        predecessors = self._predecessors[self._reader.get(layer, layer)]
-        return not self._serial or self._finished.issuperset(predecessors)
 
 
 @dataclass(eq=False)
 class Transmitter:
     """The transmitter of one direction; a task of the event loop, from its making to `stop`.
 
-    Attributes:
-        frames: Where chunks go.
-        rate_bps: Bits per second; infinity for no shaping.
-        shaped_below: The operating system shapes the link: chunks are as long as at this rate, but
-            each is handed over as soon as the connection has taken the one before.
-        background: What to send when no activation waits, parameters: the same transfer until it
-            is done, None for a pause.
-        on_sent: Called when the last byte of a transfer has been handed over.
-        most_bytes: The longest payload that the other side accepts.
-        pieces: What has been sent when.
-        overhead_bytes: Bytes of headers among it.
+    When no activation waits it sends what `background` gives, parameters: the same transfer until
+    it is done, None for a pause. Where the link is `shaped_below`, by the operating system, chunks
+    are as long as at its rate, but each goes as soon as the connection has taken the one before.
     """
 
     frames: FrameWriter
-    rate_bps: float
+    rate_bps: float  # infinity for no shaping
     background: Callable[[], Transfer | None] = lambda: None
-    on_sent: Callable[[], None] = lambda: None
+    on_sent: Callable[[], None] = lambda: None  # called when a transfer's last byte is handed over
     shaped_below: bool = False
-    most_bytes: int = MOST_CHUNK_BYTES
-    pieces: list[Piece] = field(default_factory=list)
-    overhead_bytes: int = 0
+    most_bytes: int = MOST_CHUNK_BYTES  # the longest payload that the other side accepts
+    pieces: list[Piece] = field(default_factory=list)  # what has been sent when
+    overhead_bytes: int = 0  # of headers among it
 
     def __post_init__(self) -> None:
         wanted = min(self.rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
@@ -180,20 +171,16 @@ class Transmitter:
     async def _run(self) -> None:
         with contextlib.suppress(ConnectionError, OSError):  # who reads notices it, too
             while True:
-                await self._send_next()
-
-    async def _send_next(self) -> None:
-        """Send a chunk, or wait for one."""
-        self._wake.clear()
-        transfer = self._waiting[0] if self._waiting else self.background()
-        if transfer is None:
-            await self._wake.wait()
-            return
-        await self._send_chunk(transfer)
-        if transfer.done:
-            if self._waiting and transfer is self._waiting[0]:
-                self._waiting.popleft()
-            self.on_sent()
+                self._wake.clear()
+                transfer = self._waiting[0] if self._waiting else self.background()
+                if transfer is None:
+                    await self._wake.wait()
+                    continue
+                await self._send_chunk(transfer)
+                if transfer.done:
+                    if self._waiting and transfer is self._waiting[0]:
+                        self._waiting.popleft()
+                    self.on_sent()
 
     async def _send_chunk(self, transfer: Transfer) -> None:
         payload = transfer.image.slices(transfer.offset, self.chunk_bytes)

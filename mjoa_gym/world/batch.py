@@ -18,19 +18,14 @@ from mjoa_gym.world.randomness import new_stream
 from mjoa_gym.world.rounds import Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
 
-LEAST_PART = 16
-"""Environments below which another thread costs more than it gains."""
+LEAST_PART = 16  # environments below which another thread costs more than it gains
 
 
 class Batch:
     """E environments of one scenario; a single one is a batch of one.
 
-    Attributes:
-        scenario: The setting.
-        persists: Whether UEs and their parameters stay from round to round.
-        n_envs: E.
-        threads: How many threads share the work; results do not depend on it.
-        state: What the environments are in.
+    UEs and their parameters stay from round to round if it `persists`. Results do not depend on how
+    many threads share the work.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int, threads: int = 1) -> None:
@@ -61,9 +56,7 @@ class Batch:
         scenario = self.scenario
         tables, constants = scenario.tables, scenario.constants
         if endless:
-            seconds = rounds.latencies(
-                tables, constants, self.state, decision, which, 0, self.n_envs
-            )
+            seconds = rounds.latencies(tables, constants, self.state, decision, which)
             _refuse_endless(seconds, decision)
         outcome = rounds.new_outcome(self.n_envs, scenario.n_ues)
 
@@ -107,12 +100,9 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def _refuse_endless(seconds: NDArray[np.float64], decision: Decision) -> None:
     """Raise a ValueError if an inference never ends, for want of a share that it needs."""
     for e, i in np.argwhere(~np.isfinite(seconds)):
-        shares = {
-            "bandwidth_share": decision.bandwidth_share[e],
-            "compute_share": decision.compute_share[e],
-        }
-        name = min(shares, key=lambda name: shares[name][i])
+        names = ("bandwidth_share", "compute_share")
+        share, name = min((getattr(decision, name)[e, i], name) for name in names)
         raise ValueError(
-            f"{name}[{i}]={shares[name][i]}: UE {i} has layers at the edge, so it needs a share "
-            "with which its inference ends"
+            f"{name}[{i}]={share}: UE {i} has layers at the edge, so it needs a share with which "
+            "its inference ends"
         )

@@ -18,11 +18,8 @@ from numba import njit
 def settle(resident, idle, placement, sent):
     """Add what a UE has sent in a round, and count the rounds since each layer was used; in place.
 
-    Args:
-        resident: (L,) fractions at the round's start; then, at its end.
-        idle: (L,) rounds since the last use; 0 for layers that are not on the server.
-        placement: (>= L,) 1 = edge.
-        sent: (>= L,) which fraction of the missing part of each layer arrived.
+    `resident` (L,) are fractions, `idle` (L,) is 0 for layers that are not on the server, `sent`
+    (>= L,) says which fraction of the missing part of each layer arrived.
     """
     for layer in range(len(resident)):
         before = resident[layer]
@@ -36,12 +33,7 @@ def settle(resident, idle, placement, sent):
 def evict(resident, idle, dnn, tables, memory_bytes):
     """Drop the least recently used layers until the rest fits; in place.
 
-    Args:
-        resident: (N, L) resident fractions.
-        idle: (N, L) rounds since the last use.
-        dnn: (N,) index of each UE's network.
-        tables: With `n_layers` (D,) and `parameter_bytes` (D, L).
-        memory_bytes: What the server keeps.
+    `resident` and `idle` (N, L) are those of UEs with networks `dnn` (N,).
 
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(N L), and O(log(N L)) for each dropped.

@@ -25,27 +25,16 @@ from mjoa_gym.world.scenario import Scenario
 
 
 class Population(NamedTuple):
-    """The UEs of a round, each (E, N); or (N,), those of one environment.
+    """The UEs of a round, each (E, N); or (N,), those of one environment."""
 
-    Attributes:
-        dnn: Index into the scenario's networks.
-        device: Index into the scenario's UE devices.
-        speed: Factor on the device's speed.
-        weight: In the objective.
-        distance_m: To the base station.
-        shadowing_db: Loss above the log-distance model's, positive or negative.
-        snr_up: Linear uplink SNR at full band.
-        snr_down: Linear downlink SNR at full band.
-    """
-
-    dnn: NDArray[np.int64]
-    device: NDArray[np.int64]
-    speed: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    distance_m: NDArray[np.float64]
-    shadowing_db: NDArray[np.float64]
-    snr_up: NDArray[np.float64]
-    snr_down: NDArray[np.float64]
+    dnn: NDArray[np.int64]  # index into the scenario's networks
+    device: NDArray[np.int64]  # index into the scenario's UE devices
+    speed: NDArray[np.float64]  # factor on the device's speed
+    weight: NDArray[np.float64]  # in the objective
+    distance_m: NDArray[np.float64]  # to the base station
+    shadowing_db: NDArray[np.float64]  # loss above the log-distance model's, positive or negative
+    snr_up: NDArray[np.float64]  # linear uplink SNR at full band
+    snr_down: NDArray[np.float64]  # linear downlink SNR at full band
 
     def of(self, e: int) -> Population:
         """The population of one environment, copied."""
@@ -54,10 +43,8 @@ class Population(NamedTuple):
 
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
-    shape = (n_envs, n_ues)
-    dnn, device = (np.zeros(shape, dtype=np.int64) for _ in range(2))
-    speed, weight, distance_m, shadowing_db, snr_up, snr_down = (np.zeros(shape) for _ in range(6))
-    return Population(dnn, device, speed, weight, distance_m, shadowing_db, snr_up, snr_down)
+    dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
+    return Population(*dnn_and_device, *np.zeros((6, n_envs, n_ues)))
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
@@ -74,14 +61,10 @@ def to_instance(
     idle: NDArray[Any] | None = None,
     over: int = 0,
 ) -> Instance:
-    """The problem that N UEs pose.
+    """The problem that N UEs pose, arrays (N,), when so many rounds are over.
 
-    Args:
-        scenario: The setting.
-        population: The UEs, arrays (N,).
-        resident: (N, L) padded fractions, None for nothing.
-        idle: (N, L) padded rounds since each layer was used, where parameters stay.
-        over: Rounds that are over.
+    Where parameters stay, `resident` (N, L) are padded fractions, and `idle` (N, L) padded rounds
+    since each layer was used.
     """
     tables = scenario.tables
     ues = []

@@ -27,65 +27,39 @@ NO_PREFETCH = -1
 
 
 class State(NamedTuple):
-    """What E environments are in between two rounds; kernels change it in place.
+    """What E environments are in between two rounds; kernels change it in place."""
 
-    Attributes:
-        population: E x N UEs.
-        resident: (E, N, L) resident fractions.
-        idle: (E, N, L) rounds since each resident layer was used.
-        round: (E,) how many rounds are over.
-        stream: (E,) random streams (see `randomness`).
-    """
-
-    population: Population
-    resident: NDArray[np.float64]
-    idle: NDArray[np.int32]
-    round: NDArray[np.int64]
-    stream: NDArray[np.uint64]
+    population: Population  # E x N UEs
+    resident: NDArray[np.float64]  # (E, N, L) resident fractions
+    idle: NDArray[np.int32]  # (E, N, L) rounds since each resident layer was used
+    round: NDArray[np.int64]  # (E,) how many rounds are over
+    stream: NDArray[np.uint64]  # (E,) random streams (see `randomness`)
 
 
 class Decision(NamedTuple):
     """An answer to one round of E environments with N UEs and at most L layers.
 
     Who runs what is said by rows of a table of placements, because most agents choose among few.
-
-    Attributes:
-        placements: (rows, L) int8, 0 = UE, 1 = edge; zeros after a network's last layer.
-        outlines: (rows, L + 1) their outlines (`kernel.outline_of`).
-        placement_of: (E, N) each UE's row.
-        prefetch_of: (E, N) the row whose edge layers are uploaded in addition, or NO_PREFETCH.
-        bandwidth_share: (E, N) each >= 0, an environment's sum at most 1.
-        compute_share: (E, N) likewise.
     """
 
-    placements: NDArray[np.int8]
-    outlines: NDArray[np.uint8]
-    placement_of: NDArray[np.int64]
-    prefetch_of: NDArray[np.int64]
-    bandwidth_share: NDArray[np.float64]
-    compute_share: NDArray[np.float64]
+    placements: NDArray[np.int8]  # (rows, L) 0 = UE, 1 = edge; zeros after a network's last layer
+    outlines: NDArray[np.uint8]  # (rows, L + 1) their outlines (`kernel.outline_of`)
+    placement_of: NDArray[np.int64]  # (E, N) each UE's row
+    prefetch_of: NDArray[np.int64]  # (E, N) the row that is uploaded in addition, or NO_PREFETCH
+    bandwidth_share: NDArray[np.float64]  # (E, N) each >= 0, an environment's sum at most 1
+    compute_share: NDArray[np.float64]  # (E, N) likewise
 
 
 class Outcome(NamedTuple):
-    """What decisions have led to; zeros for environments that did not play.
+    """What decisions have led to; zeros for environments that did not play."""
 
-    Attributes:
-        latency_s: (E, N) seconds; inf if a share that is needed is zero (or next to it).
-        local_s: (E, N) seconds with every layer on the UE.
-        round_s: (E,) how long the round has lasted.
-        reward: (E,) `1 - sum_i w_i T_i / sum_i w_i T_i(local)`.
-        left: (E, N) bool, who left after the round.
-        resident_bytes: (E,) what the server keeps.
-        dropped_bytes: (E,) what it has dropped for want of memory.
-    """
-
-    latency_s: NDArray[np.float64]
-    local_s: NDArray[np.float64]
-    round_s: NDArray[np.float64]
-    reward: NDArray[np.float64]
-    left: NDArray[np.bool_]
-    resident_bytes: NDArray[np.float64]
-    dropped_bytes: NDArray[np.float64]
+    latency_s: NDArray[np.float64]  # (E, N) seconds; inf if a share that is needed is next to zero
+    local_s: NDArray[np.float64]  # (E, N) seconds with every layer on the UE
+    round_s: NDArray[np.float64]  # (E,) how long the round has lasted
+    reward: NDArray[np.float64]  # (E,) `1 - sum_i w_i T_i / sum_i w_i T_i(local)`
+    left: NDArray[np.bool_]  # (E, N) who left after the round
+    resident_bytes: NDArray[np.float64]  # (E,) what the server keeps
+    dropped_bytes: NDArray[np.float64]  # (E,) what it has dropped for want of memory
 
 
 def new_state(scenario: Scenario, n_envs: int) -> State:
@@ -102,16 +76,10 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
 
 def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     """An outcome of nothing."""
-    one, several = (n_envs,), (n_envs, n_ues)
-    return Outcome(
-        latency_s=np.zeros(several),
-        local_s=np.zeros(several),
-        round_s=np.zeros(one),
-        reward=np.zeros(one),
-        left=np.zeros(several, dtype=np.bool_),
-        resident_bytes=np.zeros(one),
-        dropped_bytes=np.zeros(one),
-    )
+    latency_s, local_s = np.zeros((2, n_envs, n_ues))
+    round_s, reward, resident_bytes, dropped_bytes = np.zeros((4, n_envs))
+    left = np.zeros((n_envs, n_ues), dtype=np.bool_)
+    return Outcome(latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes)
 
 
 @njit(cache=True, nogil=True)
@@ -144,48 +112,31 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
 
 
 class Room(NamedTuple):
-    """Work arrays for the UEs of one environment; those not listed are as in `kernel.Scratch`.
+    """Work arrays for the UEs of one environment; the others are as in `kernel.Scratch`."""
 
-    Attributes:
-        ue_s: (N, L) seconds of the layers on each UE.
-        missing_bytes: (N, L) parameters that are not on the server.
-        n_up: (N,) activations sent.
-        sent: (L,) fractions of missing bytes that have arrived.
-        unmarked: (0,) nothing to prefetch.
-        unrecorded: (0, 3), for `upload`.
-    """
-
-    ue_s: NDArray[np.float64]
-    missing_bytes: NDArray[np.float64]
+    ue_s: NDArray[np.float64]  # (N, L) seconds of the layers on each UE
+    missing_bytes: NDArray[np.float64]  # (N, L) parameters that are not on the server
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     there: NDArray[np.float64]
     outline: NDArray[np.uint8]
     up_start: NDArray[np.float64]
     up_end: NDArray[np.float64]
-    n_up: NDArray[np.int64]
-    sent: NDArray[np.float64]
-    unmarked: NDArray[np.int8]
-    unrecorded: NDArray[np.float64]
+    n_up: NDArray[np.int64]  # (N,) activations sent
+    sent: NDArray[np.float64]  # (L,) fractions of missing bytes that have arrived
+    unmarked: NDArray[np.int8]  # (0,) nothing to prefetch
+    unrecorded: NDArray[np.float64]  # (0, 3), for `upload`
 
 
 @njit(cache=True, nogil=True)
 def new_room(n_ues, width):
     """Work arrays for N UEs and L layers."""
+    layers, tensors = (n_ues, width), (n_ues, width + 1)
     return Room(
-        np.empty((n_ues, width)),
-        np.empty((n_ues, width)),
-        np.empty((n_ues, width)),
-        np.empty((n_ues, width + 1)),
-        np.empty((n_ues, width + 1)),
-        np.empty((n_ues, width + 1), np.uint8),
-        np.empty((n_ues, width + 1)),
-        np.empty((n_ues, width + 1)),
-        np.empty(n_ues, np.int64),
-        np.empty(width),
-        np.empty(0, np.int8),
-        np.empty((0, 3)),
-    )
+        np.empty(layers), np.empty(layers), np.empty(layers), np.empty(tensors), np.empty(tensors),
+        np.empty(tensors, np.uint8), np.empty(tensors), np.empty(tensors),
+        np.empty(n_ues, np.int64), np.empty(width), np.empty(0, np.int8), np.empty((0, 3)),
+    )  # fmt: skip
 
 
 @njit(inline="always")
@@ -232,16 +183,15 @@ def infer(room, tables, constants, state, decision, link, e, i):
 
 
 @njit(cache=True, nogil=True)
-def latencies(tables, constants, state, decision, which, first, last):
-    """(E, N) latencies of the environments `first` to `last` that play; changes nothing."""
+def latencies(tables, constants, state, decision, which):
+    """(E, N) latencies of the environments of `which` (E,); changes nothing."""
     n_ues, width = state.resident.shape[1:]
     room = new_room(n_ues, width)
     seconds = np.zeros((len(which), n_ues))
-    for e in range(first, last):
-        if which[e]:
-            for i in range(n_ues):
-                link = link_in(state.population, e, i, decision, constants)
-                seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
+    for e in np.flatnonzero(which):
+        for i in range(n_ues):
+            link = link_in(state.population, e, i, decision, constants)
+            seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
     return seconds
 
 

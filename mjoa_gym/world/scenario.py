@@ -9,21 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mjoa_gym import validation
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.validation import (
-    at_most,
-    choice,
-    count,
-    did_you_mean,
-    finite,
-    fraction,
-    non_negative,
-    positive,
-)
 from mjoa_gym.world.tables import Constants, Tables, tables_of
 
 
@@ -105,10 +96,10 @@ class Scenario:
         for check, names in _CHECKS.items():
             for field in names:
                 object.__setattr__(self, field, check(field, getattr(self, field)))
-        choice("granularity", self.granularity, ("layer", "block"))
+        validation.choice("granularity", self.granularity, ("layer", "block"))
         Upload.of(self.upload)
         for low, high in _RANGES:
-            at_most(low, getattr(self, low), high, getattr(self, high))
+            validation.at_most(low, getattr(self, low), high, getattr(self, high))
         self.profiles, self.devices, self.server  # noqa: B018 - unknown names raise here
 
     @staticmethod
@@ -131,7 +122,7 @@ class Scenario:
         if path.suffix in (".yaml", ".yml"):
             text, name = path.read_text("utf-8"), path.stem
         else:
-            name = choice("scenario", str(name_or_path), Scenario.names())
+            name = validation.choice("scenario", str(name_or_path), Scenario.names())
             if name == "default":
                 return Scenario()
             file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
@@ -149,7 +140,7 @@ class Scenario:
         known = [field.name for field in fields(Scenario)]
         for key in settings:
             if key not in known:
-                hint = did_you_mean(key, known) or f"; allowed are {known}"
+                hint = validation.did_you_mean(key, known) or f"; allowed are {known}"
                 raise ValueError(f"scenario has no field {key!r}{hint}")
         return Scenario(**settings)
 
@@ -257,19 +248,19 @@ def _boolean(name: str, value: Any) -> bool:
 
 
 _CHECKS: dict[Any, tuple[str, ...]] = {
-    count: ("n_ues", "rounds"),
+    validation.count: ("n_ues", "rounds"),
     _several: ("dnns", "ue_devices"),
     _boolean: ("rayleigh_fading",),
-    positive: (
+    validation.positive: (
         "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "edge_speed", "bandwidth_hz",
         "distance_min_m", "distance_max_m",
     ),
-    non_negative: (
+    validation.non_negative: (
         "message_s", "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes",
         "speed_m_per_s",
     ),
-    fraction: ("departure_probability", "shadowing_correlation"),
-    finite: (
+    validation.fraction: ("departure_probability", "shadowing_correlation"),
+    validation.finite: (
         "ue_power_dbm", "edge_power_dbm", "noise_dbm_per_hz", "reference_loss_db", "snr_min_db",
         "snr_max_db",
     ),

@@ -15,31 +15,24 @@ from mjoa_gym.devices import Device
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import Inference, inference_of
 from mjoa_gym.model.link import Channel
-from mjoa_gym.validation import non_negative_vector
+from mjoa_gym.validation import frozen, non_negative_vector
 
 
 class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
     Those not listed are (D, ...) as in `Inference`.
-
-    Attributes:
-        n_layers: (D,) layers of each network.
-        ue_s: (D, K, L) seconds on a UE at speed factor 1.
-        local_s: (D, K) their sums.
-        edge_s: (D, L) seconds on the whole server.
-        parameter_bytes: (D, L).
     """
 
-    n_layers: NDArray[np.int64]
+    n_layers: NDArray[np.int64]  # (D,) layers of each network
     offsets: NDArray[np.int64]
     predecessors: NDArray[np.int64]
     is_sink: NDArray[np.bool_]
-    ue_s: NDArray[np.float64]
-    local_s: NDArray[np.float64]
-    edge_s: NDArray[np.float64]
+    ue_s: NDArray[np.float64]  # (D, K, L) seconds on a UE at speed factor 1
+    local_s: NDArray[np.float64]  # (D, K) their sums
+    edge_s: NDArray[np.float64]  # (D, L) seconds on the whole server
     output_bytes: NDArray[np.float64]
-    parameter_bytes: NDArray[np.float64]
+    parameter_bytes: NDArray[np.float64]  # (D, L)
     input_bytes: NDArray[np.float64]
 
     @property
@@ -87,11 +80,11 @@ def stacked(inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]) 
 
     shared = ("offsets", "predecessors", "is_sink", "edge_s", "output_bytes")
     return Tables(
-        n_layers=_frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
-        ue_s=_frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
-        local_s=_frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
+        n_layers=frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
+        ue_s=frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
+        local_s=frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
         parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
-        input_bytes=_frozen(np.array([i.input_bytes for i in inferences])),
+        input_bytes=frozen(np.array([i.input_bytes for i in inferences])),
         **{name: padded(name) for name in shared},
     )
 
@@ -129,9 +122,4 @@ def _padded(rows: Sequence[NDArray]) -> NDArray:
     padded: NDArray = np.zeros((len(rows), max(map(len, rows))), dtype=rows[0].dtype)
     for own, row in zip(padded, rows, strict=True):
         own[: len(row)] = row
-    return _frozen(padded)
-
-
-def _frozen(array: NDArray) -> NDArray:
-    array.flags.writeable = False
-    return array
+    return frozen(padded)

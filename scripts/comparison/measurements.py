@@ -10,9 +10,10 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest, write_atomically
+from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 from mjoa_gym.testbed.settings import slowdown
 from mjoa_gym.validation import count, positive
 
@@ -146,23 +147,19 @@ class Measurements:
     def save(self, folder: Path) -> None:
         """Write files that tell their readers everything."""
         conditions = {"grid": asdict(self.grid), "machine": self.machine}
-        write_atomically(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
+        write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
         texts = [tuple("" if x is None else str(x) for x in astuple(row)) for row in self.rows]
         header = tuple(each.name for each in fields(Measurement))
-        write_atomically(folder / ROWS, Table("", header, texts).csv())
-        write_atomically(folder / TIMES, json.dumps(self.layer_times))
+        write(folder / ROWS, Table("", header, texts).csv())
+        write(folder / TIMES, json.dumps(self.layer_times))
         if self.timeline is None:
             (folder / TIMELINE).unlink(missing_ok=True)
         else:
-            write_atomically(folder / TIMELINE, json.dumps(self.timeline))
+            write(folder / TIMELINE, json.dumps(self.timeline))
 
     @classmethod
     def load(cls, folder: Path) -> Measurements:
-        """Read them again.
-
-        Raises:
-            OSError: If a file is missing.
-        """
+        """Read them again."""
         conditions, times = (
             json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
         )
@@ -177,23 +174,14 @@ class Measurements:
 
 
 class MeasurementStore(Measurements):
-    """The results of a comparison that is running; every line of its journal is safe on disk.
+    """The results of a comparison that is running, each safe in a `Journal`.
 
-    Args:
-        folder: Where the journal lies; made if need be.
-        grid: What is run. Models and rates may be added to a journal, all else must be the same.
-        fresh: Whether to begin anew.
-
-    Attributes:
-        done: The cells that are finished.
-
-    Raises:
-        ValueError: If the journal belongs to other settings or other code.
+    Models and rates may be added to it; all else of the grid must be the same.
     """
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
         super().__init__(grid, machine("torch", "torchvision"))
-        self.done: set[GridCell] = set()
+        self.done: set[GridCell] = set()  # the cells that are finished
         settings = asdict(grid) | {"models": (), "rates_mbps": ()}
         identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
         self._journal = Journal(folder / FILE, identity, fresh)

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
 from comparison.measurements import COLD, JOINS, Grid, Measurement, Measurements, Note
-from mjoa_gym.evaluation.journal import write_atomically
 from mjoa_gym.evaluation.page import update_readme
 from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
 from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
 from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering import gantt_figure
 
@@ -138,12 +138,12 @@ def timeline_figure(content: Note) -> Figure:
 def publish(results: Measurements, out: Path, command: str, readme: Path | None) -> Path:
     """Write everything; returns the report's path."""
     results.save(out)
-    write_atomically(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
+    write(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
     if results.timeline is not None:
         drawn = timeline_figure(results.timeline)
-        write_atomically(out / "timeline.png", encoded(drawn, "png"))
+        write(out / "timeline.png", encoded(drawn, "png"))
     report = out / "report.md"
-    write_atomically(report, _report(results, command))
+    write(report, _report(results, command))
     if readme is not None:
         folder = out.resolve().relative_to(readme.parent.resolve()).as_posix()
         update_readme(readme, _readme(results, folder, command), "testbed")

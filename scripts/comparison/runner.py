@@ -99,11 +99,13 @@ class ModelRun:
         note |= {"ue_s": ue_s.tolist(), "edge_s": edge_s.tolist(), "message_s": message_s}
         self.store.keep(model=self.model, layer_times=note)
 
-    def predicted(self, cell: GridCell, planned: Planned, times: LayerTimes) -> Timeline:
-        """The simulated inference."""
+    def predicted(
+        self, cell: GridCell, planned: Planned, times: LayerTimes, dnn: DNN | None = None
+    ) -> Timeline:
+        """The simulated inference, or that of another network with the same layers."""
         rate = cell.rate_mbps * MEGA
-        placement, resident, marks = planned
-        return predict(self.dnn, placement, times, rate, rate, resident, cell.upload, marks)
+        instance = times.instance(dnn or self.dnn, rate, rate, planned.resident, cell.upload)
+        return predict(instance, planned.placement, planned.marks)
 
     def own_times(self, got: MeasuredInference) -> LayerTimes:
         """The layer times of an inference where it executed them, else those measured before."""
@@ -176,18 +178,13 @@ class ModelRun:
     def _row(self, cell: GridCell, query: int, planned: Planned) -> Measurement:
         placement = "".join(map(str, planned.placement.tolist()))
         bytes_only = replace(self.times, message_s=0.0)
-        rate, dnn = cell.rate_mbps * MEGA, self.dnn
-        more = self.times.message_s * rate / BITS_PER_BYTE  # bytes that keep a link so long
-        larger = DNN(
-            dnn.name, dnn.flops, dnn.parameter_bytes, dnn.output_bytes + more, dnn.predecessors,
-            dnn.input_bytes + more,
-        )  # fmt: skip
-        cases = (dnn, self.times), (dnn, bytes_only), (larger, bytes_only)
-        seconds = (
-            predict(network, planned.placement, times, rate, rate, planned.resident, cell.upload,
-                    planned.marks).latency
-            for network, times in cases
-        )  # fmt: skip
+        dnn = self.dnn
+        more = self.times.message_s * cell.rate_mbps * MEGA / BITS_PER_BYTE  # to keep a link busy
+        larger = replace(
+            dnn, output_bytes=dnn.output_bytes + more, input_bytes=dnn.input_bytes + more
+        )
+        cases = (self.times, dnn), (bytes_only, dnn), (bytes_only, larger)
+        seconds = (self.predicted(cell, planned, *case).latency for case in cases)
         return Measurement(*asdict(cell).values(), query, placement, *seconds)
 
     def _filled(
@@ -225,9 +222,8 @@ class ModelRun:
 def run_grid(store: MeasurementStore) -> None:
     """Run what is not done, with a server of its own, and show a progress bar.
 
-    Raises:
-        EdgeError: If the server fails while layer times are measured.
-        OSError: If the server does not start, or this user cannot have a network namespace.
+    Raises an EdgeError if the server fails while layer times are measured, an OSError if it does
+    not start, or this user cannot have a network namespace.
     """
     ue_core, edge_core = cores()
     with ExitStack() as stack:

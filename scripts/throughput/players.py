@@ -20,11 +20,7 @@ RECORDING_BYTES = 64e6  # at most, per environment
 
 
 class Player:
-    """Records actions of an environment once and replays them, timed.
-
-    Attributes:
-        passes: How often they are replayed in a turn.
-    """
+    """Records actions of an environment once and replays them, timed."""
 
     def __init__(self, env: Any, action_space: gym.Space[Any] | None = None) -> None:
         self.env = env
@@ -32,7 +28,7 @@ class Player:
         self.n_envs = getattr(env, "num_envs", 1)
         self.actions: list[Any] = []
         self.transitions = 0  # of single environments, in one pass
-        self.passes = 1
+        self.passes = 1  # in a turn
         self.resetting: Any = False  # where the next step is a reset
 
     def start(self) -> dict[str, Any]:
@@ -176,11 +172,8 @@ class CallPlayer(Player):
 def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> Any:
     """A random action, or one per environment; uniform over what the mask allows, if there is one.
 
-    Args:
-        space: The (batched) action space.
-        mask: None, or (..., n) bool; for several choices at once their masks one after the other,
-            or in a tuple (or an array of tuples), as our environments' `info` has them.
-        rng: For masked choices; `space` has its own generator.
+    A mask is (..., n) bool; for several choices at once their masks one after the other, or in a
+    tuple (or an array of tuples), as our environments' `info` has them.
     """
     if mask is None:
         return space.sample()

@@ -23,13 +23,6 @@ def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) 
 
 
 __all__ = [
-    "ACTION_VIEWS",
-    "ActionView",
-    "BoxView",
-    "DiscreteView",
-    "MenuView",
-    "MultiDiscreteView",
-    "PlanView",
-    "Shares",
-    "action_view",
-]
+    "ACTION_VIEWS", "ActionView", "BoxView", "DiscreteView", "MenuView", "MultiDiscreteView",
+    "PlanView", "Shares", "action_view",
+]  # fmt: skip

@@ -19,27 +19,16 @@ class ActionView(ABC):
 
     A view may ask for several actions per round (for instance one per UE): `decode` then says which
     environments' decisions are complete, and observations tell agents where they stand.
-
-    Attributes:
-        scenario: The setting.
-        persists: Whether parameters stay on the server, so that prefetching makes sense.
-        n_envs: E.
-        shape: (N, L).
-        space: The action space of one environment.
-        endless: Whether an action can leave a UE without a share that it needs; the environment
-            then refuses it.
-        observation: The observation that the view's agents usually want.
-        one_by_one: Whether there is an action for one UE after the other; one action decides else.
     """
 
-    space: gym.Space[Any]
-    endless = False
-    observation = "flat"
-    one_by_one = False
+    space: gym.Space[Any]  # of one environment
+    endless = False  # whether it has actions that withhold a needed share, for `Batch` to refuse
+    observation = "flat"  # what the view's agents usually want
+    one_by_one = False  # whether there is an action for one UE after the other; one decides else
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         self.scenario = scenario
-        self.persists = persists
+        self.persists = persists  # whether parameters stay, so that prefetching makes sense
         self.n_envs = n_envs
         self.shape = (scenario.n_ues, scenario.tables.width)
 

@@ -17,25 +17,16 @@ from mjoa_gym.world.scenario import Scenario
 
 BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
 """The bids that whole numbers can say, level by level; half an octave apart."""
-LEAST = 1e-300
-"""In place of a sum of no bids."""
+LEAST = 1e-300  # in place of a sum of no bids
 
 
 class Choice(NamedTuple):
-    """What UEs have chosen, each array (..., N).
+    """What UEs have chosen, each array (..., N); `prefetch` is not read where nothing persists."""
 
-    Attributes:
-        entry: Of the menu of each UE's network: its placement.
-        prefetch: Of the menu: what it has at the edge is uploaded in addition; 0 for nothing. Not
-            read where nothing persists.
-        bandwidth_bid: > 0.
-        compute_bid: > 0.
-    """
-
-    entry: NDArray[np.int64]
-    prefetch: NDArray[np.int64]
-    bandwidth_bid: NDArray[np.float64]
-    compute_bid: NDArray[np.float64]
+    entry: NDArray[np.int64]  # of the menu of each UE's network: its placement
+    prefetch: NDArray[np.int64]  # what it has at the edge is uploaded in addition; 0 for nothing
+    bandwidth_bid: NDArray[np.float64]  # > 0
+    compute_bid: NDArray[np.float64]  # > 0
 
 
 class MenuView(ActionView):
@@ -46,13 +37,9 @@ class MenuView(ActionView):
     or prefetch something at the edge, the server by those that place something there. Bids are
     positive, so every action is a plan in which every inference ends.
 
-    Attributes:
-        entries: M, entries of the longest menu.
-        sizes: (D,) entries of each network's menu.
-        placements: (D * M, L) int8, menu after menu; zeros after a network's last entry or layer.
-        outlines: (D * M, ...) what `mjoa_gym.model.kernel` needs to know of them.
-        wrapped: (D, M) the entry of its menu that a number from 0 to M - 1 stands for.
-        exists: (D, M) int8, 0 where that is not the number itself.
+    `entries` is M, those of the longest menu; `sizes` (D,) has those of each network's. The
+    `placements` (D * M, L) are menu after menu, zeros after a network's last entry or layer.
+    `wrapped` (D, M) is the entry that a number below M stands for; where it `exists`, itself.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:

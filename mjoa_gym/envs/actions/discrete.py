@@ -15,8 +15,7 @@ from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
 UNDECIDED = -1
-OWN_BIDS = BIDS[::2]
-"""An octave apart: fewer actions for learners that give each its own output."""
+OWN_BIDS = BIDS[::2]  # an octave apart: fewer actions for learners that give each its own output
 
 
 class DiscreteView(MenuView):

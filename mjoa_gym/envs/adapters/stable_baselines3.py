@@ -13,7 +13,7 @@ Install the library with the extra `sb3`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
@@ -54,17 +54,11 @@ class StableBaselinesVecEnv(VecEnv):
     it, `env_method` expects one result per environment (`action_masks()` for `MaskablePPO`: the
     rows of an array), and neither `env_method` nor `set_attr` can be confined to some `indices`.
 
-    Attributes:
-        env: The vector environment.
-        infos: "lean" or "full".
+    Raises:
+        ValueError: If the environment does not reset in the same step.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], infos: Infos = "lean") -> None:
-        """Take over a vector environment.
-
-        Raises:
-            ValueError: If the environment does not reset in the same step.
-        """
         mode = env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -201,8 +195,10 @@ class StableBaselinesVecEnv(VecEnv):
 
     def _layer_with(self, name: str) -> VectorEnv[Any, Any, Any]:
         """The outermost of the vector wrappers, or the environment, that has an attribute."""
-        layers = list(_layers(self.env))
-        return next((layer for layer in layers if hasattr(layer, name)), layers[-1])
+        layer: Any = self.env
+        while layer is not layer.unwrapped and not hasattr(layer, name):
+            layer = layer.env
+        return layer
 
     def _refuse_some(self, indices: VecEnvIndices) -> None:
         if indices is not None and set(self._get_indices(indices)) != set(range(self.num_envs)):
@@ -252,11 +248,3 @@ def _row(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
         if present is None or present[i]:
             row[key] = _row(values, i) if isinstance(values, dict) else values[i]
     return row
-
-
-def _layers(env: VectorEnv[Any, Any, Any]) -> Iterator[VectorEnv[Any, Any, Any]]:
-    while True:
-        yield env
-        if env is env.unwrapped:
-            return
-        env = env.env  # type: ignore[attr-defined]  # a wrapper's

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +17,13 @@ from mjoa_gym.evaluation.benchmark.results import SuiteResults, headline, overvi
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
 from mjoa_gym.evaluation.decision_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, KINDS
-from mjoa_gym.evaluation.journal import Row, write_atomically
+from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.evaluation.page import Section, items_html, page, update_readme
 from mjoa_gym.evaluation.plots import write_figure
 from mjoa_gym.evaluation.processes import Failure
 from mjoa_gym.evaluation.statistics import LEVEL, RESAMPLES
 from mjoa_gym.evaluation.table import Table, digits
+from mjoa_gym.files import write
 from mjoa_gym.planners import planner_names
 
 FEW_EPISODES = 20
@@ -61,9 +60,9 @@ def publish(
     there is one, the table is replaced. Failures are of planners that could not play on.
     """
     results = SuiteResults(suite, played)
-    write_atomically(out / "rounds.csv", rounds_csv(suite, played))
+    write(out / "rounds.csv", rounds_csv(suite, played))
     overview, sentences = overview_table(results), headline(results)
-    write_atomically(out / "tables" / "overview.csv", overview.csv())
+    write(out / "tables" / "overview.csv", overview.csv())
     sections = [
         _example(suite, out),
         *(_of_sweep(results, sweep, out) for sweep in suite.sweeps),
@@ -81,7 +80,7 @@ def publish(
         f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
     ]
     title = f"mjoa-gym benchmark: {suite.name}"
-    write_atomically(out / "report.html", page(title, parts, failures))
+    write(out / "report.html", page(title, parts, failures))
     if readme is not None:
         update_readme(readme, readme_section(suite, sentences, overview, command))
     return out / "report.html"
@@ -89,12 +88,9 @@ def publish(
 
 def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
     """The tidy CSV of a run: one row per setting, planner, seed and round, as in the suite."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for cell in suite.cells():
-        writer.writerows(_flat(suite, cell, row) for row in played.get(cell, ()))
-    return text.getvalue()
+    rows = [_flat(suite, cell, row) for cell in suite.cells() for row in played.get(cell, ())]
+    texts = [tuple(str(row.get(name, "")) for name in COLUMNS) for row in rows]
+    return Table("", COLUMNS, texts).csv()
 
 
 def _flat(suite: Suite, cell: Cell, row: Row) -> Row:
@@ -132,7 +128,7 @@ def _example(suite: Suite, out: Path) -> Section:
     example, note = find_example(suite), ""
     figure = _shown(out, "serial_against_parallel", example.caption, example.figure())
     if find_spec("plotly") is not None:
-        write_atomically(out / "timeline.html", example.page())
+        write(out / "timeline.html", example.page())
         note = (
             '<p><a href="timeline.html">Look into this inference</a>: every planner, both ways '
             "of uploading, and what each layer computes and sends.</p>"
@@ -145,7 +141,7 @@ def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
     tables = tables_of(results, sweep)
     figures = []
     for k, table in enumerate(tables):
-        write_atomically(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
+        write(out / "tables" / f"{sweep.name}_{k}.csv", table.csv())
     if sweep.kind != "optimum" or LOWER_BOUND in sweep.planners:
         caption, figure_of = FIGURES[sweep.kind]
         figures.append(_shown(out, sweep.name, caption, figure_of(results, sweep)))
@@ -176,7 +172,7 @@ def _planning_time(suite: Suite, out: Path) -> Section:
     timed = [suite.ours, *(p for p in ("iao", "dads-serial") if p in planner_names())]
     timings = [*measure_layers(suite.timed_dnns), *measure_ues(timed, suite.timed_ues)]
     rows = [(*map(str, t[:5]), f"{t.seconds:.6g}") for t in timings]
-    write_atomically(out / "planning_time.csv", Table("", Timing._fields, rows).csv())
+    write(out / "planning_time.csv", Table("", Timing._fields, rows).csv())
     caption = "Median planning time of a call, everything compiled."
     figure = _shown(out, "planning_time", caption, draw.runtime_figure(timings))
     return Section("Planning time", [figure])

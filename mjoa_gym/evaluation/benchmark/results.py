@@ -31,15 +31,6 @@ ONE_CUT = "single-cut"
 """Our control: the best single cut, which is charged for uploading when it plans."""
 
 
-class Summary(NamedTuple):
-    """Latencies of one planner in one setting, in seconds."""
-
-    mean: Estimate
-    median: float
-    p95: float
-    planning_s: float
-
-
 class SuiteResults:
     """All rows of a run, by setting and planner; of planners that have played all of its seeds."""
 
@@ -70,15 +61,15 @@ class SuiteResults:
         latency = self.column(sweep, point, world, planner)
         return latency.mean(axis=1) if sweep.environment == "streaming" else latency.ravel()
 
-    def summary(self, sweep: Sweep, point: str, world: str, planner: str) -> Summary:
-        """Latencies and planning time of one planner in one setting."""
+    def summary(
+        self, sweep: Sweep, point: str, world: str, planner: str
+    ) -> tuple[Estimate, float, float, float]:
+        """Seconds of one planner in one setting: mean, median and p95 latency, mean planning."""
         latency = self.column(sweep, point, world, planner)
-        return Summary(
-            bootstrap(self.units(sweep, point, world, planner)),
-            float(np.median(latency)),
-            float(np.percentile(latency, 95)),
-            float(self.column(sweep, point, world, planner, "planning_s").mean()),
-        )
+        median, p95 = np.percentile(latency, (50, 95))
+        planning_s = self.column(sweep, point, world, planner, "planning_s").mean()
+        mean = bootstrap(self.units(sweep, point, world, planner))
+        return mean, float(median), float(p95), float(planning_s)
 
     def reduction(
         self, sweep: Sweep, point: str, ours: tuple[str, str], other: tuple[str, str]
@@ -266,9 +257,8 @@ def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
     rows = []
     for planner in sweep.planners:
         if (sweep.name, sweep.middle, world, planner) in results.rows:
-            s = results.summary(sweep, sweep.middle, world, planner)
-            seconds = (*s.mean, s.median, s.p95, s.planning_s)
-            mean, low, high, *others = map(milliseconds, seconds)
+            latency, *more = results.summary(sweep, sweep.middle, world, planner)
+            mean, low, high, *others = map(milliseconds, (*latency, *more))
             rows.append((planner, mean, f"{low} - {high}", *others))
     header = ("Planner", "Mean (ms)", "95 % interval", "Median", "p95", "Planning (ms)")
     return Table(f"{sweep.title}, {sweep.label} {sweep.middle}, {world} world", header, rows)

@@ -16,13 +16,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND, AgentSource, source_of
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
 from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
+from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.validation import choice, count
 from mjoa_gym.world.scenario import Scenario
@@ -52,28 +51,21 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """One swept quantity; its title is for headings, its label for the axis.
+    """One swept quantity.
 
-    Attributes:
-        kind: "sweep" (lines), "ablation" (bars) or "optimum" (gaps to the lower bound).
-        worlds: Upload modes.
-        ours: The planner whose reductions are reported; default the suite's.
-        seeds: Episodes per planner, point and world.
-        scenario: Fields that differ from the default scenario, points aside.
-        typical: Whether the headline's mean counts it; a sweep that was chosen because it is
-            favourable must not.
+    The headline's mean counts it if it is `typical`, not if it was chosen because it is favourable.
     """
 
     name: str
-    title: str
-    label: str
+    title: str  # for headings
+    label: str  # for the axis
     points: tuple[Point, ...]
     planners: tuple[str, ...]
-    ours: str
-    seeds: int
+    ours: str  # the planner whose reductions are reported; default the suite's
+    seeds: int  # episodes per planner, point and world
     rounds: int
-    scenario: dict[str, Any]
-    kind: str = "sweep"
+    scenario: dict[str, Any]  # fields that differ from the default scenario, points aside
+    kind: str = "sweep"  # (lines), "ablation" (bars) or "optimum" (gaps to the lower bound)
     environment: str = "cold-start"
     worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
@@ -111,28 +103,18 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark; its name is that of the folder of its results.
-
-    Attributes:
-        ours: The planner whose reductions are reported.
-        reference: The planner that offloads nothing.
-        earlier: The systems before it, whose strongest it is held against.
-        first_seed: Seeds are this, this + 1, ...; training uses smaller ones.
-        timed_ues: Numbers of UEs that planning time is measured for.
-        timed_dnns: Networks that PBT-DP's time is measured for; default the catalogue.
-        brought: Planners beside those of the sweeps (see `with_planners`).
-    """
+    """A benchmark; its name is that of the folder of its results."""
 
     name: str
     about: str
-    ours: str
-    reference: str
-    earlier: tuple[str, ...]
-    first_seed: int
+    ours: str  # the planner whose reductions are reported
+    reference: str  # the planner that offloads nothing
+    earlier: tuple[str, ...]  # the systems before ours, which is held against their strongest
+    first_seed: int  # seeds are this, this + 1, ...; training uses smaller ones
     sweeps: tuple[Sweep, ...]
-    timed_ues: tuple[int, ...] = (1, 2, 5, 10, 20)
-    timed_dnns: tuple[str, ...] = DNN.names()
-    brought: tuple[AgentSource, ...] = ()
+    timed_ues: tuple[int, ...] = (1, 2, 5, 10, 20)  # numbers of UEs that plans are timed for
+    timed_dnns: tuple[str, ...] = DNN.names()  # networks that PBT-DP is timed for
+    brought: tuple[AgentSource, ...] = ()  # planners beside the sweeps' (see `with_planners`)
 
     def __post_init__(self) -> None:
         if not self.sweeps:
@@ -186,11 +168,7 @@ class Suite:
 
 
 def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
-    """Play all cells that a store lacks, and put them there, by `keys_of`.
-
-    Returns:
-        The planners that could not play on, and why.
-    """
+    """Play all cells that a store lacks, and put them there; returns who could not play on."""
     setting = cache(lambda sweep, point, world: suite.sweep(sweep).setting_at(point, world))
     source = cache(suite.source)
     jobs = (
@@ -232,11 +210,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
     else:
         name = choice("suite", str(name_or_path), suite_names(), " or a .yaml file")
         text = (SUITES / f"{name}.yaml").read_text("utf-8")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    return suite_from(content, str(path))
+    return suite_from(yaml_mapping(text, path), str(path))
 
 
 def suite_from(content: Mapping[str, Any], where: str = "suite") -> Suite:
