@@ -9,13 +9,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mjoa_gym import files
 from mjoa_gym.validation import amount, mapping, short
-
-if TYPE_CHECKING:
-    from mjoa_gym.dnn.profile import DNN
 
 SCHEMA = "mjoa-gym/dnn/1"
 SUFFIX = ".json"
@@ -68,17 +65,18 @@ def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
 
 
 def as_profile(
-    dnn: DNN, title: str | None = None, provenance: Mapping[str, Any] | None = None
+    name: str, title: str | None, input_bytes: float, provenance: Any, columns: Sequence[Any]
 ) -> dict[str, Any]:
-    """The content of a file."""
-    head: dict[str, Any] = {"schema": SCHEMA, "name": dnn.name}
+    """The content of a file; the columns are those of `_LAYER`."""
+    head: dict[str, Any] = {"schema": SCHEMA, "name": name}
     if title is not None:
         head["title"] = title
-    head["input_bytes"] = _number(dnn.input_bytes)
+    head["input_bytes"] = _number(input_bytes)
     if provenance is not None:
         head["provenance"] = dict(provenance)
-    amounts = (map(_number, a) for a in (dnn.flops, dnn.parameter_bytes, dnn.output_bytes))
-    rows = zip(dnn.layer_names, dnn.kinds, *amounts, map(list, dnn.predecessors), strict=True)
+    names, kinds, *amounts, predecessors = columns
+    numbers = (map(_number, column) for column in amounts)
+    rows = zip(names, kinds, *numbers, map(list, predecessors), strict=True)
     return head | {"layers": [dict(zip(_LAYER, row, strict=True)) for row in rows]}
 
 

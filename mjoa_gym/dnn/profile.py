@@ -287,7 +287,9 @@ class DNN:
         Returns:
             Of a DNN of blocks, the chain of blocks, not its layers.
         """
-        return file.as_profile(self, title, provenance)
+        amounts = self.flops, self.parameter_bytes, self.output_bytes
+        columns = self.layer_names, self.kinds, *amounts, self.predecessors
+        return file.as_profile(self.name, title, self.input_bytes, provenance, columns)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DNN):

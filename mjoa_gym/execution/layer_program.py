@@ -53,8 +53,8 @@ def take(values: Values, slots: tuple[Slot, ...]) -> tuple[torch.Tensor, ...]:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The execution of one node."""
+class NodeCall:
+    """One node with its function and what it is called with."""
 
     node: Node
     function: Callable[..., Any]
@@ -62,11 +62,11 @@ class Step:
     keywords: Mapping[str, _Resolver]
 
     @staticmethod
-    def of(node: Node) -> Step:
+    def of(node: Node) -> NodeCall:
         """A step that does what the node says."""
         arguments = tuple(map(_resolver, node.args))
         keywords = {key: _resolver(value) for key, value in node.kwargs.items()}
-        return Step(node, _function(node), arguments, keywords)
+        return NodeCall(node, _function(node), arguments, keywords)
 
     def __call__(self, values: Values) -> None:
         """Executes the node and notes its value."""

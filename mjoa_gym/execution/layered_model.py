@@ -18,7 +18,15 @@ from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.execution.layer_program import Slot, Step, Values, fill, slots_of, stored_values, take
+from mjoa_gym.execution.layer_program import (
+    NodeCall,
+    Slot,
+    Values,
+    fill,
+    slots_of,
+    stored_values,
+    take,
+)
 from mjoa_gym.layers import INPUT
 from mjoa_gym.profiles import torch_operators as ops
 from mjoa_gym.profiles.fuse import as_columns, fuse
@@ -44,7 +52,7 @@ class TensorSpec(NamedTuple):
 class _Layer:
     """One layer: the steps that execute it and the parameters that these read."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[NodeCall, ...]
     constants: tuple[Node, ...]
     parameters: Mapping[Node, str]
 
@@ -209,7 +217,7 @@ class LayeredModel:
             values[node] = self._parameters[name]
         wanted = [result for result in self._results if isinstance(result, Node)]
         for node in self._in_order(ancestors(wanted, values)):
-            Step.of(node)(values)
+            NodeCall.of(node)(values)
         flat = [values[r] if isinstance(r, Node) else r for r in self._results]
         return pytree.tree_unflatten(flat, self._program.call_spec.out_spec)
 
@@ -222,7 +230,7 @@ class LayeredModel:
                 if node.op == "get_attr":
                     values[node] = operator.attrgetter(str(node.target))(self._program.graph_module)
                 elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
-                    Step.of(node)(values)
+                    NodeCall.of(node)(values)
         return values
 
     def _in_order(self, nodes: Iterable[Node]) -> list[Node]:
@@ -234,7 +242,7 @@ class LayeredModel:
         nodes = self._in_order(ancestors((node for node, _ in self._slots[layer]), known))
         read = {source for node in nodes for source in node.all_input_nodes}
         return _Layer(
-            steps=tuple(map(Step.of, nodes)),
+            steps=tuple(map(NodeCall.of, nodes)),
             constants=tuple(node for node in self._known if node in read),
             parameters={node: name for node, name in self._name_of.items() if node in read},
         )

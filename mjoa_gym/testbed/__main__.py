@@ -1,8 +1,8 @@
 """The two sides as commands: `python -m mjoa_gym.testbed` is `mjoa-gym testbed`."""
 
+import runpy
 import sys
 
-from mjoa_gym.cli.main import main
-
 if __name__ == "__main__":
-    sys.exit(main(["testbed", *sys.argv[1:]]))
+    sys.argv.insert(1, "testbed")
+    runpy.run_module("mjoa_gym", run_name="__main__")
