@@ -2,23 +2,25 @@
 
 Numba keeps what it has compiled on disk, but two processes that need a kernel at the same time both
 compile it, and from empty caches that takes minutes. So the files that compile most come first and
-go to one process; files that compile nothing follow, for the other one to begin with.
+go to one process; files that compile next to nothing follow, for the other one to begin with.
 """
 
 COMPILING = (
     "test_env_properties", "test_far_sighted", "test_menu", "test_mjoa_mu", "test_oracle_and_bound"
 )  # fmt: skip
-COMPILING_NOTHING = (
+COMPILING_LITTLE = (
     "test_onnx", "test_from_torch", "test_dnn", "test_profile_command", "test_installation",
-    "test_packaging", "test_testbed_protocol", "test_testbed_fuzz",
+    "test_packaging", "test_testbed", "test_layered_model", "test_device", "test_rendering",
+    "test_interactive", "test_simulator", "test_reference_simulator", "test_radio",
+    "test_statistics", "test_import",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    """Sort by file: what compiles most, what compiles nothing, the rest."""
+    """Sort by file: what compiles most, what compiles little, the rest."""
 
     def place(item):
         name = item.path.stem
-        return 0 if name in COMPILING else 1 if name.startswith(COMPILING_NOTHING) else 2
+        return 0 if name in COMPILING else 1 if name.startswith(COMPILING_LITTLE) else 2
 
     items.sort(key=place)

@@ -39,7 +39,7 @@ def assert_same(a: Plan, b: Plan) -> None:
 
 
 def test_plans_are_valid_finite_and_deterministic(name):
-    for seed in range(40):
+    for seed in range(12 if name == "oracle" else 40):  # which takes its time
         instance = random_instance(seed)
         if seed % 2:
             instance = varied(instance, seed)

@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 COMMON = ["n_envs=4", "learning_rate=0.001"]
 SMALL = {
-    "ppo": [*COMMON, "n_steps=10", "batch_size=20", "n_epochs=2", "n_timesteps=600"],
+    "ppo": [*COMMON, "n_steps=10", "batch_size=20", "n_epochs=2", "n_timesteps=480"],
     "dqn": [*COMMON, "learning_starts=60", "batch_size=16", "buffer_size=500",
-            "target_update_interval=50", "gradient_steps=2", "n_timesteps=600"],
+            "target_update_interval=50", "gradient_steps=2", "n_timesteps=480"],
 }  # fmt: skip
 CASES = pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 
@@ -46,7 +46,7 @@ def command(algorithm, out, *more, env="MJOA/Streaming-v0", seed=0):
     """A small run, without validations (they would need MJOA-MU)."""
     return [
         str(TRAIN), "--algo", algorithm, "--env", env, "--seed", str(seed),
-        "--from-scratch", "--episodes", "0", "--every", "100", "--out", str(out), "--quiet",
+        "--from-scratch", "--episodes", "0", "--every", "80", "--out", str(out), "--quiet",
         "--set", *SMALL[algorithm], *more,
     ]  # fmt: skip
 
@@ -63,7 +63,7 @@ def equal(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def begun(algorithm, out, least=200):
+def begun(algorithm, out, least=160):
     """A run in a process of its own, with a checkpoint of so many steps, and its folder."""
     process = Running(*command(algorithm, out))
     at = folder(algorithm, out)
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_very_same_end(algorithm, undisturbed, tmp_p
     rows = (at / "log.csv").read_text().splitlines()[1:]
     steps = [int(row.split(",")[0]) for row in rows]
     assert steps == sorted(set(steps))
-    assert steps[-1] >= 600
+    assert steps[-1] >= 480
 
 
 @CASES
@@ -123,7 +123,7 @@ def no_space():
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(undisturbed, tmp_path):
-    process, at = begun("ppo", tmp_path, least=100)
+    process, at = begun("ppo", tmp_path, least=80)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = checkpoints.latest(at)
