@@ -2,7 +2,8 @@
 
 Numba keeps what it has compiled on disk, but two processes that need a kernel at the same time both
 compile it, and from empty caches that takes minutes. So the files that compile most come first and
-go to one process; files that compile next to nothing follow, for the other one to begin with.
+go to one process; files that compile next to nothing follow, for the other one to begin with. Then
+come the files whose tests take long: at the end they would leave one process without work.
 """
 
 COMPILING = (
@@ -16,11 +17,16 @@ COMPILING_LITTLE = (
 )  # fmt: skip
 
 
+TAKING_LONG = ("test_training", "test_benchmark", "test_learned_suite", "test_ara", "test_readme")
+
+
 def pytest_collection_modifyitems(items):
-    """Sort by file: what compiles most, what compiles little, the rest."""
+    """Sort by file."""
 
     def place(item):
-        name = item.path.stem
-        return 0 if name in COMPILING else 1 if name.startswith(COMPILING_LITTLE) else 2
+        for k, names in enumerate((COMPILING, COMPILING_LITTLE, TAKING_LONG)):
+            if item.path.stem.startswith(names):
+                return k
+        return 3
 
     items.sort(key=place)
