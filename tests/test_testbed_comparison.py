@@ -265,6 +265,7 @@ def test_messages_in_a_row_overlap_and_in_turn_they_add_up(
     assert planned.placement.tolist() == [int(k == 1) for k in inputs]
     row = run._row(cell, 1, planned)
     assert row.mode == JOINS
+    assert replace(row, placement="1" * n).mode == "preinstalled"  # of a chain, without joins
     overlapping, in_turn = (
         (seconds - row.bytes_only_s) / run.times.message_s
         for seconds in (row.predicted_s, row.in_turn_s)

@@ -129,7 +129,7 @@ class Measurement(GridCell):
         """The line of the error table that this belongs to."""
         if "1" not in self.placement:
             return "on the UE"
-        if self.planner == JOINS:
+        if self.planner == JOINS and "0" in self.placement:  # a chain has no joins
             return JOINS
         return "with residency" if self.scenario == RESIDENT else self.upload
 
