@@ -15,7 +15,6 @@ from mjoa_gym.files import write
 
 BENCHMARK, LEARNED = "benchmark", "learned"
 """The README's marked parts."""
-STYLE = (resources.files("mjoa_gym.evaluation") / "page.css").read_text("utf-8")
 
 
 class Section(NamedTuple):
@@ -42,6 +41,7 @@ class Section(NamedTuple):
 def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> str:
     """A page that needs nothing else; it ends with the machine and the versions of everything."""
     head = html.escape(title)
+    style = (resources.files("mjoa_gym.evaluation") / "page.css").read_text("utf-8")
     shown = [
         f"<h1>{head}</h1>",
         items_html([f"Could not play on: {failure}" for failure in failures]),
@@ -52,7 +52,7 @@ def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> s
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{head}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(shown) + "\n</body></html>\n"
+        f"<style>{style}</style></head>\n<body>\n" + "\n".join(shown) + "\n</body></html>\n"
     )
 
 
