@@ -20,7 +20,7 @@ from mjoa_gym.evaluation.agent import Agent
 
 
 class Demonstrations(NamedTuple):
-    """What a planner does, round after round of several environments side by side."""
+    """A planner's decisions in several environments at once, one row per environment and round."""
 
     tokens: NDArray[np.float32]  # (rounds, N, columns) outlooks before anybody has decided
     actions: NDArray[np.int64]  # (rounds, N * numbers) its actions

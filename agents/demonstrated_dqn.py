@@ -37,8 +37,8 @@ class DemonstratedDQN(DQN):
     """DQN on a `discrete` view with an `Outlook`, and demonstrations if some are shown.
 
     With `double`, the online network chooses the next action that the target network values.
-    `imitation` is the weight of the demonstrations beside the temporal differences, `temperature`
-    that of the cross-entropy, in units of the reward: values that differ by less are alike. The
+    `imitation` weighs the demonstrations against the temporal differences. `temperature` is that of
+    the cross-entropy, in units of the reward: values that differ by less count as equal. The
     other arguments are those of SB3's `DQN`.
     """
 

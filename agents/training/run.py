@@ -45,7 +45,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What does not change a run's result."""
+    """Settings that do not change a run's result."""
 
     every: int = 40_000  # steps between two checkpoints and validations
     episodes: int = 100  # of a validation; 0 for none

@@ -25,7 +25,7 @@ class Score(NamedTuple):
 
 
 def score(agent: Agent, setting: Setting, episodes: int, first_seed: int = FIRST_SEED) -> Score:
-    """Play so many validation episodes, or others."""
+    """Play episodes, by default those of the validation."""
     played = play(agent, setting, range(first_seed, first_seed + episodes))
     means = [np.mean([[row[key] for row in rows] for rows in played]) for key in Score._fields]
     return Score(*map(float, means))

@@ -53,7 +53,7 @@ def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
 
 
 def _remedy(error: Exception, goes_on: bool) -> str:
-    """What to do about it, as far as that is known."""
+    """How to mend an error, where that is known; else nothing."""
     if isinstance(error, OSError):
         return "; then run the same command again" if goes_on else ""
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""

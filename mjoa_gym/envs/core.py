@@ -21,7 +21,7 @@ from mjoa_gym.world.scenario import Scenario
 
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
 ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")
-"""What every environment takes; `RoundsEnv` describes them."""
+"""The arguments that every environment takes; `RoundsEnv` describes them."""
 
 
 def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ class Pictures:
         self._scenes: list[Scene | None] = [None] * min(batch.n_envs, MOST_DRAWN)
 
     def problems(self) -> list[Instance]:
-        """What the environments that are drawn pose now."""
+        """The instances that the environments to be drawn pose now."""
         return [self.batch.instance(e) for e in range(len(self._scenes))]
 
     def note(

@@ -61,7 +61,7 @@ class RoundsEnv(gym.Env[Any, Any]):
 
     | View | Numbers of a UE, in this order |
     |---|---|
-    | `box` | placement: the menu cut into equal parts of [-1, 1]; streaming: prefetch, likewise, what that entry has at the edge is uploaded in addition; bandwidth bid, compute bid: a bids 8^a. Beyond -1 or 1, numbers are cut |
+    | `box` | placement: [-1, 1] is divided into equal parts, one for each entry of the menu; streaming: prefetch, divided in the same way, and the layers that this entry places at the edge are uploaded in addition; bandwidth bid, compute bid: the number a bids 8^a. Numbers beyond -1 or 1 are clipped |
     | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
     | `discrete` | `(placement * P + prefetch) * 4 + bid`; P = 2 when streaming, else 1; prefetch 1 uploads all other layers in addition; level k bids 2^k, for band and server alike |
 
@@ -89,8 +89,8 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `ue_device` | (N,) int64 | 0 .. K - 1 | index of its device in `scenario.ue_devices` |
     | `speed` | (N,) float64 | 0 .. `ue_speed_max` | factor on the device's speed |
     | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
-    | `snr_up` | (N,) float64 | 0 .. `snr_max_db`, but linear | uplink SNR at full band |
-    | `snr_down` | (N,) float64 | likewise | downlink SNR at full band |
+    | `snr_up` | (N,) float64 | 0 .. `snr_max_db` as a linear ratio | uplink SNR at full band |
+    | `snr_down` | (N,) float64 | as `snr_up` | downlink SNR at full band |
     | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
@@ -117,8 +117,8 @@ class RoundsEnv(gym.Env[Any, Any]):
     all-local execution. 0 for doing nothing, always below 1, negative without bound for harm.
 
     ## Info
-    `info` has the same keys after `reset` and after every `step`. What it says of a round is zero
-    unless this step has completed one (with `discrete`, all but the last of N steps do not).
+    `info` has the same keys after `reset` and after every `step`. The entries that describe a round
+    are zero unless the step has completed one (with `discrete`, only the last of N steps does).
 
     | Key | Kind | Meaning |
     |---|---|---|

@@ -93,7 +93,7 @@ def bars_figure(
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """An empty figure; width and height are in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -46,7 +46,7 @@ class Playing(NamedTuple):
 
     `processes` at a time are played in processes of their own; with 0 in this one, one after the
     other, where nothing ends an agent that is stuck. A decision may take `timeout_s`, starting and
-    making an agent `TIMEOUT_S`. Agents that take several episodes decide so many `together`.
+    making an agent `TIMEOUT_S`. Agents that take several episodes at once are given `together`.
     """
 
     processes: int = 2

@@ -106,7 +106,7 @@ def exchange(packed, placements, active, shares):
 
 @njit(cache=True, nogil=True)
 def allocate(packed, placements, shares, with_exchange, rounds):
-    """ARA on arrays, with at most so many rounds of balancing.
+    """ARA on arrays, with at most `rounds` rounds of balancing.
 
     `shares` (N, 2) are overwritten with the best ones. If all UEs with a layer at the edge have
     positive shares, those are the start; else equal shares are.

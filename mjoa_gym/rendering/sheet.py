@@ -147,7 +147,7 @@ def points(pixels: float) -> float:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many pixels, on an Agg canvas: without pyplot, without a display."""
+    """An empty figure, its size in pixels, on an Agg canvas: without pyplot or a display."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

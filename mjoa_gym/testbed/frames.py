@@ -83,7 +83,7 @@ class Begin(Header, frozen=True):
         return UPLOAD_MODES[self.upload]
 
     def check(self, n_layers: int) -> None:
-        """Raise a ProtocolError unless it is about a network of so many layers."""
+        """Raise a ProtocolError unless it is about a network with this number of layers."""
         for name, bits in (("placement", self.placement), ("prefetch", self.prefetch)):
             if len(bits) != n_layers:
                 raise ProtocolError(f"BEGIN: {name}: {n_layers} bytes are needed")
@@ -207,7 +207,7 @@ class Frame(NamedTuple):
     payload: bytes
 
     def layer(self, n_layers: int, lowest: int = 0) -> int:
-        """The layer that the header names; a ProtocolError if there are not so many."""
+        """The layer that the header names; a ProtocolError if the network has no such layer."""
         return within(f"{self.kind.name}: layer", self.header.layer, lowest, n_layers - 1)
 
 

@@ -15,7 +15,7 @@ from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
-BID_RANGE = 8.0  # a bid is at most so many times, and at least that part of, a bid of 0
+BID_RANGE = 8.0  # bids range from 1 / BID_RANGE to BID_RANGE; an action of 0 bids 1
 
 
 class BoxView(MenuView):
