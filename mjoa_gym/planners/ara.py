@@ -25,13 +25,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of
+from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
-from mjoa_gym.planners.planes import SMOOTHING, add_planes, balance
+from mjoa_gym.planners.planes import SMOOTHING, balance, highest
+from mjoa_gym.planners.portfolio import LOCAL, add_all, learn_at, new_portfolio
 
-MOST_PLANES = 24
-"""Longest paths remembered per UE."""
 PRECISION = 1e-6
 """Balancing ends when no latency exceeds its planes by more, relatively."""
 ROUNDS = 30
@@ -105,56 +104,101 @@ def exchange(packed, placements, active, shares):
 
 
 @njit(cache=True, nogil=True)
-def allocate(packed, placements, shares, with_exchange, rounds):
-    """ARA on arrays, with at most `rounds` rounds of balancing.
+def settle(packed, portfolio, choice, shares, limit, rounds):
+    """Step 2 for the chosen entry (N,) of every UE, from the shares that the entries have.
 
-    `shares` (N, 2) are overwritten with the best ones. If all UEs with a layer at the edge have
-    positive shares, those are the start; else equal shares are.
+    Args:
+        packed: The instance.
+        portfolio: What is chosen from; planes found here are added.
+        choice: (N,) entries.
+        shares: (N, 2) overwritten with the best ones, unless the objective is inf.
+        limit: An objective that is of no use. As soon as the planes say that the shares cannot beat
+            it, the objective is inf.
+        rounds: Most rounds of balancing.
 
     Returns:
         The weighted sum of latencies, and the prices of bandwidth and compute.
     """
-    n = len(packed.weight)
-    active = np.zeros(n, np.bool_)
-    warm = True
-    for i in range(n):
-        active[i] = np.any(placements[packed.first[i] : packed.first[i + 1]] == 1)
-        if not active[i]:
-            shares[i] = 0.0
-        warm = warm and (not active[i] or np.min(shares[i]) > 0.0)
-    n_active = np.sum(active)
-    if n_active == 0:
-        return np.sum(cost(packed.weight, packed.local_s)), 0.0, 0.0
-    if not warm:
-        for i in range(n):
-            if active[i]:
-                shares[i] = 1.0 / n_active
-    for r in range(2):
-        shares[:, r] /= np.sum(shares[:, r])
-    if n_active > 1 and with_exchange:
-        exchange(packed, placements, active, shares)
-    seconds = latencies(packed, placements, shares[:, 0], shares[:, 1])
-    best = np.sum(cost(packed.weight, seconds))
-    if not best < np.inf:
-        return best, 0.0, 0.0
-    planes, n_planes = np.empty((n, MOST_PLANES, 4)), np.zeros(n, np.int64)
-    for of_beta, of_phi in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3)):
-        beta, phi = shares[:, 0] * of_beta, shares[:, 1] * of_phi
-        add_planes(packed, placements, active, beta, phi, planes, n_planes)
-    trial = shares.copy()
-    price_b = price_p = 0.0
+    n_ues, n, idle = len(choice), 0, 0.0
+    for i in range(n_ues):
+        if choice[i] == LOCAL:
+            idle += cost(packed.weight[i], packed.local_s[i])
+        else:
+            n += 1
+    if n == 0:
+        for i in range(n_ues):
+            shares[i, 0] = shares[i, 1] = 0.0
+        return idle, 0.0, 0.0
+    users, planes, n_planes = chosen(portfolio, choice, n)
+    trial = np.empty((n, 2))
+    start(portfolio, choice, users, trial)
+    scratch = new_scratch(portfolio.outlines.shape[2] - 1)
+    best, price_b, price_p = np.inf, 0.0, 0.0
     for turn in range(rounds):
         level = 0 if turn == 0 else min(turn, len(SMOOTHING) - 2)
-        price_b, price_p = balance(packed, active, planes, n_planes, trial, level)
-        total, surprise = add_planes(
-            packed, placements, active, trial[:, 0], trial[:, 1], planes, n_planes
-        )
-        if total < best:
+        price_b, price_p = balance(packed, users, planes, n_planes, trial, level)
+        total = surprise = 0.0
+        for j in range(n):
+            i = users[j]
+            link = packed_link(packed, i, trial[j, 0], trial[j, 1])
+            total += cost(packed.weight[i], highest(planes[j], n_planes[j], link))
+        if idle + total >= limit:
+            break
+        total = idle
+        for j in range(n):
+            i, k = users[j], choice[users[j]]
+            latency, excess = learn_at(packed, portfolio, i, k, trial[j], 1.0, 1.0, scratch)
+            total += cost(packed.weight[i], latency)
+            surprise = max(surprise, excess / latency if latency > 0.0 else 0.0)
+            if excess > 0.0:
+                n_planes[j] = portfolio.n_planes[i, k]
+                copy_planes(portfolio.planes[i, k], planes[j])
+        if total < best and total < limit:
             best = total
-            shares[:] = trial
+            for i in range(n_ues):
+                shares[i, 0] = shares[i, 1] = 0.0
+            for j in range(n):
+                shares[users[j], 0], shares[users[j], 1] = trial[j, 0], trial[j, 1]
         if surprise < PRECISION:
             break
     return best, price_b, price_p
+
+
+@njit(cache=True, nogil=True)
+def copy_planes(source, target):
+    """Copy planes (K, 4)."""
+    for k in range(len(source)):
+        for c in range(4):
+            target[k, c] = source[k, c]
+
+
+@njit(cache=True, nogil=True)
+def chosen(portfolio, choice, n):
+    """The n users, and copies of their chosen entries' planes (n, K, 4) and numbers of them."""
+    users, n_planes = np.empty(n, np.int64), np.empty(n, np.int64)
+    planes = np.empty((n, portfolio.planes.shape[2], 4))
+    j = 0
+    for i in range(len(choice)):
+        if choice[i] != LOCAL:
+            users[j] = i
+            n_planes[j] = portfolio.n_planes[i, choice[i]]
+            copy_planes(portfolio.planes[i, choice[i]], planes[j])
+            j += 1
+    return users, planes, n_planes
+
+
+@njit(cache=True, nogil=True)
+def start(portfolio, choice, users, shares):
+    """Write the chosen entries' shares (n, 2), in proportion so that they sum to 1."""
+    sum_b = sum_p = 0.0
+    for j in range(len(users)):
+        own = portfolio.shares[users[j], choice[users[j]]]
+        shares[j, 0], shares[j, 1] = own[0], own[1]
+        sum_b += own[0]
+        sum_p += own[1]
+    for j in range(len(users)):
+        shares[j, 0] /= sum_b
+        shares[j, 1] /= sum_p
 
 
 def ara(
@@ -179,8 +223,15 @@ def ara(
     nothing = np.zeros(len(placements))
     plan = Plan(placements, nothing, nothing)
     plan.check_fits(instance)
-    shares = np.zeros((instance.n_ues, 2))
-    allocate(
-        instance.packed, np.concatenate(plan.placements), shares, True, ROUNDS if balanced else 0
-    )
+    packed, joined = instance.packed, np.concatenate(plan.placements)
+    active = np.array([placement.any() for placement in plan.placements])
+    shares = np.repeat(active / max(1, active.sum()), 2).reshape(-1, 2)
+    if active.sum() > 1:
+        exchange(packed, joined, active, shares)
+    seconds = latencies(packed, joined, shares[:, 0], shares[:, 1])
+    objective = cost(packed.weight, seconds).sum()
+    if balanced and active.any() and objective < np.inf:
+        portfolio = new_portfolio(packed, 2)
+        choice = add_all(packed, portfolio, joined, shares)
+        settle(packed, portfolio, choice, shares, objective, ROUNDS)
     return shares[:, 0].copy(), shares[:, 1].copy()

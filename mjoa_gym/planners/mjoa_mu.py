@@ -2,192 +2,286 @@
 
 The idea is the paper's (Yang et al., Computer Networks 231, 2023): by its abstract, PBT-DP
 partitions each UE's network, ARA allocates bandwidth and compute, jointly. How the two meet is our
-formulation:
+formulation, the same for any number of UEs:
 
-1. *Menus*: PBT-DP proposes placements for every UE at a few shares around an equal split. UEs that
-   run the same network share their proposals.
-2. *Starts*: whichever is best of all-local and the proposals (the same shares for everybody), with
-   ARA's shares; up to `FEW` UEs also the best with a single UE at the edge.
-3. *Responses*: ARA's marginal latencies are prices of bandwidth and compute. At these prices every
-   UE picks from its menu the placement (all-local included) and the shares with the least weighted
-   latency plus price. The UEs that gain most change together - all of them, or half of them, a
-   quarter, ... until the objective, after ARA, has improved.
-4. *Refinement*: PBT-DP proposes again at every UE's own shares.
-5. *Moves* (up to `FEW` UEs): the most promising placements on every UE's menu, at these prices,
-   are tried, also with the UE that gains least from its shares sent home; ARA divides anew, the
-   other UEs take what is then best for them from their menus, and so on a few times.
+1. *Proposals*: PBT-DP proposes placements for every UE at a few shares. They make up a portfolio
+   (`portfolio`); UEs that run the same network share theirs, and take turns in asking.
+2. *Starts*: all-local, and for each of these shares the fastest entry of every UE, with ARA's
+   shares. The best one is where the search begins.
+3. *Prices*: those of bandwidth and compute at which the entries that suit the UEs best demand just
+   what there is (`pricing.clear`); no choice from the portfolio costs less than these prices tell.
+4. *Changes*: from the best responses to these prices, and from the best plan so far at its own
+   prices, the changes of one or two UEs that promise most are made, until none is left that does
+   (`pricing.descend`). ARA divides anew. A change counts only if the simulator confirms it.
+5. *Refinement*: PBT-DP proposes again, at about the shares that each UE would now buy, for those
+   UEs that may be served in a better plan.
 
-Steps 3 to 5 repeat until none improves, from every start. A change is kept only if the simulator
-confirms it, so the plan is never worse than any start, all-local included.
+Steps 3 to 5 repeat until neither a change nor a new proposal is found. The plan is never worse than
+any start, all-local included.
 
-Cost: O(N) calls of PBT-DP and O(N x menu) simulations per round, a few rounds; single moves
-O(N^2 x menu) for at most `FEW` UEs.
+Cost: O(N) calls of PBT-DP at first (a few per network if many UEs run the same) and O(UEs that may
+be served) per round; everything else is arithmetic on planes, O(N x entries) per round, but for
+O(N) simulations per plan that is tried.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.dnn import DNN
 from mjoa_gym.model.instance import Instance, Packed, Plan, packed_inference, packed_link
-from mjoa_gym.planners.ara import ROUNDS, allocate
-from mjoa_gym.planners.moves import GAIN, Menus, best_moves, respond
+from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.planners.ara import ROUNDS, settle
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
+from mjoa_gym.planners.portfolio import (
+    LOCAL,
+    Portfolio,
+    add,
+    fastest,
+    new_portfolio,
+    placements_of,
+)
+from mjoa_gym.planners.pricing import (
+    apply,
+    clear,
+    descend,
+    new_changes,
+    promising,
+    same_choice,
+    value_all,
+    worth_serving,
+)
 
-FEW = 8
-"""Up to this many UEs, menus are wider and single moves are tried."""
-EVERYTHING = (FEW, FEW)
-WIDE = (
-    (1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (2.0, 0.7), (0.7, 2.0), (2.5, 1.5), (1.5, 2.5), EVERYTHING,
-    (0.1, 0.1),
-)  # fmt: skip
-"""Shares, in units of 1/N, at which PBT-DP proposes placements for the menus of few UEs."""
-LONG_MENU, SHORT_MENU = 24, 12
-"""Most placements on a menu, for few and for many UEs."""
-TRIED = 6
-"""Placements tried per UE in step 5."""
-MOST_ROUNDS, FEWER_ROUNDS = 8, 3
-"""Most rounds, for few and for many UEs."""
+GAIN = 1e-6
+"""Smallest relative improvement worth a change."""
+ENTRIES = 32
+"""Most entries per UE."""
+LEVELS = (1.0, 0.5, 0.0, -0.5)
+"""Proposals begin at shares N^level / N: everything for a UE alone, ... an equal share, and less."""
+TILTS = ((1.0, 1.0), (1.5, 0.6), (0.6, 1.5))
+"""Factors on bandwidth and compute, there as well as at the shares where an entry is refined."""
+PER_NETWORK = 16
+"""UEs with the same network take turns if together they would begin with more proposals."""
+CLEARING = 6
+"""Turns in which prices find their place."""
+TRIED = 8
+"""Single changes and pairs that are tried before a plan counts as the best."""
+MOST_ROUNDS, MOST_CHANGES = 5, 40
+"""Rounds of steps 3 to 5, and improvements in step 4."""
 
 
 class JointPlan(NamedTuple):
-    """A joint answer and what it is worth."""
+    """A choice from the portfolio with shares, and what it is worth."""
 
     objective: float
-    placements: NDArray[np.int8]
-    shares: NDArray[np.float64]
+    choice: NDArray[np.int64]  # (N,) entries
+    shares: NDArray[np.float64]  # (N, 2)
     prices: tuple[float, float]
 
 
 def mjoa_mu(instance: Instance) -> Plan:
     """The joint plan of MJOA-MU (see the module's docstring)."""
-    return state_plan(instance.packed, joint_search(instance))
+    search = JointSearch(instance)
+    for _ in search.steps():
+        pass
+    return search.plan()
 
 
-def state_plan(packed: Packed, state: JointPlan) -> Plan:
-    """A state as a plan."""
-    placements = np.split(state.placements, packed.first[1:-1])
-    used = np.array([placement.any() for placement in placements])
-    return Plan(placements, state.shares[:, 0] * used, state.shares[:, 1] * used)
+class JointSearch:
+    """The search for one instance.
 
-
-def best_of(states: Iterable[JointPlan]) -> JointPlan:
-    """The first of the states with the least objective."""
-    return min(states, key=lambda state: state.objective)
-
-
-def joint_search(instance: Instance) -> JointPlan:
-    """Steps 1 to 5."""
-    packed, n = instance.packed, instance.n_ues
-    some = n**0.5  # among very many UEs few can be served: 1/N of the server is of use to nobody
-    proposals = proposals_at(instance, WIDE if n <= FEW else ((1.0, 1.0), (some, some)))
-    nobody = np.zeros(packed.first[-1], np.int8)
-    starts = [best_of(settled(packed, p) for p in (nobody, *proposals))]
-    if n <= FEW:
-        at_most = proposals[WIDE.index(EVERYTHING)]
-        whose = np.repeat(np.arange(n), np.diff(packed.first))
-        starts.append(best_of(settled(packed, at_most * (whose == i)) for i in range(n)))
-    return best_of([search_from(instance, proposals, start) for start in starts])
-
-
-def search_from(
-    instance: Instance, proposals: list[NDArray[np.int8]], state: JointPlan
-) -> JointPlan:
-    """Steps 3 to 5 until none improves; `proposals` grows by those of step 4."""
-    packed, few = instance.packed, instance.n_ues <= FEW
-    longest, most_rounds = (LONG_MENU, MOST_ROUNDS) if few else (SHORT_MENU, FEWER_ROUNDS)
-    for _ in range(most_rounds):
-        before = state.objective
-        menus = make_menus(instance, [*proposals, state.placements], longest)
-        state = follow_prices(packed, menus, state, most_rounds)
-        proposals.append(propose(instance, state.shares))
-        state = best_of((state, settled(packed, proposals[-1], state.shares)))
-        if few:
-            menus = make_menus(instance, [*proposals, state.placements], longest)
-            state = with_moves(packed, menus, state, TRIED)
-        if not state.objective < before * (1 - GAIN):
-            break
-    return state
-
-
-def proposals_at(
-    instance: Instance, conditions: Sequence[tuple[float, float]]
-) -> list[NDArray[np.int8]]:
-    """PBT-DP's placements, concatenated, with everybody at each pair of shares, in units of 1/N."""
-    n = instance.n_ues
-    return [propose(instance, np.tile(np.array(c) / n, (n, 1))) for c in conditions]
-
-
-def propose(instance: Instance, shares: NDArray[np.float64]) -> NDArray[np.int8]:
-    """PBT-DP for the UEs with shares (N, 2) that reach the server; all-local for the others."""
-    packed = instance.packed
-    placements = np.zeros(packed.first[-1], np.int8)
-    for i, ue in enumerate(instance.ues):
-        if ue.reachable and shares[i, 0] > 0:
-            link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
-            placement = placements[packed.first[i] : packed.first[i + 1]]
-            best_partition(packed_inference(packed, i), link, WIDTH, placement)
-    return placements
-
-
-def settled(
-    packed: Packed, placements: NDArray[np.int8], shares: NDArray[np.float64] | None = None
-) -> JointPlan:
-    """Placements with ARA's shares, starting from the given ones."""
-    shares = np.zeros((len(packed.weight), 2)) if shares is None else shares.copy()
-    objective, price_b, price_p = allocate(packed, placements, shares, False, ROUNDS)
-    return JointPlan(objective, placements, shares, (price_b, price_p))
-
-
-def make_menus(instance: Instance, proposals: Sequence[NDArray[np.int8]], longest: int) -> Menus:
-    """The distinct proposals of all UEs with the same network, the most frequent ones first.
-
-    At most `longest` of them.
+    Attributes:
+        packed: The instance as arrays.
+        portfolio: What is chosen from.
+        best: The best plan so far.
+        prices: Where the search for prices begins.
+        dual: No choice from the portfolio costs less (on chains).
     """
-    networks = dict.fromkeys(ue.dnn for ue in instance.ues)
-    groups = {dnn: g for g, dnn in enumerate(networks)}
-    counts: list[Counter[bytes]] = [Counter() for _ in groups]
-    for i, ue in enumerate(instance.ues):
-        own = slice(*instance.packed.first[i : i + 2])
-        sides = (proposal[own].tobytes() for proposal in proposals)
-        counts[groups[ue.dnn]].update(each for each in sides if any(each))
-    menus = [[sides for sides, _ in count.most_common(longest)] for count in counts]
-    joined = [b"".join(menu) for menu in menus]
-    return Menus(
-        np.array([groups[ue.dnn] for ue in instance.ues], dtype=np.int64),
-        np.cumsum([0, *map(len, joined[:-1])], dtype=np.int64),
-        np.array([len(menu) for menu in menus], dtype=np.int64),
-        np.frombuffer(b"".join(joined), dtype=np.int8),
-    )
+
+    def __init__(self, instance: Instance, entries: int = ENTRIES) -> None:
+        self.packed, n = instance.packed, instance.n_ues
+        self.portfolio = new_portfolio(self.packed, entries)
+        self.best = self._local = JointPlan(
+            float(np.sum(self.portfolio.value[:, LOCAL])),
+            np.zeros(n, np.int64),
+            np.zeros((n, 2)),
+            (0.0, 0.0),
+        )
+        self.prices, self.dual = (0.0, 0.0), 0.0
+        self._ring, self._turn, self._turns = rings([ue.dnn for ue in instance.ues])
+
+    def plan(self) -> Plan:
+        """The best plan so far."""
+        placements = placements_of(self.packed, self.portfolio, self.best.choice)
+        return Plan(placements, self.best.shares[:, 0], self.best.shares[:, 1])
+
+    def steps(self, piece: int = 1 << 30) -> Iterator[None]:
+        """Steps 1 to 5; `best` may be better whenever this yields.
+
+        Args:
+            piece: The number of UEs that PBT-DP answers between two yields.
+        """
+        yield from self.begin(piece)
+        if max(self.prices) <= 0.0:  # nobody gains
+            return
+        for _ in range(MOST_ROUNDS):
+            before, sizes = self.best.objective, self.portfolio.size.copy()
+            yield from self.change()
+            at = np.zeros_like(self.best.shares)
+            worth_serving(self.portfolio, self.slack, at)
+            for tilt in TILTS:
+                yield from self.propose(at * tilt, piece)
+            if np.array_equal(sizes, self.portfolio.size) and self.best.objective >= before:
+                break
+
+    def begin(self, piece: int) -> Iterator[None]:
+        """Steps 1 and 2."""
+        n, least = len(self._turn), np.inf
+        hopeful = np.ones(n, bool)
+        for k, (level, tilt) in enumerate(product(LEVELS, TILTS)):
+            shares = np.tile(np.minimum(1.0, np.multiply(n ** (level - 1.0), tilt)), (n, 1))
+            asked = (self._turn + k) % self._turns == 0
+            yield from self.propose(shares * (asked & hopeful)[:, None], piece, self._ring)
+            if k == 0:
+                hopeful = self.portfolio.size > 1
+            if tilt != TILTS[0]:
+                continue
+            choice = np.empty(n, np.int64)
+            fastest(self.packed, self.portfolio, shares[0], choice)
+            start = self.settled(choice, np.inf)
+            self.keep(start)
+            if choice.any() and start.objective < least:
+                least, self.prices = start.objective, start.prices
+            yield
+
+    def propose(
+        self, shares: NDArray[np.float64], piece: int, ring: NDArray[np.int64] | None = None
+    ) -> Iterator[None]:
+        """Let PBT-DP propose for the UEs with shares (N, 2), and for their `ring` with them."""
+        n = len(shares)
+        ring = np.arange(n) if ring is None else ring
+        asked = np.flatnonzero(shares[:, 0] > 0.0)
+        for first in range(0, len(asked), piece):
+            some = asked[first : first + piece]
+            propose(self.packed, self.portfolio, some, np.minimum(shares, 1.0), ring, self.best.choice)
+            yield
+
+    @property
+    def slack(self) -> float:
+        """By how much an entry's value may exceed the UE's least if it is part of a better plan."""
+        total = self.best.objective
+        return max(total - self.dual, 1e-3 * total / len(self._turn))
+
+    def change(self) -> Iterator[None]:
+        """Steps 3 and 4."""
+        choice = np.empty_like(self.best.choice)
+        *prices, self.dual = clear(
+            self.packed, self.portfolio, *self.prices, self.slack, CLEARING, choice
+        )
+        self.prices = prices[0], prices[1]
+        yield
+        descend(self.portfolio, choice, self.slack)
+        self.keep(self.settled(choice, self.limit))
+        for _ in range(MOST_CHANGES):
+            yield
+            prices = self.best.prices if max(self.best.prices) > 0.0 else self.prices
+            value_all(self.packed, self.portfolio, *prices, self.slack)
+            shares = np.empty_like(self.best.shares)
+            better = first_better(
+                self.packed, self.portfolio, self.best.choice, self.limit, self.slack, choice, shares
+            )
+            if not better[0] < self.limit:
+                break
+            self.keep(JointPlan(better[0], choice.copy(), shares, better[1:]))
+
+    @property
+    def limit(self) -> float:
+        """The objective that is an improvement if a plan is below it."""
+        return self.best.objective * (1.0 - GAIN)
+
+    def settled(self, choice: NDArray[np.int64], limit: float) -> JointPlan:
+        """A choice with ARA's shares; the objective is inf if it is not below the limit."""
+        shares = np.empty_like(self.best.shares)
+        objective, *prices = settle(self.packed, self.portfolio, choice, shares, limit, ROUNDS)
+        return JointPlan(objective, choice.copy(), shares, (prices[0], prices[1]))
+
+    def keep(self, plan: JointPlan) -> None:
+        """Take over a plan if it is better."""
+        if plan.objective < self.limit:
+            self.best = plan
 
 
-def follow_prices(packed: Packed, menus: Menus, state: JointPlan, most_rounds: int) -> JointPlan:
-    """Step 3, until the prices move nobody."""
-    for _ in range(most_rounds):
-        choices, shares = np.empty_like(state.placements), np.empty_like(state.shares)
-        gain = respond(packed, menus, state.placements, state.shares, state.prices, choices, shares)
-        willing = np.argsort(-gain)[: int(np.sum(gain > GAIN * state.objective / len(gain)))]
-        before = state
-        while len(willing) and state is before:
-            trial, trial_shares = state.placements.copy(), state.shares.copy()
-            for i in willing:
-                own = slice(packed.first[i], packed.first[i + 1])
-                trial[own], trial_shares[i] = choices[own], shares[i]
-            candidate = settled(packed, trial, trial_shares)
-            if candidate.objective < state.objective * (1 - GAIN):
-                state = candidate
-            willing = willing[: len(willing) // 2]
-        if state is before:
-            break
-    return state
+def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Who shares proposals: those with the same network.
+
+    Returns:
+        Per UE the next one with its network, in a ring; its number among them; and how many take
+        turns in asking at each of the first shares.
+    """
+    members: dict[DNN, list[int]] = {}
+    for i, dnn in enumerate(dnns):
+        members.setdefault(dnn, []).append(i)
+    following, turn, turns = np.empty((3, len(dnns)), np.int64)
+    for ring in members.values():
+        following[ring] = np.roll(ring, -1)
+        turn[ring] = np.arange(len(ring))
+        turns[ring] = max(1, len(ring) * len(LEVELS) * len(TILTS) // PER_NETWORK)
+    return following, turn, turns
 
 
-def with_moves(packed: Packed, menus: Menus, state: JointPlan, tried: int) -> JointPlan:
-    """Step 5 once; the same state if no move helps."""
-    placements, shares = state.placements.copy(), state.shares.copy()
-    _, moved = best_moves(packed, menus, placements, shares, state.objective, state.prices, tried)
-    return settled(packed, placements, shares) if moved else state
+def propose(
+    packed: Packed,
+    portfolio: Portfolio,
+    asked: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    ring: NDArray[np.int64],
+    kept: NDArray[np.int64],
+) -> None:
+    """Let PBT-DP propose for the UEs `asked`, at their shares; whole rings get the proposals."""
+    scratch = new_scratch(portfolio.outlines.shape[2] - 1)
+    for i in asked:
+        link = packed_link(packed, i, shares[i, 0], shares[i, 1])
+        if link.up == np.inf or link.down == np.inf:
+            continue
+        inference = packed_inference(packed, i)
+        placement = np.zeros(len(inference.ue_s), np.int8)
+        best_partition(inference, link, WIDTH, placement)
+        j = i
+        while True:
+            add(packed, portfolio, j, placement, shares[i], kept[j], scratch)
+            j = ring[j]
+            if j == i:
+                break
+
+
+@njit(cache=True, nogil=True)
+def first_better(packed, portfolio, choice, limit, slack, new_choice, new_shares):
+    """The first plan below a limit among those that promise most at the portfolio's prices.
+
+    These are where a descent from `choice` (N,) ends, then its best changes. `new_choice` (N,) and
+    `new_shares` (N, 2) are overwritten.
+
+    Returns:
+        The objective, inf if there is none, and the prices of bandwidth and compute.
+    """
+    changes, found = new_changes(), np.empty((TRIED, 3))
+    rows = promising(portfolio, choice, slack, changes, found)
+    for row in range(-1, rows):
+        for i in range(len(choice)):
+            new_choice[i] = choice[i]
+        if row >= 0:
+            apply(changes, found[row], new_choice)
+        else:
+            descend(portfolio, new_choice, slack)
+            if same_choice(choice, new_choice):
+                continue
+        better = settle(packed, portfolio, new_choice, new_shares, limit, ROUNDS)
+        if better[0] < limit:
+            return better
+    return np.inf, 0.0, 0.0

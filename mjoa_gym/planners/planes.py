@@ -15,11 +15,13 @@ of shares only, so a step costs O(N x planes).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import packed_inference, packed_link
+from mjoa_gym.model.instance import packed_link
 from mjoa_gym.model.link import BITS_PER_BYTE, Link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.model.radio import rate_bps
@@ -30,23 +32,10 @@ SMOOTHING = (3e-2, 5e-3, 8e-4, 1e-4, 1e-5)
 """Temperatures of the smoothed maximum, relative to a UE's latency."""
 BARRIER = 0.1
 """Weight of all barriers together, relative to the objective times the temperature."""
+NEGLIGIBLE = -40.0
+"""Planes so many temperatures below the highest do not count."""
 SAME = 1e-7
 """Planes that agree this well, relative to the latency, are one."""
-
-
-@njit(cache=True, nogil=True)
-def touching_plane(inference, link, placement, scratch, plane):
-    """Write the plane (d, a, b, c) of a latency at a link into `plane`; returns the latency."""
-    base = kernel.run(placement, inference, link, scratch)[1]
-    up, down, slow = link.up * STEP, link.down * STEP, link.slowdown * STEP
-    more_up = Link(link.up + up, link.down, link.message, link.slowdown)
-    more_down = Link(link.up, link.down + down, link.message, link.slowdown)
-    slower = Link(link.up, link.down, link.message, link.slowdown + slow)
-    for k, (other, step) in enumerate(((more_up, up), (more_down, down), (slower, slow))):
-        rise = kernel.run(placement, inference, other, scratch)[1] - base
-        plane[k + 1] = max(0.0, rise / step) if step > 0.0 else 0.0  # no step at an infinite rate
-    plane[0] = base - plane[1] * link.up - plane[2] * link.down - plane[3] * link.slowdown
-    return base
 
 
 @njit(cache=True, nogil=True)
@@ -56,42 +45,63 @@ def height(plane, link):
 
 
 @njit(cache=True, nogil=True)
-def add_planes(packed, placements, active, bandwidth_share, compute_share, planes, n_planes):
-    """Simulate every active UE at its shares and add the planes found there that are new.
+def highest(planes, count, link):
+    """Seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
+    top = -np.inf
+    for k in range(count):
+        top = max(top, height(planes[k], link))
+    return top
 
-    UE i has `n_planes[i]` planes in `planes` (N, K, 4); if they are K, the lowest is replaced.
+
+@njit(cache=True, nogil=True)
+def touching_plane(outline, inference, link, scratch, plane):
+    """Write the plane (d, a, b, c) of a latency at a link into `plane`; returns the latency."""
+    base = kernel.follow(outline, inference, link, scratch)[1]
+    plane[0] = base
+    for k in range(3):
+        up, down, slow = link.up, link.down, link.slowdown
+        if k == 0:
+            at, step = up, up * STEP
+            up += step
+        elif k == 1:
+            at, step = down, down * STEP
+            down += step
+        else:
+            at, step = slow, slow * STEP
+            slow += step
+        slope = 0.0
+        if step > 0.0:  # no step at an infinite rate
+            beside = Link(up, down, link.message, slow)
+            rise = kernel.follow(outline, inference, beside, scratch)[1] - base
+            slope = max(0.0, rise / step)
+        plane[k + 1] = slope
+        plane[0] -= slope * at
+    return base
+
+
+@njit(cache=True, nogil=True)
+def learn(outline, inference, link, scratch, planes, count):
+    """Simulate at a link, and add the plane found there to `planes` (K, 4) if it is new.
+
+    `count` of them are known; if there is no room, the one that is lowest here gives way.
 
     Returns:
-        The weighted sum of latencies, and the largest relative amount by which a latency exceeded
-        its planes so far.
+        The latency, how much it exceeds the planes known so far, and the new count.
     """
-    scratch = kernel.new_scratch(np.max(np.diff(packed.first)))
-    total, surprise = 0.0, 0.0
-    plane = np.empty(4)
-    for i in range(len(active)):
-        if not active[i]:
-            total += cost(packed.weight[i], packed.local_s[i])
-            continue
-        link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
-        placement = placements[packed.first[i] : packed.first[i + 1]]
-        latency = touching_plane(packed_inference(packed, i), link, placement, scratch, plane)
-        total += cost(packed.weight[i], latency)
-        if not latency < np.inf:
-            continue
-        known, lowest, least = -np.inf, 0, np.inf
-        for k in range(n_planes[i]):
-            h = height(planes[i, k], link)
-            known = max(known, h)
-            if h < least:
-                lowest, least = k, h
-        surprise = max(surprise, (latency - known) / latency if latency > 0.0 else 0.0)
-        if latency > known + SAME * latency or n_planes[i] == 0:
-            k = lowest
-            if n_planes[i] < planes.shape[1]:
-                k = n_planes[i]
-                n_planes[i] += 1
-            planes[i, k] = plane
-    return total, surprise
+    latency = kernel.follow(outline, inference, link, scratch)[1]
+    known, lowest, least = -np.inf, 0, np.inf
+    for k in range(count):
+        h = height(planes[k], link)
+        known = max(known, h)
+        if h < least:
+            lowest, least = k, h
+    if not latency < np.inf or (count > 0 and latency <= known + SAME * latency):
+        return latency, 0.0, count
+    if count < len(planes):
+        lowest = count
+        count += 1
+    touching_plane(outline, inference, link, scratch, planes[lowest])
+    return latency, latency - max(known, 0.0), count
 
 
 @njit(cache=True, nogil=True)
@@ -101,7 +111,7 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
     value = BITS_PER_BYTE / rate
     if not concentrates:
         return value, -value / share, 2.0 * value / (share * share)
-    unit = bandwidth_hz / np.log(2.0)
+    unit = bandwidth_hz / math.log(2.0)
     slope = rate / share - unit * snr / (share + snr)
     bend = -unit * snr * snr / (share * (share + snr) ** 2)
     first = -value * slope / rate
@@ -109,29 +119,28 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
 
 
 @njit(cache=True, nogil=True)
-def smoothed(packed, active, shares, planes, n_planes, temperatures, barrier, local):
-    """The sum of the active UEs' smoothed weighted latencies at their shares, plus all barriers.
+def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local):
+    """The sum of the users' smoothed weighted latencies at their shares, plus all barriers.
 
-    Writes gradients and Hessians (g_beta, g_phi, h_bb, h_bp, h_pp) into `local` (N, 5).
+    Writes gradients and Hessians (g_beta, g_phi, h_bb, h_bp, h_pp) into `local` (n, 5).
     """
     total = 0.0
-    for i in range(len(active)):
-        if not active[i]:
-            continue
-        beta, phi, temperature = shares[i, 0], shares[i, 1], temperatures[i]
+    for j in range(len(users)):
+        i, beta, phi, temperature = users[j], shares[j, 0], shares[j, 1], temperatures[j]
         concentrates = packed.concentrates[i]
         up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
         down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
         slow = 1.0 / phi
         slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
         link = Link(up, down, 0.0, slow)
-        top = -np.inf
-        for k in range(n_planes[i]):
-            top = max(top, height(planes[i, k], link))
+        top = highest(planes[j], n_planes[j], link)
         mass = gb = gp = bb = bp = pp = curve_b = curve_p = 0.0
-        for k in range(n_planes[i]):
-            plane = planes[i, k]
-            p = np.exp((height(plane, link) - top) / temperature)
+        for k in range(n_planes[j]):
+            plane = planes[j, k]
+            below = (height(plane, link) - top) / temperature
+            if below < NEGLIGIBLE:
+                continue
+            p = math.exp(below)
             by_beta = plane[1] * up1 + plane[2] * down1
             by_phi = plane[3] * slow1
             mass += p
@@ -142,7 +151,7 @@ def smoothed(packed, active, shares, planes, n_planes, temperatures, barrier, lo
             pp += p * by_phi * by_phi
             curve_b += p * (plane[1] * up2 + plane[2] * down2)
             curve_p += p * plane[3] * slow2
-        w, out = packed.weight[i], local[i]
+        w, out = packed.weight[i], local[j]
         gb, gp = gb / mass, gp / mass
         bend_b = curve_b / mass + (bb / mass - gb * gb) / temperature
         bend_p = curve_p / mass + (pp / mass - gp * gp) / temperature
@@ -150,89 +159,107 @@ def smoothed(packed, active, shares, planes, n_planes, temperatures, barrier, lo
         out[2] = w * bend_b + barrier / (beta * beta)
         out[3] = w * (bp / mass - gb * gp) / temperature
         out[4] = w * bend_p + barrier / (phi * phi)
-        total += w * (top + temperature * np.log(mass)) - barrier * (np.log(beta) + np.log(phi))
+        total += cost(w, top + temperature * math.log(mass)) - barrier * math.log(beta * phi)
     return total
 
 
 @njit(cache=True, nogil=True)
-def newton_step(local, active, step):
-    """Write the Newton step that keeps both sums of shares into `step` (N, 2).
+def newton_step(local, step):
+    """Write the Newton step that keeps both sums of shares into `step` (n, 2).
 
     Returns:
-        The price of bandwidth and of compute (the marginal latencies that all UEs come to share),
+        The price of bandwidth and of compute (the marginal latencies that all users come to share),
         and the decrease that the step promises, twice.
     """
     m00 = m01 = m11 = r0 = r1 = 0.0
-    for i in range(len(active)):
-        if active[i]:
-            gb, gp, a, b, c = local[i]
-            det = max(a * c - b * b, 1e-14 * a * c)
-            m00 += c / det
-            m01 -= b / det
-            m11 += a / det
-            r0 += (c * gb - b * gp) / det
-            r1 += (a * gp - b * gb) / det
+    for j in range(len(local)):
+        gb, gp, a, b, c = local[j, 0], local[j, 1], local[j, 2], local[j, 3], local[j, 4]
+        det = max(a * c - b * b, 1e-14 * a * c)
+        m00 += c / det
+        m01 -= b / det
+        m11 += a / det
+        r0 += (c * gb - b * gp) / det
+        r1 += (a * gp - b * gb) / det
     det = m00 * m11 - m01 * m01
     price_b = (m11 * r0 - m01 * r1) / det
     price_p = (m00 * r1 - m01 * r0) / det
     decrement = 0.0
-    for i in range(len(active)):
-        step[i] = 0.0
-        if active[i]:
-            gb, gp, a, b, c = local[i]
-            det = max(a * c - b * b, 1e-14 * a * c)
-            db, dp = price_b - gb, price_p - gp
-            step[i, 0] = (c * db - b * dp) / det
-            step[i, 1] = (a * dp - b * db) / det
-            decrement -= gb * step[i, 0] + gp * step[i, 1]
+    for j in range(len(local)):
+        gb, gp, a, b, c = local[j, 0], local[j, 1], local[j, 2], local[j, 3], local[j, 4]
+        det = max(a * c - b * b, 1e-14 * a * c)
+        db, dp = price_b - gb, price_p - gp
+        step[j, 0] = (c * db - b * dp) / det
+        step[j, 1] = (a * dp - b * db) / det
+        decrement -= gb * step[j, 0] + gp * step[j, 1]
     return price_b, price_p, decrement
 
 
 @njit(cache=True, nogil=True)
-def balance(packed, active, planes, n_planes, shares, first_smoothing):
+def longest_step(shares, step):
+    """The length, at most 1, of a step (n, 2) that takes no share by more than nine tenths."""
+    length = 1.0
+    for j in range(len(shares)):
+        for r in range(2):
+            if step[j, r] < 0.0:
+                length = min(length, -0.9 * shares[j, r] / step[j, r])
+    return length
+
+
+@njit(cache=True, nogil=True)
+def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
+    """Write the users' temperatures (n,); returns the weighted sum of the planes' latencies."""
+    objective = 0.0
+    for j in range(len(users)):
+        link = packed_link(packed, users[j], shares[j, 0], shares[j, 1])
+        latency = highest(planes[j], n_planes[j], link)
+        objective += cost(packed.weight[users[j]], latency)
+        temperatures[j] = smoothing * max(latency, 1e-300)
+    return objective
+
+
+@njit(cache=True, nogil=True)
+def balance(packed, users, planes, n_planes, shares, first_smoothing):
     """Minimise the weighted sum of latencies, each the maximum of its planes, over the shares.
 
-    `shares` (N, 2), positive for active UEs, change in place; their sums do not. `SMOOTHING` is
-    gone through from index `first_smoothing` on.
+    Args:
+        packed: The instance.
+        users: (n,) the UEs with a layer at the edge.
+        planes: (n, K, 4) of user j; the first `n_planes[j]` count.
+        n_planes: (n,) at least 1 each.
+        shares: (n, 2) positive; they change in place, their sums do not.
+        first_smoothing: `SMOOTHING` is gone through from this index on.
 
     Returns:
         The prices of bandwidth and compute: minus the common marginal latencies.
     """
-    n = len(active)
-    local, step, trial = np.empty((n, 5)), np.empty((n, 2)), shares.copy()
-    scale = np.ones(n)
+    n = len(users)
+    local, step, trial, temperatures = np.empty((n, 5)), np.empty((n, 2)), shares.copy(), np.empty(n)
     price_b = price_p = 0.0
     for level in range(first_smoothing, len(SMOOTHING)):
-        objective = 0.0
-        for i in range(n):
-            if active[i]:
-                link = packed_link(packed, i, shares[i, 0], shares[i, 1])
-                for k in range(n_planes[i]):
-                    h = height(planes[i, k], link)
-                    scale[i] = h if k == 0 else max(scale[i], h)
-                objective += cost(packed.weight[i], scale[i])
-                scale[i] = max(scale[i], 1e-300)
+        smoothing = SMOOTHING[level]
+        objective = temper(packed, users, shares, planes, n_planes, smoothing, temperatures)
         if objective <= 0.0:
             return 0.0, 0.0
-        temperature = SMOOTHING[level] * scale
-        barrier = BARRIER * SMOOTHING[level] * objective / np.sum(active)
+        barrier = BARRIER * smoothing * objective / n
+        value = smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local)
         for _ in range(40):
-            value = smoothed(packed, active, shares, planes, n_planes, temperature, barrier, local)
-            price_b, price_p, decrement = newton_step(local, active, step)
+            price_b, price_p, decrement = newton_step(local, step)
             if not decrement > 1e-10 * abs(value):
                 break
-            length = 1.0
-            for i in range(n):
-                for r in range(2):
-                    if active[i] and step[i, r] < 0.0:
-                        length = min(length, -0.9 * shares[i, r] / step[i, r])
+            length, new = longest_step(shares, step), np.inf
             for _ in range(30):
-                trial[:] = shares + length * step
-                new = smoothed(packed, active, trial, planes, n_planes, temperature, barrier, local)
+                for j in range(n):
+                    trial[j, 0] = shares[j, 0] + length * step[j, 0]
+                    trial[j, 1] = shares[j, 1] + length * step[j, 1]
+                new = smoothed(
+                    packed, users, trial, planes, n_planes, temperatures, barrier, local
+                )
                 if new <= value - 0.1 * length * decrement:
                     break
                 length *= 0.5
             if not new < value:
                 break
-            shares[:] = trial
+            value = new
+            for j in range(n):
+                shares[j, 0], shares[j, 1] = trial[j, 0], trial[j, 1]
     return -price_b, -price_p

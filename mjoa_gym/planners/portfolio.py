@@ -1,0 +1,200 @@
+"""What MJOA-MU's search chooses from: a few placements per UE, and what is known of each.
+
+A placement's latency is the maximum of a few planes (`planes`), so that whatever is asked of an
+entry - its latency at some shares, the shares that it is worth at some prices - costs a few
+multiplications instead of simulations. The simulator is asked once at the answer: where it knows of
+a higher plane, that is added.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.model import kernel
+from mjoa_gym.model.instance import Packed, packed_inference, packed_link
+from mjoa_gym.model.kernel import AT_EDGE
+from mjoa_gym.model.objective import cost
+from mjoa_gym.planners.planes import highest, learn
+
+LOCAL = 0
+"""The entry that leaves every layer on the UE."""
+MOST_PLANES = 12
+"""Planes remembered per entry."""
+TOUCHES = ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3))
+"""Shares, in units of those for which an entry is found, at which its first planes are read."""
+STEPS, MOST_STEPS = (2.0, 1.25, 1.06), 12
+"""Factors by which shares vary in the search for those that an entry is worth, and how often."""
+
+
+class Portfolio(NamedTuple):
+    """Up to K placements for each of N UEs of at most L layers; entry `LOCAL` is all-local."""
+
+    outlines: NDArray[np.uint8]  # (N, K, L + 1) see `kernel.outline_of`
+    size: NDArray[np.int64]  # (N,) entries of each UE
+    planes: NDArray[np.float64]  # (N, K, P, 4)
+    n_planes: NDArray[np.int64]  # (N, K) how many of them are known
+    shares: NDArray[np.float64]  # (N, K, 2) those of both resources that it is worth, at some prices
+    value: NDArray[np.float64]
+    """(N, K) its weighted latency with them, plus their price; if that is too much to be of
+    interest, no more than that (see `value_all`), and -inf for a new entry."""
+    prices: NDArray[np.float64]  # (2,) the prices, of bandwidth and of compute
+
+
+def new_portfolio(packed: Packed, entries: int) -> Portfolio:
+    """A portfolio with room for so many entries per UE, where everybody has just the first."""
+    n, width = len(packed.weight), int(np.max(np.diff(packed.first)))
+    portfolio = Portfolio(
+        np.zeros((n, entries, width + 1), np.uint8),
+        np.ones(n, np.int64),
+        np.zeros((n, entries, MOST_PLANES, 4)),
+        np.zeros((n, entries), np.int64),
+        np.zeros((n, entries, 2)),
+        np.full((n, entries), -np.inf),
+        np.zeros(2),
+    )
+    portfolio.value[:, LOCAL] = cost(packed.weight, packed.local_s)
+    return portfolio
+
+
+def placements_of(
+    packed: Packed, portfolio: Portfolio, choice: NDArray[np.int64]
+) -> list[NDArray[np.int8]]:
+    """Per UE (L,) 1 for the layers that the chosen entry (N,) has at the edge."""
+    layers = np.diff(packed.first)
+    return [
+        (portfolio.outlines[i, k, 1 : n + 1] & AT_EDGE).astype(np.int8)
+        for i, (k, n) in enumerate(zip(choice, layers, strict=True))
+    ]
+
+
+@njit(cache=True, nogil=True)
+def same(one, other, n):
+    """Whether two outlines of n layers have the same layers at the edge."""
+    for layer in range(1, n + 1):
+        if (one[layer] ^ other[layer]) & AT_EDGE:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def learn_at(packed, portfolio, i, k, shares, of_beta, of_phi, scratch):
+    """Simulate UE i's entry k at some shares (2,), and keep the plane found there if it is new.
+
+    Returns:
+        The latency, and how much it exceeds the planes known so far.
+    """
+    link = packed_link(packed, i, shares[0] * of_beta, shares[1] * of_phi)
+    latency, excess, portfolio.n_planes[i, k] = learn(
+        portfolio.outlines[i, k],
+        packed_inference(packed, i),
+        link,
+        scratch,
+        portfolio.planes[i, k],
+        portfolio.n_planes[i, k],
+    )
+    return latency, excess
+
+
+@njit(cache=True, nogil=True)
+def add(packed, portfolio, i, placement, shares, kept, scratch):
+    """Add a placement (L,) for UE i, found for shares (2,); returns its entry.
+
+    If there is no room, it takes the place of the entry of greatest value, but not that of `kept`.
+    """
+    size, n = portfolio.size[i], packed.first[i + 1] - packed.first[i]
+    kernel.outline_of(placement, packed_inference(packed, i), scratch.outline)
+    for k in range(size):
+        if same(scratch.outline, portfolio.outlines[i, k], n):
+            return k
+    at = size
+    if size == portfolio.outlines.shape[1]:
+        at = -1
+        for k in range(1, size):
+            if k != kept and (at < 0 or portfolio.value[i, k] > portfolio.value[i, at]):
+                at = k
+    for tensor in range(n + 1):
+        portfolio.outlines[i, at, tensor] = scratch.outline[tensor]
+    portfolio.n_planes[i, at] = 0
+    for touch in range(len(TOUCHES)):
+        of_beta, of_phi = TOUCHES[touch]
+        learn_at(packed, portfolio, i, at, shares, of_beta, of_phi, scratch)
+    portfolio.shares[i, at, 0], portfolio.shares[i, at, 1] = shares[0], shares[1]
+    portfolio.value[i, at] = -np.inf
+    portfolio.size[i] = max(size, at + 1)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def priced(packed, portfolio, i, k, beta, phi, price_b, price_p):
+    """Weighted latency of UE i's entry k by its planes, plus the price of the shares."""
+    link = packed_link(packed, i, beta, phi)
+    seconds = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], link)
+    return cost(packed.weight[i], seconds) + price_b * beta + price_p * phi
+
+
+@njit(cache=True, nogil=True)
+def worth(packed, portfolio, i, k, price_b, price_p):
+    """Find the shares with about the least priced latency of UE i's entry k; leaves them in it.
+
+    A pattern search on a logarithmic scale, from where the entry's shares are.
+
+    Returns:
+        The priced latency by the entry's planes.
+    """
+    shares = portfolio.shares[i, k]
+    beta, phi = min(1.0, shares[0]), min(1.0, shares[1])
+    best = priced(packed, portfolio, i, k, beta, phi, price_b, price_p)
+    for level in range(len(STEPS)):
+        factor = STEPS[level]
+        for _ in range(MOST_STEPS):
+            new_beta, new_phi = beta, phi
+            for direction in range(1, 9):
+                b, p = varied(beta, direction % 3, factor), varied(phi, direction // 3, factor)
+                value = priced(packed, portfolio, i, k, b, p, price_b, price_p)
+                if value < best:
+                    best, new_beta, new_phi = value, b, p
+            if new_beta == beta and new_phi == phi:
+                break
+            beta, phi = new_beta, new_phi
+    shares[0], shares[1] = beta, phi
+    return best
+
+
+@njit(cache=True, nogil=True)
+def varied(share, way, factor):
+    """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
+    if way == 0:
+        return share
+    return min(1.0, share * factor) if way == 1 else share / factor
+
+
+@njit(cache=True, nogil=True)
+def add_all(packed, portfolio, placements, shares):
+    """Add a placement for every UE, found for shares (N, 2); returns their entries (N,).
+
+    `placements` is the concatenation over UEs.
+    """
+    scratch = kernel.new_scratch(portfolio.outlines.shape[2] - 1)
+    choice = np.empty(len(packed.weight), np.int64)
+    for i in range(len(choice)):
+        own = placements[packed.first[i] : packed.first[i + 1]]
+        choice[i] = LOCAL
+        if shares[i, 0] > 0.0 and shares[i, 1] > 0.0:
+            choice[i] = add(packed, portfolio, i, own, shares[i], LOCAL, scratch)
+    return choice
+
+
+@njit(cache=True, nogil=True)
+def fastest(packed, portfolio, shares, choice):
+    """Write every UE's entry of least latency at the same shares (2,) into `choice` (N,)."""
+    for i in range(len(choice)):
+        link = packed_link(packed, i, shares[0], shares[1])
+        choice[i], least = LOCAL, packed.local_s[i]
+        for k in range(1, portfolio.size[i]):
+            latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], link)
+            if latency < least and portfolio.n_planes[i, k] > 0:
+                choice[i], least = k, latency

@@ -1,0 +1,297 @@
+"""Prices of bandwidth and compute, and the choices of all UEs that they suggest.
+
+At prices lambda = (lambda_b, lambda_p) every entry k of UE i's portfolio has a least priced latency
+q_k and the shares x_k that reach it. By Lagrangian duality no choice of entries costs less than
+sum_i q_i - lambda_b - lambda_p, and if the shares x sum to 1, none costs more. In between, what a
+choice costs is estimated by
+
+    sum_i q_i - sum_r lambda_r + sum_r lambda_r (X_r - 1)^2,        X_r = sum_i x_ir:
+
+the price of being out of balance, exact for latencies that are inverse in the shares. A choice thus
+is three sums, and a change of one or two UEs changes them in a few additions. So changes are sorted
+out by their estimates, and only the few best are balanced by ARA and simulated.
+
+Cost: `value_all` O(N x entries); `descend` O(changes^2) per step, of at most `CHANGES` changes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.objective import cost
+from mjoa_gym.planners.planes import highest
+from mjoa_gym.planners.portfolio import LOCAL, learn_at, worth
+from mjoa_gym.model.instance import packed_link
+
+CHANGES = 192
+"""Most changes of one UE that are looked at, alone and in pairs."""
+SURPRISES, PRECISION = 3, 1e-4
+"""Most planes that are added to an entry to know its value, and the excess, relative to it, of the
+latency over the planes at which none are."""
+
+
+@njit(cache=True, nogil=True)
+def value_all(packed, portfolio, price_b, price_p, slack):
+    """Value the entries at new prices, and find the shares that they are worth.
+
+    That takes a search for those entries only whose value may be within `slack` of the UE's least.
+    Of the others a bound is known: a value is concave in the prices, hence at t times the old ones,
+    t < 1, no less than t times the old value plus (1 - t) times what it is when shares are free.
+
+    Returns:
+        The dual value: no choice of entries costs less (on chains).
+    """
+    scratch = new_scratch(portfolio.outlines.shape[2] - 1)
+    t = 1.0
+    if price_b < portfolio.prices[0]:
+        t = price_b / portfolio.prices[0]
+    if price_p < portfolio.prices[1]:
+        t = min(t, price_p / portfolio.prices[1])
+    portfolio.prices[0], portfolio.prices[1] = price_b, price_p
+    total = -price_b - price_p
+    for i in range(len(packed.weight)):
+        everything = packed_link(packed, i, 1.0, 1.0)
+        first, best = LOCAL, portfolio.value[i, LOCAL]
+        for k in range(1, portfolio.size[i]):  # the best so far will be among the best
+            if portfolio.value[i, k] < portfolio.value[i, first]:
+                first = k
+        for other in range(portfolio.size[i]):
+            k = first if other == 0 else other
+            if k == LOCAL or (other > 0 and k == first):
+                continue
+            if portfolio.n_planes[i, k] == 0:  # it never ends
+                portfolio.value[i, k] = np.inf
+                continue
+            latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], everything)
+            bound = free = cost(packed.weight[i], latency)
+            if portfolio.value[i, k] > -np.inf:
+                bound = max(free, t * portfolio.value[i, k] + (1.0 - t) * free)
+            if bound <= best + slack:
+                bound = value_of(packed, portfolio, i, k, price_b, price_p, best + slack, scratch)
+                best = min(best, bound)
+            portfolio.value[i, k] = bound
+        total += best
+    return total
+
+
+@njit(cache=True, nogil=True)
+def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
+    """The value of UE i's entry k at some prices; if it exceeds `limit`, possibly less."""
+    value = 0.0
+    for _ in range(SURPRISES):
+        value = worth(packed, portfolio, i, k, price_b, price_p)
+        if value > limit:
+            break
+        shares = portfolio.shares[i, k]
+        excess = learn_at(packed, portfolio, i, k, shares, 1.0, 1.0, scratch)[1]
+        value += cost(packed.weight[i], excess)
+        if cost(packed.weight[i], excess) <= PRECISION * value:
+            break
+    return value
+
+
+@njit(cache=True, nogil=True)
+def best_responses(portfolio, choice):
+    """Write every UE's entry of least value into `choice` (N,)."""
+    for i in range(len(choice)):
+        best = LOCAL
+        for k in range(1, portfolio.size[i]):
+            if portfolio.value[i, k] < portfolio.value[i, best]:
+                best = k
+        choice[i] = best
+
+
+@njit(cache=True, nogil=True)
+def clear(packed, portfolio, price_b, price_p, slack, turns, choice):
+    """Move the prices to where the UEs' best responses demand about as much as there is.
+
+    They follow the demand, which is inverse to about the square root of a price. `choice` (N,)
+    becomes the best responses to the prices returned, at which the portfolio is valued.
+
+    Returns:
+        The prices with the largest dual value, and that value.
+    """
+    best, best_b, best_p = -np.inf, price_b, price_p
+    for turn in range(turns):
+        dual = value_all(packed, portfolio, price_b, price_p, slack)
+        if dual > best:
+            best, best_b, best_p = dual, price_b, price_p
+        best_responses(portfolio, choice)
+        _, demand_b, demand_p = totals(portfolio, choice)
+        power = 2.0 if turn == 0 else 1.0
+        price_b *= min(4.0, max(0.25, demand_b)) ** power
+        price_p *= min(4.0, max(0.25, demand_p)) ** power
+    value_all(packed, portfolio, best_b, best_p, slack)
+    best_responses(portfolio, choice)
+    return best_b, best_p, best
+
+
+class Changes(NamedTuple):
+    """Single changes of a choice: UE `ue` takes entry `entry`. At most `CHANGES`."""
+
+    ue: NDArray[np.int64]
+    entry: NDArray[np.int64]
+    value: NDArray[np.float64]  # what each adds to the sum of values
+    demand_b: NDArray[np.float64]  # to the demand for bandwidth
+    demand_p: NDArray[np.float64]  # and for compute
+    estimate: NDArray[np.float64]  # of the choice with this change alone
+
+
+@njit(cache=True, nogil=True)
+def new_changes():
+    """Room for changes."""
+    return Changes(
+        np.empty(CHANGES, np.int64),
+        np.empty(CHANGES, np.int64),
+        np.empty(CHANGES),
+        np.empty(CHANGES),
+        np.empty(CHANGES),
+        np.empty(CHANGES),
+    )
+
+
+@njit(cache=True, nogil=True)
+def estimate(portfolio, value, demand_b, demand_p):
+    """What a choice of these sums costs, by the module's estimate."""
+    over_b, over_p = demand_b - 1.0, demand_p - 1.0
+    price_b, price_p = portfolio.prices[0], portfolio.prices[1]
+    return value + price_b * (over_b * over_b - 1.0) + price_p * (over_p * over_p - 1.0)
+
+
+@njit(cache=True, nogil=True)
+def totals(portfolio, choice):
+    """The sums of a choice: of values, and of both resources' demands."""
+    value = demand_b = demand_p = 0.0
+    for i in range(len(choice)):
+        value += portfolio.value[i, choice[i]]
+        demand_b += portfolio.shares[i, choice[i], 0]
+        demand_p += portfolio.shares[i, choice[i], 1]
+    return value, demand_b, demand_p
+
+
+@njit(cache=True, nogil=True)
+def promising(portfolio, choice, slack, changes, found):
+    """The best changes of one or two UEs, by their estimates.
+
+    An entry whose value exceeds the UE's least by more than `slack` cannot be part of a better
+    choice.
+
+    Args:
+        portfolio: Valued.
+        choice: (N,) what is changed.
+        slack: See above.
+        changes: Overwritten.
+        found: (most, 3) overwritten with rows: the estimate, the number of a change, and that of
+            another or -1.
+
+    Returns:
+        The number of rows, the best first.
+    """
+    sums = totals(portfolio, choice)
+    count, rows = 0, 0
+    for i in range(len(choice)):
+        now, least = choice[i], np.inf
+        for k in range(portfolio.size[i]):
+            least = min(least, portfolio.value[i, k])
+        for k in range(portfolio.size[i]):
+            if k != now and portfolio.value[i, k] <= least + slack:
+                count = insert_change(portfolio, i, now, k, sums, changes, count)
+    for a in range(count):
+        rows = insert_row(found, rows, changes.estimate[a], a, -1)
+        for b in range(a):
+            if changes.ue[a] != changes.ue[b]:
+                value = estimate(
+                    portfolio,
+                    sums[0] + changes.value[a] + changes.value[b],
+                    sums[1] + changes.demand_b[a] + changes.demand_b[b],
+                    sums[2] + changes.demand_p[a] + changes.demand_p[b],
+                )
+                rows = insert_row(found, rows, value, a, b)
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def insert_change(portfolio, i, now, k, sums, changes, count):
+    """Keep UE i's change from entry `now` to k, if its estimate is good enough; the new count."""
+    value = portfolio.value[i, k] - portfolio.value[i, now]
+    demand_b = portfolio.shares[i, k, 0] - portfolio.shares[i, now, 0]
+    demand_p = portfolio.shares[i, k, 1] - portfolio.shares[i, now, 1]
+    alone = estimate(portfolio, sums[0] + value, sums[1] + demand_b, sums[2] + demand_p)
+    at = count
+    if count == CHANGES:
+        at = 0
+        for c in range(1, CHANGES):
+            if changes.estimate[c] > changes.estimate[at]:
+                at = c
+        if changes.estimate[at] <= alone:
+            return count
+    changes.ue[at], changes.entry[at], changes.value[at] = i, k, value
+    changes.demand_b[at], changes.demand_p[at], changes.estimate[at] = demand_b, demand_p, alone
+    return max(count, at + 1)
+
+
+@njit(cache=True, nogil=True)
+def insert_row(found, rows, value, a, b):
+    """Insert (value, a, b) into rows sorted by value, if there is room; the new number of rows."""
+    most = len(found)
+    if rows == most and value >= found[rows - 1, 0]:
+        return rows
+    at = min(rows, most - 1)
+    while at > 0 and found[at - 1, 0] > value:
+        found[at, 0], found[at, 1], found[at, 2] = found[at - 1, 0], found[at - 1, 1], found[at - 1, 2]
+        at -= 1
+    found[at, 0], found[at, 1], found[at, 2] = value, a, b
+    return min(rows + 1, most)
+
+
+@njit(cache=True, nogil=True)
+def apply(changes, row, choice):
+    """Make a single change or a pair (a row of `promising`) in a choice (N,)."""
+    for which in range(1, 3):
+        c = int(row[which])
+        if c >= 0:
+            choice[changes.ue[c]] = changes.entry[c]
+
+
+@njit(cache=True, nogil=True)
+def descend(portfolio, choice, slack):
+    """Make the change of one or two UEs with the best estimate until none improves `choice`."""
+    changes, found = new_changes(), np.empty((1, 3))
+    for _ in range(2 * len(choice) + 4):
+        value, demand_b, demand_p = totals(portfolio, choice)
+        now = estimate(portfolio, value, demand_b, demand_p)
+        rows = promising(portfolio, choice, slack, changes, found)
+        if rows == 0 or not found[0, 0] < now - 1e-9 * abs(now):
+            break
+        apply(changes, found[0], choice)
+
+
+@njit(cache=True, nogil=True)
+def same_choice(one, other):
+    """Whether two choices (N,) are the same."""
+    for i in range(len(one)):
+        if one[i] != other[i]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def worth_serving(portfolio, slack, shares):
+    """Write what the UEs' best entries are worth into `shares` (N, 2).
+
+    They are zero for UEs that will hardly be served in a better plan: where that entry's value
+    exceeds the least by more than `slack`.
+    """
+    for i in range(len(shares)):
+        shares[i, 0] = shares[i, 1] = 0.0
+        best = LOCAL
+        for k in range(1, portfolio.size[i]):
+            if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:
+                best = k
+        if best != LOCAL and portfolio.value[i, best] <= portfolio.value[i, LOCAL] + slack:
+            shares[i, 0], shares[i, 1] = portfolio.shares[i, best, 0], portfolio.shares[i, best, 1]
