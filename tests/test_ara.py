@@ -241,7 +241,9 @@ def test_planes_support_chain_latencies_from_below(upload):
         scratch, plane = kernel.new_scratch(len(placement)), np.empty(4)
         inference = packed_inference(packed, 0)
         links = [packed_link(packed, 0, *10.0 ** rng.uniform(-2, 0, size=2)) for _ in range(12)]
-        seconds = touching_plane(inference, links[0], placement, scratch, plane)
+        outline = np.empty(len(placement) + 1, np.uint8)
+        kernel.outline_of(placement, inference, outline)
+        seconds = touching_plane(outline, inference, links[0], scratch, plane)
         assert height(plane, links[0]) == pytest.approx(seconds, rel=1e-12)
         for link in links:
             there = kernel.run(placement, inference, link, scratch)[1]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan
+from mjoa_gym import DNN, UE, Instance
 from mjoa_gym.planners import plan_with, planner_names
 from mjoa_gym.planners.bound import lower_bound
 from mjoa_gym.planners.oracle import grid_optimum
@@ -35,10 +35,7 @@ def grid_brute_force(instance: Instance, levels: int) -> float:
 
 
 def grid_plan(instance: Instance, levels: int) -> float:
-    placements, shares, _ = grid_optimum(instance, levels)
-    first = instance.packed.first
-    own = [placements[first[i] : first[i + 1]] for i in range(instance.n_ues)]
-    return objective(instance, Plan(own, *shares.T))
+    return objective(instance, grid_optimum(instance, levels))
 
 
 @pytest.mark.parametrize("upload", ["parallel", "serial", "preinstalled"])

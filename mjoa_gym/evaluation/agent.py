@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from mjoa_gym.envs import decode_observation
 from mjoa_gym.envs.actions import PlanView
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners import lower_bound, planner_of
-from mjoa_gym.planners.registry import Planner
+from mjoa_gym.planners.registry import Planner, each_planned
 from mjoa_gym.planners.trivial import local_only
 from mjoa_gym.world.scenario import Scenario
 
@@ -40,6 +40,7 @@ class PlannerAgent:
     Args:
         planner: One of `mjoa_gym.planners.planner_names()`, or a function `Instance -> Plan`.
         scenario: The environment's; `n_ues` may differ, the observation counts.
+        threads: How many plan at the same time for a batch of observations.
 
     Raises:
         ValueError: If no planner has that name (with the nearest one).
@@ -49,7 +50,9 @@ class PlannerAgent:
         self,
         planner: str | Planner,
         scenario: Scenario | Mapping[str, Any] | str | Path | None = None,
+        threads: int = 1,
     ) -> None:
+        self.threads = threads
         self.planner = planner_of(planner) if isinstance(planner, str) else planner
         self.scenario = Scenario.of(scenario)
         self._views: dict[tuple[int, bool], PlanView] = {}
@@ -70,18 +73,22 @@ class PlannerAgent:
             ValueError: If its plan does not fit the instance.
         """
         if np.ndim(observation["dnn"]) == 1:
-            return self._act(observation), state
+            return self._act([observation])[0], state
         several = range(len(observation["dnn"]))
-        actions = [self._act({k: v[e] for k, v in observation.items()}) for e in several]
+        actions = self._act([{k: v[e] for k, v in observation.items()} for e in several])
         return {key: np.stack([action[key] for action in actions]) for key in actions[0]}, state
 
-    def _act(self, observation: Mapping[str, Any]) -> PlanAction:
-        instance = decode_observation(observation, self.scenario)
-        key = (instance.n_ues, "resident" in observation)
+    def _act(self, observations: Sequence[Mapping[str, Any]]) -> list[PlanAction]:
+        instances = [decode_observation(each, self.scenario) for each in observations]
+        plans = each_planned(self.planner, instances, self.threads)
+        persists = "resident" in observations[0]
+        return [self._encoded(*pair, persists) for pair in zip(instances, plans, strict=True)]
+
+    def _encoded(self, instance: Instance, plan: Any, persists: bool) -> PlanAction:
+        key = (instance.n_ues, persists)
         if key not in self._views:
             scenario = self.scenario.with_changes(n_ues=instance.n_ues)
-            self._views[key] = PlanView(scenario, persists=key[1])
-        plan = self.planner(instance)
+            self._views[key] = PlanView(scenario, persists=persists)
         if not isinstance(plan, Plan):
             raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
         plan.check_fits(instance)

@@ -7,12 +7,19 @@ imported from them: `from mjoa_gym.planners.pbt_dp import partition_bound`.
 from mjoa_gym.planners.ara import ara
 from mjoa_gym.planners.bound import lower_bound
 from mjoa_gym.planners.pbt_dp import pbt_dp
-from mjoa_gym.planners.registry import plan_with, planner_names, planner_of, register_planner
+from mjoa_gym.planners.registry import (
+    plan_many,
+    plan_with,
+    planner_names,
+    planner_of,
+    register_planner,
+)
 
 __all__ = [
     "ara",
     "lower_bound",
     "pbt_dp",
+    "plan_many",
     "plan_with",
     "planner_names",
     "planner_of",

@@ -147,10 +147,10 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
         total = idle
         for j in range(n):
             i, k = users[j], choice[users[j]]
-            latency, excess = learn_at(packed, portfolio, i, k, trial[j], 1.0, 1.0, scratch)
+            latency, excess = learn_at(packed, portfolio, i, k, trial[j, 0], trial[j, 1], scratch)
             total += cost(packed.weight[i], latency)
-            surprise = max(surprise, excess / latency if latency > 0.0 else 0.0)
-            if excess > 0.0:
+            surprise = max(surprise, abs(excess) / latency if latency > 0.0 else 0.0)
+            if excess != 0.0:
                 n_planes[j] = portfolio.n_planes[i, k]
                 copy_planes(portfolio.planes[i, k], planes[j])
         if total < best and total < limit:

@@ -29,7 +29,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import inference_of
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.menu import menu_of
-from mjoa_gym.planners.mjoa_mu import WIDE, mjoa_mu, proposals_at
+from mjoa_gym.planners.mjoa_mu import mjoa_mu, proposals
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.prospect import Prospect, RoundSetting, search
 from mjoa_gym.world import rounds
@@ -142,11 +142,8 @@ def placements_of(instance: Instance) -> list[NDArray[np.int8]]:
 def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
     """What PBT-DP proposes for every UE at several shares: as it is, and with all installed."""
     installed = replace(instance, upload="preinstalled")
-    proposals = [*proposals_at(instance, WIDE), *proposals_at(installed, WIDE)]
-    extremes = np.zeros_like(proposals[0]), np.ones_like(proposals[0])
-    pool = np.stack([*extremes, *proposals])
-    parts = np.split(pool, instance.packed.first[1:-1], axis=1)
-    return [np.unique(part, axis=0) for part in parts]
+    pairs = zip(proposals(instance), proposals(installed), strict=True)
+    return [np.unique(np.concatenate([*pair, np.ones_like(pair[0][:1])]), axis=0) for pair in pairs]
 
 
 def _rows(

@@ -35,18 +35,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model.instance import Instance, Packed, Plan, packed_inference, packed_link
-from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
+from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.planners.ara import ROUNDS, settle
-from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
-from mjoa_gym.planners.portfolio import (
-    LOCAL,
-    Portfolio,
-    add,
-    fastest,
-    new_portfolio,
-    placements_of,
-)
+from mjoa_gym.planners.pbt_dp import WIDTH, partition
+from mjoa_gym.planners.portfolio import LOCAL, add, fastest, new_portfolio, placements_of
 from mjoa_gym.planners.pricing import (
     apply,
     clear,
@@ -62,16 +55,22 @@ GAIN = 1e-6
 """Smallest relative improvement worth a change."""
 ENTRIES = 32
 """Most entries per UE."""
-LEVELS = (1.0, 0.5, 0.0, -0.5)
-"""Proposals begin at shares N^level / N: everything for a UE alone, ... an equal share, and less."""
-TILTS = ((1.0, 1.0), (1.5, 0.6), (0.6, 1.5))
-"""Factors on bandwidth and compute, there as well as at the shares where an entry is refined."""
-PER_NETWORK = 16
+TILTS = EVEN, *_ = (1.0, 1.0), (1.5, 0.6), (0.6, 1.5)
+"""Factors on bandwidth and compute."""
+EQUAL = 0.0, EVEN
+CONDITIONS = (1.0, EVEN), *product((0.5, 0.0), TILTS), (-0.5, EVEN)
+"""Proposals begin at shares N^level / N times a tilt: everything for a UE alone, ... an equal share,
+and less."""
+MOVED = 0.1
+"""Relative change of what an entry is worth that makes it worth refining again."""
+PER_NETWORK = 24
 """UEs with the same network take turns if together they would begin with more proposals."""
 CLEARING = 6
 """Turns in which prices find their place."""
 TRIED = 8
 """Single changes and pairs that are tried before a plan counts as the best."""
+ALL = 1 << 30
+"""UEs that PBT-DP answers at once if nobody waits."""
 MOST_ROUNDS, MOST_CHANGES = 5, 40
 """Rounds of steps 3 to 5, and improvements in step 4."""
 
@@ -93,6 +92,19 @@ def mjoa_mu(instance: Instance) -> Plan:
     return search.plan()
 
 
+def proposals(instance: Instance) -> list[NDArray[np.int8]]:
+    """Per UE (entries, L) what the search would begin with: all-local, and PBT-DP's proposals."""
+    search = JointSearch(instance)
+    for _ in search.begin():
+        pass
+    outlines, layers = search.portfolio.outlines & AT_EDGE, np.diff(search.packed.first)
+    sizes = search.portfolio.size
+    return [
+        own[:size, 1 : n + 1].astype(np.int8)
+        for own, size, n in zip(outlines, sizes, layers, strict=True)
+    ]
+
+
 class JointSearch:
     """The search for one instance.
 
@@ -104,16 +116,16 @@ class JointSearch:
         dual: No choice from the portfolio costs less (on chains).
     """
 
-    def __init__(self, instance: Instance, entries: int = ENTRIES) -> None:
+    def __init__(self, instance: Instance, entries: int = ENTRIES, tried: int = TRIED) -> None:
         self.packed, n = instance.packed, instance.n_ues
         self.portfolio = new_portfolio(self.packed, entries)
-        self.best = self._local = JointPlan(
+        self.best = JointPlan(
             float(np.sum(self.portfolio.value[:, LOCAL])),
             np.zeros(n, np.int64),
             np.zeros((n, 2)),
             (0.0, 0.0),
         )
-        self.prices, self.dual = (0.0, 0.0), 0.0
+        self.prices, self.dual, self._tried = (0.0, 0.0), 0.0, tried
         self._ring, self._turn, self._turns = rings([ue.dnn for ue in instance.ues])
 
     def plan(self) -> Plan:
@@ -121,7 +133,7 @@ class JointSearch:
         placements = placements_of(self.packed, self.portfolio, self.best.choice)
         return Plan(placements, self.best.shares[:, 0], self.best.shares[:, 1])
 
-    def steps(self, piece: int = 1 << 30) -> Iterator[None]:
+    def steps(self, piece: int = ALL) -> Iterator[None]:
         """Steps 1 to 5; `best` may be better whenever this yields.
 
         Args:
@@ -130,46 +142,52 @@ class JointSearch:
         yield from self.begin(piece)
         if max(self.prices) <= 0.0:  # nobody gains
             return
+        at, alone = np.ones_like(self.best.shares), np.arange(len(self._turn))
         for _ in range(MOST_ROUNDS):
-            before, sizes = self.best.objective, self.portfolio.size.copy()
             yield from self.change()
-            at = np.zeros_like(self.best.shares)
+            old, sizes = at.copy(), self.portfolio.size.copy()
             worth_serving(self.portfolio, self.slack, at)
+            moved = (np.abs(np.log(at / old)) > MOVED).any(axis=1)
+            asked = np.flatnonzero(moved)
             for tilt in TILTS:
-                yield from self.propose(at * tilt, piece)
-            if np.array_equal(sizes, self.portfolio.size) and self.best.objective >= before:
+                yield from self.propose(asked, at * tilt, alone, alone.copy(), piece)
+            if np.array_equal(sizes, self.portfolio.size):
                 break
 
-    def begin(self, piece: int) -> Iterator[None]:
+    def begin(self, piece: int = ALL) -> Iterator[None]:
         """Steps 1 and 2."""
         n, least = len(self._turn), np.inf
-        hopeful = np.ones(n, bool)
-        for k, (level, tilt) in enumerate(product(LEVELS, TILTS)):
+        hopeful = np.ones(n, np.bool_)
+        for k, (level, tilt) in enumerate(CONDITIONS):
             shares = np.tile(np.minimum(1.0, np.multiply(n ** (level - 1.0), tilt)), (n, 1))
-            asked = (self._turn + k) % self._turns == 0
-            yield from self.propose(shares * (asked & hopeful)[:, None], piece, self._ring)
-            if k == 0:
-                hopeful = self.portfolio.size > 1
-            if tilt != TILTS[0]:
-                continue
             choice = np.empty(n, np.int64)
             fastest(self.packed, self.portfolio, shares[0], choice)
-            start = self.settled(choice, np.inf)
-            self.keep(start)
-            if choice.any() and start.objective < least:
-                least, self.prices = start.objective, start.prices
-            yield
+            asked = (self._turn + k) % self._turns == 0
+            if (level, tilt) == EQUAL:
+                asked |= choice != LOCAL
+            asked = np.flatnonzero(asked & hopeful)
+            yield from self.propose(asked, shares, self._ring, choice, piece)
+            if k == 0:
+                hopeful = self.portfolio.size > 1
+            if tilt == EVEN:
+                start = self.settled(choice, np.inf)
+                self.keep(start)
+                if choice.any() and start.objective < least:
+                    least, self.prices = start.objective, start.prices
+                yield
 
     def propose(
-        self, shares: NDArray[np.float64], piece: int, ring: NDArray[np.int64] | None = None
+        self,
+        asked: NDArray[np.int64],
+        shares: NDArray[np.float64],
+        ring: NDArray[np.int64],
+        choice: NDArray[np.int64],
+        piece: int,
     ) -> Iterator[None]:
-        """Let PBT-DP propose for the UEs with shares (N, 2), and for their `ring` with them."""
-        n = len(shares)
-        ring = np.arange(n) if ring is None else ring
-        asked = np.flatnonzero(shares[:, 0] > 0.0)
+        """Let PBT-DP propose (see the function) for the UEs `asked`, some at a time."""
         for first in range(0, len(asked), piece):
             some = asked[first : first + piece]
-            propose(self.packed, self.portfolio, some, np.minimum(shares, 1.0), ring, self.best.choice)
+            propose(self.packed, self.portfolio, some, shares, ring, self.best.choice, choice)
             yield
 
     @property
@@ -194,8 +212,9 @@ class JointSearch:
             value_all(self.packed, self.portfolio, *prices, self.slack)
             shares = np.empty_like(self.best.shares)
             better = first_better(
-                self.packed, self.portfolio, self.best.choice, self.limit, self.slack, choice, shares
-            )
+                self.packed, self.portfolio, self.best.choice, self.limit, self.slack,
+                self._tried, choice, shares,
+            )  # fmt: skip
             if not better[0] < self.limit:
                 break
             self.keep(JointPlan(better[0], choice.copy(), shares, better[1:]))
@@ -231,37 +250,34 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
     for ring in members.values():
         following[ring] = np.roll(ring, -1)
         turn[ring] = np.arange(len(ring))
-        turns[ring] = max(1, len(ring) * len(LEVELS) * len(TILTS) // PER_NETWORK)
+        turns[ring] = max(1, len(ring) * len(CONDITIONS) // PER_NETWORK)
     return following, turn, turns
 
 
-def propose(
-    packed: Packed,
-    portfolio: Portfolio,
-    asked: NDArray[np.int64],
-    shares: NDArray[np.float64],
-    ring: NDArray[np.int64],
-    kept: NDArray[np.int64],
-) -> None:
-    """Let PBT-DP propose for the UEs `asked`, at their shares; whole rings get the proposals."""
-    scratch = new_scratch(portfolio.outlines.shape[2] - 1)
-    for i in asked:
-        link = packed_link(packed, i, shares[i, 0], shares[i, 1])
+@njit(cache=True, nogil=True)
+def propose(packed, portfolio, asked, shares, ring, kept, choice):
+    """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
+
+    Their own entries are written to `choice` (N,). Entries `kept` (N,) stay in the portfolio.
+    """
+    for index in range(len(asked)):
+        i = asked[index]
+        beta, phi = min(1.0, shares[i, 0]), min(1.0, shares[i, 1])
+        link = packed_link(packed, i, beta, phi)
         if link.up == np.inf or link.down == np.inf:
             continue
         inference = packed_inference(packed, i)
-        placement = np.zeros(len(inference.ue_s), np.int8)
-        best_partition(inference, link, WIDTH, placement)
-        j = i
-        while True:
-            add(packed, portfolio, j, placement, shares[i], kept[j], scratch)
+        placement = np.empty(len(inference.ue_s), np.int8)
+        partition(inference, link, WIDTH, placement)
+        choice[i] = add(packed, portfolio, i, placement, beta, phi, kept[i])
+        j = ring[i]
+        while j != i:
+            add(packed, portfolio, j, placement, beta, phi, kept[j])
             j = ring[j]
-            if j == i:
-                break
 
 
 @njit(cache=True, nogil=True)
-def first_better(packed, portfolio, choice, limit, slack, new_choice, new_shares):
+def first_better(packed, portfolio, choice, limit, slack, tried, new_choice, new_shares):
     """The first plan below a limit among those that promise most at the portfolio's prices.
 
     These are where a descent from `choice` (N,) ends, then its best changes. `new_choice` (N,) and
@@ -270,7 +286,7 @@ def first_better(packed, portfolio, choice, limit, slack, new_choice, new_shares
     Returns:
         The objective, inf if there is none, and the prices of bandwidth and compute.
     """
-    changes, found = new_changes(), np.empty((TRIED, 3))
+    changes, found = new_changes(), np.empty((tried, 3))
     rows = promising(portfolio, choice, slack, changes, found)
     for row in range(-1, rows):
         for i in range(len(choice)):

@@ -1,18 +1,20 @@
-"""The oracle: exact over shares on a grid, then polished. A yardstick, not a system.
+"""The oracle: exact over shares on a grid, then MJOA-MU's search from there. A yardstick.
 
-Both resources are cut into `LEVELS` equal parts. For every UE and every pair of levels PBT-DP gives
-the best placement and its latency (exactly so on chains); a dynamic programme over the UEs, with
-the levels left of both resources as its state, then picks the pair of every UE. The result is
-polished: ARA allocates continuously, and, for few UEs, MJOA-MU's moves over all placements of the
-tables are tried. MJOA-MU's own plan counts if it is better: the grid's parts become coarse when
-there are many UEs, and more than `LEVELS` cannot have one each.
+Both resources are cut into equal parts, `LEVELS` of them or `PER_UE` for each UE. For every UE and
+every pair of levels PBT-DP gives the best placement and its latency (exactly so on chains); a
+dynamic programme over the UEs, with the levels left of both resources as its state, then picks the
+pair of every UE. Among many UEs not every number of levels is looked at: beyond the first few they
+grow by a factor. The result is polished: MJOA-MU's search goes on from it, with the placements of
+the tables beside its own in the portfolio, and tries more before it gives up. MJOA-MU's own plan
+counts if it is better.
 
-Cost: O(N x LEVELS^2) calls of PBT-DP and O(N x LEVELS^4) additions; a few seconds for 5 UEs.
+Cost: O(N x pairs) calls of PBT-DP and O(N x levels^2 x pairs) additions, 400 pairs at most; a
+second or two for 5 UEs, ten times that for 50.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
@@ -20,90 +22,159 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.objective import cost
-from mjoa_gym.planners.mjoa_mu import (
-    FEW,
-    best_of,
-    joint_search,
-    make_menus,
-    settled,
-    state_plan,
-    with_moves,
-)
-from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
+from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
+from mjoa_gym.planners.pbt_dp import WIDTH, partition
+from mjoa_gym.planners.portfolio import LOCAL, add
 
-LEVELS = 20
-"""Levels of each resource; a UE that stays local gets level 0."""
+LEVELS, PER_UE, MOST_LEVELS = 20, 4, 240
+"""Levels of each resource: so many, but for every UE so many if that is more; at most."""
+FACTOR = 1.25
+"""Levels that are looked at grow by this factor where there are more than `LEVELS`."""
+ENTRIES, TRIED = 96, 48
+"""Entries per UE, and changes tried before a plan counts as the best."""
 
 
 def oracle(instance: Instance) -> Plan:
     """The oracle's plan (see the module's docstring)."""
-    placements, shares, proposals = grid_optimum(instance)
-    packed, everything = instance.packed, len(proposals) + 1
-    state = settled(packed, placements, shares)
-    while instance.n_ues <= FEW:
-        menus = make_menus(instance, [*proposals, state.placements], everything)
-        before, state = state, with_moves(packed, menus, state, everything)
-        if state is before:
-            break
-    # The joint search has tried all-local.
-    return state_plan(packed, best_of((state, joint_search(instance))))
+    search = OracleSearch(instance)
+    for _ in search.steps():
+        pass
+    return search.plan()
 
 
-def grid_optimum(
-    instance: Instance, n_levels: int = LEVELS
-) -> tuple[NDArray[np.int8], NDArray[np.float64], list[NDArray[np.int8]]]:
-    """The best plan with shares on the grid, and every placement in the tables.
+class OracleSearch:
+    """The search for one instance: MJOA-MU's, then the oracle's own."""
 
-    Returns:
-        Concatenated placements, (N, 2) shares, and proposals: concatenated placements that between
-        them hold all of the tables' entries.
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._expert = JointSearch(instance)
+        self._own = JointSearch(instance, ENTRIES, TRIED)
+
+    def plan(self) -> Plan:
+        """The best plan so far."""
+        return min(self._expert, self._own, key=lambda search: search.best.objective).plan()
+
+    def steps(self, piece: int = ALL) -> Iterator[None]:
+        """As `JointSearch.steps`."""
+        yield from self._expert.steps(piece)
+        grid = Grid(self._instance)
+        yield from grid.steps()
+        choice = np.array([self._offer(grid, i) for i in range(self._instance.n_ues)])
+        self._own.keep(self._own.settled(choice, np.inf))
+        yield from self._own.steps(piece)
+
+    def _offer(self, grid: Grid, i: int) -> int:
+        """Put what suits UE i at many pairs into the portfolio; returns the entry it has there."""
+        table = grid.placements[i]
+        rows = table.reshape(-1, table.shape[-1])
+        _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+        frequent = first[np.argsort(-counts, kind="stable")][: ENTRIES // 2]
+        entry = LOCAL
+        for row in (*frequent, int(np.ravel_multi_index(tuple(grid.chosen[i]), table.shape[:2]))):
+            beta, phi = grid.looked_at[list(divmod(row, len(table)))] / grid.n_levels
+            entry = LOCAL
+            if min(beta, phi) > 0.0:
+                entry = add(self._own.packed, self._own.portfolio, i, rows[row], beta, phi, LOCAL)
+        return entry
+
+
+class Grid:
+    """The best plan with shares on a grid.
+
+    Attributes:
+        n_levels: In how many parts each resource is cut.
+        looked_at: (levels,) the numbers of parts that a UE can have, the first is 0.
+        placements: Per UE (levels, levels, L) the best placement at each pair, bandwidth first.
+        chosen: (N, 2) each UE's pair in the best plan, as indices into `looked_at`.
     """
-    packed, size = instance.packed, n_levels + 1
-    costs, tables = np.empty((instance.n_ues, size, size)), []
-    for i, ue in enumerate(instance.ues):
-        inference = packed_inference(packed, i)
-        table = np.zeros((size, size, ue.dnn.n_layers), np.int8)
-        costs[i] = ue.local_s
-        for b, c in itertools.product(range(1, size), repeat=2) if ue.reachable else ():
-            link = packed_link(packed, i, b / n_levels, c / n_levels)
-            seconds = best_partition(inference, link, WIDTH, table[b, c])
-            costs[i, b, c] = min(costs[i, b, c], seconds)
-        costs[i] = cost(ue.weight, costs[i])
-        tables.append(table)
-    levels = divide(costs)
-    chosen = [table[tuple(level)] for table, level in zip(tables, levels, strict=True)]
-    distinct = [np.unique(t.reshape(size * size, -1), axis=0) for t in tables]
-    proposals = [
-        np.concatenate([d[k % len(d)] for d in distinct])
-        for k in range(max(len(d) for d in distinct))
-    ]
-    return np.concatenate(chosen), levels / n_levels, proposals
+
+    def __init__(self, instance: Instance, n_levels: int | None = None) -> None:
+        self._packed = instance.packed
+        self.n_levels = n_levels or max(LEVELS, min(PER_UE * instance.n_ues, MOST_LEVELS))
+        self.looked_at = levels_up_to(self.n_levels)
+        self.placements: list[NDArray[np.int8]] = []
+        self.chosen = np.zeros((instance.n_ues, 2), np.int64)
+
+    def steps(self) -> Iterator[None]:
+        """Fill the tables, one UE after the other, then choose."""
+        packed, size = self._packed, len(self.looked_at)
+        costs = np.empty((len(packed.weight), size, size))
+        for i, n in enumerate(np.diff(packed.first)):
+            table = np.zeros((size, size, n), np.int8)
+            fill_table(packed, i, self.looked_at / self.n_levels, costs[i], table)
+            self.placements.append(table)
+            yield
+        divide(costs, self.looked_at, self.n_levels, self.chosen)
+
+    def plan(self) -> Plan:
+        """The chosen placements and shares."""
+        sides = [table[b, c] for table, (b, c) in zip(self.placements, self.chosen, strict=True)]
+        return Plan(sides, *(self.looked_at[self.chosen] / self.n_levels).T)
+
+
+def grid_optimum(instance: Instance, n_levels: int | None = None) -> Plan:
+    """The best plan with shares on a grid of so many levels (default: as many as the oracle's)."""
+    grid = Grid(instance, n_levels)
+    for _ in grid.steps():
+        pass
+    return grid.plan()
+
+
+def levels_up_to(n_levels: int) -> NDArray[np.int64]:
+    """The numbers of levels that are looked at: all of few; of many, fewer the larger they are."""
+    if n_levels <= LEVELS:
+        return np.arange(n_levels + 1)
+    levels = [0]
+    while levels[-1] < n_levels:
+        levels.append(min(n_levels, max(levels[-1] + 1, round(levels[-1] * FACTOR))))
+    return np.array(levels)
 
 
 @njit(cache=True, nogil=True)
-def divide(costs):
-    """The levels (N, 2) of both resources for every UE, at most all, with the least total cost.
+def fill_table(packed, i, shares, costs, placements):
+    """Write UE i's weighted latencies and PBT-DP's placements at all pairs of shares."""
+    inference, local = packed_inference(packed, i), cost(packed.weight[i], packed.local_s[i])
+    for b in range(len(shares)):
+        for c in range(len(shares)):
+            costs[b, c] = local
+            link = packed_link(packed, i, shares[b], shares[c])
+            if link.up < np.inf and link.down < np.inf and link.slowdown < np.inf:
+                seconds = partition(inference, link, WIDTH, placements[b, c])
+                costs[b, c] = min(local, cost(packed.weight[i], seconds))
 
-    `costs` (N, levels + 1, levels + 1) are weighted latencies at each pair of levels.
+
+@njit(cache=True, nogil=True)
+def divide(costs, looked_at, n_levels, chosen):
+    """Find the levels of both resources for every UE, at most all, with the least total cost.
+
+    Args:
+        costs: (N, levels, levels) weighted latencies at each pair of the levels looked at.
+        looked_at: (levels,) numbers of parts, the first is 0.
+        n_levels: Parts of each resource.
+        chosen: (N, 2) overwritten with indices into `looked_at`.
     """
-    n, size = costs.shape[0], costs.shape[1]
-    best = np.zeros((n + 1, size, size))  # of the first UEs with so many levels of both
-    choice = np.zeros((n, size, size, 2), np.int64)
+    n, size, options = len(costs), n_levels + 1, len(looked_at)
+    best, following = np.zeros((size, size)), np.zeros((size, size))
+    choice = np.zeros((n, size, size), np.int32)
     for i in range(n):
         for b in range(size):
             for c in range(size):
-                least = np.inf
-                for x in range(b + 1):
-                    for y in range(c + 1):
-                        value = best[i, b - x, c - y] + costs[i, x, y]
+                least, at = np.inf, 0
+                for x in range(options):
+                    if looked_at[x] > b:
+                        break
+                    for y in range(options):
+                        if looked_at[y] > c:
+                            break
+                        value = best[b - looked_at[x], c - looked_at[y]] + costs[i, x, y]
                         if value < least:
-                            least = value
-                            choice[i, b, c, 0], choice[i, b, c, 1] = x, y
-                best[i + 1, b, c] = least
-    levels = np.zeros((n, 2), np.int64)
-    b = c = size - 1
+                            least, at = value, x * options + y
+                following[b, c] = least
+                choice[i, b, c] = at
+        best, following = following, best
+    b = c = n_levels
     for i in range(n - 1, -1, -1):
-        levels[i] = choice[i, b, c]
-        b -= levels[i, 0]
-        c -= levels[i, 1]
-    return levels
+        at = choice[i, b, c]
+        chosen[i, 0], chosen[i, 1] = at // options, at % options
+        b -= looked_at[at // options]
+        c -= looked_at[at % options]

@@ -1,29 +1,4 @@
-"""PBT-DP over the blocks of a network: fronts of (t, s), pruned by dominance and bounds.
-
-A node of the binary tree at a cut layer is a side and the two times (t, s) of `pbt_block`; an
-option (A, B, C) of the next block makes it t' = max(t + A, s + B), s' = s + C. Per side only the
-non-dominated pairs are kept.
-
-Why this is exact on chains:
-    There every layer is a block with one option per pair of sides, and the options are the timing
-    model's chain recursion. Each step is non-decreasing in t and s. So if one node has t and s no
-    larger than another on the same side, then whatever sides follow, it ends no later: the other
-    can go. All pairs that are not dominated are kept, and a node is cut off by a bound only if no
-    way to the end is shorter than a latency known to be reachable. Hence the smallest final t is
-    the optimum over all 2^L placements.
-
-Two bounds cut nodes off. Whatever the stream does, an option takes at least A and adds C. With the
-least theta A + (1 - theta) C over all remaining blocks (a shortest path over the cuts) for a weight
-theta in [0, 1],
-
-    latency >= theta t + (1 - theta) s + that,
-
-since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
-with all parameters present; smaller ones carry the long-term influence of an upload.
-
-Cost: O(blocks x options x front). On chains of real networks the front has a handful of pairs, in
-the worst case 2^L; on DAGs it is held to `cap`.
-"""
+"""PBT-DP's pruned binary tree over the layers of one DNN."""
 
 from __future__ import annotations
 
@@ -35,222 +10,428 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
-from mjoa_gym.planners.pbt_block import (
-    DONE,
-    NEVER,
-    PER_TENSOR,
-    STREAM,
-    TENSORS,
-    WHERE,
-    new_level,
-    search_block,
-)
 
-THETAS = np.array([1.0, 0.85, 0.7, 0.5, 0.3])
-
-
-class Options(NamedTuple):
-    """All options of all blocks of a network, and what they imply.
-
-    Attributes:
-        a: (options,) seconds from t to t'.
-        b: (options,) seconds from s to t', -inf if the block waits for no parameters.
-        c: (options,) seconds of uplink.
-        out: (options,) side of the block's output.
-        sides: (options, longest block) placements of the block's layers.
-        start: (blocks, 2, 2) first and end of the options for an input on the UE, at the edge.
-        first: (blocks + 1,) first layer of each block.
-        to_go: (blocks + 1, 2, thetas) the bounds' "that", before each block.
-    """
-
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
-    c: NDArray[np.float64]
-    out: NDArray[np.int8]
-    sides: NDArray[np.int8]
-    start: NDArray[np.int64]
-    first: NDArray[np.int64]
-    to_go: NDArray[np.float64]
+UE, EDGE, LOAD, UP, DOWN = range(5)
+"""Columns of the seconds of a layer and its tensor."""
+UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE, TENSORS = (
+    0, 1, 2, 4, 6, 8, 10, 12, 14,
+)  # fmt: skip
+"""Columns of a node: two times, then pairs. From TENSORS on, two pairs per place of a tensor: when
+it is on the UE, and at the edge."""
+PER_TENSOR = 4
+NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
+WEIGHTS = np.array([1.0, 0.85, 0.7, 0.5, 0.3])
+"""Weights of a path's time in the bounds; the rest is the weight of the uplink's bytes."""
+inner = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+T, S, NODE, LEAF = range(4)
+"""Rows of a front."""
+CHILDREN = 5
+"""The front of the children of one option."""
+KEPT, ORDER, ROOT, LIVE = range(4)
+"""Rows of the lists: the children kept, in some order, the nodes' roots, the live tensors."""
 
 
-@njit(cache=True, nogil=True)
-def grow(array, size):
-    """A copy with a longer last axis."""
-    bigger = np.empty(array.shape[:-1] + (size,), array.dtype)  # noqa: RUF005 - Numba's way
-    bigger[..., : array.shape[-1]] = array
-    return bigger
+class Tree(NamedTuple):
+    """What the tree knows of an inference on a link."""
+
+    offsets: NDArray[np.int64]
+    predecessors: NDArray[np.int64]
+    is_sink: NDArray[np.bool_]
+    seconds: NDArray[np.float64]  # (L + 1, 5)
+    place: NDArray[np.int64]  # (L + 1,)
+    first_reader: NDArray[np.int64]  # (L + 1,)
+    last_reader: NDArray[np.int64]  # (L + 1,)
+    is_cut: NDArray[np.bool_]  # (L,)
+    to_go: NDArray[np.float64]  # (L + 1, 2, weights)
+    n_places: int
+    is_chain: bool
+    serial: bool
+    waits: bool
+    message: float
+    relaxed: bool
 
 
 @njit(cache=True, nogil=True)
-def longest_paths(inference, link, first, end, to_go):
-    """Extend `to_go` from tensor `end` back to `first`: longest path, each layer's best side."""
-    for layer in range(end - 1, first - 1, -1):
-        if inference.is_sink[layer]:
-            back = seconds_for(inference.output_bytes[layer], link.down)
-            to_go[layer + 1, 1] = back + link.message
-        ue = inference.ue_s[layer] + to_go[layer + 1, 0]
-        edge = seconds_for(inference.edge_s[layer], link.slowdown) + to_go[layer + 1, 1]
-        for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
-            p = inference.predecessors[i]
-            sent = inference.output_bytes[p] if p >= 0 else inference.input_bytes
-            from_ue = min(ue, seconds_for(sent, link.up) + link.message + edge)
-            from_edge = min(edge, seconds_for(sent, link.down) + link.message + ue)
-            to_go[p + 1, 0] = max(to_go[p + 1, 0], from_ue)
-            to_go[p + 1, 1] = max(to_go[p + 1, 1], from_edge)
-
-
-@njit(cache=True, nogil=True)
-def one_layer(layer, side, out, inference, link):
-    """The option (A, B, C) of a block of one layer: the chain recursion."""
-    sent = inference.output_bytes[layer - 1] if layer > 0 else inference.input_bytes
-    a = c = 0.0
-    b = NEVER
-    if out == 0:
-        if side == 1:
-            a += seconds_for(sent, link.down) + link.message
-        a += inference.ue_s[layer]
-    else:
-        if side == 0:
-            c = seconds_for(sent, link.up)
-            a = c + link.message
-        edge_s = seconds_for(inference.edge_s[layer], link.slowdown)
-        if inference.missing_bytes[layer] > 0.0 and inference.mode != Upload.PREINSTALLED:
-            load = seconds_for(inference.missing_bytes[layer], link.up)
-            c += load
-            if inference.mode != Upload.SERIAL:
-                b = c + link.message + edge_s
-            elif side == 0:
-                a += load
-            else:  # word of the layer before goes to the UE, then the parameters come
-                a += load + 2.0 * link.message
-        a += edge_s
-    if layer == len(inference.ue_s) - 1 and out == 1:
-        back = seconds_for(inference.output_bytes[layer], link.down) + link.message
-        a += back
-        b += back
-    return a, b, 0.0 if inference.mode == Upload.SERIAL else c
-
-
-@njit(cache=True, nogil=True)
-def find_options(inference, link, relaxed, width, limit, layout):
-    """The options of every block, from the last to the first.
-
-    Args:
-        inference: What it asks of the resources; its mode is not WHOLE.
-        link: What it gets of them.
-        relaxed: Which reading of the timing model (`pbt_block`).
-        width: Nodes per level of a block's tree.
-        limit: A latency known to be reachable.
-        layout: Of the network.
-    """
+def tree_of(inference, link):
     n = len(inference.ue_s)
-    ends = np.flatnonzero(layout.is_cut) + 1
-    first = np.zeros(len(ends) + 1, np.int64)
-    first[1:] = ends
-    n_blocks, longest = len(ends), np.max(np.diff(first))
-    trees = np.sum(np.diff(first) > 1)
-    most = 4 * (n_blocks - trees) + 2 * (width + 1) * trees
-    a, b, c = np.empty(most), np.empty(most), np.empty(most)
-    out, sides = np.zeros(most, np.int8), np.zeros((most, longest), np.int8)
-    start = np.zeros((n_blocks, 2, 2), np.int64)
-    to_go = np.full((n_blocks + 1, 2, len(THETAS)), np.inf)
-    to_go[n_blocks] = 0.0
-    paths = np.zeros((n + 1, 2))
-    level = new_level(width if trees > 0 else 1, layout.n_slots, longest)
-    count = 0
-    for block in range(n_blocks - 1, -1, -1):
-        begin, end = first[block], first[block + 1]
-        if trees > 0:
-            longest_paths(inference, link, begin, end, paths)
-        for side in range(2 if block > 0 else 1):
-            start[block, side, 0] = count
-            if end - begin == 1:
-                for o in range(2):
-                    a[count], b[count], c[count] = one_layer(begin, side, o, inference, link)
-                    out[count], sides[count, 0] = o if end < n else 0, o
-                    count += 1
+    offsets, predecessors = inference.offsets, inference.predecessors
+    seconds = np.empty((n + 1, 5))
+    first_reader, last_reader = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
+    place = np.empty(n + 1, np.int64)
+    tenant = np.empty(n + 1, np.int64)
+    is_cut = np.empty(n, np.bool_)
+    is_chain = True
+    waits = inference.mode != Upload.PREINSTALLED
+    for tensor in range(n + 1):
+        layer = tensor - 1
+        size = inference.output_bytes[layer] if layer >= 0 else inference.input_bytes
+        seconds[tensor, UP] = min(FOREVER, seconds_for(size, link.up))
+        seconds[tensor, DOWN] = min(FOREVER, seconds_for(size, link.down))
+        seconds[tensor, UE] = seconds[tensor, EDGE] = seconds[tensor, LOAD] = 0.0
+        place[tensor] = first_reader[tensor] = last_reader[tensor] = tenant[tensor] = -1
+        if layer >= 0:
+            seconds[tensor, UE] = min(FOREVER, inference.ue_s[layer])
+            seconds[tensor, EDGE] = min(FOREVER, seconds_for(inference.edge_s[layer], link.slowdown))
+            if waits:
+                load = seconds_for(inference.missing_bytes[layer], link.up)
+                seconds[tensor, LOAD] = min(FOREVER, load)
+            for i in range(offsets[layer], offsets[layer + 1]):
+                p = predecessors[i] + 1
+                last_reader[p] = layer
+                if first_reader[p] < 0:
+                    first_reader[p] = layer
+            if offsets[layer + 1] != layer + 1 or predecessors[layer] != layer - 1:
+                is_chain = False
+    n_places = live = 0
+    sink_seen = False
+    for tensor in range(n + 1):
+        layer = tensor - 1
+        if last_reader[tensor] >= 0:  # before the inputs of its own layer are let go
+            free = 0
+            while free < n_places and tenant[free] >= 0:
+                free += 1
+            n_places = max(n_places, free + 1)
+            tenant[free] = tensor
+            place[tensor] = free
+            live += 1
+        if layer >= 0:
+            for i in range(offsets[layer], offsets[layer + 1]):
+                p = predecessors[i] + 1
+                if last_reader[p] == layer and tenant[place[p]] == p:
+                    tenant[place[p]] = -1
+                    live -= 1
+            is_cut[layer] = live == 1 and place[tensor] >= 0 and not sink_seen
+            sink_seen = sink_seen or inference.is_sink[layer]
+    is_cut[n - 1] = True
+    serial = inference.mode == Upload.SERIAL
+    n_weights = 1 if serial else len(WEIGHTS)
+    to_go = np.empty((2 * n + 2, 2, n_weights))
+    for r in range(n_weights):
+        path, sent = WEIGHTS[r], 1.0 - WEIGHTS[r]
+        for tensor in range(2 * n + 2):
+            to_go[tensor, 0, r] = to_go[tensor, 1, r] = 0.0
+        for layer in range(n - 1, -1, -1):
+            own = layer + 1
+            load = seconds[own, LOAD]
+            if inference.is_sink[layer]:
+                back = path * (seconds[own, DOWN] + link.message)
+                to_go[own, 1, r] = max(to_go[own, 1, r], back)
+            ue = path * seconds[own, UE] + to_go[own, 0, r]
+            edge = path * seconds[own, EDGE] + to_go[own, 1, r]
+            edge += load if serial else sent * load
+            for i in range(offsets[layer], offsets[layer + 1]):
+                p = predecessors[i] + 1
+                up = (path + sent) * seconds[p, UP] + path * link.message
+                down = path * (seconds[p, DOWN] + link.message)
+                from_ue, from_edge = min(ue, up + edge), min(edge, down + ue)
+                to_go[p, 0, r] = max(to_go[p, 0, r], from_ue)
+                to_go[p, 1, r] = max(to_go[p, 1, r], from_edge)
+                if r == 0 or last_reader[p] == layer:
+                    late = n + 1 + p
+                    to_go[late, 0, r] = max(to_go[late, 0, r], from_ue)
+                    to_go[late, 1, r] = max(to_go[late, 1, r], from_edge)
+    return Tree(
+        offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut, to_go,
+        n_places, is_chain, serial, waits, link.message, np.bool_(False),
+    )  # fmt: skip
+
+
+
+class Work(NamedTuple):
+    """Work arrays for the nodes of one level of a block's tree and their children."""
+
+    nodes: NDArray[np.float64]  # (width, columns)
+    children: NDArray[np.float64]  # (2 width, columns) child c is node c // 2 with side c % 2
+    bounds: NDArray[np.float64]  # (bounds + 1, 2 width) of the children; the last is the highest
+    lists: NDArray[np.int64]  # (4, 2 width) KEPT, ORDER, ROOT, LIVE
+    origin: NDArray[np.float64]  # (2, bounds, 2) least weighted times of the inputs' fronts
+    trace: NDArray[np.int64]  # (nodes of all levels,) which child each node was
+    first: NDArray[np.int64]  # (L + 1,) the first node of each level
+
+
+@inner
+def extend(children, child, layer, side, tree):
+    """Let a child also run `layer` on `side`; changes the child."""
+    node = children[child]
+    seconds, message = tree.seconds, tree.message
+    own = layer + 1
+    ready_a = ready_b = release_a = release_b = NEVER
+    for i in range(tree.offsets[layer], tree.offsets[own]):
+        tensor = tree.predecessors[i] + 1
+        place = TENSORS + PER_TENSOR * tree.place[tensor]
+        here, there = place + 2 * side, place + 2 - 2 * side
+        if node[here] == ABSENT:
+            begin_a, begin_b = node[there], node[there + 1]
+            sending, lane, newest = seconds[tensor, DOWN], DOWN_FREE, DOWN_LAST
+            if side == 1:
+                sending, lane, newest = seconds[tensor, UP], UP_FREE, UP_LAST
+                if not tree.serial:
+                    node[STREAM + 1] += sending
+            if not tree.relaxed and begin_a >= node[newest]:
+                node[newest] = begin_a
+                begin_a, begin_b = max(begin_a, node[lane]), max(begin_b, node[lane + 1])
+                node[lane], node[lane + 1] = begin_a + sending, begin_b + sending
+            node[here] = begin_a + sending + message
+            node[here + 1] = begin_b + sending + message
+        ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
+        # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
+        known = message if node[there] == ABSENT else -message
+        release_a = max(release_a, node[here] + known)
+        release_b = max(release_b, node[here + 1] + known)
+    if side == 1 and seconds[own, LOAD] > 0.0:
+        if tree.serial:
+            node[STREAM] = max(node[STREAM], release_a)
+            node[STREAM + 1] = max(node[STREAM + 1], release_b)
+        node[STREAM] += seconds[own, LOAD]
+        node[STREAM + 1] += seconds[own, LOAD]
+        ready_a = max(ready_a, node[STREAM] + message)
+        ready_b = max(ready_b, node[STREAM + 1] + message)
+    clock, lasting = UE_FREE, seconds[own, UE]
+    if side == 1:
+        clock, lasting = EDGE_FREE, seconds[own, EDGE]
+    end_a = max(node[clock], ready_a) + lasting
+    end_b = max(node[clock + 1], ready_b) + lasting
+    node[clock], node[clock + 1] = end_a, end_b
+    for i in range(tree.offsets[layer], tree.offsets[own]):
+        tensor = tree.predecessors[i] + 1
+        if tree.last_reader[tensor] == layer:
+            place = TENSORS + PER_TENSOR * tree.place[tensor]
+            for column in range(place, place + PER_TENSOR):
+                node[column] = NEVER
+    if tree.place[own] >= 0:
+        place = TENSORS + PER_TENSOR * tree.place[own]
+        node[place + 2 * side], node[place + 2 * side + 1] = end_a, end_b
+        node[place + 2 - 2 * side] = node[place + 3 - 2 * side] = ABSENT
+    if tree.is_sink[layer]:
+        if side == 1:
+            if not tree.relaxed:
+                node[DOWN_LAST] = max(node[DOWN_LAST], end_a)
+                end_a, end_b = max(end_a, node[DOWN_FREE]), max(end_b, node[DOWN_FREE + 1])
+            end_a, end_b = end_a + seconds[own, DOWN], end_b + seconds[own, DOWN]
+            node[DOWN_FREE], node[DOWN_FREE + 1] = end_a, end_b
+            end_a, end_b = end_a + message, end_b + message
+        node[DONE], node[DONE + 1] = max(node[DONE], end_a), max(node[DONE + 1], end_b)
+    if tree.is_cut[layer]:
+        for column in range(STREAM):
+            node[column] = NEVER
+
+
+@inner
+def least_end(work, child, layer, n_live, tree):
+    """The earliest end of any leaf below a child; writes down each bound and the highest."""
+    node, live = work.children[child], work.lists
+    root = live[ROOT, child // 2]
+    highest = 0.0
+    for r in range(tree.to_go.shape[2]):
+        path, least = WEIGHTS[r], 0.0
+        t, s = work.origin[root, r, 0], work.origin[root, r, 1]
+        for k in range(n_live):
+            row = tensor = live[LIVE, k]
+            if tree.first_reader[tensor] <= layer:
+                row = tensor + len(tree.place)
+            column = TENSORS + PER_TENSOR * tree.place[tensor]
+            ue = max(t + path * node[column], s + path * node[column + 1])
+            edge = max(t + path * node[column + 2], s + path * node[column + 3])
+            ue, edge = ue + tree.to_go[row, 0, r], edge + tree.to_go[row, 1, r]
+            least = max(least, min(ue, edge))
+        least = max(least, max(t + path * node[DONE], s + path * node[DONE + 1]))
+        if path < 1.0:
+            least += (1.0 - path) * node[STREAM + 1]
+        work.bounds[r, child] = least
+        highest = max(highest, least)
+    work.bounds[tree.to_go.shape[2], child] = highest
+    return highest
+
+
+@inner
+def sort_by(keys, row, lists, which, count):
+    """Sort the first `count` numbers of a list by their keys (insertion sort, stable)."""
+    for k in range(1, count):
+        number = lists[which, k]
+        key = keys[row, number]
+        at = k
+        while at > 0 and keys[row, lists[which, at - 1]] > key:
+            lists[which, at] = lists[which, at - 1]
+            at -= 1
+        lists[which, at] = number
+
+
+@inner
+def dominates(nodes, one, other):
+    """Whether nothing is later in one node than in the other."""
+    for column in range(UE_FREE, nodes.shape[1]):  # noqa: SIM110 - Numba's way
+        if nodes[one, column] > nodes[other, column]:
+            return False
+    return True
+
+
+@inner
+def in_turns(work, n_kept):
+    """Sort the nodes kept such that every bound in turn gives its best."""
+    bounds, lists = work.bounds, work.lists
+    total = len(bounds) - 1
+    for r in range(total):
+        for k in range(n_kept):
+            lists[ORDER, k] = lists[KEPT, k]
+        sort_by(bounds, r, lists, ORDER, n_kept)
+        for k in range(n_kept):
+            rank = k * total + r
+            child = lists[ORDER, k]
+            if r == 0 or rank < bounds[total, child]:
+                bounds[total, child] = rank
+    sort_by(bounds, total, lists, KEPT, n_kept)
+
+
+@inner
+def merge_similar(work, n_kept):
+    """Keep the better half of the width; replace neighbours among the rest by their minimum."""
+    children, lists, width = work.children, work.lists, len(work.nodes)
+    singles = width // 2
+    groups, rest = width - singles, n_kept - singles
+    for group in range(groups):
+        first = lists[KEPT, singles + group * rest // groups]
+        for k in range(singles + group * rest // groups, singles + (group + 1) * rest // groups):
+            for column in range(children.shape[1]):
+                other = children[lists[KEPT, k], column]
+                children[first, column] = min(children[first, column], other)
+        lists[KEPT, singles + group] = first
+
+
+@inner
+def plant(work, tensor, tree):
+    """Start a block's tree: two roots, whose input is on the UE and at the edge."""
+    nodes = work.nodes
+    place = TENSORS + PER_TENSOR * tree.place[tensor]
+    for side in range(2):
+        for column in range(nodes.shape[1]):
+            nodes[side, column] = NEVER
+        if not tree.serial:
+            nodes[side, STREAM + 1] = 0.0
+        nodes[side, place + 2 * side] = 0.0
+        nodes[side, place + 2 - 2 * side] = nodes[side, place + 3 - 2 * side] = ABSENT
+        work.lists[ROOT, side] = side
+    work.lists[LIVE, 0] = tensor
+
+
+@inner
+def still_live(work, n_live, layer, tree):
+    """Bring the list of live tensors up to date after a layer; returns their number."""
+    kept, live = 0, work.lists
+    for i in range(n_live):
+        if tree.last_reader[live[LIVE, i]] > layer:
+            live[LIVE, kept] = live[LIVE, i]
+            kept += 1
+    if tree.place[layer + 1] >= 0:
+        live[LIVE, kept] = layer + 1
+        kept += 1
+    return kept
+
+
+@inner
+def undominated(work, n_order, all_welcome):
+    """Put the children that none of the same root dominates into `KEPT`, by bound."""
+    children, lists, n_kept = work.children, work.lists, 0
+    for k in range(n_order):
+        child = lists[ORDER, k]
+        beaten = False
+        for j in range(0 if all_welcome else n_kept):
+            other = lists[KEPT, j]
+            if (
+                children[other, STREAM + 1] <= children[child, STREAM + 1]
+                and lists[ROOT, other // 2] == lists[ROOT, child // 2]
+                and dominates(children, other, child)
+            ):
+                beaten = True
+                break
+        if not beaten:
+            lists[KEPT, n_kept] = child
+            n_kept += 1
+    return n_kept
+
+
+@inner
+def search_block(work, begin, end, tree, limit):
+    """Run the tree over layers `begin..end - 1`; returns the number of leaves."""
+    nodes, children, bounds, lists = work.nodes, work.children, work.bounds, work.lists
+    width, columns = nodes.shape
+    plant(work, begin, tree)
+    n_live, count = 1, 2
+    for layer in range(begin, end):
+        n_live = still_live(work, n_live, layer, tree)
+        n_order = np.int64(0)
+        for c in range(2 * count):
+            for column in range(columns):
+                children[c, column] = nodes[c // 2, column]
+            extend(children, c, layer, c % 2, tree)
+            least = least_end(work, c, layer, n_live, tree)
+            if least <= limit and least < FOREVER:
+                lists[ORDER, n_order] = c
+                n_order += 1
+        sort_by(bounds, len(bounds) - 1, lists, ORDER, n_order)
+        count = undominated(work, n_order, layer == len(tree.is_cut) - 1)
+        if count > width:
+            if tree.relaxed:
+                merge_similar(work, count)
             else:
-                leaves = search_block(
-                    level, begin, end, side, inference, link, relaxed,
-                    limit if block == 0 else np.inf, layout, paths,
-                )  # fmt: skip
-                for k in range(leaves):
-                    node = level.nodes[k]
-                    for o in range(2 if end < n else 1):
-                        column = DONE
-                        if end < n:
-                            tensor = TENSORS + PER_TENSOR * layout.slot[end]
-                            if node[tensor + WHERE] == 1 - o:
-                                continue  # a merged node may stand for both sides
-                            column = tensor + 2 * o
-                        a[count], b[count] = node[column], node[column + 1]
-                        c[count] = 0.0 if inference.mode == Upload.SERIAL else node[STREAM + 1]
-                        out[count] = o
-                        sides[count, : end - begin] = level.sides[k, : end - begin]
-                        count += 1
-            start[block, side, 1] = count
-            for o in range(start[block, side, 0], count):
-                for r in range(len(THETAS)):
-                    cost = THETAS[r] * a[o] + (1.0 - THETAS[r]) * c[o]
-                    beyond = to_go[block + 1, out[o], r]
-                    to_go[block, side, r] = min(to_go[block, side, r], cost + beyond)
-            paths[begin, side] = max(paths[begin, side], to_go[block, side, 0])
-    return Options(a, b, c, out, sides, start, first, to_go)
+                in_turns(work, count)
+            count = width
+        first = work.first[layer]
+        work.first[layer + 1] = first + count
+        for k in range(count):
+            child = lists[KEPT, k]
+            for column in range(columns):
+                nodes[k, column] = children[child, column]
+            work.trace[first + k] = child
+            lists[ORDER, k] = lists[ROOT, child // 2]
+        for k in range(count):
+            lists[ROOT, k] = lists[ORDER, k]
+    return count
 
 
-@njit(cache=True, nogil=True)
-def branch(source, count, a, b, c, option, room, children):
-    """Give every node of one front one option.
+@inner
+def branch(fronts, source, count, a, b, c, leaf, latest):
+    """Give every node of the front `source` one option.
 
-    Args:
-        source: (3, size) rows t, s, node number; sorted by t, none dominated.
-        count: Number of nodes in it.
-        a: Seconds from t to t'.
-        b: Seconds from s to t'.
-        c: Seconds from s to s'.
-        option: Number of the option.
-        room: Largest t' a child may have.
-        children: (4, size) rows t', s', parent, option, filled from the back up to `count`.
+    Children have t' <= `latest`; they fill the front CHILDREN from the back.
 
     Returns:
         The index of the first child.
     """
     first, best = count, np.inf
     for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
-        t = max(source[0, i] + a, source[1, i] + b)
-        if t < best and t <= room:
+        t = max(fronts[source, T, i] + a, fronts[source, S, i] + b)
+        if t < best and t <= latest:
             first -= 1
             best = t
-            children[0, first] = t
-            children[1, first] = source[1, i] + c
-            children[2, first] = source[2, i]
-            children[3, first] = option
+            fronts[CHILDREN, T, first] = t
+            fronts[CHILDREN, S, first] = fronts[source, S, i] + c
+            fronts[CHILDREN, NODE, first] = fronts[source, NODE, i]
+            fronts[CHILDREN, LEAF, first] = leaf
     return first
 
 
-@njit(cache=True, nogil=True)
-def join(left, n_left, right, first, end, joined):
-    """Merge two fronts sorted by t into one without dominated nodes; returns its size."""
+@inner
+def join(fronts, source, n_source, first, end, joined):
+    """Merge a front and the children into one without dominated nodes; returns its size."""
     i, j, kept = 0, first, 0
     least = np.inf
-    while i < n_left or j < end:
-        if j == end or (i < n_left and left[0, i] <= right[0, j]):
-            if left[1, i] < least:
-                least = left[1, i]
-                joined[:, kept] = left[:, i]
-                kept += 1
+    while i < n_source or j < end:
+        front, k = CHILDREN, j
+        if j == end or (i < n_source and fronts[source, T, i] <= fronts[CHILDREN, T, j]):
+            front, k = source, i
             i += 1
         else:
-            if right[1, j] < least:
-                least = right[1, j]
-                joined[:, kept] = right[:, j]
-                kept += 1
             j += 1
+        if fronts[front, S, k] < least:
+            least = fronts[front, S, k]
+            for row in range(4):
+                fronts[joined, row, kept] = fronts[front, row, k]
+            kept += 1
     return kept
 
 
-@njit(cache=True, nogil=True)
-def thin(front, count, to_go, limit, relaxed, cap):
+@inner
+def thin(fronts, front, count, tensor, side, tree, limit, cap):
     """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
 
     Relaxed, neighbours are replaced by their minimum; otherwise one of them stands for them.
@@ -258,104 +439,154 @@ def thin(front, count, to_go, limit, relaxed, cap):
     kept = 0
     for i in range(count):
         bound = 0.0
-        for r in range(len(THETAS)):
-            known = THETAS[r] * front[0, i] + (1.0 - THETAS[r]) * front[1, i]
-            bound = max(bound, known + to_go[r])
+        for r in range(tree.to_go.shape[2]):
+            known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
+            bound = max(bound, known + tree.to_go[tensor, side, r])
         if bound <= limit:
-            front[:, kept] = front[:, i]
+            for row in range(4):
+                fronts[front, row, kept] = fronts[front, row, i]
             kept += 1
     if kept <= cap:
         return kept
     for group in range(cap):
         begin, end = group * kept // cap, (group + 1) * kept // cap
-        front[:, group] = front[:, begin]
-        if relaxed:
-            front[1, group] = front[1, end - 1]
+        for row in range(4):
+            fronts[front, row, group] = fronts[front, row, begin]
+        if tree.relaxed:
+            fronts[front, S, group] = fronts[front, S, end - 1]
     return cap
 
 
+@inner
+def longer(array, size):
+    """A copy of (fronts, rows, old size) with longer rows."""
+    fronts, rows, old = array.shape
+    copy = np.empty((fronts, rows, size))
+    for front in range(fronts):
+        for row in range(rows):
+            for i in range(old):
+                copy[front, row, i] = array[front, row, i]
+    return copy
+
+
+@inner
+def set_origin(work, fronts, slots, count):
+    """Write down the least weighted times that a block starts with, for its bounds."""
+    for side in range(2):
+        front = slots[side]
+        for r in range(work.origin.shape[1]):
+            t = s = FOREVER
+            for i in range(count[side]):
+                known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
+                t, s = min(t, known), min(s, fronts[front, S, i])
+            work.origin[side, r, 0], work.origin[side, r, 1] = t, s
+
+
+@inner
+def finish(work, fronts, slots, count, n_leaves, limit, best):
+    """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
+    n_best, most = 0, best.shape[1] - 1
+    for leaf in range(n_leaves):
+        a, b, side = work.nodes[leaf, DONE], work.nodes[leaf, DONE + 1], work.lists[ROOT, leaf]
+        front = slots[side]
+        for i in range(count[side]):
+            t = max(fronts[front, T, i] + a, fronts[front, S, i] + b)
+            if t > limit or (n_best == most and t >= best[0, n_best - 1]):
+                continue
+            at = min(n_best, most - 1)
+            while at > 0 and best[0, at - 1] > t:
+                for row in range(3):
+                    best[row, at] = best[row, at - 1]
+                at -= 1
+            best[0, at], best[1, at], best[2, at] = t, fronts[front, NODE, i], leaf
+            n_best = min(n_best + 1, most)
+    return n_best
+
+
 @njit(cache=True, nogil=True)
-def search(options, relaxed, cap, limit, placements):
+def search(tree, width, cap, limit, placements):
     """The best ways through the blocks.
 
     Args:
-        options: Of the network.
-        relaxed: Whether fronts that are too large are merged (a lower bound) or thinned.
-        cap: Most nodes per side.
+        tree: Of the inference on the link.
+        width: Nodes per level of a block's tree.
+        cap: Most nodes per side at a cut.
         limit: A latency known to be reachable; nodes that must exceed it are dropped.
         placements: (K, L) overwritten with the K best leaves, the best first.
 
     Returns:
         The number of leaves, and the time of the best (inf without leaves).
     """
-    n_blocks = len(options.first) - 1
-    size = 32
-    front = np.empty((2, 3, size))
-    new, joined, children = np.empty((4, size)), np.empty((4, size)), np.empty((4, size))
-    trace = np.empty((2, 256), np.int64)  # of every node: its parent, its option
-    n_nodes = 0
-    count, new_count = np.array([1, 0]), np.zeros(2, np.int64)
-    front[0, 0, 0] = front[0, 1, 0] = 0.0
-    front[0, 2, 0] = -1
-    next_front = np.empty((2, 3, size))
-    for block in range(n_blocks - 1):
+    n, n_bounds = len(tree.is_cut), tree.to_go.shape[2]
+    columns = TENSORS + PER_TENSOR * tree.n_places
+    width = max(width, 2)
+    work = Work(
+        np.empty((width, columns)),
+        np.empty((2 * width, columns)),
+        np.empty((n_bounds + 1, 2 * width)),
+        np.empty((4, max(2 * width, tree.n_places + 1)), np.int64),
+        np.empty((2, n_bounds, 2)),
+        np.empty(n * width, np.int64),
+        np.empty(n + 1, np.int64),
+    )
+    fronts, size = np.empty((6, 4, 64)), 64
+    slots, count, n_new = np.empty(5, np.int64), np.empty(2, np.int64), np.empty(2, np.int64)
+    for k in range(5):
+        slots[k] = k
+    history, n_history = np.empty((1, 2, 256)), 0
+    best = np.empty((3, len(placements) + 1))
+    best[0, 0] = np.inf
+    count[0], count[1] = 1, 0
+    fronts[0, T, 0] = fronts[0, S, 0] = 0.0
+    fronts[0, NODE, 0] = -1.0
+    work.first[0] = 0
+    begin, n_leaves = np.int64(0), np.int64(0)
+    for cut in range(n):
+        if not tree.is_cut[cut]:
+            continue
+        set_origin(work, fronts, slots, count)
+        n_leaves = search_block(work, begin, cut + 1, tree, limit)
+        begin = cut + 1
+        if begin == n:
+            break
         for target in range(2):
-            room = limit - options.to_go[block + 1, target, 0]
-            n_new = 0
-            for side in range(2):
-                for o in range(options.start[block, side, 0], options.start[block, side, 1]):
-                    if options.out[o] != target or count[side] == 0:
-                        continue
-                    first = branch(
-                        front[side], count[side], options.a[o], options.b[o], options.c[o], o,
-                        room, children,
-                    )  # fmt: skip
-                    if n_new + count[side] - first > size:
-                        size = 2 * (n_new + count[side])
-                        new, joined = grow(new, size), grow(joined, size)
-                        children, front = grow(children, size), grow(front, size)
-                        next_front = grow(next_front, size)
-                    n_new = join(new, n_new, children, first, count[side], joined)
-                    new, joined = joined, new
-            n_new = thin(new, n_new, options.to_go[block + 1, target], limit, relaxed, cap)
-            if n_nodes + n_new > trace.shape[1]:
-                trace = grow(trace, 2 * (n_nodes + n_new))
-            for i in range(n_new):
-                next_front[target, 0, i] = new[0, i]
-                next_front[target, 1, i] = new[1, i]
-                next_front[target, 2, i] = n_nodes
-                trace[0, n_nodes] = int(new[2, i])
-                trace[1, n_nodes] = int(new[3, i])
-                n_nodes += 1
-            new_count[target] = n_new
-        front, next_front = next_front, front
-        count[:] = new_count
-    return finish(options, front, count, trace, limit, placements)
-
-
-@njit(cache=True, nogil=True)
-def finish(options, front, count, trace, limit, placements):
-    """Take the last block and trace the best leaves back to their placements; see `search`."""
-    block = len(options.first) - 2
-    n_best, k_best = 0, len(placements)
-    time, parent, option = np.full(k_best + 1, np.inf), np.zeros(k_best + 1), np.zeros(k_best + 1)
-    for side in range(2):
-        for o in range(options.start[block, side, 0], options.start[block, side, 1]):
-            for i in range(count[side]):
-                t = max(front[side, 0, i] + options.a[o], front[side, 1, i] + options.b[o])
-                if t > limit or (n_best == k_best and t >= time[n_best - 1]):
+            latest = limit - tree.to_go[begin, target, 0]
+            column = TENSORS + PER_TENSOR * tree.place[begin] + 2 * target
+            n_new[target] = 0
+            for leaf in range(n_leaves):
+                a, b = work.nodes[leaf, column], work.nodes[leaf, column + 1]
+                if a == ABSENT:
                     continue
-                at = min(n_best, k_best - 1)
-                while at > 0 and time[at - 1] > t:
-                    time[at], parent[at], option[at] = time[at - 1], parent[at - 1], option[at - 1]
-                    at -= 1
-                time[at], parent[at], option[at] = t, front[side, 2, i], o
-                n_best = min(n_best + 1, k_best)
+                side = work.lists[ROOT, leaf]
+                if n_new[target] + count[side] > size:
+                    size = 2 * (n_new[target] + count[side])
+                    fronts = longer(fronts, size)
+                c = 0.0 if tree.serial else work.nodes[leaf, STREAM + 1]
+                k = branch(fronts, slots[side], count[side], a, b, c, leaf, latest)
+                if k < count[side]:
+                    n_new[target] = join(
+                        fronts, slots[2 + target], n_new[target], k, count[side], slots[4]
+                    )
+                    slots[2 + target], slots[4] = slots[4], slots[2 + target]
+            front = slots[2 + target]
+            n_new[target] = thin(fronts, front, n_new[target], begin, target, tree, limit, cap)
+            if n_history + n_new[target] > history.shape[2]:
+                history = longer(history, 2 * (n_history + n_new[target]))
+            for i in range(n_new[target]):
+                history[0, 0, n_history] = fronts[front, NODE, i]
+                history[0, 1, n_history] = fronts[front, LEAF, i]
+                fronts[front, NODE, i] = n_history
+                n_history += 1
+        for side in range(2):
+            slots[side], slots[2 + side] = slots[2 + side], slots[side]
+            count[side] = n_new[side]
+    n_best = finish(work, fronts, slots, count, n_leaves, limit, best)
     for k in range(n_best):
-        node, o = int(parent[k]), int(option[k])
-        for b in range(block, -1, -1):
-            begin, end = options.first[b], options.first[b + 1]
-            placements[k, begin:end] = options.sides[o, : end - begin]
-            if b > 0:
-                node, o = trace[0, node], trace[1, node]
-    return n_best, time[0]
+        node, leaf = int(best[1, k]), int(best[2, k])
+        for layer in range(n - 1, -1, -1):
+            child = work.trace[work.first[layer] + leaf]
+            placements[k, layer] = child % 2
+            leaf = child // 2
+            if layer > 0 and tree.is_cut[layer - 1]:
+                leaf, node = int(history[0, 1, node]), int(history[0, 0, node])
+    return n_best, best[0, 0]

@@ -81,27 +81,40 @@ def touching_plane(outline, inference, link, scratch, plane):
 
 @njit(cache=True, nogil=True)
 def learn(outline, inference, link, scratch, planes, count):
-    """Simulate at a link, and add the plane found there to `planes` (K, 4) if it is new.
+    """Simulate at a link, and correct `planes` (K, 4), of which `count` are known, by that.
 
-    `count` of them are known; if there is no room, the one that is lowest here gives way.
+    A plane that is too high there (where networks are no chains, latencies need not be convex) is
+    forgotten. If none is as high as the latency, the one that touches it is added; without room, it
+    takes the place of the lowest.
 
     Returns:
-        The latency, how much it exceeds the planes known so far, and the new count.
+        The latency, how much higher it is than the planes said, and the new count.
     """
     latency = kernel.follow(outline, inference, link, scratch)[1]
-    known, lowest, least = -np.inf, 0, np.inf
-    for k in range(count):
+    if not latency < np.inf:
+        return latency, 0.0, count
+    tolerance = SAME * latency
+    said, known, lowest, least = -np.inf, -np.inf, 0, np.inf
+    k = 0
+    while k < count:
         h = height(planes[k], link)
+        said = max(said, h)
+        if h > latency + tolerance:
+            count -= 1
+            for c in range(4):
+                planes[k, c] = planes[count, c]
+            continue
         known = max(known, h)
         if h < least:
             lowest, least = k, h
-    if not latency < np.inf or (count > 0 and latency <= known + SAME * latency):
-        return latency, 0.0, count
-    if count < len(planes):
-        lowest = count
-        count += 1
-    touching_plane(outline, inference, link, scratch, planes[lowest])
-    return latency, latency - max(known, 0.0), count
+        k += 1
+    if known < latency - tolerance or count == 0:
+        if count < len(planes):
+            lowest = count
+            count += 1
+        touching_plane(outline, inference, link, scratch, planes[lowest])
+    excess = latency - max(said, 0.0)
+    return latency, excess if abs(excess) > tolerance else 0.0, count
 
 
 @njit(cache=True, nogil=True)
@@ -233,7 +246,12 @@ def balance(packed, users, planes, n_planes, shares, first_smoothing):
         The prices of bandwidth and compute: minus the common marginal latencies.
     """
     n = len(users)
-    local, step, trial, temperatures = np.empty((n, 5)), np.empty((n, 2)), shares.copy(), np.empty(n)
+    local, step, trial, temperatures = (
+        np.empty((n, 5)),
+        np.empty((n, 2)),
+        shares.copy(),
+        np.empty(n),
+    )
     price_b = price_p = 0.0
     for level in range(first_smoothing, len(SMOOTHING)):
         smoothing = SMOOTHING[level]
@@ -251,9 +269,7 @@ def balance(packed, users, planes, n_planes, shares, first_smoothing):
                 for j in range(n):
                     trial[j, 0] = shares[j, 0] + length * step[j, 0]
                     trial[j, 1] = shares[j, 1] + length * step[j, 1]
-                new = smoothed(
-                    packed, users, trial, planes, n_planes, temperatures, barrier, local
-                )
+                new = smoothed(packed, users, trial, planes, n_planes, temperatures, barrier, local)
                 if new <= value - 0.1 * length * decrement:
                     break
                 length *= 0.5

@@ -37,7 +37,9 @@ class Portfolio(NamedTuple):
     size: NDArray[np.int64]  # (N,) entries of each UE
     planes: NDArray[np.float64]  # (N, K, P, 4)
     n_planes: NDArray[np.int64]  # (N, K) how many of them are known
-    shares: NDArray[np.float64]  # (N, K, 2) those of both resources that it is worth, at some prices
+    shares: NDArray[
+        np.float64
+    ]  # (N, K, 2) those of both resources that it is worth, at some prices
     value: NDArray[np.float64]
     """(N, K) its weighted latency with them, plus their price; if that is too much to be of
     interest, no more than that (see `value_all`), and -inf for a new entry."""
@@ -74,20 +76,20 @@ def placements_of(
 @njit(cache=True, nogil=True)
 def same(one, other, n):
     """Whether two outlines of n layers have the same layers at the edge."""
-    for layer in range(1, n + 1):
+    for layer in range(1, n + 1):  # noqa: SIM110 - Numba's way
         if (one[layer] ^ other[layer]) & AT_EDGE:
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def learn_at(packed, portfolio, i, k, shares, of_beta, of_phi, scratch):
-    """Simulate UE i's entry k at some shares (2,), and keep the plane found there if it is new.
+def learn_at(packed, portfolio, i, k, beta, phi, scratch):
+    """Simulate UE i's entry k at some shares, and keep the plane found there if it is new.
 
     Returns:
         The latency, and how much it exceeds the planes known so far.
     """
-    link = packed_link(packed, i, shares[0] * of_beta, shares[1] * of_phi)
+    link = packed_link(packed, i, beta, phi)
     latency, excess, portfolio.n_planes[i, k] = learn(
         portfolio.outlines[i, k],
         packed_inference(packed, i),
@@ -100,12 +102,13 @@ def learn_at(packed, portfolio, i, k, shares, of_beta, of_phi, scratch):
 
 
 @njit(cache=True, nogil=True)
-def add(packed, portfolio, i, placement, shares, kept, scratch):
-    """Add a placement (L,) for UE i, found for shares (2,); returns its entry.
+def add(packed, portfolio, i, placement, beta, phi, kept):
+    """Add a placement (L,) for UE i, found for shares of bandwidth and compute; returns its entry.
 
     If there is no room, it takes the place of the entry of greatest value, but not that of `kept`.
     """
     size, n = portfolio.size[i], packed.first[i + 1] - packed.first[i]
+    scratch = kernel.new_scratch(n)
     kernel.outline_of(placement, packed_inference(packed, i), scratch.outline)
     for k in range(size):
         if same(scratch.outline, portfolio.outlines[i, k], n):
@@ -121,8 +124,8 @@ def add(packed, portfolio, i, placement, shares, kept, scratch):
     portfolio.n_planes[i, at] = 0
     for touch in range(len(TOUCHES)):
         of_beta, of_phi = TOUCHES[touch]
-        learn_at(packed, portfolio, i, at, shares, of_beta, of_phi, scratch)
-    portfolio.shares[i, at, 0], portfolio.shares[i, at, 1] = shares[0], shares[1]
+        learn_at(packed, portfolio, i, at, beta * of_beta, phi * of_phi, scratch)
+    portfolio.shares[i, at, 0], portfolio.shares[i, at, 1] = beta, phi
     portfolio.value[i, at] = -np.inf
     portfolio.size[i] = max(size, at + 1)
     return at
@@ -178,13 +181,12 @@ def add_all(packed, portfolio, placements, shares):
 
     `placements` is the concatenation over UEs.
     """
-    scratch = kernel.new_scratch(portfolio.outlines.shape[2] - 1)
     choice = np.empty(len(packed.weight), np.int64)
     for i in range(len(choice)):
         own = placements[packed.first[i] : packed.first[i + 1]]
         choice[i] = LOCAL
         if shares[i, 0] > 0.0 and shares[i, 1] > 0.0:
-            choice[i] = add(packed, portfolio, i, own, shares[i], LOCAL, scratch)
+            choice[i] = add(packed, portfolio, i, own, shares[i, 0], shares[i, 1], LOCAL)
     return choice
 
 

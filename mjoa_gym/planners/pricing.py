@@ -22,11 +22,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.instance import packed_link
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, learn_at, worth
-from mjoa_gym.model.instance import packed_link
 
 CHANGES = 192
 """Most changes of one UE that are looked at, alone and in pairs."""
@@ -88,9 +88,9 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
         if value > limit:
             break
         shares = portfolio.shares[i, k]
-        excess = learn_at(packed, portfolio, i, k, shares, 1.0, 1.0, scratch)[1]
+        excess = learn_at(packed, portfolio, i, k, shares[0], shares[1], scratch)[1]
         value += cost(packed.weight[i], excess)
-        if cost(packed.weight[i], excess) <= PRECISION * value:
+        if cost(packed.weight[i], abs(excess)) <= PRECISION * value:
             break
     return value
 
@@ -243,7 +243,11 @@ def insert_row(found, rows, value, a, b):
         return rows
     at = min(rows, most - 1)
     while at > 0 and found[at - 1, 0] > value:
-        found[at, 0], found[at, 1], found[at, 2] = found[at - 1, 0], found[at - 1, 1], found[at - 1, 2]
+        found[at, 0], found[at, 1], found[at, 2] = (
+            found[at - 1, 0],
+            found[at - 1, 1],
+            found[at - 1, 2],
+        )
         at -= 1
     found[at, 0], found[at, 1], found[at, 2] = value, a, b
     return min(rows + 1, most)
@@ -274,7 +278,7 @@ def descend(portfolio, choice, slack):
 @njit(cache=True, nogil=True)
 def same_choice(one, other):
     """Whether two choices (N,) are the same."""
-    for i in range(len(one)):
+    for i in range(len(one)):  # noqa: SIM110 - Numba's way
         if one[i] != other[i]:
             return False
     return True
@@ -284,11 +288,10 @@ def same_choice(one, other):
 def worth_serving(portfolio, slack, shares):
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 
-    They are zero for UEs that will hardly be served in a better plan: where that entry's value
-    exceeds the least by more than `slack`.
+    They stay as they are for UEs that will hardly be served in a better plan: where that entry's
+    value exceeds the least by more than `slack`.
     """
     for i in range(len(shares)):
-        shares[i, 0] = shares[i, 1] = 0.0
         best = LOCAL
         for k in range(1, portfolio.size[i]):
             if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:

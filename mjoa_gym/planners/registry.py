@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Protocol
 
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.ablations import ABLATIONS
@@ -14,15 +17,26 @@ from mjoa_gym.planners.efficiency import efficiency
 from mjoa_gym.planners.far_sighted import far_sighted
 from mjoa_gym.planners.iao import iao
 from mjoa_gym.planners.ionn import ionn
-from mjoa_gym.planners.mjoa_mu import mjoa_mu
+from mjoa_gym.planners.mjoa_mu import JointSearch, mjoa_mu
 from mjoa_gym.planners.neurosurgeon import neurosurgeon
-from mjoa_gym.planners.oracle import oracle
+from mjoa_gym.planners.oracle import OracleSearch, oracle
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.single_cut import single_cut
 from mjoa_gym.planners.trivial import edge_only, local_only, random
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import choice, count, positive
 
 Planner = Callable[[Instance], Plan]
+
+
+class Anytime(Protocol):
+    """A search that has a plan at any time."""
+
+    def plan(self) -> Plan:
+        """The best plan so far."""
+
+    def steps(self, piece: int) -> Iterator[None]:
+        """Search on; PBT-DP answers for `piece` UEs between two yields."""
+
 
 PLANNERS: dict[str, Planner] = {
     "local-only": local_only,
@@ -42,6 +56,9 @@ PLANNERS: dict[str, Planner] = {
     "oracle": oracle,
 }
 """The planners of this package."""
+
+ANYTIME: dict[str, Callable[[Instance], Anytime]] = {"mjoa-mu": JointSearch, "oracle": OracleSearch}
+"""The planners that have a plan at any time, and better ones later."""
 
 GROUP = "mjoa_gym.planners"
 """The entry points under which installed packages offer planners."""
@@ -112,10 +129,52 @@ def planner_of(name: str) -> Planner:
     return (installed_planners() | _registered)[name]
 
 
-def plan_with(name: str, instance: Instance) -> Plan:
+def plan_with(name: str, instance: Instance, budget_s: float | None = None) -> Plan:
     """The plan of the named planner for an instance.
 
+    Args:
+        name: The planner's.
+        instance: The instance.
+        budget_s: Seconds after which the best plan found so far is taken, for the planners of
+            `ANYTIME`: at worst all-local, and with more time never worse. One step beyond is
+            possible; the longest is a call of PBT-DP. Compiling, in a planner's first call, counts.
+
     Raises:
-        ValueError: If no planner has that name (with the nearest one).
+        ValueError: If no planner has that name (with the nearest one), or it takes no budget.
     """
-    return planner_of(name)(instance)
+    planner = planner_of(name)
+    if budget_s is None:
+        return planner(instance)
+    end = time.perf_counter() + positive("budget_s", budget_s)
+    if name not in ANYTIME:
+        takers = ", ".join(ANYTIME)
+        raise ValueError(f"budget_s={budget_s!r}: {name} takes no budget; those that do: {takers}")
+    search = ANYTIME[name](instance)
+    for _ in search.steps(piece=1):
+        if time.perf_counter() >= end:
+            break
+    return search.plan()
+
+
+def plan_many(name: str, instances: Sequence[Instance], threads: int = 1) -> list[Plan]:
+    """The plans of the named planner for many instances: those that `plan_with` gives.
+
+    Args:
+        name: The planner's.
+        instances: The instances.
+        threads: How many plan at the same time. MJOA-MU's search is compiled and holds the
+            interpreter's lock for a small part of the time only; planners in plain Python do not
+            gain.
+
+    Raises:
+        ValueError: If no planner has that name (with the nearest one), or there are no threads.
+    """
+    return each_planned(planner_of(name), instances, threads)
+
+
+def each_planned(planner: Planner, instances: Sequence[Instance], threads: int) -> list[Plan]:
+    """A planner's plans for many instances, on some threads."""
+    if count("threads", threads) == 1 or len(instances) < 2:
+        return [planner(instance) for instance in instances]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(planner, instances))
