@@ -1,10 +1,4 @@
-"""PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP).
-
-The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
-the layers, pruned with regard to the long-term influence between layers. Its details are our
-formulation: blocks between cut layers, each with its options (`pbt_block`), and a tree over the
-blocks (`pbt_tree`).
-"""
+"""PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP)."""
 
 from __future__ import annotations
 
@@ -16,128 +10,95 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference, Upload, inference_of
 from mjoa_gym.model.link import Link, link_at
-from mjoa_gym.planners.pbt_block import layout_of
-from mjoa_gym.planners.pbt_tree import find_options, search
+from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
 WIDTH = 64
 """Nodes that a level of the tree keeps on a DAG."""
-LEAVES = 16
+LEAVES = 32
 """Leaves of the tree that are simulated."""
 FRONT = 512
 """Nodes per side that are kept at a cut of a DAG."""
 UNLIMITED = 1 << 60
-LONG_BLOCK = 32
-"""Layers in a block beyond which its tree is four times as wide."""
+BORDER = kernel.WAITS | kernel.CROSSES
+"""An outline's bits of a layer that sends to the other side or reads from there."""
+ROUNDING = 1.0 + 1e-9
 
 
 @njit(cache=True, nogil=True)
-def is_chain(inference):
-    """Whether every layer reads just the layer before it."""
-    for layer in range(len(inference.ue_s)):
-        if inference.offsets[layer + 1] != layer + 1 or inference.predecessors[layer] != layer - 1:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def longest_block(layout):
-    """Layers in the longest block between two cuts."""
-    longest = begin = 0
-    for layer in range(len(layout.is_cut)):
-        if layout.is_cut[layer]:
-            longest = max(longest, layer + 1 - begin)
-            begin = layer + 1
-    return longest
-
-
-@njit(cache=True, nogil=True)
-def fastest(leaves, inference, link, scratch):
-    """The index and the simulated latency of the fastest leaf; (0, inf) without leaves."""
-    best, index = np.inf, 0
-    for k in range(len(leaves)):
+def partition(inference, link, width, placement):
+    n = len(inference.ue_s)
+    scratch = kernel.new_scratch(n)
+    tree = tree_of(inference, link)
+    exact = tree.is_chain and inference.mode != Upload.WHOLE
+    best = 0.0
+    for layer in range(n):
+        placement[layer] = 0
+        best += inference.ue_s[layer]
+    if not exact:
+        best = best_single_cut(inference, link, scratch, placement, best)
+    leaves = np.empty((1 if exact else LEAVES, n), np.int8)
+    n_leaves, _ = search(tree, False, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
+    fastest, index = np.inf, 0
+    for k in range(n_leaves):
         latency = kernel.run(leaves[k], inference, link, scratch)[1]
-        if latency < best:
-            best, index = latency, k
-    return index, best
-
-
-def _waiting_less(inference: Inference) -> Inference:
-    """The inference in a mode that the tree knows: with WHOLE it would only wait for more."""
-    if inference.mode == Upload.WHOLE:
-        return inference._replace(mode=int(Upload.PARALLEL))
-    return inference
+        if latency < fastest:
+            fastest, index = latency, k
+    if n_leaves > 0 and not exact:
+        fastest = improve(inference, link, scratch, leaves[index], fastest)
+    if fastest < best:
+        best = fastest
+        for layer in range(n):
+            placement[layer] = leaves[index, layer]
+    return best
 
 
 def best_partition(
     inference: Inference, link: Link, width: int, placement: NDArray[np.int8]
 ) -> float:
-    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds.
-
-    The kernels it calls are compiled one by one: inlined into each other they would take minutes.
-    """
-    n = len(placement)
-    scratch, layout = kernel.new_scratch(n), layout_of(inference)
-    exact = inference.mode != Upload.WHOLE and is_chain(inference)
-    relaxation = _waiting_less(inference)
-    placement[:] = 0
-    best = float(np.sum(inference.ue_s))
-    if not exact:
-        best = best_single_cut(inference, link, scratch, placement)
-    if longest_block(layout) > LONG_BLOCK:
-        width *= 4
-    for relaxed in (True, False):
-        limit = best * (1.0 + 1e-9)
-        options = find_options(relaxation, link, relaxed, width, limit, layout)
-        leaves = np.empty((1 if exact else LEAVES, n), np.int8)
-        cap = UNLIMITED if exact else FRONT
-        n_leaves, bound = search(options, relaxed, cap, limit, leaves)
-        k, latency = fastest(leaves[:n_leaves], inference, link, scratch)
-        proven = exact or (relaxed and min(best, latency) <= bound * (1.0 + 1e-9))
-        if n_leaves > 0 and not proven:
-            latency = improve(inference, link, scratch, leaves[k], latency)
-        if latency < best:
-            best = latency
-            placement[:] = leaves[k]
-        if proven:
-            break
-    return best
+    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds."""
+    return float(partition(inference, link, width, placement))
 
 
 def partition_bound(
     inference: Inference, link: Link, width: int, front: int, limit: float
 ) -> float:
-    """A certified lower bound on the latency of every placement, at most `limit`.
-
-    Args:
-        inference: What it asks of the resources.
-        link: What it gets of them.
-        width: Nodes per level of a block's relaxed tree; more give a tighter bound.
-        front: Nodes per side at cuts; likewise.
-        limit: A latency known to be reachable, or inf.
-    """
-    inference = _waiting_less(inference)
-    options = find_options(inference, link, True, width, limit * (1.0 + 1e-9), layout_of(inference))
-    cap = UNLIMITED if is_chain(inference) else front
+    """A certified lower bound on the latency of every placement, at most `limit`."""
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    return min(limit, search(options, True, cap, limit * (1.0 + 1e-9), leaf)[1])
+    tree = tree_of(inference, link)
+    front = UNLIMITED if tree.is_chain else front
+    return min(limit, search(tree, True, width, front, limit * ROUNDING, leaf)[1])
 
 
 @njit(cache=True, nogil=True)
-def best_single_cut(inference, link, scratch, placement):
-    """The best placement with one side for layers below a cut and the other above, both ways."""
+def best_single_cut(inference, link, scratch, placement, best):
     n = len(placement)
-    trial = np.zeros(n, np.int8)
-    placement[:] = 0
-    best = kernel.run(trial, inference, link, scratch)[1]
+    trial = np.empty(n, np.int8)
+    ue = edge = load = 0.0
+    for layer in range(n):
+        edge += inference.edge_s[layer]
+        load += inference.missing_bytes[layer]
+    if inference.mode == Upload.PREINSTALLED:
+        load = 0.0
+    all_ue, all_edge, all_load = best, edge, load
     for first in range(2):
-        trial[:] = 1 - first
+        ue, edge, load = (0.0, all_edge, all_load) if first == 0 else (all_ue, 0.0, 0.0)
+        for layer in range(n):
+            trial[layer] = 1 - first
         for cut in range(n):
-            latency = kernel.run(trial, inference, link, scratch)[1]
-            if latency < best:
-                best = latency
-                placement[:] = trial
+            least = max(ue, max(edge * link.slowdown if edge > 0.0 else 0.0, load * link.up if load > 0.0 else 0.0))
+            if least < best:
+                latency = kernel.run(trial, inference, link, scratch)[1]
+                if latency < best:
+                    best = latency
+                    for layer in range(n):
+                        placement[layer] = trial[layer]
             trial[cut] = first
+            sign = 1.0 if first == 0 else -1.0
+            ue += sign * inference.ue_s[cut]
+            edge -= sign * inference.edge_s[cut]
+            if inference.mode != Upload.PREINSTALLED:
+                load -= sign * inference.missing_bytes[cut]
     return best
 
 
@@ -145,31 +106,38 @@ def best_single_cut(inference, link, scratch, placement):
 def improve(inference, link, scratch, placement, best):
     """Move layers to the other side, alone or with one they read, as long as that helps.
 
-    Returns:
-        The latency.
+    Only layers that send to the other side or read from it are moved.
     """
     n = len(placement)
+    outline = np.empty(n + 1, np.uint8)
+    kernel.outline_of(placement, inference, outline)
     failed = 0
     layer = 0
     while failed < n:
         failed += 1
         for i in range(inference.offsets[layer] - 1, inference.offsets[layer + 1]):
             p = inference.predecessors[i] if i >= inference.offsets[layer] else layer
-            if p < 0:
+            if p < 0 or not (outline[layer + 1] | outline[p + 1]) & BORDER:
                 continue
-            placement[layer] = 1 - placement[layer]
-            if p != layer:
-                placement[p] = 1 - placement[p]
+            flip(placement, layer, p)
             latency = kernel.run(placement, inference, link, scratch)[1]
             if latency < best:
                 best = latency
                 failed = 0
+                for tensor in range(n + 1):
+                    outline[tensor] = scratch.outline[tensor]
             else:
-                placement[layer] = 1 - placement[layer]
-                if p != layer:
-                    placement[p] = 1 - placement[p]
+                flip(placement, layer, p)
         layer = (layer + 1) % n
     return best
+
+
+@njit(cache=True, nogil=True)
+def flip(placement, layer, other):
+    """Move a layer and another one (or itself again) to their other sides."""
+    placement[layer] = 1 - placement[layer]
+    if other != layer:
+        placement[other] = 1 - placement[other]
 
 
 def pbt_dp(
