@@ -38,7 +38,7 @@ def partition(inference, link, width, placement):
     if not exact:
         best = best_single_cut(inference, link, scratch, placement, best)
     leaves = np.empty((1 if exact else LEAVES, n), np.int8)
-    n_leaves, _ = search(tree, False, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
+    n_leaves, _ = search(tree, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
     fastest, index = np.inf, 0
     for k in range(n_leaves):
         latency = kernel.run(leaves[k], inference, link, scratch)[1]
@@ -65,9 +65,9 @@ def partition_bound(
 ) -> float:
     """A certified lower bound on the latency of every placement, at most `limit`."""
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    tree = tree_of(inference, link)
+    tree = tree_of(inference, link)._replace(relaxed=True)
     front = UNLIMITED if tree.is_chain else front
-    return min(limit, search(tree, True, width, front, limit * ROUNDING, leaf)[1])
+    return min(limit, search(tree, width, front, limit * ROUNDING, leaf)[1])
 
 
 @njit(cache=True, nogil=True)

@@ -22,8 +22,13 @@ PER_TENSOR = 4
 NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
 WEIGHTS = np.array([1.0, 0.85, 0.7, 0.5, 0.3])
 """Weights of a path's time in the bounds; the rest is the weight of the uplink's bytes."""
+inner = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 T, S, NODE, LEAF = range(4)
 """Rows of a front."""
+CHILDREN = 5
+"""The front of the children of one option."""
+KEPT, ORDER, ROOT, LIVE = range(4)
+"""Rows of the lists: the children kept, in some order, the nodes' roots, the live tensors."""
 
 
 class Tree(NamedTuple):
@@ -43,6 +48,7 @@ class Tree(NamedTuple):
     serial: bool
     waits: bool
     message: float
+    relaxed: bool
 
 
 @njit(cache=True, nogil=True)
@@ -126,14 +132,27 @@ def tree_of(inference, link):
                     to_go[late, 1, r] = max(to_go[late, 1, r], from_edge)
     return Tree(
         offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut, to_go,
-        n_places, is_chain, serial, waits, link.message,
+        n_places, is_chain, serial, waits, link.message, np.bool_(False),
     )  # fmt: skip
 
 
 
-@njit(cache=True, nogil=True)
-def extend(node, layer, side, tree, relaxed):
-    """Let a node also run `layer` on `side`; changes the node."""
+class Work(NamedTuple):
+    """Work arrays for the nodes of one level of a block's tree and their children."""
+
+    nodes: NDArray[np.float64]  # (width, columns)
+    children: NDArray[np.float64]  # (2 width, columns) child c is node c // 2 with side c % 2
+    bounds: NDArray[np.float64]  # (bounds + 1, 2 width) of the children; the last is the highest
+    lists: NDArray[np.int64]  # (4, 2 width) KEPT, ORDER, ROOT, LIVE
+    origin: NDArray[np.float64]  # (2, bounds, 2) least weighted times of the inputs' fronts
+    trace: NDArray[np.int64]  # (nodes of all levels,) which child each node was
+    first: NDArray[np.int64]  # (L + 1,) the first node of each level
+
+
+@inner
+def extend(children, child, layer, side, tree):
+    """Let a child also run `layer` on `side`; changes the child."""
+    node = children[child]
     seconds, message = tree.seconds, tree.message
     own = layer + 1
     ready_a = ready_b = release_a = release_b = NEVER
@@ -148,7 +167,7 @@ def extend(node, layer, side, tree, relaxed):
                 sending, lane, newest = seconds[tensor, UP], UP_FREE, UP_LAST
                 if not tree.serial:
                     node[STREAM + 1] += sending
-            if not relaxed and begin_a >= node[newest]:
+            if not tree.relaxed and begin_a >= node[newest]:
                 node[newest] = begin_a
                 begin_a, begin_b = max(begin_a, node[lane]), max(begin_b, node[lane + 1])
                 node[lane], node[lane + 1] = begin_a + sending, begin_b + sending
@@ -185,7 +204,8 @@ def extend(node, layer, side, tree, relaxed):
         node[place + 2 - 2 * side] = node[place + 3 - 2 * side] = ABSENT
     if tree.is_sink[layer]:
         if side == 1:
-            if not relaxed:
+            if not tree.relaxed:
+                node[DOWN_LAST] = max(node[DOWN_LAST], end_a)
                 end_a, end_b = max(end_a, node[DOWN_FREE]), max(end_b, node[DOWN_FREE + 1])
             end_a, end_b = end_a + seconds[own, DOWN], end_b + seconds[own, DOWN]
             node[DOWN_FREE], node[DOWN_FREE + 1] = end_a, end_b
@@ -196,335 +216,377 @@ def extend(node, layer, side, tree, relaxed):
             node[column] = NEVER
 
 
-@njit(cache=True, nogil=True)
-def least_end(node, layer, tree, live, n_live, origin, bounds, c):
-    """The earliest end of any leaf below a node; `bounds` is overwritten with each bound."""
+@inner
+def least_end(work, child, layer, n_live, tree):
+    """The earliest end of any leaf below a child; writes down each bound and the highest."""
+    node, live = work.children[child], work.lists
+    root = live[ROOT, child // 2]
     highest = 0.0
     for r in range(tree.to_go.shape[2]):
-        path = WEIGHTS[r]
-        least = 0.0
-        t, s = origin[r, 0], origin[r, 1]
+        path, least = WEIGHTS[r], 0.0
+        t, s = work.origin[root, r, 0], work.origin[root, r, 1]
         for k in range(n_live):
-            tensor = live[k]
+            row = tensor = live[LIVE, k]
+            if tree.first_reader[tensor] <= layer:
+                row = tensor + len(tree.place)
             column = TENSORS + PER_TENSOR * tree.place[tensor]
             ue = max(t + path * node[column], s + path * node[column + 1])
             edge = max(t + path * node[column + 2], s + path * node[column + 3])
-            row = tensor if tree.first_reader[tensor] > layer else tensor + len(tree.place)
             ue, edge = ue + tree.to_go[row, 0, r], edge + tree.to_go[row, 1, r]
             least = max(least, min(ue, edge))
         least = max(least, max(t + path * node[DONE], s + path * node[DONE + 1]))
         if path < 1.0:
             least += (1.0 - path) * node[STREAM + 1]
-        bounds[r, c] = least
+        work.bounds[r, child] = least
         highest = max(highest, least)
+    work.bounds[tree.to_go.shape[2], child] = highest
     return highest
 
 
-@njit(cache=True, nogil=True)
-def sort_by(keys, order, count, spare):
-    """Sort the first `count` numbers in `order` by their keys (merge sort, stable)."""
-    step = 1
-    while step < count:
-        for first in range(0, count, 2 * step):
-            middle = min(count, first + step)
-            end = min(count, middle + step)
-            i, j = first, middle
-            for k in range(first, end):
-                if j == end or (i < middle and keys[order[i]] <= keys[order[j]]):
-                    spare[k] = order[i]
-                    i += 1
-                else:
-                    spare[k] = order[j]
-                    j += 1
-        for k in range(count):
-            order[k] = spare[k]
-        step *= 2
+@inner
+def sort_by(keys, row, lists, which, count):
+    """Sort the first `count` numbers of a list by their keys (insertion sort, stable)."""
+    for k in range(1, count):
+        number = lists[which, k]
+        key = keys[row, number]
+        at = k
+        while at > 0 and keys[row, lists[which, at - 1]] > key:
+            lists[which, at] = lists[which, at - 1]
+            at -= 1
+        lists[which, at] = number
 
 
-@njit(cache=True, nogil=True)
-def dominates(a, b):
-    """Whether nothing is later in node a than in node b."""
-    for column in range(UE_FREE, len(a)):  # noqa: SIM110 - Numba's way
-        if a[column] > b[column]:
+@inner
+def dominates(nodes, one, other):
+    """Whether nothing is later in one node than in the other."""
+    for column in range(UE_FREE, nodes.shape[1]):  # noqa: SIM110 - Numba's way
+        if nodes[one, column] > nodes[other, column]:
             return False
     return True
 
 
-@njit(cache=True, nogil=True)
-def in_turns(bounds, kept, n_kept, order, spare, marks):
-    """Sort the nodes kept such that each bound in turn gives its best."""
-    n_bounds = len(bounds) - 1
-    for r in range(n_bounds):
+@inner
+def in_turns(work, n_kept):
+    """Sort the nodes kept such that every bound in turn gives its best."""
+    bounds, lists = work.bounds, work.lists
+    total = len(bounds) - 1
+    for r in range(total):
         for k in range(n_kept):
-            order[k] = kept[k]
-        sort_by(bounds[r], order, n_kept, spare)
+            lists[ORDER, k] = lists[KEPT, k]
+        sort_by(bounds, r, lists, ORDER, n_kept)
         for k in range(n_kept):
-            rank = k * n_bounds + r
-            if r == 0 or rank < marks[order[k]]:
-                marks[order[k]] = rank
-    sort_by(marks, kept, n_kept, spare)
+            rank = k * total + r
+            child = lists[ORDER, k]
+            if r == 0 or rank < bounds[total, child]:
+                bounds[total, child] = rank
+    sort_by(bounds, total, lists, KEPT, n_kept)
 
 
-@njit(cache=True, nogil=True)
-def merge_similar(children, kept, n_kept, width):
+@inner
+def merge_similar(work, n_kept):
     """Keep the better half of the width; replace neighbours among the rest by their minimum."""
+    children, lists, width = work.children, work.lists, len(work.nodes)
     singles = width // 2
-    groups = width - singles
-    rest = n_kept - singles
+    groups, rest = width - singles, n_kept - singles
     for group in range(groups):
-        first = singles + group * rest // groups
-        end = singles + (group + 1) * rest // groups
-        for k in range(first + 1, end):
+        first = lists[KEPT, singles + group * rest // groups]
+        for k in range(singles + group * rest // groups, singles + (group + 1) * rest // groups):
             for column in range(children.shape[1]):
-                children[kept[first], column] = min(
-                    children[kept[first], column], children[kept[k], column]
-                )
-        kept[singles + group] = kept[first]
+                other = children[lists[KEPT, k], column]
+                children[first, column] = min(children[first, column], other)
+        lists[KEPT, singles + group] = first
 
 
-@njit(cache=True, nogil=True)
-def search_block(work, begin, end, origin, tree, relaxed, limit):
-    """Run the tree over layers `begin..end - 1`; returns the number of leaves."""
-    nodes, children, bounds, kept, order, spare, root, live, trace, first = work
-    columns = nodes.shape[1]
+@inner
+def plant(work, tensor, tree):
+    """Start a block's tree: two roots, whose input is on the UE and at the edge."""
+    nodes = work.nodes
+    place = TENSORS + PER_TENSOR * tree.place[tensor]
     for side in range(2):
-        for column in range(columns):
+        for column in range(nodes.shape[1]):
             nodes[side, column] = NEVER
         if not tree.serial:
             nodes[side, STREAM + 1] = 0.0
-        place = TENSORS + PER_TENSOR * tree.place[begin]
         nodes[side, place + 2 * side] = 0.0
         nodes[side, place + 2 - 2 * side] = nodes[side, place + 3 - 2 * side] = ABSENT
-        root[side] = side
-    live[0] = begin
-    n_live, count = 1, 2
-    total = len(bounds) - 1
-    width = len(nodes)
-    for layer in range(begin, end):
-        last = layer == len(tree.is_cut) - 1
-        k = 0
-        for i in range(n_live):
-            if tree.last_reader[live[i]] > layer:
-                live[k] = live[i]
-                k += 1
-        n_live = k
-        if tree.place[layer + 1] >= 0:
-            live[n_live] = layer + 1
-            n_live += 1
-        n_order = 0
-        for c in range(2 * count):
-            for column in range(columns):
-                children[c, column] = nodes[c // 2, column]
-            extend(children[c], layer, c % 2, tree, relaxed)
-            least = least_end(children[c], layer, tree, live, n_live, origin[root[c // 2]], bounds, c)
-            bounds[total, c] = least
-            if least <= limit and least < FOREVER:
-                order[n_order] = c
-                n_order += 1
-        sort_by(bounds[total], order, n_order, spare)
-        n_kept = 0
-        for k in range(n_order):
-            c = order[k]
-            beaten = False
-            if not last:
-                for j in range(n_kept):
-                    if root[kept[j] // 2] == root[c // 2] and dominates(children[kept[j]], children[c]):
-                        beaten = True
-                        break
-            if not beaten:
-                kept[n_kept] = c
-                n_kept += 1
-        if n_kept > width:
-            if relaxed:
-                merge_similar(children, kept, n_kept, width)
-            else:
-                in_turns(bounds, kept, n_kept, order, spare, bounds[total])
-            n_kept = width
-        first[layer + 1] = first[layer] + n_kept
-        for k in range(n_kept):
-            for column in range(columns):
-                nodes[k, column] = children[kept[k], column]
-            trace[first[layer] + k] = kept[k]
-            order[k] = root[kept[k] // 2]
-        for k in range(n_kept):
-            root[k] = order[k]
-        count = n_kept
-    return count
+        work.lists[ROOT, side] = side
+    work.lists[LIVE, 0] = tensor
 
 
-@njit(cache=True, nogil=True)
-def branch(front, side, count, a, b, c, leaf, room, children):
-    """Give every node of one front one option; returns the index of the first child."""
-    first, best = count, np.inf
-    row = 3 * side
-    for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
-        t = max(front[row, i] + a, front[row + 1, i] + b)
-        if t < best and t <= room:
-            first -= 1
-            best = t
-            children[T, first] = t
-            children[S, first] = front[row + 1, i] + c
-            children[NODE, first] = front[row + 2, i]
-            children[LEAF, first] = leaf
-    return first
-
-
-@njit(cache=True, nogil=True)
-def join(left, n_left, right, first, end, joined):
-    """Merge two fronts sorted by t into one without dominated nodes; returns its size."""
-    i, j, kept = 0, first, 0
-    least = np.inf
-    while i < n_left or j < end:
-        if j == end or (i < n_left and left[T, i] <= right[T, j]):
-            if left[S, i] < least:
-                least = left[S, i]
-                for row in range(4):
-                    joined[row, kept] = left[row, i]
-                kept += 1
-            i += 1
-        else:
-            if right[S, j] < least:
-                least = right[S, j]
-                for row in range(4):
-                    joined[row, kept] = right[row, j]
-                kept += 1
-            j += 1
+@inner
+def still_live(work, n_live, layer, tree):
+    """Bring the list of live tensors up to date after a layer; returns their number."""
+    kept, live = 0, work.lists
+    for i in range(n_live):
+        if tree.last_reader[live[LIVE, i]] > layer:
+            live[LIVE, kept] = live[LIVE, i]
+            kept += 1
+    if tree.place[layer + 1] >= 0:
+        live[LIVE, kept] = layer + 1
+        kept += 1
     return kept
 
 
-@njit(cache=True, nogil=True)
-def thin(front, count, to_go, limit, relaxed, cap):
-    """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size."""
+@inner
+def undominated(work, n_order, all_welcome):
+    """Put the children that none of the same root dominates into `KEPT`, by bound."""
+    children, lists, n_kept = work.children, work.lists, 0
+    for k in range(n_order):
+        child = lists[ORDER, k]
+        beaten = False
+        for j in range(0 if all_welcome else n_kept):
+            other = lists[KEPT, j]
+            if (
+                children[other, STREAM + 1] <= children[child, STREAM + 1]
+                and lists[ROOT, other // 2] == lists[ROOT, child // 2]
+                and dominates(children, other, child)
+            ):
+                beaten = True
+                break
+        if not beaten:
+            lists[KEPT, n_kept] = child
+            n_kept += 1
+    return n_kept
+
+
+@inner
+def search_block(work, begin, end, tree, limit):
+    """Run the tree over layers `begin..end - 1`; returns the number of leaves."""
+    nodes, children, bounds, lists = work.nodes, work.children, work.bounds, work.lists
+    width, columns = nodes.shape
+    plant(work, begin, tree)
+    n_live, count = 1, 2
+    for layer in range(begin, end):
+        n_live = still_live(work, n_live, layer, tree)
+        n_order = np.int64(0)
+        for c in range(2 * count):
+            for column in range(columns):
+                children[c, column] = nodes[c // 2, column]
+            extend(children, c, layer, c % 2, tree)
+            least = least_end(work, c, layer, n_live, tree)
+            if least <= limit and least < FOREVER:
+                lists[ORDER, n_order] = c
+                n_order += 1
+        sort_by(bounds, len(bounds) - 1, lists, ORDER, n_order)
+        count = undominated(work, n_order, layer == len(tree.is_cut) - 1)
+        if count > width:
+            if tree.relaxed:
+                merge_similar(work, count)
+            else:
+                in_turns(work, count)
+            count = width
+        first = work.first[layer]
+        work.first[layer + 1] = first + count
+        for k in range(count):
+            child = lists[KEPT, k]
+            for column in range(columns):
+                nodes[k, column] = children[child, column]
+            work.trace[first + k] = child
+            lists[ORDER, k] = lists[ROOT, child // 2]
+        for k in range(count):
+            lists[ROOT, k] = lists[ORDER, k]
+    return count
+
+
+@inner
+def branch(fronts, source, count, a, b, c, leaf, latest):
+    """Give every node of the front `source` one option.
+
+    Children have t' <= `latest`; they fill the front CHILDREN from the back.
+
+    Returns:
+        The index of the first child.
+    """
+    first, best = count, np.inf
+    for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
+        t = max(fronts[source, T, i] + a, fronts[source, S, i] + b)
+        if t < best and t <= latest:
+            first -= 1
+            best = t
+            fronts[CHILDREN, T, first] = t
+            fronts[CHILDREN, S, first] = fronts[source, S, i] + c
+            fronts[CHILDREN, NODE, first] = fronts[source, NODE, i]
+            fronts[CHILDREN, LEAF, first] = leaf
+    return first
+
+
+@inner
+def join(fronts, source, n_source, first, end, joined):
+    """Merge a front and the children into one without dominated nodes; returns its size."""
+    i, j, kept = 0, first, 0
+    least = np.inf
+    while i < n_source or j < end:
+        front, k = CHILDREN, j
+        if j == end or (i < n_source and fronts[source, T, i] <= fronts[CHILDREN, T, j]):
+            front, k = source, i
+            i += 1
+        else:
+            j += 1
+        if fronts[front, S, k] < least:
+            least = fronts[front, S, k]
+            for row in range(4):
+                fronts[joined, row, kept] = fronts[front, row, k]
+            kept += 1
+    return kept
+
+
+@inner
+def thin(fronts, front, count, tensor, side, tree, limit, cap):
+    """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
+
+    Relaxed, neighbours are replaced by their minimum; otherwise one of them stands for them.
+    """
     kept = 0
     for i in range(count):
         bound = 0.0
-        for r in range(len(to_go)):
-            known = WEIGHTS[r] * front[T, i] + (1.0 - WEIGHTS[r]) * front[S, i]
-            bound = max(bound, known + to_go[r])
+        for r in range(tree.to_go.shape[2]):
+            known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
+            bound = max(bound, known + tree.to_go[tensor, side, r])
         if bound <= limit:
             for row in range(4):
-                front[row, kept] = front[row, i]
+                fronts[front, row, kept] = fronts[front, row, i]
             kept += 1
     if kept <= cap:
         return kept
     for group in range(cap):
         begin, end = group * kept // cap, (group + 1) * kept // cap
         for row in range(4):
-            front[row, group] = front[row, begin]
-        if relaxed:
-            front[S, group] = front[S, end - 1]
+            fronts[front, row, group] = fronts[front, row, begin]
+        if tree.relaxed:
+            fronts[front, S, group] = fronts[front, S, end - 1]
     return cap
 
 
-@njit(cache=True, nogil=True)
+@inner
 def longer(array, size):
-    """A copy with longer rows."""
-    rows, columns = array.shape
-    copy = np.empty((rows, size))
-    for row in range(rows):
-        for column in range(columns):
-            copy[row, column] = array[row, column]
+    """A copy of (fronts, rows, old size) with longer rows."""
+    fronts, rows, old = array.shape
+    copy = np.empty((fronts, rows, size))
+    for front in range(fronts):
+        for row in range(rows):
+            for i in range(old):
+                copy[front, row, i] = array[front, row, i]
     return copy
 
 
+@inner
+def set_origin(work, fronts, slots, count):
+    """Write down the least weighted times that a block starts with, for its bounds."""
+    for side in range(2):
+        front = slots[side]
+        for r in range(work.origin.shape[1]):
+            t = s = FOREVER
+            for i in range(count[side]):
+                known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
+                t, s = min(t, known), min(s, fronts[front, S, i])
+            work.origin[side, r, 0], work.origin[side, r, 1] = t, s
+
+
+@inner
+def finish(work, fronts, slots, count, n_leaves, limit, best):
+    """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
+    n_best, most = 0, best.shape[1] - 1
+    for leaf in range(n_leaves):
+        a, b, side = work.nodes[leaf, DONE], work.nodes[leaf, DONE + 1], work.lists[ROOT, leaf]
+        front = slots[side]
+        for i in range(count[side]):
+            t = max(fronts[front, T, i] + a, fronts[front, S, i] + b)
+            if t > limit or (n_best == most and t >= best[0, n_best - 1]):
+                continue
+            at = min(n_best, most - 1)
+            while at > 0 and best[0, at - 1] > t:
+                for row in range(3):
+                    best[row, at] = best[row, at - 1]
+                at -= 1
+            best[0, at], best[1, at], best[2, at] = t, fronts[front, NODE, i], leaf
+            n_best = min(n_best + 1, most)
+    return n_best
+
+
 @njit(cache=True, nogil=True)
-def search(tree, relaxed, width, cap, limit, placements):
-    """The best ways through the blocks; returns their number and the time of the best."""
-    n, columns = len(tree.is_cut), TENSORS + PER_TENSOR * tree.n_places
-    n_weights = tree.to_go.shape[2]
+def search(tree, width, cap, limit, placements):
+    """The best ways through the blocks.
+
+    Args:
+        tree: Of the inference on the link.
+        width: Nodes per level of a block's tree.
+        cap: Most nodes per side at a cut.
+        limit: A latency known to be reachable; nodes that must exceed it are dropped.
+        placements: (K, L) overwritten with the K best leaves, the best first.
+
+    Returns:
+        The number of leaves, and the time of the best (inf without leaves).
+    """
+    n, n_bounds = len(tree.is_cut), tree.to_go.shape[2]
+    columns = TENSORS + PER_TENSOR * tree.n_places
     width = max(width, 2)
-    room = 2 * width
-    first = np.empty(n + 1, np.int64)
-    first[0] = 0
-    trace = np.empty(n * width, np.int64)
-    work = (
-        np.empty((width, columns)), np.empty((room, columns)), np.empty((n_weights + 1, room)),
-        np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64),
-        np.empty(room, np.int64), np.empty(tree.n_places + 1, np.int64), trace, first,
-    )  # fmt: skip
-    nodes, root = work[0], work[6]
-    origin = np.empty((2, n_weights, 2))
-    size = 64
-    front, new, other, children = (
-        np.empty((6, size)), np.empty((4, size)), np.empty((4, size)), np.empty((4, size)),
-    )  # fmt: skip
-    next_front = np.empty((6, size))
-    history = np.empty((2, 256))
-    n_history = 0
-    count, next_count = np.empty(2, np.int64), np.empty(2, np.int64)
-    count[0], count[1] = 1, 0
-    front[0, 0] = front[1, 0] = 0.0
-    front[2, 0] = -1.0
-    n_best, k_best = 0, len(placements)
-    best = np.empty((3, k_best + 1))
+    work = Work(
+        np.empty((width, columns)),
+        np.empty((2 * width, columns)),
+        np.empty((n_bounds + 1, 2 * width)),
+        np.empty((4, max(2 * width, tree.n_places + 1)), np.int64),
+        np.empty((2, n_bounds, 2)),
+        np.empty(n * width, np.int64),
+        np.empty(n + 1, np.int64),
+    )
+    fronts, size = np.empty((6, 4, 64)), 64
+    slots, count, n_new = np.empty(5, np.int64), np.empty(2, np.int64), np.empty(2, np.int64)
+    for k in range(5):
+        slots[k] = k
+    history, n_history = np.empty((1, 2, 256)), 0
+    best = np.empty((3, len(placements) + 1))
     best[0, 0] = np.inf
-    begin = 0
+    count[0], count[1] = 1, 0
+    fronts[0, T, 0] = fronts[0, S, 0] = 0.0
+    fronts[0, NODE, 0] = -1.0
+    work.first[0] = 0
+    begin, n_leaves = np.int64(0), np.int64(0)
     for cut in range(n):
         if not tree.is_cut[cut]:
             continue
-        for side in range(2):
-            for r in range(n_weights):
-                t = s = FOREVER
-                for i in range(count[side]):
-                    known = WEIGHTS[r] * front[3 * side, i]
-                    known += (1.0 - WEIGHTS[r]) * front[3 * side + 1, i]
-                    t, s = min(t, known), min(s, front[3 * side + 1, i])
-                origin[side, r, 0], origin[side, r, 1] = t, s
-        n_leaves = search_block(work, begin, cut + 1, origin, tree, relaxed, limit)
+        set_origin(work, fronts, slots, count)
+        n_leaves = search_block(work, begin, cut + 1, tree, limit)
         begin = cut + 1
-        if cut == n - 1:
-            for leaf in range(n_leaves):
-                a, b, side = nodes[leaf, DONE], nodes[leaf, DONE + 1], root[leaf]
-                for i in range(count[side]):
-                    t = max(front[3 * side, i] + a, front[3 * side + 1, i] + b)
-                    if t > limit or (n_best == k_best and t >= best[0, n_best - 1]):
-                        continue
-                    at = min(n_best, k_best - 1)
-                    while at > 0 and best[0, at - 1] > t:
-                        for row in range(3):
-                            best[row, at] = best[row, at - 1]
-                        at -= 1
-                    best[0, at], best[1, at], best[2, at] = t, front[3 * side + 2, i], leaf
-                    n_best = min(n_best + 1, k_best)
+        if begin == n:
             break
         for target in range(2):
-            latest = limit - tree.to_go[cut + 1, target, 0]
-            n_new = 0
-            column = TENSORS + PER_TENSOR * tree.place[cut + 1] + 2 * target
+            latest = limit - tree.to_go[begin, target, 0]
+            column = TENSORS + PER_TENSOR * tree.place[begin] + 2 * target
+            n_new[target] = 0
             for leaf in range(n_leaves):
-                if nodes[leaf, column] == ABSENT:
+                a, b = work.nodes[leaf, column], work.nodes[leaf, column + 1]
+                if a == ABSENT:
                     continue
-                side = root[leaf]
-                if n_new + count[side] > size:
-                    size = 2 * (n_new + count[side])
-                    new, other, children = longer(new, size), longer(other, size), longer(children, size)
-                    front, next_front = longer(front, size), longer(next_front, size)
-                c = 0.0 if tree.serial else nodes[leaf, STREAM + 1]
-                k = branch(
-                    front, side, count[side], nodes[leaf, column], nodes[leaf, column + 1], c, leaf,
-                    latest, children,
-                )  # fmt: skip
+                side = work.lists[ROOT, leaf]
+                if n_new[target] + count[side] > size:
+                    size = 2 * (n_new[target] + count[side])
+                    fronts = longer(fronts, size)
+                c = 0.0 if tree.serial else work.nodes[leaf, STREAM + 1]
+                k = branch(fronts, slots[side], count[side], a, b, c, leaf, latest)
                 if k < count[side]:
-                    n_new = join(new, n_new, children, k, count[side], other)
-                    new, other = other, new
-            n_new = thin(new, n_new, tree.to_go[cut + 1, target], limit, relaxed, cap)
-            if n_history + n_new > history.shape[1]:
-                history = longer(history, 2 * (n_history + n_new))
-            for i in range(n_new):
-                next_front[3 * target, i] = new[T, i]
-                next_front[3 * target + 1, i] = new[S, i]
-                next_front[3 * target + 2, i] = n_history
-                history[0, n_history], history[1, n_history] = new[NODE, i], new[LEAF, i]
+                    n_new[target] = join(
+                        fronts, slots[2 + target], n_new[target], k, count[side], slots[4]
+                    )
+                    slots[2 + target], slots[4] = slots[4], slots[2 + target]
+            front = slots[2 + target]
+            n_new[target] = thin(fronts, front, n_new[target], begin, target, tree, limit, cap)
+            if n_history + n_new[target] > history.shape[2]:
+                history = longer(history, 2 * (n_history + n_new[target]))
+            for i in range(n_new[target]):
+                history[0, 0, n_history] = fronts[front, NODE, i]
+                history[0, 1, n_history] = fronts[front, LEAF, i]
+                fronts[front, NODE, i] = n_history
                 n_history += 1
-            next_count[target] = n_new
-        front, next_front = next_front, front
-        count[0], count[1] = next_count[0], next_count[1]
+        for side in range(2):
+            slots[side], slots[2 + side] = slots[2 + side], slots[side]
+            count[side] = n_new[side]
+    n_best = finish(work, fronts, slots, count, n_leaves, limit, best)
     for k in range(n_best):
         node, leaf = int(best[1, k]), int(best[2, k])
         for layer in range(n - 1, -1, -1):
-            c = trace[first[layer] + leaf]
-            placements[k, layer] = c % 2
-            leaf = c // 2
+            child = work.trace[work.first[layer] + leaf]
+            placements[k, layer] = child % 2
+            leaf = child // 2
             if layer > 0 and tree.is_cut[layer - 1]:
-                leaf, node = int(history[1, node]), int(history[0, node])
+                leaf, node = int(history[0, 1, node]), int(history[0, 0, node])
     return n_best, best[0, 0]
