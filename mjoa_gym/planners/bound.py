@@ -83,7 +83,6 @@ def certified_dual(
     return total
 
 
-@njit(cache=True, nogil=True)
 def certified_cost(packed, i, price_b, price_p, target, most_cells):
     """A lower bound, at most `target`, on UE i's priced latency over all shares and placements."""
     cells, bounds = np.zeros((most_cells + 1, 4)), np.full(most_cells + 1, np.inf)
@@ -107,7 +106,6 @@ def certified_cost(packed, i, price_b, price_p, target, most_cells):
     return min(target, np.min(bounds))
 
 
-@njit(cache=True, nogil=True)
 def cell_bound(packed, i, cell, price_b, price_p, target):
     """No share in the cell (low_b, high_b, low_c, high_c) costs UE i less than this (or target)."""
     price = price_b * cell[0] + price_p * cell[2]

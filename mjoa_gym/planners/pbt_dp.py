@@ -86,7 +86,13 @@ def best_single_cut(inference, link, scratch, placement, best):
         for layer in range(n):
             trial[layer] = 1 - first
         for cut in range(n):
-            least = max(ue, max(edge * link.slowdown if edge > 0.0 else 0.0, load * link.up if load > 0.0 else 0.0))
+            least = max(
+                ue,
+                max(
+                    edge * link.slowdown if edge > 0.0 else 0.0,
+                    load * link.up if load > 0.0 else 0.0,
+                ),
+            )
             if least < best:
                 latency = kernel.run(trial, inference, link, scratch)[1]
                 if latency < best:

@@ -71,7 +71,9 @@ def tree_of(inference, link):
         place[tensor] = first_reader[tensor] = last_reader[tensor] = tenant[tensor] = -1
         if layer >= 0:
             seconds[tensor, UE] = min(FOREVER, inference.ue_s[layer])
-            seconds[tensor, EDGE] = min(FOREVER, seconds_for(inference.edge_s[layer], link.slowdown))
+            seconds[tensor, EDGE] = min(
+                FOREVER, seconds_for(inference.edge_s[layer], link.slowdown)
+            )
             if waits:
                 load = seconds_for(inference.missing_bytes[layer], link.up)
                 seconds[tensor, LOAD] = min(FOREVER, load)
@@ -134,7 +136,6 @@ def tree_of(inference, link):
         offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut, to_go,
         n_places, is_chain, serial, waits, link.message, np.bool_(False),
     )  # fmt: skip
-
 
 
 class Work(NamedTuple):
