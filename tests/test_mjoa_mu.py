@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mjoa_gym import UE, Instance, Scenario, evaluate
-from mjoa_gym.planners import plan_with
+from mjoa_gym import UE, Instance, Plan, Scenario, evaluate
+from mjoa_gym.planners import ara, plan_with
+from mjoa_gym.planners.oracle import grid_optimum
 from mjoa_gym.world.population import random_population, to_instance
 from tests.random_instances import random_instance
 from tests.reference_allocation import best_of_all, objective
@@ -77,6 +80,46 @@ def test_near_the_oracle_on_random_networks(chain, seeds):
     best = [planned("oracle", instance) for instance in instances]
     ours = [planned("mjoa-mu", instance) for instance in instances]
     assert_near(ours, best, mean=1e-3)
+
+
+def yardstick(kind: str, seed: int) -> Instance:
+    """Instance `seed` of those that an earlier, slower MJOA-MU has planned; 1 to 8 UEs."""
+    n_ues = 1 + seed % 8
+    if kind == "chains":
+        return random_instance(700_000 + seed, n_ues, 10, chain=True)
+    scenario = Scenario(n_ues=n_ues)
+    rng = np.random.default_rng([17, seed])
+    return to_instance(scenario, random_population(scenario, n_ues, rng), None)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(0, 200, 7), pytest.param(range(200), marks=pytest.mark.slow)], ids=len
+)
+@pytest.mark.parametrize("kind", ["chains", "default"])
+def test_as_good_as_when_it_was_slow(kind, seeds):
+    """The objectives are of version 0.5, which tried many single moves, up to 8 UEs."""
+    before = json.loads((Path(__file__).parent / "data" / "mjoa_mu_before.json").read_text())
+    ours = np.array([planned("mjoa-mu", yardstick(kind, seed)) for seed in seeds])
+    ratio = ours / np.array(before[kind])[seeds]
+    assert ratio.mean() <= 1.001
+    assert ratio.max() <= 1.03
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(6), pytest.param(range(6, 40), marks=pytest.mark.slow)], ids=len
+)
+@pytest.mark.parametrize("n_ues", [9, 12, 30])
+def test_near_the_grid_optimum_with_more_ues(n_ues, seeds):
+    """Four levels per UE of both resources, on chains searched exactly; then ARA."""
+    gaps = []
+    for seed in seeds:
+        instance = random_instance(50_000 + seed, n_ues, 8, chain=True)
+        grid = grid_optimum(instance)
+        polished = Plan(grid.placements, *ara(instance, grid.placements))
+        best = min(objective(instance, plan) for plan in (grid, polished))
+        gaps.append(planned("mjoa-mu", instance) / best - 1)
+    assert np.mean(gaps) <= 0.002
+    assert max(gaps) <= 0.02
 
 
 def catalogue_gaps(character: str, seeds: range) -> None:
