@@ -215,6 +215,10 @@ def extend(children, child, layer, side, tree):
                 node[lane], node[lane + 1] = begin_a + sending, begin_b + sending
             node[here] = begin_a + sending + message
             node[here + 1] = begin_b + sending + message
+        elif tree.relaxed:  # of the nodes that were merged, some may send it in less time
+            sending = message + seconds[tensor, UP if side == 1 else DOWN]
+            node[here] = min(node[here], node[there] + sending)
+            node[here + 1] = min(node[here + 1], node[there + 1] + sending)
         ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
         # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
         known = message if node[there] == ABSENT else -message
@@ -326,17 +330,37 @@ def in_turns(work, n_kept):
 
 @inner
 def merge_similar(work, n_kept):
-    """Keep the better half of the width; replace neighbours among the rest by their minimum."""
-    children, lists, width = work.children, work.lists, len(work.nodes)
-    singles = width // 2
-    groups, rest = width - singles, n_kept - singles
+    """Keep the better half of the width; replace neighbours among the rest by their minimum.
+
+    Neighbours have the same root and similar bounds.
+    """
+    lists, width = work.lists, len(work.nodes)
+    singles = width // 2 if width >= 4 else 0
+    n_rest = n_ue = 0
+    for root in range(2):
+        n_ue = n_rest  # in the end those of the UE's root
+        for k in range(singles, n_kept):
+            if lists[ROOT, lists[KEPT, k] // 2] == root:
+                lists[ORDER, n_rest] = lists[KEPT, k]
+                n_rest += 1
+    groups = width - singles
+    groups_ue = max(min(n_ue, 1), groups * n_ue // n_rest)
+    merge(work, 0, n_ue, singles, groups_ue)
+    merge(work, n_ue, n_rest, singles + groups_ue, groups - groups_ue)
+
+
+@inner
+def merge(work, begin, end, kept, groups):
+    """Merge children `begin..end - 1` of ORDER into groups; they are kept from `kept` on."""
+    children, lists = work.children, work.lists
     for group in range(groups):
-        first = lists[KEPT, singles + group * rest // groups]
-        for k in range(singles + group * rest // groups, singles + (group + 1) * rest // groups):
+        first = begin + group * (end - begin) // groups
+        for k in range(first + 1, begin + (group + 1) * (end - begin) // groups):
             for column in range(children.shape[1]):
-                other = children[lists[KEPT, k], column]
-                children[first, column] = min(children[first, column], other)
-        lists[KEPT, singles + group] = first
+                children[lists[ORDER, first], column] = min(
+                    children[lists[ORDER, first], column], children[lists[ORDER, k], column]
+                )
+        lists[KEPT, kept + group] = lists[ORDER, first]
 
 
 @inner
