@@ -1,4 +1,9 @@
-"""PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP)."""
+"""PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP).
+
+The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
+the layers, pruned with regard to the long-term influence between layers. Its details are our
+formulation, told in `pbt_tree`. Here its best leaves are simulated, and the fastest are improved.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference, Upload, inference_of
-from mjoa_gym.model.link import Link, link_at
+from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
 WIDTH = 64
 """Nodes that a level of the tree keeps on a DAG."""
-LEAVES = 32
+LEAVES = 64
 """Leaves of the tree that are simulated."""
+IMPROVED = 2
+"""Of these, how many of the fastest are improved."""
 FRONT = 512
 """Nodes per side that are kept at a cut of a DAG."""
 UNLIMITED = 1 << 60
@@ -27,6 +34,17 @@ ROUNDING = 1.0 + 1e-9
 
 @njit(cache=True, nogil=True)
 def partition(inference, link, width, placement):
+    """PBT-DP: overwrites `placement` and returns its latency, compiled as a whole.
+
+    Args:
+        inference: What it asks of the resources, L layers.
+        link: What it gets of them.
+        width: Nodes that a level of the tree keeps where the network is no chain.
+        placement: (L,) int8, overwritten with 0 = UE, 1 = edge.
+
+    Returns:
+        The simulated latency of the placement in seconds.
+    """
     n = len(inference.ue_s)
     scratch = kernel.new_scratch(n)
     tree = tree_of(inference, link)
@@ -37,33 +55,46 @@ def partition(inference, link, width, placement):
         best += inference.ue_s[layer]
     if not exact:
         best = best_single_cut(inference, link, scratch, placement, best)
+        best = improve(inference, link, scratch, placement, best)
     leaves = np.empty((1 if exact else LEAVES, n), np.int8)
     n_leaves, _ = search(tree, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
-    fastest, index = np.inf, 0
+    latencies = np.empty(len(leaves))
     for k in range(n_leaves):
-        latency = kernel.run(leaves[k], inference, link, scratch)[1]
-        if latency < fastest:
-            fastest, index = latency, k
-    if n_leaves > 0 and not exact:
-        fastest = improve(inference, link, scratch, leaves[index], fastest)
-    if fastest < best:
-        best = fastest
-        for layer in range(n):
-            placement[layer] = leaves[index, layer]
+        latencies[k] = kernel.run(leaves[k], inference, link, scratch)[1]
+    for _ in range(min(n_leaves, IMPROVED)):
+        k = 0
+        for other in range(1, n_leaves):
+            if latencies[other] < latencies[k]:
+                k = other
+        latency, latencies[k] = latencies[k], np.inf
+        if not exact:
+            latency = improve(inference, link, scratch, leaves[k], latency)
+        if latency < best:
+            best = latency
+            for layer in range(n):
+                placement[layer] = leaves[k, layer]
     return best
 
 
 def best_partition(
     inference: Inference, link: Link, width: int, placement: NDArray[np.int8]
 ) -> float:
-    """PBT-DP on arrays: overwrites `placement` (L,), returns its simulated latency in seconds."""
+    """`partition`, for callers that are not compiled."""
     return float(partition(inference, link, width, placement))
 
 
 def partition_bound(
     inference: Inference, link: Link, width: int, front: int, limit: float
 ) -> float:
-    """A certified lower bound on the latency of every placement, at most `limit`."""
+    """A certified lower bound on the latency of every placement, at most `limit`.
+
+    Args:
+        inference: What it asks of the resources.
+        link: What it gets of them.
+        width: Nodes per level of a block's relaxed tree; more give a tighter bound.
+        front: Nodes per side at cuts; likewise.
+        limit: A latency known to be reachable, or inf.
+    """
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
     tree = tree_of(inference, link)._replace(relaxed=True)
     front = UNLIMITED if tree.is_chain else front
@@ -72,39 +103,45 @@ def partition_bound(
 
 @njit(cache=True, nogil=True)
 def best_single_cut(inference, link, scratch, placement, best):
+    """The best placement with one side for layers below a cut and the other above, both ways.
+
+    Cuts at which a processor or the uplink alone is busy for longer than the best so far are not
+    simulated.
+
+    Args:
+        inference: What it asks of the resources.
+        link: What it gets of them.
+        scratch: For the simulation.
+        placement: (L,) one whose latency is `best`; overwritten if a cut is faster.
+        best: Seconds.
+
+    Returns:
+        The latency.
+    """
     n = len(placement)
     trial = np.empty(n, np.int8)
-    ue = edge = load = 0.0
-    for layer in range(n):
-        edge += inference.edge_s[layer]
-        load += inference.missing_bytes[layer]
-    if inference.mode == Upload.PREINSTALLED:
-        load = 0.0
-    all_ue, all_edge, all_load = best, edge, load
+    uploads = inference.mode != Upload.PREINSTALLED
     for first in range(2):
-        ue, edge, load = (0.0, all_edge, all_load) if first == 0 else (all_ue, 0.0, 0.0)
+        ue = edge = load = 0.0
         for layer in range(n):
             trial[layer] = 1 - first
+            ue += first * inference.ue_s[layer]
+            edge += (1 - first) * inference.edge_s[layer]
+            load += (1 - first) * inference.missing_bytes[layer]
         for cut in range(n):
-            least = max(
-                ue,
-                max(
-                    edge * link.slowdown if edge > 0.0 else 0.0,
-                    load * link.up if load > 0.0 else 0.0,
-                ),
-            )
-            if least < best:
+            busy = max(ue, seconds_for(edge, link.slowdown))
+            if uploads:
+                busy = max(busy, seconds_for(load, link.up))
+            if busy <= best:
                 latency = kernel.run(trial, inference, link, scratch)[1]
                 if latency < best:
                     best = latency
                     for layer in range(n):
                         placement[layer] = trial[layer]
             trial[cut] = first
-            sign = 1.0 if first == 0 else -1.0
-            ue += sign * inference.ue_s[cut]
-            edge -= sign * inference.edge_s[cut]
-            if inference.mode != Upload.PREINSTALLED:
-                load -= sign * inference.missing_bytes[cut]
+            ue += (1 - 2 * first) * inference.ue_s[cut]
+            edge -= (1 - 2 * first) * inference.edge_s[cut]
+            load -= (1 - 2 * first) * inference.missing_bytes[cut]
     return best
 
 
@@ -112,7 +149,11 @@ def best_single_cut(inference, link, scratch, placement, best):
 def improve(inference, link, scratch, placement, best):
     """Move layers to the other side, alone or with one they read, as long as that helps.
 
-    Only layers that send to the other side or read from it are moved.
+    Only layers at a border move: those that send to the other side or read from it. With WHOLE any
+    layer may, because its parameters delay all others.
+
+    Returns:
+        The latency.
     """
     n = len(placement)
     outline = np.empty(n + 1, np.uint8)
@@ -123,7 +164,8 @@ def improve(inference, link, scratch, placement, best):
         failed += 1
         for i in range(inference.offsets[layer] - 1, inference.offsets[layer + 1]):
             p = inference.predecessors[i] if i >= inference.offsets[layer] else layer
-            if p < 0 or not (outline[layer + 1] | outline[p + 1]) & BORDER:
+            at_border = (outline[layer + 1] | outline[p + 1]) & BORDER
+            if p < 0 or not (at_border or inference.mode == Upload.WHOLE):
                 continue
             flip(placement, layer, p)
             latency = kernel.run(placement, inference, link, scratch)[1]

@@ -1,4 +1,41 @@
-"""PBT-DP's pruned binary tree over the layers of one DNN."""
+"""PBT-DP's pruned binary tree over the layers of one DNN.
+
+After a cut layer, all that the rest of the inference can feel of the past is the side that its
+output is on and two times: `t`, when it exists there, and `s`, the uplink time used for what edge
+layers so far needed (the *stream*). Whatever side each layer of the next block is given, it acts on
+them as
+
+    t' = max(t + A, s + B),    s' = s + C
+
+because every time in the block is a longest path that starts either with the block's input or with
+the parameter stream. From the first block to the last, a binary tree over the block's layers finds
+its non-dominated (A, B, C), the *leaves*; each leaf then takes every pair of the *front*, the
+non-dominated (t, s) per side before the block, to one after it. A node of a block's tree carries
+times as pairs (a, b) meaning max(t + a, s + b). Inputs on either side share one tree with two
+roots.
+
+Two readings of the timing model:
+    *Relaxed*: links carry any number of tensors at once, except that an edge layer never starts
+    before all bytes that it and the edge layers before it need have been sent (they share one
+    uplink, and edge layers run in program order). Every time is at most the true one and grows with
+    every time before it, so dominance is exact, and the best leaf is a lower bound. Nodes beyond
+    the width are replaced by their minimum.
+    *Queued*: links are first come, first served; an estimate. A tensor that was produced before the
+    last one sent counts as sent earlier. Nodes beyond the width are dropped.
+On a chain every block is one layer, both readings are the timing model's recursion, and all pairs
+are kept. Each step is non-decreasing in t and s, so a pair with t and s no larger than another's on
+the same side ends no later, and the smallest final t is the optimum over all 2^L placements.
+
+Bounds cut nodes off. For a weight theta in [0, 1], and any path from a tensor of the node through
+layers still to run, with the best side for each layer of the path,
+
+    latency >= theta (the tensor's time + the path's) + (1 - theta) (s + C + the path's uploads),
+
+since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
+with all parameters present; smaller ones carry the long-term influence of an upload.
+
+Cost: O(layers x width x (live tensors + width)), and O(blocks x leaves x front).
+"""
 
 from __future__ import annotations
 
@@ -20,39 +57,44 @@ UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE, TENSOR
 it is on the UE, and at the edge."""
 PER_TENSOR = 4
 NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
-WEIGHTS = np.array([1.0, 0.85, 0.7, 0.5, 0.3])
+WEIGHTS = np.array([1.0, 0.8, 0.5])
 """Weights of a path's time in the bounds; the rest is the weight of the uplink's bytes."""
-inner = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 T, S, NODE, LEAF = range(4)
 """Rows of a front."""
 CHILDREN = 5
 """The front of the children of one option."""
+inner = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
+"""For functions that only compiled ones call: they compile faster."""
 KEPT, ORDER, ROOT, LIVE = range(4)
 """Rows of the lists: the children kept, in some order, the nodes' roots, the live tensors."""
 
 
 class Tree(NamedTuple):
-    """What the tree knows of an inference on a link."""
+    """What the tree knows of an inference on a link; tensor 0 is the input, l + 1 layer l's."""
 
-    offsets: NDArray[np.int64]
+    offsets: NDArray[np.int64]  # as in `Inference`, with the next two
     predecessors: NDArray[np.int64]
     is_sink: NDArray[np.bool_]
-    seconds: NDArray[np.float64]  # (L + 1, 5)
-    place: NDArray[np.int64]  # (L + 1,)
-    first_reader: NDArray[np.int64]  # (L + 1,)
-    last_reader: NDArray[np.int64]  # (L + 1,)
-    is_cut: NDArray[np.bool_]  # (L,)
-    to_go: NDArray[np.float64]  # (L + 1, 2, weights)
+    seconds: NDArray[np.float64]  # (L + 1, 5) of each tensor: UE, EDGE, LOAD, UP, DOWN
+    place: NDArray[np.int64]  # (L + 1,) where nodes keep each tensor, -1 if nothing reads it
+    first_reader: NDArray[np.int64]  # (L + 1,) the first layer that reads it, -1 if none does
+    last_reader: NDArray[np.int64]  # (L + 1,) the last one
+    is_cut: NDArray[np.bool_]  # (L,) whether only a layer's own output is live after it
+    to_go: NDArray[np.float64]  # (2 (L + 1), 2, weights) the bounds' paths from each tensor and
+    # side; in the second half for tensors that some layers have read already
     n_places: int
-    is_chain: bool
+    is_chain: bool  # whether every layer reads just the layer before it
     serial: bool
-    waits: bool
     message: float
     relaxed: bool
 
 
 @njit(cache=True, nogil=True)
 def tree_of(inference, link):
+    """What the tree needs to know, for the queued reading; O(L x live + edges x weights).
+
+    With WHOLE it is that of PARALLEL: it would only wait for more.
+    """
     n = len(inference.ue_s)
     offsets, predecessors = inference.offsets, inference.predecessors
     seconds = np.empty((n + 1, 5))
@@ -71,9 +113,8 @@ def tree_of(inference, link):
         place[tensor] = first_reader[tensor] = last_reader[tensor] = tenant[tensor] = -1
         if layer >= 0:
             seconds[tensor, UE] = min(FOREVER, inference.ue_s[layer])
-            seconds[tensor, EDGE] = min(
-                FOREVER, seconds_for(inference.edge_s[layer], link.slowdown)
-            )
+            edge = seconds_for(inference.edge_s[layer], link.slowdown)
+            seconds[tensor, EDGE] = min(FOREVER, edge)
             if waits:
                 load = seconds_for(inference.missing_bytes[layer], link.up)
                 seconds[tensor, LOAD] = min(FOREVER, load)
@@ -133,8 +174,8 @@ def tree_of(inference, link):
                     to_go[late, 0, r] = max(to_go[late, 0, r], from_ue)
                     to_go[late, 1, r] = max(to_go[late, 1, r], from_edge)
     return Tree(
-        offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut, to_go,
-        n_places, is_chain, serial, waits, link.message, np.bool_(False),
+        offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut,
+        to_go, n_places, is_chain, serial, link.message, n < 0,
     )  # fmt: skip
 
 
@@ -174,6 +215,10 @@ def extend(children, child, layer, side, tree):
                 node[lane], node[lane + 1] = begin_a + sending, begin_b + sending
             node[here] = begin_a + sending + message
             node[here + 1] = begin_b + sending + message
+        elif tree.relaxed:  # of the nodes that were merged, some may send it in less time
+            sending = message + seconds[tensor, UP if side == 1 else DOWN]
+            node[here] = min(node[here], node[there] + sending)
+            node[here + 1] = min(node[here + 1], node[there + 1] + sending)
         ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
         # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
         known = message if node[there] == ABSENT else -message
@@ -260,7 +305,7 @@ def sort_by(keys, row, lists, which, count):
 @inner
 def dominates(nodes, one, other):
     """Whether nothing is later in one node than in the other."""
-    for column in range(UE_FREE, nodes.shape[1]):  # noqa: SIM110 - Numba's way
+    for column in range(UE_FREE, nodes.shape[1]):
         if nodes[one, column] > nodes[other, column]:
             return False
     return True
@@ -285,17 +330,37 @@ def in_turns(work, n_kept):
 
 @inner
 def merge_similar(work, n_kept):
-    """Keep the better half of the width; replace neighbours among the rest by their minimum."""
-    children, lists, width = work.children, work.lists, len(work.nodes)
-    singles = width // 2
-    groups, rest = width - singles, n_kept - singles
+    """Keep the better half of the width; replace neighbours among the rest by their minimum.
+
+    Neighbours have the same root and similar bounds.
+    """
+    lists, width = work.lists, len(work.nodes)
+    singles = width // 2 if width >= 4 else 0
+    n_rest = n_ue = 0
+    for root in range(2):
+        n_ue = n_rest  # in the end those of the UE's root
+        for k in range(singles, n_kept):
+            if lists[ROOT, lists[KEPT, k] // 2] == root:
+                lists[ORDER, n_rest] = lists[KEPT, k]
+                n_rest += 1
+    groups = width - singles
+    groups_ue = max(min(n_ue, 1), groups * n_ue // n_rest)
+    merge(work, 0, n_ue, singles, groups_ue)
+    merge(work, n_ue, n_rest, singles + groups_ue, groups - groups_ue)
+
+
+@inner
+def merge(work, begin, end, kept, groups):
+    """Merge children `begin..end - 1` of ORDER into groups; they are kept from `kept` on."""
+    children, lists = work.children, work.lists
     for group in range(groups):
-        first = lists[KEPT, singles + group * rest // groups]
-        for k in range(singles + group * rest // groups, singles + (group + 1) * rest // groups):
+        first = begin + group * (end - begin) // groups
+        for k in range(first + 1, begin + (group + 1) * (end - begin) // groups):
             for column in range(children.shape[1]):
-                other = children[lists[KEPT, k], column]
-                children[first, column] = min(children[first, column], other)
-        lists[KEPT, singles + group] = first
+                children[lists[ORDER, first], column] = min(
+                    children[lists[ORDER, first], column], children[lists[ORDER, k], column]
+                )
+        lists[KEPT, kept + group] = lists[ORDER, first]
 
 
 @inner
@@ -359,7 +424,7 @@ def search_block(work, begin, end, tree, limit):
     n_live, count = 1, 2
     for layer in range(begin, end):
         n_live = still_live(work, n_live, layer, tree)
-        n_order = np.int64(0)
+        n_order = np.int64(0)  # as a literal it would compile callees once more
         for c in range(2 * count):
             for column in range(columns):
                 children[c, column] = nodes[c // 2, column]
@@ -547,7 +612,7 @@ def search(tree, width, cap, limit, placements):
             continue
         set_origin(work, fronts, slots, count)
         n_leaves = search_block(work, begin, cut + 1, tree, limit)
-        begin = cut + 1
+        begin = np.int64(cut + 1)
         if begin == n:
             break
         for target in range(2):
