@@ -125,8 +125,9 @@ class Outlook:
         seen = np.zeros((n_envs, n_ues, self.layout.columns), np.float32)
 
         def part(first: int, last: int) -> None:
+            room = new_room(n_ues, tables.width)
             _look(
-                seen, people, resident, left, tables, constants, persists, self.view.sizes,
+                seen, room, people, resident, left, tables, constants, persists, self.view.sizes,
                 self._placements, self._outlines, self.layout.context, first, last,
             )  # fmt: skip
 
@@ -161,12 +162,11 @@ def scaled(ratio):
 
 @njit(cache=True, nogil=True)
 def _look(
-    seen, people, resident, left, tables, constants, persists, sizes, placements, outlines,
+    seen, room, people, resident, left, tables, constants, persists, sizes, placements, outlines,
     context, first, last,
 ):  # fmt: skip
     """Fill `seen[first:last]`, but for what the view adds; see `Outlook`."""
     n_ues = people.dnn.shape[1]
-    room = new_room(n_ues, tables.is_sink.shape[1])
     local_s, here_bytes = np.empty(n_ues), np.empty(n_ues)
     memory_bytes = max(constants.server_memory_bytes, 1.0)
     for e in range(first, last):

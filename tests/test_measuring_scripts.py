@@ -18,6 +18,7 @@ from mjoa_gym.planners.menu import menu_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import bench_startup
 from streaming_floor import GRAIN_BYTES, best_sets, floors, sets_of_layers, with_resident
 from throughput.contenders import IDS
 from throughput.parts import seconds_of_parts
@@ -104,3 +105,11 @@ def test_a_planner_plays_through_every_view():
         for one, other in zip(edge["plan"], edge[name], strict=True):
             seconds = [[row["latency_s"] for row in rows] for rows in (one, other)]
             np.testing.assert_allclose(*seconds, rtol=1e-9)  # all at the edge, equal shares
+
+
+def test_starting_is_measured_beside_the_reference(capsys):
+    assert bench_startup.main(["--only", "import mjoa_gym", "--repetitions", "1"]) == 0
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    rows = {cells[0]: cells[1:] for cells in lines if len(cells) == 5}
+    assert float(rows["| the reference"][0]) > 0
+    assert float(rows["| import mjoa_gym"][1]) > 0

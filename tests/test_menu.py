@@ -14,8 +14,9 @@ from mjoa_gym import DNN, Scenario
 from mjoa_gym.devices import load_device
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.model.inference import UPLOAD_MODES
+from mjoa_gym.planners import menu as menus
 from mjoa_gym.planners import planner_of
-from mjoa_gym.planners.menu import ENTRIES, menu_of
+from mjoa_gym.planners.menu import ENTRIES, fingerprint, found_menu, menu_of, stored_menu
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -23,6 +24,7 @@ from menu_gap import EXPERTS, gap_of  # noqa: E402
 from played_rounds import played_rounds  # noqa: E402
 
 QUICK = ("alexnet", "vgg16", "squeezenet1_1")
+UNSTORED = Scenario(dnns=QUICK, n_ues=11)
 both = pytest.mark.parametrize("streaming", [False, True])
 
 
@@ -73,6 +75,75 @@ def test_packaged_scenarios_have_menus(streaming):
         assert max(len(own) for own in found) == ENTRIES
 
 
+def test_packaged_menus_are_stored(monkeypatch):
+    """With any number of UEs up to ten, for each network alone, whatever the other fields."""
+
+    def searches(*_):
+        raise AssertionError("is not stored")
+
+    monkeypatch.setattr(menus, "found_menu", searches)
+    stored = [Scenario.load(name) for name in Scenario.names()]
+    stored += [Scenario(n_ues=n, rounds=3, dnns=("googlenet",)) for n in range(1, 11)]
+    stored += [Scenario(dnns=DNN.names(), server_memory_bytes=1e6)]
+    for scenario in stored:
+        for streaming in (False, True):
+            menus._menu_of.__wrapped__(scenario, streaming, ENTRIES)
+    with pytest.raises(AssertionError, match="is not stored"):
+        menu_of(UNSTORED.with_changes(dnns=QUICK[:1], rounds=5), True)
+
+
+def test_a_fingerprint_tells_what_a_menu_depends_on():
+    def of(streaming=True, entries=ENTRIES, **changes):
+        return fingerprint(Scenario(**{"dnns": ("googlenet",), **changes}), 0, streaming, entries)
+
+    dnn, device = DNN.load("googlenet"), load_device("phone-cpu")
+    content = dnn.to_dict()
+    content["layers"][7]["output_bytes"] += 1000
+    devices = Scenario().ue_devices
+    different = [
+        of(), of(streaming=False), of(entries=8), of(n_ues=4), of(bandwidth_hz=1e7),
+        of(upload="serial"), of(message_s=1e-3), of(edge_speed=0.5), of(rayleigh_fading=False),
+        of(ue_devices=(*devices[:2], device.scaled(1.001))), of(granularity="block"),
+        of(edge_device="server-cpu"), of(dnns=(DNN.from_dict(content),)), of(ue_speed_min=0.5),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+    assert of(dnns=(dnn, "alexnet"), ue_devices=(*devices[:2], device), rounds=3) == of()
+    assert of(weight_max=2.0, period_s=0.5, name="other", edge_speed=1 + 1e-15) == of()
+
+
+def as_good(scenario: Scenario, d: int, streaming: bool) -> None:
+    """Check a stored menu against the one that is found now.
+
+    PBT-DP may find other placements than it did; a stored menu is right as long as it is no worse:
+    under fresh conditions its mean excess latency may be greater by 0.1 percentage points.
+    """
+    stored = stored_menu(scenario, d, streaming, ENTRIES)
+    found = found_menu(scenario, d, streaming, ENTRIES)
+    assert stored is not None
+    if np.array_equal(stored, found):
+        return
+    conditions, candidates = menus._proposals(scenario, d, streaming, seed=1)
+    excess = menus._excess(np.concatenate([stored, found, candidates]), conditions)
+    means = [excess[:, : len(stored)].min(axis=1).mean()]
+    means += [excess[:, len(stored) : len(stored) + len(found)].min(axis=1).mean()]
+    assert means[0] <= means[1] + 1e-3, (scenario.name, scenario.dnns[d], streaming, means)
+
+
+@both
+def test_stored_menus_are_as_good_as_what_is_found(streaming):
+    scenario = Scenario()
+    for name in ("alexnet", "resnet18"):
+        as_good(scenario, scenario.dnns.index(name), streaming)
+
+
+@pytest.mark.slow
+@both
+def test_all_stored_menus_are_as_good_as_what_is_found(streaming):
+    for scenario in [*map(Scenario.load, Scenario.names()), Scenario(dnns=DNN.names())]:
+        for d in range(len(scenario.dnns)):
+            as_good(scenario, d, streaming)
+
+
 def test_the_default_menu_is_read_only_and_computed_once():
     menu = menu_of(Scenario(), True)
     assert not menu.placements.flags.writeable
@@ -99,7 +170,7 @@ def test_shorter_menus_hold_what_longer_ones_begin_with(streaming):
 
 
 def test_a_menu_does_not_depend_on_the_other_networks():
-    several, alone = Scenario(dnns=QUICK), Scenario(dnns=QUICK[1:2])
+    several, alone = UNSTORED, UNSTORED.with_changes(dnns=QUICK[1:2])
     np.testing.assert_array_equal(entries(several, True)[1], entries(alone, True)[0])
 
 
@@ -107,13 +178,13 @@ def test_other_processes_find_the_same():
     program = (
         "import hashlib; from mjoa_gym import Scenario\n"
         "from mjoa_gym.planners.menu import menu_of\n"
-        f"menus = [menu_of(Scenario(dnns={QUICK}), s) for s in (False, True)]\n"
+        f"menus = [menu_of(Scenario(dnns={QUICK}, n_ues=11), s) for s in (False, True)]\n"
         "print(hashlib.sha256(b''.join(m.placements.tobytes() for m in menus)).hexdigest())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    menus = [menu_of(Scenario(dnns=QUICK), streaming) for streaming in (False, True)]
+    menus = [menu_of(UNSTORED, streaming) for streaming in (False, True)]
     ours = hashlib.sha256(b"".join(menu.placements.tobytes() for menu in menus)).hexdigest()
     assert done.stdout.strip() == ours
 

@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.world.population import Population, empty_population, random_population
-from mjoa_gym.world.population import newcomers as fill_with_newcomers
+from mjoa_gym.world.population import (
+    Population,
+    arrivals,
+    empty_population,
+    random_population,
+)
 from mjoa_gym.world.population import next_round as move_on
 
 
@@ -93,10 +97,9 @@ def test_streams_are_independent_and_repeatable():
     scenario = Scenario()
     streams = np.array([3, 4, 5], dtype=np.uint64)
     batch = empty_population(3, 5)
-    for e in range(3):
-        fill_with_newcomers(batch, e, streams, scenario.constants)
+    arrivals(batch, streams, scenario.constants, np.ones(3, np.bool_), 0, 3)
     alone, stream = empty_population(1, 5), np.array([4], dtype=np.uint64)
-    fill_with_newcomers(alone, 0, stream, scenario.constants)
+    arrivals(alone, stream, scenario.constants, np.ones(1, np.bool_), 0, 1)
     for one, several in zip(alone.of(0), batch, strict=True):
         np.testing.assert_array_equal(one, several[1])
     assert stream[0] == streams[1]

@@ -93,9 +93,15 @@ class FlatObserver(Observer):
 
         def part(first: int, last: int) -> None:
             _write(
-                flat, state, scenario.tables, scenario.constants, scenario.rounds, view.persists,
-                features, turn, first, last,
+                flat, state.population, state.round, scenario.tables.local_s, scenario.constants,
+                scenario.rounds, features, turn, first, last,
             )  # fmt: skip
+            if view.persists:
+                _write_residency(
+                    flat, state.population.dnn, state.resident, state.idle,
+                    scenario.tables.n_layers, columns_of(scenario, False), scenario.rounds, turn,
+                    first, last,
+                )  # fmt: skip
 
         in_parts(part, n_envs, threads)
         return flat
@@ -116,25 +122,28 @@ def columns_of(scenario: Scenario, persists: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _write(flat, state, tables, constants, rounds, persists, features, turn, first, last):
-    """Fill the rows `first` to `last` of flat observations (see `FlatObserver`)."""
-    people = state.population
-    n_ues, width = state.resident.shape[1:]
+def _write(flat, people, over, local_s, constants, rounds, features, turn, first, last):
+    """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) but for residency.
+
+    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds.
+    """
+    n_ues = people.dnn.shape[1]
     columns = (flat.shape[1] - 1) // n_ues
     low = 10.0 * np.log10(constants.snr_min)
     span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
-    per_round = np.float32(1.0 / rounds)
     local = np.empty(n_ues)
     for e in range(first, last):
         row = flat[e]
+        total = 0.0
         for i in range(n_ues):
-            seconds = tables.local_s[people.dnn[e, i], people.device[e, i]]
+            seconds = local_s[people.dnn[e, i], people.device[e, i]]
             local[i] = people.weight[e, i] * seconds / people.speed[e, i]
-        total = local.sum()
+            total += local[i]
         for k in range(n_ues):
             i = (turn[e] + k) % n_ues
             c = k * columns
-            row[c : c + constants.n_dnns + constants.n_devices] = 0.0
+            for x in range(constants.n_dnns + constants.n_devices):
+                row[c + x] = 0.0
             row[c + people.dnn[e, i]] = 1.0
             c += constants.n_dnns
             row[c + people.device[e, i]] = 1.0
@@ -146,20 +155,29 @@ def _write(flat, state, tables, constants, rounds, persists, features, turn, fir
                 (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
             )
             row[c + 4] = local[i] / total
-            c += 5
-            if persists:
-                n = tables.n_layers[people.dnn[e, i]]
-                there, idle = row[c : c + width], row[c + width : c + 2 * width]
-                for layer in range(n):
-                    there[layer] = state.resident[e, i, layer]
-                for layer in range(n):
-                    idle[layer] = state.idle[e, i, layer] * per_round
-                there[n:] = 0.0
-                idle[n:] = 0.0
-                c += 2 * width
+            c = (k + 1) * columns - features.shape[2]
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
-        row[n_ues * columns] = state.round[e] / rounds
+        row[n_ues * columns] = over[e] / rounds
+
+
+@njit(cache=True, nogil=True)
+def _write_residency(flat, dnn, resident, idle, n_layers, before, rounds, turn, first, last):
+    """Fill in what is on the server, `before` columns after the first of each UE."""
+    n_ues, width = resident.shape[1:]
+    columns = (flat.shape[1] - 1) // n_ues
+    per_round = np.float32(1.0 / rounds)
+    for e in range(first, last):
+        for k in range(n_ues):
+            i = (turn[e] + k) % n_ues
+            n, c = n_layers[dnn[e, i]], k * columns + before
+            there, unused = flat[e, c : c + width], flat[e, c + width : c + 2 * width]
+            for layer in range(n):
+                there[layer] = resident[e, i, layer]
+            for layer in range(n):
+                unused[layer] = idle[e, i, layer] * per_round
+            for layer in range(n, width):
+                there[layer] = unused[layer] = 0.0
 
 
 def decode_observation(observation: Any, scenario: Scenario) -> Instance:

@@ -54,7 +54,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     share of a resource that the placement needs.
 
     **The learned views** choose each UE's placement from a *menu* of its network: at most 16
-    sensible placements, found by PBT-DP when the environment is made (`docs/menu.md` says how, and
+    sensible placements, found by PBT-DP beforehand or when the environment is made (`docs/menu.md` says how, and
     what it costs against free placement). Entry 0 leaves all layers on the UE, the last entry none;
     the bytes to upload increase in between. Shares are bids: a UE gets its bid over the sum of the
     bids of all UEs that need the resource. So every action is a plan in which every inference ends.

@@ -38,7 +38,11 @@ UPLOAD_MODES = tuple(mode.label for mode in Upload)
 
 
 class Inference(NamedTuple):
-    """What one inference asks of the resources, whatever the placement and the link."""
+    """What one inference asks of the resources, whatever the placement and the link.
+
+    Kernels only read its arrays. None that `inference_of` makes is read-only, though, like those of
+    an `Instance`: kernels are compiled for each type of array, and that would be another one.
+    """
 
     offsets: NDArray[np.int64]  # (L + 1,) layer l reads `predecessors[offsets[l]:offsets[l + 1]]`
     predecessors: NDArray[np.int64]  # (edges,) tensor indices, -1 is the network's input
@@ -67,12 +71,12 @@ def inference_of(
     """One inference as arrays; arguments as in `simulate`, and a ValueError names the wrong one."""
     n = dnn.n_layers
     return Inference(
-        offsets=dnn.predecessor_offsets,
-        predecessors=dnn.predecessor_indices,
-        is_sink=dnn.is_sink,
-        ue_s=non_negative_vector("ue_seconds", ue_seconds, n),
-        edge_s=non_negative_vector("edge_seconds", edge_seconds, n),
-        output_bytes=dnn.output_bytes,
+        offsets=dnn.predecessor_offsets.copy(),
+        predecessors=dnn.predecessor_indices.copy(),
+        is_sink=dnn.is_sink.copy(),
+        ue_s=non_negative_vector("ue_seconds", ue_seconds, n).copy(),
+        edge_s=non_negative_vector("edge_seconds", edge_seconds, n).copy(),
+        output_bytes=dnn.output_bytes.copy(),
         missing_bytes=dnn.parameter_bytes * (1.0 - resident_fractions(dnn, resident)),
         input_bytes=dnn.input_bytes,
         mode=int(upload),

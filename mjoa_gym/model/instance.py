@@ -390,7 +390,10 @@ def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
 def latencies(packed, placements, bandwidth_share, compute_share):
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
     n_ues = len(packed.weight)
-    scratch = kernel.new_scratch(np.max(np.diff(packed.first)))
+    most_layers = 0
+    for i in range(n_ues):
+        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
+    scratch = kernel.new_scratch(most_layers)
     seconds = np.empty(n_ues)
     for i in range(n_ues):
         placement = placements[packed.first[i] : packed.first[i + 1]]

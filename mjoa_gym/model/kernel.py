@@ -23,9 +23,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
+ZERO = np.int64(0)
+"""For variables that kernels are called with: they would be compiled for a literal 0 as well."""
 AT_EDGE, WAITS, CROSSES, OUTPUT = 1, 2, 4, 8
 """An outline's bits: the layer is at the edge, it reads a tensor of the other side, its own tensor
 is sent to the other side, it is a sink."""
@@ -79,7 +82,7 @@ def next_piece(left, now, k, n_up, up_start, up_end):
     return now, end, True, k
 
 
-@njit(cache=True, nogil=True)
+@inner
 def send_parameters(left, now, k, n_up, up_start, up_end):
     """When a parameter transfer (arguments as in `next_piece`) is complete, and the new k."""
     while True:
@@ -90,7 +93,7 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
         now = end
 
 
-@njit(cache=True, nogil=True)
+@inner
 def release_time(layer, inference, outline, message, end):
     """When the uplink knows that a layer's predecessors have finished (serial uploading)."""
     release = 0.0
@@ -110,16 +113,22 @@ def outline_of(placement, inference, outline):
         outline: (>= L + 1,) uint8, overwritten with sums of AT_EDGE, WAITS, CROSSES and OUTPUT for
             the network's input and then each layer. Outputs that are produced at the edge cross.
     """
+    write_outline(placement, inference.offsets, inference.predecessors, inference.is_sink, outline)
+
+
+@inner
+def write_outline(placement, offsets, predecessors, is_sink, outline):
+    """`outline_of` for a graph as it is in an `Inference`."""
     outline[0] = 0
-    for layer in range(len(inference.is_sink)):
+    for layer in range(len(is_sink)):
         here = placement[layer] & AT_EDGE
         code = here
-        for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
-            tensor = inference.predecessors[i] + 1
+        for i in range(offsets[layer], offsets[layer + 1]):
+            tensor = predecessors[i] + 1
             other_side = (outline[tensor] & AT_EDGE) ^ here
             outline[tensor] |= CROSSES * other_side
             code |= WAITS * other_side
-        if inference.is_sink[layer]:
+        if is_sink[layer]:
             code |= OUTPUT | CROSSES * here
         outline[layer + 1] = code
 
@@ -154,7 +163,7 @@ def run(placement, inference, link, scratch):
     return follow(scratch.outline, inference, link, scratch)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def follow(outline, inference, link, scratch):
     """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
     start, end, there, _, up_start, up_end = scratch
@@ -169,9 +178,9 @@ def follow(outline, inference, link, scratch):
         there[0] = up_free + message
         n_up = 1
     ue_free = edge_free = down_free = stream = latency = 0.0
-    passed = 0  # activations that the parameter stream has passed
+    passed = ZERO  # activations that the parameter stream has passed
     whole_ready = -1.0
-    u = e = 0  # the next layer of the UE, of the edge
+    u = e = ZERO  # the next layer of the UE, of the edge
     while True:
         while u < n:  # the UE runs until it needs what the edge has not produced yet
             code = outline[u + 1]

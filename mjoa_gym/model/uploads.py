@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.model.kernel import AT_EDGE, next_piece, release_time
+from mjoa_gym.model.kernel import AT_EDGE, ZERO, next_piece, release_time
 from mjoa_gym.model.link import seconds_for
 
 
-@njit(cache=True, nogil=True)
+@inner
 def record(segments, n_segments, layer, start, end):
     """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
     if n_segments == segments.shape[0]:
@@ -40,10 +41,11 @@ def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segme
     """
     up_start, up_end = scratch.up_start, scratch.up_end
     n, mode = len(inference.ue_s), inference.mode
-    sent[:n] = 0.0
-    now, k, n_segments = 0.0, 0, 0
+    for layer in range(n):
+        sent[layer] = 0.0
+    now, k, n_segments = 0.0, ZERO, ZERO
     if mode == Upload.PREINSTALLED:
-        return 0
+        return ZERO
     for prefetched in range(2 if len(prefetch) > 0 else 1):
         for layer in range(n):
             at_edge = outline[layer + 1] & AT_EDGE
@@ -52,7 +54,7 @@ def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segme
             if prefetched == 1 and not prefetch[layer]:
                 continue
             if now > until and len(segments) == 0:
-                return 0  # nothing more counts
+                return ZERO  # nothing more counts
             if mode == Upload.SERIAL:
                 release = release_time(layer, inference, outline, link.message, scratch.end)
                 now = max(now, release)

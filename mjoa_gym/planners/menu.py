@@ -5,16 +5,25 @@ conditions that the scenario can produce: who asks, over which link, with which 
 parameters persist, with what on the server already. Of all placements that it finds, those are
 taken, one after the other, that most reduce the latency in excess of the best one's
 (`docs/menu.md` has what that costs against free placement).
+
+Menus of the packaged scenarios are stored in `menus.json`: nobody waits for them, and they stay
+what they are when PBT-DP changes.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mjoa_gym import files
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import packed_inference, packed_link
@@ -36,6 +45,9 @@ WIDTH = 16
 SEED = 0
 """Of the conditions, the same for every network, so its menu does not depend on the others."""
 
+STORED = Path(__file__).with_name("menus.json")
+"""Menus by network and fingerprint; `scripts/store_menus.py` writes it."""
+
 Conditions = list[tuple[Inference, Link]]
 """Inferences that might occur, with their shares of the resources."""
 
@@ -50,6 +62,8 @@ _BESIDE_THE_POINT = {
     "shadowing_correlation": 0.0,
     "speed_m_per_s": 0.0,
 }
+_IN_TABLES = ("dnns", "granularity", "ue_devices", "edge_device", "edge_speed")
+"""Fields of a scenario that say what networks and devices there are."""
 
 
 class Menu(NamedTuple):
@@ -64,7 +78,7 @@ class Menu(NamedTuple):
 
 
 def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu:
-    """The menus of a scenario's networks: computed once, and the same in every process.
+    """The menus of a scenario's networks: stored or computed once, the same in every process.
 
     Args:
         scenario: The setting; fields that no single inference depends on make no difference.
@@ -94,16 +108,62 @@ def _menu_of(scenario: Scenario, streaming: bool, entries: int) -> Menu:
 
 def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
     """(entries, L) for the scenario's network d."""
-    conditions, candidates = _proposals(scenario, d, streaming)
+    menu = stored_menu(scenario, d, streaming, entries)
+    return found_menu(scenario, d, streaming, entries) if menu is None else menu
+
+
+def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> str:
+    """A hash of all that the menu of the scenario's network d depends on, but for the code.
+
+    Seconds and bytes count to the accuracy of float32: another machine may have other last bits.
+    """
+    tables, dnn = scenario.tables, scenario.profiles[d]
+    search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)
+    apart = {*_BESIDE_THE_POINT, *_IN_TABLES}
+    setting = {f.name: getattr(scenario, f.name) for f in fields(Scenario) if f.name not in apart}
+    found = hashlib.sha256(repr((search, setting, dnn.input_bytes, dnn.predecessors)).encode())
+    seconds = (*tables.ue_s[d, :, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers])
+    for values in (dnn.output_bytes, dnn.parameter_bytes, *seconds):
+        found.update(values.astype("<f4").tobytes())
+    return found.hexdigest()[:16]
+
+
+def as_text(menu: NDArray[np.int8]) -> str:
+    """A menu (M, L) as base64 of its bits, each row filled up to whole bytes."""
+    return base64.b64encode(np.packbits(menu, axis=1).tobytes()).decode()
+
+
+def stored_menu(
+    scenario: Scenario, d: int, streaming: bool, entries: int
+) -> NDArray[np.int8] | None:
+    """(entries, L) for the scenario's network d; None if it is not stored."""
+    dnn = scenario.profiles[d]
+    text = _stored().get(dnn.name, {}).get(fingerprint(scenario, d, streaming, entries))
+    if text is None:
+        return None
+    rows = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, -(-dnn.n_layers // 8))
+    return np.unpackbits(rows, axis=1, count=dnn.n_layers).astype(np.int8)
+
+
+@lru_cache(maxsize=1)
+def _stored() -> Mapping[str, Mapping[str, str]]:
+    return files.read(STORED, files.parse_json)
+
+
+def found_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
+    """(entries, L) for the scenario's network d, by PBT-DP."""
+    conditions, candidates = _proposals(scenario, d, streaming, SEED)
     chosen = candidates[_choose(_excess(candidates, conditions), entries)]
     edge_bytes = (chosen * scenario.profiles[d].parameter_bytes).sum(axis=1)
     inner = 2 + np.lexsort((chosen[2:].sum(axis=1), edge_bytes[2:]))
     return chosen[[0, *inner, 1]]
 
 
-def _proposals(scenario: Scenario, d: int, streaming: bool) -> tuple[Conditions, NDArray[np.int8]]:
+def _proposals(
+    scenario: Scenario, d: int, streaming: bool, seed: int
+) -> tuple[Conditions, NDArray[np.int8]]:
     """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     crowd = random_population(scenario, CONDITIONS, rng)  # as newcomers are drawn
     crowd = crowd._replace(dnn=np.full(CONDITIONS, d))
     packed = to_instance(scenario, crowd, None).packed

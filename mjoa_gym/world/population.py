@@ -50,7 +50,8 @@ def empty_population(n_envs: int, n_ues: int) -> Population:
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
     """N newcomers, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
-    newcomers(population, 0, np.array([new_stream(rng)]), scenario.constants)
+    streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
+    arrivals(population, streams, scenario.constants, everywhere, 0, 1)
     return population.of(0)
 
 
@@ -108,12 +109,17 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
 
 
 @njit(cache=True, nogil=True)
-def newcomers(population, e, streams, constants):
-    """Fill environment `e` with fresh UEs; its stream moves on."""
+def arrivals(population, streams, constants, which, first, last):
+    """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
+
+    Their streams move on.
+    """
     draws = np.empty(DRAWS)
-    for i in range(population.dnn.shape[1]):
-        fill_uniform(streams, e, draws)
-        arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
+    for e in range(first, last):
+        if which[e]:
+            for i in range(population.dnn.shape[1]):
+                fill_uniform(streams, e, draws)
+                arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
 
 
 @njit(cache=True, nogil=True)

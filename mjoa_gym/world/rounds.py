@@ -8,20 +8,21 @@ Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel, objective
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
-from mjoa_gym.world.population import Population, empty_population, newcomers, next_round
+from mjoa_gym.world.population import Population, arrivals, empty_population, next_round
 from mjoa_gym.world.scenario import Scenario
-from mjoa_gym.world.tables import channel_with, inference_with
+from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
 NO_PREFETCH = -1
 
@@ -82,16 +83,23 @@ def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     return Outcome(latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes)
 
 
-@njit(cache=True, nogil=True)
-def outlines_of(placements, dnn, tables):
+def outlines_of(
+    placements: NDArray[np.int8], dnn: NDArray[np.int64], tables: Tables
+) -> NDArray[np.uint8]:
     """(rows, L + 1) outlines of placements (rows, L) of the networks `dnn` (rows,)."""
-    rows, width = placements.shape
-    outlines = np.zeros((rows, width + 1), np.uint8)
-    nothing = np.empty(0)
-    for row in range(rows):
-        graph = inference_with(tables, dnn[row], nothing, nothing, 0)
-        kernel.outline_of(placements[row], graph, outlines[row])
+    outlines = np.zeros((len(placements), placements.shape[1] + 1), np.uint8)
+    graphs = (tables.offsets, tables.predecessors, tables.is_sink, tables.n_layers)
+    _write_outlines(outlines, placements, dnn, *graphs)
     return outlines
+
+
+@njit(cache=True, nogil=True)
+def _write_outlines(outlines, placements, dnn, offsets, predecessors, is_sink, n_layers):
+    """Fill `outlines` for `outlines_of`."""
+    for row in range(len(placements)):
+        d, placement, outline = dnn[row], placements[row], outlines[row]
+        sinks = is_sink[d, : n_layers[d]]
+        kernel.write_outline(placement, offsets[d], predecessors[d], sinks, outline)
 
 
 def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
@@ -111,32 +119,26 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
     )
 
 
+START, END, THERE, UP_START, UP_END, SENT, ROWS = range(7)
+"""Rows of `Room.rows`, and how many there are."""
+
+
 class Room(NamedTuple):
-    """Work arrays for the UEs of one environment; the others are as in `kernel.Scratch`."""
+    """Work arrays for the UEs of one environment."""
 
     ue_s: NDArray[np.float64]  # (N, L) seconds of the layers on each UE
     missing_bytes: NDArray[np.float64]  # (N, L) parameters that are not on the server
-    start: NDArray[np.float64]
-    end: NDArray[np.float64]
-    there: NDArray[np.float64]
-    outline: NDArray[np.uint8]
-    up_start: NDArray[np.float64]
-    up_end: NDArray[np.float64]
+    rows: NDArray[np.float64]  # (N, 6, L + 1) as in `kernel.Scratch`; `sent` as in `upload`
+    outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
-    sent: NDArray[np.float64]  # (L,) fractions of missing bytes that have arrived
-    unmarked: NDArray[np.int8]  # (0,) nothing to prefetch
-    unrecorded: NDArray[np.float64]  # (0, 3), for `upload`
 
 
-@njit(cache=True, nogil=True)
-def new_room(n_ues, width):
+def new_room(n_ues: int, width: int) -> Room:
     """Work arrays for N UEs and L layers."""
-    layers, tensors = (n_ues, width), (n_ues, width + 1)
-    return Room(
-        np.empty(layers), np.empty(layers), np.empty(layers), np.empty(tensors), np.empty(tensors),
-        np.empty(tensors, np.uint8), np.empty(tensors), np.empty(tensors),
-        np.empty(n_ues, np.int64), np.empty(width), np.empty(0, np.int8), np.empty((0, 3)),
-    )  # fmt: skip
+    ue_s, missing_bytes = np.empty((2, n_ues, width))
+    rows = np.empty((n_ues, ROWS, width + 1))
+    outline = np.empty((n_ues, width + 1), np.uint8)
+    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64))
 
 
 @njit(inline="always")
@@ -148,8 +150,9 @@ def inference_in(room, tables, constants, d, i):
 @njit(inline="always")
 def scratch_in(room, i):
     """UE i's scratch."""
+    rows = room.rows[i]
     return kernel.Scratch(
-        room.start[i], room.end[i], room.there[i], room.outline[i], room.up_start[i], room.up_end[i]
+        rows[START], rows[END], rows[THERE], room.outline[i], rows[UP_START], rows[UP_END]
     )
 
 
@@ -161,76 +164,98 @@ def link_in(population, e, i, decision, constants):
     return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
-@njit(inline="always")
-def infer(room, tables, constants, state, decision, link, e, i):
-    """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
-    people = state.population
-    d, speed = people.dnn[e, i], people.speed[e, i]
-    inference = inference_in(room, tables, constants, d, i)
-    ue_s, missing_bytes = inference.ue_s, inference.missing_bytes
-    at_full_speed = tables.ue_s[d, people.device[e, i]]
-    parameter_bytes, resident = tables.parameter_bytes[d], state.resident[e, i]
+@inner
+def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
+    """Write down a UE's seconds and missing bytes, (L,) each; returns its all-local seconds."""
+    local_s = 0.0
     for layer in range(len(ue_s)):
         ue_s[layer] = at_full_speed[layer] / speed
     for layer in range(len(ue_s)):
         missing_bytes[layer] = parameter_bytes[layer] * (1.0 - resident[layer])
-    local_s = 0.0
     for layer in range(len(ue_s)):  # in the order of execution, so that all-local gains exactly 0
         local_s += ue_s[layer]
+    return local_s
+
+
+@njit(inline="always")
+def infer(room, tables, constants, state, decision, link, e, i):
+    """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
+    d = state.population.dnn[e, i]
+    inference = inference_in(room, tables, constants, d, i)
+    local_s = _load(
+        inference.ue_s,
+        inference.missing_bytes,
+        tables.ue_s[d, state.population.device[e, i]],
+        state.population.speed[e, i],
+        tables.parameter_bytes[d],
+        state.resident[e, i],
+    )
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
     return latency_s, local_s
 
 
-@njit(cache=True, nogil=True)
-def latencies(tables, constants, state, decision, which):
+def latencies(
+    tables: Tables, constants: Any, state: State, decision: Decision, which: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """(E, N) latencies of the environments of `which` (E,); changes nothing."""
-    n_ues, width = state.resident.shape[1:]
-    room = new_room(n_ues, width)
-    seconds = np.zeros((len(which), n_ues))
-    for e in np.flatnonzero(which):
-        for i in range(n_ues):
-            link = link_in(state.population, e, i, decision, constants)
-            seconds[e, i] = infer(room, tables, constants, state, decision, link, e, i)[0]
-    return seconds
+    n_envs, n_ues, width = state.resident.shape
+    outcome, room = new_outcome(n_envs, n_ues), new_room(n_ues, width)
+    _infer_all(room, tables, constants, state, decision, which, outcome, 0, n_envs)
+    return outcome.latency_s
 
 
-@njit(cache=True, nogil=True)
-def play(tables, constants, persists, state, decision, which, outcome, first, last):
+def play(
+    tables: Tables,
+    constants: Any,
+    persists: bool,
+    state: State,
+    decision: Decision,
+    which: NDArray[np.bool_],
+    outcome: Outcome,
+    first: int,
+    last: int,
+) -> None:
     """Play one round of the environments `first` to `last`, in place.
 
-    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others.
+    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others. Nobody
+    waits for the compilation of what happens only where parameters stay.
     """
-    n_ues, width = state.resident.shape[1:]
-    room = new_room(n_ues, width)
+    room = new_room(*state.resident.shape[1:])
+    if persists:
+        _play_on(room, tables, constants, state, decision, which, outcome, first, last)
+        return
+    _infer_all(room, tables, constants, state, decision, which, outcome, first, last)
+    arrivals(state.population, state.stream, constants, which, first, last)
+    state.round[first:last] += which[first:last]
+
+
+@njit(cache=True, nogil=True)
+def _infer_all(room, tables, constants, state, decision, which, outcome, first, last):
+    """Simulate the inferences of the environments `first` to `last` that are of `which` (E,)."""
+    for e in range(first, last):
+        if which[e]:
+            _infer_one(room, tables, constants, state, decision, outcome, 0.0, e)
+
+
+@njit(cache=True, nogil=True)
+def _play_on(room, tables, constants, state, decision, which, outcome, first, last):
+    """`play` where UEs and their parameters stay."""
     people = state.population
     for e in range(first, last):
         if not which[e]:
             continue
-        round_s = constants.period_s if persists else 0.0
-        took = local = 0.0
-        for i in range(n_ues):
-            link = link_in(people, e, i, decision, constants)
-            latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
-            outcome.latency_s[e, i] = latency_s
-            outcome.local_s[e, i] = local_s
-            round_s = max(round_s, latency_s)
-            took += objective.cost(people.weight[e, i], latency_s)
-            local += objective.cost(people.weight[e, i], local_s)
-        outcome.round_s[e] = round_s
-        outcome.reward[e] = objective.reduction(took, local)
+        least_s = constants.period_s
+        _infer_one(room, tables, constants, state, decision, outcome, least_s, e)
         state.round[e] += 1
-        if not persists:
-            newcomers(people, e, state.stream, constants)
-            continue
-        for i in range(n_ues):
+        round_s = outcome.round_s[e]
+        for i in range(people.dnn.shape[1]):
             link = link_in(people, e, i, decision, constants)
             settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
         next_round(people, e, state.stream, constants, round_s, outcome.left[e])
-        for i in range(n_ues):
+        for i in range(people.dnn.shape[1]):
             if outcome.left[e, i]:
-                state.resident[e, i] = 0.0
-                state.idle[e, i] = 0
+                forget(state, e, i)
         outcome.dropped_bytes[e], outcome.resident_bytes[e] = memory.evict(
             state.resident[e],
             state.idle[e],
@@ -238,6 +263,31 @@ def play(tables, constants, persists, state, decision, which, outcome, first, la
             tables,
             constants.server_memory_bytes,
         )
+
+
+@inner
+def _infer_one(room, tables, constants, state, decision, outcome, least_s, e):
+    """Simulate the inferences of environment e, in a round of at least so many seconds."""
+    people, round_s = state.population, least_s
+    took = local = 0.0
+    for i in range(people.dnn.shape[1]):
+        link = link_in(people, e, i, decision, constants)
+        latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
+        outcome.latency_s[e, i] = latency_s
+        outcome.local_s[e, i] = local_s
+        round_s = max(round_s, latency_s)
+        took += objective.cost(people.weight[e, i], latency_s)
+        local += objective.cost(people.weight[e, i], local_s)
+    outcome.round_s[e] = round_s
+    outcome.reward[e] = objective.reduction(took, local)
+
+
+@njit(inline="always")
+def forget(state, e, i):
+    """Drop what UE i has on the server."""
+    for layer in range(state.resident.shape[2]):
+        state.resident[e, i, layer] = 0.0
+        state.idle[e, i, layer] = 0
 
 
 @njit(inline="always")
@@ -248,28 +298,24 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
     n = len(inference.ue_s)
     row = decision.placement_of[e, i]
     marked = decision.prefetch_of[e, i]
+    sent, unrecorded = room.rows[i, SENT], room.rows[i, :0]
     upload(
         decision.outlines[row],
-        decision.placements[marked] if marked != NO_PREFETCH else room.unmarked,
+        decision.placements[marked] if marked != NO_PREFETCH else decision.placements[row, :0],
         inference,
         link,
         round_s,
         room.n_up[i],
         scratch_in(room, i),
-        room.sent,
-        room.unrecorded,
+        sent,
+        unrecorded,
     )
-    memory.settle(
-        state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], room.sent
-    )
+    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], sent)
 
 
-@njit(cache=True, nogil=True)
-def begin(constants, state, which):
+def begin(constants: Any, state: State, which: NDArray[np.bool_]) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
-    for e in range(len(which)):
-        if which[e]:
-            newcomers(state.population, e, state.stream, constants)
-            state.resident[e] = 0.0
-            state.idle[e] = 0
-            state.round[e] = 0
+    arrivals(state.population, state.stream, constants, which, 0, len(which))
+    state.resident[which] = 0.0
+    state.idle[which] = 0
+    state.round[which] = 0

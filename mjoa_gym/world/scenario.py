@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mjoa_gym import validation
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
@@ -207,8 +209,11 @@ class Scenario:
         return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
 
     @cached_property
-    def constants(self) -> Constants:
-        """The numbers that kernels read."""
+    def constants(self) -> np.record:
+        """The numbers that kernels read, by the names of `Constants`.
+
+        As a record, because kernels take one argument sooner than two dozen.
+        """
         derived = {
             "mode": int(Upload.of(self.upload)),
             "n_dnns": len(self.dnns),
@@ -218,7 +223,10 @@ class Scenario:
             "snr_max": radio.from_db(self.snr_max_db),
         }
         own = {name: getattr(self, name) for name in Constants._fields if name not in derived}
-        return Constants(**derived, **own)
+        numbers = Constants(**derived, **own)
+        kinds = [(name, type(value)) for name, value in numbers._asdict().items()]
+        record: np.record = np.rec.array(np.array([tuple(numbers)], np.dtype(kinds, align=True)))[0]
+        return record
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
         return self  # immutable; `gym.make` copies its arguments deeply

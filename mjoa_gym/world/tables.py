@@ -48,7 +48,7 @@ Constants = namedtuple(
     "distance_min_m distance_max_m shadowing_db rayleigh_fading snr_min snr_max period_s "
     "server_memory_bytes departure_probability shadowing_correlation speed_m_per_s",
 )
-"""A scenario's numbers, as kernels read them; `Scenario.constants` says which it derives."""
+"""A scenario's numbers; `Scenario.constants` says which it derives, and is a record of them."""
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.actions.base import checked
 from mjoa_gym.envs.actions.choices import Choice, MenuView
 from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.radio import within
 from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
@@ -39,7 +40,10 @@ class BoxView(MenuView):
             e, k = np.argwhere(np.isnan(numbers))[0]
             raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
         own = numbers.reshape(*dnn.shape, -1)
-        return self.decision(_choice(own, self.sizes, dnn), dnn), which
+        entry, prefetch = np.empty_like(dnn), np.zeros_like(dnn)
+        choice = Choice(entry, prefetch, np.empty(dnn.shape), np.empty(dnn.shape))
+        _choose(choice, own, self.sizes, dnn)
+        return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
         """The action nearest to a plan (`MenuView.choices`, errors too): middles of menu parts."""
@@ -53,20 +57,23 @@ class BoxView(MenuView):
 
 
 @njit(cache=True, nogil=True)
-def _choice(own, sizes, dnn):
-    """What UEs' numbers (E, N, 3 or 4) stand for."""
-    entry, prefetch = np.empty_like(dnn), np.zeros_like(dnn)
-    bandwidth, compute = np.empty(dnn.shape), np.empty(dnn.shape)
+def _choose(choice, own, sizes, dnn):
+    """Fill in what UEs' numbers (E, N, 3 or 4) stand for."""
+    last = own.shape[2] - 1
     for e in range(dnn.shape[0]):
         for i in range(dnn.shape[1]):
-            numbers = np.minimum(np.maximum(own[e, i], -1.0), 1.0)
             size = sizes[dnn[e, i]]
-            entry[e, i] = min(int((numbers[0] + 1.0) / 2.0 * size), size - 1)
-            if len(numbers) == 4:
-                prefetch[e, i] = min(int((numbers[1] + 1.0) / 2.0 * size), size - 1)
-            bandwidth[e, i] = BID_RANGE ** numbers[-2]
-            compute[e, i] = BID_RANGE ** numbers[-1]
-    return Choice(entry, prefetch, bandwidth, compute)
+            choice.entry[e, i] = _part(own[e, i, 0], size)
+            if last == 3:
+                choice.prefetch[e, i] = _part(own[e, i, 1], size)
+            choice.bandwidth_bid[e, i] = BID_RANGE ** within(own[e, i, last - 1], -1.0, 1.0)
+            choice.compute_bid[e, i] = BID_RANGE ** within(own[e, i, last], -1.0, 1.0)
+
+
+@njit(inline="always")
+def _part(number, size):
+    """Which of `size` equal parts of [-1, 1] a number is in, or nearest to."""
+    return min(int((within(number, -1.0, 1.0) + 1.0) / 2.0 * size), size - 1)
 
 
 def _exponent(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -56,9 +56,16 @@ class MenuView(ActionView):
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
-        return Decision(
-            self.placements, self.outlines, *_decide(choice, dnn, self.wrapped, self.persists)
+        decision = Decision(
+            self.placements,
+            self.outlines,
+            placement_of=np.empty_like(dnn),
+            prefetch_of=np.empty_like(dnn),
+            bandwidth_share=np.empty(dnn.shape),
+            compute_share=np.empty(dnn.shape),
         )
+        _decide(decision[2:], choice, dnn, self.wrapped, self.persists)
+        return decision
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
         """The choice, arrays of shape (N,), that comes nearest to a plan.
@@ -96,44 +103,34 @@ class MenuView(ActionView):
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
     """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
-    e, k = _first_outside(choices, counts, which)
-    if e >= 0:
+    outside = ((choices < 0) | (choices >= counts)) & which[:, None]
+    if outside.any():
+        e, k = np.argwhere(outside)[0]
         where = f"[{k}]" if choices.shape[1] > 1 else ""
         raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
 
 
 @njit(cache=True, nogil=True)
-def _first_outside(choices, counts, which):
-    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
-    for e in range(choices.shape[0]):
-        if which[e]:
-            for k in range(choices.shape[1]):
-                if choices[e, k] < 0 or choices[e, k] >= counts[k]:
-                    return e, k
-    return -1, -1
-
-
-@njit(cache=True, nogil=True)
-def _decide(choice, dnn, wrapped, persists):
-    """`placement_of`, `prefetch_of`, `bandwidth_share` and `compute_share` of a decision."""
-    placement_of, prefetch_of = np.empty_like(dnn), np.full(dnn.shape, NO_PREFETCH)
-    bandwidth, compute = np.zeros(dnn.shape), np.zeros(dnn.shape)
+def _decide(decided, choice, dnn, wrapped, persists):
+    """Fill in the last four arrays of a decision."""
+    placement_of, prefetch_of, bandwidth, compute = decided
     for e in range(dnn.shape[0]):
+        bandwidth_bids = compute_bids = 0.0
         for i in range(dnn.shape[1]):
             first = dnn[e, i] * wrapped.shape[1]
             entry, prefetch = wrapped[dnn[e, i], choice.entry[e, i]], 0
-            placement_of[e, i] = first + entry
             if persists:
                 prefetch = wrapped[dnn[e, i], choice.prefetch[e, i]]
-                if prefetch > 0:
-                    prefetch_of[e, i] = first + prefetch
-            if entry > 0 or prefetch > 0:
-                bandwidth[e, i] = choice.bandwidth_bid[e, i]
-            if entry > 0:
-                compute[e, i] = choice.compute_bid[e, i]
-        bandwidth[e] /= max(bandwidth[e].sum(), LEAST)
-        compute[e] /= max(compute[e].sum(), LEAST)
-    return placement_of, prefetch_of, bandwidth, compute
+            uploads = entry > 0 or prefetch > 0
+            placement_of[e, i] = first + entry
+            prefetch_of[e, i] = first + prefetch if prefetch > 0 else NO_PREFETCH
+            bandwidth[e, i] = choice.bandwidth_bid[e, i] if uploads else 0.0
+            compute[e, i] = choice.compute_bid[e, i] if entry > 0 else 0.0
+            bandwidth_bids += bandwidth[e, i]
+            compute_bids += compute[e, i]
+        for i in range(dnn.shape[1]):
+            bandwidth[e, i] /= max(bandwidth_bids, LEAST)
+            compute[e, i] /= max(compute_bids, LEAST)
 
 
 def level_of(shares: NDArray[np.float64], bids: NDArray[np.float64]) -> NDArray[np.int64]:

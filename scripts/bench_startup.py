@@ -1,0 +1,111 @@
+"""Measure how long a fresh process takes to its first step, with empty caches and with full ones.
+
+Numba compiles a kernel when it is first called, and keeps what it has compiled in a cache. The
+reference beside which everything is shown is a process that imports NumPy, Gymnasium and Numba and
+compiles one trivial function. Seconds are of the processor, user and system, over the whole life of
+a process; the caches are in a temporary folder. Everything is measured in turn, several times over;
+numbers are medians, and so are the ratios to the reference of the same turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from operator import truediv
+from statistics import median
+
+from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.table import Table
+
+REFERENCE = """
+import gymnasium, numba, numpy
+numba.njit(lambda x: x + 1)(1)
+"""
+ONE = """
+import gymnasium as gym, mjoa_gym
+env = gym.make("MJOA/{}-v0", action="{}")
+env.reset(seed=0)
+env.step(env.action_space.sample())
+"""
+SEVERAL = """
+import gymnasium as gym, mjoa_gym
+envs = gym.make_vec(
+    "MJOA/{}-v0", 8, vectorization_mode="vector_entry_point", action="multidiscrete")
+envs.reset(seed=0)
+envs.step(envs.action_space.sample())
+"""
+SIMULATE = """
+import numpy as np
+from mjoa_gym import DNN, UE, Instance, Plan, evaluate, simulate
+dnn = DNN.load("vgg16")
+here, there = np.full(dnn.n_layers, 0.05), np.full(dnn.n_layers, 0.002)
+side = np.arange(dnn.n_layers) < 4
+simulate(dnn, side, here, there, uplink_bps=5e7, downlink_bps=5e7)
+ue = UE(dnn=dnn, ue_seconds=here, edge_seconds=there, snr_up=100.0, snr_down=200.0)
+evaluate(Instance(ues=[ue], bandwidth_hz=2e7), Plan([side], [1.0], [1.0]))
+"""
+NAMES = ("ColdStart", "Streaming")
+PROGRAMS = {
+    "import mjoa_gym": "import mjoa_gym",
+    **{f"{name}-v0, {view}": ONE.format(name, view) for name in NAMES
+       for view in ("multidiscrete", "box", "discrete", "plan")},
+    **{f"{name}-v0, 8 at once": SEVERAL.format(name) for name in NAMES},
+    "simulate and evaluate": SIMULATE,
+}  # fmt: skip
+
+
+def seconds_of(program: str, caches: str) -> float:
+    """Processor seconds of a fresh Python process."""
+    before = os.times()
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, check=True, env=os.environ | {"NUMBA_CACHE_DIR": caches})
+    after = os.times()
+    used = (after.children_user, after.children_system)
+    return sum(used) - before.children_user - before.children_system
+
+
+def measure(programs: Sequence[str], repetitions: int) -> Table:
+    """The table of some of `PROGRAMS`."""
+    reference: list[float] = []
+    empty: dict[str, list[float]] = {name: [] for name in programs}
+    full: dict[str, list[float]] = {name: [] for name in programs}
+    turns = [name for _ in range(repetitions) for name in programs]
+    for name in bar(turns, desc="starting", leave=False):
+        with tempfile.TemporaryDirectory() as caches:
+            reference.append(seconds_of(REFERENCE, caches))
+            empty[name].append(seconds_of(PROGRAMS[name], caches))
+            full[name].append(seconds_of(PROGRAMS[name], caches))
+    rows = [("the reference", f"{median(reference):.2f}", "1.0", "", "")]
+    for k, name in enumerate(programs):
+        base = reference[k :: len(programs)]
+        cells = [
+            text
+            for values in (empty[name], full[name])
+            for text in (f"{median(values):.2f}", f"{median(map(truediv, values, base)):.1f}")
+        ]
+        rows.append((name, *cells))
+    header = ("program", "empty caches, s", "× reference", "full caches, s", "× reference")
+    return Table("To the first step, in a fresh process", header, rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = command_line(__doc__)
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=list(PROGRAMS),
+                        metavar="PROGRAM", help="of those that are shown")  # fmt: skip
+    parser.add_argument("--repetitions", type=int, default=3, help="turns, median of (%(default)s)")
+    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    print("; ".join(f"{key} {value}" for key, value in machine().items()))
+    table = measure(args.only, args.repetitions)
+    print(f"\n### {table.caption}\n\n{table.markdown()}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,46 @@
+"""Find the menus that are shipped with the package, and write them to `planners/menus.json`.
+
+They are those of every packaged scenario, of the default scenario with up to ten UEs, and of every
+other network of the catalogue in it, all in both environments. It takes some minutes. The file
+defines what the entries of v0's menus are: write it anew only where they may change.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+from mjoa_gym import DNN, Scenario, files
+from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.planners.menu import ENTRIES, STORED, as_text, fingerprint, found_menu
+
+MOST_UES = 10
+
+
+def scenarios() -> Iterator[Scenario]:
+    """The scenarios whose menus are stored."""
+    yield from map(Scenario.load, Scenario.names())
+    yield Scenario(dnns=DNN.names())
+    for n_ues in range(1, MOST_UES + 1):
+        yield Scenario(n_ues=n_ues)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file."""
+    command_line(__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+    menus: dict[str, dict[str, str]] = {name: {} for name in DNN.names()}
+    for scenario in bar(list(scenarios()), desc="scenarios"):
+        for d, dnn in enumerate(scenario.profiles):
+            for streaming in (False, True):
+                key = fingerprint(scenario, d, streaming, ENTRIES)
+                if key not in menus[dnn.name]:
+                    menus[dnn.name][key] = as_text(found_menu(scenario, d, streaming, ENTRIES))
+    files.write(STORED, json.dumps(menus, indent=1) + "\n")
+    print(f"{sum(map(len, menus.values()))} menus in {STORED}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
