@@ -25,6 +25,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
@@ -164,7 +165,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     return best, price_b, price_p
 
 
-@njit(cache=True, nogil=True)
+@inner
 def copy_planes(source, target):
     """Copy planes (K, 4)."""
     for k in range(len(source)):
@@ -172,7 +173,7 @@ def copy_planes(source, target):
             target[k, c] = source[k, c]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def chosen(portfolio, choice, n):
     """The n users, and copies of their chosen entries' planes (n, K, 4) and numbers of them."""
     users, n_planes = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -187,7 +188,7 @@ def chosen(portfolio, choice, n):
     return users, planes, n_planes
 
 
-@njit(cache=True, nogil=True)
+@inner
 def start(portfolio, choice, users, shares):
     """Write the chosen entries' shares (n, 2), in proportion so that they sum to 1."""
     sum_b = sum_p = 0.0

@@ -21,7 +21,6 @@ Cost: at most `most_cells` relaxed searches of PBT-DP per UE, fewer for UEs that
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.objective import cost
@@ -62,10 +61,9 @@ def lower_bound(
     free = certified_dual(search, 0.0, 0.0, tolerance, most_cells)
     if instance.n_ues == 1 or max(search.prices) <= 0.0:
         return free
-    *prices, _ = clear(
-        packed, portfolio, *search.prices, 0.0, CLEARING, np.empty_like(search.best.choice)
-    )
-    return max(free, certified_dual(search, prices[0], prices[1], tolerance, most_cells))
+    choice = np.empty_like(search.best.choice)
+    prices, _ = clear(packed, portfolio, search.prices, 0.0, CLEARING, choice)
+    return max(free, certified_dual(search, *prices, tolerance, most_cells))
 
 
 def certified_dual(

@@ -41,12 +41,9 @@ from mjoa_gym.planners.ara import ROUNDS, settle
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add, fastest, new_portfolio, placements_of
 from mjoa_gym.planners.pricing import (
-    apply,
     clear,
     descend,
-    new_changes,
-    promising,
-    same_choice,
+    neighbours,
     value_all,
     worth_serving,
 )
@@ -199,25 +196,24 @@ class JointSearch:
     def change(self) -> Iterator[None]:
         """Steps 3 and 4."""
         choice = np.empty_like(self.best.choice)
-        *prices, self.dual = clear(
-            self.packed, self.portfolio, *self.prices, self.slack, CLEARING, choice
+        self.prices, self.dual = clear(
+            self.packed, self.portfolio, self.prices, self.slack, CLEARING, choice
         )
-        self.prices = prices[0], prices[1]
         yield
         descend(self.portfolio, choice, self.slack)
         self.keep(self.settled(choice, self.limit))
+        choices = np.empty((self._tried + 1, len(choice)), np.int64)
         for _ in range(MOST_CHANGES):
             yield
-            prices = self.best.prices if max(self.best.prices) > 0.0 else self.prices
+            before = self.best
+            prices = before.prices if max(before.prices) > 0.0 else self.prices
             value_all(self.packed, self.portfolio, *prices, self.slack)
-            shares = np.empty_like(self.best.shares)
-            better = first_better(
-                self.packed, self.portfolio, self.best.choice, self.limit, self.slack,
-                self._tried, choice, shares,
-            )  # fmt: skip
-            if not better[0] < self.limit:
+            for row in range(neighbours(self.portfolio, before.choice, self.slack, choices)):
+                self.keep(self.settled(choices[row], self.limit))
+                if self.best is not before:
+                    break
+            if self.best is before:
                 break
-            self.keep(JointPlan(better[0], choice.copy(), shares, better[1:]))
 
     @property
     def limit(self) -> float:
@@ -268,36 +264,9 @@ def propose(packed, portfolio, asked, shares, ring, kept, choice):
             continue
         inference = packed_inference(packed, i)
         placement = np.empty(len(inference.ue_s), np.int8)
-        partition(inference, link, WIDTH, placement)
+        partition(inference, link, np.int64(WIDTH), placement)
         choice[i] = add(packed, portfolio, i, placement, beta, phi, kept[i])
         j = ring[i]
         while j != i:
             add(packed, portfolio, j, placement, beta, phi, kept[j])
             j = ring[j]
-
-
-@njit(cache=True, nogil=True)
-def first_better(packed, portfolio, choice, limit, slack, tried, new_choice, new_shares):
-    """The first plan below a limit among those that promise most at the portfolio's prices.
-
-    These are where a descent from `choice` (N,) ends, then its best changes. `new_choice` (N,) and
-    `new_shares` (N, 2) are overwritten.
-
-    Returns:
-        The objective, inf if there is none, and the prices of bandwidth and compute.
-    """
-    changes, found = new_changes(), np.empty((tried, 3))
-    rows = promising(portfolio, choice, slack, changes, found)
-    for row in range(-1, rows):
-        for i in range(len(choice)):
-            new_choice[i] = choice[i]
-        if row >= 0:
-            apply(changes, found[row], new_choice)
-        else:
-            descend(portfolio, new_choice, slack)
-            if same_choice(choice, new_choice):
-                continue
-        better = settle(packed, portfolio, new_choice, new_shares, limit, ROUNDS)
-        if better[0] < limit:
-            return better
-    return np.inf, 0.0, 0.0

@@ -139,7 +139,7 @@ def fill_table(packed, i, shares, costs, placements):
             costs[b, c] = local
             link = packed_link(packed, i, shares[b], shares[c])
             if link.up < np.inf and link.down < np.inf and link.slowdown < np.inf:
-                seconds = partition(inference, link, WIDTH, placements[b, c])
+                seconds = partition(inference, link, np.int64(WIDTH), placements[b, c])
                 costs[b, c] = min(local, cost(packed.weight[i], seconds))
 
 

@@ -21,7 +21,9 @@ import numpy as np
 from numba import njit
 
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import packed_link
+from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import BITS_PER_BYTE, Link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.model.radio import rate_bps
@@ -38,48 +40,27 @@ SAME = 1e-7
 """Planes that agree this well, relative to the latency, are one."""
 
 
-@njit(cache=True, nogil=True)
-def height(plane, link):
-    """Seconds of a plane at a link."""
-    return plane[0] + plane[1] * link.up + plane[2] * link.down + plane[3] * link.slowdown
+@njit(inline="always")
+def height(planes, k, link):
+    """Seconds of plane k at a link."""
+    return (
+        planes[k, 0]
+        + planes[k, 1] * link.up
+        + planes[k, 2] * link.down
+        + planes[k, 3] * link.slowdown
+    )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def highest(planes, count, link):
     """Seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
     top = -np.inf
     for k in range(count):
-        top = max(top, height(planes[k], link))
+        top = max(top, height(planes, k, link))
     return top
 
 
-@njit(cache=True, nogil=True)
-def touching_plane(outline, inference, link, scratch, plane):
-    """Write the plane (d, a, b, c) of a latency at a link into `plane`; returns the latency."""
-    base = kernel.follow(outline, inference, link, scratch)[1]
-    plane[0] = base
-    for k in range(3):
-        up, down, slow = link.up, link.down, link.slowdown
-        if k == 0:
-            at, step = up, up * STEP
-            up += step
-        elif k == 1:
-            at, step = down, down * STEP
-            down += step
-        else:
-            at, step = slow, slow * STEP
-            slow += step
-        slope = 0.0
-        if step > 0.0:  # no step at an infinite rate
-            beside = Link(up, down, link.message, slow)
-            rise = kernel.follow(outline, inference, beside, scratch)[1] - base
-            slope = max(0.0, rise / step)
-        plane[k + 1] = slope
-        plane[0] -= slope * at
-    return base
-
-
-@njit(cache=True, nogil=True)
+@inner
 def learn(outline, inference, link, scratch, planes, count):
     """Simulate at a link, and correct `planes` (K, 4), of which `count` are known, by that.
 
@@ -94,10 +75,10 @@ def learn(outline, inference, link, scratch, planes, count):
     if not latency < np.inf:
         return latency, 0.0, count
     tolerance = SAME * latency
-    said, known, lowest, least = -np.inf, -np.inf, 0, np.inf
-    k = 0
+    said, known, lowest, least = -np.inf, -np.inf, ZERO, np.inf
+    k = ZERO
     while k < count:
-        h = height(planes[k], link)
+        h = height(planes, k, link)
         said = max(said, h)
         if h > latency + tolerance:
             count -= 1
@@ -112,12 +93,26 @@ def learn(outline, inference, link, scratch, planes, count):
         if count < len(planes):
             lowest = count
             count += 1
-        touching_plane(outline, inference, link, scratch, planes[lowest])
+        planes[lowest, 0] = latency
+        for c in range(1, 4):
+            step = STEP * (link.up if c == 1 else link.down if c == 2 else link.slowdown)
+            beside = Link(
+                link.up + (step if c == 1 else 0.0),
+                link.down + (step if c == 2 else 0.0),
+                link.message,
+                link.slowdown + (step if c == 3 else 0.0),
+            )
+            slope = 0.0
+            if step > 0.0:  # no step at an infinite rate
+                rise = kernel.follow(outline, inference, beside, scratch)[1] - latency
+                slope = max(0.0, rise / step)
+            planes[lowest, c] = slope
+            planes[lowest, 0] -= slope * step / STEP
     excess = latency - max(said, 0.0)
     return latency, excess if abs(excess) > tolerance else 0.0, count
 
 
-@njit(cache=True, nogil=True)
+@inner
 def derivatives(bandwidth_hz, share, snr, concentrates):
     """Seconds per byte at a share of the band, and the first two derivatives in the share."""
     rate = rate_bps(bandwidth_hz, share, snr, concentrates)
@@ -131,7 +126,7 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
     return value, first, value * (2.0 * slope * slope / rate - bend) / rate
 
 
-@njit(cache=True, nogil=True)
+@inner
 def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local):
     """The sum of the users' smoothed weighted latencies at their shares, plus all barriers.
 
@@ -149,21 +144,20 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
         top = highest(planes[j], n_planes[j], link)
         mass = gb = gp = bb = bp = pp = curve_b = curve_p = 0.0
         for k in range(n_planes[j]):
-            plane = planes[j, k]
-            below = (height(plane, link) - top) / temperature
+            below = (height(planes[j], k, link) - top) / temperature
             if below < NEGLIGIBLE:
                 continue
             p = math.exp(below)
-            by_beta = plane[1] * up1 + plane[2] * down1
-            by_phi = plane[3] * slow1
+            by_beta = planes[j, k, 1] * up1 + planes[j, k, 2] * down1
+            by_phi = planes[j, k, 3] * slow1
             mass += p
             gb += p * by_beta
             gp += p * by_phi
             bb += p * by_beta * by_beta
             bp += p * by_beta * by_phi
             pp += p * by_phi * by_phi
-            curve_b += p * (plane[1] * up2 + plane[2] * down2)
-            curve_p += p * plane[3] * slow2
+            curve_b += p * (planes[j, k, 1] * up2 + planes[j, k, 2] * down2)
+            curve_p += p * planes[j, k, 3] * slow2
         w, out = packed.weight[i], local[j]
         gb, gp = gb / mass, gp / mass
         bend_b = curve_b / mass + (bb / mass - gb * gb) / temperature
@@ -176,7 +170,7 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
     return total
 
 
-@njit(cache=True, nogil=True)
+@inner
 def newton_step(local, step):
     """Write the Newton step that keeps both sums of shares into `step` (n, 2).
 
@@ -207,7 +201,7 @@ def newton_step(local, step):
     return price_b, price_p, decrement
 
 
-@njit(cache=True, nogil=True)
+@inner
 def longest_step(shares, step):
     """The length, at most 1, of a step (n, 2) that takes no share by more than nine tenths."""
     length = 1.0
@@ -218,7 +212,7 @@ def longest_step(shares, step):
     return length
 
 
-@njit(cache=True, nogil=True)
+@inner
 def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
     """Write the users' temperatures (n,); returns the weighted sum of the planes' latencies."""
     objective = 0.0
@@ -230,7 +224,7 @@ def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
     return objective
 
 
-@njit(cache=True, nogil=True)
+@inner
 def balance(packed, users, planes, n_planes, shares, first_smoothing):
     """Minimise the weighted sum of latencies, each the maximum of its planes, over the shares.
 

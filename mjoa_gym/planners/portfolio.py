@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.objective import cost
@@ -73,7 +74,7 @@ def placements_of(
     ]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def same(one, other, n):
     """Whether two outlines of n layers have the same layers at the edge."""
     for layer in range(1, n + 1):  # noqa: SIM110 - Numba's way
@@ -82,7 +83,7 @@ def same(one, other, n):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def learn_at(packed, portfolio, i, k, beta, phi, scratch):
     """Simulate UE i's entry k at some shares, and keep the plane found there if it is new.
 
@@ -131,7 +132,7 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
     return at
 
 
-@njit(cache=True, nogil=True)
+@inner
 def priced(packed, portfolio, i, k, beta, phi, price_b, price_p):
     """Weighted latency of UE i's entry k by its planes, plus the price of the shares."""
     link = packed_link(packed, i, beta, phi)
@@ -139,7 +140,7 @@ def priced(packed, portfolio, i, k, beta, phi, price_b, price_p):
     return cost(packed.weight[i], seconds) + price_b * beta + price_p * phi
 
 
-@njit(cache=True, nogil=True)
+@inner
 def worth(packed, portfolio, i, k, price_b, price_p):
     """Find the shares with about the least priced latency of UE i's entry k; leaves them in it.
 
@@ -167,7 +168,7 @@ def worth(packed, portfolio, i, k, price_b, price_p):
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def varied(share, way, factor):
     """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
     if way == 0:

@@ -22,11 +22,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.instance import packed_link
-from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.instance import Packed, packed_link
+from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import highest
-from mjoa_gym.planners.portfolio import LOCAL, learn_at, worth
+from mjoa_gym.planners.portfolio import LOCAL, Portfolio, learn_at, worth
 
 CHANGES = 192
 """Most changes of one UE that are looked at, alone and in pairs."""
@@ -79,7 +80,7 @@ def value_all(packed, portfolio, price_b, price_p, slack):
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
     """The value of UE i's entry k at some prices; if it exceeds `limit`, possibly less."""
     value = 0.0
@@ -97,38 +98,50 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
 
 @njit(cache=True, nogil=True)
 def best_responses(portfolio, choice):
-    """Write every UE's entry of least value into `choice` (N,)."""
+    """Write every UE's entry of least value into `choice` (N,); returns the demands."""
+    demand_b = demand_p = 0.0
     for i in range(len(choice)):
-        best = LOCAL
+        best = ZERO
         for k in range(1, portfolio.size[i]):
             if portfolio.value[i, k] < portfolio.value[i, best]:
                 best = k
         choice[i] = best
+        demand_b += portfolio.shares[i, best, 0]
+        demand_p += portfolio.shares[i, best, 1]
+    return demand_b, demand_p
 
 
-@njit(cache=True, nogil=True)
-def clear(packed, portfolio, price_b, price_p, slack, turns, choice):
+def clear(
+    packed: Packed,
+    portfolio: Portfolio,
+    prices: tuple[float, float],
+    slack: float,
+    turns: int,
+    choice: NDArray[np.int64],
+) -> tuple[tuple[float, float], float]:
     """Move the prices to where the UEs' best responses demand about as much as there is.
 
     They follow the demand, which is inverse to about the square root of a price. `choice` (N,)
     becomes the best responses to the prices returned, at which the portfolio is valued.
 
     Returns:
-        The prices with the largest dual value, and that value.
+        The prices of bandwidth and compute with the largest dual value, and that value.
     """
-    best, best_b, best_p = -np.inf, price_b, price_p
+    best, best_prices = -np.inf, prices
     for turn in range(turns):
-        dual = value_all(packed, portfolio, price_b, price_p, slack)
+        dual = value_all(packed, portfolio, *prices, slack)
         if dual > best:
-            best, best_b, best_p = dual, price_b, price_p
-        best_responses(portfolio, choice)
-        _, demand_b, demand_p = totals(portfolio, choice)
+            best, best_prices = dual, prices
+        demands = best_responses(portfolio, choice)
         power = 2.0 if turn == 0 else 1.0
-        price_b *= min(4.0, max(0.25, demand_b)) ** power
-        price_p *= min(4.0, max(0.25, demand_p)) ** power
-    value_all(packed, portfolio, best_b, best_p, slack)
+        price_b, price_p = (
+            price * min(4.0, max(0.25, demand)) ** power
+            for price, demand in zip(prices, demands, strict=True)
+        )
+        prices = price_b, price_p
+    value_all(packed, portfolio, *best_prices, slack)
     best_responses(portfolio, choice)
-    return best_b, best_p, best
+    return best_prices, best
 
 
 class Changes(NamedTuple):
@@ -142,7 +155,7 @@ class Changes(NamedTuple):
     estimate: NDArray[np.float64]  # of the choice with this change alone
 
 
-@njit(cache=True, nogil=True)
+@inner
 def new_changes():
     """Room for changes."""
     return Changes(
@@ -155,7 +168,7 @@ def new_changes():
     )
 
 
-@njit(cache=True, nogil=True)
+@inner
 def estimate(portfolio, value, demand_b, demand_p):
     """What a choice of these sums costs, by the module's estimate."""
     over_b, over_p = demand_b - 1.0, demand_p - 1.0
@@ -163,7 +176,7 @@ def estimate(portfolio, value, demand_b, demand_p):
     return value + price_b * (over_b * over_b - 1.0) + price_p * (over_p * over_p - 1.0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def totals(portfolio, choice):
     """The sums of a choice: of values, and of both resources' demands."""
     value = demand_b = demand_p = 0.0
@@ -174,7 +187,7 @@ def totals(portfolio, choice):
     return value, demand_b, demand_p
 
 
-@njit(cache=True, nogil=True)
+@inner
 def promising(portfolio, choice, slack, changes, found):
     """The best changes of one or two UEs, by their estimates.
 
@@ -193,7 +206,7 @@ def promising(portfolio, choice, slack, changes, found):
         The number of rows, the best first.
     """
     sums = totals(portfolio, choice)
-    count, rows = 0, 0
+    count, rows = ZERO, ZERO
     for i in range(len(choice)):
         now, least = choice[i], np.inf
         for k in range(portfolio.size[i]):
@@ -202,7 +215,7 @@ def promising(portfolio, choice, slack, changes, found):
             if k != now and portfolio.value[i, k] <= least + slack:
                 count = insert_change(portfolio, i, now, k, sums, changes, count)
     for a in range(count):
-        rows = insert_row(found, rows, changes.estimate[a], a, -1)
+        rows = insert_row(found, rows, changes.estimate[a], a, ZERO - 1)
         for b in range(a):
             if changes.ue[a] != changes.ue[b]:
                 value = estimate(
@@ -215,7 +228,7 @@ def promising(portfolio, choice, slack, changes, found):
     return rows
 
 
-@njit(cache=True, nogil=True)
+@inner
 def insert_change(portfolio, i, now, k, sums, changes, count):
     """Keep UE i's change from entry `now` to k, if its estimate is good enough; the new count."""
     value = portfolio.value[i, k] - portfolio.value[i, now]
@@ -235,7 +248,7 @@ def insert_change(portfolio, i, now, k, sums, changes, count):
     return max(count, at + 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def insert_row(found, rows, value, a, b):
     """Insert (value, a, b) into rows sorted by value, if there is room; the new number of rows."""
     most = len(found)
@@ -253,11 +266,11 @@ def insert_row(found, rows, value, a, b):
     return min(rows + 1, most)
 
 
-@njit(cache=True, nogil=True)
-def apply(changes, row, choice):
+@inner
+def apply(changes, found, row, choice):
     """Make a single change or a pair (a row of `promising`) in a choice (N,)."""
     for which in range(1, 3):
-        c = int(row[which])
+        c = int(found[row, which])
         if c >= 0:
             choice[changes.ue[c]] = changes.entry[c]
 
@@ -272,16 +285,24 @@ def descend(portfolio, choice, slack):
         rows = promising(portfolio, choice, slack, changes, found)
         if rows == 0 or not found[0, 0] < now - 1e-9 * abs(now):
             break
-        apply(changes, found[0], choice)
+        apply(changes, found, ZERO, choice)
 
 
 @njit(cache=True, nogil=True)
-def same_choice(one, other):
-    """Whether two choices (N,) are the same."""
-    for i in range(len(one)):  # noqa: SIM110 - Numba's way
-        if one[i] != other[i]:
-            return False
-    return True
+def neighbours(portfolio, choice, slack, choices):
+    """Write the choices (most, N) that promise most beside `choice` (N,); returns their number.
+
+    The first one is where a descent ends, the others are its best changes.
+    """
+    changes, found = new_changes(), np.empty((len(choices) - 1, 3))
+    rows = promising(portfolio, choice, slack, changes, found)
+    for row in range(rows + 1):
+        for i in range(len(choice)):
+            choices[row, i] = choice[i]
+        if row > 0:
+            apply(changes, found, row - 1, choices[row])
+    descend(portfolio, choices[0], slack)
+    return rows + 1
 
 
 @njit(cache=True, nogil=True)
