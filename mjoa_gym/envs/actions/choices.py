@@ -103,11 +103,21 @@ class MenuView(ActionView):
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
     """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
-    outside = ((choices < 0) | (choices >= counts)) & which[:, None]
-    if outside.any():
-        e, k = np.argwhere(outside)[0]
+    e, k = _first_outside(choices, counts, which)
+    if e >= 0:
         where = f"[{k}]" if choices.shape[1] > 1 else ""
         raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
+
+
+@njit(cache=True, nogil=True)
+def _first_outside(choices, counts, which):
+    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
+    for e in range(choices.shape[0]):
+        if which[e]:
+            for k in range(choices.shape[1]):
+                if choices[e, k] < 0 or choices[e, k] >= counts[k]:
+                    return e, k
+    return -1, -1
 
 
 @njit(cache=True, nogil=True)
