@@ -365,10 +365,10 @@ def packed_inference(packed, i):
     )
 
 
-@njit(cache=True, nogil=True)
-def packed_link(packed, i, bandwidth_share, compute_share):
-    """UE i's link with the given shares."""
-    channel = Channel(
+@njit(inline="always")
+def packed_channel(packed, i):
+    """UE i's channel."""
+    return Channel(
         packed.up_hz[i],
         packed.down_hz[i],
         packed.snr_up[i],
@@ -376,10 +376,15 @@ def packed_link(packed, i, bandwidth_share, compute_share):
         packed.concentrates[i],
         packed.message_s,
     )
-    return link_over(channel, bandwidth_share, compute_share)
 
 
 @njit(cache=True, nogil=True)
+def packed_link(packed, i, bandwidth_share, compute_share):
+    """UE i's link with the given shares."""
+    return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
+
+
+@njit(cache=True, nogil=True, inline="always")
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds of UE i's inference; `placement` is (L,) of that UE."""
     link = packed_link(packed, i, bandwidth_share, compute_share)

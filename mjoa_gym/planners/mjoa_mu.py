@@ -265,8 +265,11 @@ def propose(packed, portfolio, asked, shares, ring, kept, choice):
         inference = packed_inference(packed, i)
         placement = np.empty(len(inference.ue_s), np.int8)
         partition(inference, link, np.int64(WIDTH), placement)
-        choice[i] = add(packed, portfolio, i, placement, beta, phi, kept[i])
-        j = ring[i]
-        while j != i:
-            add(packed, portfolio, j, placement, beta, phi, kept[j])
+        j = i
+        while True:
+            entry = add(packed, portfolio, j, placement, beta, phi, kept[j])
+            if j == i:
+                choice[i] = entry
             j = ring[j]
+            if j == i:
+                break

@@ -18,6 +18,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
+from mjoa_gym.model.link import Link, link_over
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import highest, learn
 
@@ -102,7 +103,7 @@ def learn_at(packed, portfolio, i, k, beta, phi, scratch):
     return latency, excess
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def add(packed, portfolio, i, placement, beta, phi, kept):
     """Add a placement (L,) for UE i, found for shares of bandwidth and compute; returns its entry.
 
@@ -133,42 +134,34 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
 
 
 @inner
-def priced(packed, portfolio, i, k, beta, phi, price_b, price_p):
-    """Weighted latency of UE i's entry k by its planes, plus the price of the shares."""
-    link = packed_link(packed, i, beta, phi)
-    seconds = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], link)
-    return cost(packed.weight[i], seconds) + price_b * beta + price_p * phi
+def worth(planes, count, weight, channel, shares, price_b, price_p):
+    """The least priced latency of an entry with `count` planes (K, 4), weighted.
 
-
-@inner
-def worth(packed, portfolio, i, k, price_b, price_p):
-    """Find the shares with about the least priced latency of UE i's entry k; leaves them in it.
-
-    A pattern search on a logarithmic scale, from where the entry's shares are.
-
-    Returns:
-        The priced latency by the entry's planes.
+    A pattern search on a logarithmic scale, which starts at `shares` (2,) and leaves them where it
+    ends.
     """
-    shares = portfolio.shares[i, k]
-    beta, phi = min(1.0, shares[0]), min(1.0, shares[1])
-    best = priced(packed, portfolio, i, k, beta, phi, price_b, price_p)
+    best, beta, phi = np.inf, min(1.0, shares[0]), min(1.0, shares[1])
     for level in range(len(STEPS)):
         factor = STEPS[level]
         for _ in range(MOST_STEPS):
-            new_beta, new_phi = beta, phi
-            for direction in range(1, 9):
-                b, p = varied(beta, direction % 3, factor), varied(phi, direction // 3, factor)
-                value = priced(packed, portfolio, i, k, b, p, price_b, price_p)
-                if value < best:
-                    best, new_beta, new_phi = value, b, p
-            if new_beta == beta and new_phi == phi:
+            from_beta, from_phi, before = beta, phi, best
+            for way_b in range(3):
+                b = varied(from_beta, way_b, factor)
+                link = link_over(channel, b, 1.0)
+                for way_p in range(3):
+                    p = varied(from_phi, way_p, factor)
+                    there = Link(link.up, link.down, link.message, 1.0 / p)
+                    seconds = highest(planes, count, there)
+                    value = cost(weight, seconds) + price_b * b + price_p * p
+                    if value < best:
+                        best, beta, phi = value, b, p
+            if not best < before:
                 break
-            beta, phi = new_beta, new_phi
     shares[0], shares[1] = beta, phi
     return best
 
 
-@inner
+@njit(inline="always")
 def varied(share, way, factor):
     """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
     if way == 0:

@@ -23,7 +23,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model.compiling import inner
-from mjoa_gym.model.instance import Packed, packed_link
+from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import highest
@@ -85,10 +85,13 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
     """The value of UE i's entry k at some prices; if it exceeds `limit`, possibly less."""
     value = 0.0
     for _ in range(SURPRISES):
-        value = worth(packed, portfolio, i, k, price_b, price_p)
+        shares = portfolio.shares[i, k]
+        value = worth(
+            portfolio.planes[i, k], portfolio.n_planes[i, k], packed.weight[i],
+            packed_channel(packed, i), shares, price_b, price_p,
+        )  # fmt: skip
         if value > limit:
             break
-        shares = portfolio.shares[i, k]
         excess = learn_at(packed, portfolio, i, k, shares[0], shares[1], scratch)[1]
         value += cost(packed.weight[i], excess)
         if cost(packed.weight[i], abs(excess)) <= PRECISION * value:
