@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from operator import truediv
+from pathlib import Path
 from statistics import median
 
 from mjoa_gym.cli.ending import command_line, run
@@ -51,12 +52,14 @@ ue = UE(dnn=dnn, ue_seconds=here, edge_seconds=there, snr_up=100.0, snr_down=200
 evaluate(Instance(ues=[ue], bandwidth_hz=2e7), Plan([side], [1.0], [1.0]))
 """
 NAMES = ("ColdStart", "Streaming")
+README = Path(__file__).resolve().parents[1] / "README.md"
 PROGRAMS = {
     "import mjoa_gym": "import mjoa_gym",
     **{f"{name}-v0, {view}": ONE.format(name, view) for name in NAMES
        for view in ("multidiscrete", "box", "discrete", "plan")},
     **{f"{name}-v0, 8 at once": SEVERAL.format(name) for name in NAMES},
     "simulate and evaluate": SIMULATE,
+    "the README's first example": README.read_text().split("```python\n")[1].split("```")[0],
 }  # fmt: skip
 
 

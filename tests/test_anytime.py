@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -27,10 +29,9 @@ def test_plans_get_better_until_they_are_those_without_a_budget(name, piece):
         instance = random_instance(seed, 2 + seed, 8)
         search = ANYTIME[name](instance)
         costs = [objective(instance, search.plan())]
-        for _ in search.steps(piece):
-            costs.append(objective(instance, search.plan()))
+        costs += [objective(instance, search.plan()) for _ in search.steps(piece)]
         assert costs[0] == pytest.approx(np.dot(instance.weights, instance.local_s), rel=1e-12)
-        assert all(after <= before for before, after in zip(costs, costs[1:], strict=False))
+        assert all(after <= before for before, after in pairwise(costs))
         assert_same(search.plan(), plan_with(name, instance))
 
 

@@ -97,7 +97,7 @@ def yardstick(kind: str, seed: int) -> Instance:
 )
 @pytest.mark.parametrize("kind", ["chains", "default"])
 def test_as_good_as_when_it_was_slow(kind, seeds):
-    """The objectives are of version 0.5, which tried many single moves, up to 8 UEs."""
+    """The objectives are those of the search before: it tried many single moves, up to 8 UEs."""
     before = json.loads((Path(__file__).parent / "data" / "mjoa_mu_before.json").read_text())
     ours = np.array([planned("mjoa-mu", yardstick(kind, seed)) for seed in seeds])
     ratio = ours / np.array(before[kind])[seeds]

@@ -56,7 +56,7 @@ TILTS = EVEN, *_ = (1.0, 1.0), (1.5, 0.6), (0.6, 1.5)
 """Factors on bandwidth and compute."""
 EQUAL = 0.0, EVEN
 CONDITIONS = (1.0, EVEN), *product((0.5, 0.0), TILTS), (-0.5, EVEN)
-"""Proposals begin at shares N^level / N times a tilt: everything for a UE alone, ... an equal share,
+"""Proposals begin at shares N^level / N times a tilt: everything for one UE, ..., an equal share,
 and less."""
 MOVED = 0.1
 """Relative change of what an entry is worth that makes it worth refining again."""

@@ -1,0 +1,109 @@
+"""Measure planners against each other, side by side in one run on one thread.
+
+All seconds are of the processor. Planners take turns on the same rounds, so that whatever else the
+machine does hits all of them alike; each has planned a round before. Do not run anything beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import gymnasium as gym
+
+from mjoa_gym import decode_observation
+from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.table import Table
+from mjoa_gym.model.instance import Instance
+from mjoa_gym.planners import plan_many, plan_with
+from mjoa_gym.world.scenario import Scenario
+
+FIRST_SEED = 1_000_000
+ALONE = ("dads-serial", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
+MANY = 1024
+
+
+def cold_start_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
+    """First rounds of the default scenario."""
+    scenario = Scenario(n_ues=n_ues)
+    env = gym.make("MJOA/ColdStart-v0", scenario=scenario)
+    for episode in range(rounds):
+        yield decode_observation(env.reset(seed=seed + episode)[0], scenario)
+
+
+def streaming_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
+    """Rounds of an episode that MJOA-MU plays: with parameters on the server."""
+    env = gym.make("MJOA/Streaming-v0", scenario=Scenario(n_ues=n_ues, rounds=rounds))
+    observation, _ = env.reset(seed=seed)
+    for _ in range(rounds):
+        instance = decode_observation(observation, env.unwrapped.scenario)
+        yield instance
+        plan = plan_with("mjoa-mu", instance)
+        observation, *_ = env.step(env.unwrapped.view.encode(plan))
+
+
+def seconds_of(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
+    """Seconds of a call."""
+    start = clock()
+    call()
+    return clock() - start
+
+
+def alone(
+    rounds: Callable[[int, int], Iterator[Instance]], counts: Sequence[int], n: int, caption: str
+) -> Table:
+    """Milliseconds of a plan, and how many times those of the first planner that is."""
+    rows = []
+    for n_ues in bar(counts, desc=caption, leave=False):
+        spent = dict.fromkeys(ALONE, 0.0)
+        for k, instance in enumerate(rounds(n_ues, n + 1)):
+            _ = instance.packed  # what all of them need
+            for name in ALONE:
+                seconds = seconds_of(partial(plan_with, name, instance))
+                spent[name] += seconds if k else 0.0
+        base = spent[ALONE[0]]
+        cells = [f"{1e3 * spent[p] / n:.1f} ({spent[p] / base:.1f})" for p in ALONE]
+        rows.append((f"{n_ues} UEs", *cells))
+    return Table(f"{caption}: ms a plan (× {ALONE[0]})", ("", *ALONE), rows)
+
+
+def many(counts: int) -> Table:
+    """MJOA-MU on many rounds at once, against one after the other, in seconds of the clock."""
+    instances = list(cold_start_rounds(5, counts))
+    plan_many("mjoa-mu", instances[:8], threads=2)
+    base = seconds_of(lambda: [plan_with("mjoa-mu", i) for i in instances], time.perf_counter)
+    rows = [("one by one", f"{1e3 * base / counts:.2f}", "1.00")]
+    for threads in (1, 2):
+        call = partial(plan_many, "mjoa-mu", instances, threads=threads)
+        seconds = seconds_of(call, time.perf_counter)
+        label = f"`plan_many`, {threads} thread{'s' * (threads > 1)}"
+        rows.append((label, f"{1e3 * seconds / counts:.2f}", f"{seconds / base:.2f}"))
+    return Table(f"{counts} rounds of 5 UEs", ("", "ms a plan", "× one by one"), rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the tables."""
+    parser = command_line(__doc__)
+    parser.add_argument("--ues", type=int, nargs="+", default=[5, 10, 20, 50],
+                        help="numbers of UEs (default: 5 10 20 50)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=12, help="per number (%(default)s)")
+    parser.add_argument("--many", type=int, default=MANY, help="rounds at once (%(default)s)")
+    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    print("; ".join(f"{key} {value}" for key, value in machine().items()))
+    tables = [
+        alone(cold_start_rounds, args.ues, args.rounds, "Cold start"),
+        alone(streaming_rounds, args.ues, args.rounds, "Streaming"),
+        many(args.many),
+    ]
+    for table in tables:
+        print(f"\n### {table.caption}\n\n{table.markdown()}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
