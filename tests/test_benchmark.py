@@ -3,6 +3,7 @@
 import csv
 import signal
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import yaml
 
 from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import journal
+from mjoa_gym.evaluation.benchmark.budgets import NO_LIMIT, Budgeted, gaps_of
 from mjoa_gym.evaluation.benchmark.example import find_example
 from mjoa_gym.evaluation.benchmark.report import publish
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, against, headline
 from mjoa_gym.evaluation.benchmark.suite import (
+    Cell,
     keys_of,
     load_suite,
     played_cells,
@@ -22,11 +25,13 @@ from mjoa_gym.evaluation.benchmark.suite import (
     suite_from,
     suite_names,
 )
+from mjoa_gym.evaluation.decision_time import first_instance
 from mjoa_gym.evaluation.journal import FILE, EpisodeStore
 from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import Table
-from mjoa_gym.planners.registry import PLANNERS
+from mjoa_gym.model.instance import evaluate
+from mjoa_gym.planners.registry import PLANNERS, plan_with
 from tests.forked import Running, run
 from tests.one_ue_pages import embedded
 
@@ -62,9 +67,17 @@ TINY = {
             "worlds": ["parallel"],
             "planners": ["local-only", "single-cut", "single-cut+demand"],
         },
+        "budgets": {
+            "kind": "budgets",
+            "points": {"two": {}, "three": {"n_ues": 3}},
+            "rounds": 1,
+            "worlds": ["parallel"],
+            "planners": ["local-only", "single-cut", "mjoa-mu", "oracle"],
+            "budgets_ms": [1, 5],
+        },
     },
 }
-
+BUDGETS = TINY["sweeps"]["budgets"]
 
 MORE = Section("Some more", [("a caption", b"a picture")], [Table("", ("agent",), [("ppo",)])])
 
@@ -97,14 +110,14 @@ def test_every_cell_and_round_is_in_the_csv(finished):
     suite, _, out, _ = finished
     with (out / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * len(list(suite.cells()))
+    assert len(rows) == sum(suite.sweep(cell.sweep).rounds for cell in suite.cells())
     for row in rows:
         assert 0 < float(row["weighted_mean_s"]) < np.inf
         ratio = float(row["weighted_mean_s"]) / float(row["local_weighted_mean_s"])
         assert float(row["reward"]) == pytest.approx(1 - ratio, rel=1e-7, abs=1e-7)
     local = [r for r in rows if r["planner"] == "local-only"]
     assert all(float(r["reward"]) == 0 for r in local)
-    assert all(r["placement_kinds"].startswith("all on the UE=2;") for r in local)
+    assert all(r["placement_kinds"].startswith(f"all on the UE={r['n_ues']};") for r in local)
 
 
 def test_seeds_are_paired(finished):
@@ -297,6 +310,16 @@ def test_a_planner_is_brought_once():
         ({"sweeps": {"a": {"fields": ["n_ues"]}}}, "sweep a: either"),
         ({"sweeps": {"a": {"fields": ["n_ues"], "values": [1, 1]}}}, "same label"),
         ({"sweeps": {"a": {"points": {"x": {}}, "kind": "swep"}}}, "did you mean 'sweep'?"),
+        ({"sweeps": {"a": {**BUDGETS, "budgets_ms": []}}}, "a: budgets_ms is empty"),
+        ({"sweeps": {"a": {**BUDGETS, "budgets_ms": [1, 0]}}}, "a: budgets_ms=0: must be above 0"),
+        (
+            {"sweeps": {"a": {**BUDGETS, "rounds": 2}}},
+            "a: budgets are for cold starts of one round",
+        ),
+        (
+            {"sweeps": {"a": {**BUDGETS, "planners": [*BUDGETS["planners"], "lower-bound"]}}},
+            "a: the lower bound has no plan",
+        ),
     ],
 )
 def test_wrong_suites_are_refused(changes, message):
@@ -334,6 +357,54 @@ def test_summary_against_numpy(finished):
     assert mean.value == pytest.approx(np.mean(seconds))
     assert median == pytest.approx(np.median(seconds))
     assert p95 == pytest.approx(np.percentile(seconds, 95))
+
+
+def test_plans_on_budgets(finished):
+    """Every search is there, none is worse than doing nothing, and what is played is the same."""
+    suite, cells, out, page = finished
+    with (out / "budgets.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    latency = {(r["planner"], r["point"], int(r["seed"]), float(r["budget_ms"])): r for r in rows}
+    where = list(product(("two", "three"), (7, 8)))
+    limited = product(("mjoa-mu", "oracle"), where, (1, 5))
+    unlimited = product(BUDGETS["planners"], where, (np.inf,))
+    assert set(latency) == {(who, *at, budget) for who, at, budget in [*limited, *unlimited]}
+    assert len(rows) == len(latency)
+    for (_, point, seed, _), row in latency.items():
+        (local,) = cells[Cell("budgets", point, "parallel", "local-only", seed)]
+        assert float(row["seconds"]) > 0
+        assert 0 < float(row["latency_s"]) <= local["latency_s"] * (1 + 1e-8)
+    sweep = suite.sweep("budgets")
+    for point, seed in where:
+        instance = first_instance(sweep.setting_at(point, "parallel").scenario, seed)
+        seconds = np.average(
+            evaluate(instance, plan_with("mjoa-mu", instance)),
+            weights=[ue.weight for ue in instance.ues],
+        )
+        found = latency["mjoa-mu", point, seed, np.inf]["latency_s"]
+        assert float(found) == pytest.approx(seconds, rel=1e-8)
+    table = (out / "tables" / "budgets_0.csv").read_text().splitlines()
+    assert table[0] == "Planner,budgets,1 ms,5 ms,no limit"
+    assert len(table) == 1 + 4 * 2
+    assert table[1].startswith("local-only,two,-,-,")
+    assert "<h2>budgets</h2>" in page
+
+
+def test_gaps_to_the_best_known_plan():
+    """The best known is that of each instance, by whomever; means of gaps, medians of times."""
+    plans = [
+        Budgeted("a", "x", 1, 10.0, 0.010, 3.0),
+        Budgeted("a", "x", 2, 10.0, 0.014, 1.0),
+        Budgeted("a", "x", 3, 10.0, 0.011, 2.0),
+        Budgeted("b", "x", 1, NO_LIMIT, 9.0, 2.0),
+        Budgeted("b", "x", 2, NO_LIMIT, 8.0, 1.5),
+        Budgeted("b", "x", 3, NO_LIMIT, 7.0, 2.0),
+        Budgeted("a", "y", 1, 10.0, 0.010, 5.0),
+    ]
+    gaps = gaps_of(plans)
+    assert gaps["a", "x", 10.0] == pytest.approx((0.5 / 3, 0.011))
+    assert gaps["b", "x", NO_LIMIT] == pytest.approx((0.5 / 3, 8.0))
+    assert gaps["a", "y", 10.0] == pytest.approx((0.0, 0.010))
 
 
 def test_streaming_resamples_whole_episodes(finished):

@@ -1,9 +1,10 @@
-"""The figures of sweeps, ablations, distances to the optimum, plans and planning times."""
+"""The figures of sweeps, ablations, distances to the optimum, plans, planning times, budgets."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from mjoa_gym.evaluation import plots
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
+from mjoa_gym.evaluation.benchmark.budgets import NO_LIMIT, Gaps
 from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, Overview, SuiteResults, against
 from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.decision_time import Timing
@@ -20,6 +22,13 @@ from mjoa_gym.evaluation.episodes import KINDS
 from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
+
+BUDGET_LOOKS: tuple[plots.Look, ...] = (
+    {"marker": "o", "ms": 6.5, "lw": 3.0, "alpha": 0.55, "mec": "white", "mew": 0.5},
+    {"marker": "s", "ms": 3.5, "lw": 1.2, "ls": "--"},
+)
+"""One planner after the other, each on top of the one before, which it often coincides with."""
+DOTTED: plots.Look = {"ls": ":", "lw": 1.2}
 
 
 def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
@@ -226,6 +235,34 @@ def runtime_figure(timings: Sequence[Timing]) -> Figure:
         axes.legend(frameon=False, fontsize=8.5)
     for axis in (left.xaxis, left.yaxis, right.yaxis):
         plain_log(axis)
+    return figure
+
+
+def budget_figure(results: SuiteResults, sweep: Sweep, gaps: Gaps) -> Figure:
+    """The gap to the best known plan against the time for planning; a colour per point."""
+    figure = new_figure(7.6, 4.4)
+    axes = figure.subplots()
+    reference, budgets = results.suite.reference, sweep.budgets_ms
+    planners = [p for p in sweep.planners if (p, sweep.middle, budgets[0]) in gaps]
+    styles = dict(zip(planners, cycle(BUDGET_LOOKS), strict=False)) | {reference: DOTTED}
+    for colour, point in zip(cycle(COLOURS), (p.label for p in sweep.points), strict=False):
+        for planner in planners:
+            percents = [100 * gaps[planner, point, budget].gap for budget in budgets]
+            axes.plot(budgets, percents, color=colour, **styles[planner])
+        local = 100 * gaps[reference, point, NO_LIMIT].gap
+        axes.axhline(local, color=colour, **styles[reference])
+        axes.plot([], [], color=colour, lw=3, label=f"{point} {sweep.label}")
+    for name, look in styles.items():
+        axes.plot([], [], label=name, color=GREY, **look)
+    axes.set_xscale("log")
+    axes.set_xticks(budgets, [f"{budget:,g}" for budget in budgets])
+    axes.set_yscale("symlog", linthresh=0.1, linscale=0.4)
+    axes.set_yticks(ticks := [0, 0.1, 1, 10, 100], [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(-0.02, 1.5 * axes.dataLim.y1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    dress(axes, "", "time for planning (ms)", "excess over the best known plan (%)", grid="both")
+    figure.legend(**LEGEND)
     return figure
 
 

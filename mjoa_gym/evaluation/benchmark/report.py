@@ -12,6 +12,13 @@ from matplotlib.figure import Figure
 
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark import figures as draw
+from mjoa_gym.evaluation.benchmark.budgets import (
+    Budgeted,
+    budget_caption,
+    budget_table,
+    gaps_of,
+    plans_on_budgets,
+)
 from mjoa_gym.evaluation.benchmark.example import find_example
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, headline, overview_table, tables_of
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
@@ -65,9 +72,10 @@ def publish(
     write(out / "tables" / "overview.csv", overview.csv())
     sections = [
         _example(suite, out),
-        *(_of_sweep(results, sweep, out) for sweep in suite.sweeps),
+        *(_of_sweep(results, s, out) for s in suite.sweeps if s.kind != "budgets"),
         *(_placements(results, sweep, out) for sweep in suite.compared[:1]),
         _planning_time(suite, out),
+        *(_budgets(results, s, out) for s in suite.sweeps if s.kind == "budgets"),
         *more,
     ]
     shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
@@ -149,12 +157,17 @@ def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
         caption = "Mean latency round by round, in the parallel world."
         figure = draw.rounds_figure(results, sweep)
         figures.append(_shown(out, f"{sweep.name}_rounds", caption, figure))
+    return Section(sweep.title, figures, tables, _conditions(sweep))
+
+
+def _conditions(sweep: Sweep) -> str:
     changes = ", ".join(f"{key} = {value}" for key, value in sweep.scenario.items())
     conditions = (
         f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
-        f"seeds of {sweep.rounds} rounds; default scenario{' with ' + changes if changes else ''}."
+        f"seeds of {sweep.rounds} round{'s' if sweep.rounds > 1 else ''}; default "
+        f"scenario{' with ' + changes if changes else ''}."
     )
-    return Section(sweep.title, figures, tables, f"<p>{html.escape(conditions)}</p>")
+    return f"<p>{html.escape(conditions)}</p>"
 
 
 def _placements(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
@@ -176,6 +189,18 @@ def _planning_time(suite: Suite, out: Path) -> Section:
     caption = "Median planning time of a call, everything compiled."
     figure = _shown(out, "planning_time", caption, draw.runtime_figure(timings))
     return Section("Planning time", [figure])
+
+
+def _budgets(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
+    plans = plans_on_budgets(results, sweep)
+    rows = [(*map(str, plan[:3]), *map(digits, plan[3:])) for plan in plans]
+    write(out / f"{sweep.name}.csv", Table("", Budgeted._fields, rows).csv())
+    gaps = gaps_of(plans)
+    table = budget_table(sweep, gaps)
+    write(out / "tables" / f"{sweep.name}_0.csv", table.csv())
+    caption = budget_caption(sweep, results.suite.reference)
+    figure = _shown(out, sweep.name, caption, draw.budget_figure(results, sweep, gaps))
+    return Section(sweep.title, [figure], [table], _conditions(sweep))
 
 
 def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:

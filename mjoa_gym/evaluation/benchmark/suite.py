@@ -23,12 +23,14 @@ from mjoa_gym.evaluation.journal import EpisodeStore, Row, digest
 from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model.inference import UPLOAD_MODES
-from mjoa_gym.validation import choice, count
+from mjoa_gym.validation import choice, count, positive
 from mjoa_gym.world.scenario import Scenario
 
 SUITES = resources.files("mjoa_gym.evaluation") / "suites"
 SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
 """Fields of sweeps that a suite may have, for all sweeps that do not say otherwise."""
+KINDS_OF_SWEEPS = "sweep", "ablation", "optimum", "budgets"
+"""Lines over a quantity, bars, gaps to the lower bound, and gaps by planning time."""
 
 
 class Point(NamedTuple):
@@ -65,13 +67,14 @@ class Sweep:
     seeds: int  # episodes per planner, point and world
     rounds: int
     scenario: dict[str, Any]  # fields that differ from the default scenario, points aside
-    kind: str = "sweep"  # (lines), "ablation" (bars) or "optimum" (gaps to the lower bound)
+    kind: str = "sweep"  # (lines), or another of KINDS_OF_SWEEPS
     environment: str = "cold-start"
     worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
+    budgets_ms: tuple[float, ...] = ()  # planning times that are allowed, for "budgets"
 
     def __post_init__(self) -> None:
-        choice(f"{self.name}: kind", self.kind, ("sweep", "ablation", "optimum"))
+        choice(f"{self.name}: kind", self.kind, KINDS_OF_SWEEPS)
         choice(f"{self.name}: environment", self.environment, tuple(ENVIRONMENTS))
         for world in self.worlds:
             choice(f"{self.name}: worlds", world, UPLOAD_MODES)
@@ -80,6 +83,8 @@ class Sweep:
         for field in ("points", "worlds", "planners"):
             if not getattr(self, field):
                 raise ValueError(f"{self.name}: {field} is empty")
+        if self.kind == "budgets":
+            self._check_budgets()
         labels = [point.label for point in self.points]
         if len(set(labels)) != len(labels):
             raise ValueError(f"{self.name}: two points have the same label in {labels}")
@@ -87,6 +92,16 @@ class Sweep:
             raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
         for label in labels:
             self.setting_at(label, self.worlds[0])  # which refuses what is not allowed
+
+    def _check_budgets(self) -> None:
+        if not self.budgets_ms:
+            raise ValueError(f"{self.name}: budgets_ms is empty")
+        for budget_ms in self.budgets_ms:
+            positive(f"{self.name}: budgets_ms", budget_ms)
+        if (self.environment, self.rounds, self.worlds) != ("cold-start", 1, ("parallel",)):
+            raise ValueError(f"{self.name}: budgets are for cold starts of one round, in parallel")
+        if LOWER_BOUND in self.planners:
+            raise ValueError(f"{self.name}: the lower bound has no plan")
 
     def setting_at(self, point: str, world: str) -> Setting:
         """Where planners play at one point in one world."""
