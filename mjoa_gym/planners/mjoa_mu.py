@@ -267,7 +267,7 @@ def propose(packed, portfolio, asked, shares, ring, kept, choice):
         if link.up == np.inf or link.down == np.inf:
             continue
         inference = packed_inference(packed, i)
-        placement = np.empty(len(inference.ue_s), np.int8)
+        placement = np.zeros(len(inference.ue_s), np.int8)
         partition(inference, link, WIDTH, placement)
         choice[i] = add(packed, portfolio, i, placement, beta, phi, kept[i])
         j = ring[i]
