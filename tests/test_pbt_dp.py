@@ -26,7 +26,7 @@ ROUNDING = 1 + 1e-9
 def planned(case: dict[str, Any]) -> float:
     """PBT-DP's latency, which must be that of its placement in the simulator."""
     inference, link = kernel_arguments(case)
-    placement = np.full(len(inference.ue_s), 7, np.int8)
+    placement = np.zeros(len(inference.ue_s), np.int8)
     seconds = best_partition(inference, link, WIDTH, placement)
     keys = ("ue_seconds", "edge_seconds", "uplink_bps", "downlink_bps", "resident", "upload")
     inputs = {key: case[key] for key in keys} | {"message_s": case.get("message_s", 0.0)}
@@ -189,6 +189,33 @@ def test_width_one_is_still_sound():
         optimum = best_of_all(inference, link)
         assert optimum <= seconds * ROUNDING
         assert partition_bound(inference, link, 1, 1, np.inf) <= optimum * ROUNDING
+
+
+def test_never_worse_than_the_start():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        case = random_dag_case(seed, 12, upload=UPLOAD_MODES[seed % 4])
+        inference, link = kernel_arguments(case)
+        starts = rng.integers(0, 2, (20, len(inference.ue_s))).astype(np.int8)
+        start_s = kernel.run_many(starts, inference, link)
+        for placement, before in zip(starts, start_s, strict=True):
+            given = placement.copy()
+            seconds = best_partition(inference, link, 4, placement)
+            assert seconds <= min(before, best_cut(case)) * ROUNDING
+            assert kernel.run_many(placement[None], inference, link)[0] == seconds
+            assert seconds < before or placement.tolist() == given.tolist()
+        again = placement.copy()
+        assert best_partition(inference, link, 4, again) <= seconds
+
+
+def test_a_start_leaves_chains_exact():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        inference, link = kernel_arguments(random_case(rng, 12, True, EXACT_MODES[seed % 3]))
+        optimum = best_of_all(inference, link)
+        start = rng.integers(0, 2, 12).astype(np.int8)
+        assert best_partition(inference, link, WIDTH, start) <= optimum * ROUNDING
+        assert best_partition(inference, link, WIDTH, start) <= optimum * ROUNDING
 
 
 @pytest.mark.slow

@@ -21,7 +21,9 @@ Cost: at most `most_cells` relaxed searches of PBT-DP per UE, fewer for UEs that
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.mjoa_mu import JointSearch
@@ -81,6 +83,7 @@ def certified_dual(
     return total
 
 
+@njit(cache=True, nogil=True)
 def certified_cost(packed, i, price_b, price_p, target, most_cells):
     """A lower bound, at most `target`, on UE i's priced latency over all shares and placements."""
     cells, bounds = np.zeros((most_cells + 1, 4)), np.full(most_cells + 1, np.inf)
@@ -104,6 +107,7 @@ def certified_cost(packed, i, price_b, price_p, target, most_cells):
     return min(target, np.min(bounds))
 
 
+@inner
 def cell_bound(packed, i, cell, price_b, price_p, target):
     """No share in the cell (low_b, high_b, low_c, high_c) costs UE i less than this (or target)."""
     price = price_b * cell[0] + price_p * cell[2]

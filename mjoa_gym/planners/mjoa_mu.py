@@ -54,10 +54,13 @@ ENTRIES = 32
 """Most entries per UE."""
 TILTS = EVEN, *_ = (1.0, 1.0), (1.5, 0.6), (0.6, 1.5)
 """Factors on bandwidth and compute."""
-EQUAL = 0.0, EVEN
-CONDITIONS = (1.0, EVEN), *product((0.5, 0.0), TILTS), (-0.5, EVEN)
-"""Proposals begin at shares N^level / N times a tilt: everything for one UE, ..., an equal share,
-and less."""
+EQUAL, LITTLE = (0.0, EVEN), (0.35, 0.35)
+CONDITIONS = (
+    (0.5, EVEN), EQUAL, (1.0, EVEN), *product((0.5, 0.0), TILTS[1:]), (0.0, LITTLE),
+)  # fmt: skip
+FOR_ALL = 3
+"""Proposals begin at shares N^level / N times a tilt: an equal share is of level 0, everything of
+level 1. After the first three, only those UEs are asked that may be served in a better plan."""
 MOVED = 0.1
 """Relative change of what an entry is worth that makes it worth refining again."""
 PER_NETWORK = 24
@@ -110,7 +113,7 @@ class JointSearch:
         portfolio: What is chosen from.
         best: The best plan so far.
         prices: Where the search for prices begins.
-        dual: No choice from the portfolio costs less (on chains).
+        dual: No choice from the portfolio costs less (on chains), by the prices it is valued at.
     """
 
     def __init__(self, instance: Instance, entries: int = ENTRIES, tried: int = TRIED) -> None:
@@ -137,41 +140,43 @@ class JointSearch:
             piece: The number of UEs that PBT-DP answers between two yields.
         """
         yield from self.begin(piece)
-        if max(self.prices) <= 0.0:  # nobody gains
-            return
         at, alone = np.ones_like(self.best.shares), np.arange(len(self._turn))
+        choice = np.empty_like(alone)
         for _ in range(MOST_ROUNDS):
-            yield from self.change()
             old, sizes = at.copy(), self.portfolio.size.copy()
-            worth_serving(self.portfolio, self.slack, at)
-            moved = (np.abs(np.log(at / old)) > MOVED).any(axis=1)
-            asked = np.flatnonzero(moved)
+            worth_serving(self.portfolio, self.best.choice, self.slack, at)
+            asked = np.flatnonzero((np.abs(np.log(at / old)) > MOVED).any(axis=1))
             for tilt in TILTS:
-                yield from self.propose(asked, at * tilt, alone, alone.copy(), piece)
+                fastest(self.packed, self.portfolio, at * tilt, choice)
+                yield from self.propose(asked, at * tilt, alone, choice, piece)
             if np.array_equal(sizes, self.portfolio.size):
                 break
+            yield from self.change()
 
     def begin(self, piece: int = ALL) -> Iterator[None]:
-        """Steps 1 and 2."""
-        n, least = len(self._turn), np.inf
-        hopeful = np.ones(n, np.bool_)
+        """Steps 1 and 2, with steps 3 and 4 for what there is so far."""
+        n = len(self._turn)
+        choice, hopeful = np.empty(n, np.int64), np.ones(n, np.bool_)
         for k, (level, tilt) in enumerate(CONDITIONS):
             shares = np.tile(np.minimum(1.0, np.multiply(n ** (level - 1.0), tilt)), (n, 1))
-            choice = np.empty(n, np.int64)
-            fastest(self.packed, self.portfolio, shares[0], choice)
+            fastest(self.packed, self.portfolio, shares, choice)
             asked = (self._turn + k) % self._turns == 0
             if (level, tilt) == EQUAL:
                 asked |= choice != LOCAL
-            asked = np.flatnonzero(asked & hopeful)
-            yield from self.propose(asked, shares, self._ring, choice, piece)
-            if k == 0:
-                hopeful = self.portfolio.size > 1
-            if tilt == EVEN:
+                choice[asked] = LOCAL  # so that PBT-DP's own answer is among the starts
+            asked &= hopeful
+            yield from self.propose(np.flatnonzero(asked), shares, self._ring, choice, piece)
+            if tilt in (EVEN, LITTLE):
                 start = self.settled(choice, np.inf)
                 self.keep(start)
-                if choice.any() and start.objective < least:
-                    least, self.prices = start.objective, start.prices
-                yield
+                if max(self.prices) <= 0.0:
+                    self.prices = start.prices
+                yield from self.change()
+            if k + 1 >= FOR_ALL:
+                at = np.zeros((n, 2))
+                worth_serving(self.portfolio, self.best.choice, self.slack, at)
+                hopeful = at[:, 0] > 0.0
+        yield from self.change()
 
     def propose(
         self,
@@ -195,6 +200,8 @@ class JointSearch:
 
     def change(self) -> Iterator[None]:
         """Steps 3 and 4."""
+        if max(self.prices) <= 0.0:  # nobody gains
+            return
         choice = np.empty_like(self.best.choice)
         self.prices, self.dual = clear(
             self.packed, self.portfolio, self.prices, self.slack, CLEARING, choice
@@ -207,7 +214,7 @@ class JointSearch:
             yield
             before = self.best
             prices = before.prices if max(before.prices) > 0.0 else self.prices
-            value_all(self.packed, self.portfolio, *prices, self.slack)
+            self.dual = value_all(self.packed, self.portfolio, *prices, self.slack)
             for row in range(neighbours(self.portfolio, before.choice, self.slack, choices)):
                 self.keep(self.settled(choices[row], self.limit))
                 if self.best is not before:
@@ -254,7 +261,8 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 def propose(packed, portfolio, asked, shares, ring, kept, choice):
     """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
 
-    Their own entries are written to `choice` (N,). Entries `kept` (N,) stay in the portfolio.
+    It starts from the entries `choice` (N,), which their new ones replace. Entries `kept` (N,) stay
+    in the portfolio.
     """
     for index in range(len(asked)):
         i = asked[index]
@@ -264,6 +272,8 @@ def propose(packed, portfolio, asked, shares, ring, kept, choice):
             continue
         inference = packed_inference(packed, i)
         placement = np.empty(len(inference.ue_s), np.int8)
+        for layer in range(len(placement)):
+            placement[layer] = portfolio.outlines[i, choice[i], layer + 1] & AT_EDGE
         partition(inference, link, np.int64(WIDTH), placement)
         j = i
         while True:

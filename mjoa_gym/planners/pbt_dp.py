@@ -34,25 +34,33 @@ ROUNDING = 1.0 + 1e-9
 
 @njit(cache=True, nogil=True)
 def partition(inference, link, width, placement):
-    """PBT-DP: overwrites `placement` and returns its latency, compiled as a whole.
+    """PBT-DP: improves on `placement` and returns the latency, compiled as a whole.
+
+    The result is never slower than the placement to start from, all-UE, or any single cut. A start
+    that is nearly as fast as the result saves time: bounds cut off whatever is slower.
 
     Args:
         inference: What it asks of the resources, L layers.
         link: What it gets of them.
         width: Nodes that a level of the tree keeps where the network is no chain.
-        placement: (L,) int8, overwritten with 0 = UE, 1 = edge.
+        placement: (L,) int8, 0 = UE, 1 = edge; one to start from (zeros are all-UE), overwritten if
+            a faster one is found.
 
     Returns:
         The simulated latency of the placement in seconds.
     """
     n = len(inference.ue_s)
     scratch = kernel.new_scratch(n)
-    tree = tree_of(inference, link)
+    tree = tree_of(inference, link, False)
     exact = tree.is_chain and inference.mode != Upload.WHOLE
-    best = 0.0
+    best = kernel.run(placement, inference, link, scratch)[1]
+    local = 0.0
     for layer in range(n):
-        placement[layer] = 0
-        best += inference.ue_s[layer]
+        local += inference.ue_s[layer]
+    if not best <= local:
+        best = local
+        for layer in range(n):
+            placement[layer] = 0
     if not exact:
         best = best_single_cut(inference, link, scratch, placement, best)
         best = improve(inference, link, scratch, placement, best)
@@ -83,9 +91,8 @@ def best_partition(
     return float(partition(inference, link, width, placement))
 
 
-def partition_bound(
-    inference: Inference, link: Link, width: int, front: int, limit: float
-) -> float:
+@njit(cache=True, nogil=True)
+def partition_bound(inference, link, width, front, limit):
     """A certified lower bound on the latency of every placement, at most `limit`.
 
     Args:
@@ -94,11 +101,14 @@ def partition_bound(
         width: Nodes per level of a block's relaxed tree; more give a tighter bound.
         front: Nodes per side at cuts; likewise.
         limit: A latency known to be reachable, or inf.
+
+    Returns:
+        Seconds.
     """
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    tree = tree_of(inference, link)._replace(relaxed=True)
-    front = UNLIMITED if tree.is_chain else front
-    return min(limit, search(tree, width, front, limit * ROUNDING, leaf)[1])
+    tree = tree_of(inference, link, True)
+    cap = UNLIMITED if tree.is_chain else front
+    return min(limit, search(tree, width, cap, limit * ROUNDING, leaf)[1])
 
 
 @njit(cache=True, nogil=True)

@@ -90,8 +90,8 @@ class Tree(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def tree_of(inference, link):
-    """What the tree needs to know, for the queued reading; O(L x live + edges x weights).
+def tree_of(inference, link, relaxed):
+    """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
 
     With WHOLE it is that of PARALLEL: it would only wait for more.
     """
@@ -175,7 +175,7 @@ def tree_of(inference, link):
                     to_go[late, 1, r] = max(to_go[late, 1, r], from_edge)
     return Tree(
         offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut,
-        to_go, n_places, is_chain, serial, link.message, n < 0,
+        to_go, n_places, is_chain, serial, link.message, relaxed,
     )  # fmt: skip
 
 

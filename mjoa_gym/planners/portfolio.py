@@ -186,9 +186,9 @@ def add_all(packed, portfolio, placements, shares):
 
 @njit(cache=True, nogil=True)
 def fastest(packed, portfolio, shares, choice):
-    """Write every UE's entry of least latency at the same shares (2,) into `choice` (N,)."""
+    """Write every UE's entry of least latency at its shares (N, 2) into `choice` (N,)."""
     for i in range(len(choice)):
-        link = packed_link(packed, i, shares[0], shares[1])
+        link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
         choice[i], least = LOCAL, packed.local_s[i]
         for k in range(1, portfolio.size[i]):
             latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], link)

@@ -44,7 +44,7 @@ def greedy_prefetch(
     """
     missing = np.where(placement == 1, 0.0, inference.missing_bytes)
     after = inference._replace(missing_bytes=missing)
-    following = np.empty_like(placement)
+    following = np.zeros_like(placement)
     best_partition(after, link, WIDTH, following)
     before = missing.copy()
     missing[following == 1] = 0.0  # what the next inference would upload is worth having early

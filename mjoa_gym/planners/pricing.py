@@ -309,16 +309,17 @@ def neighbours(portfolio, choice, slack, choices):
 
 
 @njit(cache=True, nogil=True)
-def worth_serving(portfolio, slack, shares):
+def worth_serving(portfolio, choice, slack, shares):
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 
-    They stay as they are for UEs that will hardly be served in a better plan: where that entry's
-    value exceeds the least by more than `slack`.
+    They stay as they are for UEs that are not served by `choice` (N,) and will hardly be in a
+    better one: whose best entry's value exceeds that of all-local by more than `slack`.
     """
     for i in range(len(shares)):
         best = LOCAL
         for k in range(1, portfolio.size[i]):
             if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:
                 best = k
-        if best != LOCAL and portfolio.value[i, best] <= portfolio.value[i, LOCAL] + slack:
+        hopeful = portfolio.value[i, best] <= portfolio.value[i, LOCAL] + slack
+        if best != LOCAL and (hopeful or choice[i] != LOCAL):
             shares[i, 0], shares[i, 1] = portfolio.shares[i, best, 0], portfolio.shares[i, best, 1]
