@@ -96,15 +96,24 @@ class Grid:
         self.chosen = np.zeros((instance.n_ues, 2), np.int64)
 
     def steps(self) -> Iterator[None]:
-        """Fill the tables, one UE after the other, then choose."""
-        packed, size = self._packed, len(self.looked_at)
-        costs = np.empty((len(packed.weight), size, size))
-        for i, n in enumerate(np.diff(packed.first)):
-            table = np.zeros((size, size, n), np.int8)
-            fill_table(packed, i, self.looked_at / self.n_levels, costs[i], table)
-            self.placements.append(table)
+        """Fill the tables, level by level of one UE after the other, then choose."""
+        packed, shares = self._packed, self.looked_at / self.n_levels
+        n, size = len(packed.weight), len(self.looked_at)
+        costs = np.empty((n, size, size))
+        for i, n_layers in enumerate(np.diff(packed.first)):
+            self.placements.append(np.zeros((size, size, n_layers), np.int8))
+            for b in range(size):
+                fill_row(packed, i, b, shares, costs[i], self.placements[i])
+                yield
+        left = self.n_levels + 1
+        best, pairs = np.zeros((n + 1, left, left)), np.zeros((n, left, left), np.int16)
+        for i in range(n):
+            divide(best[i], costs[i], self.looked_at, best[i + 1], pairs[i])
             yield
-        divide(costs, self.looked_at, self.n_levels, self.chosen)
+        b = c = self.n_levels
+        for i in reversed(range(n)):
+            self.chosen[i] = divmod(int(pairs[i, b, c]), size)
+            b, c = np.array([b, c]) - self.looked_at[self.chosen[i]]
 
     def plan(self) -> Plan:
         """The chosen placements and shares."""
@@ -131,50 +140,50 @@ def levels_up_to(n_levels: int) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def fill_table(packed, i, shares, costs, placements):
-    """Write UE i's weighted latencies and PBT-DP's placements at all pairs of shares."""
+def fill_row(packed, i, b, shares, costs, placements):
+    """Write UE i's weighted latencies and PBT-DP's placements with bandwidth share number b.
+
+    Args:
+        packed: The instance.
+        i: The UE.
+        b: Of the shares.
+        shares: (levels,) of both resources; the first is 0.
+        costs: (levels, levels) row b is overwritten.
+        placements: (levels, levels, L) likewise; zeros before.
+    """
     inference, local = packed_inference(packed, i), cost(packed.weight[i], packed.local_s[i])
-    for b in range(len(shares)):
-        for c in range(len(shares)):
-            costs[b, c] = local
-            link = packed_link(packed, i, shares[b], shares[c])
-            if link.up < np.inf and link.down < np.inf and link.slowdown < np.inf:
-                seconds = partition(inference, link, np.int64(WIDTH), placements[b, c])
-                costs[b, c] = min(local, cost(packed.weight[i], seconds))
+    for c in range(len(shares)):
+        costs[b, c] = local
+        link = packed_link(packed, i, shares[b], shares[c])
+        if link.up < np.inf and link.down < np.inf and link.slowdown < np.inf:
+            seconds = partition(inference, link, np.int64(WIDTH), placements[b, c])
+            costs[b, c] = min(local, cost(packed.weight[i], seconds))
 
 
 @njit(cache=True, nogil=True)
-def divide(costs, looked_at, n_levels, chosen):
-    """Find the levels of both resources for every UE, at most all, with the least total cost.
+def divide(best, costs, looked_at, following, pairs):
+    """Let one more UE share what there is: one step of the dynamic programme.
 
     Args:
-        costs: (N, levels, levels) weighted latencies at each pair of the levels looked at.
+        best: (parts + 1, parts + 1) the least total cost of the UEs so far with so many parts of
+            bandwidth and compute.
+        costs: (levels, levels) of this UE at each pair of the levels looked at.
         looked_at: (levels,) numbers of parts, the first is 0.
-        n_levels: Parts of each resource.
-        chosen: (N, 2) overwritten with indices into `looked_at`.
+        following: (parts + 1, parts + 1) overwritten with the least total cost with this UE.
+        pairs: (parts + 1, parts + 1) overwritten with its pair there: bandwidth's number x levels +
+            compute's.
     """
-    n, size, options = len(costs), n_levels + 1, len(looked_at)
-    best, following = np.zeros((size, size)), np.zeros((size, size))
-    choice = np.zeros((n, size, size), np.int32)
-    for i in range(n):
-        for b in range(size):
-            for c in range(size):
-                least, at = np.inf, 0
-                for x in range(options):
-                    if looked_at[x] > b:
+    for b in range(len(best)):
+        for c in range(len(best)):
+            least, at = np.inf, 0
+            for x in range(len(looked_at)):
+                if looked_at[x] > b:
+                    break
+                for y in range(len(looked_at)):
+                    if looked_at[y] > c:
                         break
-                    for y in range(options):
-                        if looked_at[y] > c:
-                            break
-                        value = best[b - looked_at[x], c - looked_at[y]] + costs[i, x, y]
-                        if value < least:
-                            least, at = value, x * options + y
-                following[b, c] = least
-                choice[i, b, c] = at
-        best, following = following, best
-    b = c = n_levels
-    for i in range(n - 1, -1, -1):
-        at = choice[i, b, c]
-        chosen[i, 0], chosen[i, 1] = at // options, at % options
-        b -= looked_at[at // options]
-        c -= looked_at[at % options]
+                    value = best[b - looked_at[x], c - looked_at[y]] + costs[x, y]
+                    if value < least:
+                        least, at = value, x * len(looked_at) + y
+            following[b, c] = least
+            pairs[b, c] = at

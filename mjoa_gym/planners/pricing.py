@@ -31,6 +31,8 @@ from mjoa_gym.planners.portfolio import LOCAL, Portfolio, learn_at, worth
 
 CHANGES = 192
 """Most changes of one UE that are looked at, alone and in pairs."""
+MARGIN = 0.1
+"""By what part of all-local a UE's value may improve with proposals to come."""
 SURPRISES, PRECISION = 3, 1e-4
 """Most planes that are added to an entry to know its value, and the excess, relative to it, of the
 latency over the planes at which none are."""
@@ -104,7 +106,7 @@ def best_responses(portfolio, choice):
     """Write every UE's entry of least value into `choice` (N,); returns the demands."""
     demand_b = demand_p = 0.0
     for i in range(len(choice)):
-        best = ZERO
+        best = LOCAL
         for k in range(1, portfolio.size[i]):
             if portfolio.value[i, k] < portfolio.value[i, best]:
                 best = k
@@ -313,13 +315,14 @@ def worth_serving(portfolio, choice, slack, shares):
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 
     They stay as they are for UEs that are not served by `choice` (N,) and will hardly be in a
-    better one: whose best entry's value exceeds that of all-local by more than `slack`.
+    better one: whose best entry's value exceeds that of all-local by more than `slack` and
+    `MARGIN`, for there may be better entries.
     """
     for i in range(len(shares)):
         best = LOCAL
         for k in range(1, portfolio.size[i]):
             if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:
                 best = k
-        hopeful = portfolio.value[i, best] <= portfolio.value[i, LOCAL] + slack
+        hopeful = portfolio.value[i, best] <= portfolio.value[i, LOCAL] * (1.0 + MARGIN) + slack
         if best != LOCAL and (hopeful or choice[i] != LOCAL):
             shares[i, 0], shares[i, 1] = portfolio.shares[i, best, 0], portfolio.shares[i, best, 1]
