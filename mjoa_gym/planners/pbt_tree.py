@@ -21,7 +21,8 @@ Two readings of the timing model:
     every time before it, so dominance is exact, and the best leaf is a lower bound. Nodes beyond
     the width are replaced by their minimum.
     *Queued*: links are first come, first served; an estimate. A tensor that was produced before the
-    last one sent counts as sent earlier. Nodes beyond the width are dropped.
+    last one sent counts as sent earlier, and what is sent to the edge delays the edge layers that
+    ran before it was needed as well. Nodes beyond the width are dropped.
 On a chain every block is one layer, both readings are the timing model's recursion, and all pairs
 are kept. Each step is non-decreasing in t and s, so a pair with t and s no larger than another's on
 the same side ends no later, and the smallest final t is the optimum over all 2^L placements.
@@ -90,6 +91,7 @@ class Tree(NamedTuple):
     n: int  # layers
     columns: int  # of a node
     n_weights: int
+    longest_block: int  # layers between two cuts
     is_chain: bool  # whether every layer reads just the layer before it
     serial: bool
     relaxed: bool
@@ -137,10 +139,16 @@ def tree_of(inference, link, relaxed):
         seconds[tensor, UP] = finite(size, link.up)
         seconds[tensor, DOWN] = finite(size, link.down)
     columns = find_places(layers, n)
+    longest = begin = 0
+    for tensor in range(1, n + 1):
+        if layers[tensor, IS_CUT] > 0:
+            longest, begin = max(longest, tensor - begin), tensor
     n_weights = 1 if serial else len(WEIGHTS)
     for r in range(n_weights):
         find_to_go(layers, seconds, n, link.message, serial, r)
-    return Tree(layers, seconds, link.message, n, columns, n_weights, is_chain, serial, relaxed)
+    return Tree(
+        layers, seconds, link.message, n, columns, n_weights, longest, is_chain, serial, relaxed
+    )
 
 
 @inner
@@ -212,6 +220,8 @@ def extend(node, own, side, tree):
             begin_a, begin_b = away, node[there + 1]
             if side == 1 and not tree.serial:
                 node[STREAM + 1] += sending
+                if not tree.relaxed:  # it has delayed what edge layers before this one waited for
+                    node[EDGE_FREE + 1] += sending
             if not tree.relaxed and begin_a >= node[newest]:
                 node[newest] = begin_a
                 begin_a, begin_b = max(begin_a, node[lane]), max(begin_b, node[lane + 1])
@@ -415,7 +425,7 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
     n_live, count, base = 1, 2, 0
     for own in range(begin + 1, end + 1):
         n_live = still_live(lists, n_live, own, tree.layers)
-        n_order, base = np.int64(0), 2 * width - base  # a literal would compile callees once more
+        n_order, base = np.int64(0), 2 * width - base  # callees would compile anew for a literal
         for c in range(2 * count):
             parent, child = lists[ROW, c // 2], base + c
             for column in range(tree.columns):
