@@ -2,7 +2,8 @@
 
 The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
 the layers, pruned with regard to the long-term influence between layers. Its details are our
-formulation, told in `pbt_tree`. Here its best leaves are simulated, and the fastest are improved.
+formulation, told in `pbt_tree`. Here its best leaves are simulated, the fastest are improved, and
+the best takes over what helps from the others.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
-WIDTH = 64
+WIDTH = 24
 """Nodes that a level of the tree keeps on a DAG."""
+LONG_BLOCK, LONG_FACTOR = 32, 2
+"""Layers in a block beyond which the tree is wider, and by what factor."""
+RUN, LAST_RUN = 3, 6
+"""Longest runs of layers that are moved in networks with such blocks, in leaves and in the end."""
 LEAVES = 64
 """Leaves of the tree that are simulated."""
-IMPROVED = 2
-"""Of these, how many of the fastest are improved."""
+IMPROVED, HOPELESS = 3, 1.05
+"""How many of the fastest of these are improved, if not this much slower than the best."""
+PAIRS = 2
+"""With how many of the tensors it reads a layer is moved."""
 FRONT = 512
 """Nodes per side that are kept at a cut of a DAG."""
 UNLIMITED = 1 << 60
@@ -61,9 +68,12 @@ def partition(inference, link, width, placement):
         best = local
         for layer in range(n):
             placement[layer] = 0
+    run = last_run = 1
     if not exact:
+        if tree.longest_block > LONG_BLOCK:
+            width, run, last_run = width * LONG_FACTOR, RUN, LAST_RUN
         best = best_single_cut(inference, link, scratch, placement, best)
-        best = improve(inference, link, scratch, placement, best)
+        best = improve(inference, link, scratch, placement, best, run)
     leaves = np.empty((1 if exact else LEAVES, n), np.int8)
     n_leaves, _ = search(tree, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
     latencies = np.empty(len(leaves))
@@ -75,12 +85,18 @@ def partition(inference, link, width, placement):
             if latencies[other] < latencies[k]:
                 k = other
         latency, latencies[k] = latencies[k], np.inf
+        if latency > best * HOPELESS or n_differences(leaves[k], placement) == 0:
+            continue
         if not exact:
-            latency = improve(inference, link, scratch, leaves[k], latency)
+            latency = improve(inference, link, scratch, leaves[k], latency, run)
         if latency < best:
             best = latency
             for layer in range(n):
                 placement[layer] = leaves[k, layer]
+    if n_leaves > 1:
+        before, best = best, exchange(inference, link, scratch, placement, best, leaves[:n_leaves])
+        if best < before or run < last_run:
+            best = improve(inference, link, scratch, placement, best, last_run)
     return best
 
 
@@ -156,46 +172,111 @@ def best_single_cut(inference, link, scratch, placement, best):
 
 
 @njit(cache=True, nogil=True)
-def improve(inference, link, scratch, placement, best):
-    """Move layers to the other side, alone or with one they read, as long as that helps.
+def improve(inference, link, scratch, placement, best, longest):
+    """Move layers to the other side as long as that helps: in runs, or with one that they read.
 
-    Only layers at a border move: those that send to the other side or read from it. With WHOLE any
-    layer may, because its parameters delay all others.
+    Only layers at a border start a move: those that send to the other side or read from it. With
+    WHOLE any layer may, because its parameters delay all others.
+
+    Args:
+        inference: What it asks of the resources.
+        link: What it gets of them.
+        scratch: For the simulation.
+        placement: (L,) one whose latency is `best`; changes.
+        best: Seconds.
+        longest: Most layers of a run, consecutive ones on one side in program order.
 
     Returns:
         The latency.
     """
     n = len(placement)
+    always = BORDER if inference.mode == Upload.WHOLE else 0
     outline = np.empty(n + 1, np.uint8)
     kernel.outline_of(placement, inference, outline)
     failed = 0
     layer = 0
     while failed < n:
         failed += 1
-        for i in range(inference.offsets[layer] - 1, inference.offsets[layer + 1]):
-            p = inference.predecessors[i] if i >= inference.offsets[layer] else layer
-            at_border = (outline[layer + 1] | outline[p + 1]) & BORDER
-            if p < 0 or not (at_border or inference.mode == Upload.WHOLE):
+        n_runs = 1
+        while n_runs < min(longest, layer + 1) and placement[layer - n_runs] == placement[layer]:
+            n_runs += 1
+        n_moves = n_runs + inference.offsets[layer + 1] - inference.offsets[layer]
+        pairs, near = 0, always
+        for move in range(n_moves):
+            other = layer - move
+            if move < n_runs:
+                near |= outline[other + 1] & BORDER
+            else:
+                other = inference.predecessors[inference.offsets[layer] + move - n_runs]
+                near = always | ((outline[layer + 1] | outline[other + 1]) & BORDER)
+                pairs += near != 0
+                if other < 0 or pairs > PAIRS:
+                    continue
+            if near == 0:
                 continue
-            flip(placement, layer, p)
+            step = 1 if move < n_runs else max(1, layer - other)
+            for at in range(other, layer + 1, step):
+                placement[at] = 1 - placement[at]
             latency = kernel.run(placement, inference, link, scratch)[1]
             if latency < best:
                 best = latency
                 failed = 0
                 for tensor in range(n + 1):
                     outline[tensor] = scratch.outline[tensor]
-            else:
-                flip(placement, layer, p)
+                break
+            for at in range(other, layer + 1, step):
+                placement[at] = 1 - placement[at]
         layer = (layer + 1) % n
     return best
 
 
 @njit(cache=True, nogil=True)
-def flip(placement, layer, other):
-    """Move a layer and another one (or itself again) to their other sides."""
-    placement[layer] = 1 - placement[layer]
-    if other != layer:
-        placement[other] = 1 - placement[other]
+def exchange(inference, link, scratch, placement, best, leaves):
+    """Give runs of layers the sides that they have in other leaves, as long as that helps.
+
+    A run is as long as the leaf differs from the placement in every layer, in program order.
+
+    Args:
+        inference: What it asks of the resources.
+        link: What it gets of them.
+        scratch: For the simulation.
+        placement: (L,) one whose latency is `best`; changes.
+        best: Seconds.
+        leaves: (K, L) other placements.
+
+    Returns:
+        The latency.
+    """
+    n = len(placement)
+    failed = k = 0
+    while failed < len(leaves):
+        failed += 1
+        end = 0
+        while end < n:
+            begin = end
+            while end < n and leaves[k, end] != placement[end]:
+                placement[end] = leaves[k, end]
+                end += 1
+            if end > begin:
+                latency = kernel.run(placement, inference, link, scratch)[1]
+                if latency < best:
+                    best = latency
+                    failed = 0
+                else:
+                    for layer in range(begin, end):
+                        placement[layer] = 1 - placement[layer]
+            end += 1
+        k = (k + 1) % len(leaves)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def n_differences(one, other):
+    """In how many layers two placements differ."""
+    differences = 0
+    for layer in range(len(one)):
+        differences += one[layer] != other[layer]
+    return differences
 
 
 def pbt_dp(

@@ -21,7 +21,8 @@ Two readings of the timing model:
     every time before it, so dominance is exact, and the best leaf is a lower bound. Nodes beyond
     the width are replaced by their minimum.
     *Queued*: links are first come, first served; an estimate. A tensor that was produced before the
-    last one sent counts as sent earlier. Nodes beyond the width are dropped.
+    last one sent counts as sent earlier, and what is sent to the edge delays the edge layers that
+    ran before it was needed as well. Nodes beyond the width are dropped.
 On a chain every block is one layer, both readings are the timing model's recursion, and all pairs
 are kept. Each step is non-decreasing in t and s, so a pair with t and s no larger than another's on
 the same side ends no later, and the smallest final t is the optimum over all 2^L placements.
@@ -48,167 +49,179 @@ from numpy.typing import NDArray
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
-UE, EDGE, LOAD, UP, DOWN = range(5)
-"""Columns of the seconds of a layer and its tensor."""
-UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE, TENSORS = (
-    0, 1, 2, 4, 6, 8, 10, 12, 14,
-)  # fmt: skip
-"""Columns of a node: two times, then pairs. From TENSORS on, two pairs per place of a tensor: when
-it is on the UE, and at the edge."""
-PER_TENSOR = 4
-NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
+INPUT, END, PLACE, FIRST_READER, LAST_READER, IS_CUT, IS_SINK, COLUMNS = range(8)
+"""Columns of what the tree knows of the layers. INPUT lists the tensors that they read, up to row
+END for each. PLACE is where nodes keep a tensor (0: nothing reads it); its first and last reader
+are tensors too (0: none). After a cut only its own tensor is live."""
+UE, EDGE, LOAD, UP, DOWN, TO_GO = range(6)
+"""Columns of the seconds of a layer and its tensor. From TO_GO on, the bounds' paths from the
+tensor: for each weight, on the UE and at the edge; LATE columns on, the same for tensors that some
+layers have read already."""
 WEIGHTS = np.array([1.0, 0.8, 0.5])
 """Weights of a path's time in the bounds; the rest is the weight of the uplink's bytes."""
-T, S, NODE, LEAF = range(4)
-"""Rows of a front."""
-CHILDREN = 5
+LATE = 2 * len(WEIGHTS)
+BOUND, HIGHEST, ROOT, UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE = (
+    0, 3, 4, 5, 6, 7, 9, 11, 13, 15, 17,
+)  # fmt: skip
+"""Columns of a node: its bounds, the highest of them, its root, two times, then pairs."""
+TENSORS, PER_TENSOR = 19, 4
+"""From TENSORS on, two pairs per place of a tensor: when it is on the UE, and at the edge."""
+NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
+KEPT, ORDER, LIVE, ROW = range(4)
+"""Rows of the lists: the children kept, in some order, the live tensors, the rows of the nodes."""
+T, S, NODE, LEAF, PER_FRONT = range(5)
+"""Rows of a front, and their number."""
+CHILDREN = 5 * PER_FRONT
 """The front of the children of one option."""
-inner = njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
+inner = njit(  # type: ignore[call-overload]
+    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 """For functions that only compiled ones call: they compile faster."""
-KEPT, ORDER, ROOT, LIVE = range(4)
-"""Rows of the lists: the children kept, in some order, the nodes' roots, the live tensors."""
 
 
 class Tree(NamedTuple):
-    """What the tree knows of an inference on a link; tensor 0 is the input, l + 1 layer l's."""
+    """What the tree knows of an inference on a link; tensor 0 is the input, l + 1 layer l's.
 
-    offsets: NDArray[np.int64]  # as in `Inference`, with the next two
-    predecessors: NDArray[np.int64]
-    is_sink: NDArray[np.bool_]
-    seconds: NDArray[np.float64]  # (L + 1, 5) of each tensor: UE, EDGE, LOAD, UP, DOWN
-    place: NDArray[np.int64]  # (L + 1,) where nodes keep each tensor, -1 if nothing reads it
-    first_reader: NDArray[np.int64]  # (L + 1,) the first layer that reads it, -1 if none does
-    last_reader: NDArray[np.int64]  # (L + 1,) the last one
-    is_cut: NDArray[np.bool_]  # (L,) whether only a layer's own output is live after it
-    to_go: NDArray[np.float64]  # (2 (L + 1), 2, weights) the bounds' paths from each tensor and
-    # side; in the second half for tensors that some layers have read already
-    n_places: int
+    Compiled functions pass few arrays around: each costs compile time in every one of them.
+    """
+
+    layers: NDArray[np.int64]  # (max(L + 1, edges), COLUMNS)
+    seconds: NDArray[np.float64]  # (L + 1, TO_GO + 2 LATE)
+    message: float
+    n: int  # layers
+    columns: int  # of a node
+    n_weights: int
+    longest_block: int  # layers between two cuts
     is_chain: bool  # whether every layer reads just the layer before it
     serial: bool
-    message: float
     relaxed: bool
 
 
-@njit(cache=True, nogil=True)
+@inner
+def finite(amount, rate):
+    """`seconds_for`, but no longer than FOREVER."""
+    seconds = seconds_for(amount, rate)
+    return seconds if seconds < FOREVER else FOREVER
+
+
+@inner
 def tree_of(inference, link, relaxed):
     """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
 
     With WHOLE it is that of PARALLEL: it would only wait for more.
     """
     n = len(inference.ue_s)
-    offsets, predecessors = inference.offsets, inference.predecessors
-    seconds = np.empty((n + 1, 5))
-    first_reader, last_reader = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
-    place = np.empty(n + 1, np.int64)
-    tenant = np.empty(n + 1, np.int64)
-    is_cut = np.empty(n, np.bool_)
-    is_chain = True
-    waits = inference.mode != Upload.PREINSTALLED
-    for tensor in range(n + 1):
-        layer = tensor - 1
-        size = inference.output_bytes[layer] if layer >= 0 else inference.input_bytes
-        seconds[tensor, UP] = min(FOREVER, seconds_for(size, link.up))
-        seconds[tensor, DOWN] = min(FOREVER, seconds_for(size, link.down))
-        seconds[tensor, UE] = seconds[tensor, EDGE] = seconds[tensor, LOAD] = 0.0
-        place[tensor] = first_reader[tensor] = last_reader[tensor] = tenant[tensor] = -1
-        if layer >= 0:
-            seconds[tensor, UE] = min(FOREVER, inference.ue_s[layer])
-            edge = seconds_for(inference.edge_s[layer], link.slowdown)
-            seconds[tensor, EDGE] = min(FOREVER, edge)
-            if waits:
-                load = seconds_for(inference.missing_bytes[layer], link.up)
-                seconds[tensor, LOAD] = min(FOREVER, load)
-            for i in range(offsets[layer], offsets[layer + 1]):
-                p = predecessors[i] + 1
-                last_reader[p] = layer
-                if first_reader[p] < 0:
-                    first_reader[p] = layer
-            if offsets[layer + 1] != layer + 1 or predecessors[layer] != layer - 1:
-                is_chain = False
-    n_places = live = 0
-    sink_seen = False
-    for tensor in range(n + 1):
-        layer = tensor - 1
-        if last_reader[tensor] >= 0:  # before the inputs of its own layer are let go
-            free = 0
-            while free < n_places and tenant[free] >= 0:
-                free += 1
-            n_places = max(n_places, free + 1)
-            tenant[free] = tensor
-            place[tensor] = free
-            live += 1
-        if layer >= 0:
-            for i in range(offsets[layer], offsets[layer + 1]):
-                p = predecessors[i] + 1
-                if last_reader[p] == layer and tenant[place[p]] == p:
-                    tenant[place[p]] = -1
-                    live -= 1
-            is_cut[layer] = live == 1 and place[tensor] >= 0 and not sink_seen
-            sink_seen = sink_seen or inference.is_sink[layer]
-    is_cut[n - 1] = True
+    edges = len(inference.predecessors)
+    layers = np.zeros((max(n + 1, edges), COLUMNS), np.int64)
+    for i in range(edges):
+        layers[i, INPUT] = inference.predecessors[i] + 1
+    seconds = np.zeros((n + 1, TO_GO + 2 * LATE))
     serial = inference.mode == Upload.SERIAL
+    load = 0.0 if inference.mode == Upload.PREINSTALLED else link.up
+    is_chain = True
+    size = inference.input_bytes
+    for tensor in range(n + 1):
+        if tensor > 0:
+            layer = tensor - 1
+            size = inference.output_bytes[layer]
+            seconds[tensor, UE] = finite(inference.ue_s[layer], 1.0)
+            seconds[tensor, EDGE] = finite(inference.edge_s[layer], link.slowdown)
+            seconds[tensor, LOAD] = finite(inference.missing_bytes[layer], load)
+            layers[tensor, END] = inference.offsets[tensor]
+            layers[tensor, IS_SINK] = inference.is_sink[layer]
+            for i in range(layers[layer, END], layers[tensor, END]):
+                p = layers[i, INPUT]
+                layers[p, LAST_READER] = tensor
+                if layers[p, FIRST_READER] == 0:
+                    layers[p, FIRST_READER] = tensor
+            if layers[tensor, END] != tensor or layers[layer, INPUT] != layer:
+                is_chain = False
+        seconds[tensor, UP] = finite(size, link.up)
+        seconds[tensor, DOWN] = finite(size, link.down)
+    columns = find_places(layers, n)
+    longest = begin = 0
+    for tensor in range(1, n + 1):
+        if layers[tensor, IS_CUT] > 0:
+            longest, begin = max(longest, tensor - begin), tensor
     n_weights = 1 if serial else len(WEIGHTS)
-    to_go = np.empty((2 * n + 2, 2, n_weights))
     for r in range(n_weights):
-        path, sent = WEIGHTS[r], 1.0 - WEIGHTS[r]
-        for tensor in range(2 * n + 2):
-            to_go[tensor, 0, r] = to_go[tensor, 1, r] = 0.0
-        for layer in range(n - 1, -1, -1):
-            own = layer + 1
-            load = seconds[own, LOAD]
-            if inference.is_sink[layer]:
-                back = path * (seconds[own, DOWN] + link.message)
-                to_go[own, 1, r] = max(to_go[own, 1, r], back)
-            ue = path * seconds[own, UE] + to_go[own, 0, r]
-            edge = path * seconds[own, EDGE] + to_go[own, 1, r]
-            edge += load if serial else sent * load
-            for i in range(offsets[layer], offsets[layer + 1]):
-                p = predecessors[i] + 1
-                up = (path + sent) * seconds[p, UP] + path * link.message
-                down = path * (seconds[p, DOWN] + link.message)
-                from_ue, from_edge = min(ue, up + edge), min(edge, down + ue)
-                to_go[p, 0, r] = max(to_go[p, 0, r], from_ue)
-                to_go[p, 1, r] = max(to_go[p, 1, r], from_edge)
-                if r == 0 or last_reader[p] == layer:
-                    late = n + 1 + p
-                    to_go[late, 0, r] = max(to_go[late, 0, r], from_ue)
-                    to_go[late, 1, r] = max(to_go[late, 1, r], from_edge)
+        find_to_go(layers, seconds, n, link.message, serial, r)
     return Tree(
-        offsets, predecessors, inference.is_sink, seconds, place, first_reader, last_reader, is_cut,
-        to_go, n_places, is_chain, serial, link.message, relaxed,
-    )  # fmt: skip
-
-
-class Work(NamedTuple):
-    """Work arrays for the nodes of one level of a block's tree and their children."""
-
-    nodes: NDArray[np.float64]  # (width, columns)
-    children: NDArray[np.float64]  # (2 width, columns) child c is node c // 2 with side c % 2
-    bounds: NDArray[np.float64]  # (bounds + 1, 2 width) of the children; the last is the highest
-    lists: NDArray[np.int64]  # (4, 2 width) KEPT, ORDER, ROOT, LIVE
-    origin: NDArray[np.float64]  # (2, bounds, 2) least weighted times of the inputs' fronts
-    trace: NDArray[np.int64]  # (nodes of all levels,) which child each node was
-    first: NDArray[np.int64]  # (L + 1,) the first node of each level
+        layers, seconds, link.message, n, columns, n_weights, longest, is_chain, serial, relaxed
+    )
 
 
 @inner
-def extend(children, child, layer, side, tree):
-    """Let a child also run `layer` on `side`; changes the child."""
-    node = children[child]
-    seconds, message = tree.seconds, tree.message
-    own = layer + 1
+def find_places(layers, n):
+    """Give a place to each tensor that is read, and find the cuts; returns a node's columns."""
+    free = np.zeros(n + 1, np.int64)
+    n_free = n_places = live = sinks = 0
+    for tensor in range(n + 1):
+        if layers[tensor, LAST_READER] > 0:  # before the inputs of its own layer are let go
+            if n_free > 0:
+                n_free -= 1
+                layers[tensor, PLACE] = free[n_free]
+            else:
+                layers[tensor, PLACE] = TENSORS + PER_TENSOR * n_places
+                n_places += 1
+            live += 1
+        if tensor > 0:
+            for i in range(layers[tensor - 1, END], layers[tensor, END]):
+                p = layers[i, INPUT]
+                if layers[p, LAST_READER] == tensor and layers[p, PLACE] > 0:
+                    free[n_free] = layers[p, PLACE]
+                    n_free += 1
+                    live -= 1
+            if live == 1 and layers[tensor, PLACE] > 0 and sinks == 0:
+                layers[tensor, IS_CUT] = 1
+            sinks += layers[tensor, IS_SINK]
+    layers[n, IS_CUT] = 1
+    return TENSORS + PER_TENSOR * n_places
+
+
+@inner
+def find_to_go(layers, seconds, n, message, serial, r):
+    """Find the bounds' paths from every tensor with weight number r."""
+    path, sent = WEIGHTS[r], 1.0 - WEIGHTS[r]
+    on_ue, at_edge = TO_GO + 2 * r, TO_GO + 2 * r + 1
+    for own in range(n, 0, -1):
+        if layers[own, IS_SINK] > 0:
+            back = path * (seconds[own, DOWN] + message)
+            seconds[own, at_edge] = max(seconds[own, at_edge], back)
+        ue = path * seconds[own, UE] + seconds[own, on_ue]
+        edge = path * seconds[own, EDGE] + seconds[own, at_edge]
+        edge += seconds[own, LOAD] if serial else sent * seconds[own, LOAD]
+        for i in range(layers[own - 1, END], layers[own, END]):
+            p = layers[i, INPUT]
+            from_ue = min(ue, seconds[p, UP] + path * message + edge)
+            from_edge = min(edge, path * (seconds[p, DOWN] + message) + ue)
+            seconds[p, on_ue] = max(seconds[p, on_ue], from_ue)
+            seconds[p, at_edge] = max(seconds[p, at_edge], from_edge)
+            if r == 0 or layers[p, LAST_READER] == own:
+                seconds[p, on_ue + LATE] = max(seconds[p, on_ue + LATE], from_ue)
+                seconds[p, at_edge + LATE] = max(seconds[p, at_edge + LATE], from_edge)
+
+
+@inner
+def extend(node, own, side, tree):
+    """Let a node also run the layer of tensor `own` on `side`; changes the node."""
+    layers, seconds, message = tree.layers, tree.seconds, tree.message
     ready_a = ready_b = release_a = release_b = NEVER
-    for i in range(tree.offsets[layer], tree.offsets[own]):
-        tensor = tree.predecessors[i] + 1
-        place = TENSORS + PER_TENSOR * tree.place[tensor]
-        here, there = place + 2 * side, place + 2 - 2 * side
+    begin, end = layers[own - 1, END], layers[own, END]
+    sent, lane, newest, clock = DOWN, DOWN_FREE, DOWN_LAST, UE_FREE
+    if side == 1:
+        sent, lane, newest, clock = UP, UP_FREE, UP_LAST, EDGE_FREE
+    for i in range(begin, end):
+        tensor = layers[i, INPUT]
+        here = layers[tensor, PLACE] + 2 * side
+        there = layers[tensor, PLACE] + 2 - 2 * side
+        sending, away = seconds[tensor, sent], node[there]
         if node[here] == ABSENT:
-            begin_a, begin_b = node[there], node[there + 1]
-            sending, lane, newest = seconds[tensor, DOWN], DOWN_FREE, DOWN_LAST
-            if side == 1:
-                sending, lane, newest = seconds[tensor, UP], UP_FREE, UP_LAST
-                if not tree.serial:
-                    node[STREAM + 1] += sending
+            begin_a, begin_b = away, node[there + 1]
+            if side == 1 and not tree.serial:
+                node[STREAM + 1] += sending
+                if not tree.relaxed:  # it has delayed what edge layers before this one waited for
+                    node[EDGE_FREE + 1] += sending
             if not tree.relaxed and begin_a >= node[newest]:
                 node[newest] = begin_a
                 begin_a, begin_b = max(begin_a, node[lane]), max(begin_b, node[lane + 1])
@@ -216,39 +229,36 @@ def extend(children, child, layer, side, tree):
             node[here] = begin_a + sending + message
             node[here + 1] = begin_b + sending + message
         elif tree.relaxed:  # of the nodes that were merged, some may send it in less time
-            sending = message + seconds[tensor, UP if side == 1 else DOWN]
-            node[here] = min(node[here], node[there] + sending)
-            node[here + 1] = min(node[here + 1], node[there + 1] + sending)
+            node[here] = min(node[here], away + sending + message)
+            node[here + 1] = min(node[here + 1], node[there + 1] + sending + message)
         ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
         # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
-        known = message if node[there] == ABSENT else -message
+        known = message if away == ABSENT else -message
         release_a = max(release_a, node[here] + known)
         release_b = max(release_b, node[here + 1] + known)
-    if side == 1 and seconds[own, LOAD] > 0.0:
+    load, lasting = seconds[own, LOAD], seconds[own, side]
+    if side == 1 and load > 0.0:
         if tree.serial:
             node[STREAM] = max(node[STREAM], release_a)
             node[STREAM + 1] = max(node[STREAM + 1], release_b)
-        node[STREAM] += seconds[own, LOAD]
-        node[STREAM + 1] += seconds[own, LOAD]
+        node[STREAM] += load
+        node[STREAM + 1] += load
         ready_a = max(ready_a, node[STREAM] + message)
         ready_b = max(ready_b, node[STREAM + 1] + message)
-    clock, lasting = UE_FREE, seconds[own, UE]
-    if side == 1:
-        clock, lasting = EDGE_FREE, seconds[own, EDGE]
     end_a = max(node[clock], ready_a) + lasting
     end_b = max(node[clock + 1], ready_b) + lasting
     node[clock], node[clock + 1] = end_a, end_b
-    for i in range(tree.offsets[layer], tree.offsets[own]):
-        tensor = tree.predecessors[i] + 1
-        if tree.last_reader[tensor] == layer:
-            place = TENSORS + PER_TENSOR * tree.place[tensor]
-            for column in range(place, place + PER_TENSOR):
-                node[column] = NEVER
-    if tree.place[own] >= 0:
-        place = TENSORS + PER_TENSOR * tree.place[own]
+    for i in range(begin, end):
+        tensor = layers[i, INPUT]
+        if layers[tensor, LAST_READER] == own:
+            for column in range(PER_TENSOR):
+                node[layers[tensor, PLACE] + column] = NEVER
+    place = layers[own, PLACE]
+    if place > 0:
+        for column in range(PER_TENSOR):
+            node[place + column] = ABSENT
         node[place + 2 * side], node[place + 2 * side + 1] = end_a, end_b
-        node[place + 2 - 2 * side] = node[place + 3 - 2 * side] = ABSENT
-    if tree.is_sink[layer]:
+    if layers[own, IS_SINK] > 0:
         if side == 1:
             if not tree.relaxed:
                 node[DOWN_LAST] = max(node[DOWN_LAST], end_a)
@@ -257,158 +267,146 @@ def extend(children, child, layer, side, tree):
             node[DOWN_FREE], node[DOWN_FREE + 1] = end_a, end_b
             end_a, end_b = end_a + message, end_b + message
         node[DONE], node[DONE + 1] = max(node[DONE], end_a), max(node[DONE + 1], end_b)
-    if tree.is_cut[layer]:
-        for column in range(STREAM):
+    if layers[own, IS_CUT] > 0:
+        for column in range(UP_LAST, STREAM):
             node[column] = NEVER
 
 
 @inner
-def least_end(work, child, layer, n_live, tree):
-    """The earliest end of any leaf below a child; writes down each bound and the highest."""
-    node, live = work.children[child], work.lists
-    root = live[ROOT, child // 2]
+def least_end(node, own, lists, n_live, origin, tree):
+    """The earliest end of any leaf below a node; writes down each bound and the highest."""
+    layers, seconds = tree.layers, tree.seconds
+    root = int(node[ROOT])
     highest = 0.0
-    for r in range(tree.to_go.shape[2]):
+    for r in range(tree.n_weights):
         path, least = WEIGHTS[r], 0.0
-        t, s = work.origin[root, r, 0], work.origin[root, r, 1]
+        t, s = origin[root, 2 * r], origin[root, 2 * r + 1]
         for k in range(n_live):
-            row = tensor = live[LIVE, k]
-            if tree.first_reader[tensor] <= layer:
-                row = tensor + len(tree.place)
-            column = TENSORS + PER_TENSOR * tree.place[tensor]
+            tensor = lists[LIVE, k]
+            column, to_go = layers[tensor, PLACE], TO_GO + 2 * r
+            if layers[tensor, FIRST_READER] <= own:
+                to_go += LATE
             ue = max(t + path * node[column], s + path * node[column + 1])
             edge = max(t + path * node[column + 2], s + path * node[column + 3])
-            ue, edge = ue + tree.to_go[row, 0, r], edge + tree.to_go[row, 1, r]
+            ue, edge = ue + seconds[tensor, to_go], edge + seconds[tensor, to_go + 1]
             least = max(least, min(ue, edge))
         least = max(least, max(t + path * node[DONE], s + path * node[DONE + 1]))
         if path < 1.0:
             least += (1.0 - path) * node[STREAM + 1]
-        work.bounds[r, child] = least
+        node[BOUND + r] = least
         highest = max(highest, least)
-    work.bounds[tree.to_go.shape[2], child] = highest
+    node[HIGHEST] = highest
     return highest
 
 
 @inner
-def sort_by(keys, row, lists, which, count):
-    """Sort the first `count` numbers of a list by their keys (insertion sort, stable)."""
+def sort_by(nodes, column, lists, count):
+    """Sort the first `count` rows of the list ORDER by a column (insertion sort, stable)."""
     for k in range(1, count):
-        number = lists[which, k]
-        key = keys[row, number]
+        row = lists[ORDER, k]
+        key = nodes[row, column]
         at = k
-        while at > 0 and keys[row, lists[which, at - 1]] > key:
-            lists[which, at] = lists[which, at - 1]
+        while at > 0 and nodes[lists[ORDER, at - 1], column] > key:
+            lists[ORDER, at] = lists[ORDER, at - 1]
             at -= 1
-        lists[which, at] = number
+        lists[ORDER, at] = row
 
 
 @inner
-def dominates(nodes, one, other):
-    """Whether nothing is later in one node than in the other."""
-    for column in range(UE_FREE, nodes.shape[1]):
-        if nodes[one, column] > nodes[other, column]:
-            return False
-    return True
-
-
-@inner
-def in_turns(work, n_kept):
+def in_turns(nodes, lists, n_kept, n_weights):
     """Sort the nodes kept such that every bound in turn gives its best."""
-    bounds, lists = work.bounds, work.lists
-    total = len(bounds) - 1
-    for r in range(total):
+    for turn in range(n_weights + 1):
         for k in range(n_kept):
             lists[ORDER, k] = lists[KEPT, k]
-        sort_by(bounds, r, lists, ORDER, n_kept)
+        sort_by(nodes, BOUND + turn if turn < n_weights else HIGHEST, lists, n_kept)
         for k in range(n_kept):
-            rank = k * total + r
-            child = lists[ORDER, k]
-            if r == 0 or rank < bounds[total, child]:
-                bounds[total, child] = rank
-    sort_by(bounds, total, lists, KEPT, n_kept)
+            rank, row = k * n_weights + turn, lists[ORDER, k]
+            if turn == n_weights:
+                lists[KEPT, k] = row
+            elif turn == 0 or rank < nodes[row, HIGHEST]:
+                nodes[row, HIGHEST] = rank
 
 
 @inner
-def merge_similar(work, n_kept):
+def merge_similar(nodes, lists, n_kept, width):
     """Keep the better half of the width; replace neighbours among the rest by their minimum.
 
     Neighbours have the same root and similar bounds.
     """
-    lists, width = work.lists, len(work.nodes)
     singles = width // 2 if width >= 4 else 0
     n_rest = n_ue = 0
     for root in range(2):
         n_ue = n_rest  # in the end those of the UE's root
         for k in range(singles, n_kept):
-            if lists[ROOT, lists[KEPT, k] // 2] == root:
+            if nodes[lists[KEPT, k], ROOT] == root:
                 lists[ORDER, n_rest] = lists[KEPT, k]
                 n_rest += 1
     groups = width - singles
     groups_ue = max(min(n_ue, 1), groups * n_ue // n_rest)
-    merge(work, 0, n_ue, singles, groups_ue)
-    merge(work, n_ue, n_rest, singles + groups_ue, groups - groups_ue)
-
-
-@inner
-def merge(work, begin, end, kept, groups):
-    """Merge children `begin..end - 1` of ORDER into groups; they are kept from `kept` on."""
-    children, lists = work.children, work.lists
     for group in range(groups):
-        first = begin + group * (end - begin) // groups
-        for k in range(first + 1, begin + (group + 1) * (end - begin) // groups):
-            for column in range(children.shape[1]):
-                children[lists[ORDER, first], column] = min(
-                    children[lists[ORDER, first], column], children[lists[ORDER, k], column]
-                )
-        lists[KEPT, kept + group] = lists[ORDER, first]
+        if group < groups_ue:
+            first, end = group * n_ue // groups_ue, (group + 1) * n_ue // groups_ue
+        else:
+            n_edge, groups_edge, own = n_rest - n_ue, groups - groups_ue, group - groups_ue
+            first = n_ue + own * n_edge // groups_edge
+            end = n_ue + (own + 1) * n_edge // groups_edge
+        row = lists[ORDER, first]
+        for k in range(first + 1, end):
+            for column in range(nodes.shape[1]):
+                nodes[row, column] = min(nodes[row, column], nodes[lists[ORDER, k], column])
+        lists[KEPT, singles + group] = row
 
 
 @inner
-def plant(work, tensor, tree):
+def plant(nodes, lists, tensor, tree):
     """Start a block's tree: two roots, whose input is on the UE and at the edge."""
-    nodes = work.nodes
-    place = TENSORS + PER_TENSOR * tree.place[tensor]
+    place = tree.layers[tensor, PLACE]
     for side in range(2):
-        for column in range(nodes.shape[1]):
+        for column in range(tree.columns):
             nodes[side, column] = NEVER
         if not tree.serial:
             nodes[side, STREAM + 1] = 0.0
-        nodes[side, place + 2 * side] = 0.0
-        nodes[side, place + 2 - 2 * side] = nodes[side, place + 3 - 2 * side] = ABSENT
-        work.lists[ROOT, side] = side
-    work.lists[LIVE, 0] = tensor
+        for column in range(PER_TENSOR):
+            nodes[side, place + column] = ABSENT
+        nodes[side, place + 2 * side], nodes[side, place + 2 * side + 1] = 0.0, NEVER
+        nodes[side, ROOT] = side
+        lists[ROW, side] = side
+    lists[LIVE, 0] = tensor
 
 
 @inner
-def still_live(work, n_live, layer, tree):
+def still_live(lists, n_live, own, layers):
     """Bring the list of live tensors up to date after a layer; returns their number."""
-    kept, live = 0, work.lists
+    kept = 0
     for i in range(n_live):
-        if tree.last_reader[live[LIVE, i]] > layer:
-            live[LIVE, kept] = live[LIVE, i]
+        if layers[lists[LIVE, i], LAST_READER] > own:
+            lists[LIVE, kept] = lists[LIVE, i]
             kept += 1
-    if tree.place[layer + 1] >= 0:
-        live[LIVE, kept] = layer + 1
+    if layers[own, PLACE] > 0:
+        lists[LIVE, kept] = own
         kept += 1
     return kept
 
 
 @inner
-def undominated(work, n_order, all_welcome):
+def undominated(nodes, lists, n_order):
     """Put the children that none of the same root dominates into `KEPT`, by bound."""
-    children, lists, n_kept = work.children, work.lists, 0
+    n_kept = 0
     for k in range(n_order):
         child = lists[ORDER, k]
         beaten = False
-        for j in range(0 if all_welcome else n_kept):
+        for j in range(n_kept):
             other = lists[KEPT, j]
             if (
-                children[other, STREAM + 1] <= children[child, STREAM + 1]
-                and lists[ROOT, other // 2] == lists[ROOT, child // 2]
-                and dominates(children, other, child)
+                nodes[other, STREAM + 1] <= nodes[child, STREAM + 1]
+                and nodes[other, ROOT] == nodes[child, ROOT]
             ):
-                beaten = True
-                break
+                column = UE_FREE
+                while column < nodes.shape[1] and nodes[other, column] <= nodes[child, column]:
+                    column += 1
+                beaten = column == nodes.shape[1]
+                if beaten:
+                    break
         if not beaten:
             lists[KEPT, n_kept] = child
             n_kept += 1
@@ -416,41 +414,43 @@ def undominated(work, n_order, all_welcome):
 
 
 @inner
-def search_block(work, begin, end, tree, limit):
-    """Run the tree over layers `begin..end - 1`; returns the number of leaves."""
-    nodes, children, bounds, lists = work.nodes, work.children, work.bounds, work.lists
-    width, columns = nodes.shape
-    plant(work, begin, tree)
-    n_live, count = 1, 2
-    for layer in range(begin, end):
-        n_live = still_live(work, n_live, layer, tree)
-        n_order = np.int64(0)  # as a literal it would compile callees once more
+def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
+    """Run the tree over the layers of tensors `begin + 1..end`; returns the number of leaves.
+
+    Rows of the nodes change places with their children's at each level: child c of the list ROW is
+    that of node c // 2 with side c % 2.
+    """
+    width = nodes.shape[0] // 4
+    plant(nodes, lists, begin, tree)
+    n_live, count, base = 1, 2, 0
+    for own in range(begin + 1, end + 1):
+        n_live = still_live(lists, n_live, own, tree.layers)
+        n_order, base = np.int64(0), 2 * width - base  # callees would compile anew for a literal
         for c in range(2 * count):
-            for column in range(columns):
-                children[c, column] = nodes[c // 2, column]
-            extend(children, c, layer, c % 2, tree)
-            least = least_end(work, c, layer, n_live, tree)
+            parent, child = lists[ROW, c // 2], base + c
+            for column in range(tree.columns):
+                nodes[child, column] = nodes[parent, column]
+            extend(nodes[child], own, c % 2, tree)
+            least = least_end(nodes[child], own, lists, n_live, origin, tree)
             if least <= limit and least < FOREVER:
-                lists[ORDER, n_order] = c
+                lists[ORDER, n_order] = child
                 n_order += 1
-        sort_by(bounds, len(bounds) - 1, lists, ORDER, n_order)
-        count = undominated(work, n_order, layer == len(tree.is_cut) - 1)
+        sort_by(nodes, np.int64(HIGHEST), lists, n_order)
+        count = n_order
+        if own < tree.n:
+            count = undominated(nodes, lists, n_order)
+        else:
+            for k in range(count):
+                lists[KEPT, k] = lists[ORDER, k]
         if count > width:
             if tree.relaxed:
-                merge_similar(work, count)
+                merge_similar(nodes, lists, count, width)
             else:
-                in_turns(work, count)
+                in_turns(nodes, lists, count, tree.n_weights)
             count = width
-        first = work.first[layer]
-        work.first[layer + 1] = first + count
         for k in range(count):
-            child = lists[KEPT, k]
-            for column in range(columns):
-                nodes[k, column] = children[child, column]
-            work.trace[first + k] = child
-            lists[ORDER, k] = lists[ROOT, child // 2]
-        for k in range(count):
-            lists[ROOT, k] = lists[ORDER, k]
+            lists[ROW, k] = lists[KEPT, k]
+            trace[own, k] = lists[KEPT, k] - base
     return count
 
 
@@ -465,14 +465,14 @@ def branch(fronts, source, count, a, b, c, leaf, latest):
     """
     first, best = count, np.inf
     for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
-        t = max(fronts[source, T, i] + a, fronts[source, S, i] + b)
+        t = max(fronts[source + T, i] + a, fronts[source + S, i] + b)
         if t < best and t <= latest:
             first -= 1
             best = t
-            fronts[CHILDREN, T, first] = t
-            fronts[CHILDREN, S, first] = fronts[source, S, i] + c
-            fronts[CHILDREN, NODE, first] = fronts[source, NODE, i]
-            fronts[CHILDREN, LEAF, first] = leaf
+            fronts[CHILDREN + T, first] = t
+            fronts[CHILDREN + S, first] = fronts[source + S, i] + c
+            fronts[CHILDREN + NODE, first] = fronts[source + NODE, i]
+            fronts[CHILDREN + LEAF, first] = leaf
     return first
 
 
@@ -483,93 +483,93 @@ def join(fronts, source, n_source, first, end, joined):
     least = np.inf
     while i < n_source or j < end:
         front, k = CHILDREN, j
-        if j == end or (i < n_source and fronts[source, T, i] <= fronts[CHILDREN, T, j]):
+        if j == end or (i < n_source and fronts[source + T, i] <= fronts[CHILDREN + T, j]):
             front, k = source, i
             i += 1
         else:
             j += 1
-        if fronts[front, S, k] < least:
-            least = fronts[front, S, k]
-            for row in range(4):
-                fronts[joined, row, kept] = fronts[front, row, k]
+        if fronts[front + S, k] < least:
+            least = fronts[front + S, k]
+            for row in range(PER_FRONT):
+                fronts[joined + row, kept] = fronts[front + row, k]
             kept += 1
     return kept
 
 
 @inner
-def thin(fronts, front, count, tensor, side, tree, limit, cap):
+def thin(fronts, front, count, to_go, limit, cap, relaxed):
     """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
 
-    Relaxed, neighbours are replaced by their minimum; otherwise one of them stands for them.
+    `to_go` has the bounds' paths in every other place. Relaxed, neighbours are replaced by their
+    minimum; otherwise one of them stands for them.
     """
     kept = 0
     for i in range(count):
         bound = 0.0
-        for r in range(tree.to_go.shape[2]):
-            known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
-            bound = max(bound, known + tree.to_go[tensor, side, r])
+        for r in range(len(WEIGHTS)):
+            path = WEIGHTS[r]
+            known = path * fronts[front + T, i] + (1.0 - path) * fronts[front + S, i]
+            bound = max(bound, known + to_go[2 * r])
         if bound <= limit:
-            for row in range(4):
-                fronts[front, row, kept] = fronts[front, row, i]
+            for row in range(PER_FRONT):
+                fronts[front + row, kept] = fronts[front + row, i]
             kept += 1
     if kept <= cap:
         return kept
     for group in range(cap):
         begin, end = group * kept // cap, (group + 1) * kept // cap
-        for row in range(4):
-            fronts[front, row, group] = fronts[front, row, begin]
-        if tree.relaxed:
-            fronts[front, S, group] = fronts[front, S, end - 1]
+        for row in range(PER_FRONT):
+            fronts[front + row, group] = fronts[front + row, begin]
+        if relaxed:
+            fronts[front + S, group] = fronts[front + S, end - 1]
     return cap
 
 
 @inner
 def longer(array, size):
-    """A copy of (fronts, rows, old size) with longer rows."""
-    fronts, rows, old = array.shape
-    copy = np.empty((fronts, rows, size))
-    for front in range(fronts):
-        for row in range(rows):
-            for i in range(old):
-                copy[front, row, i] = array[front, row, i]
+    """A copy of an array with longer rows."""
+    copy = np.zeros((array.shape[0], size))
+    for row in range(array.shape[0]):
+        for i in range(array.shape[1]):
+            copy[row, i] = array[row, i]
     return copy
 
 
 @inner
-def set_origin(work, fronts, slots, count):
-    """Write down the least weighted times that a block starts with, for its bounds."""
-    for side in range(2):
-        front = slots[side]
-        for r in range(work.origin.shape[1]):
-            t = s = FOREVER
-            for i in range(count[side]):
-                known = WEIGHTS[r] * fronts[front, T, i] + (1.0 - WEIGHTS[r]) * fronts[front, S, i]
-                t, s = min(t, known), min(s, fronts[front, S, i])
-            work.origin[side, r, 0], work.origin[side, r, 1] = t, s
+def set_origin(origin, side, fronts, front, count):
+    """Write down the least weighted times that a block starts with on a side, for its bounds."""
+    for r in range(len(WEIGHTS)):
+        path = WEIGHTS[r]
+        t = s = FOREVER
+        for i in range(count):
+            t = min(t, path * fronts[front + T, i] + (1.0 - path) * fronts[front + S, i])
+            s = min(s, fronts[front + S, i])
+        origin[side, 2 * r], origin[side, 2 * r + 1] = t, s
 
 
 @inner
-def finish(work, fronts, slots, count, n_leaves, limit, best):
+def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best):
     """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
     n_best, most = 0, best.shape[1] - 1
     for leaf in range(n_leaves):
-        a, b, side = work.nodes[leaf, DONE], work.nodes[leaf, DONE + 1], work.lists[ROOT, leaf]
+        row = lists[ROW, leaf]
+        a, b, side = nodes[row, DONE], nodes[row, DONE + 1], int(nodes[row, ROOT])
         front = slots[side]
         for i in range(count[side]):
-            t = max(fronts[front, T, i] + a, fronts[front, S, i] + b)
+            t = max(fronts[front + T, i] + a, fronts[front + S, i] + b)
             if t > limit or (n_best == most and t >= best[0, n_best - 1]):
                 continue
             at = min(n_best, most - 1)
             while at > 0 and best[0, at - 1] > t:
-                for row in range(3):
-                    best[row, at] = best[row, at - 1]
+                for line in range(3):
+                    best[line, at] = best[line, at - 1]
                 at -= 1
-            best[0, at], best[1, at], best[2, at] = t, fronts[front, NODE, i], leaf
+            best[0, at], best[1, at], best[2, at] = t, fronts[front + NODE, i], leaf
             n_best = min(n_best + 1, most)
     return n_best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def search(tree, width, cap, limit, placements):
     """The best ways through the blocks.
 
@@ -583,76 +583,67 @@ def search(tree, width, cap, limit, placements):
     Returns:
         The number of leaves, and the time of the best (inf without leaves).
     """
-    n, n_bounds = len(tree.is_cut), tree.to_go.shape[2]
-    columns = TENSORS + PER_TENSOR * tree.n_places
+    layers, n = tree.layers, tree.n
     width = max(width, 2)
-    work = Work(
-        np.empty((width, columns)),
-        np.empty((2 * width, columns)),
-        np.empty((n_bounds + 1, 2 * width)),
-        np.empty((4, max(2 * width, tree.n_places + 1)), np.int64),
-        np.empty((2, n_bounds, 2)),
-        np.empty(n * width, np.int64),
-        np.empty(n + 1, np.int64),
-    )
-    fronts, size = np.empty((6, 4, 64)), 64
-    slots, count, n_new = np.empty(5, np.int64), np.empty(2, np.int64), np.empty(2, np.int64)
+    nodes, trace = np.zeros((4 * width, tree.columns)), np.zeros((n + 1, width), np.int64)
+    lists, origin = np.zeros((4, max(2 * width, tree.columns)), np.int64), np.zeros((2, LATE))
+    fronts, size = np.zeros((6 * PER_FRONT, 64)), 64
+    slots, count = np.zeros(5, np.int64), np.zeros(4, np.int64)
     for k in range(5):
-        slots[k] = k
-    history, n_history = np.empty((1, 2, 256)), 0
-    best = np.empty((3, len(placements) + 1))
+        slots[k] = k * PER_FRONT
+    history, n_history = np.zeros((2, 256)), 0
+    best = np.zeros((3, len(placements) + 1))
     best[0, 0] = np.inf
-    count[0], count[1] = 1, 0
-    fronts[0, T, 0] = fronts[0, S, 0] = 0.0
-    fronts[0, NODE, 0] = -1.0
-    work.first[0] = 0
+    fronts[T, 0] = fronts[S, 0] = 0.0
+    fronts[NODE, 0] = -1.0
+    count[0] = 1
     begin, n_leaves = np.int64(0), np.int64(0)
-    for cut in range(n):
-        if not tree.is_cut[cut]:
+    for cut in range(1, n + 1):
+        if layers[cut, IS_CUT] == 0:
             continue
-        set_origin(work, fronts, slots, count)
-        n_leaves = search_block(work, begin, cut + 1, tree, limit)
-        begin = np.int64(cut + 1)
+        for side in range(2):
+            set_origin(origin, side, fronts, slots[side], count[side])
+        n_leaves = search_block(nodes, lists, trace, origin, begin, cut, tree, limit)
+        begin = cut
         if begin == n:
             break
         for target in range(2):
-            latest = limit - tree.to_go[begin, target, 0]
-            column = TENSORS + PER_TENSOR * tree.place[begin] + 2 * target
-            n_new[target] = 0
+            latest = limit - tree.seconds[begin, TO_GO + target]
+            column = layers[begin, PLACE] + 2 * target
+            n_new = np.int64(0)
             for leaf in range(n_leaves):
-                a, b = work.nodes[leaf, column], work.nodes[leaf, column + 1]
+                row = lists[ROW, leaf]
+                a, b, side = nodes[row, column], nodes[row, column + 1], int(nodes[row, ROOT])
                 if a == ABSENT:
                     continue
-                side = work.lists[ROOT, leaf]
-                if n_new[target] + count[side] > size:
-                    size = 2 * (n_new[target] + count[side])
+                if n_new + count[side] > size:
+                    size = 2 * (n_new + count[side])
                     fronts = longer(fronts, size)
-                c = 0.0 if tree.serial else work.nodes[leaf, STREAM + 1]
+                c = 0.0 if tree.serial else nodes[row, STREAM + 1]
                 k = branch(fronts, slots[side], count[side], a, b, c, leaf, latest)
                 if k < count[side]:
-                    n_new[target] = join(
-                        fronts, slots[2 + target], n_new[target], k, count[side], slots[4]
-                    )
+                    n_new = join(fronts, slots[2 + target], n_new, k, count[side], slots[4])
                     slots[2 + target], slots[4] = slots[4], slots[2 + target]
-            front = slots[2 + target]
-            n_new[target] = thin(fronts, front, n_new[target], begin, target, tree, limit, cap)
-            if n_history + n_new[target] > history.shape[2]:
-                history = longer(history, 2 * (n_history + n_new[target]))
-            for i in range(n_new[target]):
-                history[0, 0, n_history] = fronts[front, NODE, i]
-                history[0, 1, n_history] = fronts[front, LEAF, i]
-                fronts[front, NODE, i] = n_history
+            front, to_go = slots[2 + target], tree.seconds[begin, TO_GO + target :]
+            n_new = thin(fronts, front, n_new, to_go, limit, cap, tree.relaxed)
+            if n_history + n_new > history.shape[1]:
+                history = longer(history, 2 * (n_history + n_new))
+            for i in range(n_new):
+                history[0, n_history] = fronts[front + NODE, i]
+                history[1, n_history] = fronts[front + LEAF, i]
+                fronts[front + NODE, i] = n_history
                 n_history += 1
+            count[2 + target] = n_new
         for side in range(2):
             slots[side], slots[2 + side] = slots[2 + side], slots[side]
-            count[side] = n_new[side]
-    n_best = finish(work, fronts, slots, count, n_leaves, limit, best)
+            count[side] = count[2 + side]
+    n_best = finish(nodes, lists, n_leaves, fronts, slots, count, limit, best)
     for k in range(n_best):
         node, leaf = int(best[1, k]), int(best[2, k])
-        for layer in range(n - 1, -1, -1):
-            child = work.trace[work.first[layer] + leaf]
-            placements[k, layer] = child % 2
+        for own in range(n, 0, -1):
+            child = trace[own, leaf]
+            placements[k, own - 1] = child % 2
             leaf = child // 2
-            if layer > 0 and tree.is_cut[layer - 1]:
-                leaf, node = int(history[0, 1, node]), int(history[0, 0, node])
+            if own > 1 and layers[own - 1, IS_CUT] > 0:
+                leaf, node = int(history[1, node]), int(history[0, node])
     return n_best, best[0, 0]
