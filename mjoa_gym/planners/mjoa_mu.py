@@ -61,6 +61,8 @@ CONDITIONS = (
 FOR_ALL = 3
 """Proposals begin at shares N^level / N times a tilt: an equal share is of level 0, everything of
 level 1. After the first three, only those UEs are asked that may be served in a better plan."""
+REFINED = 64
+"""Width of PBT-DP's tree in refinement: it matters most for UEs that are served."""
 MOVED = 0.1
 """Relative change of what an entry is worth that makes it worth refining again."""
 PER_NETWORK = 24
@@ -140,7 +142,7 @@ class JointSearch:
             piece: The number of UEs that PBT-DP answers between two yields.
         """
         yield from self.begin(piece)
-        at, alone = np.ones_like(self.best.shares), np.arange(len(self._turn))
+        at, alone = np.full_like(self.best.shares, 1e-9), np.arange(len(self._turn))
         choice = np.empty_like(alone)
         for _ in range(MOST_ROUNDS):
             old, sizes = at.copy(), self.portfolio.size.copy()
@@ -148,7 +150,7 @@ class JointSearch:
             asked = np.flatnonzero((np.abs(np.log(at / old)) > MOVED).any(axis=1))
             for tilt in TILTS:
                 fastest(self.packed, self.portfolio, at * tilt, choice)
-                yield from self.propose(asked, at * tilt, alone, choice, piece)
+                yield from self.propose(asked, at * tilt, REFINED, alone, choice, piece)
             if np.array_equal(sizes, self.portfolio.size):
                 break
             yield from self.change()
@@ -164,8 +166,8 @@ class JointSearch:
             if (level, tilt) == EQUAL:
                 asked |= choice != LOCAL
                 choice[asked] = LOCAL  # so that PBT-DP's own answer is among the starts
-            asked &= hopeful
-            yield from self.propose(np.flatnonzero(asked), shares, self._ring, choice, piece)
+            asked = np.flatnonzero(asked & hopeful)
+            yield from self.propose(asked, shares, WIDTH, self._ring, choice, piece)
             if tilt in (EVEN, LITTLE):
                 start = self.settled(choice, np.inf)
                 self.keep(start)
@@ -182,6 +184,7 @@ class JointSearch:
         self,
         asked: NDArray[np.int64],
         shares: NDArray[np.float64],
+        width: int,
         ring: NDArray[np.int64],
         choice: NDArray[np.int64],
         piece: int,
@@ -189,7 +192,9 @@ class JointSearch:
         """Let PBT-DP propose (see the function) for the UEs `asked`, some at a time."""
         for first in range(0, len(asked), piece):
             some = asked[first : first + piece]
-            propose(self.packed, self.portfolio, some, shares, ring, self.best.choice, choice)
+            propose(
+                self.packed, self.portfolio, some, shares, width, ring, self.best.choice, choice
+            )
             yield
 
     @property
@@ -258,7 +263,7 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 
 
 @njit(cache=True, nogil=True)
-def propose(packed, portfolio, asked, shares, ring, kept, choice):
+def propose(packed, portfolio, asked, shares, width, ring, kept, choice):
     """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
 
     It starts from the entries `choice` (N,), which their new ones replace. Entries `kept` (N,) stay
@@ -274,7 +279,7 @@ def propose(packed, portfolio, asked, shares, ring, kept, choice):
         placement = np.empty(len(inference.ue_s), np.int8)
         for layer in range(len(placement)):
             placement[layer] = portfolio.outlines[i, choice[i], layer + 1] & AT_EDGE
-        partition(inference, link, np.int64(WIDTH), placement)
+        partition(inference, link, width, placement)
         j = i
         while True:
             entry = add(packed, portfolio, j, placement, beta, phi, kept[j])
