@@ -21,7 +21,7 @@ def next_round(scenario, population, round_s, rng):
     batch = Population(*(values[None].copy() for values in population))
     left = np.zeros(len(population.dnn), dtype=bool)
     stream = rng.integers(0, 1 << 64, size=1, dtype=np.uint64)
-    move_on(batch, 0, stream, scenario.constants, round_s, left)
+    move_on(batch, 0, stream, scenario.constants[0], round_s, left)
     return batch.of(0), left
 
 

@@ -122,11 +122,13 @@ def columns_of(scenario: Scenario, persists: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _write(flat, people, over, local_s, constants, rounds, features, turn, first, last):
+def _write(flat, people, over, local_s, numbers, rounds, features, turn, first, last):
     """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) but for residency.
 
-    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds.
+    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds; `numbers` (1,) is
+    `Scenario.constants`.
     """
+    constants = numbers[0]
     n_ues = people.dnn.shape[1]
     columns = (flat.shape[1] - 1) // n_ues
     low = 10.0 * np.log10(constants.snr_min)

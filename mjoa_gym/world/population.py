@@ -94,7 +94,8 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
     powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
     up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
     gain = 0.5 * (population.snr_up / up + population.snr_down / down)
-    low, high = scenario.constants.snr_min, scenario.constants.snr_max
+    (constants,) = scenario.constants
+    low, high = constants["snr_min"], constants["snr_max"]
     n_layers = scenario.tables.n_layers[population.dnn]
     return Horizon(
         rounds_left=max(0, scenario.rounds - 1 - over),
@@ -109,11 +110,12 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
 
 
 @njit(cache=True, nogil=True)
-def arrivals(population, streams, constants, which, first, last):
+def arrivals(population, streams, numbers, which, first, last):
     """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
 
-    Their streams move on.
+    Their streams move on; `numbers` (1,) is `Scenario.constants`.
     """
+    constants = numbers[0]
     draws = np.empty(DRAWS)
     for e in range(first, last):
         if which[e]:
