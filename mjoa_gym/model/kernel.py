@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import inner, lean
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -103,7 +103,7 @@ def release_time(layer, inference, outline, message, end):
     return release
 
 
-@njit(cache=True, nogil=True)
+@lean
 def outline_of(placement, inference, outline):
     """Write down what follows from a placement whatever the times.
 
@@ -151,7 +151,7 @@ def inputs_there(layer, inference, outline, there, known):
     return ready
 
 
-@njit(cache=True, nogil=True)
+@lean
 def run(placement, inference, link, scratch):
     """Simulate one inference with a placement (>= L,); `scratch` is overwritten with all times.
 

@@ -69,11 +69,8 @@ class Batch:
         tables, constants = scenario.tables, scenario.constants
 
         def part(first: int, last: int) -> None:
-            room = (
-                self._room
-                if last - first == self.n_envs
-                else rounds.new_room(*state.resident.shape[1:])
-            )
+            shared = last - first < self.n_envs
+            room = rounds.new_room(*state.resident.shape[1:]) if shared else self._room
             rounds.play(
                 room, tables, constants, persists, moves_on, state, decision, which, outcome,
                 first, last,

@@ -15,12 +15,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import inner, lean
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
-from mjoa_gym.world.population import Population, arrivals, empty_population, next_round
+from mjoa_gym.world.population import DRAWS, Population, arrivals, empty_population, next_round
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
@@ -93,7 +93,7 @@ def outlines_of(
     return outlines
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _write_outlines(outlines, placements, dnn, offsets, predecessors, is_sink, n_layers):
     """Fill `outlines` for `outlines_of`."""
     for row in range(len(placements)):
@@ -131,6 +131,7 @@ class Room(NamedTuple):
     rows: NDArray[np.float64]  # (N, 6, L + 1) as in `kernel.Scratch`; `sent` as in `upload`
     outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
+    draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
 
 
 def new_room(n_ues: int, width: int) -> Room:
@@ -138,7 +139,7 @@ def new_room(n_ues: int, width: int) -> Room:
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
-    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64))
+    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64), np.empty(DRAWS))
 
 
 @njit(inline="always")
@@ -219,11 +220,11 @@ def play(
         return
     _infer(room, tables, constants, state, decision, which, outcome, first, last)
     if moves_on:
-        arrivals(state.population, state.stream, constants, which, first, last)
+        arrivals(state.population, state.stream, constants, which, room.draws, first, last)
         state.round[first:last] += which[first:last]
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
     """Simulate the inferences of the environments `first` to `last` that are of `which` (E,)."""
     constants = numbers[0]
@@ -232,7 +233,7 @@ def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
             infer_all(room, tables, constants, state, decision, outcome, 0.0, e)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, first, last):
     """`play` where UEs and their parameters stay."""
     constants, people = numbers[0], state.population
@@ -247,7 +248,7 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
         for i in range(people.dnn.shape[1]):
             link = link_in(people, e, i, decision, constants)
             settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
-        next_round(people, e, state.stream, constants, round_s, outcome.left[e])
+        next_round(people, e, state.stream, constants, round_s, outcome.left[e], room.draws)
         for i in range(people.dnn.shape[1]):
             if outcome.left[e, i]:
                 forget(state, e, i)
@@ -310,7 +311,8 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
 
 def begin(constants: NDArray[np.void], state: State, which: NDArray[np.bool_]) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
-    arrivals(state.population, state.stream, constants, which, 0, len(which))
+    draws = np.empty(DRAWS)
+    arrivals(state.population, state.stream, constants, which, draws, 0, len(which))
     state.resident[which] = 0.0
     state.idle[which] = 0
     state.round[which] = 0
