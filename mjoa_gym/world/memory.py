@@ -9,7 +9,7 @@ fewest layers are lost), then that of the later UE, then the later layer.
 
 from __future__ import annotations
 
-from mjoa_gym.model.compiling import inner, lean
+from mjoa_gym.model.compiling import lean, lean_inner
 
 
 @lean
@@ -53,7 +53,7 @@ def evict(resident, idle, dnn, tables, memory_bytes):
                 return dropped, total
 
 
-@inner
+@lean_inner
 def _next_to_go(resident, idle, dnn, tables):
     """The UE and the layer that are dropped first; (-1, -1) if nothing is there."""
     oldest, most, last_i, last_layer = -1, 0.0, -1, -1
@@ -66,7 +66,7 @@ def _next_to_go(resident, idle, dnn, tables):
     return last_i, last_layer
 
 
-@inner
+@lean_inner
 def bytes_there(resident, dnn, tables):
     """The bytes of all layers that are on the server."""
     total = 0.0

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import inner, lean
+from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
@@ -165,7 +165,7 @@ def link_in(population, e, i, decision, constants):
     return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
-@inner
+@lean_inner
 def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
     """Write down a UE's seconds and missing bytes, (L,) each; returns its all-local seconds."""
     local_s = 0.0

@@ -68,7 +68,7 @@ def seconds_of_parts(env_id: str, n_envs: int, steps: int) -> list[float]:
     for _ in range(WARM_UP + steps):
         actions = envs.action_space.sample()
         decision, _ = decode.call(actions, core.dnn, everybody)
-        simulate(decision, everybody, outcome, moves_on=False)
+        simulate(decision, everybody, outcome, False)
         step(actions)
     envs.close()
     inferences, round_, decoding, observing, all_ = (
