@@ -162,10 +162,11 @@ def scaled(ratio):
 
 @njit(cache=True, nogil=True)
 def _look(
-    seen, room, people, resident, left, tables, constants, persists, sizes, placements, outlines,
+    seen, room, people, resident, left, tables, numbers, persists, sizes, placements, outlines,
     context, first, last,
 ):  # fmt: skip
     """Fill `seen[first:last]`, but for what the view adds; see `Outlook`."""
+    constants = numbers[0]
     n_ues = people.dnn.shape[1]
     local_s, here_bytes = np.empty(n_ues), np.empty(n_ues)
     memory_bytes = max(constants.server_memory_bytes, 1.0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView
 from mjoa_gym.model import radio
+from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
@@ -121,24 +122,23 @@ def columns_of(scenario: Scenario, persists: bool) -> int:
     return len(scenario.dnns) + len(scenario.ue_devices) + 5 + layers
 
 
-@njit(cache=True, nogil=True)
-def _write(flat, people, over, local_s, constants, rounds, features, turn, first, last):
+@lean
+def _write(flat, people, over, local_s, numbers, rounds, features, turn, first, last):
     """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) but for residency.
 
-    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds.
+    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds; `numbers` (1,) is
+    `Scenario.constants`.
     """
+    constants = numbers[0]
     n_ues = people.dnn.shape[1]
     columns = (flat.shape[1] - 1) // n_ues
     low = 10.0 * np.log10(constants.snr_min)
     span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
-    local = np.empty(n_ues)
     for e in range(first, last):
         row = flat[e]
         total = 0.0
         for i in range(n_ues):
-            seconds = local_s[people.dnn[e, i], people.device[e, i]]
-            local[i] = people.weight[e, i] * seconds / people.speed[e, i]
-            total += local[i]
+            total += _local_cost(people, local_s, e, i)
         for k in range(n_ues):
             i = (turn[e] + k) % n_ues
             c = k * columns
@@ -154,14 +154,21 @@ def _write(flat, people, over, local_s, constants, rounds, features, turn, first
             row[c + 3] = radio.within(
                 (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
             )
-            row[c + 4] = local[i] / total
+            row[c + 4] = _local_cost(people, local_s, e, i) / total
             c = (k + 1) * columns - features.shape[2]
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
         row[n_ues * columns] = over[e] / rounds
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
+def _local_cost(people, local_s, e, i):
+    """UE i's part of `sum_i w_i T_i(local)` in environment e."""
+    seconds = local_s[people.dnn[e, i], people.device[e, i]]
+    return people.weight[e, i] * seconds / people.speed[e, i]
+
+
+@lean
 def _write_residency(flat, dnn, resident, idle, n_layers, before, rounds, turn, first, last):
     """Fill in what is on the server, `before` columns after the first of each UE."""
     n_ues, width = resident.shape[1:]

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -82,7 +82,7 @@ def next_piece(left, now, k, n_up, up_start, up_end):
     return now, end, True, k
 
 
-@inner
+@lean_inner
 def send_parameters(left, now, k, n_up, up_start, up_end):
     """When a parameter transfer (arguments as in `next_piece`) is complete, and the new k."""
     while True:
@@ -93,7 +93,7 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
         now = end
 
 
-@inner
+@lean_inner
 def release_time(layer, inference, outline, message, end):
     """When the uplink knows that a layer's predecessors have finished (serial uploading)."""
     release = 0.0
@@ -103,7 +103,7 @@ def release_time(layer, inference, outline, message, end):
     return release
 
 
-@njit(cache=True, nogil=True)
+@lean
 def outline_of(placement, inference, outline):
     """Write down what follows from a placement whatever the times.
 
@@ -116,7 +116,7 @@ def outline_of(placement, inference, outline):
     write_outline(placement, inference.offsets, inference.predecessors, inference.is_sink, outline)
 
 
-@inner
+@lean_inner
 def write_outline(placement, offsets, predecessors, is_sink, outline):
     """`outline_of` for a graph as it is in an `Inference`."""
     outline[0] = 0
@@ -151,7 +151,7 @@ def inputs_there(layer, inference, outline, there, known):
     return ready
 
 
-@njit(cache=True, nogil=True)
+@lean
 def run(placement, inference, link, scratch):
     """Simulate one inference with a placement (>= L,); `scratch` is overwritten with all times.
 
@@ -163,7 +163,7 @@ def run(placement, inference, link, scratch):
     return follow(scratch.outline, inference, link, scratch)
 
 
-@inner
+@lean_inner
 def follow(outline, inference, link, scratch):
     """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
     start, end, there, _, up_start, up_end = scratch

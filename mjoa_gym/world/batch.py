@@ -34,6 +34,7 @@ class Batch:
         self.n_envs = n_envs
         self.threads = threads
         self.state = rounds.new_state(scenario, n_envs)
+        self._room = rounds.new_room(scenario.n_ues, scenario.tables.width)
 
     def seed(self, e: int, rng: np.random.Generator) -> None:
         """Give environment `e` a stream of random numbers."""
@@ -53,20 +54,29 @@ class Batch:
         A decision may be `endless`, leave a UE without a share that it needs: a ValueError then
         says so, and nothing has changed.
         """
-        scenario = self.scenario
-        tables, constants = scenario.tables, scenario.constants
+        outcome = rounds.new_outcome(self.n_envs, self.scenario.n_ues)
         if endless:
-            seconds = rounds.latencies(tables, constants, self.state, decision, which)
-            _refuse_endless(seconds, decision)
-        outcome = rounds.new_outcome(self.n_envs, scenario.n_ues)
+            self.play_on(decision, which, outcome, moves_on=False)
+            _refuse_endless(outcome.latency_s, decision)
+        self.play_on(decision, which, outcome)
+        return outcome
+
+    def play_on(
+        self, decision: Decision, which: NDArray[np.bool_], outcome: Outcome, moves_on: bool = True
+    ) -> None:
+        """`rounds.play` in all environments of `which` (E,), shared among the threads."""
+        scenario, state, persists = self.scenario, self.state, self.persists
+        tables, constants = scenario.tables, scenario.constants
 
         def part(first: int, last: int) -> None:
+            shared = last - first < self.n_envs
+            room = rounds.new_room(*state.resident.shape[1:]) if shared else self._room
             rounds.play(
-                tables, constants, self.persists, self.state, decision, which, outcome, first, last
-            )
+                room, tables, constants, persists, moves_on, state, decision, which, outcome,
+                first, last,
+            )  # fmt: skip
 
         in_parts(part, self.n_envs, self.threads)
-        return outcome
 
     def instance(self, e: int) -> Instance:
         """The problem that environment `e` poses now."""

@@ -9,12 +9,10 @@ fewest layers are lost), then that of the later UE, then the later layer.
 
 from __future__ import annotations
 
-from numba import njit
-
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import lean, lean_inner
 
 
-@njit(cache=True, nogil=True)
+@lean
 def settle(resident, idle, placement, sent):
     """Add what a UE has sent in a round, and count the rounds since each layer was used; in place.
 
@@ -29,7 +27,7 @@ def settle(resident, idle, placement, sent):
         idle[layer] = 0 if used or after <= 0.0 else idle[layer] + 1
 
 
-@njit(cache=True, nogil=True)
+@lean
 def evict(resident, idle, dnn, tables, memory_bytes):
     """Drop the least recently used layers until the rest fits; in place.
 
@@ -55,7 +53,7 @@ def evict(resident, idle, dnn, tables, memory_bytes):
                 return dropped, total
 
 
-@inner
+@lean_inner
 def _next_to_go(resident, idle, dnn, tables):
     """The UE and the layer that are dropped first; (-1, -1) if nothing is there."""
     oldest, most, last_i, last_layer = -1, 0.0, -1, -1
@@ -68,7 +66,7 @@ def _next_to_go(resident, idle, dnn, tables):
     return last_i, last_layer
 
 
-@njit(cache=True, nogil=True)
+@lean_inner
 def bytes_there(resident, dnn, tables):
     """The bytes of all layers that are on the server."""
     total = 0.0

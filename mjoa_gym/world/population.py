@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import radio
+from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
@@ -51,7 +52,7 @@ def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) 
     """N newcomers, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
     streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
-    arrivals(population, streams, scenario.constants, everywhere, 0, 1)
+    arrivals(population, streams, scenario.constants, everywhere, np.empty(DRAWS), 0, 1)
     return population.of(0)
 
 
@@ -94,7 +95,8 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
     powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
     up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
     gain = 0.5 * (population.snr_up / up + population.snr_down / down)
-    low, high = scenario.constants.snr_min, scenario.constants.snr_max
+    (constants,) = scenario.constants
+    low, high = constants["snr_min"], constants["snr_max"]
     n_layers = scenario.tables.n_layers[population.dnn]
     return Horizon(
         rounds_left=max(0, scenario.rounds - 1 - over),
@@ -108,13 +110,13 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
     )
 
 
-@njit(cache=True, nogil=True)
-def arrivals(population, streams, constants, which, first, last):
+@lean
+def arrivals(population, streams, numbers, which, draws, first, last):
     """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
 
-    Their streams move on.
+    Their streams move on; `numbers` (1,) is `Scenario.constants`, `draws` (DRAWS,) is overwritten.
     """
-    draws = np.empty(DRAWS)
+    constants = numbers[0]
     for e in range(first, last):
         if which[e]:
             for i in range(population.dnn.shape[1]):
@@ -122,15 +124,14 @@ def arrivals(population, streams, constants, which, first, last):
                 arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
 
 
-@njit(cache=True, nogil=True)
-def next_round(population, e, streams, constants, round_s, left):
+@lean
+def next_round(population, e, streams, constants, round_s, left, draws):
     """Move environment `e` on by a round.
 
     Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
     at once, by someone with another network if the scenario has more than one. `left` (N,) says who
-    has left.
+    has left; `draws` (DRAWS,) is overwritten.
     """
-    draws = np.empty(DRAWS)
     for i in range(population.dnn.shape[1]):
         fill_uniform(streams, e, draws)
         left[i] = draws[DEPARTURE] < constants.departure_probability

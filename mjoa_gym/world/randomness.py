@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import lean
+
 STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
@@ -21,7 +23,7 @@ def new_stream(rng: np.random.Generator) -> np.uint64:
     return rng.integers(0, 1 << 64, dtype=np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def fill_uniform(streams: NDArray[np.uint64], e: int, out: NDArray[np.float64]) -> None:
     """The next uniforms in [0, 1) of stream `e`, each with 53 random bits; the stream moves on."""
     state = streams[e]

@@ -8,19 +8,19 @@ Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
-from mjoa_gym.world.population import Population, arrivals, empty_population, next_round
+from mjoa_gym.world.population import DRAWS, Population, arrivals, empty_population, next_round
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
@@ -93,7 +93,7 @@ def outlines_of(
     return outlines
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _write_outlines(outlines, placements, dnn, offsets, predecessors, is_sink, n_layers):
     """Fill `outlines` for `outlines_of`."""
     for row in range(len(placements)):
@@ -131,6 +131,7 @@ class Room(NamedTuple):
     rows: NDArray[np.float64]  # (N, 6, L + 1) as in `kernel.Scratch`; `sent` as in `upload`
     outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
+    draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
 
 
 def new_room(n_ues: int, width: int) -> Room:
@@ -138,7 +139,7 @@ def new_room(n_ues: int, width: int) -> Room:
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
-    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64))
+    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64), np.empty(DRAWS))
 
 
 @njit(inline="always")
@@ -164,7 +165,7 @@ def link_in(population, e, i, decision, constants):
     return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
-@inner
+@lean_inner
 def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
     """Write down a UE's seconds and missing bytes, (L,) each; returns its all-local seconds."""
     local_s = 0.0
@@ -195,20 +196,12 @@ def infer(room, tables, constants, state, decision, link, e, i):
     return latency_s, local_s
 
 
-def latencies(
-    tables: Tables, constants: Any, state: State, decision: Decision, which: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """(E, N) latencies of the environments of `which` (E,); changes nothing."""
-    n_envs, n_ues, width = state.resident.shape
-    outcome, room = new_outcome(n_envs, n_ues), new_room(n_ues, width)
-    _infer_all(room, tables, constants, state, decision, which, outcome, 0, n_envs)
-    return outcome.latency_s
-
-
 def play(
+    room: Room,
     tables: Tables,
-    constants: Any,
+    constants: NDArray[np.void],
     persists: bool,
+    moves_on: bool,
     state: State,
     decision: Decision,
     which: NDArray[np.bool_],
@@ -218,41 +211,44 @@ def play(
 ) -> None:
     """Play one round of the environments `first` to `last`, in place.
 
-    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others. Nobody
-    waits for the compilation of what happens only where parameters stay.
+    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others. Unless
+    the round `moves_on`, that is all, and the state remains. There is a kernel for either kind of
+    environment, so that nobody waits for the compilation of what happens only in the other.
     """
-    room = new_room(*state.resident.shape[1:])
     if persists:
-        _play_on(room, tables, constants, state, decision, which, outcome, first, last)
+        _stream(room, tables, constants, moves_on, state, decision, which, outcome, first, last)
         return
-    _infer_all(room, tables, constants, state, decision, which, outcome, first, last)
-    arrivals(state.population, state.stream, constants, which, first, last)
-    state.round[first:last] += which[first:last]
+    _infer(room, tables, constants, state, decision, which, outcome, first, last)
+    if moves_on:
+        arrivals(state.population, state.stream, constants, which, room.draws, first, last)
+        state.round[first:last] += which[first:last]
 
 
-@njit(cache=True, nogil=True)
-def _infer_all(room, tables, constants, state, decision, which, outcome, first, last):
+@lean
+def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
     """Simulate the inferences of the environments `first` to `last` that are of `which` (E,)."""
+    constants = numbers[0]
     for e in range(first, last):
         if which[e]:
-            _infer_one(room, tables, constants, state, decision, outcome, 0.0, e)
+            infer_all(room, tables, constants, state, decision, outcome, 0.0, e)
 
 
-@njit(cache=True, nogil=True)
-def _play_on(room, tables, constants, state, decision, which, outcome, first, last):
+@lean
+def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, first, last):
     """`play` where UEs and their parameters stay."""
-    people = state.population
+    constants, people = numbers[0], state.population
     for e in range(first, last):
         if not which[e]:
             continue
-        least_s = constants.period_s
-        _infer_one(room, tables, constants, state, decision, outcome, least_s, e)
+        infer_all(room, tables, constants, state, decision, outcome, constants.period_s, e)
+        if not moves_on:
+            continue
         state.round[e] += 1
         round_s = outcome.round_s[e]
         for i in range(people.dnn.shape[1]):
             link = link_in(people, e, i, decision, constants)
             settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
-        next_round(people, e, state.stream, constants, round_s, outcome.left[e])
+        next_round(people, e, state.stream, constants, round_s, outcome.left[e], room.draws)
         for i in range(people.dnn.shape[1]):
             if outcome.left[e, i]:
                 forget(state, e, i)
@@ -265,8 +261,8 @@ def _play_on(room, tables, constants, state, decision, which, outcome, first, la
         )
 
 
-@inner
-def _infer_one(room, tables, constants, state, decision, outcome, least_s, e):
+@njit(inline="always")
+def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
     """Simulate the inferences of environment e, in a round of at least so many seconds."""
     people, round_s = state.population, least_s
     took = local = 0.0
@@ -313,9 +309,10 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
     memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], sent)
 
 
-def begin(constants: Any, state: State, which: NDArray[np.bool_]) -> None:
+def begin(constants: NDArray[np.void], state: State, which: NDArray[np.bool_]) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
-    arrivals(state.population, state.stream, constants, which, 0, len(which))
+    draws = np.empty(DRAWS)
+    arrivals(state.population, state.stream, constants, which, draws, 0, len(which))
     state.resident[which] = 0.0
     state.idle[which] = 0
     state.round[which] = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mjoa_gym import validation
 from mjoa_gym.devices import Device, load_device
@@ -17,7 +18,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.world.tables import Constants, Tables, tables_of
+from mjoa_gym.world.tables import CONSTANTS, Tables, tables_of
 
 
 @dataclass(frozen=True)
@@ -209,10 +210,10 @@ class Scenario:
         return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
 
     @cached_property
-    def constants(self) -> np.record:
-        """The numbers that kernels read, by the names of `Constants`.
+    def constants(self) -> NDArray[np.void]:
+        """(1,) the numbers that kernels read, named as in `CONSTANTS`.
 
-        As a record, because kernels take one argument sooner than two dozen.
+        An array, because a kernel takes it much sooner than two dozen numbers, or one record.
         """
         derived = {
             "mode": int(Upload.of(self.upload)),
@@ -222,11 +223,11 @@ class Scenario:
             "snr_min": radio.from_db(self.snr_min_db),
             "snr_max": radio.from_db(self.snr_max_db),
         }
-        own = {name: getattr(self, name) for name in Constants._fields if name not in derived}
-        numbers = Constants(**derived, **own)
-        kinds = [(name, type(value)) for name, value in numbers._asdict().items()]
-        record: np.record = np.rec.array(np.array([tuple(numbers)], np.dtype(kinds, align=True)))[0]
-        return record
+        numbers = [
+            derived[name] if name in derived else getattr(self, name)
+            for name in CONSTANTS.fields or ()
+        ]
+        return np.array([tuple(numbers)], CONSTANTS)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
         return self  # immutable; `gym.make` copies its arguments deeply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -41,14 +40,15 @@ class Tables(NamedTuple):
         return self.is_sink.shape[1]
 
 
-Constants = namedtuple(
-    "Constants",
-    "mode message_s n_dnns n_devices ue_speed_min ue_speed_max weight_min weight_max bandwidth_hz "
-    "ue_power_dbm edge_power_dbm noise_power_dbm path_loss_exponent reference_loss_db "
-    "distance_min_m distance_max_m shadowing_db rayleigh_fading snr_min snr_max period_s "
-    "server_memory_bytes departure_probability shadowing_correlation speed_m_per_s",
-)
-"""A scenario's numbers; `Scenario.constants` says which it derives, and is a record of them."""
+WHOLE = ("mode", "n_dnns", "n_devices", "rayleigh_fading")
+REAL = (
+    "message_s", "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "bandwidth_hz",
+    "ue_power_dbm", "edge_power_dbm", "noise_power_dbm", "path_loss_exponent", "reference_loss_db",
+    "distance_min_m", "distance_max_m", "shadowing_db", "snr_min", "snr_max", "period_s",
+    "server_memory_bytes", "departure_probability", "shadowing_correlation", "speed_m_per_s",
+)  # fmt: skip
+CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
+"""A scenario's numbers; `Scenario.constants` says which it derives."""
 
 
 @lru_cache(maxsize=32)

@@ -57,18 +57,18 @@ def seconds_of_parts(env_id: str, n_envs: int, steps: int) -> list[float]:
         env_id, n_envs, vectorization_mode="vector_entry_point", action="multidiscrete", threads=1
     )
     core = envs.unwrapped.core
-    scenario, state = core.batch.scenario, core.batch.state
+    scenario = core.batch.scenario
     everybody = np.ones(n_envs, dtype=np.bool_)
     decode, play = Timed(core.view.decode), Timed(core.batch.play)
     observe, step = Timed(core.observe), Timed(envs.step)
-    simulate = Timed(rounds.latencies)
+    simulate, outcome = Timed(core.batch.play_on), rounds.new_outcome(n_envs, scenario.n_ues)
     core.view.decode, core.batch.play, core.observe = decode, play, observe
     envs.reset(seed=0)
     envs.action_space.seed(0)
     for _ in range(WARM_UP + steps):
         actions = envs.action_space.sample()
         decision, _ = decode.call(actions, core.dnn, everybody)
-        simulate(scenario.tables, scenario.constants, state, decision, everybody)
+        simulate(decision, everybody, outcome, False)
         step(actions)
     envs.close()
     inferences, round_, decoding, observing, all_ = (

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import checked
 from mjoa_gym.envs.actions.choices import Choice, MenuView
+from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.radio import within
 from mjoa_gym.world.rounds import Decision
@@ -56,7 +57,7 @@ class BoxView(MenuView):
         return np.stack([*middles, *bids], axis=-1).ravel().astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _choose(choice, own, sizes, dnn):
     """Fill in what UEs' numbers (E, N, 3 or 4) stand for."""
     last = own.shape[2] - 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import ActionView
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
@@ -109,7 +109,7 @@ def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bo
         raise ValueError(f"{name}{where}={choices[e, k]}: must be from 0 to {counts[k] - 1}")
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _first_outside(choices, counts, which):
     """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
     for e in range(choices.shape[0]):
@@ -120,7 +120,7 @@ def _first_outside(choices, counts, which):
     return -1, -1
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _decide(decided, choice, dnn, wrapped, persists):
     """Fill in the last four arrays of a decision."""
     placement_of, prefetch_of, bandwidth, compute = decided
