@@ -9,8 +9,7 @@ fewest layers are lost), then that of the later UE, then the later layer.
 
 from __future__ import annotations
 
-import heapq
-
+import numpy as np
 from numba import njit
 
 
@@ -36,28 +35,45 @@ def evict(resident, idle, dnn, tables, memory_bytes):
     `resident` and `idle` (N, L) are those of UEs with networks `dnn` (N,).
 
     Returns:
-        The bytes dropped, and the bytes kept. Cost: O(N L), and O(log(N L)) for each dropped.
+        The bytes dropped, and the bytes kept. Cost: O(N L), and O(N + L) for each dropped.
     """
     dropped, total = 0.0, bytes_there(resident, dnn, tables)
     if total <= memory_bytes:
         return dropped, total
-    heap = []
+    first = np.empty(len(dnn), np.int64)  # the layer of each UE that would go first
     for i in range(len(dnn)):
-        for layer in range(tables.n_layers[dnn[i]]):
-            held = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
-            if held > 0.0:
-                heap.append((-idle[i, layer], -held, -i, -layer))
-    heapq.heapify(heap)
+        first[i] = first_to_go(resident[i], idle[i], dnn[i], tables)
     while True:
-        _, minus_held, minus_i, minus_layer = heapq.heappop(heap)
-        resident[-minus_i, -minus_layer] = 0.0
-        idle[-minus_i, -minus_layer] = 0
-        dropped -= minus_held
-        total += minus_held
-        if total <= memory_bytes or len(heap) == 0:
+        oldest, most, chosen = 0, 0.0, -1
+        for i in range(len(dnn)):
+            layer = first[i]
+            if layer >= 0:
+                age = idle[i, layer]
+                held = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
+                if chosen < 0 or age > oldest or (age == oldest and held >= most):
+                    oldest, most, chosen = age, held, i
+        if total <= memory_bytes or chosen < 0:
             total = bytes_there(resident, dnn, tables)  # without the differences' rounding errors
-            if total <= memory_bytes or len(heap) == 0:
+            if total <= memory_bytes or chosen < 0:
                 return dropped, total
+        resident[chosen, first[chosen]] = 0.0
+        idle[chosen, first[chosen]] = 0
+        first[chosen] = first_to_go(resident[chosen], idle[chosen], dnn[chosen], tables)
+        dropped += most
+        total -= most
+
+
+@njit(cache=True, nogil=True)
+def first_to_go(resident, idle, d, tables):
+    """The layer (of network d) of one UE that is dropped first; -1 if none is there."""
+    oldest, most, chosen = 0, 0.0, -1
+    for layer in range(tables.n_layers[d]):
+        held = resident[layer] * tables.parameter_bytes[d, layer]
+        if held > 0.0:
+            age = idle[layer]
+            if chosen < 0 or age > oldest or (age == oldest and held >= most):
+                oldest, most, chosen = age, held, layer
+    return chosen
 
 
 @njit(cache=True, nogil=True)
