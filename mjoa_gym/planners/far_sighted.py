@@ -31,7 +31,7 @@ from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.planners.mjoa_mu import mjoa_mu, proposals
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
-from mjoa_gym.planners.prospect import Prospect, RoundSetting, search
+from mjoa_gym.planners.prospect import Prospect, RoundSetting, new_forecast, search
 from mjoa_gym.world import rounds
 from mjoa_gym.world.population import empty_population
 from mjoa_gym.world.rounds import Decision, outlines_of
@@ -97,28 +97,30 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     expected = {
         name: snr for name in ("snr_up", "snr_down") if (snr := getattr(horizon, name)) is not None
     }
+    trial = new_forecast(n_ues, tables.width)
     even = np.full((1, n_ues), min(1.0, share / n_ues))
     return Prospect(
         tables=tables,
         setting=RoundSetting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
         packed=packed,
         packed_later=packed._replace(**expected),
-        state=state,
-        resident=state.resident.copy(),
-        idle=state.idle.copy(),
+        resident=state.resident[0].copy(),
+        idle=state.idle[0].copy(),
         decision=Decision(
             rows, outlines, own.copy(), own + 1,
             plan.bandwidth_share[None].copy(), plan.compute_share[None].copy(),
         ),
         first=first,
         placements=placements,
-        ahead=state._replace(resident=np.zeros_like(state.resident)),
-        habit=Decision(rows, outlines, own.copy(), own.copy(), even, even),
         rounds_ahead=rounds_ahead,
-        known=np.full((2, n_ues, tables.width), np.nan),
-        worth=np.zeros((2, n_ues)),
-        trial=np.zeros((2, 1, n_ues, tables.width)),
-        trial_worth=np.zeros((2, n_ues)),
+        known=new_forecast(n_ues, tables.width),
+        trial=trial,
+        touched=np.zeros(n_ues, np.bool_),
+        state=state._replace(resident=trial.carried[:1], idle=trial.idle[None]),
+        ahead=state,
+        habit=Decision(rows, outlines, own.copy(), own.copy(), even, even),
+        least=np.empty(len(rows)),
+        fastest=np.empty(n_ues, np.int64),
         room=rounds.new_room(n_ues, tables.width),
     )  # fmt: skip
 

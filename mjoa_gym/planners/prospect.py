@@ -4,8 +4,12 @@ The kernels of `far_sighted`. A round is replayed with the environment's own fun
 (`rounds.infer`, `rounds.settle_ue`, `memory.evict`), on a copy of what an instance shows, so there
 is no second model of what a round does. Only what comes after it is estimated.
 
-Cost: an estimate takes O(N) simulations, and O(menu) more for every UE whose residency it changes;
-a sweep of the search makes O(N^2 + N x menu) estimates.
+An estimate replays only the UEs that a change concerns; of the others it knows the round, and what
+later inferences are worth unless memory keeps something else of theirs.
+
+Cost: an estimate takes one or two simulations and O(N L) for the memory if uploads change, and up
+to O(menu) simulations for every UE whose residency does; a sweep of the search makes
+O(N^2 + N x menu) estimates.
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ GAIN = 1e-5
 """Least relative gain for which the decision changes."""
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
+EVERYONE = -1
+"""In place of the UE that a decision changes."""
 
 
 class RoundSetting(NamedTuple):
@@ -50,6 +56,30 @@ class RoundSetting(NamedTuple):
     server_memory_bytes: float
 
 
+class Forecast(NamedTuple):
+    """What follows from a decision for every UE, in this round and after it."""
+
+    seconds: NDArray[np.float64]  # (N,) of this round's inferences
+    carried: NDArray[np.float64]  # (2, N, L) residencies (`NOW`, `LATER`) if nothing is dropped
+    idle: NDArray[np.int32]  # (N, L) rounds since each layer was used, at the end of this one
+    wait: NDArray[np.float64]  # (N,) rounds from `NOW` to `LATER`
+    kept: NDArray[np.float64]  # (2, N, L) residencies that memory allows; NaN if of no weight
+    worth: NDArray[np.float64]  # (2, N) seconds of an inference with them
+
+
+def new_forecast(n_ues: int, width: int) -> Forecast:
+    """Room for a forecast for N UEs and L layers."""
+    layers = (n_ues, width)
+    return Forecast(
+        np.zeros(n_ues),
+        np.zeros((2, *layers)),
+        np.zeros(layers, np.int32),
+        np.zeros(n_ues),
+        np.full((2, *layers), np.nan),
+        np.zeros((2, n_ues)),
+    )
+
+
 class Prospect(NamedTuple):
     """One environment's round and what is assumed of the rounds after it."""
 
@@ -57,24 +87,41 @@ class Prospect(NamedTuple):
     setting: RoundSetting
     packed: Packed  # the UEs' links in this round
     packed_later: Packed  # and in later ones
-    state: State  # of the one environment; `resident` and `idle` are work arrays
-    resident: NDArray[np.float64]  # (1, N, L) at the start of the round
-    idle: NDArray[np.int32]  # (1, N, L) likewise
+    resident: NDArray[np.float64]  # (N, L) at the start of the round
+    idle: NDArray[np.int32]  # (N, L) likewise
     decision: Decision
     """The answer, changed by the search. UE i may place with the rows `first[i]` to
     `first[i] + placements[i]` of its table, and prefetch with those up to `first[i + 1]`."""
     first: NDArray[np.int64]  # (N + 1,)
     placements: NDArray[np.int64]  # (N,)
-    ahead: State  # in which later inferences are estimated
-    habit: Decision  # by which they are: its shares
     rounds_ahead: float
     """The rounds that a UE is expected to stay for after this one, times their weight against this
     one."""
-    known: NDArray[np.float64]  # (2, N, L) residencies after the present decision (`NOW`, `LATER`)
-    worth: NDArray[np.float64]  # (2, N) seconds of an inference with them
-    trial: NDArray[np.float64]  # (2, 1, N, L) the same of a decision that is tried
-    trial_worth: NDArray[np.float64]  # (2, N)
+    known: Forecast  # of the present decision
+    trial: Forecast  # of one that is tried; else the same
+    touched: NDArray[np.bool_]  # (N,) the UEs whose rounds may differ between them
+    state: State  # of the one environment; its residency and idle rounds are the trial's
+    ahead: State  # in which later inferences are estimated
+    habit: Decision  # by which they are: its shares
+    least: NDArray[np.float64]  # (rows,) seconds of placements in later rounds, all resident
+    fastest: NDArray[np.int64]  # (N,) the row for which these are least
     room: Room
+
+
+@njit(cache=True, nogil=True)
+def copy(source, target):
+    """Copy a row."""
+    for k in range(len(source)):
+        target[k] = source[k]
+
+
+@njit(cache=True, nogil=True)
+def same(one, other):
+    """Whether two rows are equal."""
+    for k in range(len(one)):  # noqa: SIM110 - Numba's way
+        if one[k] != other[k]:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -84,126 +131,288 @@ def link_under(packed, decision, i):
 
 
 @njit(cache=True, nogil=True)
-def best_later(prospect, i, resident):
-    """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident."""
-    ahead, habit, tables = prospect.ahead, prospect.habit, prospect.tables
-    ahead.resident[0, i] = resident
-    row, room = prospect.first[i], prospect.room
+def later(prospect, i, row, resident):
+    """Seconds of UE i's placement `row` in a later round, with (L,) fractions resident."""
+    ahead, habit = prospect.ahead, prospect.habit
+    copy(resident, ahead.resident[0, i])
     habit.placement_of[0, i] = row
     link = link_under(prospect.packed_later, habit, i)
-    best = infer(room, tables, prospect.setting, ahead, habit, link, 0, i)[0]
-    inference = inference_in(room, tables, prospect.setting, i, i)
-    for other in range(row + 1, row + prospect.placements[i]):
-        outline, scratch = habit.outlines[other], scratch_in(room, i)
-        best = min(best, kernel.follow(outline, inference, link, scratch)[1])
+    return infer(prospect.room, prospect.tables, prospect.setting, ahead, habit, link, 0, i)[0]
+
+
+@njit(cache=True, nogil=True)
+def set_least(prospect):
+    """Write down the seconds of all placements in later rounds with everything resident."""
+    everything = np.ones(prospect.resident.shape[1])
+    for i in range(len(prospect.placements)):
+        first = fastest = prospect.first[i]
+        for row in range(first, first + prospect.placements[i]):
+            prospect.least[row] = later(prospect, i, row, everything)
+            if prospect.least[row] < prospect.least[fastest]:
+                fastest = row
+        prospect.fastest[i] = fastest
+
+
+@njit(cache=True, nogil=True)
+def best_later(prospect, i, resident):
+    """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident.
+
+    Placements are left out that are slower even with everything resident.
+    """
+    tables, setting, habit, room = prospect.tables, prospect.setting, prospect.habit, prospect.room
+    link, scratch = link_under(prospect.packed_later, habit, i), scratch_in(room, i)
+    guess = prospect.habit.placement_of[0, i]  # what was fastest last time
+    best, fastest = later(prospect, i, guess, resident), guess
+    inference = inference_in(room, tables, setting, i, i)
+    for row in range(prospect.first[i], prospect.first[i] + prospect.placements[i]):
+        if prospect.least[row] < best and row != guess:
+            seconds = kernel.follow(habit.outlines[row], inference, link, scratch)[1]
+            if seconds < best:
+                best, fastest = seconds, row
+    habit.placement_of[0, i] = fastest
     return best
 
 
 @njit(cache=True, nogil=True)
+def begin_ue(prospect, i):
+    """Replay UE i's inference of this round."""
+    state, decision = prospect.state, prospect.decision
+    prospect.touched[i] = True
+    copy(prospect.resident[i], state.resident[0, i])
+    copy(prospect.idle[i], state.idle[0, i])
+    link = link_under(prospect.packed, decision, i)
+    prospect.trial.seconds[i] = infer(
+        prospect.room, prospect.tables, prospect.setting, state, decision, link, 0, i
+    )[0]
+
+
+@njit(cache=True, nogil=True)
+def end_ue(prospect, i, round_s):
+    """Replay what UE i uploads in this round, and note what is there when all marked layers are.
+
+    The whole uplink share is taken to be idle then: a later inference needs little of it.
+    """
+    decision, tables, trial = prospect.decision, prospect.tables, prospect.trial
+    link = link_under(prospect.packed, decision, i)
+    settle_ue(
+        prospect.room, tables, prospect.setting, prospect.state, decision, link, 0, i, round_s
+    )
+    marked = decision.placements[decision.prefetch_of[0, i]]
+    missing = 0.0
+    for layer in range(len(marked)):
+        there = trial.carried[NOW, i, layer]
+        if marked[layer]:
+            missing += tables.parameter_bytes[i, layer] * (1.0 - there)
+            there = 1.0
+        trial.carried[LATER, i, layer] = there
+    trial.wait[i] = 0.0
+    if missing > 0.0:
+        link = link_under(prospect.packed_later, prospect.habit, i)
+        trial.wait[i] = seconds_for(missing, link.up) / prospect.setting.period_s
+
+
+@njit(cache=True, nogil=True)
+def length(prospect):
+    """Seconds of the round that is tried."""
+    round_s = prospect.setting.period_s
+    for seconds in prospect.trial.seconds:
+        round_s = max(round_s, seconds)
+    return round_s
+
+
+@njit(cache=True, nogil=True)
 def play_round(prospect):
-    """Play the decision: seconds (N,) and length of the round; residency goes to the work arrays.
+    """Play the decision: seconds (N,) and length of the round; residency goes to the state.
 
     The length is infinite if an inference never ends; residency is of no use then.
     """
-    state, decision = prospect.state, prospect.decision
-    tables, setting, room = prospect.tables, prospect.setting, prospect.room
-    n_ues = state.resident.shape[1]
-    state.resident[:] = prospect.resident
-    state.idle[:] = prospect.idle
-    seconds = np.empty(n_ues)
-    round_s = setting.period_s
+    n_ues = len(prospect.placements)
     for i in range(n_ues):
-        link = link_under(prospect.packed, decision, i)
-        seconds[i] = infer(room, tables, setting, state, decision, link, 0, i)[0]
-        round_s = max(round_s, seconds[i])
+        begin_ue(prospect, i)
+    round_s = length(prospect)
     if round_s < np.inf:
         for i in range(n_ues):
-            link = link_under(prospect.packed, decision, i)
-            settle_ue(room, tables, setting, state, decision, link, 0, i, round_s)
-    return seconds, round_s
+            end_ue(prospect, i, round_s)
+    return prospect.trial.seconds, round_s
 
 
 @njit(cache=True, nogil=True)
-def complete_prefetch(prospect):
-    """Write down the residency when all marked layers are there: (N,) rounds until that is so.
+def replay(prospect, i, j):
+    """Play the decision, which differs from the known one in UEs i and j: length of the round.
 
-    It starts from the work arrays as `play_round` leaves them. The whole uplink share is taken to
-    be idle: a later inference needs little of it.
+    The others are replayed too if that changes, and if i is `EVERYONE`.
     """
-    state, decision, tables = prospect.state, prospect.decision, prospect.tables
-    later = prospect.trial[LATER]
-    later[:] = state.resident
-    rounds_needed = np.zeros(later.shape[1])
-    for i in range(later.shape[1]):
-        d = state.population.dnn[0, i]
-        marked = decision.placements[decision.prefetch_of[0, i]]
-        missing = 0.0
-        for layer in range(tables.n_layers[d]):
-            if marked[layer]:
-                missing += tables.parameter_bytes[d, layer] * (1.0 - later[0, i, layer])
-                later[0, i, layer] = 1.0
-        if missing > 0.0:
-            link = link_under(prospect.packed_later, prospect.habit, i)
-            rounds_needed[i] = seconds_for(missing, link.up) / prospect.setting.period_s
-    return rounds_needed
+    if i == EVERYONE:
+        return play_round(prospect)[1]
+    before = length(prospect)
+    begin_ue(prospect, i)
+    if j != i:
+        begin_ue(prospect, j)
+    round_s = length(prospect)
+    if round_s != before:
+        return play_round(prospect)[1] if round_s < np.inf else round_s
+    end_ue(prospect, i, round_s)
+    if j != i:
+        end_ue(prospect, j, round_s)
+    return round_s
 
 
 @njit(cache=True, nogil=True)
-def objective(prospect):
-    """Weighted seconds of this round and, estimated, of those to come; inf if a round never ends.
+def uploads_as_known(prospect):
+    """Whether the trial's uploads are those of the known decision."""
+    known, trial = prospect.known, prospect.trial
+    for i in range(len(prospect.touched)):
+        if prospect.touched[i] and not (
+            same(trial.carried[NOW, i], known.carried[NOW, i])
+            and same(trial.carried[LATER, i], known.carried[LATER, i])
+            and same(trial.idle[i], known.idle[i])
+        ):
+            return False
+    return True
 
-    The estimates of the trial are left in `trial` and `trial_worth`.
+
+@njit(cache=True, nogil=True)
+def drop(prospect):
+    """Write down what memory keeps of the trial's residencies."""
+    trial, idle = prospect.trial, prospect.ahead.idle[0]
+    dnn, memory_bytes = prospect.state.population.dnn[0], prospect.setting.server_memory_bytes
+    for when in range(2):
+        for i in range(len(idle)):
+            copy(trial.idle[i], idle[i])
+            copy(trial.carried[when, i], trial.kept[when, i])
+        memory.evict(trial.kept[when], idle, dnn, prospect.tables, memory_bytes)
+
+
+@njit(cache=True, nogil=True)
+def rounds_with(prospect, when, i):
+    """Rounds in which UE i will have the residency `when`, times their weight."""
+    soon = min(prospect.trial.wait[i], prospect.rounds_ahead)
+    return soon if when == NOW else prospect.rounds_ahead - soon
+
+
+@njit(cache=True, nogil=True)
+def total(prospect):
+    """The trial's weighted seconds of this round and of those to come."""
+    trial, weight = prospect.trial, prospect.state.population.weight
+    weighted = 0.0
+    for i in range(len(trial.seconds)):
+        ahead_s = rounds_with(prospect, NOW, i) * trial.worth[NOW, i]
+        ahead_s += rounds_with(prospect, LATER, i) * trial.worth[LATER, i]
+        weighted += cost(weight[0, i], trial.seconds[i] + ahead_s)
+    return weighted
+
+
+@njit(cache=True, nogil=True)
+def least_later(prospect, i, when):
+    """What `best_later` cannot be below for UE i with what the trial keeps.
+
+    That is its value with everything resident, and what is known less the seconds that the bytes
+    take that are resident in addition. (On networks that are no chains, pre-emption allows rare
+    exceptions; then a change is passed over.)
     """
-    state, tables = prospect.state, prospect.tables
-    people = state.population
-    n_ues = people.dnn.shape[1]
-    seconds, round_s = play_round(prospect)
+    before, now = prospect.known.kept[when, i], prospect.trial.kept[when, i]
+    more = 0.0
+    for layer in range(len(now)):
+        if now[layer] > before[layer]:
+            more += (now[layer] - before[layer]) * prospect.tables.parameter_bytes[i, layer]
+    link = link_under(prospect.packed_later, prospect.habit, i)
+    saved_s = seconds_for(more, link.up)
+    least = prospect.least[prospect.fastest[i]]
+    return max(least, prospect.known.worth[when, i] - saved_s)
+
+
+@njit(cache=True, nogil=True)
+def appraise(prospect, limit):
+    """Estimate later inferences with what the trial keeps: `total`, or inf if not below a limit.
+
+    At first, those that are not known count the least that they can be.
+    """
+    known, trial = prospect.known, prospect.trial
+    for estimate in range(2):
+        for i in range(len(trial.seconds)):
+            for when in range(2):
+                there = trial.kept[when, i]
+                if rounds_with(prospect, when, i) == 0.0:
+                    there[0], trial.worth[when, i] = np.nan, 0.0
+                elif same(there, known.kept[when, i]):
+                    pass
+                elif estimate == 0:
+                    trial.worth[when, i] = least_later(prospect, i, when)
+                elif when == LATER and same(there, trial.kept[NOW, i]):
+                    trial.worth[LATER, i] = trial.worth[NOW, i]
+                else:
+                    trial.worth[when, i] = best_later(prospect, i, there)
+                    if not total(prospect) < limit:
+                        return np.inf
+        if not total(prospect) < limit:
+            return np.inf
+    return total(prospect)
+
+
+@njit(cache=True, nogil=True)
+def objective(prospect, i, j, limit):
+    """Weighted seconds of this round and, estimated, of those to come; inf if not below a limit.
+
+    The decision is the known one but for UEs i and j, or i is `EVERYONE`. The trial becomes its
+    forecast.
+    """
+    round_s = replay(prospect, i, j)
     if round_s == np.inf:
         return np.inf
-    rounds_needed = complete_prefetch(prospect)
-    idle_later = state.idle[0].copy()
-    room_for = prospect.setting.server_memory_bytes
-    memory.evict(state.resident[0], state.idle[0], people.dnn[0], tables, room_for)
-    memory.evict(prospect.trial[LATER, 0], idle_later, people.dnn[0], tables, room_for)
-    prospect.trial[NOW] = state.resident
-    total = 0.0
-    for i in range(n_ues):
-        for when in range(2):
-            there = prospect.trial[when, 0, i]
-            if np.all(there == prospect.known[when, i]):
-                prospect.trial_worth[when, i] = prospect.worth[when, i]
-            elif when == LATER and np.all(there == prospect.trial[NOW, 0, i]):
-                prospect.trial_worth[when, i] = prospect.trial_worth[NOW, i]
-            else:
-                prospect.trial_worth[when, i] = best_later(prospect, i, there)
-        soon = min(rounds_needed[i], prospect.rounds_ahead)
-        ahead_s = soon * prospect.trial_worth[NOW, i]
-        ahead_s += (prospect.rounds_ahead - soon) * prospect.trial_worth[LATER, i]
-        total += cost(people.weight[0, i], seconds[i] + ahead_s)
-    return total
+    copy(prospect.known.worth[NOW], prospect.trial.worth[NOW])
+    copy(prospect.known.worth[LATER], prospect.trial.worth[LATER])
+    if uploads_as_known(prospect):
+        return total(prospect)
+    drop(prospect)
+    return appraise(prospect, limit)
 
 
 @njit(cache=True, nogil=True)
-def accepted(prospect, best):
-    """The objective of the decision if it beats `best`: its estimates are kept; else `best`."""
-    now = objective(prospect)
-    if not now < best * (1.0 - GAIN):
+def copy_rounds(prospect, source, target):
+    """Copy the rounds of all touched UEs from one forecast to the other."""
+    for i in range(len(prospect.touched)):
+        if prospect.touched[i]:
+            target.seconds[i], target.wait[i] = source.seconds[i], source.wait[i]
+            copy(source.idle[i], target.idle[i])
+            for when in range(2):
+                copy(source.carried[when, i], target.carried[when, i])
+            prospect.touched[i] = False
+
+
+@njit(cache=True, nogil=True)
+def accepted(prospect, i, j, best):
+    """The objective of the decision if it beats `best`: it is known then; else `best`.
+
+    It is the known one but for UEs i and j, or i is `EVERYONE`.
+    """
+    known, trial = prospect.known, prospect.trial
+    limit = best * (1.0 - GAIN)
+    now = objective(prospect, i, j, limit)
+    if not now < limit:
+        copy_rounds(prospect, known, trial)
         return best
-    prospect.known[:] = prospect.trial[:, 0]
-    prospect.worth[:] = prospect.trial_worth
+    if not uploads_as_known(prospect):
+        for when in range(2):
+            copy(trial.worth[when], known.worth[when])
+            for k in range(len(trial.seconds)):
+                copy(trial.kept[when, k], known.kept[when, k])
+    copy_rounds(prospect, trial, known)
     return now
 
 
 @njit(cache=True, nogil=True)
-def choose(prospect, chosen, i, n_rows, best):
+def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
-    `chosen` is the decision's `placement_of` or `prefetch_of`.
+    `chosen` is the decision's `placement_of` or `prefetch_of`. Shares of UE i and of another may
+    have changed; with these alone the decision is no better.
     """
     kept = chosen[0, i]
     for row in range(prospect.first[i], prospect.first[i] + n_rows):
+        if row == kept:
+            continue
         chosen[0, i] = row
-        now = accepted(prospect, best)
+        now = accepted(prospect, i, other, best)
         if now < best:
             best, kept = now, row
     chosen[0, i] = kept
@@ -219,14 +428,14 @@ def hand_over(prospect, shares, i, j, part, best):
     before_i, before_j = shares[0, i], shares[0, j]
     shares[0, i] -= part * before_i
     shares[0, j] += part * before_i
-    now = accepted(prospect, best)
+    now = accepted(prospect, i, j, best)
     if now == best and before_j == 0.0:
         decision = prospect.decision
         if decision.compute_share[0, j] > 0.0 and decision.bandwidth_share[0, j] > 0.0:
-            now = choose(prospect, decision.placement_of, j, prospect.placements[j], now)
+            now = choose(prospect, decision.placement_of, j, prospect.placements[j], i, now)
         if now == best and decision.bandwidth_share[0, j] > 0.0:
             rows = prospect.first[j + 1] - prospect.first[j]
-            now = choose(prospect, decision.prefetch_of, j, rows, now)
+            now = choose(prospect, decision.prefetch_of, j, rows, i, now)
     if now == best:
         shares[0, i], shares[0, j] = before_i, before_j
     return now
@@ -240,13 +449,14 @@ def search(prospect):
     """
     decision = prospect.decision
     n_ues = len(prospect.placements)
-    start = best = accepted(prospect, np.inf)
-    for _ in range(SWEEPS):
+    set_least(prospect)
+    start = best = accepted(prospect, EVERYONE, EVERYONE, np.inf)
+    for _ in range(SWEEPS if start < np.inf else 0):
         before = best
         for i in range(n_ues):
             rows = prospect.first[i + 1] - prospect.first[i]
-            best = choose(prospect, decision.prefetch_of, i, rows, best)
-            best = choose(prospect, decision.placement_of, i, prospect.placements[i], best)
+            best = choose(prospect, decision.prefetch_of, i, rows, i, best)
+            best = choose(prospect, decision.placement_of, i, prospect.placements[i], i, best)
         for shares in (decision.bandwidth_share, decision.compute_share):
             for i in range(n_ues):
                 for j in range(n_ues):
