@@ -150,7 +150,8 @@ class JointSearch:
             asked = np.flatnonzero((np.abs(np.log(at / old)) > MOVED).any(axis=1))
             for tilt in TILTS:
                 fastest(self.packed, self.portfolio, at * tilt, choice)
-                yield from self.propose(asked, at * tilt, REFINED, alone, choice, piece)
+                width = REFINED
+                yield from self.propose(asked, at * tilt, width, alone, choice, piece)
             if np.array_equal(sizes, self.portfolio.size):
                 break
             yield from self.change()
@@ -167,7 +168,8 @@ class JointSearch:
                 asked |= choice != LOCAL
                 choice[asked] = LOCAL  # so that PBT-DP's own answer is among the starts
             asked = np.flatnonzero(asked & hopeful)
-            yield from self.propose(asked, shares, WIDTH, self._ring, choice, piece)
+            width = WIDTH if k < FOR_ALL else 0
+            yield from self.propose(asked, shares, width, self._ring, choice, piece)
             if tilt in (EVEN, LITTLE):
                 start = self.settled(choice, np.inf)
                 self.keep(start)

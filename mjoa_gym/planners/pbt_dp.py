@@ -49,7 +49,8 @@ def partition(inference, link, width, placement):
     Args:
         inference: What it asks of the resources, L layers.
         link: What it gets of them.
-        width: Nodes that a level of the tree keeps where the network is no chain.
+        width: Nodes that a level of the tree keeps where the network is no chain; with 0 there is
+            no tree, only the start and the best single cut are improved.
         placement: (L,) int8, 0 = UE, 1 = edge; one to start from (zeros are all-UE), overwritten if
             a faster one is found.
 
@@ -74,6 +75,8 @@ def partition(inference, link, width, placement):
             width, run, last_run = width * LONG_FACTOR, RUN, LAST_RUN
         best = best_single_cut(inference, link, scratch, placement, best)
         best = improve(inference, link, scratch, placement, best, run)
+        if width == 0:
+            return best
     leaves = np.empty((1 if exact else LEAVES, n), np.int8)
     n_leaves, _ = search(tree, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
     latencies = np.empty(len(leaves))
