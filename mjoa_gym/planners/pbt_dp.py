@@ -16,7 +16,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import Inference, Upload, inference_of
 from mjoa_gym.model.link import Link, link_at, seconds_for
-from mjoa_gym.planners.pbt_tree import search, tree_of
+from mjoa_gym.planners.pbt_tree import inner, search, tree_of
 from mjoa_gym.validation import count
 
 WIDTH = 24
@@ -130,7 +130,7 @@ def partition_bound(inference, link, width, front, limit):
     return min(limit, search(tree, width, cap, limit * ROUNDING, leaf)[1])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def best_single_cut(inference, link, scratch, placement, best):
     """The best placement with one side for layers below a cut and the other above, both ways.
 
@@ -174,7 +174,7 @@ def best_single_cut(inference, link, scratch, placement, best):
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def improve(inference, link, scratch, placement, best, longest):
     """Move layers to the other side as long as that helps: in runs, or with one that they read.
 
@@ -233,7 +233,7 @@ def improve(inference, link, scratch, placement, best, longest):
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def exchange(inference, link, scratch, placement, best, leaves):
     """Give runs of layers the sides that they have in other leaves, as long as that helps.
 
@@ -273,7 +273,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def n_differences(one, other):
     """In how many layers two placements differ."""
     differences = 0

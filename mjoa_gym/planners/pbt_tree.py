@@ -422,10 +422,11 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
     """
     width = nodes.shape[0] // 4
     plant(nodes, lists, begin, tree)
-    n_live, count, base = 1, 2, 0
+    base = 0
+    n_live, count = np.int64(1), np.int64(2)  # callees would compile anew for literals
     for own in range(begin + 1, end + 1):
         n_live = still_live(lists, n_live, own, tree.layers)
-        n_order, base = np.int64(0), 2 * width - base  # callees would compile anew for a literal
+        n_order, base = np.int64(0), 2 * width - base
         for c in range(2 * count):
             parent, child = lists[ROW, c // 2], base + c
             for column in range(tree.columns):
@@ -604,7 +605,7 @@ def search(tree, width, cap, limit, placements):
         for side in range(2):
             set_origin(origin, side, fronts, slots[side], count[side])
         n_leaves = search_block(nodes, lists, trace, origin, begin, cut, tree, limit)
-        begin = cut
+        begin = np.int64(cut)
         if begin == n:
             break
         for target in range(2):
