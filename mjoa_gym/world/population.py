@@ -122,6 +122,7 @@ def arrivals(population, streams, numbers, which, draws, first, last):
             for i in range(population.dnn.shape[1]):
                 fill_uniform(streams, e, draws)
                 arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
+                fade(population, e, i, constants, draws)
 
 
 @lean
@@ -141,11 +142,12 @@ def next_round(population, e, streams, constants, round_s, left, draws):
             arrive(population, e, i, another, constants, draws)
         else:
             stay(population, e, i, constants, round_s, draws)
+        fade(population, e, i, constants, draws)
 
 
 @njit(inline="always")
 def arrive(population, e, i, dnn, constants, draws):
-    """Make UE `i` of environment `e` a newcomer with the given network."""
+    """Make UE `i` of environment `e` a newcomer with the given network, but for its fading."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
     population.speed[e, i] = between(draws[SPEED], constants.ue_speed_min, constants.ue_speed_max)
@@ -155,12 +157,11 @@ def arrive(population, e, i, dnn, constants, draws):
     )
     shadow = normal(draws[SHADOW], draws[SHADOW_TOO])
     population.shadowing_db[e, i] = constants.shadowing_db * shadow
-    fade(population, e, i, constants, draws)
 
 
 @njit(inline="always")
 def stay(population, e, i, constants, round_s, draws):
-    """Move UE `i` of environment `e`, and its channel."""
+    """Move UE `i` of environment `e`, and its shadowing."""
     population.distance_m[e, i] = radio.moved_distance_m(
         population.distance_m[e, i],
         constants.speed_m_per_s * round_s,
@@ -174,7 +175,6 @@ def stay(population, e, i, constants, round_s, draws):
         constants.shadowing_db,
         normal(draws[SHADOW], draws[SHADOW_TOO]),
     )
-    fade(population, e, i, constants, draws)
 
 
 @njit(inline="always")
