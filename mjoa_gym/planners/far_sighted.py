@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import inference_of
-from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.instance import Instance, Plan, packed_link
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.planners.mjoa_mu import mjoa_mu, proposals
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
@@ -98,12 +98,12 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         name: snr for name in ("snr_up", "snr_down") if (snr := getattr(horizon, name)) is not None
     }
     trial = new_forecast(n_ues, tables.width)
-    even = np.full((1, n_ues), min(1.0, share / n_ues))
+    later, even = packed._replace(**expected), min(1.0, share / n_ues)
     return Prospect(
         tables=tables,
         setting=RoundSetting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
         packed=packed,
-        packed_later=packed._replace(**expected),
+        links=np.array([packed_link(later, i, even, even) for i in range(n_ues)]),
         resident=state.resident[0].copy(),
         idle=state.idle[0].copy(),
         decision=Decision(
@@ -117,10 +117,10 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         trial=trial,
         touched=np.zeros(n_ues, np.bool_),
         state=state._replace(resident=trial.carried[:1], idle=trial.idle[None]),
-        ahead=state,
-        habit=Decision(rows, outlines, own.copy(), own.copy(), even, even),
         least=np.empty(len(rows)),
-        fastest=np.empty(n_ues, np.int64),
+        least_of=np.empty(n_ues),
+        guess=np.empty(n_ues, np.int64),
+        spare_idle=np.empty_like(state.idle[0]),
         room=rounds.new_room(n_ues, tables.width),
     )  # fmt: skip
 

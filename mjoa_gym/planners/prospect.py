@@ -20,9 +20,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import Packed, packed_link
-from mjoa_gym.model.link import seconds_for
+from mjoa_gym.model.kernel import follow
+from mjoa_gym.model.link import Link, seconds_for
 from mjoa_gym.model.objective import cost
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
@@ -42,8 +42,12 @@ SWEEPS = 6
 """Most sweeps of the search."""
 GAIN = 1e-5
 """Least relative gain for which the decision changes."""
+uncounted = njit(cache=True, nogil=True, _nrt=False)
+"""For functions that allocate nothing: without it, half of the time goes into counting references
+to the arrays of a `Prospect`."""
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
+UP = Link._fields.index("up")
 EVERYONE = -1
 """In place of the UE that a decision changes."""
 
@@ -86,7 +90,7 @@ class Prospect(NamedTuple):
     tables: Tables  # of N networks, one for each UE
     setting: RoundSetting
     packed: Packed  # the UEs' links in this round
-    packed_later: Packed  # and in later ones
+    links: NDArray[np.float64]  # (N, 4) and in later ones, as in `Link`
     resident: NDArray[np.float64]  # (N, L) at the start of the round
     idle: NDArray[np.int32]  # (N, L) likewise
     decision: Decision
@@ -101,21 +105,21 @@ class Prospect(NamedTuple):
     trial: Forecast  # of one that is tried; else the same
     touched: NDArray[np.bool_]  # (N,) the UEs whose rounds may differ between them
     state: State  # of the one environment; its residency and idle rounds are the trial's
-    ahead: State  # in which later inferences are estimated
-    habit: Decision  # by which they are: its shares
     least: NDArray[np.float64]  # (rows,) seconds of placements in later rounds, all resident
-    fastest: NDArray[np.int64]  # (N,) the row for which these are least
+    least_of: NDArray[np.float64]  # (N,) the least of these
+    guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
+    spare_idle: NDArray[np.int32]  # (N, L) a work array
     room: Room
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def copy(source, target):
     """Copy a row."""
     for k in range(len(source)):
         target[k] = source[k]
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def same(one, other):
     """Whether two rows are equal."""
     for k in range(len(one)):  # noqa: SIM110 - Numba's way
@@ -124,56 +128,60 @@ def same(one, other):
     return True
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def link_under(packed, decision, i):
     """UE i's link with the shares that are decided."""
     return packed_link(packed, i, decision.bandwidth_share[0, i], decision.compute_share[0, i])
 
 
-@njit(cache=True, nogil=True)
-def later(prospect, i, row, resident):
-    """Seconds of UE i's placement `row` in a later round, with (L,) fractions resident."""
-    ahead, habit = prospect.ahead, prospect.habit
-    copy(resident, ahead.resident[0, i])
-    habit.placement_of[0, i] = row
-    link = link_under(prospect.packed_later, habit, i)
-    return infer(prospect.room, prospect.tables, prospect.setting, ahead, habit, link, 0, i)[0]
+@njit(inline="always")
+def later_in(prospect, i, resident):
+    """UE i's inference in a later round with (L,) fractions resident, and its link."""
+    tables, room, link = prospect.tables, prospect.room, prospect.links[i]
+    for layer in range(len(resident)):
+        missing = tables.parameter_bytes[i, layer] * (1.0 - resident[layer])
+        room.missing_bytes[i, layer] = missing
+    inference = inference_in(room, tables, prospect.setting, i, i)
+    return inference, Link(link[0], link[1], link[2], link[3])
 
 
 @njit(cache=True, nogil=True)
 def set_least(prospect):
     """Write down the seconds of all placements in later rounds with everything resident."""
+    outlines, least = prospect.decision.outlines, prospect.least
     everything = np.ones(prospect.resident.shape[1])
     for i in range(len(prospect.placements)):
+        begin_ue(prospect, i)  # leaves the seconds of its layers in the room
+        inference, link = later_in(prospect, i, everything)
         first = fastest = prospect.first[i]
         for row in range(first, first + prospect.placements[i]):
-            prospect.least[row] = later(prospect, i, row, everything)
-            if prospect.least[row] < prospect.least[fastest]:
+            least[row] = follow(outlines[row], inference, link, scratch_in(prospect.room, i))[1]
+            if least[row] < least[fastest]:
                 fastest = row
-        prospect.fastest[i] = fastest
+        prospect.guess[i], prospect.least_of[i] = fastest, least[fastest]
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def best_later(prospect, i, resident):
     """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident.
 
     Placements are left out that are slower even with everything resident.
     """
-    tables, setting, habit, room = prospect.tables, prospect.setting, prospect.habit, prospect.room
-    link, scratch = link_under(prospect.packed_later, habit, i), scratch_in(room, i)
-    guess = prospect.habit.placement_of[0, i]  # what was fastest last time
-    best, fastest = later(prospect, i, guess, resident), guess
-    inference = inference_in(room, tables, setting, i, i)
-    for row in range(prospect.first[i], prospect.first[i] + prospect.placements[i]):
-        if prospect.least[row] < best and row != guess:
-            seconds = kernel.follow(habit.outlines[row], inference, link, scratch)[1]
+    inference, link = later_in(prospect, i, resident)
+    first, best = prospect.first[i], np.inf
+    guess = fastest = prospect.guess[i]
+    for turn in range(prospect.placements[i] + 1):  # the guess comes first
+        row = guess if turn == 0 else first + turn - 1
+        if prospect.least[row] < best:
+            outline, scratch = prospect.decision.outlines[row], scratch_in(prospect.room, i)
+            seconds = follow(outline, inference, link, scratch)[1]
             if seconds < best:
                 best, fastest = seconds, row
-    habit.placement_of[0, i] = fastest
+    prospect.guess[i] = fastest
     return best
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def begin_ue(prospect, i):
     """Replay UE i's inference of this round."""
     state, decision = prospect.state, prospect.decision
@@ -186,7 +194,7 @@ def begin_ue(prospect, i):
     )[0]
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def end_ue(prospect, i, round_s):
     """Replay what UE i uploads in this round, and note what is there when all marked layers are.
 
@@ -207,20 +215,20 @@ def end_ue(prospect, i, round_s):
         trial.carried[LATER, i, layer] = there
     trial.wait[i] = 0.0
     if missing > 0.0:
-        link = link_under(prospect.packed_later, prospect.habit, i)
-        trial.wait[i] = seconds_for(missing, link.up) / prospect.setting.period_s
+        seconds = seconds_for(missing, prospect.links[i, UP])
+        trial.wait[i] = seconds / prospect.setting.period_s
 
 
-@njit(cache=True, nogil=True)
-def length(prospect):
-    """Seconds of the round that is tried."""
-    round_s = prospect.setting.period_s
-    for seconds in prospect.trial.seconds:
-        round_s = max(round_s, seconds)
+@uncounted
+def length(seconds, period_s):
+    """Length of a round whose inferences take so many seconds (N,)."""
+    round_s = period_s
+    for own in seconds:
+        round_s = max(round_s, own)
     return round_s
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def play_round(prospect):
     """Play the decision: seconds (N,) and length of the round; residency goes to the state.
 
@@ -229,40 +237,41 @@ def play_round(prospect):
     n_ues = len(prospect.placements)
     for i in range(n_ues):
         begin_ue(prospect, i)
-    round_s = length(prospect)
+    round_s = length(prospect.trial.seconds, prospect.setting.period_s)
     if round_s < np.inf:
         for i in range(n_ues):
             end_ue(prospect, i, round_s)
     return prospect.trial.seconds, round_s
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def replay(prospect, i, j):
     """Play the decision, which differs from the known one in UEs i and j: length of the round.
 
     The others are replayed too if that changes, and if i is `EVERYONE`.
     """
-    if i == EVERYONE:
-        return play_round(prospect)[1]
-    before = length(prospect)
-    begin_ue(prospect, i)
-    if j != i:
-        begin_ue(prospect, j)
-    round_s = length(prospect)
-    if round_s != before:
-        return play_round(prospect)[1] if round_s < np.inf else round_s
-    end_ue(prospect, i, round_s)
-    if j != i:
-        end_ue(prospect, j, round_s)
-    return round_s
+    seconds, period_s = prospect.trial.seconds, prospect.setting.period_s
+    before = after = np.inf
+    if i != EVERYONE:
+        before = length(seconds, period_s)
+        begin_ue(prospect, i)
+        if j != i:
+            begin_ue(prospect, j)
+        after = length(seconds, period_s)
+    if i == EVERYONE or before != after < np.inf:
+        after = play_round(prospect)[1]
+    elif after < np.inf:
+        end_ue(prospect, i, after)
+        if j != i:
+            end_ue(prospect, j, after)
+    return after
 
 
-@njit(cache=True, nogil=True)
-def uploads_as_known(prospect):
-    """Whether the trial's uploads are those of the known decision."""
-    known, trial = prospect.known, prospect.trial
-    for i in range(len(prospect.touched)):
-        if prospect.touched[i] and not (
+@uncounted
+def same_uploads(known, trial, touched):
+    """Whether two forecasts agree on the uploads of the UEs touched."""
+    for i in range(len(touched)):
+        if touched[i] and not (
             same(trial.carried[NOW, i], known.carried[NOW, i])
             and same(trial.carried[LATER, i], known.carried[LATER, i])
             and same(trial.idle[i], known.idle[i])
@@ -271,115 +280,126 @@ def uploads_as_known(prospect):
     return True
 
 
-@njit(cache=True, nogil=True)
-def drop(prospect):
-    """Write down what memory keeps of the trial's residencies."""
-    trial, idle = prospect.trial, prospect.ahead.idle[0]
-    dnn, memory_bytes = prospect.state.population.dnn[0], prospect.setting.server_memory_bytes
+@uncounted
+def drop(trial, idle, dnn, tables, memory_bytes):
+    """Write down what memory keeps of the trial's residencies; `idle` (N, L) is a work array."""
     for when in range(2):
         for i in range(len(idle)):
             copy(trial.idle[i], idle[i])
             copy(trial.carried[when, i], trial.kept[when, i])
-        memory.evict(trial.kept[when], idle, dnn, prospect.tables, memory_bytes)
+        memory.evict(trial.kept[when], idle, dnn, tables, memory_bytes)
 
 
-@njit(cache=True, nogil=True)
-def rounds_with(prospect, when, i):
-    """Rounds in which UE i will have the residency `when`, times their weight."""
-    soon = min(prospect.trial.wait[i], prospect.rounds_ahead)
-    return soon if when == NOW else prospect.rounds_ahead - soon
+@uncounted
+def rounds_with(when, wait, rounds_ahead):
+    """Rounds in which a UE will have the residency `when`, times their weight."""
+    soon = min(wait, rounds_ahead)
+    return soon if when == NOW else rounds_ahead - soon
 
 
-@njit(cache=True, nogil=True)
-def total(prospect):
-    """The trial's weighted seconds of this round and of those to come."""
-    trial, weight = prospect.trial, prospect.state.population.weight
+@uncounted
+def total(trial, weight, rounds_ahead):
+    """Weighted seconds of this round and of those to come."""
     weighted = 0.0
     for i in range(len(trial.seconds)):
-        ahead_s = rounds_with(prospect, NOW, i) * trial.worth[NOW, i]
-        ahead_s += rounds_with(prospect, LATER, i) * trial.worth[LATER, i]
-        weighted += cost(weight[0, i], trial.seconds[i] + ahead_s)
+        ahead_s = rounds_with(NOW, trial.wait[i], rounds_ahead) * trial.worth[NOW, i]
+        ahead_s += rounds_with(LATER, trial.wait[i], rounds_ahead) * trial.worth[LATER, i]
+        weighted += cost(weight[i], trial.seconds[i] + ahead_s)
     return weighted
 
 
-@njit(cache=True, nogil=True)
-def least_later(prospect, i, when):
-    """What `best_later` cannot be below for UE i with what the trial keeps.
-
-    That is its value with everything resident, and what is known less the seconds that the bytes
-    take that are resident in addition. (On networks that are no chains, pre-emption allows rare
-    exceptions; then a change is passed over.)
-    """
-    before, now = prospect.known.kept[when, i], prospect.trial.kept[when, i]
+@uncounted
+def gained(before, now, parameter_bytes):
+    """Bytes that are resident now (L,) in addition to those before."""
     more = 0.0
     for layer in range(len(now)):
         if now[layer] > before[layer]:
-            more += (now[layer] - before[layer]) * prospect.tables.parameter_bytes[i, layer]
-    link = link_under(prospect.packed_later, prospect.habit, i)
-    saved_s = seconds_for(more, link.up)
-    least = prospect.least[prospect.fastest[i]]
-    return max(least, prospect.known.worth[when, i] - saved_s)
+            more += (now[layer] - before[layer]) * parameter_bytes[layer]
+    return more
 
 
-@njit(cache=True, nogil=True)
-def appraise(prospect, limit):
-    """Estimate later inferences with what the trial keeps: `total`, or inf if not below a limit.
+@uncounted
+def bound(known, trial, there, least_of, links, parameter_bytes, rounds_ahead):
+    """Put into the trial's worth what it cannot be below if no more is resident than (2, N, L).
 
-    At first, those that are not known count the least that they can be.
+    That is the worth with everything resident, and the known worth less the seconds that the bytes
+    take that are resident in addition. (On networks that are no chains, pre-emption allows rare
+    exceptions; a change may be passed over then.)
     """
-    known, trial = prospect.known, prospect.trial
-    for estimate in range(2):
-        for i in range(len(trial.seconds)):
-            for when in range(2):
-                there = trial.kept[when, i]
-                if rounds_with(prospect, when, i) == 0.0:
-                    there[0], trial.worth[when, i] = np.nan, 0.0
-                elif same(there, known.kept[when, i]):
-                    pass
-                elif estimate == 0:
-                    trial.worth[when, i] = least_later(prospect, i, when)
-                elif when == LATER and same(there, trial.kept[NOW, i]):
+    for i in range(len(least_of)):
+        for when in range(2):
+            least = 0.0
+            if rounds_with(when, trial.wait[i], rounds_ahead) > 0.0:
+                more = gained(known.kept[when, i], there[when, i], parameter_bytes[i])
+                least = max(known.worth[when, i] - seconds_for(more, links[i, UP]), least_of[i])
+            trial.worth[when, i] = least
+
+
+@njit(inline="always")
+def estimate(prospect, limit):
+    """Estimate later inferences with what the trial keeps, until `total` cannot be below a limit.
+
+    The total is returned.
+    """
+    known, trial, ahead = prospect.known, prospect.trial, prospect.rounds_ahead
+    weight = prospect.state.population.weight[0]
+    now = total(trial, weight, ahead)
+    for i in range(len(weight)):
+        for when in range(2):
+            there = trial.kept[when, i]
+            if rounds_with(when, trial.wait[i], ahead) == 0.0:
+                there[0] = np.nan
+            elif now < limit and not same(there, known.kept[when, i]):
+                if when == LATER and same(there, trial.kept[NOW, i]):
                     trial.worth[LATER, i] = trial.worth[NOW, i]
                 else:
                     trial.worth[when, i] = best_later(prospect, i, there)
-                    if not total(prospect) < limit:
-                        return np.inf
-        if not total(prospect) < limit:
-            return np.inf
-    return total(prospect)
+                now = total(trial, weight, ahead)
+    return now
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def objective(prospect, i, j, limit):
-    """Weighted seconds of this round and, estimated, of those to come; inf if not below a limit.
+    """Weighted seconds of this round and, estimated, of those to come, if they are below a limit.
 
-    The decision is the known one but for UEs i and j, or i is `EVERYONE`. The trial becomes its
-    forecast.
+    Else a number that is not. The decision is the known one but for UEs i and j, or i is
+    `EVERYONE`. The trial becomes its forecast.
     """
-    round_s = replay(prospect, i, j)
-    if round_s == np.inf:
-        return np.inf
-    copy(prospect.known.worth[NOW], prospect.trial.worth[NOW])
-    copy(prospect.known.worth[LATER], prospect.trial.worth[LATER])
-    if uploads_as_known(prospect):
-        return total(prospect)
-    drop(prospect)
-    return appraise(prospect, limit)
+    known, trial, people = prospect.known, prospect.trial, prospect.state.population
+    least_of, links, ahead = prospect.least_of, prospect.links, prospect.rounds_ahead
+    parameter_bytes, weight = prospect.tables.parameter_bytes, people.weight[0]
+    now = replay(prospect, i, j)
+    if now < np.inf:
+        if same_uploads(known, trial, prospect.touched):
+            copy(known.worth[NOW], trial.worth[NOW])
+            copy(known.worth[LATER], trial.worth[LATER])
+            now = total(trial, weight, ahead)
+        else:
+            bound(known, trial, trial.carried, least_of, links, parameter_bytes, ahead)
+            now = total(trial, weight, ahead)
+            if now < limit:
+                drop(
+                    trial, prospect.spare_idle, people.dnn[0], prospect.tables,
+                    prospect.setting.server_memory_bytes,
+                )  # fmt: skip
+                bound(known, trial, trial.kept, least_of, links, parameter_bytes, ahead)
+                now = estimate(prospect, limit)
+    return now
 
 
-@njit(cache=True, nogil=True)
-def copy_rounds(prospect, source, target):
+@uncounted
+def copy_rounds(touched, source, target):
     """Copy the rounds of all touched UEs from one forecast to the other."""
-    for i in range(len(prospect.touched)):
-        if prospect.touched[i]:
+    for i in range(len(touched)):
+        if touched[i]:
             target.seconds[i], target.wait[i] = source.seconds[i], source.wait[i]
             copy(source.idle[i], target.idle[i])
             for when in range(2):
                 copy(source.carried[when, i], target.carried[when, i])
-            prospect.touched[i] = False
+            touched[i] = False
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def accepted(prospect, i, j, best):
     """The objective of the decision if it beats `best`: it is known then; else `best`.
 
@@ -389,18 +409,18 @@ def accepted(prospect, i, j, best):
     limit = best * (1.0 - GAIN)
     now = objective(prospect, i, j, limit)
     if not now < limit:
-        copy_rounds(prospect, known, trial)
+        copy_rounds(prospect.touched, known, trial)
         return best
-    if not uploads_as_known(prospect):
+    if not same_uploads(known, trial, prospect.touched):
         for when in range(2):
             copy(trial.worth[when], known.worth[when])
             for k in range(len(trial.seconds)):
                 copy(trial.kept[when, k], known.kept[when, k])
-    copy_rounds(prospect, trial, known)
+    copy_rounds(prospect.touched, trial, known)
     return now
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
@@ -419,7 +439,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
     return best
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; returns the objective.
 
