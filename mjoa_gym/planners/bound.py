@@ -31,7 +31,7 @@ from mjoa_gym.planners.pbt_dp import partition_bound
 from mjoa_gym.planners.portfolio import add_all
 from mjoa_gym.planners.pricing import clear, value_all
 
-TREE_WIDTH, FRONT = 128, 1024
+TREE_WIDTH, FRONT = 512, 1024
 """Width of the relaxed trees (`partition_bound`)."""
 CLEARING = 24
 """Turns in which prices find their place: more than the search needs."""

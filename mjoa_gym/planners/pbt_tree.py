@@ -328,19 +328,29 @@ def in_turns(nodes, lists, n_kept, n_weights):
 
 
 @inner
-def merge_similar(nodes, lists, n_kept, width):
+def merge_similar(nodes, lists, n_kept, width, n_live, layers):
     """Keep the better half of the width; replace neighbours among the rest by their minimum.
 
-    Neighbours have the same root and similar bounds.
+    Neighbours have the same root, their tensors in the same places, where possible, and similar
+    bounds.
     """
     singles = width // 2 if width >= 4 else 0
-    n_rest = n_ue = 0
-    for root in range(2):
-        n_ue = n_rest  # in the end those of the UE's root
-        for k in range(singles, n_kept):
-            if nodes[lists[KEPT, k], ROOT] == root:
-                lists[ORDER, n_rest] = lists[KEPT, k]
-                n_rest += 1
+    n_rest, n_ue = np.int64(0), 0
+    for k in range(singles, n_kept):
+        row = lists[KEPT, k]
+        key = nodes[row, ROOT]
+        n_ue += key == 0.0
+        for tensor in range(n_live):
+            column = layers[lists[LIVE, tensor], PLACE]
+            key = (
+                3.0 * key
+                + (nodes[row, column] == ABSENT)
+                + 2.0 * (nodes[row, column + 2] == ABSENT)
+            )
+        nodes[row, BOUND] = key  # which is not needed any more
+        lists[ORDER, n_rest] = row
+        n_rest += 1
+    sort_by(nodes, np.int64(BOUND), lists, n_rest)
     groups = width - singles
     groups_ue = max(min(n_ue, 1), groups * n_ue // n_rest)
     for group in range(groups):
@@ -445,7 +455,7 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
                 lists[KEPT, k] = lists[ORDER, k]
         if count > width:
             if tree.relaxed:
-                merge_similar(nodes, lists, count, width)
+                merge_similar(nodes, lists, count, width, n_live, tree.layers)
             else:
                 in_turns(nodes, lists, count, tree.n_weights)
             count = width

@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Packed, packed_link
 from mjoa_gym.model.kernel import follow
 from mjoa_gym.model.link import Link, seconds_for
@@ -42,9 +43,6 @@ SWEEPS = 6
 """Most sweeps of the search."""
 GAIN = 1e-5
 """Least relative gain for which the decision changes."""
-uncounted = njit(cache=True, nogil=True, _nrt=False)
-"""For functions that allocate nothing: without it, half of the time goes into counting references
-to the arrays of a `Prospect`."""
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
 UP = Link._fields.index("up")
@@ -112,14 +110,14 @@ class Prospect(NamedTuple):
     room: Room
 
 
-@uncounted
+@lean
 def copy(source, target):
     """Copy a row."""
     for k in range(len(source)):
         target[k] = source[k]
 
 
-@uncounted
+@lean
 def same(one, other):
     """Whether two rows are equal."""
     for k in range(len(one)):  # noqa: SIM110 - Numba's way
@@ -128,7 +126,7 @@ def same(one, other):
     return True
 
 
-@uncounted
+@lean
 def link_under(packed, decision, i):
     """UE i's link with the shares that are decided."""
     return packed_link(packed, i, decision.bandwidth_share[0, i], decision.compute_share[0, i])
@@ -161,7 +159,7 @@ def set_least(prospect):
         prospect.guess[i], prospect.least_of[i] = fastest, least[fastest]
 
 
-@uncounted
+@lean
 def best_later(prospect, i, resident):
     """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident.
 
@@ -181,7 +179,7 @@ def best_later(prospect, i, resident):
     return best
 
 
-@uncounted
+@lean
 def begin_ue(prospect, i):
     """Replay UE i's inference of this round."""
     state, decision = prospect.state, prospect.decision
@@ -194,7 +192,7 @@ def begin_ue(prospect, i):
     )[0]
 
 
-@uncounted
+@lean
 def end_ue(prospect, i, round_s):
     """Replay what UE i uploads in this round, and note what is there when all marked layers are.
 
@@ -219,7 +217,7 @@ def end_ue(prospect, i, round_s):
         trial.wait[i] = seconds / prospect.setting.period_s
 
 
-@uncounted
+@lean
 def length(seconds, period_s):
     """Length of a round whose inferences take so many seconds (N,)."""
     round_s = period_s
@@ -228,7 +226,7 @@ def length(seconds, period_s):
     return round_s
 
 
-@uncounted
+@njit(cache=True, nogil=True)
 def play_round(prospect):
     """Play the decision: seconds (N,) and length of the round; residency goes to the state.
 
@@ -267,7 +265,7 @@ def replay(prospect, i, j):
     return after
 
 
-@uncounted
+@lean
 def same_uploads(known, trial, touched):
     """Whether two forecasts agree on the uploads of the UEs touched."""
     for i in range(len(touched)):
@@ -280,7 +278,7 @@ def same_uploads(known, trial, touched):
     return True
 
 
-@uncounted
+@njit(cache=True, nogil=True)
 def drop(trial, idle, dnn, tables, memory_bytes):
     """Write down what memory keeps of the trial's residencies; `idle` (N, L) is a work array."""
     for when in range(2):
@@ -290,14 +288,14 @@ def drop(trial, idle, dnn, tables, memory_bytes):
         memory.evict(trial.kept[when], idle, dnn, tables, memory_bytes)
 
 
-@uncounted
+@lean
 def rounds_with(when, wait, rounds_ahead):
     """Rounds in which a UE will have the residency `when`, times their weight."""
     soon = min(wait, rounds_ahead)
     return soon if when == NOW else rounds_ahead - soon
 
 
-@uncounted
+@lean
 def total(trial, weight, rounds_ahead):
     """Weighted seconds of this round and of those to come."""
     weighted = 0.0
@@ -308,7 +306,7 @@ def total(trial, weight, rounds_ahead):
     return weighted
 
 
-@uncounted
+@lean
 def gained(before, now, parameter_bytes):
     """Bytes that are resident now (L,) in addition to those before."""
     more = 0.0
@@ -318,7 +316,7 @@ def gained(before, now, parameter_bytes):
     return more
 
 
-@uncounted
+@lean
 def bound(known, trial, there, least_of, links, parameter_bytes, rounds_ahead):
     """Put into the trial's worth what it cannot be below if no more is resident than (2, N, L).
 
@@ -387,7 +385,7 @@ def objective(prospect, i, j, limit):
     return now
 
 
-@uncounted
+@lean
 def copy_rounds(touched, source, target):
     """Copy the rounds of all touched UEs from one forecast to the other."""
     for i in range(len(touched)):
@@ -399,7 +397,7 @@ def copy_rounds(touched, source, target):
             touched[i] = False
 
 
-@uncounted
+@njit(cache=True, nogil=True)
 def accepted(prospect, i, j, best):
     """The objective of the decision if it beats `best`: it is known then; else `best`.
 
@@ -420,7 +418,7 @@ def accepted(prospect, i, j, best):
     return now
 
 
-@uncounted
+@njit(cache=True, nogil=True)
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
@@ -439,7 +437,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
     return best
 
 
-@uncounted
+@njit(cache=True, nogil=True)
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; returns the objective.
 
