@@ -144,14 +144,13 @@ class JointSearch:
         yield from self.begin(piece)
         at, alone = np.full_like(self.best.shares, 1e-9), np.arange(len(self._turn))
         choice = np.empty_like(alone)
-        for _ in range(MOST_ROUNDS):
+        for turn in range(MOST_ROUNDS):
             old, sizes = at.copy(), self.portfolio.size.copy()
             worth_serving(self.portfolio, self.best.choice, self.slack, at)
             asked = np.flatnonzero((np.abs(np.log(at / old)) > MOVED).any(axis=1))
-            for tilt in TILTS:
+            for tilt in TILTS if turn == 0 else TILTS[:1]:
                 fastest(self.packed, self.portfolio, at * tilt, choice)
-                width = REFINED
-                yield from self.propose(asked, at * tilt, width, alone, choice, piece)
+                yield from self.propose(asked, at * tilt, REFINED, alone, choice, piece)
             if np.array_equal(sizes, self.portfolio.size):
                 break
             yield from self.change()
