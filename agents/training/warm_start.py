@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from agents.cloning import Demonstrations, clone, demonstrate, joined
 from agents.demonstrated_dqn import DemonstratedDQN
 from agents.training.config import TrainingConfig
+from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.files import write
 
@@ -64,6 +66,8 @@ def demonstrations_for(
     settings = dict(config.cloning or {})
     planner, rounds = str(settings["planner"]), int(settings["rounds"])
     agent: Any = source_of(planner).agent(config.setting)
+    if isinstance(agent, PlannerAgent):
+        agent.threads = os.cpu_count() or 1
     view, rounds_each = config.env_kwargs["action"], config.env_kwargs.get("rounds")
     played = config.setting.scenario.with_changes(rounds=rounds_each).to_dict()
     key = json.dumps([planner, config.env_id, view, played])
