@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numba import njit
 
 from mjoa_gym import DNN, Instance, Plan, evaluate
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import ara
-from mjoa_gym.planners.planes import height, touching_plane
+from mjoa_gym.planners.planes import height, learn
 from tests.random_instances import random_instance
 from tests.reference_allocation import (
     chain_paths,
@@ -27,6 +28,14 @@ CHARACTERS = (
     "plain", "links", "weights", "zero edge seconds", "tiny edge seconds", "zero bytes", "slow",
     "fast", "messages", "given rates",
 )  # fmt: skip
+
+
+@njit
+def touching_plane(placement, inference, link, scratch, planes):
+    """The latency at a link; the plane that touches it there goes to `planes` (1, 4)."""
+    outline = np.empty(len(placement) + 1, np.uint8)
+    kernel.outline_of(placement, inference, outline)
+    return learn(outline, inference, link, scratch, planes, 0)[0]
 
 
 def with_character(instance: Instance, character: str, rng: np.random.Generator) -> Instance:
@@ -238,13 +247,11 @@ def test_planes_support_chain_latencies_from_below(upload):
         rng = np.random.default_rng(seed)
         instance, (placement,) = drawn(seed, n_ues=1)
         packed = replace_upload(instance, upload).packed
-        scratch, plane = kernel.new_scratch(len(placement)), np.empty(4)
+        scratch, planes = kernel.new_scratch(len(placement)), np.empty((1, 4))
         inference = packed_inference(packed, 0)
         links = [packed_link(packed, 0, *10.0 ** rng.uniform(-2, 0, size=2)) for _ in range(12)]
-        outline = np.empty(len(placement) + 1, np.uint8)
-        kernel.outline_of(placement, inference, outline)
-        seconds = touching_plane(outline, inference, links[0], scratch, plane)
-        assert height(plane, links[0]) == pytest.approx(seconds, rel=1e-12)
+        seconds = touching_plane(placement, inference, links[0], scratch, planes)
+        assert height(planes, 0, links[0]) == pytest.approx(seconds, rel=1e-12)
         for link in links:
             there = kernel.run(placement, inference, link, scratch)[1]
-            assert height(plane, link) <= there * (1 + 1e-6)  # slopes are read off small steps
+            assert height(planes, 0, link) <= there * (1 + 1e-6)  # slopes are read off small steps

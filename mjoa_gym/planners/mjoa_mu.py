@@ -60,9 +60,8 @@ CONDITIONS = (
 )  # fmt: skip
 FOR_ALL = 3
 """Proposals begin at shares N^level / N times a tilt: an equal share is of level 0, everything of
-level 1. After the first three, only those UEs are asked that may be served in a better plan."""
-REFINED = 64
-"""Width of PBT-DP's tree in refinement: it matters most for UEs that are served."""
+level 1. After the first three, only those UEs are asked that may be served in a better plan, and
+without a tree: what is known is improved."""
 MOVED = 0.1
 """Relative change of what an entry is worth that makes it worth refining again."""
 PER_NETWORK = 24
@@ -150,7 +149,7 @@ class JointSearch:
             asked = np.flatnonzero((np.abs(np.log(at / old)) > MOVED).any(axis=1))
             for tilt in TILTS if turn == 0 else TILTS[:1]:
                 fastest(self.packed, self.portfolio, at * tilt, choice)
-                yield from self.propose(asked, at * tilt, REFINED, alone, choice, piece)
+                yield from self.propose(asked, at * tilt, WIDTH, alone, choice, piece)
             if np.array_equal(sizes, self.portfolio.size):
                 break
             yield from self.change()

@@ -19,12 +19,11 @@ from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.planners.pbt_tree import inner, search, tree_of
 from mjoa_gym.validation import count
 
-WIDTH = 24
+WIDTH = 64
 """Nodes that a level of the tree keeps on a DAG."""
-LONG_BLOCK, LONG_FACTOR = 32, 2
-"""Layers in a block beyond which the tree is wider, and by what factor."""
-RUN, LAST_RUN = 3, 6
-"""Longest runs of layers that are moved in networks with such blocks, in leaves and in the end."""
+LONG_BLOCK, RUN, LAST_RUN = 32, 3, 6
+"""In networks with blocks of more layers, runs of layers are moved; how long ones, in leaves and in
+the end."""
 LEAVES = 64
 """Leaves of the tree that are simulated."""
 IMPROVED, HOPELESS = 3, 1.05
@@ -72,7 +71,7 @@ def partition(inference, link, width, placement):
     run = last_run = 1
     if not exact:
         if tree.longest_block > LONG_BLOCK:
-            width, run, last_run = width * LONG_FACTOR, RUN, LAST_RUN
+            run, last_run = RUN, LAST_RUN
         best = best_single_cut(inference, link, scratch, placement, best)
         best = improve(inference, link, scratch, placement, best, run)
         if width == 0:

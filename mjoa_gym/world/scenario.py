@@ -227,7 +227,7 @@ class Scenario:
             derived[name] if name in derived else getattr(self, name)
             for name in CONSTANTS.fields or ()
         ]
-        return np.array([tuple(numbers)], CONSTANTS)
+        return np.array([tuple(numbers)], CONSTANTS).view(np.recarray)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
         return self  # immutable; `gym.make` copies its arguments deeply
