@@ -1,4 +1,4 @@
-"""How kernels are compiled of which there is something special to say."""
+"""Decorators for kernels that need other compiler options than most."""
 
 from __future__ import annotations
 

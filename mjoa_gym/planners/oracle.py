@@ -27,7 +27,7 @@ from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add
 
 LEVELS, PER_UE, MOST_LEVELS = 20, 4, 240
-"""Levels of each resource: so many, but for every UE so many if that is more; at most."""
+"""Parts of each resource: `LEVELS`, or `PER_UE` per UE if that is more, up to `MOST_LEVELS`."""
 FACTOR = 1.25
 """Levels that are looked at grow by this factor where there are more than `LEVELS`."""
 ENTRIES, TRIED = 96, 48
@@ -122,7 +122,7 @@ class Grid:
 
 
 def grid_optimum(instance: Instance, n_levels: int | None = None) -> Plan:
-    """The best plan with shares on a grid of so many levels (default: as many as the oracle's)."""
+    """The best plan with shares on a grid of `n_levels` levels; by default the oracle's grid."""
     grid = Grid(instance, n_levels)
     for _ in grid.steps():
         pass
@@ -149,7 +149,7 @@ def fill_row(packed, i, b, shares, costs, placements):
         b: Of the shares.
         shares: (levels,) of both resources; the first is 0.
         costs: (levels, levels) row b is overwritten.
-        placements: (levels, levels, L) likewise; zeros before.
+        placements: (levels, levels, L) row b is overwritten; it must hold zeros before.
     """
     inference, local = packed_inference(packed, i), cost(packed.weight[i], packed.local_s[i])
     for c in range(len(shares)):
@@ -165,8 +165,8 @@ def divide(best, costs, looked_at, following, pairs):
     """Let one more UE share what there is: one step of the dynamic programme.
 
     Args:
-        best: (parts + 1, parts + 1) the least total cost of the UEs so far with so many parts of
-            bandwidth and compute.
+        best: (parts + 1, parts + 1) at [b, c], the least total cost of the UEs so far with b parts
+            of bandwidth and c of compute.
         costs: (levels, levels) of this UE at each pair of the levels looked at.
         looked_at: (levels,) numbers of parts, the first is 0.
         following: (parts + 1, parts + 1) overwritten with the least total cost with this UE.

@@ -80,7 +80,7 @@ inner = njit(  # type: ignore[call-overload]
 
 
 class Tree(NamedTuple):
-    """What the tree knows of an inference on a link; tensor 0 is the input, l + 1 layer l's.
+    """An inference on a link as the tree reads it; tensor 0 is the input, tensor l + 1 layer l's.
 
     Compiled functions pass few arrays around: each costs compile time in every one of them.
     """

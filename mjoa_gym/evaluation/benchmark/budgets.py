@@ -37,7 +37,7 @@ class Budgeted(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What a planner reaches at a point with a budget."""
+    """How good a planner's plans are with a budget, at one point of the sweep."""
 
     gap: float  # mean excess over the best known latency, as a fraction of it
     seconds: float  # median that planning took
@@ -131,7 +131,7 @@ def _milliseconds(budget_ms: float) -> str:
 
 
 def budget_caption(sweep: Sweep, reference: str) -> str:
-    """What the figure shows, and what of."""
+    """The caption of the figure."""
     return (
         "How far a plan is from the best known one when planning is stopped after the time on the "
         f"axis: the mean excess of the latency over {sweep.seeds} instances for each line. The "
