@@ -137,8 +137,8 @@ def plan_with(name: str, instance: Instance, budget_s: float | None = None) -> P
         instance: The instance.
         budget_s: Seconds after which the best plan found so far is taken, for the planners of
             `ANYTIME`: at worst all-local, and with more time never worse. One step beyond is
-            possible: mostly a call of PBT-DP, for the oracle up to 20. Compiling, in the first call,
-            counts.
+            possible: mostly a call of PBT-DP, for the oracle up to 20 or more. Compiling counts, in
+            the first call.
 
     Raises:
         ValueError: If no planner has that name (with the nearest one), or it takes no budget.
