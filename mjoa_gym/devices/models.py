@@ -34,11 +34,14 @@ class Device(ABC):
     def seconds(self, dnn: DNN) -> NDArray[np.float64]:
         """Return the seconds of every layer, (L,) float64, all finite and >= 0.
 
-        For a DNN of blocks the times are computed on its layers and summed per block.
+        For a DNN of blocks the times are computed on its layers and summed per block; a DNN at
+        another precision takes as long as the original.
 
         Raises:
             ValueError: If the device cannot tell the times of this DNN.
         """
+        if dnn.full is not None:
+            return self.seconds(dnn.full)
         if dnn.layers is None or dnn.block_of is None:
             return self._layer_seconds(dnn)
         seconds = np.zeros(dnn.n_layers)

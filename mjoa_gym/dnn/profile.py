@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym import files
 from mjoa_gym.dnn import file
 from mjoa_gym.layers import INPUT, KINDS
-from mjoa_gym.validation import choice, frozen, non_negative_vector
+from mjoa_gym.validation import choice, count, frozen, non_negative_vector
 
 if TYPE_CHECKING:
     import torch
 
 GRANULARITIES = ("layer", "block")
+FULL_BITS, *_ = BITS = (32, 16, 8, 4)
+"""Bits that a number may have when it is sent; in profiles it has the first of them."""
 CATALOGUE = Path(__file__).with_name("catalogue")
 
 
@@ -40,6 +42,7 @@ class DNN:
         layer_names: Default "0", "1", ...
         layers: For a DNN of blocks, the layer-level DNN it was made from, else None.
         block_of: For a DNN of blocks, (L of `layers`,) the block of each original layer, else None.
+        full: For a DNN at another precision, the DNN it was made from, else None.
 
     Raises:
         ValueError: Naming the layer and the value that is not allowed.
@@ -55,6 +58,7 @@ class DNN:
     layer_names: tuple[str, ...] = ()
     layers: DNN | None = field(default=None, repr=False)
     block_of: NDArray[np.intp] | None = field(default=None, repr=False)
+    full: DNN | None = field(default=None, repr=False)
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class DNN:
         layer_names: Sequence[str] | None = None,
         layers: DNN | None = None,
         block_of: NDArray[np.intp] | None = None,
+        full: DNN | None = None,
     ) -> None:
         n = len(predecessors)
         if n == 0:
@@ -85,6 +90,7 @@ class DNN:
         put(self, "layer_names", _labels("layer_names", layer_names, range(n)))
         put(self, "layers", layers)
         put(self, "block_of", None if block_of is None else frozen(np.array(block_of, np.intp)))
+        put(self, "full", full)
 
     @property
     def n_layers(self) -> int:
@@ -158,7 +164,41 @@ class DNN:
             layer_names=[self.layer_names[e - 1] for e in ends],
             layers=self,
             block_of=block_of,
+            full=None if self.full is None else self.full.blocks(),
         )
+
+    def at_precision(
+        self, parameter_bits: int = FULL_BITS, activation_bits: int = FULL_BITS
+    ) -> DNN:
+        """The same network with fewer bits for every number that is sent.
+
+        Bytes are scaled, as if a profile's numbers had 32 bits each. FLOPs and a device's seconds
+        stay: both sides compute as before, on what they have unpacked. What it costs in accuracy is
+        not modelled (`docs/scenarios.md`).
+
+        Args:
+            parameter_bits: Of each parameter: 32, 16, 8 or 4.
+            activation_bits: Of each number of the network's input and of the layers' outputs.
+
+        Returns:
+            A DNN named after its weights and activations, such as "vgg16-w16a32"; at 32 bits the
+            original. Of a DNN that has another precision already, `full` is taken.
+
+        Raises:
+            ValueError: If there are no numbers of so many bits.
+        """
+        if self.full is not None:
+            return self.full.at_precision(parameter_bits, activation_bits)
+        parameter_bits = checked_bits("parameter_bits", parameter_bits)
+        activation_bits = checked_bits("activation_bits", activation_bits)
+        if parameter_bits == activation_bits == FULL_BITS:
+            return self
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["name"] += f"-w{parameter_bits}a{activation_bits}"
+        given["parameter_bytes"] = self.parameter_bytes * (parameter_bits / FULL_BITS)
+        for name in ("input_bytes", "output_bytes"):
+            given[name] = getattr(self, name) * (activation_bits / FULL_BITS)
+        return DNN(**given | {"full": self})
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -305,6 +345,13 @@ class DNN:
 
     def __hash__(self) -> int:
         return hash((self.name, self.predecessors, self.input_bytes))
+
+
+def checked_bits(name: str, value: int) -> int:
+    """`value` as an int, if a number may have so many bits."""
+    if count(name, value) not in BITS:
+        raise ValueError(f"{name}={value!r}: allowed are {list(BITS)}")
+    return int(value)
 
 
 def _checked_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -62,7 +62,10 @@ _BESIDE_THE_POINT = {
     "shadowing_correlation": 0.0,
     "speed_m_per_s": 0.0,
 }
-_IN_TABLES = ("dnns", "granularity", "ue_devices", "edge_device", "edge_speed")
+_IN_TABLES = (
+    "dnns", "granularity", "parameter_bits", "activation_bits", "ue_devices", "edge_device",
+    "edge_speed",
+)  # fmt: skip
 """Fields of a scenario that say what networks and devices there are."""
 
 
@@ -115,12 +118,17 @@ def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> 
 def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> str:
     """A hash of all that the menu of the scenario's network d depends on, but for the code.
 
-    Seconds and bytes count to the accuracy of float32: another machine may have other last bits.
+    Of the scenario's fields it holds those that differ from the defaults, so that a new field
+    leaves it as it is. Seconds and bytes count to the accuracy of float32: another machine may have other last bits.
     """
     tables, dnn = scenario.tables, scenario.profiles[d]
     search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)
     apart = {*_BESIDE_THE_POINT, *_IN_TABLES}
-    setting = {f.name: getattr(scenario, f.name) for f in fields(Scenario) if f.name not in apart}
+    setting = {
+        f.name: value
+        for f in fields(Scenario)
+        if f.name not in apart and (value := getattr(scenario, f.name)) != f.default
+    }
     found = hashlib.sha256(repr((search, setting, dnn.input_bytes, dnn.predecessors)).encode())
     seconds = (*tables.ue_s[d, :, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers])
     for values in (dnn.output_bytes, dnn.parameter_bytes, *seconds):

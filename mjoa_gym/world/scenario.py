@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mjoa_gym import validation
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
+from mjoa_gym.dnn.profile import FULL_BITS, GRANULARITIES, checked_bits
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
@@ -31,6 +32,8 @@ class Scenario:
         rounds: Rounds of an episode.
         dnns: The networks UEs run, one drawn uniformly per UE; catalogue names or `DNN`s.
         granularity: "layer" or "block": how catalogue networks are loaded.
+        parameter_bits: Of each parameter when it is sent and kept: 32, 16, 8 or 4.
+        activation_bits: Of each number of an activation when it is sent, likewise.
         ue_devices: UE devices, one drawn uniformly per UE; names, files or `Device`s. Naming one
             twice makes it twice as likely (the same holds for `dnns`).
         ue_speed_min: Least speed of a UE as a factor of its device's (uniform).
@@ -68,6 +71,8 @@ class Scenario:
     rounds: int = 20
     dnns: tuple[str | DNN, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
     granularity: str = "layer"
+    parameter_bits: int = FULL_BITS
+    activation_bits: int = FULL_BITS
     ue_devices: tuple[str | Device, ...] = ("odroid-xu4", "raspberry-pi-4", "phone-cpu")
     ue_speed_min: float = 0.25
     ue_speed_max: float = 1.0
@@ -99,7 +104,7 @@ class Scenario:
         for check, names in _CHECKS.items():
             for field in names:
                 object.__setattr__(self, field, check(field, getattr(self, field)))
-        validation.choice("granularity", self.granularity, ("layer", "block"))
+        validation.choice("granularity", self.granularity, GRANULARITIES)
         Upload.of(self.upload)
         for low, high in _RANGES:
             validation.at_most(low, getattr(self, low), high, getattr(self, high))
@@ -189,10 +194,9 @@ class Scenario:
 
     @cached_property
     def profiles(self) -> tuple[DNN, ...]:
-        """(D,) the networks of `dnns`."""
-        return tuple(
-            _load_dnn(dnn, self.granularity) if isinstance(dnn, str) else dnn for dnn in self.dnns
-        )
+        """(D,) the networks of `dnns`, as they are sent."""
+        dnns = (_load_dnn(d, self.granularity) if isinstance(d, str) else d for d in self.dnns)
+        return tuple(dnn.at_precision(self.parameter_bits, self.activation_bits) for dnn in dnns)
 
     @cached_property
     def devices(self) -> tuple[Device, ...]:
@@ -258,6 +262,7 @@ def _boolean(name: str, value: Any) -> bool:
 
 _CHECKS: dict[Any, tuple[str, ...]] = {
     validation.count: ("n_ues", "rounds"),
+    checked_bits: ("parameter_bits", "activation_bits"),
     _several: ("dnns", "ue_devices"),
     _boolean: ("rayleigh_fading",),
     validation.positive: (
