@@ -20,6 +20,7 @@ SUFFIX = ".json"
 _REQUIRED = ("schema", "name", "input_bytes", "layers")
 _OPTIONAL = ("title", "provenance")
 _LAYER = ("name", "kind", "flops", "parameter_bytes", "output_bytes", "predecessors")
+_OF_LAYER = ("fingerprint",)
 
 
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:
@@ -39,20 +40,25 @@ def arguments(profile: Any) -> dict[str, Any]:
     _text("title", profile.get("title", ""))
     layers = _items("layers", profile["layers"])
     for number, layer in enumerate(layers):
-        _check_keys(f"layers[{number}]", mapping(f"layers[{number}]", layer), _LAYER)
+        _check_keys(f"layers[{number}]", mapping(f"layers[{number}]", layer), _LAYER, _OF_LAYER)
 
     def column(key: str, check: Any) -> list[Any]:
         return [check(f"layers[{n}].{key}", layer[key]) for n, layer in enumerate(layers)]
 
+    name = _text("name", profile["name"])
+    names = column("name", _text)
+    unique = [f"{name}/{layer}" for layer in names]
+    layers = [{"fingerprint": u, **layer} for u, layer in zip(unique, layers, strict=True)]
     return {
-        "name": _text("name", profile["name"]),
+        "name": name,
         "flops": column("flops", amount),
         "parameter_bytes": column("parameter_bytes", amount),
         "output_bytes": column("output_bytes", amount),
         "predecessors": column("predecessors", _indices),
         "input_bytes": amount("input_bytes", profile["input_bytes"]),
         "kinds": column("kind", _text),
-        "layer_names": column("name", _text),
+        "layer_names": names,
+        "fingerprints": column("fingerprint", _text),
     }
 
 
@@ -67,17 +73,21 @@ def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
 def as_profile(
     name: str, title: str | None, input_bytes: float, provenance: Any, columns: Sequence[Any]
 ) -> dict[str, Any]:
-    """The content of a file; the columns are those of `_LAYER`."""
+    """The content of a file; the columns are those of `_LAYER`, and fingerprints."""
     head: dict[str, Any] = {"schema": SCHEMA, "name": name}
     if title is not None:
         head["title"] = title
     head["input_bytes"] = _number(input_bytes)
     if provenance is not None:
         head["provenance"] = dict(provenance)
-    names, kinds, *amounts, predecessors = columns
+    names, kinds, *amounts, predecessors, fingerprints = columns
     numbers = (map(_number, column) for column in amounts)
     rows = zip(names, kinds, *numbers, map(list, predecessors), strict=True)
-    return head | {"layers": [dict(zip(_LAYER, row, strict=True)) for row in rows]}
+    layers = [dict(zip(_LAYER, row, strict=True)) for row in rows]
+    for layer, fingerprint in zip(layers, fingerprints, strict=True):
+        if fingerprint != f"{name}/{layer['name']}":
+            layer["fingerprint"] = fingerprint
+    return head | {"layers": layers}
 
 
 def as_text(profile: Mapping[str, Any]) -> str:

@@ -40,6 +40,9 @@ class DNN:
         input_bytes: Bytes of the network's input tensor, which is on the UE at time 0.
         kinds: For each layer one of `KINDS`, used by device models; default "other".
         layer_names: Default "0", "1", ...
+        fingerprints: What tells each layer's parameters from others: layers of the same text and as
+            many bytes, of whatever networks, are stored once where parameters are shared. Default
+            "name/layer name".
         layers: For a DNN of blocks, the layer-level DNN it was made from, else None.
         block_of: For a DNN of blocks, (L of `layers`,) the block of each original layer, else None.
         full: For a DNN at another precision, the DNN it was made from, else None.
@@ -56,6 +59,7 @@ class DNN:
     input_bytes: float
     kinds: tuple[str, ...] = ()
     layer_names: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
     layers: DNN | None = field(default=None, repr=False)
     block_of: NDArray[np.intp] | None = field(default=None, repr=False)
     full: DNN | None = field(default=None, repr=False)
@@ -70,6 +74,7 @@ class DNN:
         input_bytes: float,
         kinds: Sequence[str] | None = None,
         layer_names: Sequence[str] | None = None,
+        fingerprints: Sequence[str] | None = None,
         layers: DNN | None = None,
         block_of: NDArray[np.intp] | None = None,
         full: DNN | None = None,
@@ -88,6 +93,8 @@ class DNN:
         for layer, kind in enumerate(self.kinds):
             choice(f"kinds[{layer}]", kind, KINDS)
         put(self, "layer_names", _labels("layer_names", layer_names, range(n)))
+        unique = [f"{name}/{layer}" for layer in self.layer_names]
+        put(self, "fingerprints", _labels("fingerprints", fingerprints, unique))
         put(self, "layers", layers)
         put(self, "block_of", None if block_of is None else frozen(np.array(block_of, np.intp)))
         put(self, "full", full)
@@ -152,7 +159,8 @@ class DNN:
         ends = np.append(starts[1:], self.n_layers)
         output_bytes = self.output_bytes[ends - 1].copy()
         output_bytes[-1] = self.output_bytes[self.is_sink].sum()
-        heaviest = [a + int(np.argmax(self.flops[a:b])) for a, b in zip(starts, ends, strict=True)]
+        spans = list(zip(starts, ends, strict=True))
+        heaviest = [a + int(np.argmax(self.flops[a:b])) for a, b in spans]
         return DNN(
             name=self.name,
             flops=np.add.reduceat(self.flops, starts),
@@ -162,6 +170,7 @@ class DNN:
             input_bytes=self.input_bytes,
             kinds=[self.kinds[h] for h in heaviest],
             layer_names=[self.layer_names[e - 1] for e in ends],
+            fingerprints=["+".join(self.fingerprints[a:b]) for a, b in spans],
             layers=self,
             block_of=block_of,
             full=None if self.full is None else self.full.blocks(),
@@ -328,13 +337,13 @@ class DNN:
             Of a DNN of blocks, the chain of blocks, not its layers.
         """
         amounts = self.flops, self.parameter_bytes, self.output_bytes
-        columns = self.layer_names, self.kinds, *amounts, self.predecessors
+        columns = self.layer_names, self.kinds, *amounts, self.predecessors, self.fingerprints
         return file.as_profile(self.name, title, self.input_bytes, provenance, columns)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DNN):
             return NotImplemented
-        plain = ("name", "predecessors", "input_bytes", "kinds", "layer_names")
+        plain = ("name", "predecessors", "input_bytes", "kinds", "layer_names", "fingerprints")
         arrays = ("flops", "parameter_bytes", "output_bytes")
         return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
