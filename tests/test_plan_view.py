@@ -8,7 +8,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from mjoa_gym import Plan, Scenario
 from mjoa_gym.envs.actions import PlanView, Shares, action_view
-from mjoa_gym.world.rounds import NO_PREFETCH
+from mjoa_gym.world.rounds import NOTHING
 
 N = 5
 
@@ -122,7 +122,7 @@ def test_encode_and_decode_are_inverse(streaming):
             marks = decision.placements[decision.prefetch_of[0, i]]
             np.testing.assert_array_equal(marks[:n], rows[1][i])
         else:
-            assert decision.prefetch_of[0, i] == NO_PREFETCH
+            assert decision.prefetch_of[0, i] == NOTHING
     np.testing.assert_array_equal(decision.bandwidth_share[0], plan.bandwidth_share)
     with pytest.raises(ValueError, match="3 entries for 2 UEs"):
         view.encode(Plan([[1]] * 3, [0.1] * 3, [0.1] * 3))

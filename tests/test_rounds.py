@@ -8,7 +8,7 @@ from mjoa_gym.envs.actions import PlanView
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.world.batch import Batch
 from mjoa_gym.world.population import random_population
-from mjoa_gym.world.rounds import NO_PREFETCH, plan_of
+from mjoa_gym.world.rounds import NOTHING, plan_of
 
 WHICH = np.ones(1, dtype=bool)
 
@@ -73,7 +73,7 @@ def test_a_round_is_what_evaluate_and_timelines_say(seed, upload):
 def test_prefetching_delays_nobody_and_loses_nothing(seed):
     batch, decision = a_round(seed)
     start = batch.state.resident[0].copy()
-    without = decision._replace(prefetch_of=np.full_like(decision.prefetch_of, NO_PREFETCH))
+    without = decision._replace(prefetch_of=np.full_like(decision.prefetch_of, NOTHING))
     (a, kept), (b, more) = (play(batch, d) for d in (without, decision))
     np.testing.assert_array_equal(a.latency_s, b.latency_s)
     assert np.all(start <= kept)

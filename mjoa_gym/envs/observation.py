@@ -18,8 +18,8 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.population import Population, to_instance
-from mjoa_gym.world.rounds import State
+from mjoa_gym.world.population import Memory, Population, to_instance
+from mjoa_gym.world.rounds import State, of_ues
 from mjoa_gym.world.scenario import Scenario
 
 PEOPLE = {"dnn": "dnn", "ue_device": "device"}
@@ -61,6 +61,10 @@ class DictObserver(Observer):
         if view.persists:
             spaces["resident"] = Box(0.0, 1.0, view.shape, dtype=np.float64)
             spaces["idle_rounds"] = Box(0, scenario.rounds, view.shape, dtype=np.int64)
+            if scenario.share_parameters:
+                rows = (scenario.memory_rows, scenario.tables.width)
+                spaces["memory"] = Box(0.0, 1.0, rows, dtype=np.float64)
+                spaces["memory_idle"] = Box(0, scenario.rounds, rows, dtype=np.int64)
         self.space = gym.spaces.Dict(spaces | view.extra_spaces())
 
     def observe(self, state: State, threads: int = 1) -> dict[str, NDArray[Any]]:
@@ -68,8 +72,12 @@ class DictObserver(Observer):
         values = {key: getattr(state.population, name).copy() for key, name in PEOPLE.items()}
         values["round"] = state.round[:, None].copy()
         if self.view.persists:
-            values["resident"] = state.resident.copy()
-            values["idle_rounds"] = state.idle.astype(np.int64)
+            dnn, shared = state.population.dnn, self.view.scenario.share_parameters
+            values["resident"] = of_ues(state.resident, dnn, shared)
+            values["idle_rounds"] = of_ues(state.idle, dnn, shared).astype(np.int64)
+            if shared:
+                values["memory"] = state.resident.copy()
+                values["memory_idle"] = state.idle.astype(np.int64)
         values |= self.view.extra_observation()
         return {key: values[key] for key in self.space}
 
@@ -83,7 +91,8 @@ class FlatObserver(Observer):
         super().__init__(view)
         scenario = view.scenario
         self.columns = columns_of(scenario, view.persists) + view.features().shape[2]
-        self.space = Box(0.0, 1.0, (scenario.n_ues * self.columns + 1,), dtype=np.float32)
+        size = scenario.n_ues * self.columns + 1 + networks_shown(scenario, view.persists)
+        self.space = Box(0.0, 1.0, (size,), dtype=np.float32)
 
     def observe(self, state: State, threads: int = 1) -> NDArray[np.float32]:
         """See `Observer.observe`."""
@@ -91,20 +100,27 @@ class FlatObserver(Observer):
         n_envs = len(state.round)
         flat = np.empty((n_envs, *self.space.shape), dtype=np.float32)
         features, turn = view.features(), view.turn()
+        stock = state.resident, state.idle
+        if scenario.share_parameters:
+            stock = tuple(of_ues(rows, state.population.dnn, True) for rows in stock)
 
         def part(first: int, last: int) -> None:
             _write(
                 flat, state.population, state.round, scenario.tables.local_s, scenario.constants,
-                scenario.rounds, features, turn, first, last,
+                scenario.rounds, features, turn, self.columns, first, last,
             )  # fmt: skip
             if view.persists:
                 _write_residency(
-                    flat, state.population.dnn, state.resident, state.idle,
+                    flat, state.population.dnn, *stock,
                     scenario.tables.n_layers, columns_of(scenario, False), scenario.rounds, turn,
-                    first, last,
+                    self.columns, first, last,
                 )  # fmt: skip
 
         in_parts(part, n_envs, threads)
+        if networks_shown(scenario, view.persists):
+            sizes = scenario.tables.parameter_bytes
+            held = (state.resident * sizes).sum(axis=2) / np.maximum(sizes.sum(axis=1), 1.0)
+            flat[:, -len(sizes) :] = held
         return flat
 
 
@@ -122,8 +138,13 @@ def columns_of(scenario: Scenario, persists: bool) -> int:
     return len(scenario.dnns) + len(scenario.ue_devices) + 5 + layers
 
 
+def networks_shown(scenario: Scenario, persists: bool) -> int:
+    """Networks of which a flat observation says how much of them is on the server."""
+    return len(scenario.dnns) if persists and scenario.share_parameters else 0
+
+
 @lean
-def _write(flat, people, over, local_s, numbers, rounds, features, turn, first, last):
+def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns, first, last):
     """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) but for residency.
 
     `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds; `numbers` (1,) is
@@ -131,7 +152,6 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, first, 
     """
     constants = numbers[0]
     n_ues = people.dnn.shape[1]
-    columns = (flat.shape[1] - 1) // n_ues
     low = 10.0 * np.log10(constants.snr_min)
     span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
     for e in range(first, last):
@@ -169,10 +189,11 @@ def _local_cost(people, local_s, e, i):
 
 
 @lean
-def _write_residency(flat, dnn, resident, idle, n_layers, before, rounds, turn, first, last):
+def _write_residency(
+    flat, dnn, resident, idle, n_layers, before, rounds, turn, columns, first, last
+):
     """Fill in what is on the server, `before` columns after the first of each UE."""
     n_ues, width = resident.shape[1:]
-    columns = (flat.shape[1] - 1) // n_ues
     per_round = np.float32(1.0 / rounds)
     for e in range(first, last):
         for k in range(n_ues):
@@ -205,8 +226,9 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     population = population_in(observation)
     if "resident" not in observation:
         return to_instance(scenario, population)
-    resident, idle = (np.asarray(observation[key]) for key in ("resident", "idle_rounds"))
-    return to_instance(scenario, population, resident, idle, int(observation["round"][0]))
+    keys = ("memory", "memory_idle") if scenario.share_parameters else ("resident", "idle_rounds")
+    memory = Memory(*(np.asarray(observation[key]) for key in keys))
+    return to_instance(scenario, population, None, memory, int(observation["round"][0]))
 
 
 def population_in(observation: Mapping[str, Any]) -> Population:
@@ -225,14 +247,17 @@ def _unflatten(
     flat: NDArray[Any], scenario: Scenario
 ) -> tuple[Population, NDArray[np.float64] | None]:
     """The UEs, and the resident fractions (None if there never are any), of a flat observation."""
-    columns, left_over = divmod(flat.size - 1, scenario.n_ues)
-    cold, streaming = (columns_of(scenario, persists) for persists in (False, True))
+    n, cold, streaming = scenario.n_ues, *(columns_of(scenario, stays) for stays in (False, True))
+    shown = networks_shown(scenario, True)
+    columns, left_over = divmod(flat.size - 1, n)
+    if flat.size == n * streaming + 1 + shown:
+        columns, left_over = streaming, 0
     if flat.ndim != 1 or left_over or columns < cold:
         raise ValueError(
-            f"the observation has shape {flat.shape}; one of {scenario.n_ues} UEs has"
-            f" {scenario.n_ues * cold + 1} numbers, {scenario.n_ues * streaming + 1} when streaming"
+            f"the observation has shape {flat.shape}; one of {n} UEs has {n * cold + 1} numbers,"
+            f" {n * streaming + 1 + shown} when streaming"
         )
-    rows = flat[:-1].reshape(scenario.n_ues, columns).astype(np.float64)
+    rows = flat[: n * columns].reshape(n, columns).astype(np.float64)
     networks, devices = len(scenario.dnns), len(scenario.ue_devices)
     rest = rows[:, networks + devices :]
     span_db = scenario.snr_max_db - scenario.snr_min_db

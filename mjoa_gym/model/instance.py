@@ -113,6 +113,20 @@ class UE(_Rebuilt):
         return Channel(bandwidth_hz, bandwidth_hz, self.snr_up, self.snr_down, True, message_s)
 
 
+class Stored(NamedTuple):
+    """What the server holds of a network.
+
+    Attributes:
+        dnn: The network, L layers.
+        resident: (L,) fraction of each layer's parameters.
+        idle_rounds: (L,) rounds since each layer was used.
+    """
+
+    dnn: DNN
+    resident: NDArray[np.float64]
+    idle_rounds: NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False)
 class Horizon(_Rebuilt):
     """What is known of the rounds after this one, where UEs and their parameters stay.
@@ -128,6 +142,11 @@ class Horizon(_Rebuilt):
         snr_down: (N,) likewise.
         scenario: The setting from which the UEs were drawn, if there is one; a planner may prepare
             for it.
+        share_parameters: Whether layers with the same `DNN.fingerprints` are stored once, and found
+            by every UE that has them.
+        retain: Whether the server drops what a plan marks to be retained after everything else.
+        others: What the server holds of networks that none of the UEs runs, where parameters are
+            shared.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -141,6 +160,9 @@ class Horizon(_Rebuilt):
     snr_up: NDArray[np.float64] | None = None
     snr_down: NDArray[np.float64] | None = None
     scenario: Any = None
+    share_parameters: bool = False
+    retain: bool = False
+    others: tuple[Stored, ...] = ()
 
     def __post_init__(self) -> None:
         vars(self).update(
@@ -245,6 +267,8 @@ class Plan(_Rebuilt):
         bandwidth_share: (N,) each >= 0, summing to at most 1.
         compute_share: (N,) likewise.
         prefetch: Per UE (L,) layers to upload in addition, or None for none at all.
+        retain: Per UE (L,) layers that the server is to drop after all others, or None for none at
+            all; of no meaning where nothing stays.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -254,6 +278,7 @@ class Plan(_Rebuilt):
     bandwidth_share: NDArray[np.float64]
     compute_share: NDArray[np.float64]
     prefetch: tuple[NDArray[np.int8], ...] | None = None
+    retain: tuple[NDArray[np.int8], ...] | None = None
 
     def __init__(
         self,
@@ -261,6 +286,7 @@ class Plan(_Rebuilt):
         bandwidth_share: ArrayLike,
         compute_share: ArrayLike,
         prefetch: Sequence[ArrayLike] | None = None,
+        retain: Sequence[ArrayLike] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "placements", _binary_vectors("placements", placements))
@@ -270,10 +296,10 @@ class Plan(_Rebuilt):
             if shares.sum() > 1 + SHARE_TOLERANCE:
                 raise ValueError(f"{name} sums to {shares.sum()!r}: at most 1 is allowed")
             put(self, name, shares)
-        if prefetch is not None and len(prefetch) != n:
-            raise ValueError(f"prefetch has {len(prefetch)} entries for {n} UEs")
-        marks = None if prefetch is None else _binary_vectors("prefetch", prefetch)
-        put(self, "prefetch", marks)
+        for name, rows in (("prefetch", prefetch), ("retain", retain)):
+            if rows is not None and len(rows) != n:
+                raise ValueError(f"{name} has {len(rows)} entries for {n} UEs")
+            put(self, name, None if rows is None else _binary_vectors(name, rows))
 
     def check_fits(self, instance: Instance) -> None:
         """Raise a ValueError if the plan's shapes are not those of `instance`."""
@@ -282,7 +308,8 @@ class Plan(_Rebuilt):
                 f"placements has {len(self.placements)} entries for {instance.n_ues} UEs"
             )
         for i, ue in enumerate(instance.ues):
-            for name, vectors in (("placements", self.placements), ("prefetch", self.prefetch)):
+            for name in ("placements", "prefetch", "retain"):
+                vectors = getattr(self, name)
                 if vectors is not None and len(vectors[i]) != ue.dnn.n_layers:
                     raise ValueError(
                         f"{name}[{i}] has {len(vectors[i])} entries; "

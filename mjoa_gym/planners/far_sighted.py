@@ -12,6 +12,9 @@ is expected to stay for, until the episode ends. A later inference is estimated 
 of band and server, at the SNRs that are to be expected (`Horizon`). Layers that this round cannot
 upload to the end count from the round in which they will be there, uploaded at such a share.
 
+Where a plan says what the server is to keep, that is chosen as well. Where parameters are shared,
+what a UE uploads serves all that have the same layers.
+
 So bandwidth goes to a UE that stays local if its uploads pay later, and nothing is uploaded for
 which there is no memory. The search is in `prospect`.
 """
@@ -27,14 +30,14 @@ from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import inference_of
-from mjoa_gym.model.instance import Instance, Plan, packed_link
+from mjoa_gym.model.instance import Horizon, Instance, Plan, packed_link
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.planners.mjoa_mu import mjoa_mu, proposals
 from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.prospect import Prospect, RoundSetting, new_forecast, search
 from mjoa_gym.world import rounds
 from mjoa_gym.world.population import empty_population
-from mjoa_gym.world.rounds import Decision, outlines_of
+from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
 from mjoa_gym.world.tables import stacked
 
 LARGEST = 6
@@ -70,22 +73,31 @@ def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
 def plan_of(prospect: Prospect) -> Plan:
     """The decision as a plan."""
     decision = prospect.decision
-    placements = decision.placements[decision.placement_of[0]]
-    prefetch = decision.placements[decision.prefetch_of[0]] & (1 - placements)
-    own_layers = [
-        [row[:n] for row, n in zip(rows, prospect.tables.n_layers, strict=True)]
-        for rows in (placements, prefetch)
+    n_layers = prospect.tables.n_layers
+
+    def rows(which: NDArray[np.int64]) -> list[NDArray[np.int8]]:
+        return [
+            decision.placements[row, :n] * (row != NOTHING)
+            for row, n in zip(which[0], n_layers[: which.shape[1]], strict=True)
+        ]
+
+    placements = rows(decision.placement_of)
+    prefetch = [
+        marked & (1 - placed)
+        for marked, placed in zip(rows(decision.prefetch_of), placements, strict=True)
     ]
     shares = decision.bandwidth_share[0], decision.compute_share[0]
-    return Plan(own_layers[0], *shares, own_layers[1])
+    return Plan(placements, *shares, prefetch, rows(decision.retain_of))
 
 
 def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:
     """What the search needs, with a plan to start from, for an instance with a horizon."""
     horizon, packed, n_ues = instance.horizon, instance.packed, instance.n_ues
     assert horizon is not None
-    nothing_there = [inference_of(ue.dnn, ue.ue_seconds, ue.edge_seconds) for ue in instance.ues]
-    tables = stacked(nothing_there, [[ue.ue_seconds] for ue in instance.ues])
+    seconds = [(ue.dnn, ue.ue_seconds, ue.edge_seconds) for ue in instance.ues]
+    seconds += [(dnn, dnn.flops, dnn.flops) for dnn, _, _ in horizon.others]  # seconds of no use
+    nothing_there = [inference_of(*each) for each in seconds]
+    tables = stacked([each[0] for each in seconds], nothing_there, [[each[1]] for each in seconds])
     menus = placements_of(instance)
     blocks = [_rows(instance, plan, i, menus[i], tables.width) for i in range(n_ues)]
     counts, rows = [len(block) for block in blocks], np.concatenate(blocks)
@@ -93,35 +105,39 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     first = np.cumsum([0, *counts], dtype=np.int64)
     placements = np.array([len(menu) + 1 for menu in menus], dtype=np.int64)
     own = (first[:-1] + placements - 1)[None]
-    state = _state(instance, tables.width)
+    state = _state(instance, horizon, tables.width)
+    resident, idle = state.resident[0], state.idle[0]
     expected = {
         name: snr for name in ("snr_up", "snr_down") if (snr := getattr(horizon, name)) is not None
     }
-    trial = new_forecast(n_ues, tables.width)
+    trial = new_forecast(n_ues, resident, idle)
     later, even = packed._replace(**expected), min(1.0, share / n_ues)
     return Prospect(
         tables=tables,
-        setting=RoundSetting(packed.mode, horizon.period_s, horizon.server_memory_bytes),
+        setting=RoundSetting(
+            packed.mode, horizon.period_s, horizon.server_memory_bytes, horizon.share_parameters,
+            horizon.retain,
+        ),
         packed=packed,
         links=np.array([packed_link(later, i, even, even) for i in range(n_ues)]),
-        resident=state.resident[0].copy(),
-        idle=state.idle[0].copy(),
+        resident=resident.copy(),
+        idle=idle.copy(),
         decision=Decision(
-            rows, outlines, own.copy(), own + 1,
+            rows, outlines, own.copy(), own + 1, np.full_like(own, NOTHING),
             plan.bandwidth_share[None].copy(), plan.compute_share[None].copy(),
         ),
         first=first,
         placements=placements,
         rounds_ahead=rounds_ahead,
-        known=new_forecast(n_ues, tables.width),
+        known=new_forecast(n_ues, resident, idle),
         trial=trial,
         touched=np.zeros(n_ues, np.bool_),
-        state=state._replace(resident=trial.carried[:1], idle=trial.idle[None]),
+        state=state._replace(resident=trial.carried[:1], idle=trial.idle[None]),  # of `NOW`
         least=np.empty(len(rows)),
         least_of=np.empty(n_ues),
         guess=np.empty(n_ues, np.int64),
-        spare_idle=np.empty_like(state.idle[0]),
-        room=rounds.new_room(n_ues, tables.width),
+        spare_idle=np.empty_like(idle),
+        room=rounds.new_room(n_ues, tables.width, len(resident)),
     )  # fmt: skip
 
 
@@ -169,16 +185,22 @@ def _up_to_size(dnn: DNN) -> NDArray[np.int8]:
     return np.array([sizes <= limit for limit in limits], dtype=np.int8).reshape(-1, len(sizes))
 
 
-def _state(instance: Instance, width: int) -> rounds.State:
-    """What an instance shows, as the state of a batch of one: UE i has network i."""
-    horizon, shape = instance.horizon, (1, instance.n_ues, width)
-    assert horizon is not None
-    people = empty_population(1, instance.n_ues)
-    people.dnn[0] = np.arange(instance.n_ues)
+def _state(instance: Instance, horizon: Horizon, width: int) -> rounds.State:
+    """What an instance shows, as the state of a batch of one: UE i has network and row i.
+
+    Networks follow of which something is on the server, though none of the UEs runs them.
+    """
+    n_ues = instance.n_ues
+    people = empty_population(1, n_ues)
+    people.dnn[0] = np.arange(n_ues)
     people.speed[0], people.weight[0] = 1.0, instance.weights
+    nothing = [np.zeros(ue.dnn.n_layers, np.int64) for ue in instance.ues]
+    ages = nothing if horizon.idle_rounds is None else horizon.idle_rounds
+    there = [(ue.resident, age) for ue, age in zip(instance.ues, ages, strict=True)]
+    there += [(stored.resident, stored.idle_rounds) for stored in horizon.others]
+    shape = (1, len(there), width)
     resident, idle = np.zeros(shape), np.zeros(shape, dtype=np.int32)
-    for i, ue in enumerate(instance.ues):
-        resident[0, i, : ue.dnn.n_layers] = ue.resident
-        if horizon.idle_rounds is not None:
-            idle[0, i, : ue.dnn.n_layers] = horizon.idle_rounds[i]
+    for row, (fractions, age) in enumerate(there):
+        resident[0, row, : len(fractions)] = fractions
+        idle[0, row, : len(age)] = age
     return rounds.State(people, resident, idle, np.zeros(1, np.int64), np.zeros(1, np.uint64))

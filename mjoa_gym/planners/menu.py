@@ -58,6 +58,8 @@ _BESIDE_THE_POINT = {
     "weight_max": 1.0,
     "period_s": 1.0,
     "server_memory_bytes": 0.0,
+    "share_parameters": False,
+    "retain": False,
     "departure_probability": 0.0,
     "shadowing_correlation": 0.0,
     "speed_m_per_s": 0.0,

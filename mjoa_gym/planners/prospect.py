@@ -1,7 +1,7 @@
 """What a joint decision is worth over the rounds to come, and a local search for a better one.
 
 The kernels of `far_sighted`. A round is replayed with the environment's own functions
-(`rounds.infer`, `rounds.settle_ue`, `memory.evict`), on a copy of what an instance shows, so there
+(`rounds.infer`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an instance shows, so there
 is no second model of what a round does. Only what comes after it is estimated.
 
 An estimate replays only the UEs that a change concerns; of the others it knows the round, and what
@@ -27,6 +27,7 @@ from mjoa_gym.model.link import Link, seconds_for
 from mjoa_gym.model.objective import cost
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
+    NOTHING,
     Decision,
     Room,
     State,
@@ -34,6 +35,7 @@ from mjoa_gym.world.rounds import (
     inference_in,
     scratch_in,
     settle_ue,
+    upload_of,
 )
 from mjoa_gym.world.tables import Tables
 
@@ -51,33 +53,44 @@ EVERYONE = -1
 
 
 class RoundSetting(NamedTuple):
-    """What does not change: the upload mode's number, the clock and the memory."""
+    """What does not change: the upload mode's number, the clock and the memory.
+
+    For the inferences every UE has a row of memory of its own; where parameters are `common` to
+    UEs, the rows are brought together before anything is dropped.
+    """
 
     mode: int
     period_s: float
     server_memory_bytes: float
+    common: bool
+    retain: bool
+    share_parameters: bool = False
 
 
 class Forecast(NamedTuple):
-    """What follows from a decision for every UE, in this round and after it."""
+    """What follows from a decision for every UE, in this round and after it.
+
+    The UEs' rows of memory come first; those of networks that none of them runs follow.
+    """
 
     seconds: NDArray[np.float64]  # (N,) of this round's inferences
-    carried: NDArray[np.float64]  # (2, N, L) residencies (`NOW`, `LATER`) if nothing is dropped
-    idle: NDArray[np.int32]  # (N, L) rounds since each layer was used, at the end of this one
+    carried: NDArray[np.float64]  # (2, R, L) residencies (`NOW`, `LATER`) if nothing is dropped
+    idle: NDArray[np.int32]  # (R, L) rounds since each layer was used, at the end of this one
     wait: NDArray[np.float64]  # (N,) rounds from `NOW` to `LATER`
-    kept: NDArray[np.float64]  # (2, N, L) residencies that memory allows; NaN if of no weight
+    retained: NDArray[np.int64]  # (N,) the rows of what is dropped last
+    kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows; NaN if of no weight
     worth: NDArray[np.float64]  # (2, N) seconds of an inference with them
 
 
-def new_forecast(n_ues: int, width: int) -> Forecast:
-    """Room for a forecast for N UEs and L layers."""
-    layers = (n_ues, width)
+def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int32]) -> Forecast:
+    """Room for a forecast for N UEs, with what is there (R, L) of networks that nobody runs."""
     return Forecast(
         np.zeros(n_ues),
-        np.zeros((2, *layers)),
-        np.zeros(layers, np.int32),
+        np.stack([resident, resident]),
+        (idle + (resident > 0)).astype(np.int32),
         np.zeros(n_ues),
-        np.full((2, *layers), np.nan),
+        np.full(n_ues, NOTHING),
+        np.full((2, *resident.shape), np.nan),
         np.zeros((2, n_ues)),
     )
 
@@ -85,12 +98,12 @@ def new_forecast(n_ues: int, width: int) -> Forecast:
 class Prospect(NamedTuple):
     """One environment's round and what is assumed of the rounds after it."""
 
-    tables: Tables  # of N networks, one for each UE
+    tables: Tables  # of R networks: one for each UE, and those that none of them runs
     setting: RoundSetting
     packed: Packed  # the UEs' links in this round
     links: NDArray[np.float64]  # (N, 4) and in later ones, as in `Link`
-    resident: NDArray[np.float64]  # (N, L) at the start of the round
-    idle: NDArray[np.int32]  # (N, L) likewise
+    resident: NDArray[np.float64]  # (R, L) at the start of the round
+    idle: NDArray[np.int32]  # (R, L) likewise
     decision: Decision
     """The answer, changed by the search. UE i may place with the rows `first[i]` to
     `first[i] + placements[i]` of its table, and prefetch with those up to `first[i + 1]`."""
@@ -106,7 +119,7 @@ class Prospect(NamedTuple):
     least: NDArray[np.float64]  # (rows,) seconds of placements in later rounds, all resident
     least_of: NDArray[np.float64]  # (N,) the least of these
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
-    spare_idle: NDArray[np.int32]  # (N, L) a work array
+    spare_idle: NDArray[np.int32]  # (R, L) a work array
     room: Room
 
 
@@ -186,6 +199,7 @@ def begin_ue(prospect, i):
     prospect.touched[i] = True
     copy(prospect.resident[i], state.resident[0, i])
     copy(prospect.idle[i], state.idle[0, i])
+    prospect.trial.retained[i] = decision.retain_of[0, i]
     link = link_under(prospect.packed, decision, i)
     prospect.trial.seconds[i] = infer(
         prospect.room, prospect.tables, prospect.setting, state, decision, link, 0, i
@@ -200,9 +214,9 @@ def end_ue(prospect, i, round_s):
     """
     decision, tables, trial = prospect.decision, prospect.tables, prospect.trial
     link = link_under(prospect.packed, decision, i)
-    settle_ue(
-        prospect.room, tables, prospect.setting, prospect.state, decision, link, 0, i, round_s
-    )
+    room, setting, state = prospect.room, prospect.setting, prospect.state
+    upload_of(room, tables, setting, state, decision, link, 0, i, round_s)
+    settle_ue(room, tables, state, decision, 0, i)
     marked = decision.placements[decision.prefetch_of[0, i]]
     missing = 0.0
     for layer in range(len(marked)):
@@ -267,10 +281,11 @@ def replay(prospect, i, j):
 
 @lean
 def same_uploads(known, trial, touched):
-    """Whether two forecasts agree on the uploads of the UEs touched."""
+    """Whether two forecasts agree on what the UEs touched upload and retain."""
     for i in range(len(touched)):
         if touched[i] and not (
-            same(trial.carried[NOW, i], known.carried[NOW, i])
+            trial.retained[i] == known.retained[i]
+            and same(trial.carried[NOW, i], known.carried[NOW, i])
             and same(trial.carried[LATER, i], known.carried[LATER, i])
             and same(trial.idle[i], known.idle[i])
         ):
@@ -278,14 +293,43 @@ def same_uploads(known, trial, touched):
     return True
 
 
-@njit(cache=True, nogil=True)
-def drop(trial, idle, dnn, tables, memory_bytes):
-    """Write down what memory keeps of the trial's residencies; `idle` (N, L) is a work array."""
+@lean
+def bring_together(resident, idle, tables):
+    """Let the owners of layers have what any row (R, L) has of them; in place, idle rounds too."""
+    width = tables.owner.shape[1]
+    for row in range(len(resident)):
+        for layer in range(tables.n_layers[row]):
+            there, own = divmod(tables.owner[row, layer], width)
+            if resident[row, layer] > 0.0:
+                if resident[there, own] <= 0.0 or idle[row, layer] < idle[there, own]:
+                    idle[there, own] = idle[row, layer]
+                resident[there, own] = max(resident[there, own], resident[row, layer])
+    memory.repeat(resident, idle, tables)
+
+
+@lean
+def drop(prospect):
+    """Write down what memory keeps of the trial's residencies."""
+    trial, tables, setting = prospect.trial, prospect.tables, prospect.setting
+    dnn, idle, placements = prospect.state.population.dnn[0], prospect.spare_idle, (
+        prospect.decision.placements
+    )
     for when in range(2):
-        for i in range(len(idle)):
-            copy(trial.idle[i], idle[i])
-            copy(trial.carried[when, i], trial.kept[when, i])
-        memory.evict(trial.kept[when], idle, dnn, tables, memory_bytes)
+        kept, age = trial.kept[when], idle
+        for row in range(len(idle)):
+            copy(trial.idle[row], idle[row])
+            copy(trial.carried[when, row], kept[row])
+        if setting.common:
+            bring_together(kept, idle, tables)
+        if setting.retain:
+            age = prospect.room.age
+            for row in range(len(idle)):
+                copy(idle[row], age[row])
+            for i in range(len(trial.retained)):
+                if trial.retained[i] != NOTHING:
+                    marked = placements[trial.retained[i]]
+                    memory.retain(dnn[i], i, marked, tables, setting.common, age)
+        memory.evict(kept, idle, age, dnn, tables, setting.common, setting.server_memory_bytes)
 
 
 @lean
@@ -373,13 +417,11 @@ def objective(prospect, i, j, limit):
             copy(known.worth[LATER], trial.worth[LATER])
             now = total(trial, weight, ahead)
         else:
-            bound(known, trial, trial.carried, least_of, links, parameter_bytes, ahead)
-            now = total(trial, weight, ahead)
-            if now < limit:
-                drop(
-                    trial, prospect.spare_idle, people.dnn[0], prospect.tables,
-                    prospect.setting.server_memory_bytes,
-                )  # fmt: skip
+            if not prospect.setting.common:  # else others' uploads count, too
+                bound(known, trial, trial.carried, least_of, links, parameter_bytes, ahead)
+                now = total(trial, weight, ahead)
+            if now < limit or prospect.setting.common:
+                drop(prospect)
                 bound(known, trial, trial.kept, least_of, links, parameter_bytes, ahead)
                 now = estimate(prospect, limit)
     return now
@@ -391,6 +433,7 @@ def copy_rounds(touched, source, target):
     for i in range(len(touched)):
         if touched[i]:
             target.seconds[i], target.wait[i] = source.seconds[i], source.wait[i]
+            target.retained[i] = source.retained[i]
             copy(source.idle[i], target.idle[i])
             for when in range(2):
                 copy(source.carried[when, i], target.carried[when, i])
@@ -422,7 +465,7 @@ def accepted(prospect, i, j, best):
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
-    `chosen` is the decision's `placement_of` or `prefetch_of`. Shares of UE i and of another may
+    `chosen` is the decision's `placement_of`, `prefetch_of` or `retain_of`. Shares of UE i and of another may
     have changed; with these alone the decision is no better.
     """
     kept = chosen[0, i]
@@ -475,6 +518,8 @@ def search(prospect):
             rows = prospect.first[i + 1] - prospect.first[i]
             best = choose(prospect, decision.prefetch_of, i, rows, i, best)
             best = choose(prospect, decision.placement_of, i, prospect.placements[i], i, best)
+            if prospect.setting.retain:
+                best = choose(prospect, decision.retain_of, i, rows, i, best)
         for shares in (decision.bandwidth_share, decision.compute_share):
             for i in range(n_ues):
                 for j in range(n_ues):

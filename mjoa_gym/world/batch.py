@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.world import rounds
-from mjoa_gym.world.population import to_instance
+from mjoa_gym.world.population import Memory, to_instance
 from mjoa_gym.world.randomness import new_stream
 from mjoa_gym.world.rounds import Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
@@ -34,7 +34,11 @@ class Batch:
         self.n_envs = n_envs
         self.threads = threads
         self.state = rounds.new_state(scenario, n_envs)
-        self._room = rounds.new_room(scenario.n_ues, scenario.tables.width)
+        self._room = self._new_room()
+
+    def _new_room(self) -> rounds.Room:
+        rows = self.scenario.memory_rows if self.persists else 0
+        return rounds.new_room(self.scenario.n_ues, self.scenario.tables.width, rows)
 
     def seed(self, e: int, rng: np.random.Generator) -> None:
         """Give environment `e` a stream of random numbers."""
@@ -70,7 +74,7 @@ class Batch:
 
         def part(first: int, last: int) -> None:
             shared = last - first < self.n_envs
-            room = rounds.new_room(*state.resident.shape[1:]) if shared else self._room
+            room = self._new_room() if shared else self._room
             rounds.play(
                 room, tables, constants, persists, moves_on, state, decision, which, outcome,
                 first, last,
@@ -83,8 +87,8 @@ class Batch:
         scenario, state, people = self.scenario, self.state, self.state.population.of(e)
         if not self.persists:
             return to_instance(scenario, people)
-        resident, idle = state.resident[e].copy(), state.idle[e].copy()
-        return to_instance(scenario, people, resident, idle, int(state.round[e]))
+        memory = Memory(state.resident[e].copy(), state.idle[e].copy())
+        return to_instance(scenario, people, None, memory, int(state.round[e]))
 
 
 def in_parts(call: Callable[[int, int], None], n: int, threads: int) -> None:

@@ -1,15 +1,36 @@
 """The server's memory: which uploaded parameters are still there in the next round.
 
-The unit is one layer of one UE (two UEs with the same network do not share it); a layer that is
-uploaded in part occupies its part. A layer is *used* in a round if it was placed at the edge or if
-any of its parameters arrived. While there is more than fits, the layer that has been unused for the
-most rounds is dropped whole. Among equally old ones, the one with most bytes there goes first (the
-fewest layers are lost), then that of the later UE, then the later layer.
+It has R rows of layers. Each UE has a row of its own; where parameters are shared, each network
+has, and UEs with the same network use the same row. The unit is one layer of a row; a layer that is
+uploaded in part occupies its part. Networks may have layers in common: the first of them that has a
+layer *owns* it (`Tables.owner`), and the others' rows repeat what the owner has.
+
+A layer is *used* in a round if it was placed at the edge or if any of its parameters arrived. While
+there is more than fits, the layer that has been unused for the most rounds is dropped whole; layers
+that are to be *retained* only after all others. Among equally old ones, the one with most bytes
+there goes first (the fewest layers are lost), then that of the later row, then the later layer.
 """
 
 from __future__ import annotations
 
+from numba import njit
+
 from mjoa_gym.model.compiling import lean, lean_inner
+
+RETAINED = 1 << 30
+"""What is taken from the age of layers to be retained, so that they are younger than all others."""
+
+
+@njit(inline="always")
+def row_of(dnn, i, shared):
+    """The row of UE i, among UEs with networks `dnn` (N,)."""
+    return dnn[i] if shared else i
+
+
+@njit(inline="always")
+def network_of(dnn, row, shared):
+    """The network of a row."""
+    return row if shared else dnn[row]
 
 
 @lean
@@ -28,49 +49,105 @@ def settle(resident, idle, placement, sent):
 
 
 @lean
-def evict(resident, idle, dnn, tables, memory_bytes):
-    """Drop the least recently used layers until the rest fits; in place.
+def combine(dnn, placement, sent, tables, used, arrived):
+    """Note at the owners of a UE's layers what it has placed and sent (>= L,); in place.
 
-    `resident` and `idle` (N, L) are those of UEs with networks `dnn` (N,).
+    `used` and `arrived` (R, L) become the largest of what all UEs have placed and sent: what
+    arrives twice counts once.
+    """
+    width = tables.owner.shape[1]
+    for layer in range(tables.n_layers[dnn]):
+        row, own = divmod(tables.owner[dnn, layer], width)
+        used[row, own] = max(used[row, own], placement[layer])
+        arrived[row, own] = max(arrived[row, own], sent[layer])
+
+
+@lean
+def repeat(resident, idle, tables):
+    """Let the rows (R, L) repeat what is at the owners of their layers."""
+    width = tables.owner.shape[1]
+    for row in range(len(resident)):
+        for layer in range(tables.n_layers[row]):
+            there, own = divmod(tables.owner[row, layer], width)
+            resident[row, layer] = resident[there, own]
+            idle[row, layer] = idle[there, own]
+
+
+@lean
+def retain(dnn, i, placement, tables, shared, age):
+    """Let the layers that UE i marks (>= L,) be younger (R, L) than all that nobody marks."""
+    width = tables.owner.shape[1]
+    for layer in range(tables.n_layers[dnn]):
+        if placement[layer]:
+            row, own = i, layer
+            if shared:
+                row, own = divmod(tables.owner[dnn, layer], width)
+            if age[row, own] >= 0:
+                age[row, own] -= RETAINED
+
+
+@lean
+def evict(resident, idle, age, dnn, tables, shared, memory_bytes):
+    """Drop layers until the rest fits, those first that have not been used for long; in place.
+
+    `resident`, `idle` and `age` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or
+    are `shared`. The age is `idle`, but for what is to be retained (see `retain`).
 
     Returns:
-        The bytes dropped, and the bytes kept. Cost: O(N L) for each layer dropped.
+        The bytes dropped, and the bytes kept. Cost: O(R L) for each layer dropped.
     """
-    dropped, total = 0.0, bytes_there(resident, dnn, tables)
-    if total <= memory_bytes:
-        return dropped, total
-    while True:
-        i, layer = _next_to_go(resident, idle, dnn, tables)
-        if i >= 0:
-            held = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
-            resident[i, layer] = 0.0
-            idle[i, layer] = 0
-            dropped += held
-            total -= held
-        if total <= memory_bytes or i < 0:
-            total = bytes_there(resident, dnn, tables)  # without the differences' rounding errors
-            if total <= memory_bytes or i < 0:
-                return dropped, total
+    dropped, total = 0.0, bytes_there(resident, dnn, tables, shared)
+    if total > memory_bytes:
+        while True:
+            row, layer = _next_to_go(resident, age, dnn, tables, shared)
+            if row >= 0:
+                held = resident[row, layer]
+                held *= tables.parameter_bytes[network_of(dnn, row, shared), layer]
+                resident[row, layer] = 0.0
+                idle[row, layer] = 0
+                dropped += held
+                total -= held
+            if total <= memory_bytes or row < 0:
+                # without the differences' rounding errors
+                total = bytes_there(resident, dnn, tables, shared)
+                if total <= memory_bytes or row < 0:
+                    break
+        if shared:
+            repeat(resident, idle, tables)
+    return dropped, total
+
+
+@njit(inline="always")
+def counts(row, layer, tables, shared):
+    """Whether a layer is where its bytes are counted."""
+    return not shared or tables.owner[row, layer] == row * tables.owner.shape[1] + layer
 
 
 @lean_inner
-def _next_to_go(resident, idle, dnn, tables):
-    """The UE and the layer that are dropped first; (-1, -1) if nothing is there."""
-    oldest, most, last_i, last_layer = -1, 0.0, -1, -1
-    for i in range(len(dnn)):
-        for layer in range(tables.n_layers[dnn[i]]):
-            held = resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
-            unused = idle[i, layer]
-            if held > 0.0 and (unused > oldest or (unused == oldest and held >= most)):
-                oldest, most, last_i, last_layer = unused, held, i, layer
-    return last_i, last_layer
+def _next_to_go(resident, age, dnn, tables, shared):
+    """The row and the layer that are dropped first; (-1, -1) if nothing is there."""
+    oldest, most, last_row, last_layer = -2 * RETAINED, 0.0, -1, -1
+    for row in range(len(resident)):
+        d = network_of(dnn, row, shared)
+        for layer in range(tables.n_layers[d]):
+            held = resident[row, layer] * tables.parameter_bytes[d, layer]
+            unused = age[row, layer]
+            if (
+                held > 0.0
+                and (unused > oldest or (unused == oldest and held >= most))
+                and counts(row, layer, tables, shared)
+            ):
+                oldest, most, last_row, last_layer = unused, held, row, layer
+    return last_row, last_layer
 
 
 @lean_inner
-def bytes_there(resident, dnn, tables):
+def bytes_there(resident, dnn, tables, shared):
     """The bytes of all layers that are on the server."""
     total = 0.0
-    for i in range(len(dnn)):
-        for layer in range(tables.n_layers[dnn[i]]):
-            total += resident[i, layer] * tables.parameter_bytes[dnn[i], layer]
+    for row in range(len(resident)):
+        d = network_of(dnn, row, shared)
+        for layer in range(tables.n_layers[d]):
+            if counts(row, layer, tables, shared):
+                total += resident[row, layer] * tables.parameter_bytes[d, layer]
     return total

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model import radio
 from mjoa_gym.model.compiling import lean
-from mjoa_gym.model.instance import UE, Horizon, Instance
+from mjoa_gym.model.instance import UE, Horizon, Instance, Stored
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
 
@@ -42,6 +42,13 @@ class Population(NamedTuple):
         return Population(*(values[e].copy() for values in self))
 
 
+class Memory(NamedTuple):
+    """What the server of one environment holds, in the rows of `memory`."""
+
+    resident: NDArray[np.float64]  # (R, L) fractions
+    idle: NDArray[Any]  # (R, L) rounds since each layer was used
+
+
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
@@ -60,15 +67,17 @@ def to_instance(
     scenario: Scenario,
     population: Population,
     resident: NDArray[np.float64] | None = None,
-    idle: NDArray[Any] | None = None,
+    memory: Memory | None = None,
     over: int = 0,
 ) -> Instance:
     """The problem that N UEs pose, arrays (N,), when so many rounds are over.
 
-    Where parameters stay, `resident` (N, L) are padded fractions, and `idle` (N, L) padded rounds
-    since each layer was used.
+    Where parameters stay, `memory` is what the server holds, or just `resident` (N, L) what it
+    holds of each UE, padded fractions.
     """
     tables = scenario.tables
+    if memory is not None:
+        resident = memory.resident[_rows(scenario, population)]
     ues = []
     for i, (d, k) in enumerate(zip(population.dnn, population.device, strict=True)):
         n = int(tables.n_layers[d])
@@ -83,11 +92,16 @@ def to_instance(
                 weight=population.weight[i],
             )
         )
-    horizon = None if idle is None else _horizon(scenario, population, idle, over)
+    horizon = None if memory is None else _horizon(scenario, population, memory, over)
     return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon)
 
 
-def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], over: int) -> Horizon:
+def _rows(scenario: Scenario, population: Population) -> NDArray[np.int64]:
+    """(N,) the UEs' rows of memory."""
+    return population.dnn if scenario.share_parameters else np.arange(len(population.dnn))
+
+
+def _horizon(scenario: Scenario, population: Population, memory: Memory, over: int) -> Horizon:
     """What is known of later rounds. Fades do not last, so SNRs are expected without them.
 
     Both directions share the path loss, so the mean of their gains tells more than either.
@@ -97,17 +111,29 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
     gain = 0.5 * (population.snr_up / up + population.snr_down / down)
     (constants,) = scenario.constants
     low, high = constants["snr_min"], constants["snr_max"]
-    n_layers = scenario.tables.n_layers[population.dnn]
+    n_layers, idle = scenario.tables.n_layers, memory.idle[_rows(scenario, population)]
+    absent = set(range(len(n_layers)) if scenario.share_parameters else ()) - {*population.dnn}
     return Horizon(
         rounds_left=max(0, scenario.rounds - 1 - over),
         period_s=scenario.period_s,
         server_memory_bytes=scenario.server_memory_bytes,
         departure_probability=scenario.departure_probability,
-        idle_rounds=tuple(row[:n] for row, n in zip(idle, n_layers, strict=True)),
+        idle_rounds=tuple(map(_cut, idle, n_layers[population.dnn])),
         snr_up=np.clip(gain * up, low, high),
         snr_down=np.clip(gain * down, low, high),
         scenario=scenario,
+        share_parameters=scenario.share_parameters,
+        retain=scenario.retain,
+        others=tuple(
+            Stored(scenario.profiles[d], *(_cut(rows[d], n_layers[d]) for rows in memory))
+            for d in sorted(absent)
+            if memory.resident[d].any()
+        ),
     )
+
+
+def _cut(row: NDArray[Any], n: int) -> NDArray[Any]:
+    return row[:n]
 
 
 @lean

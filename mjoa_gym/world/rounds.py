@@ -8,7 +8,7 @@ Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,15 +24,16 @@ from mjoa_gym.world.population import DRAWS, Population, arrivals, empty_populat
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
-NO_PREFETCH = -1
+NOTHING = -1
+"""In place of a row of placements: no layer."""
 
 
 class State(NamedTuple):
     """What E environments are in between two rounds; kernels change it in place."""
 
     population: Population  # E x N UEs
-    resident: NDArray[np.float64]  # (E, N, L) resident fractions
-    idle: NDArray[np.int32]  # (E, N, L) rounds since each resident layer was used
+    resident: NDArray[np.float64]  # (E, R, L) resident fractions, in the rows of `memory`
+    idle: NDArray[np.int32]  # (E, R, L) rounds since each resident layer was used
     round: NDArray[np.int64]  # (E,) how many rounds are over
     stream: NDArray[np.uint64]  # (E,) random streams (see `randomness`)
 
@@ -46,7 +47,8 @@ class Decision(NamedTuple):
     placements: NDArray[np.int8]  # (rows, L) 0 = UE, 1 = edge; zeros after a network's last layer
     outlines: NDArray[np.uint8]  # (rows, L + 1) their outlines (`kernel.outline_of`)
     placement_of: NDArray[np.int64]  # (E, N) each UE's row
-    prefetch_of: NDArray[np.int64]  # (E, N) the row that is uploaded in addition, or NO_PREFETCH
+    prefetch_of: NDArray[np.int64]  # (E, N) the row that is uploaded in addition, or NOTHING
+    retain_of: NDArray[np.int64]  # (E, N) the row whose layers are to be dropped last, or NOTHING
     bandwidth_share: NDArray[np.float64]  # (E, N) each >= 0, an environment's sum at most 1
     compute_share: NDArray[np.float64]  # (E, N) likewise
 
@@ -65,11 +67,11 @@ class Outcome(NamedTuple):
 
 def new_state(scenario: Scenario, n_envs: int) -> State:
     """Room for E environments that have not begun."""
-    n_ues, width = scenario.n_ues, scenario.tables.width
+    shape = (n_envs, scenario.memory_rows, scenario.tables.width)
     return State(
-        empty_population(n_envs, n_ues),
-        np.zeros((n_envs, n_ues, width)),
-        np.zeros((n_envs, n_ues, width), dtype=np.int32),
+        empty_population(n_envs, scenario.n_ues),
+        np.zeros(shape),
+        np.zeros(shape, dtype=np.int32),
         np.zeros(n_envs, dtype=np.int64),
         np.zeros(n_envs, dtype=np.uint64),
     )
@@ -107,7 +109,7 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
 
     def rows(which: NDArray[np.int64]) -> list[NDArray[np.int8]]:
         return [
-            np.zeros(n, dtype=np.int8) if row == NO_PREFETCH else decision.placements[row, :n]
+            np.zeros(n, dtype=np.int8) if row == NOTHING else decision.placements[row, :n]
             for row, n in zip(which, (ue.dnn.n_layers for ue in instance.ues), strict=True)
         ]
 
@@ -116,6 +118,7 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
         decision.bandwidth_share[e],
         decision.compute_share[e],
         rows(decision.prefetch_of[e]),
+        rows(decision.retain_of[e]),
     )
 
 
@@ -132,14 +135,21 @@ class Room(NamedTuple):
     outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
     draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
+    used: NDArray[np.int8]  # (R, L) as in `memory.combine`
+    arrived: NDArray[np.float64]  # (R, L) likewise
+    age: NDArray[np.int32]  # (R, L) as in `memory.evict`
 
 
-def new_room(n_ues: int, width: int) -> Room:
-    """Work arrays for N UEs and L layers."""
+def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
+    """Work arrays for N UEs and L layers; with the rows of memory where parameters stay."""
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
-    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64), np.empty(DRAWS))
+    used, arrived, age = (
+        np.empty((memory_rows, width), kind) for kind in (np.int8, np.float64, np.int32)
+    )
+    n_up, draws = np.empty(n_ues, np.int64), np.empty(DRAWS)
+    return Room(ue_s, missing_bytes, rows, outline, n_up, draws, used, arrived, age)
 
 
 @njit(inline="always")
@@ -189,7 +199,7 @@ def infer(room, tables, constants, state, decision, link, e, i):
         tables.ue_s[d, state.population.device[e, i]],
         state.population.speed[e, i],
         tables.parameter_bytes[d],
-        state.resident[e, i],
+        state.resident[e, memory.row_of(state.population.dnn[e], i, constants.share_parameters)],
     )
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
@@ -247,16 +257,20 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
         round_s = outcome.round_s[e]
         for i in range(people.dnn.shape[1]):
             link = link_in(people, e, i, decision, constants)
-            settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
+            upload_of(room, tables, constants, state, decision, link, e, i, round_s)
+        settle_all(room, tables, constants, state, decision, e)
+        age = ages(room, tables, constants, state, decision, e)
         next_round(people, e, state.stream, constants, round_s, outcome.left[e], room.draws)
         for i in range(people.dnn.shape[1]):
-            if outcome.left[e, i]:
+            if outcome.left[e, i] and not constants.share_parameters:
                 forget(state, e, i)
         outcome.dropped_bytes[e], outcome.resident_bytes[e] = memory.evict(
             state.resident[e],
             state.idle[e],
+            age,
             people.dnn[e],
             tables,
+            constants.share_parameters,
             constants.server_memory_bytes,
         )
 
@@ -287,17 +301,15 @@ def forget(state, e, i):
 
 
 @njit(inline="always")
-def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
-    """Bring what UE i has uploaded in `round_s` seconds to the server."""
-    people = state.population
-    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
-    n = len(inference.ue_s)
+def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
+    """Write down in the room what UE i uploads in `round_s` seconds, after its inference."""
+    inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
     row = decision.placement_of[e, i]
     marked = decision.prefetch_of[e, i]
     sent, unrecorded = room.rows[i, SENT], room.rows[i, :0]
     upload(
         decision.outlines[row],
-        decision.placements[marked] if marked != NO_PREFETCH else decision.placements[row, :0],
+        decision.placements[marked] if marked != NOTHING else decision.placements[row, :0],
         inference,
         link,
         round_s,
@@ -306,7 +318,56 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
         sent,
         unrecorded,
     )
-    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], sent)
+
+
+@njit(inline="always")
+def settle_ue(room, tables, state, decision, e, i):
+    """Bring what UE i has uploaded to a row of its own."""
+    n = tables.n_layers[state.population.dnn[e, i]]
+    placement = decision.placements[decision.placement_of[e, i]]
+    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], placement, room.rows[i, SENT])
+
+
+@njit(inline="always")
+def settle_all(room, tables, constants, state, decision, e):
+    """Bring what the UEs of environment e have uploaded to the server."""
+    dnn, resident, idle = state.population.dnn[e], state.resident[e], state.idle[e]
+    if not constants.share_parameters:
+        for i in range(len(dnn)):
+            settle_ue(room, tables, state, decision, e, i)
+        return
+    for row in range(len(resident)):
+        for layer in range(resident.shape[1]):
+            room.used[row, layer] = 0
+            room.arrived[row, layer] = 0.0
+    for i in range(len(dnn)):
+        placement = decision.placements[decision.placement_of[e, i]]
+        memory.combine(dnn[i], placement, room.rows[i, SENT], tables, room.used, room.arrived)
+    for row in range(len(resident)):
+        memory.settle(resident[row], idle[row], room.used[row], room.arrived[row])
+    memory.repeat(resident, idle, tables)
+
+
+@njit(inline="always")
+def ages(room, tables, constants, state, decision, e):
+    """How long all layers in environment e have not been used, as `memory.evict` wants it."""
+    dnn, idle, age = state.population.dnn[e], state.idle[e], room.age
+    if not constants.retain:
+        return idle
+    for row in range(len(idle)):
+        for layer in range(idle.shape[1]):
+            age[row, layer] = idle[row, layer]
+    for i in range(len(dnn)):
+        marked = decision.retain_of[e, i]
+        if marked != NOTHING:
+            shared = constants.share_parameters
+            memory.retain(dnn[i], i, decision.placements[marked], tables, shared, age)
+    return age
+
+
+def of_ues(rows: NDArray[Any], dnn: NDArray[np.int64], shared: bool) -> NDArray[Any]:
+    """(E, N, L) what UEs with networks `dnn` (E, N) have in the rows (E, R, L) of memory, copied."""
+    return np.take_along_axis(rows, dnn[..., None], axis=1) if shared else rows.copy()
 
 
 def begin(constants: NDArray[np.void], state: State, which: NDArray[np.bool_]) -> None:

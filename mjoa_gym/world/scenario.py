@@ -58,6 +58,9 @@ class Scenario:
         snr_max_db: Greatest.
         period_s: Streaming: least seconds of a round; every UE issues one inference per round.
         server_memory_bytes: Streaming: parameters that the server keeps between rounds.
+        share_parameters: Streaming: whether a UE finds what others have uploaded of the same layers
+            (`DNN.fingerprints`), and the server keeps it once, also when they leave.
+        retain: Streaming: whether a decision says which layers are to be dropped last.
         departure_probability: Streaming: of each UE after each round.
         shadowing_correlation: Streaming: from one round to the next, in [0, 1].
         speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
@@ -96,6 +99,8 @@ class Scenario:
     snr_max_db: float = 60.0
     period_s: float = 1.0
     server_memory_bytes: float = 250e6
+    share_parameters: bool = False
+    retain: bool = False
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
@@ -213,6 +218,11 @@ class Scenario:
         """What never changes, as arrays for kernels; shared by equal scenarios."""
         return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
 
+    @property
+    def memory_rows(self) -> int:
+        """Rows of the server's memory, R (see `world.memory`)."""
+        return len(self.dnns) if self.share_parameters else self.n_ues
+
     @cached_property
     def constants(self) -> NDArray[np.void]:
         """(1,) the numbers that kernels read, named as in `CONSTANTS`.
@@ -264,7 +274,7 @@ _CHECKS: dict[Any, tuple[str, ...]] = {
     validation.count: ("n_ues", "rounds"),
     checked_bits: ("parameter_bits", "activation_bits"),
     _several: ("dnns", "ue_devices"),
-    _boolean: ("rayleigh_fading",),
+    _boolean: ("rayleigh_fading", "share_parameters", "retain"),
     validation.positive: (
         "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "edge_speed", "bandwidth_hz",
         "distance_min_m", "distance_max_m",

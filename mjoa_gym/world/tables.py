@@ -33,6 +33,9 @@ class Tables(NamedTuple):
     output_bytes: NDArray[np.float64]
     parameter_bytes: NDArray[np.float64]  # (D, L)
     input_bytes: NDArray[np.float64]
+    owner: NDArray[np.int64]
+    """(D, L) where else a layer's parameters are: the first network and layer that hold the same
+    bytes, as `d * L + l`. Most layers own theirs."""
 
     @property
     def width(self) -> int:
@@ -40,7 +43,7 @@ class Tables(NamedTuple):
         return self.is_sink.shape[1]
 
 
-WHOLE = ("mode", "n_dnns", "n_devices", "rayleigh_fading")
+WHOLE = ("mode", "n_dnns", "n_devices", "rayleigh_fading", "share_parameters", "retain")
 REAL = (
     "message_s", "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "bandwidth_hz",
     "ue_power_dbm", "edge_power_dbm", "noise_power_dbm", "path_loss_exponent", "reference_loss_db",
@@ -69,10 +72,12 @@ def tables_of(
         inference_of(dnn, rows[0], _seconds(server, dnn) / edge_speed)
         for dnn, rows in zip(dnns, ue_s, strict=True)
     ]
-    return stacked(inferences, ue_s)
+    return stacked(dnns, inferences, ue_s)
 
 
-def stacked(inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]) -> Tables:
+def stacked(
+    dnns: Sequence[DNN], inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]
+) -> Tables:
     """The tables of D inferences with nothing resident, each with (K, L) seconds on UEs."""
 
     def padded(name: str) -> NDArray:
@@ -85,6 +90,7 @@ def stacked(inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]) 
         local_s=frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
         parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
         input_bytes=frozen(np.array([i.input_bytes for i in inferences])),
+        owner=frozen(_owners(dnns)),
         **{name: padded(name) for name in shared},
     )
 
@@ -111,6 +117,18 @@ def channel_with(constants, snr_up, snr_down):
     """The channel of a UE with these SNRs at full band."""
     band_hz = constants.bandwidth_hz
     return Channel(band_hz, band_hz, snr_up, snr_down, True, constants.message_s)
+
+
+def _owners(dnns: Sequence[DNN]) -> NDArray[np.int64]:
+    """`Tables.owner` of D networks."""
+    width = max(dnn.n_layers for dnn in dnns)
+    owner = np.arange(len(dnns) * width).reshape(-1, width)
+    first: dict[tuple[str, float], int] = {}
+    for own, dnn in zip(owner, dnns, strict=True):
+        contents = zip(dnn.fingerprints, dnn.parameter_bytes.tolist(), strict=True)
+        for layer, content in enumerate(contents):
+            own[layer] = first.setdefault(content, int(own[layer]))
+    return owner
 
 
 def _seconds(device: Device, dnn: DNN) -> NDArray[np.float64]:

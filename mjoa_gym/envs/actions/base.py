@@ -29,6 +29,7 @@ class ActionView(ABC):
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         self.scenario = scenario
         self.persists = persists  # whether parameters stay, so that prefetching makes sense
+        self.retains = persists and scenario.retain  # whether it is said what is to be kept
         self.n_envs = n_envs
         self.shape = (scenario.n_ues, scenario.tables.width)
 

@@ -27,7 +27,7 @@ class BoxView(MenuView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        numbers = scenario.n_ues * (4 if persists else 3)
+        numbers = scenario.n_ues * (3 + persists + self.retains)
         self.space = gym.spaces.Box(-1.0, 1.0, (numbers,), dtype=np.float32)
 
     def decode(
@@ -41,8 +41,8 @@ class BoxView(MenuView):
             e, k = np.argwhere(np.isnan(numbers))[0]
             raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
         own = numbers.reshape(*dnn.shape, -1)
-        entry, prefetch = np.empty_like(dnn), np.zeros_like(dnn)
-        choice = Choice(entry, prefetch, np.empty(dnn.shape), np.empty(dnn.shape))
+        entries = np.zeros((3, *dnn.shape), dnn.dtype)
+        choice = Choice(*entries, *np.empty((2, *dnn.shape)))
         _choose(choice, own, self.sizes, dnn)
         return self.decision(choice, dnn), which
 
@@ -51,7 +51,7 @@ class BoxView(MenuView):
         choice = self.choices(plan, instance)
         assert instance is not None
         size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]
-        entries = [choice.entry, choice.prefetch] if self.persists else [choice.entry]
+        entries = choice[: 1 + self.persists + self.retains]
         middles = [(2 * entry + 1) / size - 1 for entry in entries]
         bids = _exponent(choice.bandwidth_bid), _exponent(choice.compute_bid)
         return np.stack([*middles, *bids], axis=-1).ravel().astype(np.float32)
@@ -59,14 +59,16 @@ class BoxView(MenuView):
 
 @lean
 def _choose(choice, own, sizes, dnn):
-    """Fill in what UEs' numbers (E, N, 3 or 4) stand for."""
+    """Fill in what UEs' numbers (E, N, 3 to 5) stand for."""
     last = own.shape[2] - 1
     for e in range(dnn.shape[0]):
         for i in range(dnn.shape[1]):
             size = sizes[dnn[e, i]]
             choice.entry[e, i] = _part(own[e, i, 0], size)
-            if last == 3:
+            if last >= 3:
                 choice.prefetch[e, i] = _part(own[e, i, 1], size)
+            if last >= 4:
+                choice.retain[e, i] = _part(own[e, i, 2], size)
             choice.bandwidth_bid[e, i] = BID_RANGE ** within(own[e, i, last - 1], -1.0, 1.0)
             choice.compute_bid[e, i] = BID_RANGE ** within(own[e, i, last], -1.0, 1.0)
 

@@ -12,7 +12,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.planners.menu import menu_of
-from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
+from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
@@ -21,10 +21,14 @@ LEAST = 1e-300  # in place of a sum of no bids
 
 
 class Choice(NamedTuple):
-    """What UEs have chosen, each array (..., N); `prefetch` is not read where nothing persists."""
+    """What UEs have chosen, each array (..., N).
+
+    `prefetch` is not read where nothing persists, `retain` not where the scenario has none.
+    """
 
     entry: NDArray[np.int64]  # of the menu of each UE's network: its placement
     prefetch: NDArray[np.int64]  # what it has at the edge is uploaded in addition; 0 for nothing
+    retain: NDArray[np.int64]  # what it has at the edge is dropped last; 0 for nothing
     bandwidth_bid: NDArray[np.float64]  # > 0
     compute_bid: NDArray[np.float64]  # > 0
 
@@ -61,10 +65,11 @@ class MenuView(ActionView):
             self.outlines,
             placement_of=np.empty_like(dnn),
             prefetch_of=np.empty_like(dnn),
+            retain_of=np.empty_like(dnn),
             bandwidth_share=np.empty(dnn.shape),
             compute_share=np.empty(dnn.shape),
         )
-        _decide(decision[2:], choice, dnn, self.wrapped, self.persists)
+        _decide(decision[2:], choice, dnn, self.wrapped, self.persists, self.retains)
         return decision
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
@@ -72,7 +77,7 @@ class MenuView(ActionView):
 
         Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
         with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge
-        or prefetches, but for the fewest bytes. Bids are the plan's shares.
+        or prefetches, but for the fewest bytes; to retain, likewise. Bids are the plan's shares.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
@@ -81,11 +86,11 @@ class MenuView(ActionView):
             raise ValueError("instance=None: this view needs the instance that the plan answers")
         plan.check_fits(instance)
         chosen = [self._choose(plan, instance, i) for i in range(instance.n_ues)]
-        entry, prefetch = np.array(chosen, dtype=np.int64).T
-        return Choice(entry, prefetch, plan.bandwidth_share, plan.compute_share)
+        entries = np.array(chosen, dtype=np.int64).T
+        return Choice(*entries, plan.bandwidth_share, plan.compute_share)
 
-    def _choose(self, plan: Plan, instance: Instance, i: int) -> tuple[int, int]:
-        """UE i's entries of the menu: to place, and to prefetch."""
+    def _choose(self, plan: Plan, instance: Instance, i: int) -> tuple[int, int, int]:
+        """UE i's entries of the menu: to place, to prefetch and to retain."""
         ue, packed = instance.ues[i], instance.packed
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         rows = self.placements[d * self.entries : d * self.entries + self.sizes[d], :n]
@@ -94,11 +99,15 @@ class MenuView(ActionView):
         entry = int(np.argmax(same))
         if not same.any():
             entry = int(np.argmin(kernel.run_many(rows, packed_inference(packed, i), link)))
-        if not self.persists or plan.prefetch is None or not plan.prefetch[i].any():
-            return entry, 0
-        wanted = plan.prefetch[i] | plan.placements[i]
-        missing = ue.dnn.parameter_bytes * (1.0 - (0.0 if ue.resident is None else ue.resident))
-        return entry, int(np.argmin((((rows | rows[entry]) != wanted) * missing).sum(axis=1)))
+        prefetch = retain = 0
+        sizes = ue.dnn.parameter_bytes
+        if self.persists and plan.prefetch is not None and plan.prefetch[i].any():
+            wanted = plan.prefetch[i] | plan.placements[i]
+            differs = (rows | rows[entry]) != wanted
+            prefetch = int(np.argmin((differs * sizes * (1.0 - ue.resident)).sum(axis=1)))
+        if self.retains and plan.retain is not None:
+            retain = int(np.argmin(((rows != plan.retain[i]) * sizes).sum(axis=1)))
+        return entry, prefetch, retain
 
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
@@ -121,9 +130,9 @@ def _first_outside(choices, counts, which):
 
 
 @lean
-def _decide(decided, choice, dnn, wrapped, persists):
-    """Fill in the last four arrays of a decision."""
-    placement_of, prefetch_of, bandwidth, compute = decided
+def _decide(decided, choice, dnn, wrapped, persists, retains):
+    """Fill in the last five arrays of a decision."""
+    placement_of, prefetch_of, retain_of, bandwidth, compute = decided
     for e in range(dnn.shape[0]):
         bandwidth_bids = compute_bids = 0.0
         for i in range(dnn.shape[1]):
@@ -131,9 +140,11 @@ def _decide(decided, choice, dnn, wrapped, persists):
             entry, prefetch = wrapped[dnn[e, i], choice.entry[e, i]], 0
             if persists:
                 prefetch = wrapped[dnn[e, i], choice.prefetch[e, i]]
+            retain = wrapped[dnn[e, i], choice.retain[e, i]] if retains else 0
             uploads = entry > 0 or prefetch > 0
             placement_of[e, i] = first + entry
-            prefetch_of[e, i] = first + prefetch if prefetch > 0 else NO_PREFETCH
+            prefetch_of[e, i] = first + prefetch if prefetch > 0 else NOTHING
+            retain_of[e, i] = first + retain if retain > 0 else NOTHING
             bandwidth[e, i] = choice.bandwidth_bid[e, i] if uploads else 0.0
             compute[e, i] = choice.compute_bid[e, i] if entry > 0 else 0.0
             bandwidth_bids += bandwidth[e, i]

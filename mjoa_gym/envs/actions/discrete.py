@@ -21,7 +21,7 @@ OWN_BIDS = BIDS[::2]  # an octave apart: fewer actions for learners that give ea
 class DiscreteView(MenuView):
     """`Discrete`: N actions make a round, one for each UE in order (see `RoundsEnv`).
 
-    An action is `(placement * P + prefetch) * 4 + bid`. Observations say whose turn it is, and what
+    An action is `((placement * P + prefetch) * R + retain) * 4 + bid`. Observations say whose turn it is, and what
     the UEs before have chosen: UNDECIDED or the action.
     """
 
@@ -30,7 +30,7 @@ class DiscreteView(MenuView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        self._parts = (self.entries, 2 if persists else 1, len(OWN_BIDS))
+        self._parts = (self.entries, 1 + persists, 1 + self.retains, len(OWN_BIDS))
         self.space = gym.spaces.Discrete(int(np.prod(self._parts)))
         self._masks = self._void()
         self._chosen = np.full((n_envs, scenario.n_ues), UNDECIDED, dtype=np.int64)
@@ -48,9 +48,11 @@ class DiscreteView(MenuView):
         complete = self._turn == self.scenario.n_ues
         if not complete.any():
             return None, complete
-        entry, prefetch, level = np.unravel_index(np.maximum(self._chosen, 0), self._parts)
-        everything = np.where(prefetch == 1, self.sizes[dnn] - 1, 0)
-        decision = self.decision(Choice(entry, everything, OWN_BIDS[level], OWN_BIDS[level]), dnn)
+        parts = np.unravel_index(np.maximum(self._chosen, 0), self._parts)
+        entry, prefetch, retain, level = parts
+        everything, bids = self.sizes[dnn] - 1, OWN_BIDS[level]
+        choice = Choice(entry, everything * prefetch, everything * retain, bids, bids)
+        decision = self.decision(choice, dnn)
         self.restart(complete)
         return decision, complete
 
@@ -58,15 +60,16 @@ class DiscreteView(MenuView):
         """The round's actions (N,) nearest to a plan (see `MenuView.choices`, errors too).
 
         A bid is the geometric mean of the two shares, to the nearest level. Whatever a plan
-        prefetches, it is everything here.
+        prefetches or retains, it is everything here.
         """
         choice = self.choices(plan, instance)
-        prefetch = (choice.prefetch > 0).astype(np.int64)
+        prefetch, retain = ((own > 0).astype(np.int64) for own in choice[1:3])
         offloads, band, compute = choice.entry > 0, choice.bandwidth_bid, choice.compute_bid
         scale = band[offloads].sum() / max(compute[offloads].sum(), LEAST)
         level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band), OWN_BIDS)
         level[(choice.entry == 0) & (prefetch == 0)] = 0
-        return np.ravel_multi_index((choice.entry, prefetch, level), self._parts)
+        retain *= self.retains
+        return np.ravel_multi_index((choice.entry, prefetch, retain, level), self._parts)
 
     def restart(self, which: NDArray[np.bool_]) -> None:
         """See `ActionView.restart`."""
@@ -95,9 +98,10 @@ class DiscreteView(MenuView):
         return self.features_of(self._chosen)
 
     def features_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(E, N, 4) features of what the UEs have chosen, (E, N)."""
-        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), self._parts), axis=-1)
-        most = np.maximum(np.array(self._parts) - 1, 1)
+        """(E, N, 4 or 5) features of what the UEs have chosen, (E, N)."""
+        sizes = [size for k, size in enumerate(self._parts) if k != 2 or self.retains]
+        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), sizes), axis=-1)
+        most = np.maximum(np.array(sizes) - 1, 1)
         decided = chosen != UNDECIDED
         return np.concatenate([decided[..., None], parts / most], axis=-1, dtype=np.float32)
 
@@ -107,7 +111,7 @@ class DiscreteView(MenuView):
 
     def _void(self) -> NDArray[np.int8]:
         """(D, actions) 0 for what some other action says, or nothing."""
-        entry, prefetch, level = np.unravel_index(np.arange(self.space.n), self._parts)
+        entry, prefetch, _, level = np.unravel_index(np.arange(self.space.n), self._parts)
         means = self.exists[:, entry] == 1
         means &= ~((prefetch == 1) & (entry == self.sizes[:, None] - 1))
         means &= ~((prefetch == 0) & (entry == 0) & (level > 0))

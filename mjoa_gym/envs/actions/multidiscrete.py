@@ -23,7 +23,8 @@ class MultiDiscreteView(MenuView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        entries = [self.entries] * (2 if persists else 1)
+        self.chosen = 1 + persists + self.retains  # how many entries of the menu
+        entries = [self.entries] * self.chosen
         self.space = gym.spaces.MultiDiscrete(
             np.array([*entries, len(BIDS), len(BIDS)] * scenario.n_ues, dtype=np.int64)
         )
@@ -40,15 +41,16 @@ class MultiDiscreteView(MenuView):
         in_range("action", chosen, self.space.nvec, which)
         chosen[~which] = 0
         own = chosen.reshape(*dnn.shape, -1)
-        choice = Choice(own[..., 0], own[..., 1], BIDS[own[..., -2]], BIDS[own[..., -1]])
+        entries = own[..., 0], own[..., 1], own[..., self.chosen - 1]
+        choice = Choice(*entries, BIDS[own[..., -2]], BIDS[own[..., -1]])
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
         """The action nearest to a plan (`MenuView.choices`, errors too); bids to nearest levels."""
         choice = self.choices(plan, instance)
-        prefetch = [choice.prefetch] if self.persists else []
+        entries = choice[: self.chosen]
         levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))
-        return np.stack([choice.entry, *prefetch, *levels], axis=-1).ravel()
+        return np.stack([*entries, *levels], axis=-1).ravel()
 
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
         """See `ActionView.masks`."""

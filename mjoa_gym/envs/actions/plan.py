@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
-from mjoa_gym.world.rounds import NO_PREFETCH, Decision, outlines_of
+from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 
@@ -57,9 +57,9 @@ def _batch_shares(space: Shares, n: int = 1) -> Shares:
 
 
 class PlanView(ActionView):
-    """`Dict(placements, bandwidth_share, compute_share)`, with `prefetch` when streaming.
+    """`Dict(placements, bandwidth_share, compute_share)`; streaming: `prefetch`, perhaps `retain`.
 
-    Entries of `placements` and `prefetch` beyond a UE's last layer are ignored. Nothing else is
+    Entries of `placements`, `prefetch` and `retain` beyond a UE's last layer are ignored. Nothing else is
     repaired: what is not a plan raises.
     """
 
@@ -75,8 +75,8 @@ class PlanView(ActionView):
             "bandwidth_share": Shares(n_ues),
             "compute_share": Shares(n_ues),
         }
-        if persists:
-            spaces["prefetch"] = gym.spaces.MultiBinary(self.shape)
+        self.marks = ("prefetch",) * persists + ("retain",) * self.retains
+        spaces |= {name: gym.spaces.MultiBinary(self.shape) for name in self.marks}
         self.space = gym.spaces.Dict(spaces)
 
     def single(self, action: Any) -> Any:
@@ -95,24 +95,26 @@ class PlanView(ActionView):
         tables = self.scenario.tables
         exists = np.arange(self.shape[1]) < tables.n_layers[dnn, None]
         placements = self._marks("placements", actions["placements"], exists, which)
+        outlines = outlines_of(placements, dnn.ravel(), tables)
         rows = np.arange(dnn.size).reshape(dnn.shape)
-        prefetch_of = np.full_like(rows, NO_PREFETCH)
-        if self.persists:
-            marked = self._marks("prefetch", actions["prefetch"], exists, which)
+        row_of = {"prefetch": np.full_like(rows, NOTHING), "retain": np.full_like(rows, NOTHING)}
+        for name in self.marks:
+            row_of[name] = rows + len(placements)
+            marked = self._marks(name, actions[name], exists, which)
             placements = np.concatenate([placements, marked])
-            prefetch_of = rows + dnn.size
         decision = Decision(
             placements,
-            outlines_of(placements[: dnn.size], dnn.ravel(), tables),
+            outlines,
             rows,
-            prefetch_of,
+            row_of["prefetch"],
+            row_of["retain"],
             self._shares("bandwidth_share", actions["bandwidth_share"], which),
             self._shares("compute_share", actions["compute_share"], which),
         )
         return decision, which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> dict[str, NDArray[Any]]:
-        """The action that is exactly this plan (prefetches are left out where nothing persists).
+        """The action that is exactly this plan, but for marks that mean nothing here.
 
         Raises:
             ValueError: If the plan is for another number of UEs, or for networks that are too deep.
@@ -122,8 +124,8 @@ class PlanView(ActionView):
             "bandwidth_share": plan.bandwidth_share.copy(),
             "compute_share": plan.compute_share.copy(),
         }
-        if self.persists:
-            action["prefetch"] = self._padded("prefetch", plan.prefetch or ((),) * self.shape[0])
+        for name in self.marks:
+            action[name] = self._padded(name, getattr(plan, name) or ((),) * self.shape[0])
         return action
 
     def _marks(
