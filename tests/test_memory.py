@@ -12,13 +12,13 @@ DNN = np.array([0, 1])
 class Networks(NamedTuple):
     n_layers: np.ndarray
     parameter_bytes: np.ndarray
+    owner: np.ndarray
 
 
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
-    dropped, kept = memory.evict(
-        resident, idle, DNN, Networks(np.array([3, 3]), PARAMETERS), memory_bytes
-    )
+    networks = Networks(np.array([3, 3]), PARAMETERS, np.arange(6).reshape(2, 3))
+    dropped, kept = memory.evict(resident, idle, idle, DNN, networks, False, memory_bytes)
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 
@@ -67,8 +67,8 @@ def test_many_layers_go_as_one_after_the_other_would(seed):
     while left.sum() > limit:
         last = max(zip(*left.nonzero(), strict=True), key=lambda at: (unused[at], left[at], at))
         left[last], unused[last] = 0.0, 0
-    networks = Networks(np.array([30] * 4), np.ones((4, 30)))
-    dropped, kept = memory.evict(resident, idle, np.arange(4), networks, limit)
+    networks = Networks(np.array([30] * 4), np.ones((4, 30)), np.arange(120).reshape(4, 30))
+    dropped, kept = memory.evict(resident, idle, idle, np.arange(4), networks, False, limit)
     np.testing.assert_array_equal(resident, left)
     np.testing.assert_array_equal(idle, unused)
     assert kept == pytest.approx(left.sum())

@@ -100,9 +100,10 @@ class FlatObserver(Observer):
         n_envs = len(state.round)
         flat = np.empty((n_envs, *self.space.shape), dtype=np.float32)
         features, turn = view.features(), view.turn()
-        stock = state.resident, state.idle
+        resident, idle = state.resident, state.idle
         if scenario.share_parameters:
-            stock = tuple(of_ues(rows, state.population.dnn, True) for rows in stock)
+            dnn = state.population.dnn
+            resident, idle = of_ues(resident, dnn, True), of_ues(idle, dnn, True)
 
         def part(first: int, last: int) -> None:
             _write(
@@ -111,7 +112,7 @@ class FlatObserver(Observer):
             )  # fmt: skip
             if view.persists:
                 _write_residency(
-                    flat, state.population.dnn, *stock,
+                    flat, state.population.dnn, resident, idle,
                     scenario.tables.n_layers, columns_of(scenario, False), scenario.rounds, turn,
                     self.columns, first, last,
                 )  # fmt: skip
@@ -248,14 +249,14 @@ def _unflatten(
 ) -> tuple[Population, NDArray[np.float64] | None]:
     """The UEs, and the resident fractions (None if there never are any), of a flat observation."""
     n, cold, streaming = scenario.n_ues, *(columns_of(scenario, stays) for stays in (False, True))
-    shown = networks_shown(scenario, True)
+    networks_too = networks_shown(scenario, True)
     columns, left_over = divmod(flat.size - 1, n)
-    if flat.size == n * streaming + 1 + shown:
+    if flat.size == n * streaming + 1 + networks_too:
         columns, left_over = streaming, 0
     if flat.ndim != 1 or left_over or columns < cold:
         raise ValueError(
             f"the observation has shape {flat.shape}; one of {n} UEs has {n * cold + 1} numbers,"
-            f" {n * streaming + 1 + shown} when streaming"
+            f" {n * streaming + 1 + networks_too} when streaming"
         )
     rows = flat[: n * columns].reshape(n, columns).astype(np.float64)
     networks, devices = len(scenario.dnns), len(scenario.ue_devices)

@@ -87,7 +87,8 @@ def plan_of(prospect: Prospect) -> Plan:
         for marked, placed in zip(rows(decision.prefetch_of), placements, strict=True)
     ]
     shares = decision.bandwidth_share[0], decision.compute_share[0]
-    return Plan(placements, *shares, prefetch, rows(decision.retain_of))
+    retain = rows(decision.retain_of) if prospect.setting.retain else None
+    return Plan(placements, *shares, prefetch, retain)
 
 
 def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:

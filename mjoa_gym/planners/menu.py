@@ -121,7 +121,8 @@ def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> st
     """A hash of all that the menu of the scenario's network d depends on, but for the code.
 
     Of the scenario's fields it holds those that differ from the defaults, so that a new field
-    leaves it as it is. Seconds and bytes count to the accuracy of float32: another machine may have other last bits.
+    leaves it as it is. Seconds and bytes count to the accuracy of float32: another machine may have
+    other last bits.
     """
     tables, dnn = scenario.tables, scenario.profiles[d]
     search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)

@@ -13,10 +13,15 @@ layers are sent in program order until the round ends, and what nobody uses is d
 that MJOA-MU leaves without bandwidth cannot prefetch, unless nobody needs any: then the UEs that
 would gain share the band.
 
+Where a plan says what the server is to retain, it is what the next inferences have at the edge: of
+those UEs first whose inferences that makes faster by most per byte, until memory is full.
+
 Cost: per UE one call of PBT-DP and O(runs) simulations for every run taken.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
@@ -37,8 +42,8 @@ LEAST_GAIN = 1e-3
 
 def greedy_prefetch(
     inference: Inference, link: Link, placement: NDArray[np.int8]
-) -> NDArray[np.int8]:
-    """(L,) 1 for the layers to prefetch for one UE.
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """The layers to prefetch for one UE, and those that its next inference has at the edge, (L,).
 
     What this inference's `placement` misses will be resident after it.
     """
@@ -49,7 +54,7 @@ def greedy_prefetch(
     before = missing.copy()
     missing[following == 1] = 0.0  # what the next inference would upload is worth having early
     add_runs(after, link, following)
-    return ((before > 0) & (missing == 0)).astype(np.int8)
+    return ((before > 0) & (missing == 0)).astype(np.int8), following
 
 
 @njit(cache=True, nogil=True)
@@ -99,15 +104,55 @@ def with_prefetch(instance: Instance, plan: Plan) -> Plan:
     packed, n = instance.packed, instance.n_ues
     bandwidth, compute = plan.bandwidth_share, plan.compute_share
     unused = bandwidth.sum() == 0
-    marks: list[NDArray[np.int8]] = []
+    retains = instance.horizon is not None and instance.horizon.retain
+    marks, following, saved = [], [], np.zeros(n)
     for i, ue in enumerate(instance.ues):
-        own = np.zeros(ue.dnn.n_layers, np.int8)
+        own = after = np.zeros(ue.dnn.n_layers, np.int8)
         beta, phi = (1.0 / n, 1.0 / n) if unused else (bandwidth[i], compute[i])
         if beta > 0 and ue.reachable and instance.upload != "preinstalled":
-            link = packed_link(packed, i, beta, phi)
-            own = greedy_prefetch(packed_inference(packed, i), link, plan.placements[i])
+            link, inference = packed_link(packed, i, beta, phi), packed_inference(packed, i)
+            own, after = greedy_prefetch(inference, link, plan.placements[i])
+            if retains:
+                saved[i] = ue.weight * saved_s(inference, link, after, ue.dnn.parameter_bytes)
         marks.append(own)
+        following.append(after)
     if unused:
         wanted = np.array([own.any() for own in marks], dtype=np.float64)
         bandwidth = wanted / max(1.0, wanted.sum())
-    return Plan(plan.placements, bandwidth, compute, marks)
+    retain = worth_keeping(instance, following, saved) if retains else None
+    return Plan(plan.placements, bandwidth, compute, marks, retain)
+
+
+def saved_s(
+    inference: Inference,
+    link: Link,
+    placement: NDArray[np.int8],
+    parameter_bytes: NDArray[np.float64],
+) -> float:
+    """Seconds by which an inference ends earlier if what it has at the edge is on the server."""
+    cold = inference._replace(missing_bytes=parameter_bytes)
+    there = inference._replace(missing_bytes=np.where(placement == 1, 0.0, parameter_bytes))
+    alone = np.zeros_like(placement)
+    best_partition(cold, link, WIDTH, alone)
+    seconds = kernel.run_many(alone[None], cold, link) - kernel.run_many(
+        placement[None], there, link
+    )
+    return float(seconds[0])
+
+
+def worth_keeping(
+    instance: Instance, following: Sequence[NDArray[np.int8]], saved: NDArray[np.float64]
+) -> list[NDArray[np.int8]]:
+    """Per UE (L,) what to retain: what saves most per byte, while it fits into memory.
+
+    That is the edge layers of the next inferences (`following`), by the weighted seconds `saved`
+    (N,) if they are there.
+    """
+    retain = [np.zeros_like(layers) for layers in following]
+    sizes = [ue.dnn.parameter_bytes @ own for ue, own in zip(instance.ues, following, strict=True)]
+    assert instance.horizon is not None
+    left = instance.horizon.server_memory_bytes
+    for i in np.argsort(-saved / np.maximum(sizes, 1.0), kind="stable"):
+        if sizes[i] <= left and saved[i] > 0.0:
+            retain[i], left = following[i], left - sizes[i]
+    return retain

@@ -1,8 +1,9 @@
 """What a joint decision is worth over the rounds to come, and a local search for a better one.
 
 The kernels of `far_sighted`. A round is replayed with the environment's own functions
-(`rounds.infer`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an instance shows, so there
-is no second model of what a round does. Only what comes after it is estimated.
+(`rounds.infer`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an
+instance shows, so there is no second model of what a round does. Only what comes after it is
+estimated.
 
 An estimate replays only the UEs that a change concerns; of the others it knows the round, and what
 later inferences are worth unless memory keeps something else of theirs.
@@ -311,8 +312,10 @@ def bring_together(resident, idle, tables):
 def drop(prospect):
     """Write down what memory keeps of the trial's residencies."""
     trial, tables, setting = prospect.trial, prospect.tables, prospect.setting
-    dnn, idle, placements = prospect.state.population.dnn[0], prospect.spare_idle, (
-        prospect.decision.placements
+    dnn, idle, placements = (
+        prospect.state.population.dnn[0],
+        prospect.spare_idle,
+        (prospect.decision.placements),
     )
     for when in range(2):
         kept, age = trial.kept[when], idle
@@ -465,8 +468,8 @@ def accepted(prospect, i, j, best):
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
-    `chosen` is the decision's `placement_of`, `prefetch_of` or `retain_of`. Shares of UE i and of another may
-    have changed; with these alone the decision is no better.
+    `chosen` is the decision's `placement_of`, `prefetch_of` or `retain_of`. Shares of UE i and of
+    another may have changed; with these alone the decision is no better.
     """
     kept = chosen[0, i]
     for row in range(prospect.first[i], prospect.first[i] + n_rows):

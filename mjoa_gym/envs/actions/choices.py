@@ -86,8 +86,8 @@ class MenuView(ActionView):
             raise ValueError("instance=None: this view needs the instance that the plan answers")
         plan.check_fits(instance)
         chosen = [self._choose(plan, instance, i) for i in range(instance.n_ues)]
-        entries = np.array(chosen, dtype=np.int64).T
-        return Choice(*entries, plan.bandwidth_share, plan.compute_share)
+        entry, prefetch, retain = np.array(chosen, dtype=np.int64).T
+        return Choice(entry, prefetch, retain, plan.bandwidth_share, plan.compute_share)
 
     def _choose(self, plan: Plan, instance: Instance, i: int) -> tuple[int, int, int]:
         """UE i's entries of the menu: to place, to prefetch and to retain."""

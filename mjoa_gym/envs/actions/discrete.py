@@ -21,8 +21,8 @@ OWN_BIDS = BIDS[::2]  # an octave apart: fewer actions for learners that give ea
 class DiscreteView(MenuView):
     """`Discrete`: N actions make a round, one for each UE in order (see `RoundsEnv`).
 
-    An action is `((placement * P + prefetch) * R + retain) * 4 + bid`. Observations say whose turn it is, and what
-    the UEs before have chosen: UNDECIDED or the action.
+    An action is `((placement * P + prefetch) * R + retain) * 4 + bid`. Observations say whose turn
+    it is, and what the UEs before have chosen: UNDECIDED or the action.
     """
 
     space: gym.spaces.Discrete

@@ -48,7 +48,7 @@ class MultiDiscreteView(MenuView):
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
         """The action nearest to a plan (`MenuView.choices`, errors too); bids to nearest levels."""
         choice = self.choices(plan, instance)
-        entries = choice[: self.chosen]
+        entries = [choice.entry, choice.prefetch, choice.retain][: self.chosen]
         levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))
         return np.stack([*entries, *levels], axis=-1).ravel()
 

@@ -59,8 +59,8 @@ def _batch_shares(space: Shares, n: int = 1) -> Shares:
 class PlanView(ActionView):
     """`Dict(placements, bandwidth_share, compute_share)`; streaming: `prefetch`, perhaps `retain`.
 
-    Entries of `placements`, `prefetch` and `retain` beyond a UE's last layer are ignored. Nothing else is
-    repaired: what is not a plan raises.
+    Entries of `placements`, `prefetch` and `retain` beyond a UE's last layer are ignored. Nothing
+    else is repaired: what is not a plan raises.
     """
 
     space: gym.spaces.Dict
