@@ -119,12 +119,13 @@ def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> st
     """
     tables, dnn = scenario.tables, scenario.profiles[d]
     search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)
-    apart = {*_BESIDE_THE_POINT, *_IN_TABLES}
+    apart = {*_BESIDE_THE_POINT, *_IN_TABLES, "trace"}
     setting = {f.name: getattr(scenario, f.name) for f in fields(Scenario) if f.name not in apart}
     found = hashlib.sha256(repr((search, setting, dnn.input_bytes, dnn.predecessors)).encode())
     seconds = (*tables.ue_s[d, :, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers])
     for values in (dnn.output_bytes, dnn.parameter_bytes, *seconds):
         found.update(values.astype("<f4").tobytes())
+    found.update(scenario.traces.astype("<f4").tobytes())  # nothing without a trace
     return found.hexdigest()[:16]
 
 
