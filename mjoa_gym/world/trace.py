@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ OPTIONAL = ("message_s",)
 SECONDS, UP, DOWN, MESSAGE = range(4)
 """Columns of a trace as an array."""
 SUFFIXES = (".csv", ".tsv")
-_FOLDER = resources.files("mjoa_gym.world") / "traces"
+FOLDER = Path(__file__).with_name("traces")
+"""Of the packaged traces; `scripts/make_trace.py` writes them."""
 
 
 def trace_names() -> tuple[str, ...]:
     """The packaged traces, sorted."""
-    names = (file.name for file in _FOLDER.iterdir())
-    return tuple(sorted(name[:-4] for name in names if name.endswith(".csv")))
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
 def checked_names(name: str, value: Any) -> str | tuple[str, ...] | None:
@@ -74,10 +73,10 @@ def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
         ValueError: If there is no such name, or naming the file, the line and what is wrong.
         OSError: If the file cannot be read.
     """
-    path = name_or_path
+    path = Path(name_or_path)
     if not is_file(path):
         remark = "; a file's name ends in .csv or .tsv"
-        path = str(_FOLDER / f"{choice('trace', path, trace_names(), remark)}.csv")
+        path = FOLDER / f"{choice('trace', name_or_path, trace_names(), remark)}.csv"
     return files.read(path, partial(_parse, message_s))
 
 
