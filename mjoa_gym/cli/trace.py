@@ -1,7 +1,7 @@
-"""Measurements of a link, as a trace for the scenario field `trace` (docs/uplinks.md).
+r"""Measurements of a link, as a trace for the scenario field `trace` (docs/uplinks.md).
 
     mjoa-gym trace mahimahi up.txt down.txt --out mine.csv
-    mjoa-gym trace table speedtests.csv --uplink-column "Upload (Mbps)" \\
+    mjoa-gym trace table speedtests.csv --uplink-column "Upload (Mbps)" \
         --downlink-column "Download (Mbps)" --ping-column "Ping (ms)" --out mine.csv
 
 Writes the file, and prints what it says in the mean.
