@@ -39,22 +39,23 @@ def from_mahimahi(
     Args:
         uplink: The file of the uplink.
         downlink: That of the downlink.
-        window_s: Seconds of a row: its rate is what may leave then.
+        window_s: Seconds of a row, in whole milliseconds: its rate is what may leave then.
         least_bps: Rates below it are raised to it.
 
     Raises:
         ValueError: Naming what is wrong.
         OSError: If a file cannot be read.
     """
-    window_ms = positive("window_s", window_s) * 1e3
+    window_ms = max(1, round(positive("window_s", window_s) * 1e3))
     least = positive("least_bps", least_bps)
     chances = [files.read(path, _opportunities) for path in (uplink, downlink)]
     length_ms = max(times[-1] for times in chances)
-    n = int(np.ceil(length_ms / window_ms))
+    n = -(-int(length_ms) // window_ms)
     ends = np.minimum(np.arange(1, n + 1) * window_ms, length_ms)
     lasts_s = np.diff(ends, prepend=0.0) / 1e3
     rates = [PACKET_BITS * _counts(times, ends) / lasts_s for times in chances]
-    return np.stack([np.arange(n) * window_s, *(np.maximum(r, least) for r in rates)], axis=1)
+    starts_s = np.arange(n) * window_ms / 1e3
+    return np.stack([starts_s, *(np.maximum(rate, least) for rate in rates)], axis=1)
 
 
 def _opportunities(content: bytes) -> NDArray[np.int64]:
@@ -75,13 +76,13 @@ def _opportunities(content: bytes) -> NDArray[np.int64]:
     return np.array(times)
 
 
-def _counts(times: NDArray[np.int64], ends: NDArray[np.float64]) -> NDArray[np.int64]:
+def _counts(times: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """(R,) opportunities in windows with these ends, which count as theirs; with repetitions."""
     length = int(times[-1])
     rounds, rest = np.divmod(ends, length)
     until = rounds * len(times) + np.searchsorted(times, rest, side="right")
     until -= np.searchsorted(times, 0, side="right") * (rest == 0)  # 0 ms of the next repetition
-    return np.diff(until, prepend=0).astype(np.int64)
+    return np.diff(until, prepend=0)
 
 
 @dataclass(frozen=True)
