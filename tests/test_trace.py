@@ -310,6 +310,22 @@ def test_a_files_faults_are_named(text, message, tmp_path):
         Scenario(trace=str(path))
 
 
+def test_a_file_is_read_again_when_it_has_changed(steps):
+    scenario = small(steps)
+    steps.write_text(STEPS.replace("8e6", "9.5e6"))
+    assert scenario.with_changes(n_ues=1).traces[0, 0, UP] == 9.5e6
+    assert scenario.traces[0, 0, UP] == 8e6
+
+
+def test_chance_is_seeded_by_rates():
+    dnn = mjoa_gym.DNN.load("alexnet")
+    plans = [
+        plan_with("random", Instance([UE(dnn, *np.ones((2, 12)), uplink_bps=up, downlink_bps=1e8)]))
+        for up in (1e7, 1.1e7)
+    ]
+    assert not np.array_equal(*(plan.placements[0] for plan in plans))
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match=r"none\.csv"):
         Scenario(trace=str(tmp_path / "none.csv"))

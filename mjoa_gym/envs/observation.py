@@ -226,11 +226,13 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
         found = {name: np.asarray(observation[key]) for key, name in shown.items()}
     except KeyError as error:
         raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    shape = found["dnn"].shape
-    unseen = dict.fromkeys(("distance_m", "shadowing_db", "clock_s"), np.full(shape, np.nan))
-    found = {"message_s": np.full(shape, scenario.message_s)} | unseen | found
-    types = {name: np.int64 if name in ("dnn", "device") else np.float64 for name in found}
-    return Population(**{name: values.astype(types[name]) for name, values in found.items()})
+    dnn, device = (found.pop(name).astype(np.int64) for name in ("dnn", "device"))
+    found = {"message_s": np.full(dnn.shape, scenario.message_s)} | found
+    hidden = np.full(dnn.shape, np.nan)
+    return Population(
+        dnn, device, distance_m=hidden, shadowing_db=hidden, clock_s=hidden,
+        **{name: np.asarray(values, np.float64) for name, values in found.items()},
+    )  # fmt: skip
 
 
 def _unflatten(
@@ -247,12 +249,9 @@ def _unflatten(
     rows = flat[:-1].reshape(scenario.n_ues, columns).astype(np.float64)
     networks, devices = len(scenario.dnns), len(scenario.ue_devices)
     rest = rows[:, networks + devices :]
-    low, high = scenario.link_limits
-    link = {"up": rest[:, 2], "down": rest[:, 3]}
-    link = {
-        name: least * (most / least) ** link[name]
-        for name, least, most in zip(link, low, high, strict=False)
-    }
+    (low, high), both = scenario.link_limits, slice(2)
+    up, down = (low[both] * (high[both] / low[both]) ** rest[:, 2:4]).T
+    link = {"up": up, "down": down}
     if scenario.traced:
         link["message_s"] = rest[:, 5] * high[2]
     shown = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym import files
 from mjoa_gym.model.compiling import lean_inner
-from mjoa_gym.validation import as_number, choice, non_negative, positive
+from mjoa_gym.validation import as_number, choice, frozen, non_negative, positive
 
 NEEDED = ("seconds", "uplink_bps", "downlink_bps")
 OPTIONAL = ("message_s",)
@@ -60,7 +60,7 @@ def is_file(name: str | Path) -> bool:
 
 
 def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
-    """A trace as an array (rows + 1, 4): seconds from its start, rates, message.
+    """A trace as an array (rows + 1, 4), read-only: seconds from its start, rates, message.
 
     The last row is the moment at which the trace begins again: the row before it lasts as long as
     the one before that (1 s if there is none).
@@ -77,6 +77,13 @@ def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
     if not is_file(path):
         remark = "; a file's name ends in .csv or .tsv"
         path = FOLDER / f"{choice('trace', name_or_path, trace_names(), remark)}.csv"
+    status = path.stat()
+    return _loaded(path, message_s, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, message_s: float, version: tuple[int, int]) -> NDArray[np.float64]:
+    """A file as it is now: scenarios are changed in a field much more often than their files."""
     return files.read(path, partial(_parse, message_s))
 
 
@@ -97,13 +104,13 @@ def _parse(message_s: float, content: bytes) -> NDArray[np.float64]:
     lasts = rows[-1][SECONDS] - rows[-2][SECONDS] if len(rows) > 1 else 1.0
     trace = np.array([*rows, (rows[-1][SECONDS] + lasts, *rows[-1][UP:])])
     trace[:, SECONDS] -= trace[0, SECONDS]
-    return trace
+    return frozen(trace)
 
 
 def stacked(traces: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """(F, R, 4) traces; shorter ones are filled up with their last row.
+    """(F, R, 4) traces, not read-only: kernels are compiled for each, and pickling loses it.
 
-    So `[f, -1, SECONDS]` is when trace f begins again, and no row after the first of these counts.
+    Shorter ones are filled up with their last row. So `[f, -1, SECONDS]` is when trace f begins again, and no row after the first of these counts.
     """
     most = max(map(len, traces))
     return np.stack([np.pad(t, ((0, most - len(t)), (0, 0)), "edge") for t in traces])

@@ -125,7 +125,8 @@ def from_table(path: Path, columns: Columns, least_bps: float) -> tuple[NDArray[
 
 
 def _parse(columns: Columns, least_bps: float, content: bytes) -> tuple[NDArray[np.float64], int]:
-    scale, rows, left_out = UNITS[columns.unit], [], 0
+    scale, left_out = UNITS[columns.unit], 0
+    rows: list[list[float]] = []
     numbers = [columns.uplink, columns.downlink, *([columns.ping] if columns.ping else [])]
     times = [columns.time] if columns.time else []
     needed = [name.lower() for name in (*numbers, *times)]
