@@ -108,9 +108,10 @@ def _parse(message_s: float, content: bytes) -> NDArray[np.float64]:
 
 
 def stacked(traces: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """(F, R, 4) traces, not read-only: kernels are compiled for each, and pickling loses it.
+    """(F, R, 4) traces; shorter ones are filled up with their last row.
 
-    Shorter ones are filled up with their last row. So `[f, -1, SECONDS]` is when trace f begins again, and no row after the first of these counts.
+    So `[f, -1, SECONDS]` is when trace f begins again. The array is not read-only: pickling would
+    make it writeable, and kernels are compiled for either kind.
     """
     most = max(map(len, traces))
     return np.stack([np.pad(t, ((0, most - len(t)), (0, 0)), "edge") for t in traces])
