@@ -153,9 +153,8 @@ def next_round(population, e, streams, constants, traces, round_s, left, draws):
     """Move environment `e` on by a round.
 
     Those who stay walk for `round_s` seconds and see their shadowing drift, or their trace goes on
-    for as long. Who leaves is replaced
-    at once, by someone with another network if the scenario has more than one. `left` (N,) says who
-    has left; `draws` (DRAWS,) is overwritten.
+    for as long. Who leaves is replaced at once, by someone with another network if the scenario has
+    more than one. `left` (N,) says who has left; `draws` (DRAWS,) is overwritten.
     """
     for i in range(population.dnn.shape[1]):
         draw(streams, e, constants, draws)

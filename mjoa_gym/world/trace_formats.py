@@ -16,6 +16,9 @@ from mjoa_gym.world.trace import NEEDED, OPTIONAL
 
 PACKET_BITS = 8 * 1500
 """What a line of a Mahimahi trace stands for."""
+MOST_DIGITS = 15
+"""Of such a line: 30,000 years."""
+MOST_ROWS = 10**6
 UNITS = {"bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6}
 NO_VALUE = ("", "-", "nan", "none", "null")
 """How files say, in lower case, that something was not measured."""
@@ -51,6 +54,8 @@ def from_mahimahi(
     chances = [files.read(path, _opportunities) for path in (uplink, downlink)]
     length_ms = max(times[-1] for times in chances)
     n = -(-int(length_ms) // window_ms)
+    if n > MOST_ROWS:
+        raise ValueError(f"window_s={window_s!r}: would give {n} rows; at most {MOST_ROWS} can be")
     ends = np.minimum(np.arange(1, n + 1) * window_ms, length_ms)
     lasts_s = np.diff(ends, prepend=0.0) / 1e3
     rates = [PACKET_BITS * _counts(times, ends) / lasts_s for times in chances]
@@ -64,7 +69,7 @@ def _opportunities(content: bytes) -> NDArray[np.int64]:
     for number, line in enumerate(files.decode(content).splitlines(), start=1):
         if not (text := line.strip()):
             continue
-        if not (text.isascii() and text.isdecimal()):
+        if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
             raise ValueError(
                 f"line {number}: {text[:40]!r}: must be a whole number of milliseconds"
             )
