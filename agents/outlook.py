@@ -75,7 +75,7 @@ class Outlook:
     |---|---|
     | 0, 1 | its all-local seconds, absolute *, and as a part of the round's objective |
     | 2 | its weight over the greatest |
-    | 3, 4 | spectral efficiency at full band, up and down, over 20 bit/s/Hz |
+    | 3, 4 | bit/s with the whole band, up and down, over 20 bit/s for each Hz of it |
     | 5, 6 | fewest seconds over the menu, at an equal and at a generous share * |
     | 7 | streaming: fewest seconds over the menu if nothing were missing * |
     | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
@@ -112,7 +112,7 @@ class Outlook:
 
     def __call__(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         """The outlook of a batch of E dictionary observations."""
-        people = population_in(observation)
+        people = population_in(observation, self.view.scenario)
         n_envs, n_ues = people.dnn.shape
         scenario = self.view.scenario
         tables, constants = scenario.tables, scenario.constants
@@ -160,6 +160,18 @@ def scaled(ratio):
     return min(1.0, np.log(ratio + LEAST) / SPAN + 0.7) if ratio > 0.0 else 0.0
 
 
+@njit(inline="always")
+def channel_of(people, constants, e, i):
+    """UE i's channel in environment e."""
+    return channel_with(constants, people.up[e, i], people.down[e, i], people.message_s[e, i])
+
+
+@njit(inline="always")
+def efficiency(level, constants):
+    """Bit/s per Hz at full band, from an SNR, or from the rate of a trace."""
+    return level / constants.bandwidth_hz if constants.traced else np.log2(1.0 + level)
+
+
 @njit(cache=True, nogil=True)
 def _look(
     seen, room, people, resident, left, tables, numbers, persists, sizes, placements, outlines,
@@ -181,15 +193,18 @@ def _look(
             part = people.weight[e, i] * local_s[i] / total
             own[0], own[1] = scaled(local_s[i]), part
             own[2] = people.weight[e, i] / constants.weight_max
-            own[3] = min(1.0, np.log2(1.0 + people.snr_up[e, i]) / 20.0)
-            own[4] = min(1.0, np.log2(1.0 + people.snr_down[e, i]) / 20.0)
+            own[3] = min(1.0, efficiency(people.up[e, i], constants) / 20.0)
+            own[4] = min(1.0, efficiency(people.down[e, i], constants) / 20.0)
             _entries(
                 own, context, room, people, tables, constants, persists, local_s[i], sizes[d],
                 placements[d], outlines[d], e, i,
             )  # fmt: skip
             if persists:
                 missing = tables.parameter_bytes[d].sum() - here_bytes[i]
-                share = radio.uplink_bps(constants.bandwidth_hz, 1.0 / n_ues, people.snr_up[e, i])
+                channel = channel_of(people, constants, e, i)
+                share = radio.rate_bps(
+                    channel.up_hz, 1.0 / n_ues, channel.snr_up, channel.concentrates
+                )
                 own[8] = scaled(missing * 8.0 / max(share, 1e-9) / constants.period_s)
                 own[9] = min(1.0, here_bytes[i] / memory_bytes)
                 own[10] = min(1.0, here_bytes.sum() / memory_bytes)
@@ -224,7 +239,7 @@ def _entries(
     d, scratch = people.dnn[e, i], scratch_in(room, i)
     inference = inference_in(room, tables, constants, d, i)
     installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
-    channel = channel_with(constants, people.snr_up[e, i], people.snr_down[e, i])
+    channel = channel_of(people, constants, e, i)
     equal, generous = 1.0 / n_ues, min(1.0, GENEROUS / n_ues)
     usual = link_over(channel, equal, equal)
     good = link_over(channel, generous, generous)

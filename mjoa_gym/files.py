@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -81,6 +83,61 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
+
+
+def parse_csv(
+    content: bytes,
+    needed: Sequence[str],
+    known: Sequence[str],
+    numbers: Sequence[str],
+    take: Callable[[dict[str, str]], None],
+) -> None:
+    """Hand every row of a text to `take`, as spreadsheets save it: any separator and encoding.
+
+    Args:
+        content: The file; its first line names the columns, empty lines are left out.
+        needed: Columns that must be there, in lower case.
+        known: Columns that may be there, but not twice; further ones are allowed.
+        numbers: Columns in which a decimal comma is made a point, unless commas separate.
+        take: Is given the stripped cells by column; its ValueErrors get the line's number.
+
+    Raises:
+        ValueError: Naming the line and what is wrong with it.
+    """
+    text = decode(content)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            values = [cell.strip() for cell in cells]
+            if not any(values):
+                continue
+            if not columns:
+                columns = _checked_columns(values, needed, known)
+                continue
+            if len(values) < len(columns) or any(values[len(columns) :]):
+                raise ValueError(f"has {len(values)} values: {len(columns)} are needed")
+            row = dict(zip(columns, values, strict=False))
+            if separator != ",":
+                row |= {name: row[name].replace(",", ".") for name in numbers if name in row}
+            take(row)
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    if not columns:
+        raise ValueError(f"is empty: the columns {', '.join(needed)} are needed")
+
+
+def _checked_columns(names: list[str], needed: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The columns in lower case; further ones are allowed."""
+    columns = [name.lower() for name in names]
+    for name in (*needed, *known):
+        times = columns.count(name)
+        if times > 1 or (name in needed and not times):
+            fault = "is there twice" if times else "is missing"
+            raise ValueError(f"columns are {columns}: {name!r} {fault}")
+    return columns
 
 
 def yaml_mapping(text: str, source: object) -> dict[str, Any]:

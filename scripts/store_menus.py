@@ -2,7 +2,8 @@
 
 They are those of every packaged scenario, of the default scenario with up to ten UEs, and of every
 other network of the catalogue in it, all in both environments. It takes some minutes. The file
-defines what the entries of v0's menus are: write it anew only where they may change.
+defines what the entries of v0's menus are: write it anew only where they may change. With `--add`
+menus that are stored stay as they are, and missing ones are added.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ def scenarios() -> Iterator[Scenario]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file."""
-    command_line(__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+    parser = command_line(__doc__)
+    parser.add_argument("--add", action="store_true", help="keep what is stored")
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     menus: dict[str, dict[str, str]] = {name: {} for name in DNN.names()}
+    if args.add:
+        menus |= files.read(STORED, files.parse_json)
     for scenario in bar(list(scenarios()), desc="scenarios"):
         for d, dnn in enumerate(scenario.profiles):
             for streaming in (False, True):

@@ -58,6 +58,7 @@ def scenarios(draw):
         departure_probability=draw(st.sampled_from([0.0, 0.1, 1.0])),
         shadowing_correlation=draw(st.sampled_from([0.0, 0.9, 1.0])),
         speed_m_per_s=draw(st.sampled_from([0.0, 1.4, 40.0])),
+        trace=draw(st.sampled_from([None, None, "glasgow-like", ("walking-like", "glasgow-like")])),
     )
 
 

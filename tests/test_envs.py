@@ -18,6 +18,7 @@ import mjoa_gym
 from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
 from mjoa_gym.envs.actions import ACTION_VIEWS
+from mjoa_gym.world.population import link_names
 
 IDS = tuple(ENTRY_POINTS)
 every_env = pytest.mark.parametrize("env_id", IDS)
@@ -175,9 +176,9 @@ def test_an_observation_gives_the_instance_back_exactly(env_id, name):
         if "resident" in observation:
             for ue, row in zip(instance.ues, state.resident[0], strict=True):
                 np.testing.assert_array_equal(ue.resident, row[: ue.dnn.n_layers])
-        for key in ("weight", "snr_up", "snr_down"):
+        for key, name in {"weight": "weight", **link_names(scenario)}.items():
             values = [getattr(ue, key) for ue in instance.ues]
-            np.testing.assert_array_equal(values, getattr(state.population, key)[0])
+            np.testing.assert_array_equal(values, getattr(state.population, name)[0])
         observation, _, _, _, info = env.step(action)
         np.testing.assert_array_equal(evaluate(instance, plan), info["latency_s"])
 

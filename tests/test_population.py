@@ -22,7 +22,8 @@ def next_round(scenario, population, round_s, rng):
     batch = Population(*(values[None].copy() for values in population))
     left = np.zeros(len(population.dnn), dtype=bool)
     stream = rng.integers(0, 1 << 64, size=1, dtype=np.uint64)
-    move_on(batch, 0, stream, scenario.constants[0], round_s, left, np.empty(DRAWS))
+    numbers, draws = scenario.constants[0], np.empty(DRAWS)
+    move_on(batch, 0, stream, numbers, scenario.traces, round_s, left, draws)
     return batch.of(0), left
 
 
@@ -33,8 +34,8 @@ def within(scenario, population):
         (population.speed, scenario.ue_speed_min, scenario.ue_speed_max),
         (population.weight, scenario.weight_min, scenario.weight_max),
         (population.distance_m, scenario.distance_min_m, scenario.distance_max_m),
-        (population.snr_up, 10 ** (scenario.snr_min_db / 10), 10 ** (scenario.snr_max_db / 10)),
-        (population.snr_down, 10 ** (scenario.snr_min_db / 10), 10 ** (scenario.snr_max_db / 10)),
+        (population.up, 10 ** (scenario.snr_min_db / 10), 10 ** (scenario.snr_max_db / 10)),
+        (population.down, 10 ** (scenario.snr_min_db / 10), 10 ** (scenario.snr_max_db / 10)),
     ):
         assert low <= values.min() <= values.max() <= high
 
@@ -45,8 +46,8 @@ def test_newcomers_cover_the_scenario_and_stay_within(rng):
     within(scenario, population)
     assert set(population.dnn) == set(range(5))
     assert set(population.device) == set(range(3))
-    assert population.snr_up.min() == 1.0  # clipped: Rayleigh fades are deep
-    assert population.snr_up.max() == 1000.0
+    assert population.up.min() == 1.0  # clipped: Rayleigh fades are deep
+    assert population.up.max() == 1000.0
 
 
 def test_snr_without_randomness_is_the_link_budget(rng):
@@ -54,8 +55,8 @@ def test_snr_without_randomness_is_the_link_budget(rng):
         distance_min_m=100.0, distance_max_m=100.0, shadowing_db=0.0, rayleigh_fading=False
     )
     population = random_population(scenario, 5, rng)
-    assert population.snr_up == pytest.approx(10**1.37)  # 23 - 103.3 + 94 dB
-    assert population.snr_down == pytest.approx(10**2.07)  # 30 - 103.3 + 94 dB
+    assert population.up == pytest.approx(10**1.37)  # 23 - 103.3 + 94 dB
+    assert population.down == pytest.approx(10**2.07)  # 30 - 103.3 + 94 dB
 
 
 def test_without_departures_everyone_stays(rng):
@@ -98,13 +99,14 @@ def test_streams_are_independent_and_repeatable():
     scenario = Scenario()
     streams = np.array([3, 4, 5], dtype=np.uint64)
     batch = empty_population(3, 5)
-    arrivals(batch, streams, scenario.constants, np.ones(3, np.bool_), np.empty(DRAWS), 0, 3)
+    given, draws = (scenario.constants, scenario.traces), np.empty(DRAWS)
+    arrivals(batch, streams, *given, np.ones(3, np.bool_), draws, 0, 3)
     alone, stream = empty_population(1, 5), np.array([4], dtype=np.uint64)
-    arrivals(alone, stream, scenario.constants, np.ones(1, np.bool_), np.empty(DRAWS), 0, 1)
+    arrivals(alone, stream, *given, np.ones(1, np.bool_), draws, 0, 1)
     for one, several in zip(alone.of(0), batch, strict=True):
         np.testing.assert_array_equal(one, several[1])
     assert stream[0] == streams[1]
-    assert len({tuple(row) for row in batch.snr_up}) == 3
+    assert len({tuple(row) for row in batch.up}) == 3
 
 
 def test_the_shadowing_is_normal(rng):

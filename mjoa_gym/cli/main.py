@@ -17,6 +17,7 @@ COMMANDS = {
     "benchmark": "every planner over sweeps of settings, with a report",
     "profile": "the layers of a network: a table, a file, a picture",
     "testbed": "plans executed on two real processes",
+    "trace": "your measurements of a link, as a trace for a scenario",
     "planners": "the planners' names",
 }
 

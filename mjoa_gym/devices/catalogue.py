@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from functools import partial
 from pathlib import Path
 
@@ -64,49 +62,21 @@ def _from_json(name: str, content: bytes) -> Device:
 
 
 def _from_csv(name: str, content: bytes) -> TableDevice:
-    """A table from a text as spreadsheets save it, in any of their separators and encodings."""
-    text = files.decode(content)
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    columns: list[str] = []
+    """A table from a text as spreadsheets save it."""
     tables: dict[str, dict[str, float]] = {}
     labels: dict[str, str] = {}
-    try:
-        for cells in reader:
-            values = [cell.strip() for cell in cells]
-            if not any(values):
-                continue
-            if not columns:
-                columns = _checked_columns(values)
-                continue
-            if len(values) < len(columns) or any(values[len(columns) :]):
-                raise ValueError(f"has {len(values)} values: {len(columns)} are needed")
-            row = dict(zip(columns, values, strict=False))
-            for label in LABELS:
-                if labels.setdefault(label, row.get(label, "")) != row.get(label, ""):
-                    raise ValueError(f"{label}={row[label]!r}: must be {labels[label]!r} as before")
-            table = tables.setdefault(row["dnn"], {})
-            if row["layer"] in table:
-                raise ValueError(f"layer={row['layer']!r}: is there twice")
-            seconds = row["seconds"] if separator == "," else row["seconds"].replace(",", ".")
-            table[row["layer"]] = non_negative("seconds", as_number("seconds", seconds))
-    except (csv.Error, ValueError) as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
-    if not columns:
-        raise ValueError(f"is empty: the columns {', '.join(_COLUMNS)} are needed")
+
+    def take(row: dict[str, str]) -> None:
+        for label in LABELS:
+            if labels.setdefault(label, row.get(label, "")) != row.get(label, ""):
+                raise ValueError(f"{label}={row[label]!r}: must be {labels[label]!r} as before")
+        table = tables.setdefault(row["dnn"], {})
+        if row["layer"] in table:
+            raise ValueError(f"layer={row['layer']!r}: is there twice")
+        table[row["layer"]] = non_negative("seconds", as_number("seconds", row["seconds"]))
+
+    files.parse_csv(content, _COLUMNS, LABELS, ("seconds",), take)
     return TableDevice(name, tables, {key: value for key, value in labels.items() if value})
-
-
-def _checked_columns(names: list[str]) -> list[str]:
-    """The columns in lower case; further ones are allowed."""
-    columns = [name.lower() for name in names]
-    for name in (*_COLUMNS, *LABELS):
-        times = columns.count(name)
-        if times > 1 or (name in _COLUMNS and not times):
-            fault = "is there twice" if times else "is missing"
-            raise ValueError(f"columns are {columns}: {name!r} {fault}")
-    return columns
 
 
 def _model(name: str, note: str, *figures: float) -> RooflineDevice:

@@ -18,13 +18,17 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.population import Memory, Population, to_instance
+from mjoa_gym.world.population import Memory, Population, link_names, to_instance
 from mjoa_gym.world.rounds import State, of_ues
 from mjoa_gym.world.scenario import Scenario
 
-PEOPLE = {"dnn": "dnn", "ue_device": "device"}
-PEOPLE |= {key: key for key in ("speed", "weight", "snr_up", "snr_down")}
-"""What an observation says of the UEs themselves, and what `Population` calls it."""
+PEOPLE = {"dnn": "dnn", "ue_device": "device", "speed": "speed", "weight": "weight"}
+"""What an observation says of the UEs themselves, and what `Population` calls it.
+
+What it says of their links is in `population.link_names`.
+"""
+LINK = ("up", "down", "message_s")
+"""The columns of `Scenario.link_limits`, as `Population` calls them."""
 
 
 class Observer(ABC):
@@ -48,14 +52,16 @@ class DictObserver(Observer):
     def __init__(self, view: ActionView) -> None:
         super().__init__(view)
         scenario, n = view.scenario, view.scenario.n_ues
-        snr_max = float(radio.from_db(scenario.snr_max_db))
+        most = dict(zip(LINK, scenario.link_limits[1].tolist(), strict=True))
         spaces: dict[str, gym.Space[Any]] = {
             "dnn": MultiDiscrete([len(scenario.dnns)] * n),
             "ue_device": MultiDiscrete([len(scenario.ue_devices)] * n),
             "speed": Box(0.0, scenario.ue_speed_max, (n,), dtype=np.float64),
             "weight": Box(0.0, scenario.weight_max, (n,), dtype=np.float64),
-            "snr_up": Box(0.0, snr_max, (n,), dtype=np.float64),
-            "snr_down": Box(0.0, snr_max, (n,), dtype=np.float64),
+            **{
+                key: Box(0.0, most[name] or 1.0, (n,), dtype=np.float64)
+                for key, name in link_names(scenario).items()
+            },
             "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
         }
         if view.persists:
@@ -69,7 +75,8 @@ class DictObserver(Observer):
 
     def observe(self, state: State, threads: int = 1) -> dict[str, NDArray[Any]]:
         """See `Observer.observe`."""
-        values = {key: getattr(state.population, name).copy() for key, name in PEOPLE.items()}
+        shown = PEOPLE | link_names(self.view.scenario)
+        values = {key: getattr(state.population, name).copy() for key, name in shown.items()}
         values["round"] = state.round[:, None].copy()
         if self.view.persists:
             dnn, shared = state.population.dnn, self.view.scenario.share_parameters
@@ -136,7 +143,7 @@ def observation_of(name: str, view: ActionView) -> Observer:
 def columns_of(scenario: Scenario, persists: bool) -> int:
     """Numbers that a flat observation has for a UE, without what an action view adds."""
     layers = 2 * scenario.tables.width if persists else 0
-    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + layers
+    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + scenario.traced + layers
 
 
 def networks_shown(scenario: Scenario, persists: bool) -> int:
@@ -153,8 +160,9 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns
     """
     constants = numbers[0]
     n_ues = people.dnn.shape[1]
-    low = 10.0 * np.log10(constants.snr_min)
-    span = max(10.0 * np.log10(constants.snr_max) - low, 1e-9)
+    up_low, down_low = 10.0 * np.log10(constants.up_min), 10.0 * np.log10(constants.down_min)
+    up_span = max(10.0 * np.log10(constants.up_max) - up_low, 1e-9)
+    down_span = max(10.0 * np.log10(constants.down_max) - down_low, 1e-9)
     for e in range(first, last):
         row = flat[e]
         total = 0.0
@@ -171,11 +179,13 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns
             c += constants.n_devices
             row[c] = people.speed[e, i] / constants.ue_speed_max
             row[c + 1] = people.weight[e, i] / constants.weight_max
-            row[c + 2] = radio.within((10.0 * np.log10(people.snr_up[e, i]) - low) / span, 0.0, 1.0)
-            row[c + 3] = radio.within(
-                (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
-            )
+            up_db = 10.0 * np.log10(people.up[e, i])
+            down_db = 10.0 * np.log10(people.down[e, i])
+            row[c + 2] = radio.within((up_db - up_low) / up_span, 0.0, 1.0)
+            row[c + 3] = radio.within((down_db - down_low) / down_span, 0.0, 1.0)
             row[c + 4] = _local_cost(people, local_s, e, i) / total
+            if constants.traced:
+                row[c + 5] = people.message_s[e, i] / max(constants.message_max, 1e-9)
             c = (k + 1) * columns - features.shape[2]
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
@@ -224,7 +234,7 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
-    population = population_in(observation)
+    population = population_in(observation, scenario)
     if "resident" not in observation:
         return to_instance(scenario, population)
     keys = ("memory", "memory_idle") if scenario.share_parameters else ("resident", "idle_rounds")
@@ -232,16 +242,20 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     return to_instance(scenario, population, None, memory, int(observation["round"][0]))
 
 
-def population_in(observation: Mapping[str, Any]) -> Population:
+def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Population:
     """The UEs that a dictionary shows, of one environment or several, but for where they are."""
+    shown = PEOPLE | link_names(scenario)
     try:
-        dnn, device, *reals = (np.asarray(observation[key]) for key in PEOPLE)
+        found = {name: np.asarray(observation[key]) for key, name in shown.items()}
     except KeyError as error:
         raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
+    dnn, device = (found.pop(name).astype(np.int64) for name in ("dnn", "device"))
+    found = {"message_s": np.full(dnn.shape, scenario.message_s)} | found
     hidden = np.full(dnn.shape, np.nan)
-    whole = dnn.astype(np.int64), device.astype(np.int64)
-    return Population(*whole, speed, weight, hidden, hidden, snr_up, snr_down)
+    return Population(
+        dnn, device, distance_m=hidden, shadowing_db=hidden, clock_s=hidden,
+        **{name: np.asarray(values, np.float64) for name, values in found.items()},
+    )  # fmt: skip
 
 
 def _unflatten(
@@ -261,15 +275,17 @@ def _unflatten(
     rows = flat[: n * columns].reshape(n, columns).astype(np.float64)
     networks, devices = len(scenario.dnns), len(scenario.ue_devices)
     rest = rows[:, networks + devices :]
-    span_db = scenario.snr_max_db - scenario.snr_min_db
-    snr_up, snr_down = radio.from_db(scenario.snr_min_db + span_db * rest[:, 2:4].T)
+    (low, high), both = scenario.link_limits, slice(2)
+    up, down = (low[both] * (high[both] / low[both]) ** rest[:, 2:4]).T
+    link = {"up": up, "down": down}
+    if scenario.traced:
+        link["message_s"] = rest[:, 5] * high[2]
     shown = {
         "dnn": rows[:, :networks].argmax(axis=1),
         "ue_device": rows[:, networks : networks + devices].argmax(axis=1),
         "speed": rest[:, 0] * scenario.ue_speed_max,
         "weight": rest[:, 1] * scenario.weight_max,
-        "snr_up": snr_up,
-        "snr_down": snr_down,
+        **{key: link[name] for key, name in link_names(scenario).items()},
     }
-    width = scenario.tables.width
-    return population_in(shown), rest[:, 5 : 5 + width] if columns >= streaming else None
+    there = rest[:, cold - networks - devices :][:, : scenario.tables.width]
+    return population_in(shown, scenario), there if columns >= streaming else None

@@ -91,6 +91,9 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
     | `snr_up` | (N,) float64 | 0 .. `snr_max_db` as a linear ratio | uplink SNR at full band |
     | `snr_down` | (N,) float64 | as `snr_up` | downlink SNR at full band |
+    | `uplink_bps` | (N,) float64 | 0 .. the trace's greatest | scenarios with a `trace`, in place of SNRs: rate with the whole band |
+    | `downlink_bps` | (N,) float64 | likewise | likewise |
+    | `message_s` | (N,) float64 | likewise | scenarios with a `trace`: seconds of a message beside its bytes |
     | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
@@ -106,8 +109,9 @@ class RoundsEnv(gym.Env[Any, Any]):
     | D | network, one-hot |
     | K | device, one-hot |
     | 1, 1 | speed over `ue_speed_max`, weight over `weight_max` |
-    | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db` |
+    | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db`; with a `trace` the rates, on a logarithmic scale from its least to its greatest |
     | 1 | the UE's part of `sum_i w_i T_i(local)` |
+    | 1 | scenarios with a `trace`: seconds of a message over the trace's greatest |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
     | 4 | `discrete` only: decided or not, and the chosen placement, prefetch and bid over their greatest values |
@@ -132,7 +136,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     ## Starting state
     An empty server. UEs are drawn independently: network, device, speed and weight uniformly, the
     position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
-    stated range.
+    stated range. With a `trace`, each begins it at a moment drawn uniformly (`docs/uplinks.md`).
 
     ## Episode end
     Truncation after `rounds` rounds (no `TimeLimit` is needed). It never terminates.

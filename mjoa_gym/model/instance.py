@@ -51,6 +51,7 @@ class UE(_Rebuilt):
         uplink_bps: In place of SNRs, the rate that it has with the whole band; with a share of the
             band it has that share of the rate.
         downlink_bps: Likewise.
+        message_s: What a message costs it, in place of the instance's; None for that.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -65,6 +66,7 @@ class UE(_Rebuilt):
     weight: float
     uplink_bps: float | None
     downlink_bps: float | None
+    message_s: float | None
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class UE(_Rebuilt):
         weight: float = 1.0,
         uplink_bps: float | None = None,
         downlink_bps: float | None = None,
+        message_s: float | None = None,
     ) -> None:
         snrs = {"snr_up": snr_up, "snr_down": snr_down}
         rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
@@ -90,6 +93,7 @@ class UE(_Rebuilt):
             edge_seconds=non_negative_vector("edge_seconds", edge_seconds, dnn.n_layers),
             resident=resident_fractions(dnn, resident),
             weight=positive("weight", weight),
+            message_s=None if message_s is None else non_negative("message_s", message_s),
             **(snrs | rates | {name: check(name, value) for name, value in given.items()}),
         )
 
@@ -105,7 +109,8 @@ class UE(_Rebuilt):
         return min(channel.snr_up * channel.up_hz, channel.snr_down * channel.down_hz) > 0
 
     def channel(self, bandwidth_hz: float, message_s: float) -> Channel:
-        """What decides its rates in a band."""
+        """What decides its rates in a band, where messages usually cost `message_s`."""
+        message_s = message_s if self.message_s is None else self.message_s
         if self.snr_up is None or self.snr_down is None:
             assert self.uplink_bps is not None and self.downlink_bps is not None  # noqa: PT018
             # an SNR of 1 gives a bit per second and Hz
@@ -202,7 +207,8 @@ class Instance(_Rebuilt):
         bandwidth_hz: The band they share, the same in both directions; of no meaning to UEs with
             given rates, and 1 by default where all are such.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
-        message_s: Seconds after its last byte has left until what was sent is of use, >= 0.
+        message_s: Seconds after its last byte has left until what was sent is of use, >= 0; a UE
+            may have another.
         horizon: What is known of later rounds; None if nothing of this one stays.
 
     Raises:
@@ -338,9 +344,9 @@ class Packed(NamedTuple):
     snr_up: NDArray[np.float64]
     snr_down: NDArray[np.float64]
     concentrates: NDArray[np.bool_]
+    message_s: NDArray[np.float64]
     weight: NDArray[np.float64]  # (N,)
     local_s: NDArray[np.float64]  # (N,) all-local latencies
-    message_s: float
     mode: int
 
 
@@ -361,7 +367,7 @@ def pack(instance: Instance) -> Packed:
     layers = (
         "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes", "missing_bytes",
     )  # fmt: skip
-    rates = ("up_hz", "down_hz", "snr_up", "snr_down", "concentrates")
+    rates = ("up_hz", "down_hz", "snr_up", "snr_down", "concentrates", "message_s")
     return Packed(
         first=bounds([ue.dnn.n_layers for ue in ues]),
         first_edge=bounds([len(inference.predecessors) for inference in inferences]),
@@ -370,7 +376,6 @@ def pack(instance: Instance) -> Packed:
         **{name: np.array([getattr(channel, name) for channel in channels]) for name in rates},
         weight=instance.weights,
         local_s=instance.local_s,
-        message_s=instance.message_s,
         mode=int(mode),
     )
 
@@ -401,7 +406,7 @@ def packed_channel(packed, i):
         packed.snr_up[i],
         packed.snr_down[i],
         packed.concentrates[i],
-        packed.message_s,
+        packed.message_s[i],
     )
 
 

@@ -126,7 +126,7 @@ def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> st
     """
     tables, dnn = scenario.tables, scenario.profiles[d]
     search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)
-    apart = {*_BESIDE_THE_POINT, *_IN_TABLES}
+    apart = {*_BESIDE_THE_POINT, *_IN_TABLES, "trace"}
     setting = {
         f.name: value
         for f in fields(Scenario)
@@ -136,6 +136,7 @@ def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> st
     seconds = (*tables.ue_s[d, :, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers])
     for values in (dnn.output_bytes, dnn.parameter_bytes, *seconds):
         found.update(values.astype("<f4").tobytes())
+    found.update(scenario.traces.astype("<f4").tobytes())  # nothing without a trace
     return found.hexdigest()[:16]
 
 

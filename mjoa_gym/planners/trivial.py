@@ -14,6 +14,8 @@ DISTINGUISHING = (
     "missing_bytes", "input_bytes", "snr_up", "snr_down", "weight", "local_s",
 )  # fmt: skip
 """The packed fields that seed `random`, with the band and the upload mode."""
+OF_RATES = ("up_hz", "down_hz", "message_s")
+"""Further ones, where UEs have given rates in place of SNRs."""
 
 
 def local_only(instance: Instance) -> Plan:
@@ -48,7 +50,8 @@ def random(instance: Instance) -> Plan:
 def _checksum(instance: Instance) -> int:
     """CRC-32 over what tells instances apart."""
     packed = instance.packed
-    values = [getattr(packed, name) for name in DISTINGUISHING]
+    names = DISTINGUISHING if packed.concentrates.all() else DISTINGUISHING + OF_RATES
+    values = [getattr(packed, name) for name in names]
     checksum = 0
     for value in (*values, instance.bandwidth_hz, packed.mode):
         checksum = zlib.crc32(np.asarray(value).tobytes(), checksum)

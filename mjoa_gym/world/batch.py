@@ -46,7 +46,7 @@ class Batch:
 
     def begin(self, which: NDArray[np.bool_]) -> None:
         """Start an episode in the environments of `which` (E,)."""
-        rounds.begin(self.scenario.constants, self.state, which)
+        rounds.begin(self.scenario.constants, self.scenario.traces, self.state, which)
 
     def over(self) -> NDArray[np.bool_]:
         """(E,) whether an episode has seen all its rounds."""
@@ -70,14 +70,14 @@ class Batch:
     ) -> None:
         """`rounds.play` in all environments of `which` (E,), shared among the threads."""
         scenario, state, persists = self.scenario, self.state, self.persists
-        tables, constants = scenario.tables, scenario.constants
+        tables, constants, traces = scenario.tables, scenario.constants, scenario.traces
 
         def part(first: int, last: int) -> None:
             shared = last - first < self.n_envs
             room = self._new_room() if shared else self._room
             rounds.play(
-                room, tables, constants, persists, moves_on, state, decision, which, outcome,
-                first, last,
+                room, tables, constants, traces, persists, moves_on, state, decision, which,
+                outcome, first, last,
             )  # fmt: skip
 
         in_parts(part, self.n_envs, self.threads)

@@ -2,6 +2,8 @@
 
 A population holds E environments of N UEs each. Every round draws the same amount of random numbers
 per UE, whatever happens; so environments with the same seed stay comparable under different plans.
+
+In a scenario with a trace, links are what it says, and neither distance nor fading has an effect.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance, Stored
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.trace import DOWN, MESSAGE, UP, length_s, row_at, within_trace
 
 (
     DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
-    DRAWS,
-) = range(12)  # fmt: skip
-"""What a UE's random numbers of a round are for, and how many there are."""
+    OFFSET, DRAWS,
+) = range(13)  # fmt: skip
+"""What a UE's random numbers of a round are for, and how many there are at most.
+
+The offset is drawn only where links follow a trace.
+"""
 
 
 class Population(NamedTuple):
@@ -34,8 +40,10 @@ class Population(NamedTuple):
     weight: NDArray[np.float64]  # in the objective
     distance_m: NDArray[np.float64]  # to the base station
     shadowing_db: NDArray[np.float64]  # loss above the log-distance model's, positive or negative
-    snr_up: NDArray[np.float64]  # linear uplink SNR at full band
-    snr_down: NDArray[np.float64]  # linear downlink SNR at full band
+    up: NDArray[np.float64]  # linear uplink SNR at full band; of a trace, bit/s with all of it
+    down: NDArray[np.float64]  # likewise of the downlink
+    message_s: NDArray[np.float64]  # seconds of a message beside its bytes
+    clock_s: NDArray[np.float64]  # where in its trace the UE is, from the start; 0 without one
 
     def of(self, e: int) -> Population:
         """The population of one environment, copied."""
@@ -52,14 +60,15 @@ class Memory(NamedTuple):
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
-    return Population(*dnn_and_device, *np.zeros((6, n_envs, n_ues)))
+    return Population(*dnn_and_device, *np.zeros((8, n_envs, n_ues)))
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
     """N newcomers, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
     streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
-    arrivals(population, streams, scenario.constants, everywhere, np.empty(DRAWS), 0, 1)
+    numbers, traces = scenario.constants, scenario.traces
+    arrivals(population, streams, numbers, traces, everywhere, np.empty(DRAWS), 0, 1)
     return population.of(0)
 
 
@@ -75,7 +84,7 @@ def to_instance(
     Where parameters stay, `memory` is what the server holds, or just `resident` (N, L) what it
     holds of each UE, padded fractions.
     """
-    tables = scenario.tables
+    tables, names = scenario.tables, link_names(scenario)
     if memory is not None:
         resident = memory.resident[_rows(scenario, population)]
     ues = []
@@ -86,14 +95,20 @@ def to_instance(
                 dnn=scenario.profiles[d],
                 ue_seconds=tables.ue_s[d, k, :n] / population.speed[i],
                 edge_seconds=tables.edge_s[d, :n],
-                snr_up=population.snr_up[i],
-                snr_down=population.snr_down[i],
                 resident=None if resident is None else resident[i, :n],
                 weight=population.weight[i],
+                **{key: getattr(population, name)[i] for key, name in names.items()},
             )
         )
     horizon = None if memory is None else _horizon(scenario, population, memory, over)
     return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon)
+
+
+def link_names(scenario: Scenario) -> dict[str, str]:
+    """What a `UE` and an observation say of links, and what `Population` calls it."""
+    if scenario.traced:
+        return {"uplink_bps": "up", "downlink_bps": "down", "message_s": "message_s"}
+    return {"snr_up": "up", "snr_down": "down"}
 
 
 def _rows(scenario: Scenario, population: Population) -> NDArray[np.int64]:
@@ -102,15 +117,7 @@ def _rows(scenario: Scenario, population: Population) -> NDArray[np.int64]:
 
 
 def _horizon(scenario: Scenario, population: Population, memory: Memory, over: int) -> Horizon:
-    """What is known of later rounds. Fades do not last, so SNRs are expected without them.
-
-    Both directions share the path loss, so the mean of their gains tells more than either.
-    """
-    powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
-    up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
-    gain = 0.5 * (population.snr_up / up + population.snr_down / down)
-    (constants,) = scenario.constants
-    low, high = constants["snr_min"], constants["snr_max"]
+    """What is known of later rounds."""
     n_layers, idle = scenario.tables.n_layers, memory.idle[_rows(scenario, population)]
     absent = set(range(len(n_layers)) if scenario.share_parameters else ()) - {*population.dnn}
     return Horizon(
@@ -119,8 +126,6 @@ def _horizon(scenario: Scenario, population: Population, memory: Memory, over: i
         server_memory_bytes=scenario.server_memory_bytes,
         departure_probability=scenario.departure_probability,
         idle_rounds=tuple(map(_cut, idle, n_layers[population.dnn])),
-        snr_up=np.clip(gain * up, low, high),
-        snr_down=np.clip(gain * down, low, high),
         scenario=scenario,
         share_parameters=scenario.share_parameters,
         retain=scenario.retain,
@@ -129,6 +134,7 @@ def _horizon(scenario: Scenario, population: Population, memory: Memory, over: i
             for d in sorted(absent)
             if memory.resident[d].any()
         ),
+        **({} if scenario.traced else _expected_snrs(scenario, population)),
     )
 
 
@@ -136,44 +142,67 @@ def _cut(row: NDArray[Any], n: int) -> NDArray[Any]:
     return row[:n]
 
 
+def _expected_snrs(scenario: Scenario, population: Population) -> dict[str, NDArray[np.float64]]:
+    """SNRs of later rounds: without fades, which do not last.
+
+    Both directions share the path loss, so the mean of their gains tells more than either.
+    """
+    powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
+    up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
+    gain = 0.5 * (population.up / up + population.down / down)
+    low, high = scenario.constants[0]["snr_min"], scenario.constants[0]["snr_max"]
+    return {
+        "snr_up": np.clip(gain * up, low, high),
+        "snr_down": np.clip(gain * down, low, high),
+    }
+
+
 @lean
-def arrivals(population, streams, numbers, which, draws, first, last):
+def arrivals(population, streams, numbers, traces, which, draws, first, last):
     """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
 
-    Their streams move on; `numbers` (1,) is `Scenario.constants`, `draws` (DRAWS,) is overwritten.
+    Their streams move on; `numbers` (1,) is `Scenario.constants`, `traces` `Scenario.traces`,
+    `draws` (DRAWS,) is overwritten.
     """
     constants = numbers[0]
     for e in range(first, last):
         if which[e]:
             for i in range(population.dnn.shape[1]):
-                fill_uniform(streams, e, draws)
-                arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
-                fade(population, e, i, constants, draws)
+                draw(streams, e, constants, draws)
+                dnn = index(draws[DNN], constants.n_dnns)
+                arrive(population, e, i, dnn, constants, traces, draws)
+                connect(population, e, i, constants, traces, draws)
 
 
 @lean
-def next_round(population, e, streams, constants, round_s, left, draws):
+def next_round(population, e, streams, constants, traces, round_s, left, draws):
     """Move environment `e` on by a round.
 
-    Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
-    at once, by someone with another network if the scenario has more than one. `left` (N,) says who
-    has left; `draws` (DRAWS,) is overwritten.
+    Those who stay walk for `round_s` seconds and see their shadowing drift, or their trace goes on
+    for as long. Who leaves is replaced at once, by someone with another network if the scenario has
+    more than one. `left` (N,) says who has left; `draws` (DRAWS,) is overwritten.
     """
     for i in range(population.dnn.shape[1]):
-        fill_uniform(streams, e, draws)
+        draw(streams, e, constants, draws)
         left[i] = draws[DEPARTURE] < constants.departure_probability
         if left[i]:
             n = constants.n_dnns
             another = (population.dnn[e, i] + 1 + index(draws[DNN], n - 1)) % n
-            arrive(population, e, i, another, constants, draws)
+            arrive(population, e, i, another, constants, traces, draws)
         else:
-            stay(population, e, i, constants, round_s, draws)
-        fade(population, e, i, constants, draws)
+            stay(population, e, i, constants, traces, round_s, draws)
+        connect(population, e, i, constants, traces, draws)
 
 
 @njit(inline="always")
-def arrive(population, e, i, dnn, constants, draws):
-    """Make UE `i` of environment `e` a newcomer with the given network, but for its fading."""
+def draw(streams, e, constants, draws):
+    """Draw a UE's random numbers of a round."""
+    fill_uniform(streams, e, draws[: DRAWS if constants.traced else OFFSET])
+
+
+@njit(inline="always")
+def arrive(population, e, i, dnn, constants, traces, draws):
+    """Make UE `i` of environment `e` a newcomer with the given network, but for its link."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
     population.speed[e, i] = between(draws[SPEED], constants.ue_speed_min, constants.ue_speed_max)
@@ -183,11 +212,14 @@ def arrive(population, e, i, dnn, constants, draws):
     )
     shadow = normal(draws[SHADOW], draws[SHADOW_TOO])
     population.shadowing_db[e, i] = constants.shadowing_db * shadow
+    if constants.traced:
+        trace = traces[i % len(traces)]
+        population.clock_s[e, i] = within_trace(trace, draws[OFFSET] * length_s(trace))
 
 
 @njit(inline="always")
-def stay(population, e, i, constants, round_s, draws):
-    """Move UE `i` of environment `e`, and its shadowing."""
+def stay(population, e, i, constants, traces, round_s, draws):
+    """Move UE `i` of environment `e`, and its shadowing or its trace."""
     population.distance_m[e, i] = radio.moved_distance_m(
         population.distance_m[e, i],
         constants.speed_m_per_s * round_s,
@@ -201,6 +233,22 @@ def stay(population, e, i, constants, round_s, draws):
         constants.shadowing_db,
         normal(draws[SHADOW], draws[SHADOW_TOO]),
     )
+    if constants.traced:
+        trace = traces[i % len(traces)]
+        population.clock_s[e, i] = within_trace(trace, population.clock_s[e, i] + round_s)
+
+
+@njit(inline="always")
+def connect(population, e, i, constants, traces, draws):
+    """The link of UE `i` of environment `e` where it is now."""
+    if constants.traced:
+        trace = traces[i % len(traces)]
+        row = trace[row_at(trace, population.clock_s[e, i])]
+        population.up[e, i], population.down[e, i] = row[UP], row[DOWN]
+        population.message_s[e, i] = row[MESSAGE]
+    else:
+        fade(population, e, i, constants, draws)
+        population.message_s[e, i] = constants.message_s
 
 
 @njit(inline="always")
@@ -216,8 +264,8 @@ def fade(population, e, i, constants, draws):
     noise_dbm, low, high = constants.noise_power_dbm, constants.snr_min, constants.snr_max
     up = radio.received_snr(constants.ue_power_dbm, loss_db, noise_dbm, gain_up)
     down = radio.received_snr(constants.edge_power_dbm, loss_db, noise_dbm, gain_down)
-    population.snr_up[e, i] = radio.within(up, low, high)
-    population.snr_down[e, i] = radio.within(down, low, high)
+    population.up[e, i] = radio.within(up, low, high)
+    population.down[e, i] = radio.within(down, low, high)
 
 
 @njit(inline="always")

@@ -170,8 +170,8 @@ def scratch_in(room, i):
 @njit(inline="always")
 def link_in(population, e, i, decision, constants):
     """UE i's link in environment e."""
-    snr_up, snr_down = population.snr_up[e, i], population.snr_down[e, i]
-    channel = channel_with(constants, snr_up, snr_down)
+    up, down, message_s = population.up[e, i], population.down[e, i], population.message_s[e, i]
+    channel = channel_with(constants, up, down, message_s)
     return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
@@ -210,6 +210,7 @@ def play(
     room: Room,
     tables: Tables,
     constants: NDArray[np.void],
+    traces: NDArray[np.float64],
     persists: bool,
     moves_on: bool,
     state: State,
@@ -226,11 +227,13 @@ def play(
     environment, so that nobody waits for the compilation of what happens only in the other.
     """
     if persists:
-        _stream(room, tables, constants, moves_on, state, decision, which, outcome, first, last)
+        _stream(
+            room, tables, constants, traces, moves_on, state, decision, which, outcome, first, last
+        )
         return
     _infer(room, tables, constants, state, decision, which, outcome, first, last)
     if moves_on:
-        arrivals(state.population, state.stream, constants, which, room.draws, first, last)
+        arrivals(state.population, state.stream, constants, traces, which, room.draws, first, last)
         state.round[first:last] += which[first:last]
 
 
@@ -244,7 +247,7 @@ def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
 
 
 @lean
-def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, first, last):
+def _stream(room, tables, numbers, traces, moves_on, state, decision, which, outcome, first, last):
     """`play` where UEs and their parameters stay."""
     constants, people = numbers[0], state.population
     for e in range(first, last):
@@ -260,7 +263,7 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
             upload_of(room, tables, constants, state, decision, link, e, i, round_s)
         settle_all(room, tables, constants, state, decision, e)
         age = ages(room, tables, constants, state, decision, e)
-        next_round(people, e, state.stream, constants, round_s, outcome.left[e], room.draws)
+        next_round(people, e, state.stream, constants, traces, round_s, outcome.left[e], room.draws)
         for i in range(people.dnn.shape[1]):
             if outcome.left[e, i] and not constants.share_parameters:
                 forget(state, e, i)
@@ -370,10 +373,15 @@ def of_ues(rows: NDArray[Any], dnn: NDArray[np.int64], shared: bool) -> NDArray[
     return np.take_along_axis(rows, dnn[..., None], axis=1) if shared else rows.copy()
 
 
-def begin(constants: NDArray[np.void], state: State, which: NDArray[np.bool_]) -> None:
+def begin(
+    constants: NDArray[np.void],
+    traces: NDArray[np.float64],
+    state: State,
+    which: NDArray[np.bool_],
+) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
     draws = np.empty(DRAWS)
-    arrivals(state.population, state.stream, constants, which, draws, 0, len(which))
+    arrivals(state.population, state.stream, constants, traces, which, draws, 0, len(which))
     state.resident[which] = 0.0
     state.idle[which] = 0
     state.round[which] = 0

@@ -20,6 +20,7 @@ from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.world.tables import CONSTANTS, Tables, tables_of
+from mjoa_gym.world.trace import UP, checked_names, load_trace, no_trace, relative_to, stacked
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Scenario:
         departure_probability: Streaming: of each UE after each round.
         shadowing_correlation: Streaming: from one round to the next, in [0, 1].
         speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
+        trace: Measured links in place of the radio model (`docs/uplinks.md`): a packaged trace, a
+            CSV file, or a list of them, of which UE i plays the one i mod their number.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -104,6 +107,7 @@ class Scenario:
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
+    trace: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for check, names in _CHECKS.items():
@@ -113,7 +117,8 @@ class Scenario:
         Upload.of(self.upload)
         for low, high in _RANGES:
             validation.at_most(low, getattr(self, low), high, getattr(self, high))
-        self.profiles, self.devices, self.server  # noqa: B018 - unknown names raise here
+        # unknown names raise here
+        self.profiles, self.devices, self.server, self.traces  # noqa: B018
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -125,7 +130,8 @@ class Scenario:
     def load(name_or_path: str | Path) -> Scenario:
         """A packaged scenario by name, or one from a YAML file (a path ending in .yaml or .yml).
 
-        A file holds the fields that differ from the defaults.
+        A file holds the fields that differ from the defaults; paths of traces are taken from its
+        folder.
 
         Raises:
             ValueError: If there is no such name, or the content is not allowed.
@@ -141,6 +147,8 @@ class Scenario:
             file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
             text = file.read_text("utf-8")
         content = yaml_mapping(text, f"scenario {name!r}")
+        if "trace" in content:
+            content["trace"] = relative_to(path.parent, content["trace"])
         return Scenario.from_dict({"name": name, **content})
 
     @staticmethod
@@ -184,8 +192,8 @@ class Scenario:
             ValueError: If the scenario holds objects where files can only hold names.
         """
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for key in ("dnns", "ue_devices"):
-            plain[key] = list(plain[key])
+        for key in ("dnns", "ue_devices", "trace"):
+            plain[key] = list(plain[key]) if isinstance(plain[key], tuple) else plain[key]
         for key in ("dnns", "ue_devices", "edge_device"):
             values = plain[key] if isinstance(plain[key], list) else [plain[key]]
             if not all(isinstance(value, str) for value in values):
@@ -223,6 +231,31 @@ class Scenario:
         """Rows of the server's memory, R (see `world.memory`)."""
         return len(self.dnns) if self.share_parameters else self.n_ues
 
+    @property
+    def traced(self) -> bool:
+        """Whether links are measured ones."""
+        return self.trace is not None
+
+    @cached_property
+    def traces(self) -> NDArray[np.float64]:
+        """(F, R, 4) the traces of `trace`, as `world.trace.stacked` has them; F = 0 without."""
+        if self.trace is None:
+            return no_trace()
+        names = (self.trace,) if isinstance(self.trace, str) else self.trace
+        return stacked([load_trace(name, self.message_s) for name in names])
+
+    @cached_property
+    def link_limits(self) -> NDArray[np.float64]:
+        """(2, 3) the least and the greatest of what a link is like: up, down, message.
+
+        Up and down are SNRs, or rates of measured links (`population.Population`).
+        """
+        if self.traced:
+            rows = self.traces.reshape(-1, self.traces.shape[2])[:, UP:]
+            return np.stack([rows.min(axis=0), rows.max(axis=0)])
+        snrs = [radio.from_db(level_db) for level_db in (self.snr_min_db, self.snr_max_db)]
+        return np.array([[snr, snr, self.message_s] for snr in snrs])
+
     @cached_property
     def constants(self) -> NDArray[np.void]:
         """(1,) the numbers that kernels read, named as in `CONSTANTS`.
@@ -236,7 +269,10 @@ class Scenario:
             "noise_power_dbm": radio.noise_dbm(self.noise_dbm_per_hz, self.bandwidth_hz),
             "snr_min": radio.from_db(self.snr_min_db),
             "snr_max": radio.from_db(self.snr_max_db),
+            "traced": self.traced,
         }
+        for name, low, high in zip(("up", "down", "message"), *self.link_limits, strict=True):
+            derived |= {f"{name}_min": low, f"{name}_max": high}
         numbers = [
             derived[name] if name in derived else getattr(self, name)
             for name in CONSTANTS.fields or ()
@@ -275,6 +311,7 @@ _CHECKS: dict[Any, tuple[str, ...]] = {
     checked_bits: ("parameter_bits", "activation_bits"),
     _several: ("dnns", "ue_devices"),
     _boolean: ("rayleigh_fading", "share_parameters", "retain"),
+    checked_names: ("trace",),
     validation.positive: (
         "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "edge_speed", "bandwidth_hz",
         "distance_min_m", "distance_max_m",

@@ -43,12 +43,15 @@ class Tables(NamedTuple):
         return self.is_sink.shape[1]
 
 
-WHOLE = ("mode", "n_dnns", "n_devices", "rayleigh_fading", "share_parameters", "retain")
+WHOLE = (
+    "mode", "n_dnns", "n_devices", "rayleigh_fading", "traced", "share_parameters", "retain",
+)  # fmt: skip
 REAL = (
     "message_s", "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "bandwidth_hz",
     "ue_power_dbm", "edge_power_dbm", "noise_power_dbm", "path_loss_exponent", "reference_loss_db",
     "distance_min_m", "distance_max_m", "shadowing_db", "snr_min", "snr_max", "period_s",
     "server_memory_bytes", "departure_probability", "shadowing_correlation", "speed_m_per_s",
+    "up_min", "up_max", "down_min", "down_max", "message_max",
 )  # fmt: skip
 CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
 """A scenario's numbers; `Scenario.constants` says which it derives."""
@@ -113,10 +116,17 @@ def inference_with(tables, d, ue_s, missing_bytes, mode):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def channel_with(constants, snr_up, snr_down):
-    """The channel of a UE with these SNRs at full band."""
-    band_hz = constants.bandwidth_hz
-    return Channel(band_hz, band_hz, snr_up, snr_down, True, constants.message_s)
+def channel_with(constants, up, down, message_s):
+    """The channel of a UE whose link is like this (`population.Population`)."""
+    traced, band_hz = constants.traced != 0, constants.bandwidth_hz
+    return Channel(
+        up if traced else band_hz,
+        down if traced else band_hz,
+        1.0 if traced else up,  # an SNR of 1 gives a bit per second and Hz
+        1.0 if traced else down,
+        not traced,
+        message_s,
+    )
 
 
 def _owners(dnns: Sequence[DNN]) -> NDArray[np.int64]:
