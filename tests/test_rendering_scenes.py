@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL.ImageColor import getrgb
 
-from mjoa_gym import DNN, UE, Instance, Plan
+from mjoa_gym import DNN, UE, Instance, Plan, Scenario
 from mjoa_gym.rendering import STYLES, Memory, Scene, scene_rgb
 from mjoa_gym.rendering.picture import TILE, scene_sheet
 from mjoa_gym.rendering.sheet import text_width
@@ -207,3 +208,20 @@ def test_drawing_needs_no_display_and_no_pyplot_and_text_no_matplotlib():
     )
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     subprocess.run([sys.executable, "-c", code], check=True, env=kept | {"PATH": ""})
+
+
+def test_shared_layers_are_counted_once():
+    scenario = Scenario(
+        dnns=("alexnet", "resnet18"), n_ues=3, share_parameters=True, departure_probability=0.5
+    )
+    env = gym.make("MJOA/Streaming-v0", scenario=scenario, render_mode="ansi")
+    env.reset(seed=1)
+    env.action_space.seed(1)
+    for _ in range(8):
+        *_, info = env.step(env.action_space.sample())
+        (scene,) = env.unwrapped.core.pictures.scenes()
+        kept = sum(scene.server.kept) + scene.server.others
+        assert kept == pytest.approx(info["resident_bytes"], abs=1.0)
+        assert scene.server.dropped == info["dropped_bytes"]
+        assert "server keeps" in env.render()
+    assert scene_rgb(scene).shape[2] == 3

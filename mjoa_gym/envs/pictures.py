@@ -41,6 +41,7 @@ class Pictures:
                 e,
                 problems[e],
                 outcome.left[e].copy(),
+                float(outcome.dropped_bytes[e]),
                 plan=plan_of(decision, e, problems[e]),
                 reward=float(outcome.reward[e]),
                 round_s=float(outcome.round_s[e]),
@@ -59,11 +60,35 @@ class Pictures:
             for e, scene in enumerate(self._scenes)
         ]
 
-    def _scene(self, e: int, instance: Instance, left: NDArray[np.bool_], **more: Any) -> Scene:
+    def _scene(
+        self,
+        e: int,
+        instance: Instance,
+        left: NDArray[np.bool_],
+        dropped_bytes: float = 0.0,
+        **more: Any,
+    ) -> Scene:
         from mjoa_gym.rendering import Memory, Scene
 
         state, scenario, memory = self.batch.state, self.batch.scenario, None
         if self.batch.persists:
-            memory = Memory(scenario.server_memory_bytes, state.resident[e].copy(), left)
+            limit_bytes, kept = scenario.server_memory_bytes, state.resident[e].copy()
+            memory = Memory(limit_bytes, kept, left)
+            if scenario.share_parameters:
+                shared = self._shared(instance, kept)
+                memory = memory._replace(dropped_bytes=dropped_bytes, **shared)
         more |= {"round": int(state.round[e]), "rounds": scenario.rounds}
         return Scene(instance, name=self.title, memory=memory, **more)
+
+    def _shared(self, instance: Instance, held: NDArray[np.float64]) -> dict[str, Any]:
+        """What `Memory` says of an instance's UEs if the server holds (D, L) of all networks."""
+        scenario = self.batch.scenario
+        tables = scenario.tables
+        networks = [scenario.profiles.index(ue.dnn) for ue in instance.ues]
+        owners = tables.owner[networks]
+        counted = np.zeros(owners.shape, np.bool_)
+        counted.flat[np.unique(owners, return_index=True)[1]] = True
+        held_bytes = (held * tables.parameter_bytes).ravel()
+        others = np.setdiff1d(tables.owner, owners)
+        others_bytes = float(held_bytes[others].sum())
+        return {"kept": held[networks], "counted": counted, "others_bytes": others_bytes}

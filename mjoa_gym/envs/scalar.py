@@ -40,12 +40,16 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | `[M, M, 8, 8] * N` | PPO, MaskablePPO |
     | `"discrete"` | `Discrete(M * 4)`, one UE after the other | `M * 2 * 4` | DQN |
 
+    If the scenario says `retain`, a streaming decision also says what the server is to drop last,
+    after `prefetch`: a key of the plan, `(5N,)`, `[M, M, M, 8, 8] * N`, or `M * 2 * 2 * 4`.
+
     **plan**
 
     | Key | Space | Meaning |
     |---|---|---|
     | `placements` | `MultiBinary((N, L))` | 0 = layer runs on the UE, 1 = at the edge; entries beyond a UE's last layer are ignored |
     | `prefetch` | `MultiBinary((N, L))` | streaming: 1 = upload the layer after those of the placement, in program order; no effect on layers placed at the edge or beyond the last |
+    | `retain` | `MultiBinary((N, L))` | streaming, if the scenario says `retain`: 1 = the server is to drop the layer after all that are not marked |
     | `bandwidth_share` | `Shares(N)`, float64 | part of the band of each UE for the whole round, each >= 0, sum <= 1 |
     | `compute_share` | `Shares(N)`, float64 | part of the server of each UE, each >= 0, sum <= 1 |
 
@@ -61,9 +65,9 @@ class RoundsEnv(gym.Env[Any, Any]):
 
     | View | Numbers of a UE, in this order |
     |---|---|
-    | `box` | placement: [-1, 1] is divided into equal parts, one for each entry of the menu; streaming: prefetch, divided in the same way, and the layers that this entry places at the edge are uploaded in addition; bandwidth bid, compute bid: the number a bids 8^a. Numbers beyond -1 or 1 are clipped |
-    | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
-    | `discrete` | `(placement * P + prefetch) * 4 + bid`; P = 2 when streaming, else 1; prefetch 1 uploads all other layers in addition; level k bids 2^k, for band and server alike |
+    | `box` | placement: [-1, 1] is divided into equal parts, one for each entry of the menu; streaming: prefetch, divided in the same way, and the layers that this entry places at the edge are uploaded in addition; perhaps retain, likewise; bandwidth bid, compute bid: the number a bids 8^a. Numbers beyond -1 or 1 are clipped |
+    | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; perhaps retain, the entry whose edge layers are dropped last; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
+    | `discrete` | `((placement * P + prefetch) * R + retain) * 4 + bid`; P = 2 when streaming, R = 2 where something can be retained, else 1; prefetch 1 uploads all other layers in addition, retain 1 marks all layers; level k bids 2^k, for band and server alike |
 
     With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
     them and is 0 before, so an episode's sum is that of the other views.
@@ -96,12 +100,15 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `message_s` | (N,) float64 | likewise | scenarios with a `trace`: seconds of a message beside its bytes |
     | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
+    | `memory` | (D, L) float64 | 0 .. 1 | streaming, if parameters are shared: fraction of each network's layers on the server, whether or not a UE runs it |
+    | `memory_idle` | (D, L) int64 | 0 .. `rounds` | likewise, rounds since each was used |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
     | `turn` | (1,) int64 | 0 .. N - 1 | `discrete` only: the UE to decide about |
     | `chosen` | (N,) int64 | -1 .. actions - 1 | `discrete` only: this round's actions so far, -1 where there is none |
 
     **flat** is a `Box(0, 1, float32)`: for each UE the columns below, then the rounds that are over
-    as a part of all. With `discrete` it begins with the UE to decide about, the others follow in
+    as a part of all, then, if parameters are shared when streaming, the part of each of the D networks'
+    bytes that is on the server. With `discrete` it begins with the UE to decide about, the others follow in
     order.
 
     | Columns | Meaning |
@@ -114,7 +121,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1 | scenarios with a `trace`: seconds of a message over the trace's greatest |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
-    | 4 | `discrete` only: decided or not, and the chosen placement, prefetch and bid over their greatest values |
+    | 4 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
 
     ## Rewards
     `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against

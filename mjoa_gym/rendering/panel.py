@@ -107,6 +107,7 @@ def draw_server(sheet: Sheet, layout: SceneLayout, memory: ServerMemory) -> None
 
     position = 0.0
     parts = [(size, TONES[i % 2], str(i)) for i, size in enumerate(memory.kept)]
+    parts.append((memory.others, TONES[len(parts) % 2], "+"))
     for size, colour, label in [*parts, (memory.dropped, DROPPED, ""), (memory.gone, GONE, "")]:
         start, end = place(position), place(position + size)
         position += size

@@ -25,11 +25,19 @@ class Memory(NamedTuple):
         kept: Per UE of the round (L,) or longer, or (N, L): the fractions of its layers that are
             still there when the next round begins; 0 for those of a UE that left.
         left: (N,) whether each UE left after the round.
+        counted: Per UE (L,) or longer, or (N, L): whether a layer's bytes count with this UE; where
+            parameters are shared, they count once. Default all. What a UE had is not gone with it
+            then.
+        others_bytes: What is kept of networks that none of the UEs runs.
+        dropped_bytes: What was dropped, of all networks; default by what the UEs have lost.
     """
 
     limit_bytes: float
     kept: Sequence[NDArray[np.float64]] | NDArray[np.float64]
     left: NDArray[np.bool_]
+    counted: NDArray[np.bool_] | None = None
+    others_bytes: float = 0.0
+    dropped_bytes: float | None = None
 
 
 class Stock(NamedTuple):
@@ -41,7 +49,9 @@ class Stock(NamedTuple):
     uploaded: NDArray[np.float64]  # (P,) fraction that this inference's uploads added
     prefetched: NDArray[np.float64]  # (P,) fraction that prefetching added
     dropped: NDArray[np.float64]  # (P,) fraction dropped after the round, for want of memory
+    kept: NDArray[np.float64]  # (P,) fraction on the server when the next round begins
     left: bool  # whether the UE left, and everything of it
+    counted: NDArray[np.bool_]  # (P,) whether a layer's bytes count here
 
     def bytes_of(self, fractions: NDArray[np.float64]) -> float:
         """Bytes in given fractions (P,) of the layers."""
@@ -55,7 +65,7 @@ class Stock(NamedTuple):
     @property
     def kept_bytes(self) -> float:
         """Bytes on the server when the next round begins."""
-        return 0.0 if self.left else self.bytes_of(self.after - self.dropped)
+        return self.bytes_of(self.kept)
 
     @property
     def total_bytes(self) -> float:
@@ -70,11 +80,13 @@ class ServerMemory(NamedTuple):
     dropped: float
     gone: float
     limit_bytes: float
+    others: float = 0.0
+    """Kept of networks that none of the UEs runs."""
 
     @property
     def kept_text(self) -> str:
         """What is kept: "191 of 250 MB"."""
-        kept, limit = sum(self.kept), self.limit_bytes
+        kept, limit = sum(self.kept) + self.others, self.limit_bytes
         if limit == np.inf:
             return f"{amount(kept)}, no limit"
         return f"{amount(kept, limit or None, unit=False)} of {amount(limit)}"
@@ -84,7 +96,7 @@ class ServerMemory(NamedTuple):
         """Bytes of a whole bar, so that of what has to go something is seen too; above 0."""
         if 0 < self.limit_bytes < np.inf:
             return self.limit_bytes * 4 / 3
-        return max(1.0, sum(self.kept) + self.dropped + self.gone)
+        return max(1.0, sum(self.kept) + self.others + self.dropped + self.gone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,22 +172,28 @@ class Scene:
         """The server's memory, or None if it keeps nothing between rounds."""
         if self.memory is None:
             return None
-        dropped = sum(stock.bytes_of(stock.dropped) for stock in self.stocks)
+        dropped = self.memory.dropped_bytes
+        if dropped is None:
+            dropped = sum(stock.bytes_of(stock.dropped) for stock in self.stocks)
         gone = sum(stock.bytes_of(stock.after) for stock in self.stocks if stock.left)
-        kept = tuple(stock.kept_bytes for stock in self.stocks)
-        return ServerMemory(kept, dropped, gone, self.memory.limit_bytes)
+        kept = tuple(stock.bytes_of(stock.kept * stock.counted) for stock in self.stocks)
+        limit_bytes, others_bytes = self.memory.limit_bytes, self.memory.others_bytes
+        return ServerMemory(kept, dropped, gone, limit_bytes, others_bytes)
 
 
 def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
     """UE i's part of the server's memory."""
     ue, placement = scene.instance.ues[i], scene.answer.placements[i]
     layers = np.flatnonzero(ue.dnn.parameter_bytes > 0)
-    before, asked, left = ue.resident[layers], placement[layers] == 1, bool(memory.left[i])
+    shared, everything = memory.counted is not None, np.ones(len(layers), np.bool_)
+    before, asked = ue.resident[layers], placement[layers] == 1
+    left = bool(memory.left[i]) and not shared
     after = before
     if scene.instance.upload != "preinstalled":
         after = scene.timelines[i].resident[layers]
     gained = np.where(after - before > LEAST_FRACTION, after - before, 0.0)
-    lost = before + gained - np.asarray(memory.kept[i])[layers]
+    kept = np.asarray(memory.kept[i])[layers] * (not left)
+    lost = before + gained - kept
     return Stock(
         layers,
         ue.dnn.parameter_bytes[layers],
@@ -183,7 +201,9 @@ def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
         uploaded=np.where(asked, gained, 0.0),
         prefetched=np.where(asked, 0.0, gained),
         dropped=np.where((lost > LEAST_FRACTION) & (not left), lost, 0.0),
+        kept=kept,
         left=left,
+        counted=everything if memory.counted is None else memory.counted[i][layers],
     )
 
 

@@ -260,8 +260,9 @@ def _server(scene: Scene, columns: int) -> list[str]:
 def _server_bar(memory: ServerMemory, cells: int) -> str:
     """The bytes of every UE, what was dropped, and the limit, as `cells` characters."""
     few = len(memory.kept) <= 10
-    glyphs = [*(str(i) if few else "█" for i in range(len(memory.kept))), "×"]
-    ends = np.cumsum([0.0, *memory.kept, memory.dropped]) / memory.shown_bytes * cells
+    glyphs = [*(str(i) if few else "█" for i in range(len(memory.kept))), "+", "×"]
+    sizes = [0.0, *memory.kept, memory.others, memory.dropped]
+    ends = np.cumsum(sizes) / memory.shown_bytes * cells
     columns = np.minimum(np.round(ends), cells).astype(int).tolist()
     parts = zip(glyphs, pairwise(columns), strict=True)
     row = "".join(glyph * (last - first) for glyph, (first, last) in parts).ljust(cells)
