@@ -43,7 +43,7 @@ TREE_WIDTH, FRONT = 256, 1024
 """Width of the relaxed trees (`partition_bound`)."""
 ENTRIES = 96
 """Most placements that are known of each UE."""
-BANDWIDTHS = 0.75 ** np.arange(12)
+BANDWIDTHS = 0.87 ** np.arange(24)
 """Shares of the band at which PBT-DP is asked."""
 CLEARING = 24
 """Turns in which prices find their place: more than the search needs."""
