@@ -36,7 +36,7 @@ from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound
 from mjoa_gym.planners.planes import highest
-from mjoa_gym.planners.portfolio import add_all, fastest
+from mjoa_gym.planners.portfolio import LOCAL, add_all, fastest
 from mjoa_gym.planners.pricing import clear, value_all
 
 TREE_WIDTH, FRONT = 256, 1024
@@ -51,6 +51,8 @@ PRICE_STEPS = (1.3, 1.1, 1.03, 1.01)
 """Factors by which prices vary in the search for the highest dual value."""
 EASING = 1.3
 """Factor by which the tolerance grows until there are few enough cells."""
+VAIN = 0.1
+"""Part of what a bound lacks in any case, for trees are relaxed, that smaller cells do not mend."""
 BEYOND = 0.01
 """How far, relatively, beyond a cell's upper corner the links' slopes are read."""
 LOW_B, HIGH_B, LOW_C, HIGH_C, BOUND, COLUMNS = range(6)
@@ -58,7 +60,7 @@ LOW_B, HIGH_B, LOW_C, HIGH_C, BOUND, COLUMNS = range(6)
 
 
 def lower_bound(
-    instance: Instance, plan: Plan | None = None, tolerance: float = 1e-3, most_cells: int = 300
+    instance: Instance, plan: Plan | None = None, tolerance: float = 5e-4, most_cells: int = 400
 ) -> float:
     """A lower bound on the weighted sum of latencies of any plan for an instance.
 
@@ -137,8 +139,15 @@ def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells
 
     It does not exceed what the UE's known entries reach, less the tolerance.
     """
-    least = np.min(portfolio.value[i, : portfolio.size[i]])
+    best = np.argmin(portfolio.value[i, : portfolio.size[i]])
+    least = portfolio.value[i, best]
     cells = np.zeros((2 * most_cells + 2, COLUMNS))
+    if best != LOCAL and tolerance > 0.0:
+        one = cells[0]
+        one[LOW_B] = one[HIGH_B] = portfolio.shares[i, best, 0]
+        one[LOW_C] = one[HIGH_C] = portfolio.shares[i, best, 1]
+        certify(packed, i, one, price_b, price_p, least)
+        tolerance = max(tolerance, VAIN * (1.0 - one[BOUND] / least))
     count = most_cells + 1
     while count > most_cells:
         target, small = least * (1.0 - tolerance), tolerance * least
@@ -150,7 +159,8 @@ def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells
         worst = np.argmin(cells[:count, BOUND])
         cell = cells[worst]
         bound = cell[BOUND]
-        if bound >= target or count == len(cells) or width(cell, price_b, price_p) <= small:
+        in_vain = max(small, VAIN * (target - bound))
+        if bound >= target or count == len(cells) or width(cell, price_b, price_p) <= in_vain:
             return min(target, bound)
         split(cell, cells[count], price_b, price_p)
         certify(packed, i, cell, price_b, price_p, target)

@@ -213,7 +213,7 @@ class JointSearch:
                 at = np.zeros((n, 2))
                 worth_serving(self.portfolio, self.best.choice, self.slack, at)
                 hopeful = at[:, 0] > 0.0
-        yield from self.change()
+        yield from self.change()  # again, from the last one's prices: a tenth of the plans differ
 
     def propose(
         self,
