@@ -20,7 +20,7 @@ A duality gap remains, because UEs cannot mix placements: it shrinks with the nu
 vanishes for one.
 
 Cost: at most twice `most_cells` relaxed searches of PBT-DP per UE, fewer for UEs that hardly gain;
-one to three seconds for 5 to 8 UEs of which some run GoogLeNet, a tenth of that on chains.
+up to four seconds for 5 to 8 UEs of which two run GoogLeNet, a tenth of that without.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, fastest
 from mjoa_gym.planners.pricing import clear, value_all
 
-TREE_WIDTH, FRONT = 256, 1024
+TREE_WIDTH, FRONT = 512, 1024
 """Width of the relaxed trees (`partition_bound`)."""
 ENTRIES = 96
 """Most placements that are known of each UE."""
@@ -51,7 +51,7 @@ PRICE_STEPS = (1.3, 1.1, 1.03, 1.01)
 """Factors by which prices vary in the search for the highest dual value."""
 EASING = 1.3
 """Factor by which the tolerance grows until there are few enough cells."""
-VAIN = 0.1
+VAIN = 0.15
 """Part of what a bound lacks in any case, for trees are relaxed, that smaller cells do not mend."""
 BEYOND = 0.01
 """How far, relatively, beyond a cell's upper corner the links' slopes are read."""
