@@ -9,8 +9,10 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance
 from mjoa_gym.planners import plan_with, planner_names
-from mjoa_gym.planners.bound import lower_bound
+from mjoa_gym.planners.bound import certified_cost, lower_bound
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.oracle import grid_optimum
+from mjoa_gym.planners.pricing import value_all
 from tests.random_instances import random_instance, varied, without_link
 from tests.reference_allocation import best_of_all, objective, seconds_of_all
 
@@ -96,6 +98,26 @@ def test_no_plan_beats_the_bound(chain, upload, capsys):
         print(
             f"\nbound, {upload}: mean {np.mean(slack):.1%} below, worst {max(slack):.1%}", end=" "
         )
+
+
+@pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
+def test_no_share_of_any_placement_costs_less_than_certified(chain):
+    """At any prices, however few cells there are: all placements, shares on a grid."""
+    for seed in range(16):
+        instance, rng = tiny_instance(seed, chain), np.random.default_rng(seed)
+        search = JointSearch(instance)
+        for _ in search.steps():
+            pass
+        price_b, price_p = prices = instance.weights.mean() * 10.0 ** rng.uniform(-3, 0.5, size=2)
+        value_all(search.packed, search.portfolio, *prices, 0.0)
+        for most_cells, tolerance in ((2, 0.3), (12, 0.01), (200, 1e-4)):
+            certified = certified_cost(
+                search.packed, search.portfolio, 0, *prices, tolerance, most_cells
+            )
+            for b, c in itertools.product(np.geomspace(0.02, 1.0, 9), repeat=2):
+                seconds = seconds_of_all(instance, 0, b, c).min()
+                paid = instance.ues[0].weight * seconds + price_b * b + price_p * c
+                assert certified <= paid * (1 + 1e-9)
 
 
 def test_no_registered_planner_beats_the_bound():

@@ -52,7 +52,8 @@ class OracleSearch:
 
     def plan(self) -> Plan:
         """The best plan so far."""
-        return min(self._expert, self._own, key=lambda search: search.best.objective).plan()
+        leaders = self._expert.leader, self._own.leader
+        return min(leaders, key=lambda search: search.best.objective).plan()
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
         """As `JointSearch.steps`."""

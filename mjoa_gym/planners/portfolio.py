@@ -8,11 +8,12 @@ a higher plane, that is added.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import inner
@@ -65,13 +66,13 @@ def new_portfolio(packed: Packed, entries: int) -> Portfolio:
 
 
 def placements_of(
-    packed: Packed, portfolio: Portfolio, choice: NDArray[np.int64]
+    packed: Packed, portfolio: Portfolio, entries: Iterable[ArrayLike]
 ) -> list[NDArray[np.int8]]:
-    """Per UE (L,) 1 for the layers that the chosen entry (N,) has at the edge."""
+    """Per UE (..., L) 1 for the layers at the edge, of one entry or of several (...)."""
     layers = np.diff(packed.first)
     return [
-        (portfolio.outlines[i, k, 1 : n + 1] & AT_EDGE).astype(np.int8)
-        for i, (k, n) in enumerate(zip(choice, layers, strict=True))
+        (outlines[k, 1 : n + 1] & AT_EDGE).astype(np.int8)
+        for outlines, k, n in zip(portfolio.outlines, entries, layers, strict=True)
     ]
 
 
