@@ -6,6 +6,7 @@ from mjoa_gym.world.population import (
     DRAWS,
     Population,
     arrivals,
+    draws_of,
     empty_population,
     random_population,
 )
@@ -22,7 +23,8 @@ def next_round(scenario, population, round_s, rng):
     batch = Population(*(values[None].copy() for values in population))
     left = np.zeros(len(population.dnn), dtype=bool)
     stream = rng.integers(0, 1 << 64, size=1, dtype=np.uint64)
-    move_on(batch, 0, stream, scenario.constants[0], round_s, left, np.empty(DRAWS))
+    constants, local_s = scenario.constants[0], scenario.tables.local_s
+    move_on(batch, 0, stream, constants, local_s, round_s, left, np.empty(draws_of(scenario)))
     return batch.of(0), left
 
 
@@ -98,9 +100,10 @@ def test_streams_are_independent_and_repeatable():
     scenario = Scenario()
     streams = np.array([3, 4, 5], dtype=np.uint64)
     batch = empty_population(3, 5)
-    arrivals(batch, streams, scenario.constants, np.ones(3, np.bool_), np.empty(DRAWS), 0, 3)
+    numbers, draws = (scenario.constants, scenario.tables.local_s), np.empty(DRAWS)
+    arrivals(batch, streams, *numbers, np.ones(3, np.bool_), draws, 0, 3)
     alone, stream = empty_population(1, 5), np.array([4], dtype=np.uint64)
-    arrivals(alone, stream, scenario.constants, np.ones(1, np.bool_), np.empty(DRAWS), 0, 1)
+    arrivals(alone, stream, *numbers, np.ones(1, np.bool_), draws, 0, 1)
     for one, several in zip(alone.of(0), batch, strict=True):
         np.testing.assert_array_equal(one, several[1])
     assert stream[0] == streams[1]

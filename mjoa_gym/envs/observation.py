@@ -18,13 +18,16 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.population import Population, to_instance
+from mjoa_gym.world.population import Population, deadline_unit_s, to_instance
 from mjoa_gym.world.rounds import State
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import NO_DEADLINES, SECONDS
 
 PEOPLE = {"dnn": "dnn", "ue_device": "device"}
 PEOPLE |= {key: key for key in ("speed", "weight", "snr_up", "snr_down")}
 """What an observation says of the UEs themselves, and what `Population` calls it."""
+DEADLINE = "deadline_s"
+"""What it says of them besides, where UEs have deadlines."""
 
 
 class Observer(ABC):
@@ -58,6 +61,8 @@ class DictObserver(Observer):
             "snr_down": Box(0.0, snr_max, (n,), dtype=np.float64),
             "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
         }
+        if scenario.has_deadlines:
+            spaces[DEADLINE] = Box(0.0, scenario.most_deadline_s, (n,), dtype=np.float64)
         if view.persists:
             spaces["resident"] = Box(0.0, 1.0, view.shape, dtype=np.float64)
             spaces["idle_rounds"] = Box(0, scenario.rounds, view.shape, dtype=np.int64)
@@ -67,6 +72,8 @@ class DictObserver(Observer):
         """See `Observer.observe`."""
         values = {key: getattr(state.population, name).copy() for key, name in PEOPLE.items()}
         values["round"] = state.round[:, None].copy()
+        if DEADLINE in self.space.spaces:
+            values[DEADLINE] = state.population.deadline_s.copy()
         if self.view.persists:
             values["resident"] = state.resident.copy()
             values["idle_rounds"] = state.idle.astype(np.int64)
@@ -119,7 +126,7 @@ def observation_of(name: str, view: ActionView) -> Observer:
 def columns_of(scenario: Scenario, persists: bool) -> int:
     """Numbers that a flat observation has for a UE, without what an action view adds."""
     layers = 2 * scenario.tables.width if persists else 0
-    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + layers
+    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + scenario.has_deadlines + layers
 
 
 @lean
@@ -155,6 +162,9 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, first, 
                 (10.0 * np.log10(people.snr_down[e, i]) - low) / span, 0.0, 1.0
             )
             row[c + 4] = _local_cost(people, local_s, e, i) / total
+            if constants.deadlines != NO_DEADLINES:
+                most_s = constants.deadline_max * deadline_unit_s(people, e, i, constants, local_s)
+                row[c + 5] = min(1.0, people.deadline_s[e, i] / most_s)
             c = (k + 1) * columns - features.shape[2]
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
@@ -202,6 +212,8 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
+    if scenario.has_deadlines and DEADLINE not in observation:
+        raise ValueError(f"the observation has no entry {DEADLINE!r}")
     population = population_in(observation)
     if "resident" not in observation:
         return to_instance(scenario, population)
@@ -218,7 +230,10 @@ def population_in(observation: Mapping[str, Any]) -> Population:
     speed, weight, snr_up, snr_down = (np.asarray(values, np.float64) for values in reals)
     hidden = np.full(dnn.shape, np.nan)
     whole = dnn.astype(np.int64), device.astype(np.int64)
-    return Population(*whole, speed, weight, hidden, hidden, snr_up, snr_down)
+    deadline_s = observation.get(DEADLINE, np.full(dnn.shape, np.inf))
+    return Population(
+        *whole, speed, weight, hidden, hidden, snr_up, snr_down, np.asarray(deadline_s, np.float64)
+    )
 
 
 def _unflatten(
@@ -245,5 +260,19 @@ def _unflatten(
         "snr_up": snr_up,
         "snr_down": snr_down,
     }
+    before = 5
+    if scenario.has_deadlines:
+        before += 1
+        shown[DEADLINE] = rest[:, 5] * _most_deadline_s(shown, scenario)
     width = scenario.tables.width
-    return population_in(shown), rest[:, 5 : 5 + width] if columns >= streaming else None
+    resident = rest[:, before : before + width] if columns >= streaming else None
+    return population_in(shown), resident
+
+
+def _most_deadline_s(shown: Mapping[str, NDArray[Any]], scenario: Scenario) -> NDArray[Any]:
+    """(N,) the greatest deadlines that UEs can have."""
+    (constants,) = scenario.constants
+    if constants["deadlines"] == SECONDS:
+        return np.full(scenario.n_ues, constants["deadline_max"])
+    local_s = scenario.tables.local_s[shown["dnn"], shown["ue_device"]] / shown["speed"]
+    return constants["deadline_max"] * local_s

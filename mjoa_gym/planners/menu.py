@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +61,12 @@ _BESIDE_THE_POINT = {
     "departure_probability": 0.0,
     "shadowing_correlation": 0.0,
     "speed_m_per_s": 0.0,
+    "deadline_factor_min": None,
+    "deadline_factor_max": None,
+    "deadline_min_s": None,
+    "deadline_max_s": None,
+    "energy_price_s_per_j": 0.0,
+    "miss_price_s": 0.0,
 }
 _IN_TABLES = ("dnns", "granularity", "ue_devices", "edge_device", "edge_speed")
 """Fields of a scenario that say what networks and devices there are."""
@@ -91,7 +97,7 @@ def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu
     """
     if entries < 2:
         raise ValueError(f"entries={entries!r}: must be at least 2")
-    alike = scenario.with_changes(**_BESIDE_THE_POINT)
+    alike = replace(scenario, **_BESIDE_THE_POINT)
     return _menu_of(alike, streaming and scenario.upload != "preinstalled", entries)
 
 

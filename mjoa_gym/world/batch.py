@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.world import rounds
-from mjoa_gym.world.population import to_instance
+from mjoa_gym.world.population import draws_of, to_instance
 from mjoa_gym.world.randomness import new_stream
 from mjoa_gym.world.rounds import Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
@@ -34,7 +34,11 @@ class Batch:
         self.n_envs = n_envs
         self.threads = threads
         self.state = rounds.new_state(scenario, n_envs)
-        self._room = rounds.new_room(scenario.n_ues, scenario.tables.width)
+        self._room = self._new_room()
+
+    def _new_room(self) -> rounds.Room:
+        scenario = self.scenario
+        return rounds.new_room(scenario.n_ues, scenario.tables.width, draws_of(scenario))
 
     def seed(self, e: int, rng: np.random.Generator) -> None:
         """Give environment `e` a stream of random numbers."""
@@ -42,7 +46,7 @@ class Batch:
 
     def begin(self, which: NDArray[np.bool_]) -> None:
         """Start an episode in the environments of `which` (E,)."""
-        rounds.begin(self.scenario.constants, self.state, which)
+        rounds.begin(self.scenario, self.state, which)
 
     def over(self) -> NDArray[np.bool_]:
         """(E,) whether an episode has seen all its rounds."""
@@ -70,7 +74,7 @@ class Batch:
 
         def part(first: int, last: int) -> None:
             shared = last - first < self.n_envs
-            room = rounds.new_room(*state.resident.shape[1:]) if shared else self._room
+            room = self._new_room() if shared else self._room
             rounds.play(
                 room, tables, constants, persists, moves_on, state, decision, which, outcome,
                 first, last,

@@ -17,12 +17,15 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import FACTORS, NO_DEADLINES
 
 (
     DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
     DRAWS,
 ) = range(12)  # fmt: skip
 """What a UE's random numbers of a round are for, and how many there are."""
+DEADLINE = DRAWS
+"""The one that comes after them in scenarios that draw deadlines (`draws_of`)."""
 
 
 class Population(NamedTuple):
@@ -36,6 +39,7 @@ class Population(NamedTuple):
     shadowing_db: NDArray[np.float64]  # loss above the log-distance model's, positive or negative
     snr_up: NDArray[np.float64]  # linear uplink SNR at full band
     snr_down: NDArray[np.float64]  # linear downlink SNR at full band
+    deadline_s: NDArray[np.float64]  # of each inference; inf without one
 
     def of(self, e: int) -> Population:
         """The population of one environment, copied."""
@@ -45,14 +49,21 @@ class Population(NamedTuple):
 def empty_population(n_envs: int, n_ues: int) -> Population:
     """Room for E x N UEs, all zeros."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
-    return Population(*dnn_and_device, *np.zeros((6, n_envs, n_ues)))
+    reals = np.zeros((6, n_envs, n_ues))
+    return Population(*dnn_and_device, *reals, np.full((n_envs, n_ues), np.inf))
+
+
+def draws_of(scenario: Scenario) -> int:
+    """How many random numbers a UE takes in a round."""
+    return DRAWS + scenario.has_deadlines
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
     """N newcomers, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
     streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
-    arrivals(population, streams, scenario.constants, everywhere, np.empty(DRAWS), 0, 1)
+    draws, local_s = np.empty(draws_of(scenario)), scenario.tables.local_s
+    arrivals(population, streams, scenario.constants, local_s, everywhere, draws, 0, 1)
     return population.of(0)
 
 
@@ -81,10 +92,15 @@ def to_instance(
                 snr_down=population.snr_down[i],
                 resident=None if resident is None else resident[i, :n],
                 weight=population.weight[i],
+                deadline_s=population.deadline_s[i],
+                power=scenario.devices[k].power,
             )
         )
     horizon = None if idle is None else _horizon(scenario, population, idle, over)
-    return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon)
+    prices = scenario.energy_price_s_per_j, scenario.miss_price_s
+    return Instance(
+        ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon, *prices
+    )
 
 
 def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], over: int) -> Horizon:
@@ -111,27 +127,29 @@ def _horizon(scenario: Scenario, population: Population, idle: NDArray[Any], ove
 
 
 @lean
-def arrivals(population, streams, numbers, which, draws, first, last):
+def arrivals(population, streams, numbers, local_s, which, draws, first, last):
     """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
 
-    Their streams move on; `numbers` (1,) is `Scenario.constants`, `draws` (DRAWS,) is overwritten.
+    Their streams move on; `numbers` (1,) is `Scenario.constants`, `local_s` (D, K) are all-local
+    seconds at full speed, `draws` (`draws_of`,) is overwritten.
     """
     constants = numbers[0]
     for e in range(first, last):
         if which[e]:
             for i in range(population.dnn.shape[1]):
                 fill_uniform(streams, e, draws)
-                arrive(population, e, i, index(draws[DNN], constants.n_dnns), constants, draws)
+                dnn = index(draws[DNN], constants.n_dnns)
+                arrive(population, e, i, dnn, constants, local_s, draws)
                 fade(population, e, i, constants, draws)
 
 
 @lean
-def next_round(population, e, streams, constants, round_s, left, draws):
+def next_round(population, e, streams, constants, local_s, round_s, left, draws):
     """Move environment `e` on by a round.
 
     Those who stay walk for `round_s` seconds and see their shadowing drift. Who leaves is replaced
     at once, by someone with another network if the scenario has more than one. `left` (N,) says who
-    has left; `draws` (DRAWS,) is overwritten.
+    has left; `local_s` and `draws` are as in `arrivals`.
     """
     for i in range(population.dnn.shape[1]):
         fill_uniform(streams, e, draws)
@@ -139,14 +157,14 @@ def next_round(population, e, streams, constants, round_s, left, draws):
         if left[i]:
             n = constants.n_dnns
             another = (population.dnn[e, i] + 1 + index(draws[DNN], n - 1)) % n
-            arrive(population, e, i, another, constants, draws)
+            arrive(population, e, i, another, constants, local_s, draws)
         else:
             stay(population, e, i, constants, round_s, draws)
         fade(population, e, i, constants, draws)
 
 
 @njit(inline="always")
-def arrive(population, e, i, dnn, constants, draws):
+def arrive(population, e, i, dnn, constants, local_s, draws):
     """Make UE `i` of environment `e` a newcomer with the given network, but for its fading."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
@@ -157,6 +175,18 @@ def arrive(population, e, i, dnn, constants, draws):
     )
     shadow = normal(draws[SHADOW], draws[SHADOW_TOO])
     population.shadowing_db[e, i] = constants.shadowing_db * shadow
+    if constants.deadlines != NO_DEADLINES:
+        least, most = constants.deadline_min, constants.deadline_max
+        unit_s = deadline_unit_s(population, e, i, constants, local_s)
+        population.deadline_s[e, i] = between(draws[DEADLINE], least, most) * unit_s
+
+
+@njit(inline="always")
+def deadline_unit_s(population, e, i, constants, local_s):
+    """The seconds in which the deadline of UE `i` is drawn: its all-local ones, or one."""
+    if constants.deadlines == FACTORS:
+        return local_s[population.dnn[e, i], population.device[e, i]] / population.speed[e, i]
+    return 1.0
 
 
 @njit(inline="always")

@@ -14,13 +14,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel, objective
+from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
-from mjoa_gym.world.population import DRAWS, Population, arrivals, empty_population, next_round
+from mjoa_gym.world.population import (
+    DRAWS,
+    Population,
+    arrivals,
+    draws_of,
+    empty_population,
+    next_round,
+)
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
@@ -57,10 +64,13 @@ class Outcome(NamedTuple):
     latency_s: NDArray[np.float64]  # (E, N) seconds; inf if a share that is needed is next to zero
     local_s: NDArray[np.float64]  # (E, N) seconds with every layer on the UE
     round_s: NDArray[np.float64]  # (E,) how long the round has lasted
-    reward: NDArray[np.float64]  # (E,) `1 - sum_i w_i T_i / sum_i w_i T_i(local)`
+    reward: NDArray[np.float64]  # (E,) 1 minus the UEs' costs over those all-local
     left: NDArray[np.bool_]  # (E, N) who left after the round
     resident_bytes: NDArray[np.float64]  # (E,) what the server keeps
     dropped_bytes: NDArray[np.float64]  # (E,) what it has dropped for want of memory
+    energy_j: NDArray[np.float64]  # (E, N) joules; 0 unless the scenario `knows_energy`
+    missed: NDArray[np.bool_]  # (E, N) who has missed a deadline
+    own_reward: NDArray[np.float64]  # (E, N) what the reward would be if each UE were alone
 
 
 def new_state(scenario: Scenario, n_envs: int) -> State:
@@ -77,10 +87,13 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
 
 def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     """An outcome of nothing."""
-    latency_s, local_s = np.zeros((2, n_envs, n_ues))
+    latency_s, local_s, energy_j, own_reward = np.zeros((4, n_envs, n_ues))
     round_s, reward, resident_bytes, dropped_bytes = np.zeros((4, n_envs))
-    left = np.zeros((n_envs, n_ues), dtype=np.bool_)
-    return Outcome(latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes)
+    left, missed = np.zeros((2, n_envs, n_ues), dtype=np.bool_)
+    return Outcome(
+        latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes, energy_j,
+        missed, own_reward,
+    )  # fmt: skip
 
 
 def outlines_of(
@@ -131,15 +144,15 @@ class Room(NamedTuple):
     rows: NDArray[np.float64]  # (N, 6, L + 1) as in `kernel.Scratch`; `sent` as in `upload`
     outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
-    draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
+    draws: NDArray[np.float64]  # (`draws_of`,) a UE's random numbers
 
 
-def new_room(n_ues: int, width: int) -> Room:
-    """Work arrays for N UEs and L layers."""
+def new_room(n_ues: int, width: int, draws: int = DRAWS) -> Room:
+    """Work arrays for N UEs, L layers and so many random numbers of a UE."""
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
-    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64), np.empty(DRAWS))
+    return Room(ue_s, missing_bytes, rows, outline, np.empty(n_ues, np.int64), np.empty(draws))
 
 
 @njit(inline="always")
@@ -220,7 +233,10 @@ def play(
         return
     _infer(room, tables, constants, state, decision, which, outcome, first, last)
     if moves_on:
-        arrivals(state.population, state.stream, constants, which, room.draws, first, last)
+        arrivals(
+            state.population, state.stream, constants, tables.local_s, which, room.draws,
+            first, last,
+        )  # fmt: skip
         state.round[first:last] += which[first:last]
 
 
@@ -231,6 +247,7 @@ def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
     for e in range(first, last):
         if which[e]:
             infer_all(room, tables, constants, state, decision, outcome, 0.0, e)
+            judge(tables, constants, state.population, outcome, e)
 
 
 @lean
@@ -241,14 +258,22 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
         if not which[e]:
             continue
         infer_all(room, tables, constants, state, decision, outcome, constants.period_s, e)
+        round_s = outcome.round_s[e]
+        for i in range(people.dnn.shape[1] if moves_on else 0):
+            link = link_in(people, e, i, decision, constants)
+            settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
+            if constants.knows_energy:
+                outcome.energy_j[e, i] += spent_ahead(
+                    room, tables, constants, people, decision, link, e, i
+                )
+        judge(tables, constants, people, outcome, e)
         if not moves_on:
             continue
         state.round[e] += 1
-        round_s = outcome.round_s[e]
-        for i in range(people.dnn.shape[1]):
-            link = link_in(people, e, i, decision, constants)
-            settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
-        next_round(people, e, state.stream, constants, round_s, outcome.left[e], room.draws)
+        next_round(
+            people, e, state.stream, constants, tables.local_s, round_s, outcome.left[e],
+            room.draws,
+        )  # fmt: skip
         for i in range(people.dnn.shape[1]):
             if outcome.left[e, i]:
                 forget(state, e, i)
@@ -265,16 +290,56 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
 def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
     """Simulate the inferences of environment e, in a round of at least so many seconds."""
     people, round_s = state.population, least_s
-    took = local = 0.0
     for i in range(people.dnn.shape[1]):
         link = link_in(people, e, i, decision, constants)
         latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
         outcome.latency_s[e, i] = latency_s
         outcome.local_s[e, i] = local_s
+        if constants.knows_energy:
+            outcome.energy_j[e, i] = spent(
+                room, tables, constants, people, decision, link, latency_s, e, i
+            )
         round_s = max(round_s, latency_s)
-        took += objective.cost(people.weight[e, i], latency_s)
-        local += objective.cost(people.weight[e, i], local_s)
     outcome.round_s[e] = round_s
+
+
+@njit(inline="always")
+def spent(room, tables, constants, people, decision, link, latency_s, e, i):
+    """Joules of UE i's inference in environment e, whose times are in the room."""
+    power = tables.power[people.device[e, i]]
+    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
+    outline = decision.outlines[decision.placement_of[e, i]]
+    return energy.inference_j(power, outline, inference, link, latency_s)
+
+
+@njit(inline="always")
+def spent_ahead(room, tables, constants, people, decision, link, e, i):
+    """Joules of what UE i has prefetched; how much that was is in the room."""
+    if decision.prefetch_of[e, i] == NO_PREFETCH:
+        return 0.0
+    power = tables.power[people.device[e, i]]
+    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
+    outline = decision.outlines[decision.placement_of[e, i]]
+    return energy.prefetch_j(power, outline, inference, link, room.rows[i, SENT])
+
+
+@njit(inline="always")
+def judge(tables, constants, people, outcome, e):
+    """The reward of environment e's round, and who has missed a deadline."""
+    energy_price, miss_price = constants.energy_price_s_per_j, constants.miss_price_s
+    took = local = 0.0
+    for i in range(people.dnn.shape[1]):
+        weight, deadline_s = people.weight[e, i], people.deadline_s[e, i]
+        latency_s, local_s = outcome.latency_s[e, i], outcome.local_s[e, i]
+        local_j = energy.local_j(tables.power[people.device[e, i]], local_s)
+        outcome.missed[e, i] = latency_s > deadline_s
+        counts = objective.priced(
+            latency_s, outcome.energy_j[e, i], deadline_s, energy_price, miss_price
+        )
+        counts_local = objective.priced(local_s, local_j, deadline_s, energy_price, miss_price)
+        outcome.own_reward[e, i] = objective.reduction(counts, counts_local)
+        took += objective.cost(weight, counts)
+        local += objective.cost(weight, counts_local)
     outcome.reward[e] = objective.reduction(took, local)
 
 
@@ -309,10 +374,12 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
     memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], sent)
 
 
-def begin(constants: NDArray[np.void], state: State, which: NDArray[np.bool_]) -> None:
+def begin(scenario: Scenario, state: State, which: NDArray[np.bool_]) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
-    draws = np.empty(DRAWS)
-    arrivals(state.population, state.stream, constants, which, draws, 0, len(which))
+    draws, local_s = np.empty(draws_of(scenario)), scenario.tables.local_s
+    arrivals(
+        state.population, state.stream, scenario.constants, local_s, which, draws, 0, len(which)
+    )
     state.resident[which] = 0.0
     state.idle[which] = 0
     state.round[which] = 0

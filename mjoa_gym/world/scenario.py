@@ -18,7 +18,14 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.world.tables import CONSTANTS, Tables, tables_of
+from mjoa_gym.world.tables import (
+    CONSTANTS,
+    FACTORS,
+    NO_DEADLINES,
+    SECONDS,
+    Tables,
+    tables_of,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,14 @@ class Scenario:
         departure_probability: Streaming: of each UE after each round.
         shadowing_correlation: Streaming: from one round to the next, in [0, 1].
         speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
+        deadline_factor_min: Least deadline of a UE as a factor of its network's all-local seconds
+            on it (uniform, drawn when it arrives); None for no deadlines, or for those in seconds.
+        deadline_factor_max: Greatest.
+        deadline_min_s: Least deadline in seconds (uniform, drawn when a UE arrives); None for none.
+        deadline_max_s: Greatest.
+        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as in the objective;
+            above 0, the power of all UE devices must be known.
+        miss_price_s: Seconds of latency that a missed deadline counts as in the objective.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -94,6 +109,12 @@ class Scenario:
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
+    deadline_factor_min: float | None = None
+    deadline_factor_max: float | None = None
+    deadline_min_s: float | None = None
+    deadline_max_s: float | None = None
+    energy_price_s_per_j: float = 0.0
+    miss_price_s: float = 0.0
 
     def __post_init__(self) -> None:
         for check, names in _CHECKS.items():
@@ -103,7 +124,10 @@ class Scenario:
         Upload.of(self.upload)
         for low, high in _RANGES:
             validation.at_most(low, getattr(self, low), high, getattr(self, high))
+        self._check_deadlines()
         self.profiles, self.devices, self.server  # noqa: B018 - unknown names raise here
+        if self.energy_price_s_per_j > 0:
+            self._check_powers()
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -187,6 +211,53 @@ class Scenario:
         changes = {key: value for key, value in changes.items() if value is not None}
         return replace(self, **changes) if changes else self
 
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether UEs have deadlines."""
+        return self._deadlines[0] != NO_DEADLINES
+
+    @property
+    def most_deadline_s(self) -> float:
+        """The greatest deadline that a UE can have; inf without deadlines."""
+        kind, _, most = self._deadlines
+        if kind == FACTORS:
+            return most * float(self.tables.local_s.max()) / self.ue_speed_min
+        return most
+
+    @property
+    def knows_energy(self) -> bool:
+        """Whether the power of all UE devices is known."""
+        return all(device.power is not None for device in self.devices)
+
+    @property
+    def _deadlines(self) -> tuple[int, float, float]:
+        """Of which kind deadlines are, the least and the greatest."""
+        for kind, (low, high) in _DEADLINES.items():
+            if getattr(self, low) is not None:
+                return kind, getattr(self, low), getattr(self, high)
+        return NO_DEADLINES, np.inf, np.inf
+
+    def _check_deadlines(self) -> None:
+        names = [name for bounds in _DEADLINES.values() for name in bounds]
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if tuple(given) not in ((), *_DEADLINES.values()):
+            factors, seconds = map(list, _DEADLINES.values())
+            allowed = f"{factors}, or {seconds}, or none of them"
+            raise ValueError(f"deadlines: got {list(given)}; needed are {allowed}")
+        for name, value in given.items():
+            object.__setattr__(self, name, validation.positive(name, value))
+        if given:
+            low, high = given
+            validation.at_most(low, getattr(self, low), high, getattr(self, high))
+
+    def _check_powers(self) -> None:
+        for device in self.devices:
+            if device.power is None:
+                raise ValueError(
+                    f"energy_price_s_per_j={self.energy_price_s_per_j!r}: the UE device"
+                    f" {device.name!r} has no power, so it must be 0"
+                )
+
     @cached_property
     def profiles(self) -> tuple[DNN, ...]:
         """(D,) the networks of `dnns`."""
@@ -215,6 +286,7 @@ class Scenario:
 
         An array, because a kernel takes it much sooner than two dozen numbers, or one record.
         """
+        deadlines, deadline_min, deadline_max = self._deadlines
         derived = {
             "mode": int(Upload.of(self.upload)),
             "n_dnns": len(self.dnns),
@@ -222,6 +294,10 @@ class Scenario:
             "noise_power_dbm": radio.noise_dbm(self.noise_dbm_per_hz, self.bandwidth_hz),
             "snr_min": radio.from_db(self.snr_min_db),
             "snr_max": radio.from_db(self.snr_max_db),
+            "knows_energy": self.knows_energy,
+            "deadlines": deadlines,
+            "deadline_min": deadline_min,
+            "deadline_max": deadline_max,
         }
         numbers = [
             derived[name] if name in derived else getattr(self, name)
@@ -266,7 +342,7 @@ _CHECKS: dict[Any, tuple[str, ...]] = {
     ),
     validation.non_negative: (
         "message_s", "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes",
-        "speed_m_per_s",
+        "speed_m_per_s", "energy_price_s_per_j", "miss_price_s",
     ),
     validation.fraction: ("departure_probability", "shadowing_correlation"),
     validation.finite: (
@@ -280,3 +356,8 @@ _RANGES = (
     ("distance_min_m", "distance_max_m"),
     ("snr_min_db", "snr_max_db"),
 )
+_DEADLINES = {
+    FACTORS: ("deadline_factor_min", "deadline_factor_max"),
+    SECONDS: ("deadline_min_s", "deadline_max_s"),
+}
+"""The fields that say what deadlines there are, by their kinds."""
