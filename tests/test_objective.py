@@ -129,9 +129,7 @@ def test_deadlines_are_drawn_after_all_else():
     for population in others:
         for name in set(without._fields) - {"deadline_s"}:
             assert getattr(population, name)[0] == getattr(without, name)[0]
-            assert name == "dnn" or getattr(population, name)[1] != getattr(without, name)[1] or (
-                name in ("device", "weight")
-            )
+        assert population.snr_up[1] != without.snr_up[1]  # the second one's numbers have moved on
 
 
 def test_deadlines_cover_their_range():
@@ -216,7 +214,7 @@ def test_prefetching_costs_energy_and_everything_is_as_evaluated(env_id):
 @every_env
 def test_doing_nothing_earns_exactly_nothing_whatever_the_prices(env_id):
     env = gym.make(env_id, scenario=FACTORS | PRICES, rounds=5)
-    observation, _ = env.reset(seed=1)
+    env.reset(seed=1)
     shape = env.action_space["placements"].shape
     nothing = {
         "placements": np.zeros(shape, np.int8),
@@ -226,7 +224,7 @@ def test_doing_nothing_earns_exactly_nothing_whatever_the_prices(env_id):
     if env_id == IDS[1]:
         nothing["prefetch"] = np.zeros(shape, np.int8)
     for _ in range(5):
-        observation, reward, _, _, info = env.step(nothing)
+        _, reward, _, _, info = env.step(nothing)
         assert reward == 0.0
         assert info["missed"].any()  # factors below 1: no UE manages alone
 
@@ -309,8 +307,8 @@ def test_a_vector_says_the_same(env_id, mode):
         np.testing.assert_array_equal(one[1], other[1])
         for key in ("energy_j", "missed"):
             np.testing.assert_array_equal(one[4][key], other[4][key])
-            if "final_info" in one[4]:
-                np.testing.assert_array_equal(one[4]["final_info"][key], other[4]["final_info"][key])
+            last, looped_last = (step[4].get("final_info", {key: 0})[key] for step in (one, other))
+            np.testing.assert_array_equal(last, looped_last)
 
 
 @every_env

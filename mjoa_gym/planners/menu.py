@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ STORED = Path(__file__).with_name("menus.json")
 Conditions = list[tuple[Inference, Link]]
 """Inferences that might occur, with their shares of the resources."""
 
-_BESIDE_THE_POINT = {
+_BESIDE_THE_POINT: dict[str, Any] = {
     "name": "",
     "rounds": 1,
     "weight_min": 1.0,

@@ -47,10 +47,11 @@ class Population(NamedTuple):
 
 
 def empty_population(n_envs: int, n_ues: int) -> Population:
-    """Room for E x N UEs, all zeros."""
+    """Room for E x N UEs, all zeros and without deadlines."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
-    reals = np.zeros((6, n_envs, n_ues))
-    return Population(*dnn_and_device, *reals, np.full((n_envs, n_ues), np.inf))
+    reals = np.zeros((7, n_envs, n_ues))
+    reals[-1] = np.inf  # no deadlines
+    return Population(*dnn_and_device, *reals)
 
 
 def draws_of(scenario: Scenario) -> int:
