@@ -124,8 +124,9 @@ def _checked_columns(names: list[str]) -> list[str]:
 _5G = {"transmit_w": 2.5, "receive_w": 1.5}
 """Of a 5G radio, the same in all devices. Our choice between two bands that were measured: at 10 to
 190 Mbit/s a phone drew 2.9 to 4.6 W more for uploads in a millimetre-wave band than in LTE at
-1 Mbit/s, and 2.3 to 2.9 W more for downloads; at 10 to 100 Mbit/s in a low band 1.1 to 1.9 W and
-0.4 to 1.5 W more (Narayanan et al., SIGCOMM 2021, `MN-Transfer_combined.csv` of their data)."""
+1 Mbit/s, and 2.3 to 2.9 W more for downloads; in a low band, at 10 to 40 Mbit/s 0.8 to 1.9 W more,
+and at 10 to 100 Mbit/s 0.4 to 1.5 W more (Narayanan et al., SIGCOMM 2021, computed by us from
+`MN-Transfer_combined.csv` of their data)."""
 _POWER = {
     # Its sibling HC2 (the same Exynos 5422), at the wall: idle, and big cores busy at 2 GHz
     # (sbc-bench, Efficiency_Graphing.md).

@@ -91,6 +91,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `weight` | (N,) float64 | 0 .. `weight_max` | weight in the objective |
     | `snr_up` | (N,) float64 | 0 .. `snr_max_db` as a linear ratio | uplink SNR at full band |
     | `snr_down` | (N,) float64 | as `snr_up` | downlink SNR at full band |
+    | `deadline_s` | (N,) float64 | 0 .. the greatest | only if the scenario has deadlines: seconds within which the UE wants its results |
     | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
@@ -108,13 +109,20 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1, 1 | speed over `ue_speed_max`, weight over `weight_max` |
     | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db` |
     | 1 | the UE's part of `sum_i w_i T_i(local)` |
+    | 1 | only if the scenario has deadlines: the deadline over `deadline_max_s`, or over `deadline_factor_max` times the UE's all-local seconds |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
     | 4 | `discrete` only: decided or not, and the chosen placement, prefetch and bid over their greatest values |
 
     ## Rewards
-    `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against
-    all-local execution. 0 for doing nothing, always below 1, negative without bound for harm.
+    `1 - sum_i C_i / sum_i C_i(local)`: the reduction of the UEs' costs against all-local execution.
+    0 for doing nothing, always below 1, negative without bound for harm. What an inference costs is
+
+        C_i = w_i (T_i + energy_price_s_per_j E_i + miss_price_s [T_i > deadline_s])
+
+    with its latency T_i and the joules E_i that it takes from the UE's battery, prefetches
+    included. Both prices are 0 unless the scenario says otherwise: the reward then is the reduction
+    of the weighted latency.
 
     ## Info
     `info` has the same keys after `reset` and after every `step`. The entries that describe a round
@@ -125,13 +133,15 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `round_complete` | bool | whether this step has completed a round |
     | `latency_s`, `local_s` | (N,) float64 | seconds of each UE's inference, and of the same with all layers on the UE |
     | `round_s` | float | seconds of the round: the slowest inference, when streaming at least `period_s` |
+    | `missed` | (N,) bool | UEs whose inference has taken longer than their deadline; nobody's without deadlines |
+    | `energy_j` | (N,) float64 | joules that each UE has spent on its inference and prefetches; only if the power of all the scenario's UE devices is known, as that of the default ones is (`mjoa_gym.devices.Power`) |
     | `left` | (N,) bool | streaming: UEs that have left after the round |
     | `resident_bytes`, `dropped_bytes` | float | streaming: parameters that the server keeps for the next round, and those dropped for want of memory |
     | `action_mask` | see above | `multidiscrete` and `discrete` only: masks of the next action |
 
     ## Starting state
-    An empty server. UEs are drawn independently: network, device, speed and weight uniformly, the
-    position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
+    An empty server. UEs are drawn independently: network, device, speed, weight and the deadline (if
+    there are any; a UE keeps it while it stays) uniformly, the position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
     stated range.
 
     ## Episode end
