@@ -140,9 +140,9 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `action_mask` | see above | `multidiscrete` and `discrete` only: masks of the next action |
 
     ## Starting state
-    An empty server. UEs are drawn independently: network, device, speed, weight and the deadline (if
-    there are any; a UE keeps it while it stays) uniformly, the position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
-    stated range.
+    An empty server. UEs are drawn independently: network, device, speed, weight and deadline (if the
+    scenario has any; a UE keeps its own while it stays) uniformly, the position uniformly over the
+    cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the stated range.
 
     ## Episode end
     Truncation after `rounds` rounds (no `TimeLimit` is needed). It never terminates.

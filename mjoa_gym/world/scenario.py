@@ -224,7 +224,7 @@ class Scenario:
             return most * float(self.tables.local_s.max()) / self.ue_speed_min
         return most
 
-    @property
+    @cached_property
     def knows_energy(self) -> bool:
         """Whether the power of all UE devices is known."""
         return all(device.power is not None for device in self.devices)
