@@ -31,7 +31,7 @@ def watts(power: Power | None) -> NDArray[np.float64]:
     return np.array([getattr(power, name) for name in POWER_FIELDS])
 
 
-@lean_inner
+@njit(cache=True, nogil=True, inline="always")
 def energy_terms(outline, inference):
     """What a placement's energy is made of whatever the link, prefetches aside.
 

@@ -193,7 +193,11 @@ def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
 
 @njit(inline="always")
 def infer(room, tables, constants, state, decision, link, e, i):
-    """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
+    """Simulate UE i's inference in environment e.
+
+    Returns:
+        Its seconds, those all-local, and the inference.
+    """
     d = state.population.dnn[e, i]
     inference = inference_in(room, tables, constants, d, i)
     local_s = _load(
@@ -206,7 +210,7 @@ def infer(room, tables, constants, state, decision, link, e, i):
     )
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
-    return latency_s, local_s
+    return latency_s, local_s, inference
 
 
 def play(
@@ -261,11 +265,13 @@ def _stream(room, tables, numbers, moves_on, state, decision, which, outcome, fi
         round_s = outcome.round_s[e]
         for i in range(people.dnn.shape[1] if moves_on else 0):
             link = link_in(people, e, i, decision, constants)
-            settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
-            if constants.knows_energy:
-                outcome.energy_j[e, i] += spent_ahead(
-                    room, tables, constants, people, decision, link, e, i
-                )
+            inference = settle_ue(room, tables, constants, state, decision, link, e, i, round_s)
+            if constants.knows_energy and decision.prefetch_of[e, i] != NO_PREFETCH:
+                power = tables.power[people.device[e, i]]
+                outline = decision.outlines[decision.placement_of[e, i]]
+                sent = room.rows[i, SENT]
+                joules = energy.prefetch_j(power, outline, inference, link, sent)
+                outcome.energy_j[e, i] += joules
         judge(tables, constants, people, outcome, e)
         if not moves_on:
             continue
@@ -292,35 +298,16 @@ def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
     people, round_s = state.population, least_s
     for i in range(people.dnn.shape[1]):
         link = link_in(people, e, i, decision, constants)
-        latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
+        latency_s, local_s, inference = infer(room, tables, constants, state, decision, link, e, i)
         outcome.latency_s[e, i] = latency_s
         outcome.local_s[e, i] = local_s
         if constants.knows_energy:
-            outcome.energy_j[e, i] = spent(
-                room, tables, constants, people, decision, link, latency_s, e, i
-            )
+            power = tables.power[people.device[e, i]]
+            outline = decision.outlines[decision.placement_of[e, i]]
+            joules = energy.inference_j(power, outline, inference, link, latency_s)
+            outcome.energy_j[e, i] = joules
         round_s = max(round_s, latency_s)
     outcome.round_s[e] = round_s
-
-
-@njit(inline="always")
-def spent(room, tables, constants, people, decision, link, latency_s, e, i):
-    """Joules of UE i's inference in environment e, whose times are in the room."""
-    power = tables.power[people.device[e, i]]
-    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
-    outline = decision.outlines[decision.placement_of[e, i]]
-    return energy.inference_j(power, outline, inference, link, latency_s)
-
-
-@njit(inline="always")
-def spent_ahead(room, tables, constants, people, decision, link, e, i):
-    """Joules of what UE i has prefetched; how much that was is in the room."""
-    if decision.prefetch_of[e, i] == NO_PREFETCH:
-        return 0.0
-    power = tables.power[people.device[e, i]]
-    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
-    outline = decision.outlines[decision.placement_of[e, i]]
-    return energy.prefetch_j(power, outline, inference, link, room.rows[i, SENT])
 
 
 @njit(inline="always")
@@ -353,7 +340,7 @@ def forget(state, e, i):
 
 @njit(inline="always")
 def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
-    """Bring what UE i has uploaded in `round_s` seconds to the server."""
+    """Bring what UE i has uploaded in `round_s` seconds to the server; returns its inference."""
     people = state.population
     inference = inference_in(room, tables, constants, people.dnn[e, i], i)
     n = len(inference.ue_s)
@@ -372,6 +359,7 @@ def settle_ue(room, tables, constants, state, decision, link, e, i, round_s):
         unrecorded,
     )
     memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], decision.placements[row], sent)
+    return inference
 
 
 def begin(scenario: Scenario, state: State, which: NDArray[np.bool_]) -> None:
