@@ -2,7 +2,16 @@
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs import decode_observation, parallel_env, register_all
-from mjoa_gym.model.instance import UE, Horizon, Instance, Plan, evaluate, timelines
+from mjoa_gym.model.instance import (
+    UE,
+    Horizon,
+    Instance,
+    Plan,
+    evaluate,
+    evaluate_cost,
+    evaluate_energy,
+    timelines,
+)
 from mjoa_gym.model.simulator import Interval, Timeline, simulate
 from mjoa_gym.world.scenario import Scenario
 
@@ -19,6 +28,8 @@ __all__ = [
     "Timeline",
     "decode_observation",
     "evaluate",
+    "evaluate_cost",
+    "evaluate_energy",
     "parallel_env",
     "simulate",
     "timelines",

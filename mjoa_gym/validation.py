@@ -78,6 +78,14 @@ def zero_or_more(name: str, value: float) -> float:
     return number
 
 
+def positive_or_inf(name: str, value: float) -> float:
+    """`value` as a float above 0, infinity included."""
+    number = zero_or_more(name, value)
+    if number == 0:
+        raise ValueError(f"{name}={value!r}: must be above 0")
+    return number
+
+
 def as_number(name: str, value: float | str) -> float:
     """`value`, which may be a text, as a float."""
     try:

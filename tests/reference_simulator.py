@@ -63,12 +63,14 @@ class ReferenceResult:
             becomes ready. The schedule jumps where this gap changes its sign, so a simulator in
             floating point need not agree with this one when the gap is of the order of its
             rounding error. Exact ties do not count. Infinite if there was no race.
+        energy_j: Joules of the UE; None without its watts.
     """
 
     latency: float
     intervals: list[Interval]
     resident: np.ndarray
     tie_margin: float
+    energy_j: float | None = None
 
 
 def reference_simulate(
@@ -87,6 +89,7 @@ def reference_simulate(
     prefetch: Sequence[bool] | None = None,
     until_s: float | None = None,
     message_s: float = 0.0,
+    watts: Sequence[float] | None = None,
 ) -> ReferenceResult:
     """Simulate one inference of one UE.
 
@@ -132,6 +135,8 @@ def reference_simulate(
         prefetch: Marks the layers to upload although this inference does not need them.
         until_s: The time at which `ReferenceResult.resident` is read; may be infinite.
         message_s: Seconds that a message takes beside its bytes.
+        watts: What the UE draws while it computes; while it does not, until the inference ends; in
+            addition while its uplink is busy, also with prefetches; while its downlink is.
 
     Returns:
         Latency, timeline and what is on the server at the end.
@@ -152,7 +157,7 @@ def reference_simulate(
         message_s=message_s,
     )
     inference.run()
-    return inference.result(until_s)
+    return inference.result(until_s, watts)
 
 
 def _exact(value: float) -> Fraction:
@@ -382,7 +387,7 @@ class _Inference:
                     return
         self.timeline.append((resource, what, layer, start, end))
 
-    def result(self, until_s: float | None) -> ReferenceResult:
+    def result(self, until_s: float | None, watts: Sequence[float] | None) -> ReferenceResult:
         """Cut the prefetches at the end of the round and add up what has been uploaded by then."""
         if self.latency is None:
             raise RuntimeError("the inference never ended")
@@ -414,7 +419,22 @@ class _Inference:
             ],
             resident=np.array([float(fraction) for fraction in fractions]),
             tie_margin=float(min(gaps, default=math.inf)),
+            energy_j=None if watts is None else float(self.joules(timeline, watts)),
         )
+
+    def joules(
+        self, timeline: list[tuple[str, str, int, Fraction, Fraction]], watts: Sequence[float]
+    ) -> Fraction:
+        """Power times time, summed over what happened and over the UE's idle seconds."""
+        assert self.latency is not None
+        computing, waiting, sending, receiving = map(_exact, watts)
+        drawn = {"ue": computing - waiting, "uplink": sending, "downlink": receiving}
+        used = (
+            drawn[resource] * (end - start)
+            for resource, _, _, start, end in timeline
+            if resource in drawn
+        )
+        return waiting * self.latency + sum(used, Fraction(0))
 
 
 def chain_recursion(

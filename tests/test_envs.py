@@ -343,7 +343,7 @@ def test_info_is_of_one_kind_from_reset_to_end(env_id, action):
     of_round = [False, False, True] if action == "discrete" else [True]
     assert complete == [False, *of_round, *of_round, False]
     for info in infos:
-        for key in set(info) - {"action_mask", "left", "resident_bytes", "dropped_bytes"}:
+        for key in set(info) - {"action_mask", "left", "missed", "resident_bytes", "dropped_bytes"}:
             assert np.all(info[key]) == np.any(info[key]) == info["round_complete"]
 
 

@@ -22,8 +22,8 @@ def next_round(scenario, population, round_s, rng):
     batch = Population(*(values[None].copy() for values in population))
     left = np.zeros(len(population.dnn), dtype=bool)
     stream = rng.integers(0, 1 << 64, size=1, dtype=np.uint64)
-    numbers, draws = scenario.constants[0], np.empty(DRAWS)
-    move_on(batch, 0, stream, numbers, scenario.traces, round_s, left, draws)
+    given, draws = (scenario.traces, scenario.tables.local_s), np.empty(DRAWS)
+    move_on(batch, 0, stream, scenario.constants[0], *given, round_s, left, draws)
     return batch.of(0), left
 
 
@@ -99,7 +99,8 @@ def test_streams_are_independent_and_repeatable():
     scenario = Scenario()
     streams = np.array([3, 4, 5], dtype=np.uint64)
     batch = empty_population(3, 5)
-    given, draws = (scenario.constants, scenario.traces), np.empty(DRAWS)
+    given = scenario.constants, scenario.traces, scenario.tables.local_s
+    draws = np.empty(DRAWS)
     arrivals(batch, streams, *given, np.ones(3, np.bool_), draws, 0, 3)
     alone, stream = empty_population(1, 5), np.array([4], dtype=np.uint64)
     arrivals(alone, stream, *given, np.ones(1, np.bool_), draws, 0, 1)

@@ -78,7 +78,7 @@ def explore(args: argparse.Namespace) -> Exploration:
     dnn = dnn.blocks() if args.granularity == "block" else dnn
     resident = resident_layers(args.resident, dnn)
     ue_s, edge_s = (load_device(name).seconds(dnn) for name in (args.ue, args.edge))
-    rates = {"uplink_bps": uplink * MBPS, "downlink_bps": downlink * MBPS}
+    rates: dict[str, Any] = {"uplink_bps": uplink * MBPS, "downlink_bps": downlink * MBPS}
     ue = UE(dnn, ue_s, edge_s, resident=resident, **rates)
     message_s = non_negative("message_ms", args.message_ms) / 1e3
     instance = Instance([ue], upload=args.upload, message_s=message_s)

@@ -3,8 +3,9 @@
 Four models, from rough to exact: `FlopsDevice` (FLOPs over speed), `RooflineDevice` (FLOPs, memory
 traffic and a fixed cost per layer, with one speed per kind of layer), `RegressionDevice` (a linear
 model per kind of layer) and `TableDevice` (measured times). All are immutable and have one method,
-`Device.seconds`. `load_device` gives the named devices, whose figures and sources are in
-``docs/devices.md``, and reads measurements from files.
+`Device.seconds`; what they draw from a battery is their `Power`, if that is known. `load_device`
+gives the named devices, whose figures and sources are in ``docs/devices.md``, and reads
+measurements from files.
 """
 
 from mjoa_gym.devices.catalogue import device_names, load_device
@@ -20,8 +21,10 @@ from mjoa_gym.devices.models import (
     TableDevice,
     layer_bytes,
 )
+from mjoa_gym.devices.power import POWER_FIELDS, Power
 
 __all__ = [
-    "FEATURES", "KINDS", "LABELS", "Device", "FlopsDevice", "RegressionDevice", "RooflineDevice",
-    "ScaledDevice", "TableDevice", "device_names", "layer_bytes", "load_device",
+    "FEATURES", "KINDS", "LABELS", "POWER_FIELDS", "Device", "FlopsDevice", "Power",
+    "RegressionDevice", "RooflineDevice", "ScaledDevice", "TableDevice", "device_names",
+    "layer_bytes", "load_device",
 ]  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mjoa_gym import files
 from mjoa_gym.devices.models import LABELS, Device, RegressionDevice, RooflineDevice, TableDevice
+from mjoa_gym.devices.power import POWER_FIELDS, Power
 from mjoa_gym.validation import as_number, choice, mapping, non_negative
 
 _COLUMNS = ("dnn", "layer", "seconds")
@@ -44,7 +47,7 @@ def load_device(name_or_path: str | Path) -> Device:
 def _from_json(name: str, content: bytes) -> Device:
     given = mapping("the content", files.parse_json(content))
     for key in given:
-        choice("key", key, ("name", *LABELS, *_CONTENTS))
+        choice("key", key, ("name", *LABELS, *POWER_FIELDS, *_CONTENTS))
     if sum(key in given for key in _CONTENTS) != 1:
         raise ValueError(
             f"has the keys {list(given)}: one of 'tables' and 'coefficients' is needed"
@@ -52,13 +55,22 @@ def _from_json(name: str, content: bytes) -> Device:
     name = given.get("name", name)
     labels = {key: given[key] for key in LABELS if key in given}
     labels |= {key: str(value) for key, value in labels.items() if type(value) in (int, float)}
+    power = _power_in(given)
     if "coefficients" in given:
-        return RegressionDevice(name, given["coefficients"], labels)
+        return RegressionDevice(name, given["coefficients"], labels, power=power)
     tables = {
         dnn: {str(n): value for n, value in enumerate(table)} if isinstance(table, list) else table
         for dnn, table in mapping("tables", given["tables"]).items()
     }
-    return TableDevice(name, tables, labels)
+    return TableDevice(name, tables, labels, power=power)
+
+
+def _power_in(given: Mapping[str, Any]) -> Power | None:
+    """The power that a file states, or None; a ValueError if it states a part of it."""
+    there = [name for name in POWER_FIELDS if name in given]
+    if there and len(there) < len(POWER_FIELDS):
+        raise ValueError(f"has of its power {there}: all of {list(POWER_FIELDS)} are needed")
+    return Power(*(given[name] for name in POWER_FIELDS)) if there else None
 
 
 def _from_csv(name: str, content: bytes) -> TableDevice:
@@ -79,12 +91,36 @@ def _from_csv(name: str, content: bytes) -> TableDevice:
     return TableDevice(name, tables, {key: value for key, value in labels.items() if value})
 
 
+_5G = {"transmit_w": 2.5, "receive_w": 1.5}
+"""Of a 5G radio, the same in all devices. Our choice between two bands that were measured: at 10 to
+190 Mbit/s a phone drew 2.9 to 4.6 W more for uploads in a millimetre-wave band than in LTE at
+1 Mbit/s, and 2.3 to 2.9 W more for downloads; in a low band, at 10 to 40 Mbit/s 0.8 to 1.9 W more,
+and at 10 to 100 Mbit/s 0.4 to 1.5 W more (Narayanan et al., SIGCOMM 2021, computed by us from
+`MN-Transfer_combined.csv` of their data)."""
+_POWER = {
+    # Its sibling HC2 (the same Exynos 5422), at the wall: idle, and big cores busy at 2 GHz
+    # (sbc-bench, Efficiency_Graphing.md).
+    "odroid-xu4": Power(12.6, 3.9, **_5G),
+    # Idle 540 mA, `stress --cpu 4` 1280 mA, at 5 V (pidramble.com).
+    "raspberry-pi-4": Power(6.4, 2.7, **_5G),
+    # Four cores of a Snapdragon 820 add 4.7 W (AnandTech, Kirin 960 review), the 835 is said to
+    # need 25 % less; 0.5 W with the screen off is our choice, of the right order of magnitude.
+    "phone-cpu": Power(4.0, 0.5, **_5G),
+    # The module's power budget, which caps what it may draw (NVIDIA's MaxN mode); 2 W idle is our
+    # choice, of the right order of magnitude.
+    "jetson-nano": Power(10.0, 2.0, **_5G),
+}
+"""Of the devices that are UEs; the sources are in ``docs/devices.md``."""
+
+
 def _model(name: str, note: str, *figures: float) -> RooflineDevice:
     """A named device; GFLOP/s of dense, depthwise and linear layers, GB/s, microseconds a layer."""
     dense, depthwise, linear, bandwidth, overhead = figures
     speeds = {"conv": dense, "depthwise_conv": depthwise, "linear": linear, "matmul": dense}
     throughput = {kind: speed * 1e9 for kind, speed in {**speeds, "other": dense}.items()}
-    return RooflineDevice(name, throughput, bandwidth * 1e9, overhead * 1e-6, "sum", note)
+    return RooflineDevice(
+        name, throughput, bandwidth * 1e9, overhead * 1e-6, "sum", note, power=_POWER.get(name)
+    )
 
 
 _NAMED: dict[str, RooflineDevice] = {

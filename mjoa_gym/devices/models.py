@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mjoa_gym.devices.power import Power
 from mjoa_gym.layers import KINDS
 from mjoa_gym.validation import amount, choice, did_you_mean, mapping, number, positive, short
 
@@ -23,13 +24,20 @@ FEATURES = ("flops", "parameter_bytes", "input_bytes", "output_bytes", "constant
 
 @dataclass(frozen=True)
 class Device(ABC):
-    """A device with a name; subclasses say how long it takes per layer."""
+    """A device with a name; subclasses say how long it takes per layer.
+
+    Attributes:
+        power: What it draws from a battery as a UE; None if that is not known.
+    """
 
     name: str
+    power: Power | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"name={short(self.name)}: must be a text that is not empty")
+        if self.power is not None and not isinstance(self.power, Power):
+            raise ValueError(f"power={short(self.power)}: must be a Power, or None")
 
     def seconds(self, dnn: DNN) -> NDArray[np.float64]:
         """Return the seconds of every layer, (L,) float64, all finite and >= 0.
@@ -49,7 +57,7 @@ class Device(ABC):
         return seconds
 
     def scaled(self, speed: float) -> Device:
-        """Return the same device, `speed` times as fast on every layer."""
+        """Return the same device, `speed` times as fast on every layer, with the same power."""
         return ScaledDevice(name=f"{self.name} x{speed:g}", device=self, speed=speed)
 
     @abstractmethod
@@ -64,12 +72,15 @@ class ScaledDevice(Device):
     Attributes:
         device: The original.
         speed: Factor, > 0; 0.5 doubles all times.
+        power: The original's, unless another one is given.
     """
 
     device: Device
     speed: float
 
     def __post_init__(self) -> None:
+        if self.power is None:
+            object.__setattr__(self, "power", self.device.power)
         super().__post_init__()
         positive("speed", number("speed", self.speed))
 

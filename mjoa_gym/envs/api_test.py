@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from mjoa_gym.envs.core import row
 from mjoa_gym.envs.scalar import RoundsEnv
 from mjoa_gym.envs.vector import RoundsVectorEnv
-from mjoa_gym.model.instance import evaluate
+from mjoa_gym.model.instance import evaluate, evaluate_cost, evaluate_energy
 from mjoa_gym.world.rounds import plan_of
 
 
@@ -84,7 +84,7 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
     while not truncated:
         assert observation in env.observation_space, "the observation is not in its space"
         check_masks(env, info)
-        instance, weight = core.batch.instance(0), core.batch.state.population.weight[0].copy()
+        instance = core.batch.instance(0)
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
         assert not terminated, "only the horizon ends an episode"
         assert type(reward) is float, f"the reward is a {type(reward).__name__}, not a float"
@@ -96,9 +96,14 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
         decision = core.decision
         assert decision is not None
         plan = plan_of(decision, 0, instance)
-        seconds, local_s = evaluate(instance, plan), info["local_s"]
+        seconds = evaluate(instance, plan)
         assert np.array_equal(info["latency_s"], seconds), "latencies are not the simulator's"
-        expected = 1.0 - (weight * seconds).sum() / (weight * local_s).sum()
+        late = seconds > [ue.deadline_s for ue in instance.ues]
+        assert np.array_equal(info["missed"], late), "other deadlines are missed"
+        if "energy_j" in info:
+            joules = evaluate_energy(instance, plan)
+            assert np.allclose(info["energy_j"], joules, rtol=1e-9), "other energy is spent"
+        expected = 1.0 - evaluate_cost(instance, plan).sum() / instance.local_cost.sum()
         assert np.isclose(reward, expected, rtol=1e-9, atol=1e-12), f"{reward} != {expected}"
         coded = view.encode(plan, instance)
         for action in coded if view.one_by_one else [coded]:

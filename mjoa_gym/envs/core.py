@@ -64,6 +64,7 @@ class Core:
         self.observation = observation_of(observation or self.view.observation, self.view)
         self.batch = Batch(self.scenario, self.persists, n_envs, threads)
         self.decision: Decision | None = None  # the last one
+        self.outcome: Outcome | None = None  # what it has led to
         self.pictures = None if render_mode is None else Pictures(self.batch, env.title)
 
     @property
@@ -93,7 +94,7 @@ class Core:
             return self.idle()
         problems = [] if self.pictures is None else self.pictures.problems()
         outcome = self.batch.play(decision, complete, self.view.endless)
-        self.decision = decision
+        self.decision, self.outcome = decision, outcome
         if self.pictures is not None:
             self.pictures.note(problems, decision, outcome, complete)
         return outcome, complete
@@ -115,7 +116,9 @@ class Core:
         It is an outcome, whose round was `complete` (E,), and the masks of the next actions
         (`ActionView.masks`), if the view has masks.
         """
-        keys = ["latency_s", "local_s", "round_s"]
+        keys = ["latency_s", "local_s", "round_s", "missed"]
+        if self.scenario.knows_energy:
+            keys.append("energy_j")
         if self.persists:
             keys += ["left", "resident_bytes", "dropped_bytes"]
         infos = {key: getattr(outcome, key) for key in keys}

@@ -18,9 +18,10 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.population import Memory, Population, link_names, to_instance
+from mjoa_gym.world.population import Memory, Population, deadline_unit_s, link_names, to_instance
 from mjoa_gym.world.rounds import State, of_ues
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import NO_DEADLINES, SECONDS
 
 PEOPLE = {"dnn": "dnn", "ue_device": "device", "speed": "speed", "weight": "weight"}
 """What an observation says of the UEs themselves, and what `Population` calls it.
@@ -29,6 +30,8 @@ What it says of their links is in `population.link_names`.
 """
 LINK = ("up", "down", "message_s")
 """The columns of `Scenario.link_limits`, as `Population` calls them."""
+DEADLINE = "deadline_s"
+"""What it says of them besides, where UEs have deadlines."""
 
 
 class Observer(ABC):
@@ -64,6 +67,8 @@ class DictObserver(Observer):
             },
             "round": Box(0, scenario.rounds, (1,), dtype=np.int64),
         }
+        if scenario.has_deadlines:
+            spaces[DEADLINE] = Box(0.0, scenario.most_deadline_s, (n,), dtype=np.float64)
         if view.persists:
             spaces["resident"] = Box(0.0, 1.0, view.shape, dtype=np.float64)
             spaces["idle_rounds"] = Box(0, scenario.rounds, view.shape, dtype=np.int64)
@@ -78,6 +83,8 @@ class DictObserver(Observer):
         shown = PEOPLE | link_names(self.view.scenario)
         values = {key: getattr(state.population, name).copy() for key, name in shown.items()}
         values["round"] = state.round[:, None].copy()
+        if DEADLINE in self.space.spaces:
+            values[DEADLINE] = state.population.deadline_s.copy()
         if self.view.persists:
             dnn, shared = state.population.dnn, self.view.scenario.share_parameters
             values["resident"] = of_ues(state.resident, dnn, shared)
@@ -143,7 +150,8 @@ def observation_of(name: str, view: ActionView) -> Observer:
 def columns_of(scenario: Scenario, persists: bool) -> int:
     """Numbers that a flat observation has for a UE, without what an action view adds."""
     layers = 2 * scenario.tables.width if persists else 0
-    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + scenario.traced + layers
+    more = scenario.traced + scenario.has_deadlines
+    return len(scenario.dnns) + len(scenario.ue_devices) + 5 + more + layers
 
 
 def networks_shown(scenario: Scenario, persists: bool) -> int:
@@ -184,8 +192,13 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns
             row[c + 2] = radio.within((up_db - up_low) / up_span, 0.0, 1.0)
             row[c + 3] = radio.within((down_db - down_low) / down_span, 0.0, 1.0)
             row[c + 4] = _local_cost(people, local_s, e, i) / total
+            c += 5
             if constants.traced:
-                row[c + 5] = people.message_s[e, i] / max(constants.message_max, 1e-9)
+                row[c] = people.message_s[e, i] / max(constants.message_max, 1e-9)
+                c += 1
+            if constants.deadlines != NO_DEADLINES:
+                most_s = constants.deadline_max * deadline_unit_s(people, e, i, constants, local_s)
+                row[c] = min(1.0, people.deadline_s[e, i] / most_s)
             c = (k + 1) * columns - features.shape[2]
             for x in range(features.shape[2]):
                 row[c + x] = features[e, i, x]
@@ -234,6 +247,8 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
+    if scenario.has_deadlines and DEADLINE not in observation:
+        raise ValueError(f"the observation has no entry {DEADLINE!r}")
     population = population_in(observation, scenario)
     if "resident" not in observation:
         return to_instance(scenario, population)
@@ -252,6 +267,7 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
     dnn, device = (found.pop(name).astype(np.int64) for name in ("dnn", "device"))
     found = {"message_s": np.full(dnn.shape, scenario.message_s)} | found
     hidden = np.full(dnn.shape, np.nan)
+    found |= {DEADLINE: observation.get(DEADLINE, np.full(dnn.shape, np.inf))}
     return Population(
         dnn, device, distance_m=hidden, shadowing_db=hidden, clock_s=hidden,
         **{name: np.asarray(values, np.float64) for name, values in found.items()},
@@ -287,5 +303,16 @@ def _unflatten(
         "weight": rest[:, 1] * scenario.weight_max,
         **{key: link[name] for key, name in link_names(scenario).items()},
     }
+    if scenario.has_deadlines:
+        shown[DEADLINE] = rest[:, 5 + scenario.traced] * _most_deadline_s(shown, scenario)
     there = rest[:, cold - networks - devices :][:, : scenario.tables.width]
     return population_in(shown, scenario), there if columns >= streaming else None
+
+
+def _most_deadline_s(shown: Mapping[str, NDArray[Any]], scenario: Scenario) -> NDArray[Any]:
+    """(N,) the greatest deadlines that UEs can have."""
+    (constants,) = scenario.constants
+    if constants["deadlines"] == SECONDS:
+        return np.full(scenario.n_ues, constants["deadline_max"])
+    local_s = scenario.tables.local_s[shown["dnn"], shown["ue_device"]] / shown["speed"]
+    return constants["deadline_max"] * local_s

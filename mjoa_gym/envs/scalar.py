@@ -98,6 +98,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `uplink_bps` | (N,) float64 | 0 .. the trace's greatest | scenarios with a `trace`, in place of SNRs: rate with the whole band |
     | `downlink_bps` | (N,) float64 | likewise | likewise |
     | `message_s` | (N,) float64 | likewise | scenarios with a `trace`: seconds of a message beside its bytes |
+    | `deadline_s` | (N,) float64 | 0 .. the greatest | only if the scenario has deadlines: seconds within which the UE wants its results |
     | `resident` | (N, L) float64 | 0 .. 1 | streaming: fraction of each layer's parameters on the server; 0 beyond the last layer |
     | `idle_rounds` | (N, L) int64 | 0 .. `rounds` | streaming: rounds since a resident layer was last placed at the edge or uploaded; 0 if that was the last round, or nothing is resident |
     | `memory` | (D, L) float64 | 0 .. 1 | streaming, if parameters are shared: fraction of each network's layers on the server, whether or not a UE runs it |
@@ -119,13 +120,20 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1, 1 | uplink and downlink SNR in dB, 0 at `snr_min_db`, 1 at `snr_max_db`; with a `trace` the rates, on a logarithmic scale from its least to its greatest |
     | 1 | the UE's part of `sum_i w_i T_i(local)` |
     | 1 | scenarios with a `trace`: seconds of a message over the trace's greatest |
+    | 1 | only if the scenario has deadlines: the deadline over `deadline_max_s`, or over `deadline_factor_max` times the UE's all-local seconds |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
     | 4 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
 
     ## Rewards
-    `1 - sum_i w_i T_i / sum_i w_i T_i(local)`: the reduction of the weighted latency against
-    all-local execution. 0 for doing nothing, always below 1, negative without bound for harm.
+    `1 - sum_i C_i / sum_i C_i(local)`: the reduction of the UEs' costs against all-local execution.
+    0 for doing nothing, always below 1, negative without bound for harm. What an inference costs is
+
+        C_i = w_i (T_i + energy_price_s_per_j E_i + miss_price_s [T_i > deadline_s])
+
+    with its latency T_i and the joules E_i that it takes from the UE's battery, prefetches
+    included. Both prices are 0 unless the scenario says otherwise: the reward then is the reduction
+    of the weighted latency.
 
     ## Info
     `info` has the same keys after `reset` and after every `step`. The entries that describe a round
@@ -136,14 +144,17 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `round_complete` | bool | whether this step has completed a round |
     | `latency_s`, `local_s` | (N,) float64 | seconds of each UE's inference, and of the same with all layers on the UE |
     | `round_s` | float | seconds of the round: the slowest inference, when streaming at least `period_s` |
+    | `missed` | (N,) bool | UEs whose inference has taken longer than their deadline; nobody's without deadlines |
+    | `energy_j` | (N,) float64 | joules that each UE has spent on its inference and prefetches; only if the power of all the scenario's UE devices is known, as that of the default ones is (`mjoa_gym.devices.Power`) |
     | `left` | (N,) bool | streaming: UEs that have left after the round |
     | `resident_bytes`, `dropped_bytes` | float | streaming: parameters that the server keeps for the next round, and those dropped for want of memory |
     | `action_mask` | see above | `multidiscrete` and `discrete` only: masks of the next action |
 
     ## Starting state
-    An empty server. UEs are drawn independently: network, device, speed and weight uniformly, the
-    position uniformly over the cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the
-    stated range. With a `trace`, each begins it at a moment drawn uniformly (`docs/uplinks.md`).
+    An empty server. UEs are drawn independently: network, device, speed, weight and deadline (if the
+    scenario has any; a UE keeps its own while it stays) uniformly, the position uniformly over the
+    cell, log-normal shadowing, Rayleigh fading; SNRs are clipped to the stated range. With a `trace`,
+    each begins it at a moment drawn uniformly (`docs/uplinks.md`).
 
     ## Episode end
     Truncation after `rounds` rounds (no `TimeLimit` is needed). It never terminates.

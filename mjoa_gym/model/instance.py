@@ -11,17 +11,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
-from mjoa_gym.model import kernel
+from mjoa_gym.model import kernel, objective
+from mjoa_gym.model.energy import energy_of, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
+from mjoa_gym.model.uploads import upload
 from mjoa_gym.validation import (
     binary_vector,
     fraction,
     non_negative,
     non_negative_vector,
     positive,
+    positive_or_inf,
     zero_or_more,
 )
 
@@ -52,6 +56,8 @@ class UE(_Rebuilt):
             band it has that share of the rate.
         downlink_bps: Likewise.
         message_s: What a message costs it, in place of the instance's; None for that.
+        deadline_s: Seconds within which it wants the result, > 0; by default it has no deadline.
+        power: What it draws from its battery; None if that is not known.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -67,6 +73,8 @@ class UE(_Rebuilt):
     uplink_bps: float | None
     downlink_bps: float | None
     message_s: float | None
+    deadline_s: float
+    power: Power | None
 
     def __init__(
         self,
@@ -80,7 +88,11 @@ class UE(_Rebuilt):
         uplink_bps: float | None = None,
         downlink_bps: float | None = None,
         message_s: float | None = None,
+        deadline_s: float = np.inf,
+        power: Power | None = None,
     ) -> None:
+        if power is not None and not isinstance(power, Power):
+            raise ValueError(f"power={power!r}: must be a Power, or None")
         snrs = {"snr_up": snr_up, "snr_down": snr_down}
         rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
         given = {name: value for name, value in (snrs | rates).items() if value is not None}
@@ -94,6 +106,8 @@ class UE(_Rebuilt):
             resident=resident_fractions(dnn, resident),
             weight=positive("weight", weight),
             message_s=None if message_s is None else non_negative("message_s", message_s),
+            deadline_s=positive_or_inf("deadline_s", deadline_s),
+            power=power,
             **(snrs | rates | {name: check(name, value) for name, value in given.items()}),
         )
 
@@ -101,6 +115,11 @@ class UE(_Rebuilt):
     def local_s(self) -> float:
         """Seconds of the inference with every layer on the UE."""
         return float(self.ue_seconds.sum())
+
+    @property
+    def local_j(self) -> float | None:
+        """Joules of the inference with every layer on the UE; None if its power is not known."""
+        return None if self.power is None else float(local_j(watts(self.power), self.local_s))
 
     @property
     def reachable(self) -> bool:
@@ -210,6 +229,8 @@ class Instance(_Rebuilt):
         message_s: Seconds after its last byte has left until what was sent is of use, >= 0; a UE
             may have another.
         horizon: What is known of later rounds; None if nothing of this one stays.
+        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as, >= 0.
+        miss_price_s: Seconds of latency that a missed deadline counts as, >= 0.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -220,6 +241,8 @@ class Instance(_Rebuilt):
     upload: str = "parallel"
     message_s: float = 0.0
     horizon: Horizon | None = None
+    energy_price_s_per_j: float = 0.0
+    miss_price_s: float = 0.0
 
     def __init__(
         self,
@@ -228,6 +251,8 @@ class Instance(_Rebuilt):
         upload: str = "parallel",
         message_s: float = 0.0,
         horizon: Horizon | None = None,
+        energy_price_s_per_j: float = 0.0,
+        miss_price_s: float = 0.0,
     ) -> None:
         if not ues:
             raise ValueError("ues is empty: an instance has at least one UE")
@@ -241,7 +266,11 @@ class Instance(_Rebuilt):
             upload=Upload.of(upload).label,
             message_s=non_negative("message_s", message_s),
             horizon=horizon,
+            energy_price_s_per_j=non_negative("energy_price_s_per_j", energy_price_s_per_j),
+            miss_price_s=non_negative("miss_price_s", miss_price_s),
         )
+        if self.energy_price_s_per_j > 0:
+            self.powers  # noqa: B018 - a UE without power raises here
 
     @property
     def n_ues(self) -> int:
@@ -257,6 +286,21 @@ class Instance(_Rebuilt):
     def local_s(self) -> NDArray[np.float64]:
         """(N,) all-local latencies."""
         return np.array([ue.local_s for ue in self.ues])
+
+    @cached_property
+    def local_cost(self) -> NDArray[np.float64]:
+        """(N,) what all-local inferences cost, as `evaluate_cost` says it."""
+        priced = self.energy_price_s_per_j > 0
+        joules = [ue.local_j if priced and ue.local_j is not None else 0.0 for ue in self.ues]
+        return _costs(self, self.local_s, np.array(joules))
+
+    @cached_property
+    def powers(self) -> NDArray[np.float64]:
+        """(N, 4) watts of the UEs, as in `Power`; a ValueError names one that has none."""
+        for i, ue in enumerate(self.ues):
+            if ue.power is None:
+                raise ValueError(f"ues[{i}].power=None: its energy is not known without a Power")
+        return np.array([watts(ue.power) for ue in self.ues])
 
     @cached_property
     def packed(self) -> Packed:
@@ -452,6 +496,83 @@ def evaluate(instance: Instance, plan: Plan) -> NDArray[np.float64]:
     return latencies(instance.packed, placements, plan.bandwidth_share, plan.compute_share)
 
 
+@njit(cache=True, nogil=True)
+def energies(packed, powers, placements, prefetch, bandwidth_share, compute_share, round_s):
+    """(N,) joules, with prefetches until the round ends.
+
+    `powers` is (N, 4), `prefetch` the marks of layers as `placements`; otherwise as `latencies`.
+    """
+    n_ues = len(packed.weight)
+    most_layers = 0
+    for i in range(n_ues):
+        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
+    scratch, sent = kernel.new_scratch(most_layers), np.empty(most_layers)
+    unrecorded = np.empty((0, 3))
+    joules = np.empty(n_ues)
+    for i in range(n_ues):
+        a, b = packed.first[i], packed.first[i + 1]
+        inference = packed_inference(packed, i)
+        link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
+        n_up, latency_s = kernel.run(placements[a:b], inference, link, scratch)
+        marks, outline = prefetch[a:b], scratch.outline
+        upload(outline, marks, inference, link, round_s, n_up, scratch, sent, unrecorded)
+        joules[i] = energy_of(powers[i], outline, inference, link, latency_s, sent)
+    return joules
+
+
+def evaluate_energy(instance: Instance, plan: Plan) -> NDArray[np.float64]:
+    """The joules that every UE spends under a plan.
+
+    What is prefetched until the round ends counts. A round lasts as long as its slowest inference
+    and, if there is a `horizon`, at least its period.
+
+    Returns:
+        (N,) joules; inf where `evaluate` says so.
+
+    Raises:
+        ValueError: If a UE has no `power`, or the plan's shapes are not those of the instance.
+    """
+    powers, seconds = instance.powers, evaluate(instance, plan)
+    placements = np.concatenate(plan.placements)
+    marks = np.zeros_like(placements) if plan.prefetch is None else np.concatenate(plan.prefetch)
+    least_s = 0.0 if instance.horizon is None else instance.horizon.period_s
+    shares = plan.bandwidth_share, plan.compute_share
+    round_s = max(least_s, float(seconds.max()))
+    return energies(instance.packed, powers, placements, marks == 1, *shares, round_s)
+
+
+def evaluate_cost(instance: Instance, plan: Plan) -> NDArray[np.float64]:
+    """What every UE's inference costs under a plan, in weighted seconds.
+
+    That is `weight * (latency + energy_price_s_per_j * joules + miss_price_s if it misses its
+    deadline)`, with the prices of the instance; a round's reward is 1 minus the sum of these over
+    that of `Instance.local_cost`.
+
+    Returns:
+        (N,) weighted seconds; inf where `evaluate` says so.
+
+    Raises:
+        ValueError: If the plan's shapes are not those of the instance.
+    """
+    seconds = evaluate(instance, plan)
+    priced = instance.energy_price_s_per_j > 0
+    joules = evaluate_energy(instance, plan) if priced else np.zeros(instance.n_ues)
+    return _costs(instance, seconds, joules)
+
+
+def _costs(
+    instance: Instance, seconds: NDArray[np.float64], joules: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) costs of inferences that take so long and so much energy."""
+    prices = instance.energy_price_s_per_j, instance.miss_price_s
+    return np.array(
+        [
+            objective.cost(ue.weight, objective.priced(own_s, own_j, ue.deadline_s, *prices))
+            for ue, own_s, own_j in zip(instance.ues, seconds, joules, strict=True)
+        ]
+    )
+
+
 def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> tuple[Timeline, ...]:
     """The timeline of every UE under a plan (see `simulate`); `until_s` ends prefetching."""
     plan.check_fits(instance)
@@ -462,7 +583,7 @@ def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> t
         link = packed_link(packed, i, plan.bandwidth_share[i], plan.compute_share[i])
         inference, sides = packed_inference(packed, i), plan.placements[i]
         results.append(
-            timeline_of(ue.dnn, inference, ue.resident, sides, marks == 1, link, until_s)
+            timeline_of(ue.dnn, inference, ue.resident, sides, marks == 1, link, until_s, ue.power)
         )
     return tuple(results)
 

@@ -1,6 +1,7 @@
 """What a round costs, and the reward: weighted seconds, against all-local execution.
 
-The functions take numbers inside kernels, and arrays elsewhere.
+A UE's inference costs its latency; where joules and missed deadlines have a price in seconds, it
+costs these, too. The functions take numbers inside kernels, and arrays elsewhere.
 """
 
 from __future__ import annotations
@@ -9,9 +10,21 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True, inline="always")
-def cost(weight, latency_s):
-    """What a UE's inference costs."""
-    return weight * latency_s
+def priced(latency_s, energy_j, deadline_s, energy_price_s_per_j, miss_price_s):
+    """Seconds that an inference counts as: its latency, and its joules and its lateness at prices.
+
+    At prices of zero this is the latency, to the last bit, whatever the energy (it may be NaN).
+    """
+    seconds = latency_s + miss_price_s * (latency_s > deadline_s)
+    if energy_price_s_per_j > 0.0:
+        seconds = seconds + energy_price_s_per_j * energy_j
+    return seconds
+
+
+@njit(cache=True, nogil=True, inline="always")
+def cost(weight, seconds):
+    """What a UE's inference costs that counts as so many seconds."""
+    return weight * seconds
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
 from mjoa_gym.layers import INPUT
 from mjoa_gym.model import kernel
+from mjoa_gym.model.energy import energy_of, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.model.uploads import upload
@@ -46,12 +48,15 @@ class Timeline:
         resident: (L,) fraction of each layer's parameters on the server at `until_s`; 1 for layers
             without any.
         until_s: The time that `resident` belongs to; by default the latency.
+        energy_j: Joules that the UE has spent on the inference and its prefetches; None if its
+            power is not known, inf if the latency is.
     """
 
     latency: float
     intervals: tuple[Interval, ...]
     resident: NDArray[np.float64]
     until_s: float
+    energy_j: float | None = None
 
     @cached_property
     def by_resource(self) -> dict[str, tuple[Interval, ...]]:
@@ -73,6 +78,7 @@ def simulate(
     until_s: float | None = None,
     message_s: float = 0.0,
     compute_share: float = 1.0,
+    power: Power | None = None,
 ) -> Timeline:
     """Simulate one inference of one UE (the timing model of `docs/model.md`).
 
@@ -90,6 +96,7 @@ def simulate(
         until_s: When the round ends: prefetching stops, `resident` is taken. Default: the latency.
         message_s: Seconds after its last byte has left until what was sent is of use.
         compute_share: This UE's share of the server, in [0, 1].
+        power: What the UE draws; without it `energy_j` is None.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -100,7 +107,7 @@ def simulate(
     sides = binary_vector("placement", placement, n)
     marks = binary_vector("prefetch", np.zeros(n) if prefetch is None else prefetch, n) == 1
     there = resident_fractions(dnn, resident)
-    return timeline_of(dnn, inference, there, sides, marks, link, until_s)
+    return timeline_of(dnn, inference, there, sides, marks, link, until_s, power)
 
 
 def timeline_of(
@@ -111,6 +118,7 @@ def timeline_of(
     prefetch: NDArray[np.bool_],
     link: Link,
     until_s: float | None,
+    power: Power | None = None,
 ) -> Timeline:
     """`simulate` for inputs that the kernel takes."""
     n = dnn.n_layers
@@ -121,6 +129,9 @@ def timeline_of(
     sent, segments = np.empty(n), np.empty((2 * n + 1, 3))
     horizon = max(latency, until)
     n_segments = upload(outline, prefetch, inference, link, horizon, n_up, scratch, sent, segments)
+    energy_j = None
+    if power is not None:
+        energy_j = energy_of(watts(power), outline, inference, link, latency, sent)
     if until < horizon:
         nothing = np.empty((0, 3))
         upload(outline, prefetch, inference, link, until, n_up, scratch, sent, nothing)
@@ -131,7 +142,7 @@ def timeline_of(
         what = "parameters" if placement[int(layer)] else "prefetch"
         intervals.append(Interval("uplink", what, int(layer), start, end))
     happened = sorted((i for i in intervals if i.start < np.inf), key=lambda i: (i.start, i.end))
-    return Timeline(latency, tuple(happened), frozen(resident_then), until)
+    return Timeline(latency, tuple(happened), frozen(resident_then), until, energy_j)
 
 
 def _execution_and_tensors(

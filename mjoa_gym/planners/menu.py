@@ -15,10 +15,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ STORED = Path(__file__).with_name("menus.json")
 Conditions = list[tuple[Inference, Link]]
 """Inferences that might occur, with their shares of the resources."""
 
-_BESIDE_THE_POINT = {
+_BESIDE_THE_POINT: dict[str, Any] = {
     "name": "",
     "rounds": 1,
     "weight_min": 1.0,
@@ -63,6 +63,12 @@ _BESIDE_THE_POINT = {
     "departure_probability": 0.0,
     "shadowing_correlation": 0.0,
     "speed_m_per_s": 0.0,
+    "deadline_factor_min": None,
+    "deadline_factor_max": None,
+    "deadline_min_s": None,
+    "deadline_max_s": None,
+    "energy_price_s_per_j": 0.0,
+    "miss_price_s": 0.0,
 }
 _IN_TABLES = (
     "dnns", "granularity", "parameter_bits", "activation_bits", "ue_devices", "edge_device",
@@ -96,7 +102,7 @@ def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu
     """
     if entries < 2:
         raise ValueError(f"entries={entries!r}: must be at least 2")
-    alike = scenario.with_changes(**_BESIDE_THE_POINT)
+    alike = replace(scenario, **_BESIDE_THE_POINT)
     return _menu_of(alike, streaming and scenario.upload != "preinstalled", entries)
 
 

@@ -45,8 +45,10 @@ class LayerTimes:
         upload: str = "parallel",
     ) -> Instance:
         """The problem that planners are asked to solve: one UE with these rates."""
-        rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
-        ue = UE(dnn, self.ue_s, self.edge_s, resident=resident, **rates)
+        ue = UE(
+            dnn, self.ue_s, self.edge_s, resident=resident, uplink_bps=uplink_bps,
+            downlink_bps=downlink_bps,
+        )  # fmt: skip
         return Instance([ue], upload=upload, message_s=self.message_s)
 
 

@@ -46,7 +46,7 @@ class Batch:
 
     def begin(self, which: NDArray[np.bool_]) -> None:
         """Start an episode in the environments of `which` (E,)."""
-        rounds.begin(self.scenario.constants, self.scenario.traces, self.state, which)
+        rounds.begin(self.scenario, self.state, which)
 
     def over(self) -> NDArray[np.bool_]:
         """(E,) whether an episode has seen all its rounds."""

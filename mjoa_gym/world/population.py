@@ -19,15 +19,16 @@ from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance, Stored
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import FACTORS, NO_DEADLINES
 from mjoa_gym.world.trace import DOWN, MESSAGE, UP, length_s, row_at, within_trace
 
 (
     DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
-    OFFSET, DRAWS,
-) = range(13)  # fmt: skip
+    OFFSET, DEADLINE, DRAWS,
+) = range(14)  # fmt: skip
 """What a UE's random numbers of a round are for, and how many there are at most.
 
-The offset is drawn only where links follow a trace.
+The offset is drawn only where links follow a trace, the deadline only where there are deadlines.
 """
 
 
@@ -44,6 +45,7 @@ class Population(NamedTuple):
     down: NDArray[np.float64]  # likewise of the downlink
     message_s: NDArray[np.float64]  # seconds of a message beside its bytes
     clock_s: NDArray[np.float64]  # where in its trace the UE is, from the start; 0 without one
+    deadline_s: NDArray[np.float64]  # of each inference; inf without one
 
     def of(self, e: int) -> Population:
         """The population of one environment, copied."""
@@ -58,17 +60,19 @@ class Memory(NamedTuple):
 
 
 def empty_population(n_envs: int, n_ues: int) -> Population:
-    """Room for E x N UEs, all zeros."""
+    """Room for E x N UEs, all zeros and without deadlines."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
-    return Population(*dnn_and_device, *np.zeros((8, n_envs, n_ues)))
+    reals = np.zeros((9, n_envs, n_ues))
+    reals[-1] = np.inf  # no deadlines
+    return Population(*dnn_and_device, *reals)
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
     """N newcomers, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
     streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
-    numbers, traces = scenario.constants, scenario.traces
-    arrivals(population, streams, numbers, traces, everywhere, np.empty(DRAWS), 0, 1)
+    draws, given = np.empty(DRAWS), (scenario.constants, scenario.traces, scenario.tables.local_s)
+    arrivals(population, streams, *given, everywhere, draws, 0, 1)
     return population.of(0)
 
 
@@ -98,10 +102,15 @@ def to_instance(
                 resident=None if resident is None else resident[i, :n],
                 weight=population.weight[i],
                 **{key: getattr(population, name)[i] for key, name in names.items()},
+                deadline_s=population.deadline_s[i],
+                power=scenario.devices[k].power,
             )
         )
     horizon = None if memory is None else _horizon(scenario, population, memory, over)
-    return Instance(ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon)
+    prices = scenario.energy_price_s_per_j, scenario.miss_price_s
+    return Instance(
+        ues, scenario.bandwidth_hz, scenario.upload, scenario.message_s, horizon, *prices
+    )
 
 
 def link_names(scenario: Scenario) -> dict[str, str]:
@@ -158,11 +167,11 @@ def _expected_snrs(scenario: Scenario, population: Population) -> dict[str, NDAr
 
 
 @lean
-def arrivals(population, streams, numbers, traces, which, draws, first, last):
+def arrivals(population, streams, numbers, traces, local_s, which, draws, first, last):
     """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
 
     Their streams move on; `numbers` (1,) is `Scenario.constants`, `traces` `Scenario.traces`,
-    `draws` (DRAWS,) is overwritten.
+    `local_s` (D, K) are all-local seconds at full speed, `draws` (DRAWS,) is overwritten.
     """
     constants = numbers[0]
     for e in range(first, last):
@@ -170,17 +179,17 @@ def arrivals(population, streams, numbers, traces, which, draws, first, last):
             for i in range(population.dnn.shape[1]):
                 draw(streams, e, constants, draws)
                 dnn = index(draws[DNN], constants.n_dnns)
-                arrive(population, e, i, dnn, constants, traces, draws)
+                arrive(population, e, i, dnn, constants, traces, local_s, draws)
                 connect(population, e, i, constants, traces, draws)
 
 
 @lean
-def next_round(population, e, streams, constants, traces, round_s, left, draws):
+def next_round(population, e, streams, constants, traces, local_s, round_s, left, draws):
     """Move environment `e` on by a round.
 
     Those who stay walk for `round_s` seconds and see their shadowing drift, or their trace goes on
     for as long. Who leaves is replaced at once, by someone with another network if the scenario has
-    more than one. `left` (N,) says who has left; `draws` (DRAWS,) is overwritten.
+    more than one. `left` (N,) says who has left; the rest is as in `arrivals`.
     """
     for i in range(population.dnn.shape[1]):
         draw(streams, e, constants, draws)
@@ -188,7 +197,7 @@ def next_round(population, e, streams, constants, traces, round_s, left, draws):
         if left[i]:
             n = constants.n_dnns
             another = (population.dnn[e, i] + 1 + index(draws[DNN], n - 1)) % n
-            arrive(population, e, i, another, constants, traces, draws)
+            arrive(population, e, i, another, constants, traces, local_s, draws)
         else:
             stay(population, e, i, constants, traces, round_s, draws)
         connect(population, e, i, constants, traces, draws)
@@ -197,11 +206,15 @@ def next_round(population, e, streams, constants, traces, round_s, left, draws):
 @njit(inline="always")
 def draw(streams, e, constants, draws):
     """Draw a UE's random numbers of a round."""
-    fill_uniform(streams, e, draws[: DRAWS if constants.traced else OFFSET])
+    fill_uniform(streams, e, draws[:OFFSET])
+    if constants.traced:
+        fill_uniform(streams, e, draws[OFFSET:DEADLINE])
+    if constants.deadlines != NO_DEADLINES:
+        fill_uniform(streams, e, draws[DEADLINE:])
 
 
 @njit(inline="always")
-def arrive(population, e, i, dnn, constants, traces, draws):
+def arrive(population, e, i, dnn, constants, traces, local_s, draws):
     """Make UE `i` of environment `e` a newcomer with the given network, but for its link."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
@@ -215,6 +228,18 @@ def arrive(population, e, i, dnn, constants, traces, draws):
     if constants.traced:
         trace = traces[i % len(traces)]
         population.clock_s[e, i] = within_trace(trace, draws[OFFSET] * length_s(trace))
+    if constants.deadlines != NO_DEADLINES:
+        least, most = constants.deadline_min, constants.deadline_max
+        unit_s = deadline_unit_s(population, e, i, constants, local_s)
+        population.deadline_s[e, i] = between(draws[DEADLINE], least, most) * unit_s
+
+
+@njit(inline="always")
+def deadline_unit_s(population, e, i, constants, local_s):
+    """The seconds in which the deadline of UE `i` is drawn: its all-local ones, or one."""
+    if constants.deadlines == FACTORS:
+        return local_s[population.dnn[e, i], population.device[e, i]] / population.speed[e, i]
+    return 1.0
 
 
 @njit(inline="always")

@@ -14,13 +14,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model import kernel, objective
+from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
-from mjoa_gym.world.population import DRAWS, Population, arrivals, empty_population, next_round
+from mjoa_gym.world.population import (
+    DRAWS,
+    Population,
+    arrivals,
+    empty_population,
+    next_round,
+)
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
@@ -59,10 +65,13 @@ class Outcome(NamedTuple):
     latency_s: NDArray[np.float64]  # (E, N) seconds; inf if a share that is needed is next to zero
     local_s: NDArray[np.float64]  # (E, N) seconds with every layer on the UE
     round_s: NDArray[np.float64]  # (E,) how long the round has lasted
-    reward: NDArray[np.float64]  # (E,) `1 - sum_i w_i T_i / sum_i w_i T_i(local)`
+    reward: NDArray[np.float64]  # (E,) 1 minus the UEs' costs over those all-local
     left: NDArray[np.bool_]  # (E, N) who left after the round
     resident_bytes: NDArray[np.float64]  # (E,) what the server keeps
     dropped_bytes: NDArray[np.float64]  # (E,) what it has dropped for want of memory
+    energy_j: NDArray[np.float64]  # (E, N) joules; 0 unless the scenario `knows_energy`
+    missed: NDArray[np.bool_]  # (E, N) who has missed a deadline
+    own_reward: NDArray[np.float64]  # (E, N) what the reward would be if each UE were alone
 
 
 def new_state(scenario: Scenario, n_envs: int) -> State:
@@ -79,10 +88,13 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
 
 def new_outcome(n_envs: int, n_ues: int) -> Outcome:
     """An outcome of nothing."""
-    latency_s, local_s = np.zeros((2, n_envs, n_ues))
+    latency_s, local_s, energy_j, own_reward = np.zeros((4, n_envs, n_ues))
     round_s, reward, resident_bytes, dropped_bytes = np.zeros((4, n_envs))
-    left = np.zeros((n_envs, n_ues), dtype=np.bool_)
-    return Outcome(latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes)
+    left, missed = np.zeros((2, n_envs, n_ues), dtype=np.bool_)
+    return Outcome(
+        latency_s, local_s, round_s, reward, left, resident_bytes, dropped_bytes, energy_j,
+        missed, own_reward,
+    )  # fmt: skip
 
 
 def outlines_of(
@@ -190,7 +202,11 @@ def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
 
 @njit(inline="always")
 def infer(room, tables, constants, state, decision, link, e, i):
-    """Simulate UE i's inference in environment e; returns its seconds, and those all-local."""
+    """Simulate UE i's inference in environment e.
+
+    Returns:
+        Its seconds, those all-local, and the inference.
+    """
     d = state.population.dnn[e, i]
     inference = inference_in(room, tables, constants, d, i)
     local_s = _load(
@@ -203,7 +219,7 @@ def infer(room, tables, constants, state, decision, link, e, i):
     )
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
-    return latency_s, local_s
+    return latency_s, local_s, inference
 
 
 def play(
@@ -233,7 +249,10 @@ def play(
         return
     _infer(room, tables, constants, state, decision, which, outcome, first, last)
     if moves_on:
-        arrivals(state.population, state.stream, constants, traces, which, room.draws, first, last)
+        arrivals(
+            state.population, state.stream, constants, traces, tables.local_s, which, room.draws,
+            first, last,
+        )  # fmt: skip
         state.round[first:last] += which[first:last]
 
 
@@ -244,6 +263,7 @@ def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
     for e in range(first, last):
         if which[e]:
             infer_all(room, tables, constants, state, decision, outcome, 0.0, e)
+            judge(tables, constants, state.population, outcome, e)
 
 
 @lean
@@ -254,16 +274,26 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
         if not which[e]:
             continue
         infer_all(room, tables, constants, state, decision, outcome, constants.period_s, e)
+        round_s = outcome.round_s[e]
+        for i in range(people.dnn.shape[1] if moves_on else 0):
+            link = link_in(people, e, i, decision, constants)
+            inference = upload_of(room, tables, constants, state, decision, link, e, i, round_s)
+            if constants.knows_energy and decision.prefetch_of[e, i] != NOTHING:
+                power = tables.power[people.device[e, i]]
+                outline = decision.outlines[decision.placement_of[e, i]]
+                sent = room.rows[i, SENT]
+                joules = energy.prefetch_j(power, outline, inference, link, sent)
+                outcome.energy_j[e, i] += joules
+        judge(tables, constants, people, outcome, e)
         if not moves_on:
             continue
         state.round[e] += 1
-        round_s = outcome.round_s[e]
-        for i in range(people.dnn.shape[1]):
-            link = link_in(people, e, i, decision, constants)
-            upload_of(room, tables, constants, state, decision, link, e, i, round_s)
         settle_all(room, tables, constants, state, decision, e)
         age = ages(room, tables, constants, state, decision, e)
-        next_round(people, e, state.stream, constants, traces, round_s, outcome.left[e], room.draws)
+        next_round(
+            people, e, state.stream, constants, traces, tables.local_s, round_s, outcome.left[e],
+            room.draws,
+        )  # fmt: skip
         for i in range(people.dnn.shape[1]):
             if outcome.left[e, i] and not constants.share_parameters:
                 forget(state, e, i)
@@ -282,16 +312,37 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
 def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
     """Simulate the inferences of environment e, in a round of at least so many seconds."""
     people, round_s = state.population, least_s
-    took = local = 0.0
     for i in range(people.dnn.shape[1]):
         link = link_in(people, e, i, decision, constants)
-        latency_s, local_s = infer(room, tables, constants, state, decision, link, e, i)
+        latency_s, local_s, inference = infer(room, tables, constants, state, decision, link, e, i)
         outcome.latency_s[e, i] = latency_s
         outcome.local_s[e, i] = local_s
+        if constants.knows_energy:
+            power = tables.power[people.device[e, i]]
+            outline = decision.outlines[decision.placement_of[e, i]]
+            joules = energy.inference_j(power, outline, inference, link, latency_s)
+            outcome.energy_j[e, i] = joules
         round_s = max(round_s, latency_s)
-        took += objective.cost(people.weight[e, i], latency_s)
-        local += objective.cost(people.weight[e, i], local_s)
     outcome.round_s[e] = round_s
+
+
+@njit(inline="always")
+def judge(tables, constants, people, outcome, e):
+    """The reward of environment e's round, and who has missed a deadline."""
+    energy_price, miss_price = constants.energy_price_s_per_j, constants.miss_price_s
+    took = local = 0.0
+    for i in range(people.dnn.shape[1]):
+        weight, deadline_s = people.weight[e, i], people.deadline_s[e, i]
+        latency_s, local_s = outcome.latency_s[e, i], outcome.local_s[e, i]
+        local_j = energy.local_j(tables.power[people.device[e, i]], local_s)
+        outcome.missed[e, i] = latency_s > deadline_s
+        counts = objective.priced(
+            latency_s, outcome.energy_j[e, i], deadline_s, energy_price, miss_price
+        )
+        counts_local = objective.priced(local_s, local_j, deadline_s, energy_price, miss_price)
+        outcome.own_reward[e, i] = objective.reduction(counts, counts_local)
+        took += objective.cost(weight, counts)
+        local += objective.cost(weight, counts_local)
     outcome.reward[e] = objective.reduction(took, local)
 
 
@@ -305,7 +356,7 @@ def forget(state, e, i):
 
 @njit(inline="always")
 def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
-    """Write down in the room what UE i uploads in `round_s` seconds, after its inference."""
+    """Write down in the room what UE i uploads in `round_s` seconds; returns its inference."""
     inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
     row = decision.placement_of[e, i]
     marked = decision.prefetch_of[e, i]
@@ -321,6 +372,7 @@ def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
         sent,
         unrecorded,
     )
+    return inference
 
 
 @njit(inline="always")
@@ -373,15 +425,10 @@ def of_ues(rows: NDArray[Any], dnn: NDArray[np.int64], shared: bool) -> NDArray[
     return np.take_along_axis(rows, dnn[..., None], axis=1) if shared else rows.copy()
 
 
-def begin(
-    constants: NDArray[np.void],
-    traces: NDArray[np.float64],
-    state: State,
-    which: NDArray[np.bool_],
-) -> None:
+def begin(scenario: Scenario, state: State, which: NDArray[np.bool_]) -> None:
     """Start an episode in some environments: fresh UEs, an empty server."""
-    draws = np.empty(DRAWS)
-    arrivals(state.population, state.stream, constants, traces, which, draws, 0, len(which))
+    given = scenario.constants, scenario.traces, scenario.tables.local_s
+    arrivals(state.population, state.stream, *given, which, np.empty(DRAWS), 0, len(which))
     state.resident[which] = 0.0
     state.idle[which] = 0
     state.round[which] = 0

@@ -19,7 +19,14 @@ from mjoa_gym.dnn.profile import FULL_BITS, GRANULARITIES, checked_bits
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.world.tables import CONSTANTS, Tables, tables_of
+from mjoa_gym.world.tables import (
+    CONSTANTS,
+    FACTORS,
+    NO_DEADLINES,
+    SECONDS,
+    Tables,
+    tables_of,
+)
 from mjoa_gym.world.trace import UP, checked_names, load_trace, no_trace, relative_to, stacked
 
 
@@ -67,6 +74,14 @@ class Scenario:
         speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
         trace: Measured links in place of the radio model (`docs/uplinks.md`): a packaged trace, a
             CSV file, or a list of them, of which UE i plays the one i mod their number.
+        deadline_factor_min: Least deadline of a UE as a factor of its network's all-local seconds
+            on it (uniform, drawn when it arrives); None for no deadlines, or for those in seconds.
+        deadline_factor_max: Greatest.
+        deadline_min_s: Least deadline in seconds (uniform, drawn when a UE arrives); None for none.
+        deadline_max_s: Greatest.
+        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as in the objective;
+            above 0, the power of all UE devices must be known.
+        miss_price_s: Seconds of latency that a missed deadline counts as in the objective.
 
     Raises:
         ValueError: Naming field, value and what is allowed.
@@ -108,6 +123,12 @@ class Scenario:
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
     trace: str | tuple[str, ...] | None = None
+    deadline_factor_min: float | None = None
+    deadline_factor_max: float | None = None
+    deadline_min_s: float | None = None
+    deadline_max_s: float | None = None
+    energy_price_s_per_j: float = 0.0
+    miss_price_s: float = 0.0
 
     def __post_init__(self) -> None:
         for check, names in _CHECKS.items():
@@ -117,8 +138,11 @@ class Scenario:
         Upload.of(self.upload)
         for low, high in _RANGES:
             validation.at_most(low, getattr(self, low), high, getattr(self, high))
+        self._check_deadlines()
         # unknown names raise here
         self.profiles, self.devices, self.server, self.traces  # noqa: B018
+        if self.energy_price_s_per_j > 0:
+            self._check_powers()
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -205,6 +229,53 @@ class Scenario:
         changes = {key: value for key, value in changes.items() if value is not None}
         return replace(self, **changes) if changes else self
 
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether UEs have deadlines."""
+        return self._deadlines[0] != NO_DEADLINES
+
+    @property
+    def most_deadline_s(self) -> float:
+        """The greatest deadline that a UE can have; inf without deadlines."""
+        kind, _, most = self._deadlines
+        if kind == FACTORS:
+            return most * float(self.tables.local_s.max()) / self.ue_speed_min
+        return most
+
+    @cached_property
+    def knows_energy(self) -> bool:
+        """Whether the power of all UE devices is known."""
+        return all(device.power is not None for device in self.devices)
+
+    @property
+    def _deadlines(self) -> tuple[int, float, float]:
+        """Of which kind deadlines are, the least and the greatest."""
+        for kind, (low, high) in _DEADLINES.items():
+            if getattr(self, low) is not None:
+                return kind, getattr(self, low), getattr(self, high)
+        return NO_DEADLINES, np.inf, np.inf
+
+    def _check_deadlines(self) -> None:
+        names = [name for bounds in _DEADLINES.values() for name in bounds]
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if tuple(given) not in ((), *_DEADLINES.values()):
+            factors, seconds = map(list, _DEADLINES.values())
+            allowed = f"{factors}, or {seconds}, or none of them"
+            raise ValueError(f"deadlines: got {list(given)}; needed are {allowed}")
+        for name, value in given.items():
+            object.__setattr__(self, name, validation.positive(name, value))
+        if given:
+            low, high = given
+            validation.at_most(low, getattr(self, low), high, getattr(self, high))
+
+    def _check_powers(self) -> None:
+        for device in self.devices:
+            if device.power is None:
+                raise ValueError(
+                    f"energy_price_s_per_j={self.energy_price_s_per_j!r}: the UE device"
+                    f" {device.name!r} has no power, so it must be 0"
+                )
+
     @cached_property
     def profiles(self) -> tuple[DNN, ...]:
         """(D,) the networks of `dnns`, as they are sent."""
@@ -262,6 +333,7 @@ class Scenario:
 
         An array, because a kernel takes it much sooner than two dozen numbers, or one record.
         """
+        deadlines, deadline_min, deadline_max = self._deadlines
         derived = {
             "mode": int(Upload.of(self.upload)),
             "n_dnns": len(self.dnns),
@@ -270,6 +342,10 @@ class Scenario:
             "snr_min": radio.from_db(self.snr_min_db),
             "snr_max": radio.from_db(self.snr_max_db),
             "traced": self.traced,
+            "knows_energy": self.knows_energy,
+            "deadlines": deadlines,
+            "deadline_min": deadline_min,
+            "deadline_max": deadline_max,
         }
         for name, low, high in zip(("up", "down", "message"), *self.link_limits, strict=True):
             derived |= {f"{name}_min": low, f"{name}_max": high}
@@ -318,7 +394,7 @@ _CHECKS: dict[Any, tuple[str, ...]] = {
     ),
     validation.non_negative: (
         "message_s", "path_loss_exponent", "shadowing_db", "period_s", "server_memory_bytes",
-        "speed_m_per_s",
+        "speed_m_per_s", "energy_price_s_per_j", "miss_price_s",
     ),
     validation.fraction: ("departure_probability", "shadowing_correlation"),
     validation.finite: (
@@ -332,3 +408,8 @@ _RANGES = (
     ("distance_min_m", "distance_max_m"),
     ("snr_min_db", "snr_max_db"),
 )
+_DEADLINES = {
+    FACTORS: ("deadline_factor_min", "deadline_factor_max"),
+    SECONDS: ("deadline_min_s", "deadline_max_s"),
+}
+"""The fields that say what deadlines there are, by their kinds."""

@@ -10,8 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.devices import Device
+from mjoa_gym.devices import Device, Power
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.energy import watts
 from mjoa_gym.model.inference import Inference, inference_of
 from mjoa_gym.model.link import Channel
 from mjoa_gym.validation import frozen, non_negative_vector
@@ -36,6 +37,7 @@ class Tables(NamedTuple):
     owner: NDArray[np.int64]
     """(D, L) where else a layer's parameters are: the first network and layer that hold the same
     bytes, as `d * L + l`. Most layers own theirs."""
+    power: NDArray[np.float64]  # (K, 4) watts of each kind of UE, as in `Power`; NaN if not known
 
     @property
     def width(self) -> int:
@@ -45,6 +47,7 @@ class Tables(NamedTuple):
 
 WHOLE = (
     "mode", "n_dnns", "n_devices", "rayleigh_fading", "traced", "share_parameters", "retain",
+    "knows_energy", "deadlines",
 )  # fmt: skip
 REAL = (
     "message_s", "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "bandwidth_hz",
@@ -52,7 +55,10 @@ REAL = (
     "distance_min_m", "distance_max_m", "shadowing_db", "snr_min", "snr_max", "period_s",
     "server_memory_bytes", "departure_probability", "shadowing_correlation", "speed_m_per_s",
     "up_min", "up_max", "down_min", "down_max", "message_max",
+    "energy_price_s_per_j", "miss_price_s", "deadline_min", "deadline_max",
 )  # fmt: skip
+NO_DEADLINES, FACTORS, SECONDS = range(3)
+"""What `deadlines` may be: none, factors of all-local seconds, or seconds."""
 CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
 """A scenario's numbers; `Scenario.constants` says which it derives."""
 
@@ -75,13 +81,19 @@ def tables_of(
         inference_of(dnn, rows[0], _seconds(server, dnn) / edge_speed)
         for dnn, rows in zip(dnns, ue_s, strict=True)
     ]
-    return stacked(dnns, inferences, ue_s)
+    return stacked(dnns, inferences, ue_s, [device.power for device in devices])
 
 
 def stacked(
-    dnns: Sequence[DNN], inferences: Sequence[Inference], ue_s: Sequence[Sequence[NDArray]]
+    dnns: Sequence[DNN],
+    inferences: Sequence[Inference],
+    ue_s: Sequence[Sequence[NDArray]],
+    powers: Sequence[Power | None] = (None,),
 ) -> Tables:
-    """The tables of D inferences with nothing resident, each with (K, L) seconds on UEs."""
+    """The tables of D inferences with nothing resident, each with (K, L) seconds on UEs.
+
+    `powers` are those of the K kinds of UE.
+    """
 
     def padded(name: str) -> NDArray:
         return _padded([getattr(inference, name) for inference in inferences])
@@ -94,6 +106,7 @@ def stacked(
         parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
         input_bytes=frozen(np.array([i.input_bytes for i in inferences])),
         owner=frozen(_owners(dnns)),
+        power=frozen(np.array([watts(power) for power in powers])),
         **{name: padded(name) for name in shared},
     )
 

@@ -34,14 +34,15 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
     is the same beginning with UE 0. Its action is its UE's part of the environment's (see
     `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's, with the UE's
-    own `latency_s`, `local_s`, `left` and `action_mask` (a tuple with an array for each number, for
-    `action_space(agent).sample(mask)`).
+    own `latency_s`, `local_s`, `energy_j`, `missed`, `left` and `action_mask` (a tuple with an
+    array for each number, for `action_space(agent).sample(mask)`).
 
     Args:
         env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
         action: "multidiscrete" or "box".
-        reward: "team": all get the environment's reward, the weighted latency reduction of all UEs.
-            "own": each gets its own UE's, 1 - T / T(local).
+        reward: "team": all get the environment's reward, the weighted reduction of all UEs' costs.
+            "own": each gets its own UE's, 1 minus what its inference costs over that all-local,
+            which is 1 - T / T(local) unless energy or missed deadlines have a price.
         n_ues: As for the environment, and so are the others.
         scenario: What `Scenario.of` takes.
         rounds: Length of an episode.
@@ -121,7 +122,9 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         self._flat, reward, _, truncated, info = self.env.step(joint)
         rewards = np.full(len(self.agents), reward)
         if self.reward == "own":
-            rewards = 1.0 - info["latency_s"] / info["local_s"]
+            outcome = self.env.core.outcome
+            assert outcome is not None
+            rewards = outcome.own_reward[0]
         agents, observations, infos = self.agents, self._observations(), self._infos(info)
         if truncated:
             self.agents = []
