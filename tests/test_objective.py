@@ -144,7 +144,7 @@ def test_deadlines_are_drawn_after_all_else():
     for population in others:
         for name in set(without._fields) - {"deadline_s"}:
             assert getattr(population, name)[0] == getattr(without, name)[0]
-        assert population.snr_up[1] != without.snr_up[1]  # the second one's numbers have moved on
+        assert population.up[1] != without.up[1]  # the second one's numbers have moved on
 
 
 def test_deadlines_cover_their_range():
