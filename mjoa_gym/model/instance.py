@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
@@ -348,7 +349,7 @@ def pack(instance: Instance) -> Packed:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def packed_inference(packed, i):
     """UE i's inference, as views into the packed arrays."""
     a, b = packed.first[i], packed.first[i + 1]
@@ -378,7 +379,7 @@ def packed_channel(packed, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
@@ -391,7 +392,7 @@ def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def latencies(packed, placements, bandwidth_share, compute_share):
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
     n_ues = len(packed.weight)

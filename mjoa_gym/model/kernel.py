@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import lean, lean_inner
+from mjoa_gym.model.compiling import compiled, lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -48,7 +48,7 @@ class Scratch(NamedTuple):
     up_end: NDArray[np.float64]  # (L + 1,) their ends
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def new_scratch(n_layers):
     """Scratch for inferences of up to `n_layers` layers."""
     return Scratch(
@@ -249,7 +249,7 @@ def follow(outline, inference, link, scratch):
             e += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def run_many(placements, inference, link):
     """Latencies (P,) under many placements (P, L); no allocation per inference."""
     scratch = new_scratch(placements.shape[1])

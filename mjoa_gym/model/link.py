@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.radio import rate_bps
 from mjoa_gym.validation import fraction, non_negative, zero_or_more
 
@@ -39,7 +40,7 @@ def seconds_for(amount, seconds_per_unit):
     return amount * seconds_per_unit if amount > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def link_over(channel, bandwidth_share, compute_share):
     """The link that shares of the band and of the server give."""
     up = rate_bps(channel.up_hz, bandwidth_share, channel.snr_up, channel.concentrates)

@@ -22,10 +22,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
@@ -40,7 +39,7 @@ NUDGE = 1e-4
 """Relative change of a share that measures a marginal latency."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cost_at(packed, placements, i, shares, r, share, scratch):
     """What UE i would cost if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
@@ -49,7 +48,7 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
     return cost(packed.weight[i], latency_of(packed, i, placement, beta, phi, scratch))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def measure(packed, placements, i, shares, marginal, scratch):
     """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
     for r in range(2):
@@ -61,7 +60,7 @@ def measure(packed, placements, i, shares, marginal, scratch):
         marginal[i, r, 1] = (here - more) / (NUDGE * share)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def exchange(packed, placements, active, shares):
     """Step 1: exchanges of one resource between one pair of UEs; changes `shares` (N, 2)."""
     n = len(active)
@@ -104,7 +103,7 @@ def exchange(packed, placements, active, shares):
         measure(packed, placements, taker, shares, marginal, scratch)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settle(packed, portfolio, choice, shares, limit, rounds):
     """Step 2 for the chosen entry (N,) of every UE, from the shares that the entries have.
 

@@ -31,10 +31,10 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.planners.ara import ROUNDS, settle
@@ -262,7 +262,7 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
     return following, turn, turns
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def propose(packed, portfolio, asked, shares, width, ring, kept, choice):
     """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
 

@@ -43,9 +43,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -73,10 +73,6 @@ T, S, NODE, LEAF, PER_FRONT = range(5)
 """Rows of a front, and their number."""
 CHILDREN = 5 * PER_FRONT
 """The front of the children of one option."""
-inner = njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
-"""For functions that only compiled ones call: they compile faster."""
 
 
 class Tree(NamedTuple):

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.link import Link, link_over
@@ -169,7 +169,7 @@ def varied(share, way, factor):
     return min(1.0, share * factor) if way == 1 else share / factor
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_all(packed, portfolio, placements, shares):
     """Add a placement for every UE, found for shares (N, 2); returns their entries (N,).
 
@@ -184,7 +184,7 @@ def add_all(packed, portfolio, placements, shares):
     return choice
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fastest(packed, portfolio, shares, choice):
     """Write every UE's entry of least latency at its shares (N, 2) into `choice` (N,)."""
     for i in range(len(choice)):

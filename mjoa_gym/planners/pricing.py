@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner
 from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
@@ -38,7 +38,7 @@ SURPRISES, PRECISION = 3, 1e-4
 latency over the planes at which none are."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def value_all(packed, portfolio, price_b, price_p, slack):
     """Value the entries at new prices, and find the shares that they are worth.
 
@@ -101,7 +101,7 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def best_responses(portfolio, choice):
     """Write every UE's entry of least value into `choice` (N,); returns the demands."""
     demand_b = demand_p = 0.0
@@ -280,7 +280,7 @@ def apply(changes, found, row, choice):
             choice[changes.ue[c]] = changes.entry[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def descend(portfolio, choice, slack):
     """Make the change of one or two UEs with the best estimate until none improves `choice`."""
     changes, found = new_changes(), np.empty((1, 3))
@@ -293,7 +293,7 @@ def descend(portfolio, choice, slack):
         apply(changes, found, ZERO, choice)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def neighbours(portfolio, choice, slack, choices):
     """Write the choices (most, N) that promise most beside `choice` (N,); returns their number.
 
@@ -310,7 +310,7 @@ def neighbours(portfolio, choice, slack, choices):
     return rows + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def worth_serving(portfolio, choice, slack, shares):
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 

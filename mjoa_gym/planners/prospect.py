@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import lean
+from mjoa_gym.model.compiling import compiled, lean
 from mjoa_gym.model.instance import Packed, packed_link
 from mjoa_gym.model.kernel import follow
 from mjoa_gym.model.link import Link, seconds_for
@@ -143,7 +143,7 @@ def later_in(prospect, i, resident):
     return inference, Link(link[0], link[1], link[2], link[3])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def set_least(prospect):
     """Write down the seconds of all placements in later rounds with everything resident."""
     outlines, least = prospect.decision.outlines, prospect.least
@@ -226,7 +226,7 @@ def length(seconds, period_s):
     return round_s
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def play_round(prospect):
     """Play the decision: seconds (N,) and length of the round; residency goes to the state.
 
@@ -278,7 +278,7 @@ def same_uploads(known, trial, touched):
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def drop(trial, idle, dnn, tables, memory_bytes):
     """Write down what memory keeps of the trial's residencies; `idle` (N, L) is a work array."""
     for when in range(2):
@@ -397,7 +397,7 @@ def copy_rounds(touched, source, target):
             touched[i] = False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def accepted(prospect, i, j, best):
     """The objective of the decision if it beats `best`: it is known then; else `best`.
 
@@ -418,7 +418,7 @@ def accepted(prospect, i, j, best):
     return now
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
@@ -437,7 +437,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; returns the objective.
 
@@ -459,7 +459,7 @@ def hand_over(prospect, shares, i, j, part, best):
     return now
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def search(prospect):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
