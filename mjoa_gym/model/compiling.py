@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.extending import register_jitable
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -37,6 +38,14 @@ def lean(function: Callable[..., Any]) -> Any:
 def lean_inner(function: Callable[..., Any]) -> Any:
     """A kernel that is both."""
     return _compiled(function, _nrt=False, no_cpython_wrapper=True)
+
+
+def either(function: Callable[..., Any]) -> Any:
+    """A function that kernels call compiled, and Python as it is; it allocates nothing.
+
+    For what costs Python less than a call of a kernel, let alone its compilation.
+    """
+    return register_jitable(_nrt=False)(function)
 
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import compiled
+from mjoa_gym.model.compiling import either, inner
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
@@ -349,7 +349,7 @@ def pack(instance: Instance) -> Packed:
     )
 
 
-@compiled
+@register_jitable
 def packed_inference(packed, i):
     """UE i's inference, as views into the packed arrays."""
     a, b = packed.first[i], packed.first[i + 1]
@@ -366,7 +366,7 @@ def packed_inference(packed, i):
     )
 
 
-@njit(inline="always")
+@register_jitable(inline="always")
 def packed_channel(packed, i):
     """UE i's channel."""
     return Channel(
@@ -379,31 +379,31 @@ def packed_channel(packed, i):
     )
 
 
-@compiled
+@either
 def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inner
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds of UE i's inference; `placement` is (L,) of that UE."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
     return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
-@compiled
-def latencies(packed, placements, bandwidth_share, compute_share):
+def latencies(
+    packed: Packed,
+    placements: NDArray[np.int8],
+    bandwidth_share: NDArray[np.float64],
+    compute_share: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
-    n_ues = len(packed.weight)
-    most_layers = 0
-    for i in range(n_ues):
-        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
-    scratch = kernel.new_scratch(most_layers)
-    seconds = np.empty(n_ues)
-    for i in range(n_ues):
-        placement = placements[packed.first[i] : packed.first[i + 1]]
-        seconds[i] = latency_of(packed, i, placement, bandwidth_share[i], compute_share[i], scratch)
+    scratch = kernel.new_scratch(int(np.max(np.diff(packed.first))))
+    seconds = np.empty(len(packed.weight))
+    for i, placement in enumerate(np.split(placements, packed.first[1:-1])):
+        link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
+        seconds[i] = kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
     return seconds
 
 

@@ -5,16 +5,16 @@ The functions take numbers inside kernels, and arrays elsewhere.
 
 from __future__ import annotations
 
-from numba import njit
+from mjoa_gym.model.compiling import either
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def cost(weight, latency_s):
     """What a UE's inference costs."""
     return weight * latency_s
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def reduction(total, local):
     """The reward: by which part the UEs' costs are less than all-local, `1 - total / local`.
 

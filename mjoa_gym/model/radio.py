@@ -12,6 +12,9 @@ import numpy as np
 
 from mjoa_gym.model.compiling import compiled
 
+SPREAD = np.bool_(False)
+"""For `concentrates` in kernels: they would be compiled for a literal False as well."""
+
 
 @compiled
 def rate_bps(bandwidth_hz, share, snr, concentrates):

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.model.compiling import compiled, inner
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
-from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import SMOOTHING, balance, highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, learn_at, new_portfolio
@@ -119,7 +119,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     Returns:
         The weighted sum of latencies, and the prices of bandwidth and compute.
     """
-    n_ues, n, idle = len(choice), 0, 0.0
+    n_ues, n, idle = len(choice), ZERO, 0.0
     for i in range(n_ues):
         if choice[i] == LOCAL:
             idle += cost(packed.weight[i], packed.local_s[i])

@@ -18,15 +18,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import inner, lean_inner
 from mjoa_gym.model.instance import packed_link
 from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import BITS_PER_BYTE, Link
 from mjoa_gym.model.objective import cost
-from mjoa_gym.model.radio import rate_bps
+from mjoa_gym.model.radio import SPREAD, rate_bps
 
 STEP = 1e-6
 """Relative step that reads slopes off the simulator."""
@@ -40,7 +39,7 @@ SAME = 1e-7
 """Planes that agree this well, relative to the latency, are one."""
 
 
-@njit(inline="always")
+@lean_inner
 def height(planes, k, link):
     """Seconds of plane k at a link."""
     return (
@@ -137,7 +136,7 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
         i, beta, phi, temperature = users[j], shares[j, 0], shares[j, 1], temperatures[j]
         concentrates = packed.concentrates[i]
         up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
-        down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
+        down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], SPREAD)
         slow = 1.0 / phi
         slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
         link = Link(up, down, 0.0, slow)

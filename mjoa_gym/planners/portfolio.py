@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import compiled, inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.link import Link, link_over
@@ -161,7 +161,7 @@ def worth(planes, count, weight, channel, shares, price_b, price_p):
     return best
 
 
-@njit(inline="always")
+@lean_inner
 def varied(share, way, factor):
     """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
     if way == 0:

@@ -101,19 +101,18 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
     return value
 
 
-@compiled
-def best_responses(portfolio, choice):
+def least_entries(portfolio: Portfolio, first: int = LOCAL) -> NDArray[np.int64]:
+    """(N,) every UE's entry of least value from entry `first` on; `LOCAL` without any."""
+    entries = np.arange(portfolio.value.shape[1])
+    counts = (entries >= first) & (entries < portfolio.size[:, None])
+    return np.where(counts, portfolio.value, np.inf).argmin(axis=1)
+
+
+def best_responses(portfolio: Portfolio, choice: NDArray[np.int64]) -> tuple[float, float]:
     """Write every UE's entry of least value into `choice` (N,); returns the demands."""
-    demand_b = demand_p = 0.0
-    for i in range(len(choice)):
-        best = LOCAL
-        for k in range(1, portfolio.size[i]):
-            if portfolio.value[i, k] < portfolio.value[i, best]:
-                best = k
-        choice[i] = best
-        demand_b += portfolio.shares[i, best, 0]
-        demand_p += portfolio.shares[i, best, 1]
-    return demand_b, demand_p
+    choice[:] = least_entries(portfolio)
+    demands = portfolio.shares[np.arange(len(choice)), choice].T.tolist()
+    return sum(demands[0]), sum(demands[1])
 
 
 def clear(
@@ -310,19 +309,17 @@ def neighbours(portfolio, choice, slack, choices):
     return rows + 1
 
 
-@compiled
-def worth_serving(portfolio, choice, slack, shares):
+def worth_serving(
+    portfolio: Portfolio, choice: NDArray[np.int64], slack: float, shares: NDArray[np.float64]
+) -> None:
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 
     They stay as they are for UEs that are not served by `choice` (N,) and will hardly be in a
     better one: whose best entry's value exceeds that of all-local by more than `slack` and
     `MARGIN`, for there may be better entries.
     """
-    for i in range(len(shares)):
-        best = LOCAL
-        for k in range(1, portfolio.size[i]):
-            if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:
-                best = k
-        hopeful = portfolio.value[i, best] <= portfolio.value[i, LOCAL] * (1.0 + MARGIN) + slack
-        if best != LOCAL and (hopeful or choice[i] != LOCAL):
-            shares[i, 0], shares[i, 1] = portfolio.shares[i, best, 0], portfolio.shares[i, best, 1]
+    value, ues = portfolio.value, np.arange(len(choice))
+    best = least_entries(portfolio, LOCAL + 1)
+    hopeful = value[ues, best] <= value[:, LOCAL] * (1.0 + MARGIN) + slack
+    asked = np.flatnonzero((best != LOCAL) & (hopeful | (choice != LOCAL)))
+    shares[asked] = portfolio.shares[asked, best[asked]]
