@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.model.compiling import compiled, inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
@@ -164,7 +164,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     return best, price_b, price_p
 
 
-@inner
+@lean_inner
 def copy_planes(source, target):
     """Copy planes (K, 4)."""
     for k in range(len(source)):
@@ -187,7 +187,7 @@ def chosen(portfolio, choice, n):
     return users, planes, n_planes
 
 
-@inner
+@lean_inner
 def start(portfolio, choice, users, shares):
     """Write the chosen entries' shares (n, 2), in proportion so that they sum to 1."""
     sum_b = sum_p = 0.0

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import compiled, inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.inference import Inference, Upload, inference_of
 from mjoa_gym.model.link import Link, link_at, seconds_for
 from mjoa_gym.planners.pbt_tree import search, tree_of
@@ -232,7 +232,7 @@ def improve(inference, link, scratch, placement, best, longest):
     return best
 
 
-@inner
+@lean_inner
 def exchange(inference, link, scratch, placement, best, leaves):
     """Give runs of layers the sides that they have in other leaves, as long as that helps.
 
@@ -272,7 +272,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
     return best
 
 
-@inner
+@lean_inner
 def n_differences(one, other):
     """In how many layers two placements differ."""
     differences = 0

@@ -50,7 +50,7 @@ def height(planes, k, link):
     )
 
 
-@inner
+@lean_inner
 def highest(planes, count, link):
     """Seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
     top = -np.inf
@@ -59,7 +59,7 @@ def highest(planes, count, link):
     return top
 
 
-@inner
+@lean_inner
 def learn(outline, inference, link, scratch, planes, count):
     """Simulate at a link, and correct `planes` (K, 4), of which `count` are known, by that.
 
@@ -111,7 +111,7 @@ def learn(outline, inference, link, scratch, planes, count):
     return latency, excess if abs(excess) > tolerance else 0.0, count
 
 
-@inner
+@lean_inner
 def derivatives(bandwidth_hz, share, snr, concentrates):
     """Seconds per byte at a share of the band, and the first two derivatives in the share."""
     rate = rate_bps(bandwidth_hz, share, snr, concentrates)
@@ -125,7 +125,7 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
     return value, first, value * (2.0 * slope * slope / rate - bend) / rate
 
 
-@inner
+@lean_inner
 def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local):
     """The sum of the users' smoothed weighted latencies at their shares, plus all barriers.
 
@@ -169,7 +169,7 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
     return total
 
 
-@inner
+@lean_inner
 def newton_step(local, step):
     """Write the Newton step that keeps both sums of shares into `step` (n, 2).
 
@@ -200,7 +200,7 @@ def newton_step(local, step):
     return price_b, price_p, decrement
 
 
-@inner
+@lean_inner
 def longest_step(shares, step):
     """The length, at most 1, of a step (n, 2) that takes no share by more than nine tenths."""
     length = 1.0
@@ -211,7 +211,7 @@ def longest_step(shares, step):
     return length
 
 
-@inner
+@lean_inner
 def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
     """Write the users' temperatures (n,); returns the weighted sum of the planes' latencies."""
     objective = 0.0

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import compiled, inner, lean_inner
+from mjoa_gym.model.compiling import compiled, lean, lean_inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.link import Link, link_over
@@ -75,7 +75,7 @@ def placements_of(
     ]
 
 
-@inner
+@lean_inner
 def same(one, other, n):
     """Whether two outlines of n layers have the same layers at the edge."""
     for layer in range(1, n + 1):  # noqa: SIM110 - Numba's way
@@ -133,7 +133,7 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
     return at
 
 
-@inner
+@lean_inner
 def worth(planes, count, weight, channel, shares, price_b, price_p):
     """The least priced latency of an entry with `count` planes (K, 4), weighted.
 
@@ -184,7 +184,7 @@ def add_all(packed, portfolio, placements, shares):
     return choice
 
 
-@compiled
+@lean
 def fastest(packed, portfolio, shares, choice):
     """Write every UE's entry of least latency at its shares (N, 2) into `choice` (N,)."""
     for i in range(len(choice)):

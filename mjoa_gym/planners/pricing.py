@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import compiled, inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
@@ -172,7 +172,7 @@ def new_changes():
     )
 
 
-@inner
+@lean_inner
 def estimate(portfolio, value, demand_b, demand_p):
     """What a choice of these sums costs, by the module's estimate."""
     over_b, over_p = demand_b - 1.0, demand_p - 1.0
@@ -180,7 +180,7 @@ def estimate(portfolio, value, demand_b, demand_p):
     return value + price_b * (over_b * over_b - 1.0) + price_p * (over_p * over_p - 1.0)
 
 
-@inner
+@lean_inner
 def totals(portfolio, choice):
     """The sums of a choice: of values, and of both resources' demands."""
     value = demand_b = demand_p = 0.0
@@ -191,7 +191,7 @@ def totals(portfolio, choice):
     return value, demand_b, demand_p
 
 
-@inner
+@lean_inner
 def promising(portfolio, choice, slack, changes, found):
     """The best changes of one or two UEs, by their estimates.
 
@@ -232,7 +232,7 @@ def promising(portfolio, choice, slack, changes, found):
     return rows
 
 
-@inner
+@lean_inner
 def insert_change(portfolio, i, now, k, sums, changes, count):
     """Keep UE i's change from entry `now` to k, if its estimate is good enough; the new count."""
     value = portfolio.value[i, k] - portfolio.value[i, now]
@@ -252,7 +252,7 @@ def insert_change(portfolio, i, now, k, sums, changes, count):
     return max(count, at + 1)
 
 
-@inner
+@lean_inner
 def insert_row(found, rows, value, a, b):
     """Insert (value, a, b) into rows sorted by value, if there is room; the new number of rows."""
     most = len(found)
@@ -270,7 +270,7 @@ def insert_row(found, rows, value, a, b):
     return min(rows + 1, most)
 
 
-@inner
+@lean_inner
 def apply(changes, found, row, choice):
     """Make a single change or a pair (a row of `promising`) in a choice (N,)."""
     for which in range(1, 3):
