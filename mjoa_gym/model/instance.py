@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import either, inner
+from mjoa_gym.model.compiling import inner, lean
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
@@ -366,7 +367,7 @@ def packed_inference(packed, i):
     )
 
 
-@register_jitable(inline="always")
+@njit(inline="always")
 def packed_channel(packed, i):
     """UE i's channel."""
     return Channel(
@@ -379,7 +380,7 @@ def packed_channel(packed, i):
     )
 
 
-@either
+@lean
 def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)

@@ -220,7 +220,9 @@ class JointSearch:
             before = self.best
             prices = before.prices if max(before.prices) > 0.0 else self.prices
             self.dual = value_all(self.packed, self.portfolio, *prices, self.slack)
-            for row in range(neighbours(self.portfolio, before.choice, self.slack, choices)):
+            n_choices = neighbours(self.portfolio, before.choice, self.slack, choices)
+            descend(self.portfolio, choices[0], self.slack)
+            for row in range(n_choices):
                 self.keep(self.settled(choices[row], self.limit))
                 if self.best is not before:
                     break

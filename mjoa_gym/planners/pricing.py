@@ -294,9 +294,9 @@ def descend(portfolio, choice, slack):
 
 @compiled
 def neighbours(portfolio, choice, slack, choices):
-    """Write the choices (most, N) that promise most beside `choice` (N,); returns their number.
+    """Write the choices (most, N) that promise most; returns their number.
 
-    The first one is where a descent ends, the others are its best changes.
+    The first one is `choice` (N,) itself, the others are its best changes.
     """
     changes, found = new_changes(), np.empty((len(choices) - 1, 3))
     rows = promising(portfolio, choice, slack, changes, found)
@@ -305,7 +305,6 @@ def neighbours(portfolio, choice, slack, choices):
             choices[row, i] = choice[i]
         if row > 0:
             apply(changes, found, row - 1, choices[row])
-    descend(portfolio, choices[0], slack)
     return rows + 1
 
 
