@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import inner, lean
+from mjoa_gym.model.compiling import compiled, inner, lean
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
@@ -393,18 +393,18 @@ def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
-def latencies(
-    packed: Packed,
-    placements: NDArray[np.int8],
-    bandwidth_share: NDArray[np.float64],
-    compute_share: NDArray[np.float64],
-) -> NDArray[np.float64]:
+@compiled
+def latencies(packed, placements, bandwidth_share, compute_share):
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
-    scratch = kernel.new_scratch(int(np.max(np.diff(packed.first))))
-    seconds = np.empty(len(packed.weight))
-    for i, placement in enumerate(np.split(placements, packed.first[1:-1])):
-        link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
-        seconds[i] = kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
+    n_ues = len(packed.weight)
+    most_layers = kernel.ZERO
+    for i in range(n_ues):
+        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
+    scratch = kernel.new_scratch(most_layers)
+    seconds = np.empty(n_ues)
+    for i in range(n_ues):
+        placement = placements[packed.first[i] : packed.first[i + 1]]
+        seconds[i] = latency_of(packed, i, placement, bandwidth_share[i], compute_share[i], scratch)
     return seconds
 
 

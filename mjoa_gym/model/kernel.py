@@ -23,7 +23,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import compiled, either, lean, lean_inner
+from mjoa_gym.model.compiling import compiled, lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -61,7 +61,7 @@ def new_scratch(n_layers):
     )
 
 
-@either
+@lean_inner
 def next_piece(left, now, k, n_up, up_start, up_end):
     """The next uninterrupted piece of a parameter transfer that gives way to activations.
 
@@ -93,7 +93,7 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
         now = end
 
 
-@either
+@lean_inner
 def release_time(layer, inference, outline, message, end):
     """When the uplink knows that a layer's predecessors have finished (serial uploading)."""
     release = 0.0

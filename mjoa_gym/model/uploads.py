@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mjoa_gym.model.compiling import either
+from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.kernel import AT_EDGE, ZERO, next_piece, release_time
 from mjoa_gym.model.link import seconds_for
 
 
-@either
+@lean_inner
 def record(segments, n_segments, layer, start, end):
     """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
     if n_segments == segments.shape[0]:
@@ -24,7 +24,7 @@ def record(segments, n_segments, layer, start, end):
     return row + 1
 
 
-@either
+@lean
 def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segments):
     """Replay the parameter stream of an inference that `run` has just simulated.
 
