@@ -1,4 +1,8 @@
-"""Decorators for kernels that need other compiler options than most."""
+"""Decorators for kernels, with the compiler options that make them quick to compile.
+
+All of them are cached and let go of Python's lock. None has a C entrance, and a division by zero
+gives what NumPy gives, no exception: both would have to be compiled.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.extending import register_jitable
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A kernel that Python calls."""
+    return _compiled(function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
@@ -30,5 +40,14 @@ def lean_inner(function: Callable[..., Any]) -> Any:
     return _compiled(function, _nrt=False, no_cpython_wrapper=True)
 
 
+def either(function: Callable[..., Any]) -> Any:
+    """A function that kernels call compiled, and Python as it is; it allocates nothing.
+
+    For what costs Python less than a call of a kernel, let alone its compilation.
+    """
+    return register_jitable(_nrt=False)(function)
+
+
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
-    return njit(cache=True, nogil=True, **options)(function)  # type: ignore[call-overload]
+    always = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return njit(**always, **options)(function)  # type: ignore[call-overload]

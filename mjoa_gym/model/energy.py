@@ -11,11 +11,10 @@ Cost: O(layers) besides the simulation, no allocation.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.devices import POWER_FIELDS, Power
-from mjoa_gym.model.compiling import lean, lean_inner
+from mjoa_gym.model.compiling import either, lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.kernel import AT_EDGE, CROSSES
 from mjoa_gym.model.link import seconds_for
@@ -31,7 +30,7 @@ def watts(power: Power | None) -> NDArray[np.float64]:
     return np.array([getattr(power, name) for name in POWER_FIELDS])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def energy_terms(outline, inference):
     """What a placement's energy is made of whatever the link, prefetches aside.
 
@@ -92,7 +91,7 @@ def energy_of(power, outline, inference, link, latency_s, sent):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def local_j(power, local_s):
     """Joules of an inference with every layer on the UE."""
     return power[COMPUTE] * local_s

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel, objective
+from mjoa_gym.model.compiling import compiled, inner, lean
 from mjoa_gym.model.energy import energy_of, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
@@ -424,7 +426,7 @@ def pack(instance: Instance) -> Packed:
     )
 
 
-@njit(cache=True, nogil=True)
+@register_jitable
 def packed_inference(packed, i):
     """UE i's inference, as views into the packed arrays."""
     a, b = packed.first[i], packed.first[i + 1]
@@ -454,24 +456,24 @@ def packed_channel(packed, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@lean
 def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inner
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds of UE i's inference; `placement` is (L,) of that UE."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
     return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def latencies(packed, placements, bandwidth_share, compute_share):
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
     n_ues = len(packed.weight)
-    most_layers = 0
+    most_layers = kernel.ZERO
     for i in range(n_ues):
         most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
     scratch = kernel.new_scratch(most_layers)

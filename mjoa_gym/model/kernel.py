@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import lean, lean_inner
+from mjoa_gym.model.compiling import compiled, lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -48,7 +48,7 @@ class Scratch(NamedTuple):
     up_end: NDArray[np.float64]  # (L + 1,) their ends
 
 
-@njit(cache=True, nogil=True)
+@register_jitable
 def new_scratch(n_layers):
     """Scratch for inferences of up to `n_layers` layers."""
     return Scratch(
@@ -61,7 +61,7 @@ def new_scratch(n_layers):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@lean_inner
 def next_piece(left, now, k, n_up, up_start, up_end):
     """The next uninterrupted piece of a parameter transfer that gives way to activations.
 
@@ -133,7 +133,7 @@ def write_outline(placement, offsets, predecessors, is_sink, outline):
         outline[layer + 1] = code
 
 
-@njit(cache=True, nogil=True, inline="always")
+@lean_inner
 def inputs_there(layer, inference, outline, there, known):
     """When the last of a layer's inputs from the other side has arrived.
 
@@ -249,7 +249,7 @@ def follow(outline, inference, link, scratch):
             e += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def run_many(placements, inference, link):
     """Latencies (P,) under many placements (P, L); no allocation per inference."""
     scratch = new_scratch(placements.shape[1])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from mjoa_gym.model.radio import rate_bps
+from mjoa_gym.model.compiling import compiled, either
+from mjoa_gym.model.radio import SPREAD, rate_bps
 from mjoa_gym.validation import fraction, non_negative, zero_or_more
 
 BITS_PER_BYTE = 8
@@ -33,17 +33,17 @@ class Channel(NamedTuple):
     message_s: float  # seconds that every message takes beside its bytes
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def seconds_for(amount, seconds_per_unit):
     """Time for an amount at a rate; nothing takes no time, even at rate zero."""
     return amount * seconds_per_unit if amount > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def link_over(channel, bandwidth_share, compute_share):
     """The link that shares of the band and of the server give."""
     up = rate_bps(channel.up_hz, bandwidth_share, channel.snr_up, channel.concentrates)
-    down = rate_bps(channel.down_hz, bandwidth_share, channel.snr_down, False)
+    down = rate_bps(channel.down_hz, bandwidth_share, channel.snr_down, SPREAD)
     return Link(
         BITS_PER_BYTE / up if up > 0.0 else np.inf,
         BITS_PER_BYTE / down if down > 0.0 else np.inf,

@@ -6,10 +6,10 @@ costs these, too. The functions take numbers inside kernels, and arrays elsewher
 
 from __future__ import annotations
 
-from numba import njit
+from mjoa_gym.model.compiling import either
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def priced(latency_s, energy_j, deadline_s, energy_price_s_per_j, miss_price_s):
     """Seconds that an inference counts as: its latency, and its joules and its lateness at prices.
 
@@ -21,13 +21,13 @@ def priced(latency_s, energy_j, deadline_s, energy_price_s_per_j, miss_price_s):
     return seconds
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def cost(weight, seconds):
     """What a UE's inference costs that counts as so many seconds."""
     return weight * seconds
 
 
-@njit(cache=True, nogil=True, inline="always")
+@either
 def reduction(total, local):
     """The reward: by which part the UEs' costs are less than all-local, `1 - total / local`.
 

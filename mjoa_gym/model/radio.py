@@ -9,10 +9,14 @@ numbers inside kernels.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mjoa_gym.model.compiling import compiled
+
+SPREAD = np.bool_(False)
+"""For `concentrates` in kernels: they would be compiled for a literal False as well."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rate_bps(bandwidth_hz, share, snr, concentrates):
     """Rate of a share of a band: with power that concentrates on the share, or is spread evenly.
 
@@ -23,7 +27,7 @@ def rate_bps(bandwidth_hz, share, snr, concentrates):
     return share * bandwidth_hz * np.log2(1.0 + (snr / share if concentrates else snr))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def uplink_bps(bandwidth_hz, share, snr):
     """Uplink rate of a UE with a share of the band.
 
@@ -33,7 +37,7 @@ def uplink_bps(bandwidth_hz, share, snr):
     return rate_bps(bandwidth_hz, share, snr, True)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def downlink_bps(bandwidth_hz, share, snr):
     """Downlink rate of a UE with a share of the band, `share B log2(1 + snr)`.
 
@@ -42,25 +46,25 @@ def downlink_bps(bandwidth_hz, share, snr):
     return rate_bps(bandwidth_hz, share, snr, False)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def within(value, low, high):
     """`value`, or the limit that it is beyond."""
     return np.minimum(np.maximum(value, low), high)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def from_db(decibel):
     """The linear ratio of a level in dB, `10^(dB / 10)`; of dBm, the power in mW."""
     return 10.0 ** (decibel / 10.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def noise_dbm(noise_dbm_per_hz, bandwidth_hz):
     """Noise power in dBm over a band, `N0 + 10 log10(B)`."""
     return noise_dbm_per_hz + 10.0 * np.log10(bandwidth_hz)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def path_loss_db(distance_m, exponent, reference_loss_db):
     """Log-distance path loss in dB, `PL(1 m) + 10 n log10(d / 1 m)`, at a distance above 0.
 
@@ -70,7 +74,7 @@ def path_loss_db(distance_m, exponent, reference_loss_db):
     return reference_loss_db + 10.0 * exponent * np.log10(distance_m)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
     """Linear SNR, `10^((P - loss - noise) / 10) |h|^2`, powers over the whole band.
 
@@ -79,13 +83,13 @@ def received_snr(power_dbm, loss_db, noise_power_dbm, fading_gain):
     return from_db(power_dbm - loss_db - noise_power_dbm) * fading_gain
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rayleigh_gain(uniform):
     """Power gain |h|^2 of Rayleigh fading, exponential with mean 1, from a uniform in [0, 1)."""
     return -np.log1p(-uniform)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def disc_distance_m(uniform, distance_min_m, distance_max_m):
     """Distance to the centre of a point that is uniform over an annulus, from a u in [0, 1).
 
@@ -96,7 +100,7 @@ def disc_distance_m(uniform, distance_min_m, distance_max_m):
     return within(distance_m, distance_min_m, distance_max_m)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
     """Distance to the centre after a straight walk in some direction.
 
@@ -112,7 +116,7 @@ def moved_distance_m(distance_m, step_m, turn, distance_min_m, distance_max_m):
     return within(new, distance_min_m, distance_max_m)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def next_shadowing_db(shadowing_db, correlation, deviation_db, normal):
     """Correlated log-normal shadowing, a first-order autoregressive process in dB.
 

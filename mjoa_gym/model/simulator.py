@@ -123,7 +123,8 @@ def timeline_of(
     """`simulate` for inputs that the kernel takes."""
     n = dnn.n_layers
     scratch = kernel.new_scratch(n)
-    n_up, latency = kernel.run(placement, inference, link, scratch)
+    # a copy, since the kernel would be compiled anew for a read-only array
+    n_up, latency = kernel.run(placement.copy(), inference, link, scratch)
     outline = scratch.outline
     until = latency if until_s is None else zero_or_more("until_s", until_s)
     sent, segments = np.empty(n), np.empty((2 * n + 1, 3))

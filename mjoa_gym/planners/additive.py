@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.link import seconds_for
 from mjoa_gym.planners.one_ue import OneUE
 
@@ -26,7 +26,7 @@ class AdditiveSeconds(NamedTuple):
     down_s: NDArray[np.float64]  # (L + 1,) sending each tensor to the UE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def additive_seconds(inference, link):
     """The parts of an inference over a link; whatever is sent also takes `link.message`. O(L)."""
     n = len(inference.ue_s)

@@ -22,12 +22,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
-from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import SMOOTHING, balance, highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, learn_at, new_portfolio
@@ -40,7 +39,7 @@ NUDGE = 1e-4
 """Relative change of a share that measures a marginal latency."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cost_at(packed, placements, i, shares, r, share, scratch):
     """What UE i would cost if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
@@ -49,7 +48,7 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
     return cost(packed.weight[i], latency_of(packed, i, placement, beta, phi, scratch))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def measure(packed, placements, i, shares, marginal, scratch):
     """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
     for r in range(2):
@@ -61,7 +60,7 @@ def measure(packed, placements, i, shares, marginal, scratch):
         marginal[i, r, 1] = (here - more) / (NUDGE * share)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def exchange(packed, placements, active, shares):
     """Step 1: exchanges of one resource between one pair of UEs; changes `shares` (N, 2)."""
     n = len(active)
@@ -104,7 +103,7 @@ def exchange(packed, placements, active, shares):
         measure(packed, placements, taker, shares, marginal, scratch)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def settle(packed, portfolio, choice, shares, limit, rounds):
     """Step 2 for the chosen entry (N,) of every UE, from the shares that the entries have.
 
@@ -120,7 +119,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     Returns:
         The weighted sum of latencies, and the prices of bandwidth and compute.
     """
-    n_ues, n, idle = len(choice), 0, 0.0
+    n_ues, n, idle = len(choice), ZERO, 0.0
     for i in range(n_ues):
         if choice[i] == LOCAL:
             idle += cost(packed.weight[i], packed.local_s[i])
@@ -165,7 +164,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     return best, price_b, price_p
 
 
-@inner
+@lean_inner
 def copy_planes(source, target):
     """Copy planes (K, 4)."""
     for k in range(len(source)):
@@ -188,7 +187,7 @@ def chosen(portfolio, choice, n):
     return users, planes, n_planes
 
 
-@inner
+@lean_inner
 def start(portfolio, choice, users, shares):
     """Write the chosen entries' shares (n, 2), in proportion so that they sum to 1."""
     sum_b = sum_p = 0.0

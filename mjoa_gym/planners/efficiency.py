@@ -18,8 +18,8 @@ both equally.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
@@ -47,7 +47,7 @@ def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
     return placed[block_of], uploaded[block_of]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def path_seconds(chain, placement, factor):
     """Seconds of one inference, with `factor` times the seconds of uploading parameters."""
     total, side = 0.0, 0
@@ -59,7 +59,7 @@ def path_seconds(chain, placement, factor):
     return total + (chain.down_s[-1] if side else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def most_efficient_range(chain, at_edge):
     """The range (first, end) of blocks with most seconds gained per missing byte.
 

@@ -21,8 +21,8 @@ share both equally.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
@@ -43,7 +43,7 @@ def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
     return plans[0][block_of], plans.max(axis=0)[block_of]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def shortest_path(chain, factor):
     """(B,) the side of every block on the path of least seconds; of equal ones, the UE's.
 

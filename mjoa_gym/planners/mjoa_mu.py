@@ -32,10 +32,10 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.planners.ara import ROUNDS, settle
@@ -255,7 +255,9 @@ class JointSearch:
             before = self.best
             prices = before.prices if max(before.prices) > 0.0 else self.prices
             self.dual = value_all(self.packed, self.portfolio, *prices, self.slack)
-            for row in range(neighbours(self.portfolio, before.choice, self.slack, choices)):
+            n_choices = neighbours(self.portfolio, before.choice, self.slack, choices)
+            descend(self.portfolio, choices[0], self.slack)
+            for row in range(n_choices):
                 self.keep(self.settled(choices[row], self.limit))
                 if self.best is not before:
                     break
@@ -302,7 +304,7 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
     return following, turn, turns
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def propose(packed, portfolio, asked, shares, width, ring, kept, choice):
     """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
 

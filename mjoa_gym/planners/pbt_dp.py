@@ -9,14 +9,14 @@ the best takes over what helps from the others.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.inference import Inference, Upload, inference_of
 from mjoa_gym.model.link import Link, link_at, seconds_for
-from mjoa_gym.planners.pbt_tree import inner, search, tree_of
+from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
 WIDTH = 64
@@ -38,7 +38,7 @@ BORDER = kernel.WAITS | kernel.CROSSES
 ROUNDING = 1.0 + 1e-9
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def partition(inference, link, width, placement):
     """PBT-DP: improves on `placement` and returns the latency, compiled as a whole.
 
@@ -109,7 +109,7 @@ def best_partition(
     return float(partition(inference, link, width, placement))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def partition_bound(inference, link, width, front, limit):
     """A certified lower bound on the latency of every placement, at most `limit`.
 
@@ -232,7 +232,7 @@ def improve(inference, link, scratch, placement, best, longest):
     return best
 
 
-@inner
+@lean_inner
 def exchange(inference, link, scratch, placement, best, leaves):
     """Give runs of layers the sides that they have in other leaves, as long as that helps.
 
@@ -272,7 +272,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
     return best
 
 
-@inner
+@lean_inner
 def n_differences(one, other):
     """In how many layers two placements differ."""
     differences = 0

@@ -43,9 +43,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mjoa_gym.model.compiling import inner, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
@@ -73,10 +73,6 @@ T, S, NODE, LEAF, PER_FRONT = range(5)
 """Rows of a front, and their number."""
 CHILDREN = 5 * PER_FRONT
 """The front of the children of one option."""
-inner = njit(  # type: ignore[call-overload]
-    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
-"""For functions that only compiled ones call: they compile faster."""
 
 
 class Tree(NamedTuple):
@@ -97,7 +93,7 @@ class Tree(NamedTuple):
     relaxed: bool
 
 
-@inner
+@lean_inner
 def finite(amount, rate):
     """`seconds_for`, but no longer than FOREVER."""
     seconds = seconds_for(amount, rate)
@@ -179,7 +175,7 @@ def find_places(layers, n):
     return TENSORS + PER_TENSOR * n_places
 
 
-@inner
+@lean_inner
 def find_to_go(layers, seconds, n, message, serial, r):
     """Find the bounds' paths from every tensor with weight number r."""
     path, sent = WEIGHTS[r], 1.0 - WEIGHTS[r]
@@ -202,7 +198,7 @@ def find_to_go(layers, seconds, n, message, serial, r):
                 seconds[p, at_edge + LATE] = max(seconds[p, at_edge + LATE], from_edge)
 
 
-@inner
+@lean_inner
 def extend(node, own, side, tree):
     """Let a node also run the layer of tensor `own` on `side`; changes the node."""
     layers, seconds, message = tree.layers, tree.seconds, tree.message
@@ -272,7 +268,7 @@ def extend(node, own, side, tree):
             node[column] = NEVER
 
 
-@inner
+@lean_inner
 def least_end(node, own, lists, n_live, origin, tree):
     """The earliest end of any leaf below a node; writes down each bound and the highest."""
     layers, seconds = tree.layers, tree.seconds
@@ -299,7 +295,7 @@ def least_end(node, own, lists, n_live, origin, tree):
     return highest
 
 
-@inner
+@lean_inner
 def sort_by(nodes, column, lists, count):
     """Sort the first `count` rows of the list ORDER by a column (insertion sort, stable)."""
     for k in range(1, count):
@@ -312,7 +308,7 @@ def sort_by(nodes, column, lists, count):
         lists[ORDER, at] = row
 
 
-@inner
+@lean_inner
 def in_turns(nodes, lists, n_kept, n_weights):
     """Sort the nodes kept such that every bound in turn gives its best."""
     for turn in range(n_weights + 1):
@@ -327,7 +323,7 @@ def in_turns(nodes, lists, n_kept, n_weights):
                 nodes[row, HIGHEST] = rank
 
 
-@inner
+@lean_inner
 def merge_similar(nodes, lists, n_kept, width, n_live, layers):
     """Keep the better half of the width; replace neighbours among the rest by their minimum.
 
@@ -367,7 +363,7 @@ def merge_similar(nodes, lists, n_kept, width, n_live, layers):
         lists[KEPT, singles + group] = row
 
 
-@inner
+@lean_inner
 def plant(nodes, lists, tensor, tree):
     """Start a block's tree: two roots, whose input is on the UE and at the edge."""
     place = tree.layers[tensor, PLACE]
@@ -384,7 +380,7 @@ def plant(nodes, lists, tensor, tree):
     lists[LIVE, 0] = tensor
 
 
-@inner
+@lean_inner
 def still_live(lists, n_live, own, layers):
     """Bring the list of live tensors up to date after a layer; returns their number."""
     kept = 0
@@ -398,7 +394,7 @@ def still_live(lists, n_live, own, layers):
     return kept
 
 
-@inner
+@lean_inner
 def undominated(nodes, lists, n_order):
     """Put the children that none of the same root dominates into `KEPT`, by bound."""
     n_kept = 0
@@ -423,7 +419,7 @@ def undominated(nodes, lists, n_order):
     return n_kept
 
 
-@inner
+@lean_inner
 def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
     """Run the tree over the layers of tensors `begin + 1..end`; returns the number of leaves.
 
@@ -465,7 +461,7 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
     return count
 
 
-@inner
+@lean_inner
 def branch(fronts, source, count, a, b, c, leaf, latest):
     """Give every node of the front `source` one option.
 
@@ -487,7 +483,7 @@ def branch(fronts, source, count, a, b, c, leaf, latest):
     return first
 
 
-@inner
+@lean_inner
 def join(fronts, source, n_source, first, end, joined):
     """Merge a front and the children into one without dominated nodes; returns its size."""
     i, j, kept = 0, first, 0
@@ -507,7 +503,7 @@ def join(fronts, source, n_source, first, end, joined):
     return kept
 
 
-@inner
+@lean_inner
 def thin(fronts, front, count, to_go, limit, cap, relaxed):
     """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
 
@@ -546,7 +542,7 @@ def longer(array, size):
     return copy
 
 
-@inner
+@lean_inner
 def set_origin(origin, side, fronts, front, count):
     """Write down the least weighted times that a block starts with on a side, for its bounds."""
     for r in range(len(WEIGHTS)):
@@ -558,7 +554,7 @@ def set_origin(origin, side, fronts, front, count):
         origin[side, 2 * r], origin[side, 2 * r + 1] = t, s
 
 
-@inner
+@lean_inner
 def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best):
     """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
     n_best, most = 0, best.shape[1] - 1

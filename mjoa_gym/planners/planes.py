@@ -18,15 +18,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import inner, lean_inner
 from mjoa_gym.model.instance import packed_link
 from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import BITS_PER_BYTE, Link
 from mjoa_gym.model.objective import cost
-from mjoa_gym.model.radio import rate_bps
+from mjoa_gym.model.radio import SPREAD, rate_bps
 
 STEP = 1e-6
 """Relative step that reads slopes off the simulator."""
@@ -40,7 +39,7 @@ SAME = 1e-7
 """Planes that agree this well, relative to the latency, are one."""
 
 
-@njit(inline="always")
+@lean_inner
 def height(planes, k, link):
     """Seconds of plane k at a link."""
     return (
@@ -51,7 +50,7 @@ def height(planes, k, link):
     )
 
 
-@inner
+@lean_inner
 def highest(planes, count, link):
     """Seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
     top = -np.inf
@@ -60,7 +59,7 @@ def highest(planes, count, link):
     return top
 
 
-@inner
+@lean_inner
 def learn(outline, inference, link, scratch, planes, count):
     """Simulate at a link, and correct `planes` (K, 4), of which `count` are known, by that.
 
@@ -112,7 +111,7 @@ def learn(outline, inference, link, scratch, planes, count):
     return latency, excess if abs(excess) > tolerance else 0.0, count
 
 
-@inner
+@lean_inner
 def derivatives(bandwidth_hz, share, snr, concentrates):
     """Seconds per byte at a share of the band, and the first two derivatives in the share."""
     rate = rate_bps(bandwidth_hz, share, snr, concentrates)
@@ -126,7 +125,7 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
     return value, first, value * (2.0 * slope * slope / rate - bend) / rate
 
 
-@inner
+@lean_inner
 def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local):
     """The sum of the users' smoothed weighted latencies at their shares, plus all barriers.
 
@@ -137,7 +136,7 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
         i, beta, phi, temperature = users[j], shares[j, 0], shares[j, 1], temperatures[j]
         concentrates = packed.concentrates[i]
         up, up1, up2 = derivatives(packed.up_hz[i], beta, packed.snr_up[i], concentrates)
-        down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], False)
+        down, down1, down2 = derivatives(packed.down_hz[i], beta, packed.snr_down[i], SPREAD)
         slow = 1.0 / phi
         slow1, slow2 = -slow * slow, 2.0 * slow * slow * slow
         link = Link(up, down, 0.0, slow)
@@ -170,7 +169,7 @@ def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, loc
     return total
 
 
-@inner
+@lean_inner
 def newton_step(local, step):
     """Write the Newton step that keeps both sums of shares into `step` (n, 2).
 
@@ -201,7 +200,7 @@ def newton_step(local, step):
     return price_b, price_p, decrement
 
 
-@inner
+@lean_inner
 def longest_step(shares, step):
     """The length, at most 1, of a step (n, 2) that takes no share by more than nine tenths."""
     length = 1.0
@@ -212,7 +211,7 @@ def longest_step(shares, step):
     return length
 
 
-@inner
+@lean_inner
 def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
     """Write the users' temperatures (n,); returns the weighted sum of the planes' latencies."""
     objective = 0.0

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.model import kernel
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, lean, lean_inner
 from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.link import Link, link_over
@@ -76,7 +76,7 @@ def placements_of(
     ]
 
 
-@inner
+@lean_inner
 def same(one, other, n):
     """Whether two outlines of n layers have the same layers at the edge."""
     for layer in range(1, n + 1):  # noqa: SIM110 - Numba's way
@@ -134,7 +134,7 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
     return at
 
 
-@inner
+@lean_inner
 def worth(planes, count, weight, channel, shares, price_b, price_p):
     """The least priced latency of an entry with `count` planes (K, 4), weighted.
 
@@ -162,7 +162,7 @@ def worth(planes, count, weight, channel, shares, price_b, price_p):
     return best
 
 
-@njit(inline="always")
+@lean_inner
 def varied(share, way, factor):
     """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
     if way == 0:
@@ -170,7 +170,7 @@ def varied(share, way, factor):
     return min(1.0, share * factor) if way == 1 else share / factor
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_all(packed, portfolio, placements, shares):
     """Add a placement for every UE, found for shares (N, 2); returns their entries (N,).
 
@@ -185,7 +185,7 @@ def add_all(packed, portfolio, placements, shares):
     return choice
 
 
-@njit(cache=True, nogil=True)
+@lean
 def fastest(packed, portfolio, shares, choice):
     """Write every UE's entry of least latency at its shares (N, 2) into `choice` (N,)."""
     for i in range(len(choice)):

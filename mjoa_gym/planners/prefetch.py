@@ -24,10 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
+from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.link import Link
@@ -57,7 +57,7 @@ def greedy_prefetch(
     return ((before > 0) & (missing == 0)).astype(np.int8), following
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_runs(inference, link, following):
     """Extend the edge layers of the next inference by the runs that gain most per missing byte.
 

@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
@@ -38,7 +38,7 @@ SURPRISES, PRECISION = 3, 1e-4
 latency over the planes at which none are."""
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def value_all(packed, portfolio, price_b, price_p, slack):
     """Value the entries at new prices, and find the shares that they are worth.
 
@@ -101,19 +101,18 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
     return value
 
 
-@njit(cache=True, nogil=True)
-def best_responses(portfolio, choice):
+def least_entries(portfolio: Portfolio, first: int = LOCAL) -> NDArray[np.int64]:
+    """(N,) every UE's entry of least value from entry `first` on; `LOCAL` without any."""
+    entries = np.arange(portfolio.value.shape[1])
+    counts = (entries >= first) & (entries < portfolio.size[:, None])
+    return np.where(counts, portfolio.value, np.inf).argmin(axis=1)
+
+
+def best_responses(portfolio: Portfolio, choice: NDArray[np.int64]) -> tuple[float, float]:
     """Write every UE's entry of least value into `choice` (N,); returns the demands."""
-    demand_b = demand_p = 0.0
-    for i in range(len(choice)):
-        best = LOCAL
-        for k in range(1, portfolio.size[i]):
-            if portfolio.value[i, k] < portfolio.value[i, best]:
-                best = k
-        choice[i] = best
-        demand_b += portfolio.shares[i, best, 0]
-        demand_p += portfolio.shares[i, best, 1]
-    return demand_b, demand_p
+    choice[:] = least_entries(portfolio)
+    demands = portfolio.shares[np.arange(len(choice)), choice].T.tolist()
+    return sum(demands[0]), sum(demands[1])
 
 
 def clear(
@@ -173,7 +172,7 @@ def new_changes():
     )
 
 
-@inner
+@lean_inner
 def estimate(portfolio, value, demand_b, demand_p):
     """What a choice of these sums costs, by the module's estimate."""
     over_b, over_p = demand_b - 1.0, demand_p - 1.0
@@ -181,7 +180,7 @@ def estimate(portfolio, value, demand_b, demand_p):
     return value + price_b * (over_b * over_b - 1.0) + price_p * (over_p * over_p - 1.0)
 
 
-@inner
+@lean_inner
 def totals(portfolio, choice):
     """The sums of a choice: of values, and of both resources' demands."""
     value = demand_b = demand_p = 0.0
@@ -192,7 +191,7 @@ def totals(portfolio, choice):
     return value, demand_b, demand_p
 
 
-@inner
+@lean_inner
 def promising(portfolio, choice, slack, changes, found):
     """The best changes of one or two UEs, by their estimates.
 
@@ -233,7 +232,7 @@ def promising(portfolio, choice, slack, changes, found):
     return rows
 
 
-@inner
+@lean_inner
 def insert_change(portfolio, i, now, k, sums, changes, count):
     """Keep UE i's change from entry `now` to k, if its estimate is good enough; the new count."""
     value = portfolio.value[i, k] - portfolio.value[i, now]
@@ -253,7 +252,7 @@ def insert_change(portfolio, i, now, k, sums, changes, count):
     return max(count, at + 1)
 
 
-@inner
+@lean_inner
 def insert_row(found, rows, value, a, b):
     """Insert (value, a, b) into rows sorted by value, if there is room; the new number of rows."""
     most = len(found)
@@ -271,7 +270,7 @@ def insert_row(found, rows, value, a, b):
     return min(rows + 1, most)
 
 
-@inner
+@lean_inner
 def apply(changes, found, row, choice):
     """Make a single change or a pair (a row of `promising`) in a choice (N,)."""
     for which in range(1, 3):
@@ -280,7 +279,7 @@ def apply(changes, found, row, choice):
             choice[changes.ue[c]] = changes.entry[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def descend(portfolio, choice, slack):
     """Make the change of one or two UEs with the best estimate until none improves `choice`."""
     changes, found = new_changes(), np.empty((1, 3))
@@ -293,11 +292,11 @@ def descend(portfolio, choice, slack):
         apply(changes, found, ZERO, choice)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def neighbours(portfolio, choice, slack, choices):
-    """Write the choices (most, N) that promise most beside `choice` (N,); returns their number.
+    """Write the choices (most, N) that promise most; returns their number.
 
-    The first one is where a descent ends, the others are its best changes.
+    The first one is `choice` (N,) itself, the others are its best changes.
     """
     changes, found = new_changes(), np.empty((len(choices) - 1, 3))
     rows = promising(portfolio, choice, slack, changes, found)
@@ -306,23 +305,20 @@ def neighbours(portfolio, choice, slack, choices):
             choices[row, i] = choice[i]
         if row > 0:
             apply(changes, found, row - 1, choices[row])
-    descend(portfolio, choices[0], slack)
     return rows + 1
 
 
-@njit(cache=True, nogil=True)
-def worth_serving(portfolio, choice, slack, shares):
+def worth_serving(
+    portfolio: Portfolio, choice: NDArray[np.int64], slack: float, shares: NDArray[np.float64]
+) -> None:
     """Write what the UEs' best entries are worth into `shares` (N, 2).
 
     They stay as they are for UEs that are not served by `choice` (N,) and will hardly be in a
     better one: whose best entry's value exceeds that of all-local by more than `slack` and
     `MARGIN`, for there may be better entries.
     """
-    for i in range(len(shares)):
-        best = LOCAL
-        for k in range(1, portfolio.size[i]):
-            if best == LOCAL or portfolio.value[i, k] < portfolio.value[i, best]:
-                best = k
-        hopeful = portfolio.value[i, best] <= portfolio.value[i, LOCAL] * (1.0 + MARGIN) + slack
-        if best != LOCAL and (hopeful or choice[i] != LOCAL):
-            shares[i, 0], shares[i, 1] = portfolio.shares[i, best, 0], portfolio.shares[i, best, 1]
+    value, ues = portfolio.value, np.arange(len(choice))
+    best = least_entries(portfolio, LOCAL + 1)
+    hopeful = value[ues, best] <= value[:, LOCAL] * (1.0 + MARGIN) + slack
+    asked = np.flatnonzero((best != LOCAL) & (hopeful | (choice != LOCAL)))
+    shares[asked] = portfolio.shares[asked, best[asked]]

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import lean
+from mjoa_gym.model.compiling import compiled, lean
 from mjoa_gym.model.instance import Packed, packed_link
 from mjoa_gym.model.kernel import follow
 from mjoa_gym.model.link import Link, seconds_for
@@ -157,7 +157,7 @@ def later_in(prospect, i, resident):
     return inference, Link(link[0], link[1], link[2], link[3])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def set_least(prospect):
     """Write down the seconds of all placements in later rounds with everything resident."""
     outlines, least = prospect.decision.outlines, prospect.least
@@ -241,7 +241,7 @@ def length(seconds, period_s):
     return round_s
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def play_round(prospect):
     """Play the decision: seconds (N,) and length of the round; residency goes to the state.
 
@@ -312,11 +312,8 @@ def bring_together(resident, idle, tables):
 def drop(prospect):
     """Write down what memory keeps of the trial's residencies."""
     trial, tables, setting = prospect.trial, prospect.tables, prospect.setting
-    dnn, idle, placements = (
-        prospect.state.population.dnn[0],
-        prospect.spare_idle,
-        (prospect.decision.placements),
-    )
+    dnn, placements = prospect.state.population.dnn[0], prospect.decision.placements
+    idle = prospect.spare_idle
     for when in range(2):
         kept, age = trial.kept[when], idle
         for row in range(len(idle)):
@@ -443,7 +440,7 @@ def copy_rounds(touched, source, target):
             touched[i] = False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def accepted(prospect, i, j, best):
     """The objective of the decision if it beats `best`: it is known then; else `best`.
 
@@ -464,7 +461,7 @@ def accepted(prospect, i, j, best):
     return now
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
@@ -483,7 +480,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; returns the objective.
 
@@ -505,7 +502,7 @@ def hand_over(prospect, shares, i, j, part, best):
     return now
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def search(prospect):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
