@@ -13,7 +13,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.planners import ara
-from mjoa_gym.planners.planes import height, learn
+from mjoa_gym.planners.planes import learn
 from tests.random_instances import random_instance
 from tests.reference_allocation import (
     chain_paths,
@@ -251,7 +251,12 @@ def test_planes_support_chain_latencies_from_below(upload):
         inference = packed_inference(packed, 0)
         links = [packed_link(packed, 0, *10.0 ** rng.uniform(-2, 0, size=2)) for _ in range(12)]
         seconds = touching_plane(placement, inference, links[0], scratch, planes)
-        assert height(planes, 0, links[0]) == pytest.approx(seconds, rel=1e-12)
+        assert height(planes, links[0]) == pytest.approx(seconds, rel=1e-12)
         for link in links:
             there = kernel.run(placement, inference, link, scratch)[1]
-            assert height(planes, 0, link) <= there * (1 + 1e-6)  # slopes are read off small steps
+            assert height(planes, link) <= there * (1 + 1e-6)  # slopes are read off small steps
+
+
+def height(planes, link):
+    """Seconds of the first plane at a link."""
+    return planes[0] @ [1.0, link.up, link.down, link.slowdown]

@@ -33,7 +33,7 @@ def network(name="toy", **changes):
         "layers": None,
         "block_of": None,
     }
-    return SimpleNamespace(**(fields | changes))
+    return SimpleNamespace(**({"full": None} | fields | changes))
 
 
 def cnn(name, size, convs, linears):
@@ -144,7 +144,9 @@ def test_sum_adds_both_bounds():
 @pytest.mark.parametrize("device", [FlopsDevice("f", 100.0), ROOFLINE])
 def test_blocks_take_the_sum_of_their_layers(device):
     layers = network()
-    blocks = SimpleNamespace(name="toy", n_layers=2, layers=layers, block_of=np.array([0, 1, 1, 1]))
+    blocks = SimpleNamespace(
+        name="toy", n_layers=2, layers=layers, block_of=np.array([0, 1, 1, 1]), full=None
+    )
     first, *rest = device.seconds(layers)
     np.testing.assert_allclose(device.seconds(blocks), [first, sum(rest)])
 
@@ -256,7 +258,7 @@ def test_a_csv_table(tmp_path):
 def test_a_table_of_layers_serves_the_blocks(tmp_path):
     device = load_device(write(tmp_path / "pi.json", {"tables": {"toy": [4, 3, 2, 1]}}))
     blocks = SimpleNamespace(
-        name="toy-blocks", n_layers=2, layers=network(), block_of=np.array([0, 0, 1, 1])
+        full=None, name="toy-blocks", n_layers=2, layers=network(), block_of=np.array([0, 0, 1, 1])
     )
     np.testing.assert_array_equal(device.seconds(blocks), [7, 3])
 
@@ -419,7 +421,7 @@ def test_a_regression_per_kind(tmp_path):
     assert pickle.loads(pickle.dumps(device)) == device
     assert len({device, device.scaled(2), device.scaled(2)}) == 2
     blocks = SimpleNamespace(
-        name="b", n_layers=2, layers=network(), block_of=np.array([0, 0, 1, 1])
+        full=None, name="b", n_layers=2, layers=network(), block_of=np.array([0, 0, 1, 1])
     )
     np.testing.assert_allclose(device.seconds(blocks), [10.5, 2])
 
@@ -463,7 +465,7 @@ def test_the_pages_files_can_be_read_and_its_python_runs(tmp_path, monkeypatch):
         for text in re.findall(rf"```{suffix}\n(.*?)```", PAGE, re.DOTALL):
             assert load_device(write(tmp_path / f"a.{suffix}", text)).labels["device"] == "Pixel 6"
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for code in blocks:
         exec(compile(code, "devices.md", "exec"), {})
 

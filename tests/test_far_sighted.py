@@ -83,8 +83,8 @@ def test_the_search_replays_what_the_environment_does():
             assert round_s == info["round_s"]
             state = ours.state
             lost, _ = memory.evict(
-                state.resident[0], state.idle[0], state.population.dnn[0], ours.tables,
-                scenario.server_memory_bytes,
+                state.resident[0], state.idle[0], state.idle[0], state.population.dnn[0],
+                ours.tables, False, scenario.server_memory_bytes,
             )  # fmt: skip
             width = ours.tables.width
             np.testing.assert_array_equal(state.resident[0], after["resident"][:, :width])

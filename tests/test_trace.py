@@ -139,7 +139,7 @@ def test_the_offset_is_drawn_after_everything_else(env_id, steps):
     env = traced.core.batch
     env.state.stream[0], draws = stream[0], np.empty(DRAWS)
     env.begin(np.ones(1, np.bool_))
-    fill_uniform(stream, 0, draws)
+    fill_uniform(stream, 0, draws[: OFFSET + 1])
     assert env.state.stream[0] == stream[0]
     assert env.state.population.clock_s[0, 0] == draws[OFFSET] * 5
 

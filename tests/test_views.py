@@ -193,7 +193,7 @@ def test_one_ue_after_the_other(env_id):
             assert info["latency_s"].all() == (turn == 2)
         assert rewards[:2] == [0.0, 0.0]
         view = env.unwrapped.view
-        entry, prefetch, level = np.unravel_index(actions, view._parts)
+        entry, prefetch, _, level = np.unravel_index(actions, view._parts)
         last = view.sizes[env.unwrapped.core.dnn[0]] - 1
         if not streaming:  # there the next round's networks are other ones
             parts = np.stack([entry, 2 * level, 2 * level], axis=1)

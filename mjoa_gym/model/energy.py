@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.devices import POWER_FIELDS, Power
+from mjoa_gym.model import kernel, objective
 from mjoa_gym.model.compiling import either, lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.kernel import AT_EDGE, CROSSES
@@ -81,6 +82,33 @@ def prefetch_j(power, outline, inference, link, sent):
         if not outline[layer + 1] & AT_EDGE and sent[layer] > 0.0:
             bytes_sent += sent[layer] * inference.missing_bytes[layer]
     return power[TRANSMIT] * seconds_for(bytes_sent, link.up)
+
+
+@lean_inner
+def counted(prices, outline, inference, link, latency_s):
+    """Seconds that an inference counts as at some `Prices`, but for being late: its energy's price.
+
+    A maximum of planes like the latency, because energy is linear in seconds and bytes.
+    """
+    if prices.free or latency_s == np.inf:
+        return latency_s
+    busy_s, up, down = energy_terms(outline, inference)
+    return (
+        latency_s
+        + prices.computing * busy_s
+        + prices.waiting * max(0.0, latency_s - busy_s)
+        + prices.sending * seconds_for(up, link.up)
+        + prices.receiving * seconds_for(down, link.down)
+    )
+
+
+@lean_inner
+def judge(placement, inference, link, scratch):
+    """Simulate a placement (>= L,); returns the seconds that it counts as, being late included."""
+    latency_s = kernel.run(placement, inference, link, scratch)[1]
+    prices = inference.prices
+    counts_s = counted(prices, scratch.outline, inference, link, latency_s)
+    return counts_s + objective.late(prices, latency_s)
 
 
 @lean

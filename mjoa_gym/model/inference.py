@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
+from mjoa_gym.model.objective import FREE, Prices
 from mjoa_gym.validation import choice, fraction_vector, non_negative_vector
 
 
@@ -53,6 +54,7 @@ class Inference(NamedTuple):
     missing_bytes: NDArray[np.float64]  # (L,) parameter bytes that are not on the server yet
     input_bytes: float  # bytes of the network's input
     mode: int  # the number of the upload mode; with PREINSTALLED no byte counts as missing
+    prices: Prices = FREE  # what it counts as for planners; it changes nothing that happens
 
 
 def resident_fractions(dnn: DNN, resident: ArrayLike | None) -> NDArray[np.float64]:

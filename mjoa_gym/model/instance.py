@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import compiled, inner, lean
-from mjoa_gym.model.energy import energy_of, local_j, watts
+from mjoa_gym.model.compiling import compiled, either, inner, lean
+from mjoa_gym.model.energy import energy_of, judge, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
 from mjoa_gym.model.simulator import Timeline, timeline_of
@@ -290,11 +290,16 @@ class Instance(_Rebuilt):
         return np.array([ue.local_s for ue in self.ues])
 
     @cached_property
-    def local_cost(self) -> NDArray[np.float64]:
-        """(N,) what all-local inferences cost, as `evaluate_cost` says it."""
+    def local_counts_s(self) -> NDArray[np.float64]:
+        """(N,) seconds that all-local inferences count as."""
         priced = self.energy_price_s_per_j > 0
         joules = [ue.local_j if priced and ue.local_j is not None else 0.0 for ue in self.ues]
-        return _costs(self, self.local_s, np.array(joules))
+        return _counts_s(self, self.local_s, np.array(joules))
+
+    @cached_property
+    def local_cost(self) -> NDArray[np.float64]:
+        """(N,) what all-local inferences cost, as `evaluate_cost` says it."""
+        return objective.cost(self.weights, self.local_counts_s)
 
     @cached_property
     def powers(self) -> NDArray[np.float64]:
@@ -392,7 +397,9 @@ class Packed(NamedTuple):
     concentrates: NDArray[np.bool_]
     message_s: NDArray[np.float64]
     weight: NDArray[np.float64]  # (N,)
-    local_s: NDArray[np.float64]  # (N,) all-local latencies
+    local_s: NDArray[np.float64]  # (N,) seconds that all-local inferences count as
+    prices: NDArray[np.float64]  # (N, 6) as in `Prices`
+    free: bool  # likewise
     mode: int
 
 
@@ -421,9 +428,28 @@ def pack(instance: Instance) -> Packed:
         input_bytes=np.array([ue.dnn.input_bytes for ue in ues]),
         **{name: np.array([getattr(channel, name) for channel in channels]) for name in rates},
         weight=instance.weights,
-        local_s=instance.local_s,
+        local_s=instance.local_counts_s,
+        prices=np.array([_prices_of(instance, ue)[:-1] for ue in ues]),
+        free=instance.energy_price_s_per_j == instance.miss_price_s == 0.0,
         mode=int(mode),
     )
+
+
+def _prices_of(instance: Instance, ue: UE) -> objective.Prices:
+    """A UE's prices."""
+    watts_of_ue = np.zeros(4) if ue.power is None else watts(ue.power)
+    price, miss_s = instance.energy_price_s_per_j, instance.miss_price_s
+    computing, waiting, sending, receiving = (price * watts_of_ue).tolist()
+    return objective.Prices(
+        computing, waiting, sending, receiving, ue.deadline_s, miss_s, price == miss_s == 0.0
+    )
+
+
+@either
+def packed_prices(packed, i):
+    """UE i's prices."""
+    own = packed.prices[i]
+    return objective.Prices(own[0], own[1], own[2], own[3], own[4], own[5], packed.free)
 
 
 @register_jitable
@@ -440,6 +466,7 @@ def packed_inference(packed, i):
         packed.missing_bytes[a:b],
         packed.input_bytes[i],
         packed.mode,
+        packed_prices(packed, i),
     )
 
 
@@ -460,6 +487,13 @@ def packed_channel(packed, i):
 def packed_link(packed, i, bandwidth_share, compute_share):
     """UE i's link with the given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
+
+
+@inner
+def counts_of(packed, i, placement, bandwidth_share, compute_share, scratch):
+    """Seconds that UE i's inference counts as; `placement` is (L,) of that UE."""
+    link = packed_link(packed, i, bandwidth_share, compute_share)
+    return judge(placement, packed_inference(packed, i), link, scratch)
 
 
 @inner
@@ -559,17 +593,17 @@ def evaluate_cost(instance: Instance, plan: Plan) -> NDArray[np.float64]:
     seconds = evaluate(instance, plan)
     priced = instance.energy_price_s_per_j > 0
     joules = evaluate_energy(instance, plan) if priced else np.zeros(instance.n_ues)
-    return _costs(instance, seconds, joules)
+    return objective.cost(instance.weights, _counts_s(instance, seconds, joules))
 
 
-def _costs(
+def _counts_s(
     instance: Instance, seconds: NDArray[np.float64], joules: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(N,) costs of inferences that take so long and so much energy."""
+    """(N,) seconds that inferences count as that take so long and so much energy."""
     prices = instance.energy_price_s_per_j, instance.miss_price_s
     return np.array(
         [
-            objective.cost(ue.weight, objective.priced(own_s, own_j, ue.deadline_s, *prices))
+            objective.priced(own_s, own_j, ue.deadline_s, *prices)
             for ue, own_s, own_j in zip(instance.ues, seconds, joules, strict=True)
         ]
     )

@@ -6,7 +6,33 @@ costs these, too. The functions take numbers inside kernels, and arrays elsewher
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mjoa_gym.model.compiling import either
+
+
+class Prices(NamedTuple):
+    """What a UE's inference counts as beside its latency, as planners see it: seconds per second.
+
+    With the watts of its device and a price of energy, or without.
+    """
+
+    computing: float  # for which its processor computes
+    waiting: float  # for which its processor does not, until the inference ends
+    sending: float  # for which its uplink is busy
+    receiving: float  # for which its downlink is busy
+    deadline_s: float
+    missing: float  # seconds, not per second, that a missed deadline counts as
+    free: bool  # whether only the latency counts
+
+
+FREE = Prices(0.0, 0.0, 0.0, 0.0, float("inf"), 0.0, True)
+
+
+@either
+def late(prices, latency_s):
+    """Seconds that an inference of some latency counts as for being late."""
+    return prices.missing if latency_s > prices.deadline_s else 0.0
 
 
 @either

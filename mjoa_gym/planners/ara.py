@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.model.compiling import compiled, inner, lean_inner
-from mjoa_gym.model.instance import Instance, Plan, latencies, latency_of, packed_link
+from mjoa_gym.model.instance import Instance, Plan, counts_of, evaluate_cost, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.planes import SMOOTHING, balance, highest
@@ -45,7 +45,7 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
     beta = share if r == 0 else shares[i, 0]
     phi = share if r == 1 else shares[i, 1]
     placement = placements[packed.first[i] : packed.first[i + 1]]
-    return cost(packed.weight[i], latency_of(packed, i, placement, beta, phi, scratch))
+    return cost(packed.weight[i], counts_of(packed, i, placement, beta, phi, scratch))
 
 
 @compiled
@@ -147,8 +147,10 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
         total = idle
         for j in range(n):
             i, k = users[j], choice[users[j]]
-            latency, excess = learn_at(packed, portfolio, i, k, trial[j, 0], trial[j, 1], scratch)
-            total += cost(packed.weight[i], latency)
+            latency, excess, lateness = learn_at(
+                packed, portfolio, i, k, trial[j, 0], trial[j, 1], scratch
+            )
+            total += cost(packed.weight[i], latency + lateness)
             surprise = max(surprise, abs(excess) / latency if latency > 0.0 else 0.0)
             if excess != 0.0:
                 n_planes[j] = portfolio.n_planes[i, k]
@@ -228,8 +230,7 @@ def ara(
     shares = np.repeat(active / max(1, active.sum()), 2).reshape(-1, 2)
     if active.sum() > 1:
         exchange(packed, joined, active, shares)
-    seconds = latencies(packed, joined, shares[:, 0], shares[:, 1])
-    objective = cost(packed.weight, seconds).sum()
+    objective = evaluate_cost(instance, Plan(placements, shares[:, 0], shares[:, 1])).sum()
     if balanced and active.any() and objective < np.inf:
         portfolio = new_portfolio(packed, 2)
         choice = add_all(packed, portfolio, joined, shares)

@@ -39,6 +39,7 @@ from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.planners.ara import ROUNDS, settle
+from mjoa_gym.planners.deadlines import shift
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add, fastest, new_portfolio, placements_of
 from mjoa_gym.planners.pricing import (
@@ -127,6 +128,7 @@ class JointSearch:
             (0.0, 0.0),
         )
         self.prices, self.dual, self._tried = (0.0, 0.0), 0.0, tried
+        self._miss_price = instance.miss_price_s
         self.sketch: JointSearch | None = None
         self._ring, self._turn, self._turns = rings([ue.dnn for ue in instance.ues])
 
@@ -169,6 +171,15 @@ class JointSearch:
             if np.array_equal(sizes, self.portfolio.size):
                 break
             yield from self.change()
+        if self._miss_price > 0.0:
+            self.make_deadlines()
+
+    def make_deadlines(self) -> None:
+        """Change what the best plan has so that it costs less for being late (`deadlines`)."""
+        objective, choice, shares, prices = self.best
+        choice, shares = choice.copy(), shares.copy()
+        objective = shift(self.packed, self.portfolio, choice, shares, objective)
+        self.keep(JointPlan(objective, choice, shares, prices))
 
     def hurry(self) -> Iterator[None]:
         """Steps 1 to 4 in about a tenth of the time: without trees, at two shares; less good plans.

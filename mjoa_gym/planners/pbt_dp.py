@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import compiled, inner, lean_inner
+from mjoa_gym.model.energy import judge
 from mjoa_gym.model.inference import Inference, Upload, inference_of
 from mjoa_gym.model.link import Link, link_at, seconds_for
+from mjoa_gym.model.objective import late
 from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
@@ -54,16 +56,19 @@ def partition(inference, link, width, placement):
             a faster one is found.
 
     Returns:
-        The simulated latency of the placement in seconds.
+        The simulated latency of the placement in seconds; with prices (`inference.prices`), what it
+        counts as, which is what is minimised then.
     """
     n = len(inference.ue_s)
     scratch = kernel.new_scratch(n)
-    tree = tree_of(inference, link, False)
-    exact = tree.is_chain and inference.mode != Upload.WHOLE
-    best = kernel.run(placement, inference, link, scratch)[1]
+    prices = inference.prices
+    tree = tree_of(with_tolls(inference), tolled(link, prices), False)
+    exact = tree.is_chain and inference.mode != Upload.WHOLE and prices.free
+    best = judge(placement, inference, link, scratch)
     local = 0.0
     for layer in range(n):
         local += inference.ue_s[layer]
+    local += prices.computing * local + late(prices, local)
     if not best <= local:
         best = local
         for layer in range(n):
@@ -80,7 +85,7 @@ def partition(inference, link, width, placement):
     n_leaves, _ = search(tree, width, UNLIMITED if exact else FRONT, best * ROUNDING, leaves)
     latencies = np.empty(len(leaves))
     for k in range(n_leaves):
-        latencies[k] = kernel.run(leaves[k], inference, link, scratch)[1]
+        latencies[k] = judge(leaves[k], inference, link, scratch)
     for _ in range(min(n_leaves, IMPROVED)):
         k = 0
         for other in range(1, n_leaves):
@@ -107,6 +112,33 @@ def best_partition(
 ) -> float:
     """`partition`, for callers that are not compiled."""
     return float(partition(inference, link, width, placement))
+
+
+@inner
+def with_tolls(inference):
+    """The inference with what computing counts as beside its time as time, for the tree.
+
+    No placement then takes longer than it counts as, because what happens along a path happens at
+    different times and is paid for each time.
+    """
+    prices = inference.prices
+    if prices.free:
+        return inference
+    ue_s = np.empty(len(inference.ue_s))
+    for layer in range(len(ue_s)):
+        ue_s[layer] = inference.ue_s[layer] * (1.0 + prices.computing)
+    return Inference(
+        inference.offsets, inference.predecessors, inference.is_sink, ue_s, inference.edge_s,
+        inference.output_bytes, inference.missing_bytes, inference.input_bytes, inference.mode,
+        prices,
+    )  # fmt: skip
+
+
+@lean_inner
+def tolled(link, prices):
+    """The link with what sending and receiving count as beside their time as time, likewise."""
+    up, down = link.up * (1.0 + prices.sending), link.down * (1.0 + prices.receiving)
+    return Link(up, down, link.message, link.slowdown)
 
 
 @compiled
@@ -161,7 +193,7 @@ def best_single_cut(inference, link, scratch, placement, best):
             if uploads:
                 busy = max(busy, seconds_for(load, link.up))
             if busy <= best:
-                latency = kernel.run(trial, inference, link, scratch)[1]
+                latency = judge(trial, inference, link, scratch)
                 if latency < best:
                     best = latency
                     for layer in range(n):
@@ -219,7 +251,7 @@ def improve(inference, link, scratch, placement, best, longest):
             step = 1 if move < n_runs else max(1, layer - other)
             for at in range(other, layer + 1, step):
                 placement[at] = 1 - placement[at]
-            latency = kernel.run(placement, inference, link, scratch)[1]
+            latency = judge(placement, inference, link, scratch)
             if latency < best:
                 best = latency
                 failed = 0
@@ -260,7 +292,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
                 placement[end] = leaves[k, end]
                 end += 1
             if end > begin:
-                latency = kernel.run(placement, inference, link, scratch)[1]
+                latency = judge(placement, inference, link, scratch)
                 if latency < best:
                     best = latency
                     failed = 0

@@ -21,10 +21,11 @@ import numpy as np
 
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import inner, lean_inner
+from mjoa_gym.model.energy import counted
 from mjoa_gym.model.instance import packed_link
 from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import BITS_PER_BYTE, Link
-from mjoa_gym.model.objective import cost
+from mjoa_gym.model.objective import cost, late
 from mjoa_gym.model.radio import SPREAD, rate_bps
 
 STEP = 1e-6
@@ -68,11 +69,16 @@ def learn(outline, inference, link, scratch, planes, count):
     takes the place of the lowest.
 
     Returns:
-        The latency, how much higher it is than the planes said, and the new count.
+        The latency, or what the inference counts as at its prices, but for being late; how much
+        higher that is than the planes said; seconds that it counts as for being late; and the new
+        count.
     """
+    prices = inference.prices
     latency = kernel.follow(outline, inference, link, scratch)[1]
     if not latency < np.inf:
-        return latency, 0.0, count
+        return latency, 0.0, 0.0, count
+    lateness = late(prices, latency)
+    latency = counted(prices, outline, inference, link, latency)
     tolerance = SAME * latency
     said, known, lowest, least = -np.inf, -np.inf, ZERO, np.inf
     k = ZERO
@@ -103,12 +109,13 @@ def learn(outline, inference, link, scratch, planes, count):
             )
             slope = 0.0
             if step > 0.0:  # no step at an infinite rate
-                rise = kernel.follow(outline, inference, beside, scratch)[1] - latency
+                then = kernel.follow(outline, inference, beside, scratch)[1]
+                rise = counted(prices, outline, inference, beside, then) - latency
                 slope = max(0.0, rise / step)
             planes[lowest, c] = slope
             planes[lowest, 0] -= slope * step / STEP
     excess = latency - max(said, 0.0)
-    return latency, excess if abs(excess) > tolerance else 0.0, count
+    return latency, excess if abs(excess) > tolerance else 0.0, lateness, count
 
 
 @lean_inner

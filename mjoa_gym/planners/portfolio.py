@@ -90,10 +90,10 @@ def learn_at(packed, portfolio, i, k, beta, phi, scratch):
     """Simulate UE i's entry k at some shares, and keep the plane found there if it is new.
 
     Returns:
-        The latency, and how much it exceeds the planes known so far.
+        The latency, how much it exceeds the planes known so far, and seconds for being late.
     """
     link = packed_link(packed, i, beta, phi)
-    latency, excess, portfolio.n_planes[i, k] = learn(
+    latency, excess, lateness, portfolio.n_planes[i, k] = learn(
         portfolio.outlines[i, k],
         packed_inference(packed, i),
         link,
@@ -101,7 +101,7 @@ def learn_at(packed, portfolio, i, k, beta, phi, scratch):
         portfolio.planes[i, k],
         portfolio.n_planes[i, k],
     )
-    return latency, excess
+    return latency, excess, lateness
 
 
 @njit(cache=True, nogil=True, inline="always")

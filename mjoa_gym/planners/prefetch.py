@@ -5,7 +5,7 @@ inferences to come: greedily by latency gain per missing byte. What is looked at
 inference at the same shares, with everything resident that this one uploads. Candidates are runs of
 layers in program order: a run's gain is how much earlier that inference would end if the run were
 resident and executed at the edge; the run with the largest gain per missing byte is taken, then the
-next on top of it, until none gains.
+next on top of it, until none gains. Where energy has a price, so has sending.
 
 Prefetches never delay the inference they accompany, so they cost nothing in the round itself. A
 planner knows neither how long the uplink will be idle nor how much memory the server has left:
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import compiled
+from mjoa_gym.model.energy import judge
 from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
-from mjoa_gym.model.link import Link
+from mjoa_gym.model.link import Link, seconds_for
 from mjoa_gym.planners.mjoa_mu import mjoa_mu
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
@@ -66,7 +67,7 @@ def add_runs(inference, link, following):
     n = len(following)
     missing = inference.missing_bytes
     scratch = kernel.new_scratch(n)
-    now = kernel.run(following, inference, link, scratch)[1]
+    now, prices = judge(following, inference, link, scratch), inference.prices
     stride = max(1, n // BOUNDARIES)
     trial, held = np.empty(n, np.int8), np.empty(n)
     while True:
@@ -81,8 +82,8 @@ def add_runs(inference, link, following):
                 missing[end - 1] = 0.0
                 if (end % stride != 0 and end != n) or sent == 0.0:
                     continue
-                latency = kernel.run(trial, inference, link, scratch)[1]
-                gain = now - latency
+                latency = judge(trial, inference, link, scratch)
+                gain = now - latency - prices.sending * seconds_for(sent, link.up)
                 if gain / sent > best_rate and gain > LEAST_GAIN * now:
                     best_rate, best_latency = gain / sent, latency
                     best_first, best_end = first, end

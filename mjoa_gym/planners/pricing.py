@@ -94,8 +94,8 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
         )  # fmt: skip
         if value > limit:
             break
-        excess = learn_at(packed, portfolio, i, k, shares[0], shares[1], scratch)[1]
-        value += cost(packed.weight[i], excess)
+        _, excess, lateness = learn_at(packed, portfolio, i, k, shares[0], shares[1], scratch)
+        value += cost(packed.weight[i], excess + lateness)
         if cost(packed.weight[i], abs(excess)) <= PRECISION * value:
             break
     return value

@@ -22,13 +22,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model.compiling import compiled, lean
-from mjoa_gym.model.instance import Packed, packed_link
+from mjoa_gym.model.energy import IDLE, TRANSMIT, counted, prefetch_j
+from mjoa_gym.model.instance import Packed, packed_link, packed_prices
 from mjoa_gym.model.kernel import follow
 from mjoa_gym.model.link import Link, seconds_for
-from mjoa_gym.model.objective import cost
+from mjoa_gym.model.objective import Prices, cost, late
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
     NOTHING,
+    SENT,
     Decision,
     Room,
     State,
@@ -48,7 +50,7 @@ GAIN = 1e-5
 """Least relative gain for which the decision changes."""
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
-UP = Link._fields.index("up")
+UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
 EVERYONE = -1
 """In place of the UE that a decision changes."""
 
@@ -75,17 +77,19 @@ class Forecast(NamedTuple):
     """
 
     seconds: NDArray[np.float64]  # (N,) of this round's inferences
+    counts: NDArray[np.float64]  # (N,) seconds that they count as, prefetches included
     carried: NDArray[np.float64]  # (2, R, L) residencies (`NOW`, `LATER`) if nothing is dropped
     idle: NDArray[np.int32]  # (R, L) rounds since each layer was used, at the end of this one
     wait: NDArray[np.float64]  # (N,) rounds from `NOW` to `LATER`
     retained: NDArray[np.int64]  # (N,) the rows of what is dropped last
     kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows; NaN if of no weight
-    worth: NDArray[np.float64]  # (2, N) seconds of an inference with them
+    worth: NDArray[np.float64]  # (2, N) seconds that an inference with them counts as
 
 
 def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int32]) -> Forecast:
     """Room for a forecast for N UEs, with what is there (R, L) of networks that nobody runs."""
     return Forecast(
+        np.zeros(n_ues),
         np.zeros(n_ues),
         np.stack([resident, resident]),
         (idle + (resident > 0)).astype(np.int32),
@@ -157,6 +161,14 @@ def later_in(prospect, i, resident):
     return inference, Link(link[0], link[1], link[2], link[3])
 
 
+@njit(inline="always")
+def later_counts(prospect, i, outline, inference, link):
+    """Seconds that UE i's inference counts as in a later round with some placement's outline."""
+    prices = packed_prices(prospect.packed, i)
+    latency_s = follow(outline, inference, link, scratch_in(prospect.room, i))[1]
+    return counted(prices, outline, inference, link, latency_s) + late(prices, latency_s)
+
+
 @compiled
 def set_least(prospect):
     """Write down the seconds of all placements in later rounds with everything resident."""
@@ -167,7 +179,7 @@ def set_least(prospect):
         inference, link = later_in(prospect, i, everything)
         first = fastest = prospect.first[i]
         for row in range(first, first + prospect.placements[i]):
-            least[row] = follow(outlines[row], inference, link, scratch_in(prospect.room, i))[1]
+            least[row] = later_counts(prospect, i, outlines[row], inference, link)
             if least[row] < least[fastest]:
                 fastest = row
         prospect.guess[i], prospect.least_of[i] = fastest, least[fastest]
@@ -185,8 +197,8 @@ def best_later(prospect, i, resident):
     for turn in range(prospect.placements[i] + 1):  # the guess comes first
         row = guess if turn == 0 else first + turn - 1
         if prospect.least[row] < best:
-            outline, scratch = prospect.decision.outlines[row], scratch_in(prospect.room, i)
-            seconds = follow(outline, inference, link, scratch)[1]
+            outline = prospect.decision.outlines[row]
+            seconds = later_counts(prospect, i, outline, inference, link)
             if seconds < best:
                 best, fastest = seconds, row
     prospect.guess[i] = fastest
@@ -202,9 +214,15 @@ def begin_ue(prospect, i):
     copy(prospect.idle[i], state.idle[0, i])
     prospect.trial.retained[i] = decision.retain_of[0, i]
     link = link_under(prospect.packed, decision, i)
-    prospect.trial.seconds[i] = infer(
+    seconds, _, inference = infer(
         prospect.room, prospect.tables, prospect.setting, state, decision, link, 0, i
-    )[0]
+    )
+    prices, outline = (
+        packed_prices(prospect.packed, i),
+        decision.outlines[decision.placement_of[0, i]],
+    )
+    counts = counted(prices, outline, inference, link, seconds) + late(prices, seconds)
+    prospect.trial.seconds[i], prospect.trial.counts[i] = seconds, counts
 
 
 @lean
@@ -216,7 +234,11 @@ def end_ue(prospect, i, round_s):
     decision, tables, trial = prospect.decision, prospect.tables, prospect.trial
     link = link_under(prospect.packed, decision, i)
     room, setting, state = prospect.room, prospect.setting, prospect.state
-    upload_of(room, tables, setting, state, decision, link, 0, i, round_s)
+    inference = upload_of(room, tables, setting, state, decision, link, 0, i, round_s)
+    if not prospect.packed.free:
+        outline = decision.outlines[decision.placement_of[0, i]]
+        prices, sent = prospect.packed.prices[i], room.rows[i, SENT]
+        trial.counts[i] += prefetch_j(prices, outline, inference, link, sent)
     settle_ue(room, tables, state, decision, 0, i)
     marked = decision.placements[decision.prefetch_of[0, i]]
     missing = 0.0
@@ -346,7 +368,7 @@ def total(trial, weight, rounds_ahead):
     for i in range(len(trial.seconds)):
         ahead_s = rounds_with(NOW, trial.wait[i], rounds_ahead) * trial.worth[NOW, i]
         ahead_s += rounds_with(LATER, trial.wait[i], rounds_ahead) * trial.worth[LATER, i]
-        weighted += cost(weight[i], trial.seconds[i] + ahead_s)
+        weighted += cost(weight[i], trial.counts[i] + ahead_s)
     return weighted
 
 
@@ -361,19 +383,21 @@ def gained(before, now, parameter_bytes):
 
 
 @lean
-def bound(known, trial, there, least_of, links, parameter_bytes, rounds_ahead):
+def bound(known, trial, there, least_of, links, prices, parameter_bytes, rounds_ahead):
     """Put into the trial's worth what it cannot be below if no more is resident than (2, N, L).
 
     That is the worth with everything resident, and the known worth less the seconds that the bytes
-    take that are resident in addition. (On networks that are no chains, pre-emption allows rare
-    exceptions; a change may be passed over then.)
+    take, and count as, that are resident in addition, and what being late counts as. (On networks
+    that are no chains, pre-emption allows rare exceptions; a change may be passed over then.)
     """
     for i in range(len(least_of)):
         for when in range(2):
             least = 0.0
             if rounds_with(when, trial.wait[i], rounds_ahead) > 0.0:
                 more = gained(known.kept[when, i], there[when, i], parameter_bytes[i])
-                least = max(known.worth[when, i] - seconds_for(more, links[i, UP]), least_of[i])
+                own = prices[i]
+                saved_s = seconds_for(more, links[i, UP]) * (1.0 + own[IDLE] + own[TRANSMIT])
+                least = max(known.worth[when, i] - saved_s - own[MISSING], least_of[i])
             trial.worth[when, i] = least
 
 
@@ -410,6 +434,7 @@ def objective(prospect, i, j, limit):
     known, trial, people = prospect.known, prospect.trial, prospect.state.population
     least_of, links, ahead = prospect.least_of, prospect.links, prospect.rounds_ahead
     parameter_bytes, weight = prospect.tables.parameter_bytes, people.weight[0]
+    prices = prospect.packed.prices
     now = replay(prospect, i, j)
     if now < np.inf:
         if same_uploads(known, trial, prospect.touched):
@@ -418,11 +443,11 @@ def objective(prospect, i, j, limit):
             now = total(trial, weight, ahead)
         else:
             if not prospect.setting.common:  # else others' uploads count, too
-                bound(known, trial, trial.carried, least_of, links, parameter_bytes, ahead)
+                bound(known, trial, trial.carried, least_of, links, prices, parameter_bytes, ahead)
                 now = total(trial, weight, ahead)
             if now < limit or prospect.setting.common:
                 drop(prospect)
-                bound(known, trial, trial.kept, least_of, links, parameter_bytes, ahead)
+                bound(known, trial, trial.kept, least_of, links, prices, parameter_bytes, ahead)
                 now = estimate(prospect, limit)
     return now
 
@@ -433,7 +458,7 @@ def copy_rounds(touched, source, target):
     for i in range(len(touched)):
         if touched[i]:
             target.seconds[i], target.wait[i] = source.seconds[i], source.wait[i]
-            target.retained[i] = source.retained[i]
+            target.counts[i], target.retained[i] = source.counts[i], source.retained[i]
             copy(source.idle[i], target.idle[i])
             for when in range(2):
                 copy(source.carried[when, i], target.carried[when, i])

@@ -15,6 +15,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.model.energy import watts
 from mjoa_gym.model.inference import Inference, inference_of
 from mjoa_gym.model.link import Channel
+from mjoa_gym.model.objective import FREE
 from mjoa_gym.validation import frozen, non_negative_vector
 
 
@@ -125,6 +126,7 @@ def inference_with(tables, d, ue_s, missing_bytes, mode):
         missing_bytes[:n],
         tables.input_bytes[d],
         mode,
+        FREE,
     )
 
 

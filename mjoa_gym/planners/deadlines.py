@@ -1,0 +1,91 @@
+"""Shares that make deadlines: the last step of MJOA-MU where missing them has a price.
+
+A missed deadline is a step, and prices and planes know slopes only. So from the best plan on, one
+UE at a time is given more or less of both resources, for one of its portfolio's entries, and the
+others get what is left, in proportion. What costs less is kept, until nothing does.
+
+Cost: O(N x entries x `FACTORS`) plans per change, each of N simulations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mjoa_gym.model.compiling import compiled, lean_inner
+from mjoa_gym.model.energy import counted
+from mjoa_gym.model.instance import packed_inference, packed_link
+from mjoa_gym.model.kernel import follow, new_scratch
+from mjoa_gym.model.objective import cost, late
+from mjoa_gym.planners.portfolio import LOCAL
+
+FACTORS = (1.0, 1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 0.9, 0.7, 0.5)
+"""Of a UE's shares, those that it has or those that an entry is worth."""
+MOST_SHIFTS = 60
+"""Most changes."""
+GAIN = 1e-6
+"""Least relative gain for which something changes."""
+
+
+@compiled
+def shift(packed, portfolio, choice, shares, objective):
+    """Improve entries (N,) and shares (N, 2) that cost `objective`, in place; returns the cost."""
+    n = len(choice)
+    scratch = new_scratch(portfolio.outlines.shape[2] - 1)
+    trial, own, others = np.empty((n, 2)), np.empty(2), np.empty(2)
+    trial_choice = choice.copy()
+    for _ in range(MOST_SHIFTS):
+        best, best_i, best_k, best_b, best_p = objective * (1.0 - GAIN), -1, -1, 0.0, 0.0
+        for i in range(n):
+            for k in range(portfolio.size[i]):
+                for factor in FACTORS:
+                    if k == LOCAL and factor != 1.0:
+                        continue
+                    for r in range(2):
+                        own[r] = 0.0
+                        if k != LOCAL:
+                            had = shares[i, r] if k == choice[i] else portfolio.shares[i, k, r]
+                            own[r] = min(1.0, factor * had)
+                    trial_choice[i] = k
+                    give(shares, i, own, trial)
+                    total = total_cost(packed, portfolio, trial_choice, trial, best, scratch)
+                    if total < best:
+                        best, best_i, best_k, best_b, best_p = total, i, k, own[0], own[1]
+            trial_choice[i] = choice[i]
+        if best_i < 0:
+            break
+        objective, others[0], others[1] = best, best_b, best_p
+        give(shares, best_i, others, trial)
+        trial_choice[best_i] = choice[best_i] = best_k
+        for i in range(n):
+            shares[i, 0], shares[i, 1] = trial[i, 0], trial[i, 1]
+    return objective
+
+
+@lean_inner
+def give(shares, i, own, trial):
+    """Write shares (N, 2) of which UE i has `own` (2,), and the others what is left, into trial."""
+    for r in range(2):
+        rest = 0.0
+        for j in range(len(shares)):
+            rest += shares[j, r] if j != i else 0.0
+        scale = (1.0 - own[r]) / rest if rest > 0.0 else 0.0
+        for j in range(len(shares)):
+            trial[j, r] = own[r] if j == i else scale * shares[j, r]
+
+
+@lean_inner
+def total_cost(packed, portfolio, choice, shares, limit, scratch):
+    """What entries (N,) cost with shares (N, 2), or some number beyond the limit."""
+    total = 0.0
+    for i in range(len(choice)):
+        seconds = packed.local_s[i]
+        if choice[i] != LOCAL:
+            link = packed_link(packed, i, shares[i, 0], shares[i, 1])
+            inference, outline = packed_inference(packed, i), portfolio.outlines[i, choice[i]]
+            latency_s = follow(outline, inference, link, scratch)[1]
+            seconds = counted(inference.prices, outline, inference, link, latency_s)
+            seconds += late(inference.prices, latency_s)
+        total += cost(packed.weight[i], seconds)
+        if total >= limit:
+            break
+    return total
