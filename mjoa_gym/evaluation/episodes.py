@@ -103,10 +103,12 @@ def play(
     Returns:
         For each seed a row per round:
         `round`; `latency_s` and `local_s`, weighted means over the UEs, and `ue_latency_s` of each;
-        `reward`; `planning_s`, from observation to action (of all of the round's actions if the
-        view needs several; the mean over episodes that are decided together); per UE its network
-        `dnn`, the share of its layers at the edge `edge_share`, the `kind` of its placement (index
-        into `KINDS`) and a checksum `placement` that tells different ones apart.
+        `missed`, the part of the UEs that has missed a deadline, and `energy_j`, the mean of their
+        joules, where it is known; `reward`; `planning_s`, from observation to action (of all of the
+        round's actions if the view needs several; the mean over episodes that are decided
+        together); per UE its network `dnn`, the share of its layers at the edge `edge_share`, the
+        `kind` of its placement (index into `KINDS`) and a checksum `placement` that tells different
+        ones apart.
 
     Raises:
         PlayError: From what the agent raised, or from what the environment says of its action.
@@ -224,6 +226,8 @@ def _rows(
             "latency_s": float(latency_s[e]),
             "local_s": float(local_s[e]),
             "ue_latency_s": info["latency_s"][e].tolist(),
+            "missed": float(info["missed"][e].mean()),
+            **({"energy_j": float(info["energy_j"][e].mean())} if "energy_j" in info else {}),
             "reward": float(reward[e]),
             **_placements(core.scenario, dnn[e], placements[e]),
         }

@@ -23,6 +23,8 @@ from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
 
+LINES = "sweep", "condition", "energy", "deadlines"
+"""Kinds of sweeps with a line per planner."""
 BUDGET_LOOKS: tuple[plots.Look, ...] = (
     {"marker": "o", "ms": 6.5, "lw": 3.0, "alpha": 0.55, "mec": "white", "mew": 0.5},
     {"marker": "s", "ms": 3.5, "lw": 1.2, "ls": "--"},
@@ -34,7 +36,8 @@ DOTTED: plots.Look = {"ls": ":", "lw": 1.2}
 def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
     """How a suite's planners are drawn; those of its other sweeps count, to look the same there."""
     suite = results.suite
-    names = dict.fromkeys(p for s in suite.sweeps if s.kind == "sweep" for p in s.planners)
+    lines = (s for s in suite.sweeps if s.kind in LINES)
+    names = dict.fromkeys(p for s in lines for p in s.planners)
     look = plots.planner_looks([n for n in names if n != suite.ours], sweep.ours, suite.reference)
     look.setdefault(suite.ours, plots.line_look("#F0A878", "o", 9.0, 4.5, order=2))
     return look
@@ -42,7 +45,8 @@ def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
 
 def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Mean latency against the swept quantity, a panel per world; and what ours reduces it by."""
-    found = {world: against(results, [sweep], world) for world in sweep.worlds}
+    compared = sweep.worlds if sweep.kind == "sweep" else ()
+    found = {world: against(results, [sweep], world) for world in compared}
     n_panels = len(sweep.worlds) + any(found.values())
     figure = new_figure(4.3 * n_panels + 1.7, 4.0)
     panels = figure.subplots(1, n_panels, squeeze=False)[0]
@@ -79,6 +83,43 @@ def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]
     title = f"{sweep.ours} (parallel) against the strongest"
     dress(axes, title, sweep.label, "latency reduction (%), 95 % interval")
     _set_x(axes, sweep)
+
+
+def energy_figure(results: SuiteResults, sweep: Sweep) -> Figure:
+    """Mean latency against mean energy of a UE, a line per planner through all prices."""
+    figure = new_figure(6.5, 4.2)
+    axes, look = figure.subplots(), looks(results, sweep)
+    for planner in results.planners(sweep, [OUR_WORLD]):
+        joules, seconds = (
+            results.means(sweep, OUR_WORLD, planner, name) for name in ("energy_j", "latency_s")
+        )
+        smaller: plots.Look = {"ms": 5.0, "lw": 1.5, "marker": look[planner].get("marker") or "x"}
+        axes.plot(joules, 1e3 * seconds, label=planner, **(look[planner] | smaller))
+        if planner == sweep.ours:
+            for k in (0, -1):
+                axes.annotate(
+                    sweep.points[k].label, (joules[k], 1e3 * seconds[k]), xytext=(7, 3),
+                    textcoords="offset points", fontsize=8, color=INK,
+                )  # fmt: skip
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("log")
+        plain_log(axis)
+    title = f"numbers: least and greatest {sweep.label}, for {sweep.ours}"
+    dress(axes, title, "mean energy of a UE (J)", "mean latency (ms)")
+    figure.legend(*axes.get_legend_handles_labels(), **LEGEND)
+    return figure
+
+
+def deadline_figure(results: SuiteResults, sweep: Sweep) -> Figure:
+    """The part of the deadlines that are met, over the swept quantity."""
+    lines = {
+        planner: 100.0 * (1.0 - results.means(sweep, OUR_WORLD, planner, "missed"))
+        for planner in results.planners(sweep, [OUR_WORLD])
+    }
+    labels = ("", sweep.label, "deadlines met (%)")
+    figure = plots.lines_figure(np.array(_xs(sweep)), lines, looks(results, sweep), labels)
+    figure.axes[0].set_yscale("linear")
+    return figure
 
 
 def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:

@@ -48,6 +48,9 @@ FIGURES = {
         "How far from optimal: mean excess over the certified lower bound.", draw.gap_figure,
     ),
     "sweep": ("Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure),
+    "condition": ("Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure),
+    "energy": ("Latency against energy: each planner at all prices.", draw.energy_figure),
+    "deadlines": ("Deadlines that are met.", draw.deadline_figure),
 }  # fmt: skip
 """By the kind of sweep."""
 

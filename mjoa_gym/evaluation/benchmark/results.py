@@ -52,9 +52,12 @@ class SuiteResults:
         episodes = self.rows[sweep.name, point, world, planner]
         return np.array([[row[name] for row in rows] for rows in episodes])
 
-    def means(self, sweep: Sweep, world: str, planner: str) -> NDArray[np.float64]:
-        """(points,) mean latencies of a planner over a sweep."""
-        return np.array([self.column(sweep, p.label, world, planner).mean() for p in sweep.points])
+    def means(
+        self, sweep: Sweep, world: str, planner: str, name: str = "latency_s"
+    ) -> NDArray[np.float64]:
+        """(points,) means of a planner's column of the rows over a sweep."""
+        columns = (self.column(sweep, p.label, world, planner, name) for p in sweep.points)
+        return np.array([column.mean() for column in columns])
 
     def units(self, sweep: Sweep, point: str, world: str, planner: str) -> NDArray[np.float64]:
         """(units,) latencies that are resampled: of instances, or means of whole episodes."""
@@ -264,6 +267,34 @@ def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
     return Table(f"{sweep.title}, {sweep.label} {sweep.middle}, {world} world", header, rows)
 
 
+def energy_table(results: SuiteResults, sweep: Sweep) -> Table:
+    """One row per planner: mean latency and mean joules of a UE at every point."""
+    rows = []
+    for planner in results.planners(sweep, [OUR_WORLD]):
+        seconds, joules = (
+            results.means(sweep, OUR_WORLD, planner),
+            results.means(sweep, OUR_WORLD, planner, "energy_j"),
+        )
+        rows.append(
+            (planner, *(f"{1e3 * s:.0f}, {j:.2f}" for s, j in zip(seconds, joules, strict=True)))
+        )
+    header = (sweep.label, *(point.label for point in sweep.points))
+    return Table(f"{sweep.title}: mean latency (ms), energy of a UE (J)", header, rows)
+
+
+def deadline_table(results: SuiteResults, sweep: Sweep) -> Table:
+    """One row per planner: the part of the deadlines that are met at every point."""
+    rows = [
+        (
+            planner,
+            *(f"{100 - 100 * m:.1f} %" for m in results.means(sweep, OUR_WORLD, planner, "missed")),
+        )
+        for planner in results.planners(sweep, [OUR_WORLD])
+    ]
+    header = (sweep.label, *(point.label for point in sweep.points))
+    return Table(f"{sweep.title}: deadlines that are met", header, rows)
+
+
 def gap_table(results: SuiteResults, sweep: Sweep) -> Table:
     """One row per planner: excess over the certified lower bound, at every point."""
     bounds = {p.label: results.column(sweep, p.label, OUR_WORLD, LOWER_BOUND) for p in sweep.points}
@@ -286,6 +317,12 @@ def tables_of(results: SuiteResults, sweep: Sweep) -> list[Table]:
     """The tables of a sweep."""
     if sweep.kind == "optimum" and LOWER_BOUND in sweep.planners:
         return [gap_table(results, sweep)]
+    if sweep.kind == "energy":
+        return [energy_table(results, sweep)]
+    if sweep.kind == "deadlines":
+        return [deadline_table(results, sweep), latency_table(results, sweep, OUR_WORLD)]
+    if sweep.kind == "condition":
+        return [latency_table(results, sweep, world) for world in sweep.worlds]
     if sweep.kind == "sweep":
         latencies = [latency_table(results, sweep, world) for world in sweep.worlds]
         return [baseline_table(results, sweep), *latencies]

@@ -29,8 +29,10 @@ from mjoa_gym.world.scenario import Scenario
 SUITES = resources.files("mjoa_gym.evaluation") / "suites"
 SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
 """Fields of sweeps that a suite may have, for all sweeps that do not say otherwise."""
-KINDS_OF_SWEEPS = "sweep", "ablation", "optimum", "budgets"
-"""Lines over a quantity, bars, gaps to the lower bound, and gaps by planning time."""
+KINDS_OF_SWEEPS = "sweep", "condition", "energy", "deadlines", "ablation", "optimum", "budgets"
+"""Lines over a quantity; the same of a quantity that the headline leaves out, because it changes
+the world and not only its size; latency against energy; deadlines that are met; bars; gaps to the
+lower bound; and gaps by planning time."""
 
 
 class Point(NamedTuple):
