@@ -9,7 +9,7 @@ from mjoa_gym.devices import load_device
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
-from mjoa_gym.planners.prospect import play_round, search
+from mjoa_gym.planners.prospect import NOW, drop, play_round, search
 from mjoa_gym.world import memory
 from tests.random_instances import random_instance, varied
 
@@ -60,6 +60,30 @@ def test_batches():
         for key, values in alone.items():
             np.testing.assert_array_equal(values, actions[key][1])
         observation, *_ = envs.step(actions)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_search_knows_what_memory_will_keep(shared):
+    """Shared or not, with what it retains: residency after a round is what the search computes."""
+    env, scenario = streaming(share_parameters=shared, retain=True)
+    dropped = 0.0
+    for seed in range(3):
+        for observation, _, info, after in rounds_of(
+            PlannerAgent("far-sighted", scenario), env, seed
+        ):
+            if observation["round"][0] == scenario.rounds - 1:
+                continue  # nothing is searched
+            instance = decode_observation(observation, scenario)
+            plan = plan_with("mjoa-mu-prefetch", instance)
+            ahead = DEFAULT.patience * instance.horizon.expected_rounds
+            ours = prospect_of(instance, plan, ahead, DEFAULT.share)
+            search(ours)
+            play_round(ours)
+            drop(ours)
+            kept, width = ours.trial.kept[NOW, : instance.n_ues], ours.tables.width
+            np.testing.assert_allclose(kept, after["resident"][:, :width], rtol=1e-12)
+            dropped += info["dropped_bytes"]
+    assert dropped > 0
 
 
 def test_the_search_replays_what_the_environment_does():
