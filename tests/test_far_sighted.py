@@ -62,11 +62,9 @@ def test_batches():
         observation, *_ = envs.step(actions)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_search_knows_what_memory_will_keep(shared):
-    """Shared or not, with what it retains: residency after a round is what the search computes."""
-    env, scenario = streaming(share_parameters=shared, retain=True)
-    dropped = 0.0
+def searched_rounds(**changes):
+    """Prospect, what the search returned, info and the observation after it, for many rounds."""
+    env, scenario = streaming(**changes)
     for seed in range(3):
         for observation, _, info, after in rounds_of(
             PlannerAgent("far-sighted", scenario), env, seed
@@ -77,44 +75,40 @@ def test_the_search_knows_what_memory_will_keep(shared):
             plan = plan_with("mjoa-mu-prefetch", instance)
             ahead = DEFAULT.patience * instance.horizon.expected_rounds
             ours = prospect_of(instance, plan, ahead, DEFAULT.share)
-            search(ours)
-            play_round(ours)
-            drop(ours)
-            kept, width = ours.trial.kept[NOW, : instance.n_ues], ours.tables.width
-            np.testing.assert_allclose(kept, after["resident"][:, :width], rtol=1e-12)
-            dropped += info["dropped_bytes"]
+            yield ours, search(ours), info, after
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_search_knows_what_memory_will_keep(shared):
+    """Shared or not, with what it retains: residency after a round is what the search computes."""
+    dropped = 0.0
+    for ours, _, info, after in searched_rounds(share_parameters=shared, retain=True):
+        play_round(ours)
+        drop(ours)
+        kept, width = ours.trial.kept[NOW, : len(ours.placements)], ours.tables.width
+        np.testing.assert_allclose(kept, after["resident"][:, :width], rtol=1e-12)
+        dropped += info["dropped_bytes"]
     assert dropped > 0
 
 
 def test_the_search_replays_what_the_environment_does():
     """With everybody staying, residency after a round is exactly what the search computes."""
-    env, scenario = streaming()
     dropped = 0.0
-    for seed in range(3):
-        for observation, _, info, after in rounds_of(
-            PlannerAgent("far-sighted", scenario), env, seed
-        ):
-            if observation["round"][0] == scenario.rounds - 1:
-                continue  # nothing is searched
-            instance = decode_observation(observation, scenario)
-            plan = plan_with("mjoa-mu-prefetch", instance)
-            ahead = DEFAULT.patience * instance.horizon.expected_rounds
-            ours = prospect_of(instance, plan, ahead, DEFAULT.share)
-            before, best = search(ours)
-            assert best <= before
-            seconds, round_s = play_round(ours)
-            np.testing.assert_array_equal(seconds, info["latency_s"])
-            assert round_s == info["round_s"]
-            state = ours.state
-            lost, _ = memory.evict(
-                state.resident[0], state.idle[0], state.idle[0], state.population.dnn[0],
-                ours.tables, False, scenario.server_memory_bytes,
-            )  # fmt: skip
-            width = ours.tables.width
-            np.testing.assert_array_equal(state.resident[0], after["resident"][:, :width])
-            np.testing.assert_array_equal(state.idle[0], after["idle_rounds"][:, :width])
-            assert lost == info["dropped_bytes"]
-            dropped += lost
+    for ours, (before, best), info, after in searched_rounds():
+        assert best <= before
+        seconds, round_s = play_round(ours)
+        np.testing.assert_array_equal(seconds, info["latency_s"])
+        assert round_s == info["round_s"]
+        state = ours.state
+        lost, _ = memory.evict(
+            state.resident[0], state.idle[0], state.idle[0], state.population.dnn[0],
+            ours.tables, False, ours.setting.server_memory_bytes,
+        )  # fmt: skip
+        width = ours.tables.width
+        np.testing.assert_array_equal(state.resident[0], after["resident"][:, :width])
+        np.testing.assert_array_equal(state.idle[0], after["idle_rounds"][:, :width])
+        assert lost == info["dropped_bytes"]
+        dropped += lost
     assert dropped > 0
 
 

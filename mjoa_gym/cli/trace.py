@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="FORMAT")
     packets = kinds.add_parser("mahimahi", help="two packet-delivery traces of mm-link")
     packets.add_argument("uplink", type=Path, help="a millisecond per line: 1500 bytes may leave")
-    packets.add_argument("downlink", type=Path, help="likewise")
+    packets.add_argument("downlink", type=Path, help="the same for the downlink")
     packets.add_argument("--window", type=float, default=1.0, metavar="SECONDS",
         help="of a row (default 1)")  # fmt: skip
     table = kinds.add_parser("table", help="a CSV file with a row for every measurement")

@@ -9,7 +9,7 @@ from mjoa_gym.validation import amount
 
 @dataclass(frozen=True)
 class Power:
-    """What a device draws from its battery, in watts, each finite and >= 0.
+    """The watts that a device draws from its battery, each finite and >= 0.
 
     The joules of an inference are `compute_w` times the seconds for which the processor computes,
     `idle_w` times the other seconds until the inference ends, and, besides these, `transmit_w` and

@@ -105,9 +105,15 @@ def counted(prices, outline, inference, link, latency_s):
 @lean_inner
 def judge(placement, inference, link, scratch):
     """Simulate a placement (>= L,); returns the seconds that it counts as, being late included."""
-    latency_s = kernel.run(placement, inference, link, scratch)[1]
-    prices = inference.prices
-    counts_s = counted(prices, scratch.outline, inference, link, latency_s)
+    kernel.outline_of(placement, inference, scratch.outline)
+    return judge_outline(scratch.outline, inference, inference.prices, link, scratch)
+
+
+@lean_inner
+def judge_outline(outline, inference, prices, link, scratch):
+    """`judge` for a placement whose outline is known, at given prices."""
+    latency_s = kernel.follow(outline, inference, link, scratch)[1]
+    counts_s = counted(prices, outline, inference, link, latency_s)
     return counts_s + objective.late(prices, latency_s)
 
 

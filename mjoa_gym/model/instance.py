@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import compiled, either, inner, lean
+from mjoa_gym.model.compiling import compiled, either, inner, lean, lean_inner
 from mjoa_gym.model.energy import energy_of, judge, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
@@ -503,14 +503,19 @@ def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
 
 
+@lean_inner
+def most_layers(packed):
+    """Layers of the deepest network."""
+    most = kernel.ZERO
+    for i in range(len(packed.weight)):
+        most = max(most, packed.first[i + 1] - packed.first[i])
+    return most
+
+
 @compiled
 def latencies(packed, placements, bandwidth_share, compute_share):
     """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
-    n_ues = len(packed.weight)
-    most_layers = kernel.ZERO
-    for i in range(n_ues):
-        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
-    scratch = kernel.new_scratch(most_layers)
+    n_ues, scratch = len(packed.weight), kernel.new_scratch(most_layers(packed))
     seconds = np.empty(n_ues)
     for i in range(n_ues):
         placement = placements[packed.first[i] : packed.first[i + 1]]
@@ -532,17 +537,14 @@ def evaluate(instance: Instance, plan: Plan) -> NDArray[np.float64]:
     return latencies(instance.packed, placements, plan.bandwidth_share, plan.compute_share)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def energies(packed, powers, placements, prefetch, bandwidth_share, compute_share, round_s):
     """(N,) joules, with prefetches until the round ends.
 
     `powers` is (N, 4), `prefetch` the marks of layers as `placements`; otherwise as `latencies`.
     """
-    n_ues = len(packed.weight)
-    most_layers = 0
-    for i in range(n_ues):
-        most_layers = max(most_layers, packed.first[i + 1] - packed.first[i])
-    scratch, sent = kernel.new_scratch(most_layers), np.empty(most_layers)
+    n_ues, most = len(packed.weight), most_layers(packed)
+    scratch, sent = kernel.new_scratch(most), np.empty(most)
     unrecorded = np.empty((0, 3))
     joules = np.empty(n_ues)
     for i in range(n_ues):

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from mjoa_gym.model.compiling import compiled, lean_inner
-from mjoa_gym.model.energy import counted
+from mjoa_gym.model.energy import judge_outline
 from mjoa_gym.model.instance import packed_inference, packed_link
-from mjoa_gym.model.kernel import follow, new_scratch
-from mjoa_gym.model.objective import cost, late
+from mjoa_gym.model.kernel import new_scratch
+from mjoa_gym.model.objective import cost
 from mjoa_gym.planners.portfolio import LOCAL
 
 FACTORS = (1.0, 1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 0.9, 0.7, 0.5)
@@ -82,9 +82,7 @@ def total_cost(packed, portfolio, choice, shares, limit, scratch):
         if choice[i] != LOCAL:
             link = packed_link(packed, i, shares[i, 0], shares[i, 1])
             inference, outline = packed_inference(packed, i), portfolio.outlines[i, choice[i]]
-            latency_s = follow(outline, inference, link, scratch)[1]
-            seconds = counted(inference.prices, outline, inference, link, latency_s)
-            seconds += late(inference.prices, latency_s)
+            seconds = judge_outline(outline, inference, inference.prices, link, scratch)
         total += cost(packed.weight[i], seconds)
         if total >= limit:
             break

@@ -37,7 +37,7 @@ from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
 from mjoa_gym.planners.prospect import Prospect, RoundSetting, new_forecast, search
 from mjoa_gym.world import rounds
 from mjoa_gym.world.population import empty_population
-from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
+from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of, rows_of
 from mjoa_gym.world.tables import stacked
 
 LARGEST = 6
@@ -73,22 +73,12 @@ def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
 def plan_of(prospect: Prospect) -> Plan:
     """The decision as a plan."""
     decision = prospect.decision
-    n_layers = prospect.tables.n_layers
-
-    def rows(which: NDArray[np.int64]) -> list[NDArray[np.int8]]:
-        return [
-            decision.placements[row, :n] * (row != NOTHING)
-            for row, n in zip(which[0], n_layers[: which.shape[1]], strict=True)
-        ]
-
-    placements = rows(decision.placement_of)
-    prefetch = [
-        marked & (1 - placed)
-        for marked, placed in zip(rows(decision.prefetch_of), placements, strict=True)
-    ]
+    n_layers = prospect.tables.n_layers[: len(prospect.placements)]
+    chosen = (decision.placement_of, decision.prefetch_of, decision.retain_of)
+    placements, marked, kept = (rows_of(decision, which[0], n_layers) for which in chosen)
+    prefetch = [marks & (1 - placed) for marks, placed in zip(marked, placements, strict=True)]
     shares = decision.bandwidth_share[0], decision.compute_share[0]
-    retain = rows(decision.retain_of) if prospect.setting.retain else None
-    return Plan(placements, *shares, prefetch, retain)
+    return Plan(placements, *shares, prefetch, kept if prospect.setting.retain else None)
 
 
 def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:

@@ -22,9 +22,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.model.compiling import compiled, lean
-from mjoa_gym.model.energy import IDLE, TRANSMIT, counted, prefetch_j
+from mjoa_gym.model.energy import IDLE, TRANSMIT, counted, judge_outline, prefetch_j
 from mjoa_gym.model.instance import Packed, packed_link, packed_prices
-from mjoa_gym.model.kernel import follow
 from mjoa_gym.model.link import Link, seconds_for
 from mjoa_gym.model.objective import Prices, cost, late
 from mjoa_gym.world import memory
@@ -165,8 +164,7 @@ def later_in(prospect, i, resident):
 def later_counts(prospect, i, outline, inference, link):
     """Seconds that UE i's inference counts as in a later round with some placement's outline."""
     prices = packed_prices(prospect.packed, i)
-    latency_s = follow(outline, inference, link, scratch_in(prospect.room, i))[1]
-    return counted(prices, outline, inference, link, latency_s) + late(prices, latency_s)
+    return judge_outline(outline, inference, prices, link, scratch_in(prospect.room, i))
 
 
 @compiled

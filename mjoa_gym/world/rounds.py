@@ -8,6 +8,7 @@ Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,22 +117,23 @@ def _write_outlines(outlines, placements, dnn, offsets, predecessors, is_sink, n
         kernel.write_outline(placement, offsets[d], predecessors[d], sinks, outline)
 
 
+def rows_of(
+    decision: Decision, which: NDArray[np.int64], n_layers: Iterable[int]
+) -> list[NDArray[np.int8]]:
+    """Per UE (L,) the row of a decision's placements that it has chosen (N,), or zeros."""
+    return [
+        np.zeros(n, dtype=np.int8) if row == NOTHING else decision.placements[row, :n]
+        for row, n in zip(which, n_layers, strict=True)
+    ]
+
+
 def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
     """What was decided in environment `e`, as a plan for the instance that it answers."""
-
-    def rows(which: NDArray[np.int64]) -> list[NDArray[np.int8]]:
-        return [
-            np.zeros(n, dtype=np.int8) if row == NOTHING else decision.placements[row, :n]
-            for row, n in zip(which, (ue.dnn.n_layers for ue in instance.ues), strict=True)
-        ]
-
-    return Plan(
-        rows(decision.placement_of[e]),
-        decision.bandwidth_share[e],
-        decision.compute_share[e],
-        rows(decision.prefetch_of[e]),
-        rows(decision.retain_of[e]),
-    )
+    n_layers = [ue.dnn.n_layers for ue in instance.ues]
+    chosen = (decision.placement_of, decision.prefetch_of, decision.retain_of)
+    placements, prefetch, retain = (rows_of(decision, which[e], n_layers) for which in chosen)
+    shares = decision.bandwidth_share[e], decision.compute_share[e]
+    return Plan(placements, *shares, prefetch, retain)
 
 
 START, END, THERE, UP_START, UP_END, SENT, ROWS = range(7)
