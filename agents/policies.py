@@ -1,6 +1,6 @@
 """Stable-Baselines3 policies that see UEs as a set; observations are those of `Outlook`.
 
-    PPO(UePolicy, OutlookVecEnv(make_vec_env("MJOA/Streaming-v0", 64, action="multidiscrete")))
+    PPO(UePolicy, OutlookVecEnv(make_vec_env("MJOA/Streaming-v1", 64, action="multidiscrete")))
 
 Weights do not depend on the number of UEs: `load_state_dict` of a policy trained for 5 UEs fits one
 made for 12.

@@ -31,14 +31,14 @@ MANY = 1024
 def cold_start_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
     """First rounds of the default scenario."""
     scenario = Scenario(n_ues=n_ues)
-    env = gym.make("MJOA/ColdStart-v0", scenario=scenario)
+    env = gym.make("MJOA/ColdStart-v1", scenario=scenario)
     for episode in range(rounds):
         yield decode_observation(env.reset(seed=seed + episode)[0], scenario)
 
 
 def streaming_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
     """Rounds of an episode that MJOA-MU plays: with parameters on the server."""
-    env = gym.make("MJOA/Streaming-v0", scenario=Scenario(n_ues=n_ues, rounds=rounds))
+    env = gym.make("MJOA/Streaming-v1", scenario=Scenario(n_ues=n_ues, rounds=rounds))
     observation, _ = env.reset(seed=seed)
     for _ in range(rounds):
         instance = decode_observation(observation, env.unwrapped.scenario)

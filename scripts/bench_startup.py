@@ -30,14 +30,14 @@ numba.njit(lambda x: x + 1)(1)
 """
 ONE = """
 import gymnasium as gym, mjoa_gym
-env = gym.make("MJOA/{}-v0", action="{}")
+env = gym.make("MJOA/{}-v1", action="{}")
 env.reset(seed=0)
 env.step(env.action_space.sample())
 """
 SEVERAL = """
 import gymnasium as gym, mjoa_gym
 envs = gym.make_vec(
-    "MJOA/{}-v0", 8, vectorization_mode="vector_entry_point", action="multidiscrete")
+    "MJOA/{}-v1", 8, vectorization_mode="vector_entry_point", action="multidiscrete")
 envs.reset(seed=0)
 envs.step(envs.action_space.sample())
 """
@@ -55,9 +55,9 @@ NAMES = ("ColdStart", "Streaming")
 README = Path(__file__).resolve().parents[1] / "README.md"
 PROGRAMS = {
     "import mjoa_gym": "import mjoa_gym",
-    **{f"{name}-v0, {view}": ONE.format(name, view) for name in NAMES
+    **{f"{name}-v1, {view}": ONE.format(name, view) for name in NAMES
        for view in ("multidiscrete", "box", "discrete", "plan")},
-    **{f"{name}-v0, 8 at once": SEVERAL.format(name) for name in NAMES},
+    **{f"{name}-v1, 8 at once": SEVERAL.format(name) for name in NAMES},
     "simulate and evaluate": SIMULATE,
     "the README's first example": README.read_text().split("```python\n")[1].split("```")[0],
 }  # fmt: skip

@@ -1,9 +1,9 @@
 """Find the menus that are shipped with the package, and write them to `planners/menus.json`.
 
-They are those of every packaged scenario, of the default scenario with up to ten UEs, and of every
-other network of the catalogue in it, all in both environments. It takes some minutes. The file
-defines what the entries of v0's menus are: write it anew only where they may change. With `--add`
-menus that are stored stay as they are, and missing ones are added.
+They are those of every packaged scenario, of the default scenario and of `ideal` with up to ten UEs,
+and of every other network of the catalogue in these two, all in both environments. It takes some
+minutes. The file defines what the entries of menus are: write it anew only where they may change.
+With `--add` menus that are stored stay as they are, and missing ones are added.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ MOST_UES = 10
 def scenarios() -> Iterator[Scenario]:
     """The scenarios whose menus are stored."""
     yield from map(Scenario.load, Scenario.names())
-    yield Scenario(dnns=DNN.names())
-    for n_ues in range(1, MOST_UES + 1):
-        yield Scenario(n_ues=n_ues)
+    for scenario in map(Scenario.load, ("default", "ideal")):
+        yield scenario.with_changes(dnns=DNN.names())
+        for n_ues in range(1, MOST_UES + 1):
+            yield scenario.with_changes(n_ues=n_ues)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,15 +34,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--add", action="store_true", help="keep what is stored")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    menus: dict[str, dict[str, str]] = {name: {} for name in DNN.names()}
-    if args.add:
-        menus |= files.read(STORED, files.parse_json)
+    menus: dict[str, dict[str, str]] = files.read(STORED, files.parse_json) if args.add else {}
     for scenario in bar(list(scenarios()), desc="scenarios"):
         for d, dnn in enumerate(scenario.profiles):
             for streaming in (False, True):
                 key = fingerprint(scenario, d, streaming, ENTRIES)
-                if key not in menus[dnn.name]:
-                    menus[dnn.name][key] = as_text(found_menu(scenario, d, streaming, ENTRIES))
+                stored = menus.setdefault(dnn.name, {})
+                if key not in stored:
+                    stored[key] = as_text(found_menu(scenario, d, streaming, ENTRIES))
     files.write(STORED, json.dumps(menus, indent=1) + "\n")
     print(f"{sum(map(len, menus.values()))} menus in {STORED}")
     return 0

@@ -1,4 +1,4 @@
-"""How much there is to gain on `MJOA/Streaming-v0`, if uploads of earlier rounds were free.
+"""How much there is to gain on `MJOA/Streaming-v1`, if uploads of earlier rounds were free.
 
     python scripts/streaming_floor.py --episodes 12
 

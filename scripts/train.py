@@ -1,7 +1,7 @@
 """Train PPO or DQN on one of the environments; the same command goes on where a run was stopped.
 
-    python scripts/train.py --algo ppo --env MJOA/Streaming-v0
-    python scripts/train.py --algo ppo --env MJOA/Streaming-v0 --seeds 0 1 2 3 4 --jobs 2
+    python scripts/train.py --algo ppo --env MJOA/Streaming-v1
+    python scripts/train.py --algo ppo --env MJOA/Streaming-v1 --seeds 0 1 2 3 4 --jobs 2
 
 Hyper-parameters are in `configs/agents/`, in RL-Zoo's syntax. A run's folder has its log, its
 checkpoint, events for TensorBoard if that is installed, and at the end the agent with its card.
@@ -34,7 +34,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--algo", choices=tuple(ALGORITHMS), default="ppo", help="algorithm (%(default)s)")
-    add("--env", default="MJOA/Streaming-v0", help="environment (%(default)s)")
+    add("--env", default="MJOA/Streaming-v1", help="environment (%(default)s)")
     add("--scenario", help="name or YAML file of a scenario (the default one)")
     add("--n-ues", type=int, help="UEs in a round (the scenario's)")
     add("--timesteps", type=float, help="steps of all environments together (the file's)")

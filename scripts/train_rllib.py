@@ -27,7 +27,7 @@ from typing import Any
 
 from mjoa_gym.cli.ending import command_line, run
 
-IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+IDS = ("MJOA/ColdStart-v1", "MJOA/Streaming-v1")
 WHO = "steps_by_process"
 
 

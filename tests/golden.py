@@ -29,7 +29,8 @@ LATER = {f"{mark}{key}" for key in ("energy_j", "missed") for mark in ("", "_")}
 """Keys of `info` that came after the hashes of trajectories had been written down."""
 FILE = Path(__file__).parent / "data" / "golden.json"
 VIEWS = ("plan", "box", "multidiscrete", "discrete")
-IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+IDS = ("MJOA/ColdStart-v1", "MJOA/Streaming-v1")
+SCENARIOS = ("ideal", "default")
 
 
 class Hash:
@@ -95,8 +96,8 @@ def simulations(upload: str) -> Any:
 
 
 def streamed(n_ues: int, rounds: int, seed: int) -> Instance:
-    """An instance of the default streaming scenario with something on the server."""
-    env = gym.make("MJOA/Streaming-v0", n_ues=n_ues)
+    """An instance of streaming in the ideal scenario with something on the server."""
+    env = gym.make("MJOA/Streaming-v1", scenario="ideal", n_ues=n_ues)
     observation, _ = env.reset(seed=seed)
     for _ in range(rounds):
         instance = mjoa_gym.decode_observation(observation, env.unwrapped.scenario)
@@ -118,9 +119,9 @@ def plans(planner: str) -> Any:
         yield plan_values(plan_with(planner, random_instance(100, n_ues=10)))
 
 
-def trajectory(env_id: str, view: str) -> Any:
+def trajectory(env_id: str, scenario: str, view: str) -> Any:
     """Twenty rounds of random actions."""
-    env = gym.make(env_id, action=view, n_ues=3, rounds=20)
+    env = gym.make(env_id, action=view, scenario=scenario, n_ues=3, rounds=20)
     env.action_space.seed(3)
     yield env.reset(seed=11)
     over = False
@@ -130,11 +131,11 @@ def trajectory(env_id: str, view: str) -> Any:
         yield step
 
 
-def vector(env_id: str) -> Any:
+def vector(env_id: str, scenario: str) -> Any:
     """Steps of a vector environment, beyond an episode's end."""
     envs = gym.make_vec(
         env_id, 5, vectorization_mode="vector_entry_point", action="multidiscrete", n_ues=2,
-        rounds=3, observation="dict",
+        rounds=3, observation="dict", scenario=scenario,
     )  # fmt: skip
     envs.action_space.seed(4)
     yield envs.reset(seed=5)
@@ -142,11 +143,11 @@ def vector(env_id: str) -> Any:
         yield envs.step(envs.action_space.sample())
 
 
-def far_sighted(n_ues: int) -> Any:
+def far_sighted(n_ues: int, scenario: str) -> Any:
     """The far-sighted planner's episode."""
     from mjoa_gym.evaluation.agent import PlannerAgent
 
-    env = gym.make("MJOA/Streaming-v0", action="plan", n_ues=n_ues, rounds=12)
+    env = gym.make("MJOA/Streaming-v1", action="plan", n_ues=n_ues, rounds=12, scenario=scenario)
     agent = PlannerAgent("far-sighted", env.unwrapped.scenario)
     observation, _ = env.reset(seed=1_000_003)
     over = False
@@ -157,9 +158,10 @@ def far_sighted(n_ues: int) -> Any:
         yield reward
 
 
-def parallel() -> Any:
+def parallel(scenario: str) -> Any:
     """Every UE an agent of its own."""
-    env = mjoa_gym.parallel_env("MJOA/Streaming-v0", n_ues=3, reward="own", rounds=6)
+    settings = {"n_ues": 3, "reward": "own", "rounds": 6, "scenario": scenario}
+    env = mjoa_gym.parallel_env("MJOA/Streaming-v1", **settings)
     for k, agent in enumerate(env.possible_agents):
         env.action_space(agent).seed(k)
     yield env.reset(seed=2)
@@ -174,13 +176,14 @@ def cases() -> dict[str, Callable[[], Any]]:
         found[f"simulate {mode}"] = lambda mode=mode: simulations(mode)
     for planner in PLANNERS:
         found[f"plan {planner}"] = lambda planner=planner: plans(planner)
-    for env_id in IDS:
-        for view in VIEWS:
-            found[f"{env_id} {view}"] = lambda e=env_id, v=view: trajectory(e, v)
-        found[f"{env_id} vector"] = lambda e=env_id: vector(e)
-    for n_ues in (2, 5):
-        found[f"far-sighted {n_ues}"] = lambda n=n_ues: far_sighted(n)
-    found["parallel"] = parallel
+    for s in SCENARIOS:
+        for env_id in IDS:
+            for view in VIEWS:
+                found[f"{env_id} {s} {view}"] = lambda e=env_id, s=s, v=view: trajectory(e, s, v)
+            found[f"{env_id} {s} vector"] = lambda e=env_id, s=s: vector(e, s)
+        for n_ues in (2, 5):
+            found[f"far-sighted {s} {n_ues}"] = lambda n=n_ues, s=s: far_sighted(n, s)
+        found[f"parallel {s}"] = lambda s=s: parallel(s)
     found["bound"] = lambda: (lower_bound(random_instance(s, n_ues=1 + s % 3)) for s in range(5))
     found["ara"] = lambda: (
         ara(instance, [np.arange(ue.dnn.n_layers) % 2 for ue in instance.ues])

@@ -54,7 +54,7 @@ def test_equals_dummy_vec_env_of_scalar_environments(env_id, view, observation, 
 @pytest.mark.parametrize("mode", ["vector_entry_point", *VectorizeMode])
 def test_modes_attributes_and_methods(mode):
     settings = {"vectorization_mode": mode, "action": "multidiscrete", "n_ues": 2}
-    envs = make_vec_env("MJOA/Streaming-v0", N_ENVS, **settings)
+    envs = make_vec_env("MJOA/Streaming-v1", N_ENVS, **settings)
     try:
         envs.reset()
         assert [each.n_ues for each in envs.get_attr("scenario")] == [2] * N_ENVS

@@ -111,7 +111,7 @@ def test_an_agent_plans_a_batch_on_several_threads():
     import gymnasium as gym
 
     envs = gym.make_vec(
-        "MJOA/Streaming-v0", 4, vectorization_mode="vector_entry_point", action="plan", n_ues=2
+        "MJOA/Streaming-v1", 4, vectorization_mode="vector_entry_point", action="plan", n_ues=2
     )
     observation, _ = envs.reset(seed=3)
     one, two = (

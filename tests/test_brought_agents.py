@@ -115,7 +115,7 @@ def test_what_plans_nothing_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"env": "MJOA/Steaming-v0"}, "did you mean 'MJOA/Streaming-v0'"),
+        ({"env": "MJOA/Steaming-v1"}, "did you mean 'MJOA/Streaming-v1'"),
         ({"env": "streeming"}, "did you mean 'streaming'"),
         ({"episodes": 0}, "episodes=0"),
         ({"n_ues": 0}, "n_ues=0"),
@@ -129,7 +129,7 @@ def test_wrong_arguments_are_named(arguments, message):
         compare({"ionn": "ionn"}, **arguments)
 
 
-@pytest.mark.parametrize("env", ["MJOA/ColdStart-v0", "mjoa_gym:MJOA/ColdStart-v0", "cold-start"])
+@pytest.mark.parametrize("env", ["MJOA/ColdStart-v1", "mjoa_gym:MJOA/ColdStart-v1", "cold-start"])
 def test_environments_have_ids_and_names(env):
     found = compare(
         {"mine": planner, "ours": "edge-only"}, env, episodes=2, seed=7, scenario=SCENARIO,

@@ -129,7 +129,7 @@ def test_far_sighted_planners_mind_the_price_of_energy():
     joules = []
     for price in (0.0, 0.3):
         scenario = Scenario(n_ues=3, rounds=8, energy_price_s_per_j=price)
-        env = gym.make("MJOA/Streaming-v0", scenario=scenario)
+        env = gym.make("MJOA/Streaming-v1", scenario=scenario)
         spent = 0.0
         for seed in range(3):
             observation, _ = env.reset(seed=seed)

@@ -17,7 +17,7 @@ from describe_scenarios import main, ranges, seconds_of_ranges
 @pytest.fixture(scope="module")
 def brute_force():
     """Per UE of 60 rounds at equal shares: local, all-edge and best seconds, and the best range."""
-    env = gym.make("MJOA/ColdStart-v0", rounds=60).unwrapped
+    env = gym.make("MJOA/ColdStart-v1", rounds=60).unwrapped
     observation, _ = env.reset(seed=0)
     menus = {dnn.name: ranges(dnn.n_layers) for dnn in env.scenario.profiles}
     found = []

@@ -190,7 +190,7 @@ def test_an_incomplete_observation_is_refused():
 
 def test_cold_start_is_the_simulator():
     """The reward is `evaluate` on the decoded instance, and nothing is ever resident."""
-    env = gym.make("MJOA/ColdStart-v0", rounds=20)
+    env = gym.make("MJOA/ColdStart-v1", rounds=20)
     observation, _ = env.reset(seed=3)
     for _ in range(20):
         instance = decode_observation(observation, env.unwrapped.scenario)
@@ -285,12 +285,12 @@ def test_importing_loads_no_learning_or_drawing_library():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda **given: gym.make("MJOA/Streaming-v0", **given),
+        lambda **given: gym.make("MJOA/Streaming-v1", **given),
         lambda **given: gym.make_vec(
-            "MJOA/Streaming-v0", 2, vectorization_mode="vector_entry_point", **given
+            "MJOA/Streaming-v1", 2, vectorization_mode="vector_entry_point", **given
         ),
-        lambda **given: mjoa_gym.parallel_env("MJOA/Streaming-v0", **given),
-        lambda **given: sb3_envs("MJOA/Streaming-v0", **given),
+        lambda **given: mjoa_gym.parallel_env("MJOA/Streaming-v1", **given),
+        lambda **given: sb3_envs("MJOA/Streaming-v1", **given),
     ],
     ids=["one", "vector", "parallel", "sb3"],
 )
@@ -321,7 +321,7 @@ def sb3_envs(*args, **kwargs):
 
 def test_a_scenario_of_another_type_is_refused():
     with pytest.raises(TypeError, match="scenario=3: must be"):
-        gym.make("MJOA/Streaming-v0", scenario=3)
+        gym.make("MJOA/Streaming-v1", scenario=3)
 
 
 def kinds(info):

@@ -140,7 +140,7 @@ def test_learned_agents_are_loaded_by_path(tmp_path):
     pytest.importorskip("torch")
     from agents.learned_agent import LearnedAgent, new_policy, outlook_of
 
-    card = {"format": 1, "algorithm": "dqn", "environment": "MJOA/Streaming-v0", "persists": True}
+    card = {"format": 1, "algorithm": "dqn", "environment": "MJOA/Streaming-v1", "persists": True}
     card |= {"scenario": SCENARIO.to_dict(), "width": 8}
     outlook = outlook_of("dqn", SCENARIO, True)
     LearnedAgent(new_policy("dqn", outlook, 8), outlook, card).save(tmp_path)

@@ -26,7 +26,7 @@ SCENARIO = Scenario(
 
 def streaming(**changes):
     scenario = SCENARIO.with_changes(**changes)
-    return gym.make("MJOA/Streaming-v0", scenario=scenario, disable_env_checker=True), scenario
+    return gym.make("MJOA/Streaming-v1", scenario=scenario, disable_env_checker=True), scenario
 
 
 def rounds_of(agent, env, seed):
@@ -49,7 +49,7 @@ def test_actions_are_plans():
 
 
 def test_batches():
-    envs = gym.make_vec("MJOA/Streaming-v0", 3, scenario=SCENARIO)
+    envs = gym.make_vec("MJOA/Streaming-v1", 3, scenario=SCENARIO)
     agent = PlannerAgent("far-sighted", SCENARIO)
     observation, _ = envs.reset(seed=0)
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_the_last_round_is_planned_as_if_it_were_the_last():
 
 
 def test_it_is_mjoa_mu_where_nothing_persists():
-    env = gym.make("MJOA/ColdStart-v0", scenario=SCENARIO)
+    env = gym.make("MJOA/ColdStart-v1", scenario=SCENARIO)
     observation, _ = env.reset(seed=0)
     action, _ = PlannerAgent("far-sighted", SCENARIO).predict(observation)
     expected, _ = PlannerAgent("mjoa-mu", SCENARIO).predict(observation)

@@ -34,7 +34,7 @@ def untrained(folder, seed):
     """A finished run whose agent has learned nothing."""
     scenario = Scenario.of(SCENARIO)
     outlook = outlook_of("ppo", scenario, True)
-    card = {"format": cards.FORMAT, "algorithm": "ppo", "environment": "MJOA/Streaming-v0"}
+    card = {"format": cards.FORMAT, "algorithm": "ppo", "environment": "MJOA/Streaming-v1"}
     card |= {"persists": True, "scenario": scenario.to_dict(), "width": 8}
     LearnedAgent(new_policy("ppo", outlook, 8), outlook, card).save(folder / "agent")
     rows = [f"{step},{step / 1000 + seed}" for step in (100, 200, 300 + seed)]

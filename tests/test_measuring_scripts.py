@@ -30,7 +30,7 @@ SMALL = Scenario(
 
 
 def first_instances(n):
-    env = gym.make("MJOA/Streaming-v0", scenario=SMALL)
+    env = gym.make("MJOA/Streaming-v1", scenario=SMALL)
     return [decode_observation(env.reset(seed=seed)[0], SMALL) for seed in range(n)]
 
 

@@ -80,7 +80,7 @@ def test_pettingzoos_test_of_turn_based_play(env_id, action):
 
 
 def test_without_agents_a_step_does_nothing():
-    env = mjoa_gym.parallel_env("MJOA/Streaming-v0", n_ues=2, rounds=1)
+    env = mjoa_gym.parallel_env("MJOA/Streaming-v1", n_ues=2, rounds=1)
     actions = {agent: env.action_space(agent).sample() for agent in env.possible_agents}
     for call in (lambda: env.step({}), lambda: env.step(actions), env.state):
         with pytest.raises(ResetNeeded, match="call reset"):
@@ -110,7 +110,7 @@ def test_supersuits_agents_die_together():
 
 def test_bad_arguments_and_actions_are_named():
     for kwargs, message in (
-        ({"env_id": "MJOA/Warm-v0"}, "env_id='MJOA/Warm-v0'"),
+        ({"env_id": "MJOA/Warm-v1"}, "env_id='MJOA/Warm-v1'"),
         ({"action": "plan"}, "action='plan'"),
         ({"reward": "greedy"}, "reward='greedy'"),
     ):
@@ -127,7 +127,7 @@ def test_bad_arguments_and_actions_are_named():
 
 
 def test_pickling_rendering_and_turn_based_play():
-    env = mjoa_gym.parallel_env("MJOA/Streaming-v0", n_ues=2, rounds=3, render_mode="ansi")
+    env = mjoa_gym.parallel_env("MJOA/Streaming-v1", n_ues=2, rounds=3, render_mode="ansi")
     env.reset(seed=0)
     assert "UE 1" in env.render()
     copy = pickle.loads(pickle.dumps(env))

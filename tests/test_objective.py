@@ -33,7 +33,7 @@ from mjoa_gym.world.population import (
 from mjoa_gym.world.randomness import STEP
 from mjoa_gym.world.rounds import plan_of
 
-IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+IDS = ("MJOA/ColdStart-v1", "MJOA/Streaming-v1")
 every_env = pytest.mark.parametrize("env_id", IDS)
 FACTORS = {"deadline_factor_min": 0.2, "deadline_factor_max": 1.5}
 SECONDS = {"deadline_min_s": 0.1, "deadline_max_s": 3.0}
@@ -169,7 +169,7 @@ def test_deadlines_cover_their_range():
 
 
 def test_a_ue_keeps_its_deadline_while_it_stays():
-    env = gym.make("MJOA/Streaming-v0", scenario=FACTORS | {"departure_probability": 0.3})
+    env = gym.make("MJOA/Streaming-v1", scenario=FACTORS | {"departure_probability": 0.3})
     observation, _ = env.reset(seed=4)
     stayed = left = 0
     for _ in range(10):
@@ -365,7 +365,7 @@ def test_stable_baselines3_gets_it_too(env_id):
 def test_earlier_systems_keep_their_aim(planner):
     """They plan as they do without prices; `tests/test_costs.py` has those that mind them."""
     scenario = Scenario(**FACTORS, **PRICES, n_ues=2)
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario)
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario)
     observation, _ = env.reset(seed=1)
     instance = decode_observation(observation, scenario)
     plain = decode_observation(observation, Scenario(n_ues=2))

@@ -61,7 +61,7 @@ def test_seconds_of_entries_are_the_simulators(env_id):
 
 
 def test_nothing_but_the_observation_counts():
-    observation, view = played("MJOA/Streaming-v0", "multidiscrete")
+    observation, view = played("MJOA/Streaming-v1", "multidiscrete")
     fresh = Outlook(action_view("multidiscrete", view.scenario, persists=True))
     copied = {key: value.copy() for key, value in observation.items()}
     np.testing.assert_array_equal(fresh(copied), Outlook(view)(observation))
@@ -69,7 +69,7 @@ def test_nothing_but_the_observation_counts():
 
 @every_view
 def test_ues_may_come_in_any_order(action):
-    observation, view = played("MJOA/Streaming-v0", action, steps=10)
+    observation, view = played("MJOA/Streaming-v1", action, steps=10)
     order = np.array([3, 0, 4, 1, 2])
     shuffled = {k: v if k in ("round", "turn") else v[:, order] for k, v in observation.items()}
     outlook = Outlook(view)
@@ -77,7 +77,7 @@ def test_ues_may_come_in_any_order(action):
 
 
 def test_the_first_ue_is_the_one_whose_turn_it_is():
-    observation, view = played("MJOA/Streaming-v0", "discrete", steps=8)
+    observation, view = played("MJOA/Streaming-v1", "discrete", steps=8)
     assert (observation["turn"] == 3).all()
     seen = Outlook(view)(observation)
     unturned = Outlook(view)(observation | {"turn": np.zeros_like(observation["turn"])})
@@ -86,7 +86,7 @@ def test_the_first_ue_is_the_one_whose_turn_it_is():
 
 
 def test_threads_make_no_difference():
-    observation, view = played("MJOA/Streaming-v0", "multidiscrete", n_envs=64)
+    observation, view = played("MJOA/Streaming-v1", "multidiscrete", n_envs=64)
     np.testing.assert_array_equal(Outlook(view, 2)(observation), Outlook(view)(observation))
 
 

@@ -16,7 +16,7 @@ ARGUMENTS = {"action": "multidiscrete", "observation": "dict", "rounds": 3}
 
 
 def environments(infos="lean", **more):
-    return make_vec_env("MJOA/Streaming-v0", 4, 0, infos=infos, **ARGUMENTS | more)
+    return make_vec_env("MJOA/Streaming-v1", 4, 0, infos=infos, **ARGUMENTS | more)
 
 
 def episode(envs, steps=3, seed=5):

@@ -47,7 +47,7 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
+@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
 @pytest.mark.parametrize(("breaking", "message"), INVALID)
 def test_an_invalid_action_raises_and_changes_nothing(env_id, breaking, message):
     env, twin = (gym.make(env_id).unwrapped for _ in range(2))
@@ -66,7 +66,7 @@ def test_an_invalid_action_raises_and_changes_nothing(env_id, breaking, message)
 
 
 def test_shares_may_miss_one_by_rounding():
-    env = gym.make("MJOA/ColdStart-v0").unwrapped
+    env = gym.make("MJOA/ColdStart-v1").unwrapped
     env.reset(seed=0)
     action = env.action_space.sample()
     action["bandwidth_share"] = action["bandwidth_share"] * (1 + 1e-7)
@@ -77,7 +77,7 @@ def test_shares_may_miss_one_by_rounding():
 def test_padding_is_ignored():
     rewards = []
     for filler in (0, 1):
-        env = gym.make("MJOA/Streaming-v0", scenario={"dnns": ["alexnet", "googlenet"]}).unwrapped
+        env = gym.make("MJOA/Streaming-v1", scenario={"dnns": ["alexnet", "googlenet"]}).unwrapped
         env.reset(seed=0)
         action = {key: np.full(5, 0.2) for key in ("bandwidth_share", "compute_share")}
         for key in ("placements", "prefetch"):
@@ -91,7 +91,7 @@ def test_padding_is_ignored():
 
 
 def test_an_action_is_not_kept_or_changed():
-    env = gym.make("MJOA/Streaming-v0").unwrapped
+    env = gym.make("MJOA/Streaming-v1").unwrapped
     observation, _ = env.reset(seed=0)
     action = env.action_space.sample()
     before = pickle.loads(pickle.dumps(action))

@@ -12,7 +12,7 @@ NAMES = ("local-only", "edge-only", "random", "neurosurgeon", "ionn", "dads", "i
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
+@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
 def test_an_agent_does_what_its_planner_says(name, env_id):
     env = gym.make(env_id, scenario=SCENARIO, n_ues=3)
     agent = PlannerAgent(name, SCENARIO)
@@ -38,7 +38,7 @@ def test_prefetches_survive_the_way_through_the_agent(monkeypatch):
 
     monkeypatch.setitem(PLANNERS, "greedy", greedy)
     agent = PlannerAgent("greedy", SCENARIO)
-    for env_id in ("MJOA/ColdStart-v0", "MJOA/Streaming-v0"):
+    for env_id in ("MJOA/ColdStart-v1", "MJOA/Streaming-v1"):
         env = gym.make(env_id, scenario=SCENARIO | {"departure_probability": 0.0})
         action, _ = agent.predict(env.reset(seed=0)[0])
         observation, reward, *_ = env.step(action)
@@ -47,7 +47,7 @@ def test_prefetches_survive_the_way_through_the_agent(monkeypatch):
 
 
 def test_batches():
-    envs = gym.make_vec("MJOA/Streaming-v0", 3, scenario=SCENARIO, n_ues=2)
+    envs = gym.make_vec("MJOA/Streaming-v1", 3, scenario=SCENARIO, n_ues=2)
     agent = PlannerAgent("ionn", SCENARIO)
     observation, _ = envs.reset(seed=0)
     actions, _ = agent.predict(observation)

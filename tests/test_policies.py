@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 ORDER = np.array([3, 0, 4, 1, 2])
 
 
-def agent(algorithm, env_id="MJOA/Streaming-v0", seed=0, **changes):
+def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, **changes):
     """An untrained agent."""
     torch.manual_seed(seed)
     scenario = Scenario().with_changes(**changes)
@@ -32,7 +32,7 @@ def agent(algorithm, env_id="MJOA/Streaming-v0", seed=0, **changes):
     return LearnedAgent(new_policy(algorithm, outlook, 16), outlook, card)
 
 
-@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
+@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
 def test_placements_and_bids_follow_their_ues(env_id):
     observation, _ = played(env_id, "multidiscrete", n_envs=8)
     shuffled = {k: v if k == "round" else v[:, ORDER] for k, v in observation.items()}
@@ -42,7 +42,7 @@ def test_placements_and_bids_follow_their_ues(env_id):
 
 
 def test_values_do_not_depend_on_the_order():
-    observation, _ = played("MJOA/Streaming-v0", "multidiscrete", n_envs=8)
+    observation, _ = played("MJOA/Streaming-v1", "multidiscrete", n_envs=8)
     one = agent("ppo")
     tokens = torch.as_tensor(one.outlook(observation))
     values = one.policy.predict_values(tokens), one.policy.predict_values(tokens[:, ORDER])
@@ -50,7 +50,7 @@ def test_values_do_not_depend_on_the_order():
 
 
 def test_action_values_do_not_depend_on_the_order_of_those_who_wait():
-    observation, _ = played("MJOA/Streaming-v0", "discrete", steps=7, n_envs=8)
+    observation, _ = played("MJOA/Streaming-v1", "discrete", steps=7, n_envs=8)
     one = agent("dqn")
     tokens = torch.as_tensor(one.outlook(observation))
     values = one.policy.q_net(tokens), one.policy.q_net(tokens[:, [0, 3, 1, 4, 2]])
@@ -58,16 +58,16 @@ def test_action_values_do_not_depend_on_the_order_of_those_who_wait():
 
 
 def test_only_entries_that_exist_are_chosen():
-    observation, view = played("MJOA/Streaming-v0", "multidiscrete", n_envs=64)
+    observation, view = played("MJOA/Streaming-v1", "multidiscrete", n_envs=64)
     own = agent("ppo").predict(observation, deterministic=False)[0].reshape(64, 5, -1)
     assert (own[..., :2] < view.sizes[observation["dnn"]][..., None]).all()
 
 
 def test_entries_that_wrap_around_have_the_value_of_what_they_mean():
     mixed = {"dnns": ("alexnet", "googlenet")}
-    one = agent("dqn", "MJOA/ColdStart-v0", **mixed)
+    one = agent("dqn", "MJOA/ColdStart-v1", **mixed)
     observation, view = played(
-        "MJOA/ColdStart-v0", "discrete", steps=5, n_envs=64, scenario=Scenario(**mixed)
+        "MJOA/ColdStart-v1", "discrete", steps=5, n_envs=64, scenario=Scenario(**mixed)
     )
     values = one.policy.q_net(torch.as_tensor(one.outlook(observation))).detach().numpy()
     by_entry = values.reshape(64, view.entries, -1)
@@ -81,21 +81,21 @@ def test_entries_that_wrap_around_have_the_value_of_what_they_mean():
 def test_a_saved_agent_acts_alike_and_for_other_numbers_of_ues(algorithm, tmp_path):
     one = agent(algorithm)
     again = LearnedAgent.load(one.save(tmp_path / "agent"))
-    observation, _ = played("MJOA/Streaming-v0", one.action_view)
+    observation, _ = played("MJOA/Streaming-v1", one.action_view)
     np.testing.assert_array_equal(one.predict(observation)[0], again.predict(observation)[0])
     single = {key: value[0] for key, value in observation.items()}
     assert np.array_equal(again.predict(single)[0], again.predict(observation)[0][0])
     more = LearnedAgent.load(tmp_path / "agent", n_ues=12)
-    crowd, _ = played("MJOA/Streaming-v0", one.action_view, n_ues=12)
+    crowd, _ = played("MJOA/Streaming-v1", one.action_view, n_ues=12)
     assert more.predict(crowd)[0][0] in more.outlook.view.space
 
 
 def test_other_networks_than_in_training(tmp_path):
-    agent("ppo", "MJOA/ColdStart-v0").save(tmp_path)
+    agent("ppo", "MJOA/ColdStart-v1").save(tmp_path)
     scenario = Scenario(dnns=("alexnet", "tiny_yolov2"))
     other = LearnedAgent.load(tmp_path, scenario)
     assert other.outlook.layout.entries < ENTRIES  # of menus, too
-    observation, view = played("MJOA/ColdStart-v0", "multidiscrete", scenario=scenario)
+    observation, view = played("MJOA/ColdStart-v1", "multidiscrete", scenario=scenario)
     assert all(action in view.space for action in other.predict(observation)[0])
 
 

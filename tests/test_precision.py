@@ -72,7 +72,7 @@ def test_a_scenario_equals_one_with_networks_of_fewer_bytes(name):
     by_bits = Scenario(dnns=NETWORKS, parameter_bits=16, activation_bits=8)
     played = []
     for scenario in (by_hand, by_bits):
-        env = gym.make(f"MJOA/{name}-v0", scenario=scenario, rounds=4)
+        env = gym.make(f"MJOA/{name}-v1", scenario=scenario, rounds=4)
         env.reset(seed=3)
         env.action_space.seed(3)
         played.append([env.step(env.action_space.sample())[4]["latency_s"] for _ in range(4)])

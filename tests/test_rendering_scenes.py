@@ -214,7 +214,7 @@ def test_shared_layers_are_counted_once():
     scenario = Scenario(
         dnns=("alexnet", "resnet18"), n_ues=3, share_parameters=True, departure_probability=0.5
     )
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario, render_mode="ansi")
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario, render_mode="ansi")
     env.reset(seed=1)
     env.action_space.seed(1)
     for _ in range(8):

@@ -120,7 +120,7 @@ def test_models_are_compared_as_objects_and_as_files(tmp_path):
         ("m.zip", "vec_normalize.pkl"),
         ("m.zip", "m_vecnormalize.pkl"),
         ("rl_model_200_steps.zip", "rl_model_vecnormalize_200_steps.pkl"),
-        ("best_model.zip", "MJOA-Streaming-v0/vecnormalize.pkl"),
+        ("best_model.zip", "MJOA-Streaming-v1/vecnormalize.pkl"),
     ],
 )
 def test_where_statistics_are_looked_for(model, statistics, tmp_path):

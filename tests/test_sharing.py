@@ -108,7 +108,7 @@ def random_plan(instance: Instance, rng: np.random.Generator, retain: bool) -> P
 
 def played(scenario: Scenario, seed: int, rounds: int = 12) -> Iterator[tuple[Any, ...]]:
     """Rounds of random plans: the instance, the plan, what follows, and the next observation."""
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario, rounds=rounds)
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario, rounds=rounds)
     rng = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     for _ in range(rounds):
@@ -180,7 +180,7 @@ def test_sharing_changes_nothing_for_ues_that_have_nothing_in_common(setting):
 
 def played_with_different_networks(scenario: Scenario) -> Iterator[Any]:
     """Latencies and what is resident, where UE i runs network i."""
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario, rounds=10)
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario, rounds=10)
     env.reset(seed=4)
     people = env.unwrapped.core.batch.state.population
     people.dnn[0] = np.arange(scenario.n_ues)
@@ -204,7 +204,7 @@ def test_what_a_ue_leaves_behind_serves_the_next():
 
 def played_everything(scenario: Scenario) -> Iterator[tuple[Any, ...]]:
     """Rounds in which everything is uploaded."""
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario)
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario)
     observation, _ = env.reset(seed=0)
     while True:
         instance = decode_observation(observation, scenario)
@@ -222,7 +222,7 @@ def test_marking_nothing_or_everything_is_lru(shared):
     scenario = Scenario(**setting, share_parameters=shared, retain=True)
     found = []
     for mark in (None, 0, 1):
-        env = gym.make("MJOA/Streaming-v0", scenario=scenario.with_changes(retain=mark is not None))
+        env = gym.make("MJOA/Streaming-v1", scenario=scenario.with_changes(retain=mark is not None))
         env.reset(seed=2)
         env.action_space.seed(2)
         rows = []
@@ -246,8 +246,8 @@ def test_marking_nothing_or_everything_is_lru(shared):
 def test_scalar_and_vector_agree(action):
     scenario = Scenario(share_parameters=True, retain=True, n_ues=3, parameter_bits=16)
     kinds = {"action": action, "scenario": scenario, "rounds": 5}
-    envs = gym.make_vec("MJOA/Streaming-v0", 3, vectorization_mode="vector_entry_point", **kinds)
-    single = [gym.make("MJOA/Streaming-v0", **kinds) for _ in range(3)]
+    envs = gym.make_vec("MJOA/Streaming-v1", 3, vectorization_mode="vector_entry_point", **kinds)
+    single = [gym.make("MJOA/Streaming-v1", **kinds) for _ in range(3)]
     shown, _ = envs.reset(seed=7)
     own = [env.reset(seed=7 + e)[0] for e, env in enumerate(single)]
     envs.action_space.seed(7)
@@ -275,7 +275,7 @@ def assert_equal(one: Any, other: Any) -> None:
 def test_a_flat_observation_says_how_much_of_each_network_is_there():
     scenario = Scenario(**SETTINGS["variants"], share_parameters=True)
     both = [
-        gym.make("MJOA/Streaming-v0", scenario=scenario, action="plan", observation=kind)
+        gym.make("MJOA/Streaming-v1", scenario=scenario, action="plan", observation=kind)
         for kind in ("dict", "flat")
     ]
     for env in both:
@@ -293,7 +293,7 @@ def test_a_flat_observation_says_how_much_of_each_network_is_there():
 @pytest.mark.parametrize("view", ["box", "multidiscrete", "discrete"])
 def test_learned_views_say_what_is_retained(view):
     scenario = Scenario(retain=True, n_ues=2)
-    env = gym.make("MJOA/Streaming-v0", action=view, scenario=scenario)
+    env = gym.make("MJOA/Streaming-v1", action=view, scenario=scenario)
     env.reset(seed=1)
     instance = env.unwrapped.core.batch.instance(0)
     own = env.unwrapped.view

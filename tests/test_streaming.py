@@ -6,7 +6,7 @@ import pytest
 
 
 def make(seed=0, **scenario):
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario).unwrapped
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario).unwrapped
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
     return env, observation

@@ -31,7 +31,7 @@ def test_what_is_not_ours_is_refused():
 
 
 def broken(method, change):
-    env = gym.make("MJOA/ColdStart-v0", action="box", n_ues=2, rounds=3).unwrapped
+    env = gym.make("MJOA/ColdStart-v1", action="box", n_ues=2, rounds=3).unwrapped
     honest = getattr(env, method)
     setattr(env, method, lambda *args, **kwargs: change(honest(*args, **kwargs)))
     return env

@@ -84,7 +84,7 @@ def test_a_moment_has_the_last_row_at_or_before_it(seconds, row, steps, other):
 
 def test_clocks_move_on_by_the_rounds_and_repeat(steps, other):
     scenario = small(steps, other, rounds=30, departure_probability=0.0)
-    env = gym.make("MJOA/Streaming-v0", scenario=scenario)
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario)
     observation, _ = env.reset(seed=4)
     people = env.unwrapped.core.batch.state.population
     clock_s, seen = people.clock_s[0].copy(), set()
@@ -105,7 +105,7 @@ def test_clocks_move_on_by_the_rounds_and_repeat(steps, other):
 
 def test_newcomers_begin_anywhere(steps):
     scenario = small(steps, n_ues=1, rounds=400)
-    env = gym.make("MJOA/ColdStart-v0", scenario=scenario).unwrapped
+    env = gym.make("MJOA/ColdStart-v1", scenario=scenario).unwrapped
     env.reset(seed=0)
     nothing = {key: np.zeros_like(space.sample()) for key, space in env.action_space.items()}
     clock_s = []
@@ -114,7 +114,7 @@ def test_newcomers_begin_anywhere(steps):
         env.step(nothing)
     assert np.histogram(clock_s, bins=5, range=(0, 5))[0].min() > 50
     leaving = gym.make(
-        "MJOA/Streaming-v0", scenario=scenario.with_changes(departure_probability=1.0)
+        "MJOA/Streaming-v1", scenario=scenario.with_changes(departure_probability=1.0)
     ).unwrapped
     leaving.reset(seed=0)
     before = leaving.core.batch.state.population.clock_s[0, 0]
@@ -221,19 +221,19 @@ def test_the_packaged_scenario_is_played(env_id, planner):
 
 def test_pictures_parallel_and_stable_baselines3():
     for mode in ("ansi", "rgb_array"):
-        env = gym.make("MJOA/Streaming-v0", scenario="measured-uplink", render_mode=mode, n_ues=2)
+        env = gym.make("MJOA/Streaming-v1", scenario="measured-uplink", render_mode=mode, n_ues=2)
         env.reset(seed=0)
         env.step(env.action_space.sample())
         assert len(env.render()) > 0
     pytest.importorskip("pettingzoo")
-    many = mjoa_gym.parallel_env("MJOA/Streaming-v0", scenario="measured-uplink", rounds=2)
+    many = mjoa_gym.parallel_env("MJOA/Streaming-v1", scenario="measured-uplink", rounds=2)
     many.reset(seed=0)
     while many.agents:
         many.step({agent: many.action_space(agent).sample() for agent in many.agents})
     pytest.importorskip("stable_baselines3")
     from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
-    envs = make_vec_env("MJOA/Streaming-v0", 3, scenario="measured-uplink", action="multidiscrete")
+    envs = make_vec_env("MJOA/Streaming-v1", 3, scenario="measured-uplink", action="multidiscrete")
     envs.reset()
     actions = np.array([envs.action_space.sample() for _ in range(3)])
     assert np.isfinite(envs.step(actions)[1]).all()
@@ -241,7 +241,7 @@ def test_pictures_parallel_and_stable_baselines3():
 
 def test_the_outlook_takes_rates():
     outlook = pytest.importorskip("agents.outlook")
-    env = gym.make("MJOA/Streaming-v0", action="multidiscrete", observation="dict",
+    env = gym.make("MJOA/Streaming-v1", action="multidiscrete", observation="dict",
                    scenario="measured-uplink")  # fmt: skip
     observation, _ = env.reset(seed=0)
     look = outlook.Outlook(env.unwrapped.view)

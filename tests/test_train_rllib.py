@@ -34,7 +34,7 @@ def test_without_rllib_it_says_what_to_install():
 @pytest.mark.skipif(not HAS_RAY, reason="needs RLlib, in a virtual environment of its own")
 @pytest.mark.parametrize(
     ("env_id", "action"),
-    [("MJOA/ColdStart-v0", "multidiscrete"), ("MJOA/Streaming-v0", "box")],
+    [("MJOA/ColdStart-v1", "multidiscrete"), ("MJOA/Streaming-v1", "box")],
 )
 def test_two_processes_collect_in_every_iteration(env_id, action, tmp_path):
     done = run(*SMALL, "--env", env_id, "--action", action, "--checkpoint", str(tmp_path / "ppo"))

@@ -42,7 +42,7 @@ SMALL = {
 CASES = pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 
 
-def command(algorithm, out, *more, env="MJOA/Streaming-v0", seed=0):
+def command(algorithm, out, *more, env="MJOA/Streaming-v1", seed=0):
     """A small run, without validations (they would need MJOA-MU)."""
     return [
         str(TRAIN), "--algo", algorithm, "--env", env, "--seed", str(seed),
@@ -172,7 +172,7 @@ def test_several_seeds_on_ray(undisturbed, tmp_path):
     assert not equal(weights(folder("ppo", tmp_path, seed=5)), undisturbed["ppo"])
 
 
-@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v0", "MJOA/Streaming-v0"])
+@pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
 @CASES
 def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_path):
     changes = yaml.safe_load("{" + ", ".join(SMALL[algorithm]).replace("=", ": ") + "}")
@@ -191,7 +191,7 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
 
 def test_cloning_is_kept_and_the_critic_follows(tmp_path):
     scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
-    config = load_config("ppo", "MJOA/Streaming-v0", scenario=scenario, n_envs=4, n_steps=5,
+    config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, n_steps=5,
                          batch_size=20, n_timesteps=20)  # fmt: skip
     few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
     config = replace(config, cloning=few)
@@ -211,7 +211,7 @@ def test_cloning_is_kept_and_the_critic_follows(tmp_path):
 def small_dqn():
     """DQN for two UEs that clones the planner that is quickest."""
     scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
-    config = load_config("dqn", "MJOA/Streaming-v0", scenario=scenario, n_envs=4, buffer_size=500,
+    config = load_config("dqn", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, buffer_size=500,
                          learning_starts=100, batch_size=32, n_timesteps=400)  # fmt: skip
     few = {"planner": "mjoa-mu-prefetch", "rounds": 320, "updates": 400}
     return replace(config, cloning=few)
@@ -262,7 +262,7 @@ def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
 
 
 def test_schedules_are_rl_zoos():
-    config = load_config("ppo", "MJOA/Streaming-v0", learning_rate="lin_0.5")
+    config = load_config("ppo", "MJOA/Streaming-v1", learning_rate="lin_0.5")
     schedule = algorithm_arguments(config)["learning_rate"]
     assert (schedule(1.0), schedule(0.25)) == (0.5, 0.125)
 
@@ -271,19 +271,19 @@ def test_schedules_are_rl_zoos():
     ("changes", "message"),
     [
         ({"algorithm": "pp0"}, "did you mean 'ppo'"),
-        ({"env_id": "MJOA/Streeming-v0"}, "did you mean 'MJOA/Streaming-v0'"),
+        ({"env_id": "MJOA/Streeming-v1"}, "did you mean 'MJOA/Streaming-v1'"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"n_envs": 0}, "n_envs=0"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named(changes, message):
-    arguments = {"algorithm": "ppo", "env_id": "MJOA/Streaming-v0"} | changes
+    arguments = {"algorithm": "ppo", "env_id": "MJOA/Streaming-v1"} | changes
     with pytest.raises(ValueError, match=message):
         load_config(**arguments)
 
 
 def test_all_configurations_are_accepted_by_their_algorithms():
     for algorithm in ALGORITHMS:
-        for env_id in ("MJOA/ColdStart-v0", "MJOA/Streaming-v0"):
+        for env_id in ("MJOA/ColdStart-v1", "MJOA/Streaming-v1"):
             arguments = algorithm_arguments(load_config(algorithm, env_id))
             assert callable(arguments["learning_rate"])

@@ -89,14 +89,14 @@ def test_same_step_autoreset_equals_looped(env_id, action):
 @pytest.mark.parametrize("most", [1, 2, 5, -1])
 def test_a_limit_of_steps_equals_wrapped_environments(action, mode, most):
     kwargs = {"action": action, "max_episode_steps": most}
-    one = native("MJOA/Streaming-v0", autoreset_mode=mode, **kwargs)
-    assert_equal_steps(one, looped("MJOA/Streaming-v0", autoreset_mode=mode, **kwargs))
+    one = native("MJOA/Streaming-v1", autoreset_mode=mode, **kwargs)
+    assert_equal_steps(one, looped("MJOA/Streaming-v1", autoreset_mode=mode, **kwargs))
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_names_and_values_of_autoreset_modes(mode):
     for given in (mode, mode.name, mode.value, mode.name.lower(), mode.value.upper()):
-        envs = native("MJOA/ColdStart-v0", autoreset_mode=given)
+        envs = native("MJOA/ColdStart-v1", autoreset_mode=given)
         assert envs.metadata["autoreset_mode"] is mode
 
 
@@ -154,7 +154,7 @@ def test_a_first_reset_of_some(env_id, observation):
 
 @every_view
 def test_masks_are_what_sampling_takes(action):
-    envs = native("MJOA/Streaming-v0", action=action, rounds=9)
+    envs = native("MJOA/Streaming-v1", action=action, rounds=9)
     space = envs.single_action_space
     infos = envs.reset(seed=0)[1]
     if action in ("plan", "box"):

@@ -4,7 +4,7 @@ import gymnasium as gym
 
 import mjoa_gym  # noqa: F401
 
-for name in ("MJOA/ColdStart-v0", "MJOA/Streaming-v0"):
+for name in ("MJOA/ColdStart-v1", "MJOA/Streaming-v1"):
     env = gym.make(name, action="multidiscrete")
     env.reset(seed=0)
     env.step(env.action_space.sample())

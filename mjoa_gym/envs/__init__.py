@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv
 
 ENTRY_POINTS = {
-    "MJOA/ColdStart-v0": ("scalar:ColdStartEnv", "vector:ColdStartVectorEnv"),
-    "MJOA/Streaming-v0": ("scalar:StreamingEnv", "vector:StreamingVectorEnv"),
+    "MJOA/ColdStart-v1": ("scalar:ColdStartEnv", "vector:ColdStartVectorEnv"),
+    "MJOA/Streaming-v1": ("scalar:StreamingEnv", "vector:StreamingVectorEnv"),
 }
 
 

@@ -19,7 +19,7 @@ EVERYBODY = np.ones(1, dtype=np.bool_)
 
 
 class RoundsEnv(gym.Env[Any, Any]):
-    """Rounds of offloading decisions: what `MJOA/ColdStart-v0` and `MJOA/Streaming-v0` share.
+    """Rounds of offloading decisions: what `MJOA/ColdStart-v1` and `MJOA/Streaming-v1` share.
 
     *Streaming* marks what only the latter has, where UEs and their parameters stay.
 
@@ -289,7 +289,7 @@ class RoundsEnv(gym.Env[Any, Any]):
 
 
 class ColdStartEnv(RoundsEnv):
-    """`MJOA/ColdStart-v0`: every round brings fresh UEs, and a server that holds nothing of theirs.
+    """`MJOA/ColdStart-v1`: every round brings fresh UEs, and a server that holds nothing of theirs.
 
     The agent partitions networks and shares band and server; rounds are independent. This is our
     formulation of the setting of MJOA-MU (Yang et al., *Computer Networks* 231, 2023).
@@ -301,7 +301,7 @@ class ColdStartEnv(RoundsEnv):
 
 
 class StreamingEnv(RoundsEnv):
-    """`MJOA/Streaming-v0`: UEs stay, and what they upload stays with them.
+    """`MJOA/Streaming-v1`: UEs stay, and what they upload stays with them.
 
     The agent also decides what to upload for later. UEs issue one inference in every round, which
     lasts `max(period_s, the slowest inference)`. Parameters that have reached the server by its

@@ -251,14 +251,14 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
 
 
 class ColdStartVectorEnv(RoundsVectorEnv):
-    """`MJOA/ColdStart-v0`, many at once; see `ColdStartEnv` and `RoundsVectorEnv`."""
+    """`MJOA/ColdStart-v1`, many at once; see `ColdStartEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = False
     title: ClassVar[str] = "ColdStart"
 
 
 class StreamingVectorEnv(RoundsVectorEnv):
-    """`MJOA/Streaming-v0`, many at once; see `StreamingEnv` and `RoundsVectorEnv`."""
+    """`MJOA/Streaming-v1`, many at once; see `StreamingEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = True
     title: ClassVar[str] = "Streaming"

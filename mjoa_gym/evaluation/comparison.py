@@ -315,7 +315,7 @@ def save(results: Comparison, folder: Path) -> Section:
 
 def compare(
     agents: Mapping[str, Any],
-    env: str = "MJOA/Streaming-v0",
+    env: str = "MJOA/Streaming-v1",
     episodes: int = 40,
     seed: int = FIRST_SEED,
     n_ues: int | None = None,

@@ -106,7 +106,7 @@ def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
 
 def first_instance(scenario: Scenario, seed: int = 0) -> Instance:
     """The first round of a cold-start episode."""
-    env = gym.make("MJOA/ColdStart-v0", scenario=scenario, disable_env_checker=True)
+    env = gym.make("MJOA/ColdStart-v1", scenario=scenario, disable_env_checker=True)
     return decode_observation(env.reset(seed=seed)[0], scenario)
 
 

@@ -25,7 +25,7 @@ from mjoa_gym.planners.registry import PLANNERS
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
 
-ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v0", "streaming": "MJOA/Streaming-v0"}
+ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v1", "streaming": "MJOA/Streaming-v1"}
 FIRST_SEED = 1_000_000
 """Evaluations begin here; nothing is trained or tuned on these seeds."""
 KINDS = ("all on the UE", "all at the edge", "one change of side", "several changes")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mjoa_gym import validation
 from mjoa_gym.devices import Device, load_device
 from mjoa_gym.dnn import DNN
-from mjoa_gym.dnn.profile import FULL_BITS, GRANULARITIES, checked_bits
+from mjoa_gym.dnn.profile import GRANULARITIES, checked_bits
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.model import radio
 from mjoa_gym.model.inference import Upload
@@ -90,20 +90,20 @@ class Scenario:
     name: str = "default"
     n_ues: int = 5
     rounds: int = 20
-    dnns: tuple[str | DNN, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
+    dnns: tuple[str | DNN, ...] = ("mobilenet_v2", "googlenet", "resnet18", "resnet50", "vgg16")
     granularity: str = "layer"
-    parameter_bits: int = FULL_BITS
-    activation_bits: int = FULL_BITS
-    ue_devices: tuple[str | Device, ...] = ("odroid-xu4", "raspberry-pi-4", "phone-cpu")
-    ue_speed_min: float = 0.25
-    ue_speed_max: float = 1.0
+    parameter_bits: int = 16
+    activation_bits: int = 16
+    ue_devices: tuple[str | Device, ...] = ("raspberry-pi-4", "phone-cpu")
+    ue_speed_min: float = 0.05
+    ue_speed_max: float = 0.2
     weight_min: float = 1.0
     weight_max: float = 1.0
-    edge_device: str | Device = "server-gpu"
-    edge_speed: float = 1.0
+    edge_device: str | Device = "server-cpu"
+    edge_speed: float = 0.25
     upload: str = "parallel"
-    message_s: float = 0.0
-    bandwidth_hz: float = 100e6
+    message_s: float = 0.002
+    bandwidth_hz: float = 20e6
     ue_power_dbm: float = 23.0
     edge_power_dbm: float = 30.0
     noise_dbm_per_hz: float = -174.0
@@ -116,9 +116,9 @@ class Scenario:
     snr_min_db: float = -20.0
     snr_max_db: float = 60.0
     period_s: float = 1.0
-    server_memory_bytes: float = 250e6
-    share_parameters: bool = False
-    retain: bool = False
+    server_memory_bytes: float = 64e6
+    share_parameters: bool = True
+    retain: bool = True
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
@@ -154,8 +154,8 @@ class Scenario:
     def load(name_or_path: str | Path) -> Scenario:
         """A packaged scenario by name, or one from a YAML file (a path ending in .yaml or .yml).
 
-        A file holds the fields that differ from the defaults; paths of traces are taken from its
-        folder.
+        A file holds the fields that differ from the defaults, or from those of the scenario that
+        its `base` names; paths of traces are taken from its folder.
 
         Raises:
             ValueError: If there is no such name, or the content is not allowed.
@@ -179,15 +179,19 @@ class Scenario:
     def from_dict(settings: Mapping[str, Any]) -> Scenario:
         """A scenario from the fields that differ from the defaults.
 
+        With `base`, a packaged scenario's name, from the fields that differ from that scenario's.
+
         Raises:
             ValueError: On an unknown field (with the nearest one), or a value not allowed.
         """
+        changes = dict(settings)
+        name = validation.choice("base", changes.pop("base", "default"), Scenario.names())
         known = [field.name for field in fields(Scenario)]
-        for key in settings:
+        for key in changes:
             if key not in known:
                 hint = validation.did_you_mean(key, known) or f"; allowed are {known}"
                 raise ValueError(f"scenario has no field {key!r}{hint}")
-        return Scenario(**settings)
+        return replace(Scenario.load(name), **changes)
 
     @staticmethod
     def of(given: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:

@@ -21,7 +21,7 @@ from mjoa_gym.model.link import link_at
 
 from .players import CallPlayer, CollectPlayer, Player, ScalarPlayer, VecEnvPlayer, VectorPlayer
 
-IDS = ("MJOA/ColdStart-v0", "MJOA/Streaming-v0")
+IDS = ("MJOA/ColdStart-v1", "MJOA/Streaming-v1")
 UE_COUNTS = (2, 5, 10, 20)
 PEERS = ("CartPole-v1", "mobile-env, small")
 NETWORKS = ("alexnet", "vgg16", "resnet18", "resnet50", "inception_v3", "densenet121")

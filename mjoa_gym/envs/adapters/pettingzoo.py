@@ -15,8 +15,8 @@ from mjoa_gym.envs.core import ARGUMENTS, ScenarioLike, refuse_unknown
 from mjoa_gym.validation import choice
 
 ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
-    "MJOA/ColdStart-v0": ColdStartEnv,
-    "MJOA/Streaming-v0": StreamingEnv,
+    "MJOA/ColdStart-v1": ColdStartEnv,
+    "MJOA/Streaming-v1": StreamingEnv,
 }
 ACTIONS = ("multidiscrete", "box")
 REWARDS = ("team", "own")
@@ -38,7 +38,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     array for each number, for `action_space(agent).sample(mask)`).
 
     Args:
-        env_id: "MJOA/ColdStart-v0" or "MJOA/Streaming-v0".
+        env_id: "MJOA/ColdStart-v1" or "MJOA/Streaming-v1".
         action: "multidiscrete" or "box".
         reward: "team": all get the environment's reward, the weighted reduction of all UEs' costs.
             "own": each gets its own UE's, 1 minus what its inference costs over that all-local,
@@ -54,7 +54,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
 
     def __init__(
         self,
-        env_id: str = "MJOA/ColdStart-v0",
+        env_id: str = "MJOA/ColdStart-v1",
         action: str = "multidiscrete",
         reward: str = "team",
         n_ues: int | None = None,

@@ -7,7 +7,7 @@ Install the library with the extra `sb3`.
     from stable_baselines3 import PPO
     from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
-    envs = make_vec_env("MJOA/ColdStart-v0", n_envs=64, seed=0, action="multidiscrete")
+    envs = make_vec_env("MJOA/ColdStart-v1", n_envs=64, seed=0, action="multidiscrete")
     PPO("MultiInputPolicy", envs).learn(100_000)
 """
 
