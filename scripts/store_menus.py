@@ -1,9 +1,9 @@
 """Find the menus that are shipped with the package, and write them to `planners/menus.json`.
 
-They are those of every packaged scenario, of the default scenario and of `ideal` with up to ten UEs,
-and of every other network of the catalogue in these two, all in both environments. It takes some
-minutes. The file defines what the entries of menus are: write it anew only where they may change.
-With `--add` menus that are stored stay as they are, and missing ones are added.
+They are those of every packaged scenario, of the scenarios `default` and `ideal` with up to ten
+UEs, and of every other network of the catalogue in these two, all in both environments. It takes
+some minutes. The file defines what the entries of menus are: write it anew only where they may
+change. With `--add` menus that are stored stay as they are, and missing ones are added.
 """
 
 from __future__ import annotations

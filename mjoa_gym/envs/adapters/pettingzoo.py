@@ -12,6 +12,7 @@ from pettingzoo import ParallelEnv
 
 from mjoa_gym.envs import ColdStartEnv, RoundsEnv, StreamingEnv
 from mjoa_gym.envs.core import ARGUMENTS, ScenarioLike, refuse_unknown
+from mjoa_gym.envs.observation import columns_of
 from mjoa_gym.validation import choice
 
 ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
@@ -157,9 +158,11 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         return gym.spaces.Box(-1.0, 1.0, (joint.shape[0] // n,), np.float32)
 
     def _observations(self) -> dict[str, Any]:
-        blocks = self._flat[:-1].reshape(len(self.possible_agents), -1)
+        scenario, n = self.env.scenario, len(self.possible_agents)
+        of_ues = n * columns_of(scenario, self.env.persists)  # the rest is the same for all
+        blocks, rest = self._flat[:of_ues].reshape(n, -1), self._flat[of_ues:]
         return {
-            agent: np.append(np.roll(blocks, -i, axis=0), self._flat[-1])
+            agent: np.append(np.roll(blocks, -i, axis=0), rest)
             for i, agent in enumerate(self.possible_agents)
         }
 
