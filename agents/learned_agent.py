@@ -56,6 +56,11 @@ class LearnedAgent:
         return POLICIES[self.card["algorithm"]][1]
 
     @property
+    def scenario(self) -> Scenario:
+        """The scenario that it acts in."""
+        return self.outlook.view.scenario
+
+    @property
     def persists(self) -> bool:
         """Whether it was trained where UEs and their parameters stay."""
         return self.outlook.view.persists

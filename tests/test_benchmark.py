@@ -1,6 +1,7 @@
 """The benchmark end to end on a tiny suite, its statistics, and what survives a kill."""
 
 import csv
+import html
 import signal
 import time
 from itertools import product
@@ -14,6 +15,7 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import journal
 from mjoa_gym.evaluation.benchmark.budgets import NO_LIMIT, Budgeted, gaps_of
 from mjoa_gym.evaluation.benchmark.example import find_example
+from mjoa_gym.evaluation.benchmark.matters import what_matters
 from mjoa_gym.evaluation.benchmark.report import publish
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, against, headline
 from mjoa_gym.evaluation.benchmark.suite import (
@@ -58,6 +60,19 @@ TINY = {
             "fields": ["bandwidth_hz"],
             "scale": 1e-6,
             "values": [20_000_000, 80_000_000],
+            "effects": [{"what": "a wider band", "base": "20", "point": "80"}],
+        },
+        "precision": {
+            "kind": "condition",
+            "fields": ["parameter_bits"],
+            "values": [8, 32],
+            "effects": [{"what": "finer parameters", "base": "8", "point": "32"}],
+        },
+        "energy": {"kind": "energy", "fields": ["energy_price_s_per_j"], "values": [0, 0.3]},
+        "deadlines": {
+            "kind": "deadlines",
+            "fields": ["deadline_factor_min", "deadline_factor_max"],
+            "values": [0.5, 0.9],
         },
         "mix": {"points": {"nin": {"dnns": ["nin"]}}, "seeds": 1},
         "streaming": {"environment": "streaming", "points": {"base": {}}, "seeds": 1},
@@ -310,6 +325,18 @@ def test_a_planner_is_brought_once():
         ({"sweeps": {"a": {"fields": ["n_ues"]}}}, "sweep a: either"),
         ({"sweeps": {"a": {"fields": ["n_ues"], "values": [1, 1]}}}, "same label"),
         ({"sweeps": {"a": {"points": {"x": {}}, "kind": "swep"}}}, "did you mean 'sweep'?"),
+        ({"sweeps": {"a": {"points": {"x": {}}, "effects": [{"what": "y"}]}}}, "lacks"),
+        (
+            {
+                "sweeps": {
+                    "a": {
+                        "points": {"x": {}},
+                        "effects": [{"what": "y", "base": "x", "point": "z"}],
+                    }
+                }
+            },
+            "effects: point='z'",
+        ),
         ({"sweeps": {"a": {**BUDGETS, "budgets_ms": []}}}, "a: budgets_ms is empty"),
         ({"sweeps": {"a": {**BUDGETS, "budgets_ms": [1, 0]}}}, "a: budgets_ms=0: must be above 0"),
         (
@@ -425,6 +452,24 @@ def test_the_report_links_to_the_examples_timelines(finished):
     three = ("serial", "dads-serial"), ("parallel", "dads-serial"), ("parallel", "single-cut")
     assert [data["timelines"][choices[c]]["latency"] for c in three] == pytest.approx(drawn)
     assert page.count('href="timeline.html"') == 1
+
+
+def test_what_matters_is_measured(finished):
+    suite, cells, _, page = finished
+    results = SuiteResults(suite, cells)
+    sentences = what_matters(results)
+    assert [sentence.split()[0] for sentence in sentences] == ["With", "What", "single-cut", "Of"]
+    assert all(html.escape(sentence) in page for sentence in sentences)
+    shown = {}
+    for sweep, what in ((suite.sweep("bandwidth"), "a wider band"),
+                        (suite.sweep("precision"), "finer parameters")):  # fmt: skip
+        base, other = results.means(sweep, "parallel", "single-cut")
+        shown[what] = f"{what} ({100 * (other / base - 1):+.0f} % ["
+    assert all(text in sentences[1] for text in shown.values()), (shown, sentences[1])
+    met = 100 - 100 * results.means(suite.sweep("deadlines"), "parallel", "single-cut", "missed")
+    assert f"single-cut meets {met[1]:.0f} %" in sentences[3]
+    missing = {c: rows for c, rows in cells.items() if c.planner != "single-cut"}
+    assert what_matters(SuiteResults(suite, missing)) == []
 
 
 def test_headline_names_settings_and_tells_what_falls_short(finished):

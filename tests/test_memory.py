@@ -18,7 +18,10 @@ class Networks(NamedTuple):
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
     networks = Networks(np.array([3, 3]), PARAMETERS, np.arange(6).reshape(2, 3))
-    dropped, kept = memory.evict(resident, idle, idle, DNN, networks, False, memory_bytes)
+    next_of = np.empty(2, np.int64)
+    dropped, kept = memory.evict(
+        resident, idle, idle, DNN, networks, False, memory_bytes, next_of
+    )
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 
@@ -68,7 +71,10 @@ def test_many_layers_go_as_one_after_the_other_would(seed):
         last = max(zip(*left.nonzero(), strict=True), key=lambda at: (unused[at], left[at], at))
         left[last], unused[last] = 0.0, 0
     networks = Networks(np.array([30] * 4), np.ones((4, 30)), np.arange(120).reshape(4, 30))
-    dropped, kept = memory.evict(resident, idle, idle, np.arange(4), networks, False, limit)
+    next_of = np.empty(4, np.int64)
+    dropped, kept = memory.evict(
+        resident, idle, idle, np.arange(4), networks, False, limit, next_of
+    )
     np.testing.assert_array_equal(resident, left)
     np.testing.assert_array_equal(idle, unused)
     assert kept == pytest.approx(left.sum())

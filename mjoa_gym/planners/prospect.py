@@ -317,10 +317,9 @@ def same_uploads(known, trial, touched):
 @lean
 def bring_together(resident, idle, tables):
     """Let the owners of layers have what any row (R, L) has of them; in place, idle rounds too."""
-    width = tables.owner.shape[1]
     for row in range(len(resident)):
         for layer in range(tables.n_layers[row]):
-            there, own = divmod(tables.owner[row, layer], width)
+            there, own = memory.owner_of(tables, row, layer)
             if resident[row, layer] > 0.0:
                 if resident[there, own] <= 0.0 or idle[row, layer] < idle[there, own]:
                     idle[there, own] = idle[row, layer]
@@ -349,7 +348,8 @@ def drop(prospect):
                 if trial.retained[i] != NOTHING:
                     marked = placements[trial.retained[i]]
                     memory.retain(dnn[i], i, marked, tables, setting.common, age)
-        memory.evict(kept, idle, age, dnn, tables, setting.common, setting.server_memory_bytes)
+        limit, next_of = setting.server_memory_bytes, prospect.room.next_of
+        memory.evict(kept, idle, age, dnn, tables, setting.common, limit, next_of)
 
 
 @lean

@@ -33,6 +33,13 @@ def network_of(dnn, row, shared):
     return row if shared else dnn[row]
 
 
+@njit(inline="always")
+def owner_of(tables, row, layer):
+    """The row and the layer of the owner of a row's layer."""
+    width, flat = tables.owner.shape[1], tables.owner[row, layer]
+    return (row, layer) if flat == row * width + layer else divmod(flat, width)
+
+
 @lean
 def settle(resident, idle, placement, sent):
     """Add what a UE has sent in a round, and count the rounds since each layer was used; in place.
@@ -55,9 +62,8 @@ def combine(dnn, placement, sent, tables, used, arrived):
     `used` and `arrived` (R, L) become the largest of what all UEs have placed and sent: what
     arrives twice counts once.
     """
-    width = tables.owner.shape[1]
     for layer in range(tables.n_layers[dnn]):
-        row, own = divmod(tables.owner[dnn, layer], width)
+        row, own = owner_of(tables, dnn, layer)
         used[row, own] = max(used[row, own], placement[layer])
         arrived[row, own] = max(arrived[row, own], sent[layer])
 
@@ -65,10 +71,9 @@ def combine(dnn, placement, sent, tables, used, arrived):
 @lean
 def repeat(resident, idle, tables):
     """Let the rows (R, L) repeat what is at the owners of their layers."""
-    width = tables.owner.shape[1]
     for row in range(len(resident)):
         for layer in range(tables.n_layers[row]):
-            there, own = divmod(tables.owner[row, layer], width)
+            there, own = owner_of(tables, row, layer)
             resident[row, layer] = resident[there, own]
             idle[row, layer] = idle[there, own]
 
@@ -76,37 +81,40 @@ def repeat(resident, idle, tables):
 @lean
 def retain(dnn, i, placement, tables, shared, age):
     """Let the layers that UE i marks (>= L,) be younger (R, L) than all that nobody marks."""
-    width = tables.owner.shape[1]
     for layer in range(tables.n_layers[dnn]):
         if placement[layer]:
             row, own = i, layer
             if shared:
-                row, own = divmod(tables.owner[dnn, layer], width)
+                row, own = owner_of(tables, dnn, layer)
             if age[row, own] >= 0:
                 age[row, own] -= RETAINED
 
 
 @lean
-def evict(resident, idle, age, dnn, tables, shared, memory_bytes):
+def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
     """Drop layers until the rest fits, those first that have not been used for long; in place.
 
     `resident`, `idle` and `age` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or
-    are `shared`. The age is `idle`, but for what is to be retained (see `retain`).
+    are `shared`. The age is `idle`, but for what is to be retained (see `retain`). `next_of` (R,)
+    is overwritten.
 
     Returns:
-        The bytes dropped, and the bytes kept. Cost: O(R L) for each layer dropped.
+        The bytes dropped, and the bytes kept. Cost: O(R L), and O(R + L) for each layer dropped.
     """
     dropped, total = 0.0, bytes_there(resident, dnn, tables, shared)
     if total > memory_bytes:
+        for row in range(len(resident)):
+            next_of[row] = _next_of_row(resident, age, row, dnn, tables, shared)
         while True:
-            row, layer = _next_to_go(resident, age, dnn, tables, shared)
+            row = _next_row(resident, age, dnn, tables, shared, next_of)
             if row >= 0:
-                held = resident[row, layer]
-                held *= tables.parameter_bytes[network_of(dnn, row, shared), layer]
+                layer = next_of[row]
+                held = held_bytes(resident, row, layer, dnn, tables, shared)
                 resident[row, layer] = 0.0
                 idle[row, layer] = 0
                 dropped += held
                 total -= held
+                next_of[row] = _next_of_row(resident, age, row, dnn, tables, shared)
             if total <= memory_bytes or row < 0:
                 # without the differences' rounding errors
                 total = bytes_there(resident, dnn, tables, shared)
@@ -123,22 +131,41 @@ def counts(row, layer, tables, shared):
     return not shared or tables.owner[row, layer] == row * tables.owner.shape[1] + layer
 
 
+@njit(inline="always")
+def held_bytes(resident, row, layer, dnn, tables, shared):
+    """The bytes of a row's layer that are on the server."""
+    return resident[row, layer] * tables.parameter_bytes[network_of(dnn, row, shared), layer]
+
+
 @lean_inner
-def _next_to_go(resident, age, dnn, tables, shared):
-    """The row and the layer that are dropped first; (-1, -1) if nothing is there."""
-    oldest, most, last_row, last_layer = -2 * RETAINED, 0.0, -1, -1
-    for row in range(len(resident)):
-        d = network_of(dnn, row, shared)
-        for layer in range(tables.n_layers[d]):
-            held = resident[row, layer] * tables.parameter_bytes[d, layer]
-            unused = age[row, layer]
+def _next_of_row(resident, age, row, dnn, tables, shared):
+    """The layer of a row that is dropped first; -1 if nothing is there."""
+    oldest, most, found = -2 * RETAINED, 0.0, -1
+    for layer in range(tables.n_layers[network_of(dnn, row, shared)]):
+        unused = age[row, layer]
+        if resident[row, layer] > 0.0 and unused >= oldest:
+            held = held_bytes(resident, row, layer, dnn, tables, shared)
             if (
                 held > 0.0
-                and (unused > oldest or (unused == oldest and held >= most))
+                and (unused > oldest or held >= most)
                 and counts(row, layer, tables, shared)
             ):
-                oldest, most, last_row, last_layer = unused, held, row, layer
-    return last_row, last_layer
+                oldest, most, found = unused, held, layer
+    return found
+
+
+@lean_inner
+def _next_row(resident, age, dnn, tables, shared, next_of):
+    """The row whose next layer is dropped first; -1 if nothing is there."""
+    oldest, most, found = -2 * RETAINED, 0.0, -1
+    for row in range(len(resident)):
+        layer = next_of[row]
+        if layer >= 0:
+            held = held_bytes(resident, row, layer, dnn, tables, shared)
+            unused = age[row, layer]
+            if unused > oldest or (unused == oldest and held >= most):
+                oldest, most, found = unused, held, row
+    return found
 
 
 @lean_inner

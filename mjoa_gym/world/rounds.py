@@ -152,6 +152,7 @@ class Room(NamedTuple):
     used: NDArray[np.int8]  # (R, L) as in `memory.combine`
     arrived: NDArray[np.float64]  # (R, L) likewise
     age: NDArray[np.int32]  # (R, L) as in `memory.evict`
+    next_of: NDArray[np.int64]  # (R,) likewise
 
 
 def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
@@ -163,7 +164,8 @@ def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
         np.empty((memory_rows, width), kind) for kind in (np.int8, np.float64, np.int32)
     )
     n_up, draws = np.empty(n_ues, np.int64), np.empty(DRAWS)
-    return Room(ue_s, missing_bytes, rows, outline, n_up, draws, used, arrived, age)
+    next_of = np.empty(memory_rows, np.int64)
+    return Room(ue_s, missing_bytes, rows, outline, n_up, draws, used, arrived, age, next_of)
 
 
 @njit(inline="always")
@@ -307,6 +309,7 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
             tables,
             constants.share_parameters,
             constants.server_memory_bytes,
+            room.next_of,
         )
 
 

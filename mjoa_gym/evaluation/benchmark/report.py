@@ -20,6 +20,7 @@ from mjoa_gym.evaluation.benchmark.budgets import (
     plans_on_budgets,
 )
 from mjoa_gym.evaluation.benchmark.example import find_example
+from mjoa_gym.evaluation.benchmark.matters import what_matters
 from mjoa_gym.evaluation.benchmark.results import SuiteResults, headline, overview_table, tables_of
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
 from mjoa_gym.evaluation.decision_time import Timing, measure_layers, measure_ues
@@ -71,7 +72,7 @@ def publish(
     """
     results = SuiteResults(suite, played)
     write(out / "rounds.csv", rounds_csv(suite, played))
-    overview, sentences = overview_table(results), headline(results)
+    overview, sentences = overview_table(results), [*what_matters(results), *headline(results)]
     write(out / "tables" / "overview.csv", overview.csv())
     sections = [
         _example(suite, out),
@@ -164,11 +165,13 @@ def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
 
 
 def _conditions(sweep: Sweep) -> str:
-    changes = ", ".join(f"{key} = {value}" for key, value in sweep.scenario.items())
+    base, changes = sweep.scenario.get("base", "default"), dict(sweep.scenario)
+    changes.pop("base", None)
+    listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
     conditions = (
         f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
-        f"seeds of {sweep.rounds} round{'s' if sweep.rounds > 1 else ''}; default "
-        f"scenario{' with ' + changes if changes else ''}."
+        f"seeds of {sweep.rounds} round{'s' if sweep.rounds > 1 else ''}; {base} "
+        f"scenario{' with ' + listed if listed else ''}."
     )
     return f"<p>{html.escape(conditions)}</p>"
 

@@ -81,7 +81,13 @@ class SuiteResults:
         local, their_local = (self.column(sweep, point, *who, "local_s") for who in (ours, other))
         if sweep.environment == "cold-start" and not np.allclose(local, their_local, rtol=1e-12):
             raise ValueError(f"{sweep.name}/{point}: {ours} and {other} met other instances")
-        return reduction_of(self.units(sweep, point, *ours), self.units(sweep, point, *other))
+        return self.between(sweep, (point, *ours), (point, *other))
+
+    def between(
+        self, sweep: Sweep, one: tuple[str, str, str], other: tuple[str, str, str]
+    ) -> Reduction:
+        """The reduction of one point, world and planner against another; seeds are the same."""
+        return reduction_of(self.units(sweep, *one), self.units(sweep, *other))
 
     def strongest(self, sweep: Sweep, point: str, world: str) -> str | None:
         """The earlier system with the lowest mean latency in a setting; None if none ran."""

@@ -43,6 +43,14 @@ class Point(NamedTuple):
     changes: dict[str, Any]
 
 
+class Effect(NamedTuple):
+    """A change from one point to another of a sweep, in words that finish "what changes most"."""
+
+    what: str
+    base: str
+    point: str
+
+
 class Cell(NamedTuple):
     """One planner in one setting with one seed."""
 
@@ -74,6 +82,7 @@ class Sweep:
     worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
     budgets_ms: tuple[float, ...] = ()  # planning times that are allowed, for "budgets"
+    effects: tuple[Effect, ...] = ()  # that the report's opening compares with each other
 
     def __post_init__(self) -> None:
         choice(f"{self.name}: kind", self.kind, KINDS_OF_SWEEPS)
@@ -90,6 +99,9 @@ class Sweep:
         labels = [point.label for point in self.points]
         if len(set(labels)) != len(labels):
             raise ValueError(f"{self.name}: two points have the same label in {labels}")
+        for effect in self.effects:
+            for point in (effect.base, effect.point):
+                choice(f"{self.name}: effects: point", point, labels)
         if self.environment == "streaming" and LOWER_BOUND in self.planners:
             raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
         for label in labels:
@@ -169,9 +181,9 @@ class Suite:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever anything in the suite does, but for who plans."""
+        """Changes whenever anything that is played does, but for who plans."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "brought"}
-        content["sweeps"] = [asdict(replace(s, planners=("",))) for s in self.sweeps]
+        content["sweeps"] = [asdict(replace(s, planners=("",), effects=())) for s in self.sweeps]
         return digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def cells(self) -> Iterator[Cell]:
@@ -247,6 +259,7 @@ def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sw
     own = {"name": name, "title": name, "label": name, **shared, **given}
     own["scenario"] = {**shared.get("scenario", {}), **given.get("scenario", {})}
     own["points"] = _points(where, given)
+    own["effects"] = tuple(_effect(where, effect) for effect in given.get("effects", ()))
     return _made(where, Sweep, {k: v for k, v in own.items() if k not in axis})
 
 
@@ -262,6 +275,13 @@ def _points(where: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
         Point(f"{value * scale:g}", value * scale, dict.fromkeys(given["fields"], value))
         for value in given["values"]
     )
+
+
+def _effect(where: str, given: Mapping[str, Any]) -> Effect:
+    _check_keys(f"{where}: effects", given, Effect._fields)
+    if missing := set(Effect._fields) - set(given):
+        raise ValueError(f"{where}: effects: {given} lacks {sorted(missing)}")
+    return Effect(**{name: str(text) for name, text in given.items()})
 
 
 def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
