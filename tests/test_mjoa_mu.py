@@ -31,7 +31,7 @@ def catalogue_instance(seed: int, character: str, n_ues: int | None = None) -> I
     rng = np.random.default_rng(seed)
     n_ues = n_ues or int(rng.integers(2, 7))
     settings = {"n_ues": n_ues, "upload": UPLOADS[seed % 4]} | SCENARIOS[character]
-    scenario = Scenario(**settings)
+    scenario = Scenario.from_dict({"base": "ideal"} | settings)
     resident = None
     if seed % 2:
         longest = max(dnn.n_layers for dnn in scenario.profiles)
@@ -87,7 +87,7 @@ def yardstick(kind: str, seed: int) -> Instance:
     n_ues = 1 + seed % 8
     if kind == "chains":
         return random_instance(700_000 + seed, n_ues, 10, chain=True)
-    scenario = Scenario(n_ues=n_ues)
+    scenario = Scenario.load("ideal").with_changes(n_ues=n_ues)
     rng = np.random.default_rng([17, seed])
     return to_instance(scenario, random_population(scenario, n_ues, rng), None)
 

@@ -53,7 +53,8 @@ def test_other_bits_are_refused(bits):
 @pytest.mark.parametrize("name", ["ColdStart", "Streaming"])
 def test_a_scenario_equals_one_with_networks_of_fewer_bytes(name):
     """Built without `at_precision`: other numbers in the profiles, seconds from tables."""
-    devices, networks = Scenario().ue_devices, []
+    ideal, networks = Scenario.load("ideal"), []
+    devices = ideal.ue_devices
     tables: dict[str, dict[str, dict[str, float]]] = {d: {} for d in (*devices, "server-gpu")}
     for network in NETWORKS:
         content = DNN.load(network).to_dict()
@@ -66,10 +67,10 @@ def test_a_scenario_equals_one_with_networks_of_fewer_bytes(name):
             layer["output_bytes"] /= 4
         networks.append(DNN.from_dict(content))
     measured = {device: TableDevice(device, table) for device, table in tables.items()}
-    by_hand = Scenario(
+    by_hand = ideal.with_changes(
         dnns=networks, ue_devices=[measured[d] for d in devices], edge_device=measured["server-gpu"]
     )
-    by_bits = Scenario(dnns=NETWORKS, parameter_bits=16, activation_bits=8)
+    by_bits = ideal.with_changes(dnns=NETWORKS, parameter_bits=16, activation_bits=8)
     played = []
     for scenario in (by_hand, by_bits):
         env = gym.make(f"MJOA/{name}-v1", scenario=scenario, rounds=4)

@@ -17,6 +17,7 @@ def a_round(seed, **changes):
     """A batch of one in a random state, and a random decision; memory enough, nobody leaves."""
     rng = np.random.default_rng(seed)
     quiet = {"departure_probability": 0.0, "server_memory_bytes": 1e12}
+    quiet |= {"share_parameters": False, "retain": False}
     scenario = Scenario(weight_max=4.0, **quiet | changes)
     batch = Batch(scenario, True, 1)
     for mine, drawn in zip(

@@ -28,7 +28,7 @@ from mjoa_gym.devices import FlopsDevice
         ({"departure_probability": 1.5}, r"departure_probability=1.5: must be in \[0, 1\]"),
         ({"shadowing_correlation": float("nan")}, "shadowing_correlation"),
         ({"noise_dbm_per_hz": float("-inf")}, "noise_dbm_per_hz"),
-        ({"ue_speed_min": 2.0}, "ue_speed_min=2.0: must be at most ue_speed_max=1.0"),
+        ({"ue_speed_min": 2.0}, "ue_speed_min=2.0: must be at most ue_speed_max=0.2"),
         ({"distance_min_m": 0}, "distance_min_m=0: must be above 0"),
         ({"snr_min_db": 70}, "snr_min_db"),
         ({"rayleigh_fading": "yes"}, "must be true or false"),
@@ -99,7 +99,7 @@ def test_tables_cannot_be_changed():
 
 def test_a_network_without_any_time_is_refused():
     idle = DNN("idle", [0.0], [0], [1], [[-1]], 1)
-    with pytest.raises(ValueError, match="idle takes no time"):
+    with pytest.raises(ValueError, match="idle-w16a16 takes no time"):
         _ = Scenario(dnns=(idle,), ue_devices=(FlopsDevice("x", 1e9),)).tables
 
 

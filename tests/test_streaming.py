@@ -1,4 +1,4 @@
-"""The laws of what persists between rounds."""
+"""The laws of what persists between rounds, where nothing is shared or retained."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 
 
 def make(seed=0, **scenario):
+    scenario = {"base": "ideal"} | scenario
     env = gym.make("MJOA/Streaming-v1", scenario=scenario).unwrapped
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
