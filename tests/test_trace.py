@@ -118,7 +118,8 @@ def test_newcomers_begin_anywhere(steps):
     ).unwrapped
     leaving.reset(seed=0)
     before = leaving.core.batch.state.population.clock_s[0, 0]
-    info = leaving.step(nothing | {"prefetch": nothing["placements"]})[4]
+    more = dict.fromkeys(("prefetch", "retain"), nothing["placements"])
+    info = leaving.step(nothing | more)[4]
     after = leaving.core.batch.state.population.clock_s[0, 0]
     assert info["left"].all()
     assert after != (before + info["round_s"]) % 5
@@ -248,7 +249,7 @@ def test_the_outlook_takes_rates():
     seen = look({key: values[None] for key, values in observation.items()})
     assert seen.shape[1:] == look.space.shape
     assert 0 <= seen.min() <= seen.max() <= 1
-    np.testing.assert_allclose(seen[0, :, 3], observation["uplink_bps"] / 100e6 / 20, rtol=1e-6)
+    np.testing.assert_allclose(seen[0, :, 3], observation["uplink_bps"] / 20e6 / 20, rtol=1e-6)
 
 
 def test_a_scenario_names_its_files(steps, other, tmp_path, monkeypatch):
