@@ -19,7 +19,8 @@ from agents.network import ActionValues, ChoiceNetwork, RoundValue
 from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
 
 CHOSEN = 4
-"""Columns that the `discrete` view adds to a UE's (see `DiscreteView.features`)."""
+"""Columns that the `discrete` view adds to a UE's, one more where something can be retained (see
+`DiscreteView.features`)."""
 
 
 class ActorAndCritic(nn.Module):
@@ -80,8 +81,8 @@ class UeQNetwork(QNetwork):
         shape = self.observation_space.shape
         assert shape is not None
         self.width = width
-        entries = (shape[1] - PER_UE - CHOSEN) // PER_ENTRY
-        self.layout = OutlookColumns(CHOSEN, entries)
+        entries, retain = divmod(shape[1] - PER_UE - CHOSEN, PER_ENTRY)
+        self.layout = OutlookColumns(CHOSEN + retain, entries)
         values = ActionValues(self.layout, int(self.action_space.n) // self.layout.entries, width)
         self.q_net = nn.Sequential(nn.Unflatten(1, shape), values)
 

@@ -19,9 +19,7 @@ def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
     networks = Networks(np.array([3, 3]), PARAMETERS, np.arange(6).reshape(2, 3))
     next_of = np.empty(2, np.int64)
-    dropped, kept = memory.evict(
-        resident, idle, idle, DNN, networks, False, memory_bytes, next_of
-    )
+    dropped, kept = memory.evict(resident, idle, idle, DNN, networks, False, memory_bytes, next_of)
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 

@@ -19,7 +19,7 @@ from typing import Any
 from gymnasium.spaces import Box, Dict, Space
 
 from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
-from mjoa_gym.envs.observation import OBSERVERS, observation_of
+from mjoa_gym.envs.observation import OBSERVERS, networks_shown, observation_of
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 
 SB3, CONTRIB = "stable_baselines3", "sb3_contrib"
@@ -145,7 +145,8 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     name = next((n for n, view in views.items() if type(view.space) is type(own)), "box")
     kind = "dict" if isinstance(seen, Dict) else "flat"
     ours = observation_of(kind, views[name]).space
-    n_ues = _ues(seen, ours, setting.scenario.n_ues)
+    of_all = 1 + networks_shown(setting.scenario, setting.persists)
+    n_ues = _ues(seen, ours, of_all, setting.scenario.n_ues)
     hint = f"; with n_ues={n_ues} it might" if n_ues not in (0, setting.scenario.n_ues) else ""
     text = (
         f"{label} does not fit {ENVIRONMENTS[setting.environment]} with {setting.scenario.n_ues} "
@@ -155,12 +156,15 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     return " ".join(text.split())
 
 
-def _ues(seen: Space[Any], ours: Space[Any], n_ues: int) -> int:
-    """The number of UEs whose observations are as long as those that a model has seen; or 0."""
+def _ues(seen: Space[Any], ours: Space[Any], of_all: int, n_ues: int) -> int:
+    """The number of UEs whose observations are as long as those that a model has seen; or 0.
+
+    So many numbers of a flat observation are `of_all` UEs together.
+    """
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")
         return speed.shape[0] if isinstance(speed, Box) else 0
     if not isinstance(seen, Box) or not isinstance(ours, Box) or len(seen.shape) != 1:
         return 0
-    found, left_over = divmod(seen.shape[0] - 1, (ours.shape[0] - 1) // n_ues)
+    found, left_over = divmod(seen.shape[0] - of_all, (ours.shape[0] - of_all) // n_ues)
     return 0 if left_over else found
