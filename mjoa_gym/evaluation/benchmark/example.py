@@ -76,7 +76,7 @@ class Example(NamedTuple):
 def find_example(suite: Suite) -> Example:
     """Of some random inferences, that on which ours gains most on the best serial plan."""
     earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
-    scenario = Scenario(n_ues=1, rounds=1, bandwidth_hz=50e6)
+    scenario = Scenario(n_ues=1, rounds=1)
     found = []
     for index in bar(range(CANDIDATES), desc="finding an example", leave=False):
         serial, parallel = (
