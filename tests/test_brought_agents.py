@@ -54,7 +54,7 @@ class Idle:
         self.scenario = scenario
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        return np.zeros(4 * SCENARIO.n_ues, dtype=np.int64), state
+        return np.zeros(5 * SCENARIO.n_ues, dtype=np.int64), state
 
 
 class Callable:
@@ -252,10 +252,10 @@ class Nonsense:
 @pytest.mark.parametrize(
     ("view", "action", "reason"),
     [
-        ("box", np.full(8, np.nan), "must be a number"),
-        ("box", np.zeros(7), r"has shape \(7,\); \(8,\) is needed"),
-        ("multidiscrete", np.zeros(8), "whole numbers are needed"),
-        ("multidiscrete", np.full(8, 99), "must be from 0 to"),
+        ("box", np.full(10, np.nan), "must be a number"),
+        ("box", np.zeros(7), r"has shape \(7,\); \(10,\) is needed"),
+        ("multidiscrete", np.zeros(10), "whole numbers are needed"),
+        ("multidiscrete", np.full(10, 99), "must be from 0 to"),
         ("discrete", None, "dtype object"),
         ("plan", {"placements": 1}, "needed is a dict"),
         ("boxes", np.zeros(8), "did you mean 'box'"),

@@ -19,6 +19,7 @@ from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
 from mjoa_gym.envs.actions import ACTION_VIEWS
 from mjoa_gym.world.population import link_names
+from mjoa_gym.world.rounds import of_ues
 
 IDS = tuple(ENTRY_POINTS)
 every_env = pytest.mark.parametrize("env_id", IDS)
@@ -38,7 +39,7 @@ def roll_out(env, seed, steps=12):
 def equal_shares(env, **marks):
     """An action with equal shares and the given rows of marks, all zeros where not given."""
     n, width = env.action_space["placements"].shape
-    keys = set(env.action_space) & {"placements", "prefetch"}
+    keys = set(env.action_space) & {"placements", "prefetch", "retain"}
     action = {key: marks.get(key, np.zeros((n, width), np.int8)) for key in keys}
     return action | {key: np.full(n, 1.0 / n) for key in ("bandwidth_share", "compute_share")}
 
@@ -174,7 +175,8 @@ def test_an_observation_gives_the_instance_back_exactly(env_id, name):
         )
         state = env.unwrapped.core.batch.state
         if "resident" in observation:
-            for ue, row in zip(instance.ues, state.resident[0], strict=True):
+            rows = of_ues(state.resident, state.population.dnn, scenario.share_parameters)[0]
+            for ue, row in zip(instance.ues, rows, strict=True):
                 np.testing.assert_array_equal(ue.resident, row[: ue.dnn.n_layers])
         for key, name in {"weight": "weight", **link_names(scenario)}.items():
             values = [getattr(ue, key) for ue in instance.ues]

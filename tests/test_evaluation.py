@@ -42,7 +42,7 @@ class FirstChoice:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         self.calls += 1
         n = len(observation["dnn"])
-        shape = n if self.action_view == "discrete" else (n, 4 * SCENARIO.n_ues)
+        shape = n if self.action_view == "discrete" else (n, 5 * SCENARIO.n_ues)
         return np.full(shape, self.choice, dtype=np.int64), state
 
 
@@ -90,7 +90,7 @@ def test_decisions_are_timed_in_all_rounds_of_an_episode(view, monkeypatch):
                 self.asked.append(float(observation["resident"].sum()))
             if view == "plan":
                 return PlannerAgent("edge-only", SCENARIO).predict(observation)
-            shape = n if view == "discrete" else (n, 4 * SCENARIO.n_ues)
+            shape = n if view == "discrete" else (n, 5 * SCENARIO.n_ues)
             return np.ones(shape, dtype=np.int64 if view == "discrete" else np.float64), None
 
     agent = Everything()

@@ -19,7 +19,10 @@ SCENARIO = Scenario(
     n_ues=3,
     rounds=5,
     bandwidth_hz=20e6,
+    parameter_bits=32,
     server_memory_bytes=60e6,
+    share_parameters=False,
+    retain=False,
     departure_probability=0.0,
 )
 

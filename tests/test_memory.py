@@ -13,15 +13,16 @@ class Networks(NamedTuple):
     n_layers: np.ndarray
     parameter_bytes: np.ndarray
     owner: np.ndarray
+    borrows: np.ndarray
+    owned_bytes: np.ndarray
 
 
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
-    networks = Networks(np.array([3, 3]), PARAMETERS, np.arange(6).reshape(2, 3))
+    owner, borrows = np.arange(6).reshape(2, 3), np.zeros(2, np.bool_)
+    networks = Networks(np.array([3, 3]), PARAMETERS, owner, borrows, PARAMETERS)
     next_of = np.empty(2, np.int64)
-    dropped, kept = memory.evict(
-        resident, idle, idle, DNN, networks, False, memory_bytes, next_of
-    )
+    dropped, kept = memory.evict(resident, idle, idle, DNN, networks, False, memory_bytes, next_of)
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 
@@ -70,7 +71,9 @@ def test_many_layers_go_as_one_after_the_other_would(seed):
     while left.sum() > limit:
         last = max(zip(*left.nonzero(), strict=True), key=lambda at: (unused[at], left[at], at))
         left[last], unused[last] = 0.0, 0
-    networks = Networks(np.array([30] * 4), np.ones((4, 30)), np.arange(120).reshape(4, 30))
+    ones = np.ones((4, 30))
+    owner, borrows = np.arange(120).reshape(4, 30), np.zeros(4, np.bool_)
+    networks = Networks(np.array([30] * 4), ones, owner, borrows, ones)
     next_of = np.empty(4, np.int64)
     dropped, kept = memory.evict(
         resident, idle, idle, np.arange(4), networks, False, limit, next_of

@@ -227,7 +227,7 @@ def test_ues_out_of_reach_get_menus(streaming):
     assert len(entries(Scenario(dnns=("alexnet",), snr_max_db=-4000, snr_min_db=-4000), streaming))
 
 
-@pytest.mark.parametrize(("streaming", "worst"), [(False, 0.25), (True, 0.35)])
+@pytest.mark.parametrize(("streaming", "worst"), [(False, 0.25), (True, 0.5)])
 def test_free_placement_is_hardly_better(streaming, worst):
     """The expert's shares and residencies in episodes of the default scenario."""
     setting = Setting("streaming" if streaming else "cold-start", Scenario())
@@ -239,7 +239,7 @@ def test_free_placement_is_hardly_better(streaming, worst):
     ]
     inferences = np.concatenate([gap.inferences for gap in gaps])
     assert len(inferences) > 50
-    assert inferences.min() > -0.02  # PBT-DP is near-optimal on networks that are no chains
+    assert inferences.min() > -0.03  # PBT-DP is near-optimal on networks that are no chains
     assert inferences.mean() < 0.02
     assert inferences.max() < worst
     assert np.mean([gap.same_shares for gap in gaps]) < 0.02

@@ -46,8 +46,10 @@ def test_together_the_agents_are_the_environment(env_id, action):
     for _ in range(6):
         np.testing.assert_array_equal(observations["ue_0"], observation)
         np.testing.assert_array_equal(many.state(), observation)
-        blocks = observation[:-1].reshape(3, -1)
-        np.testing.assert_array_equal(observations["ue_2"][:-1], blocks[[2, 0, 1]].ravel())
+        of_ues = len(observation) - 1 - (5 if one.unwrapped.persists else 0)  # networks' memory
+        blocks, rest = observation[:of_ues].reshape(3, -1), observation[of_ues:]
+        shown = np.append(blocks[[2, 0, 1]], rest)
+        np.testing.assert_array_equal(observations["ue_2"], shown)
         if action == "multidiscrete":
             masks = sum((infos[agent]["action_mask"] for agent in many.agents), ())
             assert data_equivalence(masks, info["action_mask"], exact=True)

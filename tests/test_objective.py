@@ -237,7 +237,7 @@ def test_doing_nothing_earns_exactly_nothing_whatever_the_prices(env_id):
         "compute_share": np.zeros(5),
     }
     if env_id == IDS[1]:
-        nothing["prefetch"] = np.zeros(shape, np.int8)
+        nothing |= dict.fromkeys(("prefetch", "retain"), np.zeros(shape, np.int8))
     for _ in range(5):
         _, reward, _, _, info = env.step(nothing)
         assert reward == 0.0
@@ -341,7 +341,7 @@ def test_agents_of_their_own(env_id):
         _, rewards, _, _, infos = env.step(actions)
         plan = plan_of(core.decision, 0, instance)
         own = 1 - evaluate_cost(instance, plan) / instance.local_cost
-        np.testing.assert_allclose(list(rewards.values()), own, rtol=1e-12)
+        np.testing.assert_allclose(list(rewards.values()), own, rtol=1e-12, atol=1e-15)
         joules = evaluate_energy(instance, plan)
         assert [infos[agent]["energy_j"] for agent in rewards] == joules.tolist()
         assert all(type(infos[agent]["missed"]) is bool for agent in rewards)

@@ -80,7 +80,7 @@ def test_padding_is_ignored():
         env = gym.make("MJOA/Streaming-v1", scenario={"dnns": ["alexnet", "googlenet"]}).unwrapped
         env.reset(seed=0)
         action = {key: np.full(5, 0.2) for key in ("bandwidth_share", "compute_share")}
-        for key in ("placements", "prefetch"):
+        for key in ("placements", "prefetch", "retain"):
             action[key] = np.full(env.action_space[key].shape, filler, np.int8)
             for row, d in zip(action[key], env.core.dnn[0], strict=True):
                 row[: env.scenario.tables.n_layers[d]] = [1, 0] * (

@@ -32,7 +32,8 @@ VARIANTS = (
     toy("birds", [20 * MB, 31 * MB, 10 * MB], [*TRUNK, "cats"]),  # another size is another content
 )
 SETTINGS: dict[str, dict[str, Any]] = {
-    "variants": {"dnns": VARIANTS, "server_memory_bytes": 90 * MB, "departure_probability": 0.2},
+    "variants": {"dnns": VARIANTS, "server_memory_bytes": 90 * MB, "departure_probability": 0.2,
+                 "parameter_bits": 32, "bandwidth_hz": 100e6},
     "catalogue": {"dnns": ("alexnet", "resnet18", "googlenet"), "departure_probability": 0.1},
     "half": {"dnns": ("alexnet", "mobilenet_v2"), "parameter_bits": 16, "n_ues": 3,
              "server_memory_bytes": 60 * MB},

@@ -118,7 +118,8 @@ def test_newcomers_begin_anywhere(steps):
     ).unwrapped
     leaving.reset(seed=0)
     before = leaving.core.batch.state.population.clock_s[0, 0]
-    info = leaving.step(nothing | {"prefetch": nothing["placements"]})[4]
+    more = dict.fromkeys(("prefetch", "retain"), nothing["placements"])
+    info = leaving.step(nothing | more)[4]
     after = leaving.core.batch.state.population.clock_s[0, 0]
     assert info["left"].all()
     assert after != (before + info["round_s"]) % 5

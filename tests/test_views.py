@@ -113,11 +113,11 @@ def test_discrete_masks_are_sound_and_complete():
             for code in range(view.space.n):
                 decision = decided(view, [code], dnn)
                 placement = decision.placements[decision.placement_of[0, 0]]
-                row = decision.prefetch_of[0, 0]
+                row, kept = decision.prefetch_of[0, 0], decision.retain_of[0, 0]
                 extra = decision.placements[row] * (1 - placement) if row >= 0 else placement * 0
                 needs = bool((placement | extra).any())
                 level = code % len(OWN_BIDS) if needs else None
-                meaning = (placement.tobytes(), extra.tobytes(), level)
+                meaning = (placement.tobytes(), extra.tobytes(), kept >= 0, level)
                 if mask[code]:
                     meanings[1].append(meaning)
                 else:
@@ -134,7 +134,7 @@ def test_multidiscrete_masks_leave_one_number_for_each_entry(persists):
     for dnn in ([[0, 1, 2]], [[2, 2, 0]]):
         dnn = np.array(dnn)
         parts = np.split(view.masks(dnn)[0], np.cumsum(nvec)[:-1])
-        per_ue = 4 if persists else 3
+        per_ue = 5 if persists else 3
         for k, part in enumerate(parts):
             if k % per_ue >= per_ue - 2:
                 assert part.all()
@@ -181,10 +181,11 @@ def test_one_ue_after_the_other(env_id):
             assert observation["turn"] == [turn]
             np.testing.assert_array_equal(observation["chosen"][turn:], UNDECIDED)
             np.testing.assert_array_equal(observation["chosen"][:turn], actions)
-            rows = blocks[:-1].reshape(3, -1)  # begins with the UE whose turn it is
+            of_ues = len(blocks) - 1 - (5 if streaming else 0)  # then how much memory holds
+            rows = blocks[:of_ues].reshape(3, -1)  # begins with the UE whose turn it is
             np.testing.assert_array_equal(rows[0, :5], np.eye(5)[observation["dnn"][turn]])
             decided_before = np.roll(np.arange(3) < turn, -turn)
-            np.testing.assert_array_equal(rows[:, -4] == 1, decided_before)
+            np.testing.assert_array_equal(rows[:, -5 if streaming else -4] == 1, decided_before)
             actions.append(int(env.action_space.sample()))
             observation, reward, _, truncated, info = env.step(actions[-1])
             blocks = flat.step(actions[-1])[0]
@@ -213,8 +214,8 @@ def test_an_unusual_action_does_not_disturb_the_episode(env_id, action):
         e.action_space.seed(0)
     bad = {
         "plan": [{}, "plan", None],
-        "box": [np.full(6 + 2 * env.persists, np.nan), np.zeros(3), "box", None],
-        "multidiscrete": [np.full(6 + 2 * env.persists, 99), np.zeros(6 + 2 * env.persists), -1],
+        "box": [np.full(6 + 4 * env.persists, np.nan), np.zeros(3), "box", None],
+        "multidiscrete": [np.full(6 + 4 * env.persists, 99), np.zeros(6 + 4 * env.persists), -1],
         "discrete": [-1, 10**6, 0.5, np.zeros(2, int), "first", None],
     }[action]
     for _ in range(3):
@@ -231,8 +232,8 @@ def test_box_cuts_what_is_beyond():
     scenario = Scenario(n_ues=2, dnns=DNNS)
     view = action_view("box", scenario, True)
     dnn = np.array([[0, 2]])
-    inside = decided(view, np.array([1, -1, 1, 1, -1, 1, -1, 0], np.float32), dnn)
-    outside = decided(view, np.array([7, -2, 1.5, 9, -1.01, np.inf, -np.inf, 0]), dnn)
+    inside = decided(view, np.array([1, -1, 1, 1, 1, -1, 1, -1, -1, 0], np.float32), dnn)
+    outside = decided(view, np.array([7, -2, 1.1, 1.5, 9, -1.01, np.inf, -np.inf, -4, 0]), dnn)
     for a, b in zip(inside, outside, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -17,6 +17,7 @@ from mjoa_gym.model import radio
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
 from mjoa_gym.world.batch import in_parts
+from mjoa_gym.world.memory import row_of
 from mjoa_gym.world.population import Memory, Population, deadline_unit_s, link_names, to_instance
 from mjoa_gym.world.rounds import State, new_state, of_ues
 from mjoa_gym.world.scenario import Scenario
@@ -107,35 +108,29 @@ class FlatObserver(Observer):
         self.columns = columns_of(scenario, view.persists) + view.features().shape[2]
         size = scenario.n_ues * self.columns + 1 + networks_shown(scenario, view.persists)
         self.space = Box(0.0, 1.0, (size,), dtype=np.float32)
+        sizes = scenario.tables.parameter_bytes[: networks_shown(scenario, view.persists)]
+        self._parts = sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1.0)
 
     def observe(self, state: State, threads: int = 1) -> NDArray[np.float32]:
         """See `Observer.observe`."""
         scenario, view = self.view.scenario, self.view
         n_envs = len(state.round)
         flat = np.empty((n_envs, *self.space.shape), dtype=np.float32)
-        features, turn = view.features(), view.turn()
-        resident, idle = state.resident, state.idle
-        if scenario.share_parameters:
-            dnn = state.population.dnn
-            resident, idle = of_ues(resident, dnn, True), of_ues(idle, dnn, True)
+        features, turn, tables = view.features(), view.turn(), scenario.tables
 
         def part(first: int, last: int) -> None:
             _write(
-                flat, state.population, state.round, scenario.tables.local_s, scenario.constants,
+                flat, state.population, state.round, tables.local_s, scenario.constants,
                 scenario.rounds, features, turn, self.columns, first, last,
             )  # fmt: skip
             if view.persists:
                 _write_residency(
-                    flat, state.population.dnn, resident, idle,
-                    scenario.tables.n_layers, columns_of(scenario, False), scenario.rounds, turn,
-                    self.columns, first, last,
+                    flat, state.population.dnn, state.resident, state.idle, tables.n_layers,
+                    self._parts, columns_of(scenario, False), scenario.rounds, turn, self.columns,
+                    first, last,
                 )  # fmt: skip
 
         in_parts(part, n_envs, threads)
-        if networks_shown(scenario, view.persists):
-            sizes = scenario.tables.parameter_bytes
-            held = (state.resident * sizes).sum(axis=2) / np.maximum(sizes.sum(axis=1), 1.0)
-            flat[:, -len(sizes) :] = held
         return flat
 
 
@@ -206,22 +201,32 @@ def _local_cost(people, local_s, e, i):
 
 @lean
 def _write_residency(
-    flat, dnn, resident, idle, n_layers, before, rounds, turn, columns, first, last
+    flat, dnn, resident, idle, n_layers, parts, before, rounds, turn, columns, first, last
 ):
-    """Fill in what is on the server, `before` columns after the first of each UE."""
-    n_ues, width = resident.shape[1:]
+    """Fill in what is on the server, `before` columns after the first of each UE.
+
+    `parts` (D, L) are the layers' parts of their networks' bytes if parameters are shared, else
+    (0, L): then rows of memory are UEs'.
+    """
+    n_ues, width, shared = dnn.shape[1], resident.shape[2], len(parts) > 0
     per_round = np.float32(1.0 / rounds)
     for e in range(first, last):
         for k in range(n_ues):
             i = (turn[e] + k) % n_ues
             n, c = n_layers[dnn[e, i]], k * columns + before
+            own = row_of(dnn[e], i, shared)
             there, unused = flat[e, c : c + width], flat[e, c + width : c + 2 * width]
             for layer in range(n):
-                there[layer] = resident[e, i, layer]
+                there[layer] = resident[e, own, layer]
             for layer in range(n):
-                unused[layer] = idle[e, i, layer] * per_round
+                unused[layer] = idle[e, own, layer] * per_round
             for layer in range(n, width):
                 there[layer] = unused[layer] = 0.0
+        for d in range(len(parts)):
+            part = 0.0
+            for layer in range(width):
+                part += resident[e, d, layer] * parts[d, layer]
+            flat[e, n_ues * columns + 1 + d] = min(1.0, part)
 
 
 def decode_observation(observation: Any, scenario: Scenario) -> Instance:

@@ -5,7 +5,7 @@ turns that into what matters for the decision: a few simulations for every entry
 shares that the UE might get. It knows no network by name, so what is learned from it serves
 networks, devices and numbers of UEs never trained on.
 
-Cost: 2 simulations per UE and entry of its menu, 3 when streaming.
+Cost: 2 simulations per UE and entry of its menu; when streaming, 3 if the entry misses something.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _look(
             total += sums[COST, i]
             held += sums[HERE, i]
         if persists and shared:
-            held = memory.bytes_there(state.resident[e], people.dnn[e], tables, shared)
+            held = memory.bytes_there(state.resident[e], people.dnn[e], tables.owned_bytes, shared)
         for i in range(n_ues):
             own = seen[e, (i - turn[e]) % n_ues]
             local_s, part = sums[LOCAL_S, i], sums[COST, i] / total

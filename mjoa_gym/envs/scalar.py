@@ -213,7 +213,11 @@ class RoundsEnv(gym.Env[Any, Any]):
     `max_episode_steps` (`mjoa_gym.envs.vector.RoundsVectorEnv`).
 
     ## Version history
-    * v0: first version. Before its release the observation's `device` became `ue_device`.
+    * v1: another default scenario, half of it properties that v0 did not have: `message_s`,
+      `parameter_bits` and `activation_bits`, `share_parameters`, `retain`. The observation's `device` is
+      `ue_device`; `info` has the same keys after `reset` and `step`. In the scenario `ideal` it plays what
+      v0 played.
+    * v0: first version, never released.
 
     Attributes:
         core: Dynamics, action view and observation.

@@ -20,6 +20,7 @@ from gymnasium.spaces import Box, Dict, Space
 
 from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
 from mjoa_gym.envs.core import observation_of, observers_for
+from mjoa_gym.envs.observation import networks_shown
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 
 SB3, CONTRIB = "stable_baselines3", "sb3_contrib"
@@ -146,7 +147,8 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     if len(seen.shape or ()) == 2 and "outlook" in observers_for(views[name]):
         kind = "outlook"
     ours = observation_of(kind, views[name]).space
-    n_ues = _ues(seen, ours, setting.scenario.n_ues)
+    of_all = 1 + networks_shown(setting.scenario, setting.persists)
+    n_ues = _ues(seen, ours, of_all, setting.scenario.n_ues)
     hint = f"; with n_ues={n_ues} it might" if n_ues not in (0, setting.scenario.n_ues) else ""
     text = (
         f"{label} does not fit {ENVIRONMENTS[setting.environment]} with {setting.scenario.n_ues} "
@@ -156,8 +158,11 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     return " ".join(text.split())
 
 
-def _ues(seen: Space[Any], ours: Space[Any], n_ues: int) -> int:
-    """The number of UEs whose observations are as long as those that a model has seen; or 0."""
+def _ues(seen: Space[Any], ours: Space[Any], of_all: int, n_ues: int) -> int:
+    """The number of UEs whose observations are as long as those that a model has seen; or 0.
+
+    So many numbers of a flat observation are `of_all` UEs together.
+    """
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")
         return speed.shape[0] if isinstance(speed, Box) else 0
@@ -165,5 +170,5 @@ def _ues(seen: Space[Any], ours: Space[Any], n_ues: int) -> int:
         return 0
     if len(seen.shape) == 2:
         return seen.shape[0]
-    found, left_over = divmod(seen.shape[0] - 1, (ours.shape[0] - 1) // n_ues)
+    found, left_over = divmod(seen.shape[0] - of_all, (ours.shape[0] - of_all) // n_ues)
     return 0 if left_over else found

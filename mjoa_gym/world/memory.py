@@ -36,8 +36,9 @@ def network_of(dnn, row, shared):
 @njit(inline="always")
 def owner_of(tables, row, layer):
     """The row and the layer of the owner of a row's layer."""
-    width, flat = tables.owner.shape[1], tables.owner[row, layer]
-    return (row, layer) if flat == row * width + layer else divmod(flat, width)
+    if not tables.borrows[row]:
+        return row, layer
+    return divmod(tables.owner[row, layer], tables.owner.shape[1])
 
 
 @lean
@@ -72,7 +73,7 @@ def combine(dnn, placement, sent, tables, used, arrived):
 def repeat(resident, idle, tables):
     """Let the rows (R, L) repeat what is at the owners of their layers."""
     for row in range(len(resident)):
-        for layer in range(tables.n_layers[row]):
+        for layer in range(tables.n_layers[row] if tables.borrows[row] else 0):
             there, own = owner_of(tables, row, layer)
             resident[row, layer] = resident[there, own]
             idle[row, layer] = idle[there, own]
@@ -101,23 +102,25 @@ def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(R L), and O(R + L) for each layer dropped.
     """
-    dropped, total = 0.0, bytes_there(resident, dnn, tables, shared)
+    sizes = tables.owned_bytes if shared else tables.parameter_bytes
+    dropped, total = 0.0, bytes_there(resident, dnn, sizes, shared)
     if total > memory_bytes:
         for row in range(len(resident)):
-            next_of[row] = _next_of_row(resident, age, row, dnn, tables, shared)
+            d = network_of(dnn, row, shared)
+            next_of[row] = _next_of_row(resident[row], age[row], sizes[d], tables.n_layers[d])
         while True:
-            row = _next_row(resident, age, dnn, tables, shared, next_of)
+            row = _next_row(resident, age, dnn, sizes, shared, next_of)
             if row >= 0:
-                layer = next_of[row]
-                held = held_bytes(resident, row, layer, dnn, tables, shared)
+                layer, d = next_of[row], network_of(dnn, row, shared)
+                held = resident[row, layer] * sizes[d, layer]
                 resident[row, layer] = 0.0
                 idle[row, layer] = 0
                 dropped += held
                 total -= held
-                next_of[row] = _next_of_row(resident, age, row, dnn, tables, shared)
+                next_of[row] = _next_of_row(resident[row], age[row], sizes[d], tables.n_layers[d])
             if total <= memory_bytes or row < 0:
                 # without the differences' rounding errors
-                total = bytes_there(resident, dnn, tables, shared)
+                total = bytes_there(resident, dnn, sizes, shared)
                 if total <= memory_bytes or row < 0:
                     break
         if shared:
@@ -125,56 +128,38 @@ def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
     return dropped, total
 
 
-@njit(inline="always")
-def counts(row, layer, tables, shared):
-    """Whether a layer is where its bytes are counted."""
-    return not shared or tables.owner[row, layer] == row * tables.owner.shape[1] + layer
-
-
-@njit(inline="always")
-def held_bytes(resident, row, layer, dnn, tables, shared):
-    """The bytes of a row's layer that are on the server."""
-    return resident[row, layer] * tables.parameter_bytes[network_of(dnn, row, shared), layer]
-
-
 @lean_inner
-def _next_of_row(resident, age, row, dnn, tables, shared):
-    """The layer of a row that is dropped first; -1 if nothing is there."""
+def _next_of_row(resident, age, sizes, n_layers):
+    """The layer of a row (L,) that is dropped first; -1 if nothing is there."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
-    for layer in range(tables.n_layers[network_of(dnn, row, shared)]):
-        unused = age[row, layer]
-        if resident[row, layer] > 0.0 and unused >= oldest:
-            held = held_bytes(resident, row, layer, dnn, tables, shared)
-            if (
-                held > 0.0
-                and (unused > oldest or held >= most)
-                and counts(row, layer, tables, shared)
-            ):
-                oldest, most, found = unused, held, layer
+    for layer in range(n_layers):
+        if resident[layer] > 0.0 and age[layer] >= oldest:
+            held = resident[layer] * sizes[layer]
+            if held > 0.0 and (age[layer] > oldest or held >= most):
+                oldest, most, found = age[layer], held, layer
     return found
 
 
 @lean_inner
-def _next_row(resident, age, dnn, tables, shared, next_of):
+def _next_row(resident, age, dnn, sizes, shared, next_of):
     """The row whose next layer is dropped first; -1 if nothing is there."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
     for row in range(len(resident)):
         layer = next_of[row]
         if layer >= 0:
-            held = held_bytes(resident, row, layer, dnn, tables, shared)
-            unused = age[row, layer]
+            held, unused = resident[row, layer], age[row, layer]
+            held *= sizes[network_of(dnn, row, shared), layer]
             if unused > oldest or (unused == oldest and held >= most):
                 oldest, most, found = unused, held, row
     return found
 
 
 @lean_inner
-def bytes_there(resident, dnn, tables, shared):
-    """The bytes of all layers that are on the server."""
+def bytes_there(resident, dnn, sizes, shared):
+    """The bytes of all layers that are on the server; `sizes` (D, L) are those of whole ones."""
     total = 0.0
     for row in range(len(resident)):
-        d = network_of(dnn, row, shared)
-        for layer in range(tables.n_layers[d]):
-            if counts(row, layer, tables, shared):
-                total += resident[row, layer] * tables.parameter_bytes[d, layer]
+        own, whole = resident[row], sizes[network_of(dnn, row, shared)]
+        for layer in range(len(own)):
+            total += own[layer] * whole[layer]
     return total

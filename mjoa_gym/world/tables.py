@@ -38,6 +38,8 @@ class Tables(NamedTuple):
     owner: NDArray[np.int64]
     """(D, L) where else a layer's parameters are: the first network and layer that hold the same
     bytes, as `d * L + l`. Most layers own theirs."""
+    borrows: NDArray[np.bool_]  # (D,) whether a network has layers that another one owns
+    owned_bytes: NDArray[np.float64]  # (D, L) `parameter_bytes` of layers that own theirs, else 0
     power: NDArray[np.float64]  # (K, 4) watts of each kind of UE, as in `Power`; NaN if not known
 
     @property
@@ -100,13 +102,17 @@ def stacked(
         return _padded([getattr(inference, name) for inference in inferences])
 
     shared = ("offsets", "predecessors", "is_sink", "edge_s", "output_bytes")
+    parameter_bytes, owner = padded("missing_bytes"), _owners(dnns)  # all: nothing is resident
+    owns = owner == np.arange(owner.size).reshape(owner.shape)
     return Tables(
         n_layers=frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
         ue_s=frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
         local_s=frozen(np.array([[row.sum() for row in rows] for rows in ue_s])),
-        parameter_bytes=padded("missing_bytes"),  # all of them: nothing is resident
+        parameter_bytes=parameter_bytes,
         input_bytes=frozen(np.array([i.input_bytes for i in inferences])),
-        owner=frozen(_owners(dnns)),
+        owner=frozen(owner),
+        borrows=frozen(~owns.all(axis=1)),
+        owned_bytes=frozen(np.where(owns, parameter_bytes, 0.0)),
         power=frozen(np.array([watts(power) for power in powers])),
         **{name: padded(name) for name in shared},
     )
