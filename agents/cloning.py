@@ -13,9 +13,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.outlook import Outlook
 from mjoa_gym import Plan, decode_observation
 from mjoa_gym.envs.actions import MenuView
+from mjoa_gym.envs.outlook import Outlook
 from mjoa_gym.evaluation.agent import Agent
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from agents.cloning import Demonstrations
-from agents.outlook import PER_UE, Outlook
+from agents.policies import checked
 from mjoa_gym.envs.actions import DiscreteView
 from mjoa_gym.envs.actions.discrete import UNDECIDED
 
@@ -112,9 +112,9 @@ class DemonstratedDQN(DQN):
         """Turns of demonstrated rounds with the UEs in a random order, which plans do not know."""
         assert self.demonstrations is not None
         assert self.returns is not None
-        outlook: Outlook = self.env.outlook  # type: ignore[union-attr]  # a wrapper's
-        view, context = outlook.view, outlook.layout.context
-        assert isinstance(view, DiscreteView)
+        assert self.env is not None
+        view: DiscreteView = self.env.get_attr("core")[0].view
+        layout = checked(self.observation_space).layout
         tokens, actions = self.demonstrations.tokens, self.demonstrations.actions
         n_ues = tokens.shape[1]
         rounds = np.random.randint(len(tokens), size=size)  # noqa: NPY002 - what SB3 draws from
@@ -123,7 +123,7 @@ class DemonstratedDQN(DQN):
         seen = np.take_along_axis(tokens[rounds], order[:, :, None], axis=1)
         own = np.take_along_axis(actions[rounds], order, axis=1)
         decided = np.where(np.arange(n_ues) < turn[:, None], own, UNDECIDED)
-        seen[:, :, PER_UE:context] = view.features_of(decided)
+        seen[:, :, layout.ue : layout.context] = view.features_of(decided)
         rotated = (np.arange(n_ues) + turn[:, None]) % n_ues
         seen = np.take_along_axis(seen, rotated[:, :, None], axis=1)
         left = self.gamma ** (n_ues - 1.0 - turn)

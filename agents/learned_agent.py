@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
 from agents import cards
-from agents.outlook import Outlook
 from agents.policies import UeDQNPolicy, UePolicy
 from mjoa_gym import Scenario
 from mjoa_gym.envs.actions import action_view
+from mjoa_gym.envs.outlook import Outlook
 from mjoa_gym.validation import choice
 
 POLICIES: dict[str, tuple[type[BasePolicy], str]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.outlook import PER_ENTRY, OutlookColumns
+from mjoa_gym.envs.outlook import OutlookLayout
 from mjoa_gym.planners.menu import ENTRIES
 
 IMPOSSIBLE = -1e8
@@ -25,7 +25,7 @@ class UeEncoder(nn.Module):
     Cost: O(N width (columns + blocks width)).
     """
 
-    def __init__(self, layout: OutlookColumns, width: int, blocks: int = 2) -> None:
+    def __init__(self, layout: OutlookLayout, width: int, blocks: int = 2) -> None:
         super().__init__()
         columns = layout._replace(entries=ENTRIES).columns
         self.filling = (0, columns - layout.columns)
@@ -48,15 +48,15 @@ class UeEncoder(nn.Module):
 class EntryScorer(nn.Module):
     """Scores of each entry of a UE's menu, from what it would lead to and the UE's embedding."""
 
-    def __init__(self, width: int, scores: int, hidden: int = 32) -> None:
+    def __init__(self, columns: int, width: int, scores: int, hidden: int = 32) -> None:
         super().__init__()
-        self.entry = nn.Linear(PER_ENTRY, hidden)
+        self.entry = nn.Linear(columns, hidden)
         self.ue = nn.Linear(width, hidden)
         self.both = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         self.last = nn.Linear(hidden, scores)
 
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
-        """(..., M, scores) from entries (..., M, PER_ENTRY) and embeddings (..., width)."""
+        """(..., M, scores) from entries (..., M, columns) and embeddings (..., width)."""
         seen = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
         return self.last(self.both(seen))
 
@@ -64,12 +64,15 @@ class EntryScorer(nn.Module):
 class BidHead(nn.Module):
     """Logits of all bids of a UE, from what its likely choices need and what the others do.
 
-    A UE chooses `choices` entries: 1, or 2 with a prefetch.
+    A UE chooses `choices` entries, each of so many `columns`: a placement, when streaming a
+    prefetch, and perhaps what to retain.
     """
 
-    def __init__(self, width: int, choices: int, logits: int, hidden: int = 32) -> None:
+    def __init__(
+        self, columns: int, width: int, choices: int, logits: int, hidden: int = 32
+    ) -> None:
         super().__init__()
-        self.own = nn.Sequential(nn.Linear(width + choices * PER_ENTRY, hidden), nn.ReLU())
+        self.own = nn.Sequential(nn.Linear(width + choices * columns, hidden), nn.ReLU())
         self.logits = nn.Sequential(
             nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, logits)
         )
@@ -84,12 +87,12 @@ class BidHead(nn.Module):
 class ChoiceNetwork(nn.Module):
     """Logits of a `multidiscrete` action: for each UE its placement, prefetch and bids."""
 
-    def __init__(self, layout: OutlookColumns, numbers: tuple[int, ...], width: int) -> None:
+    def __init__(self, layout: OutlookLayout, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = UeEncoder(layout, width)
-        self.scorer = EntryScorer(width, scores=len(numbers) - 2)
-        self.bids = BidHead(width, len(numbers) - 2, sum(numbers[-2:]))
+        self.scorer = EntryScorer(layout.entry, width, scores=len(numbers) - 2)
+        self.bids = BidHead(layout.entry, width, len(numbers) - 2, sum(numbers[-2:]))
         self.logits = sum(numbers)
         almost_uniform(self.scorer.last)
         almost_uniform(self.bids.logits[-1])
@@ -107,11 +110,11 @@ class ChoiceNetwork(nn.Module):
 class ActionValues(nn.Module):
     """Values of a `discrete` action: the first token's UE has its turn."""
 
-    def __init__(self, layout: OutlookColumns, per_entry: int, width: int) -> None:
+    def __init__(self, layout: OutlookLayout, per_entry: int, width: int) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = UeEncoder(layout, width)
-        self.scorer = EntryScorer(width, per_entry)
+        self.scorer = EntryScorer(layout.entry, width, per_entry)
         self.value = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -127,7 +130,7 @@ class ActionValues(nn.Module):
 class RoundValue(nn.Module):
     """What a round is worth: an embedding (B, 2 width) of all UEs."""
 
-    def __init__(self, layout: OutlookColumns, width: int) -> None:
+    def __init__(self, layout: OutlookLayout, width: int) -> None:
         super().__init__()
         self.encoder = UeEncoder(layout, width, blocks=1)
         self.width = 2 * width
@@ -160,6 +163,6 @@ def spread(numbers: Tensor) -> Tensor:
     return 4.0 * numbers - 2.0
 
 
-def entries_of(tokens: Tensor, layout: OutlookColumns) -> Tensor:
-    """(B, N, M, PER_ENTRY) the menus in tokens (B, N, columns)."""
-    return tokens[..., layout.context :].unflatten(-1, (layout.entries, PER_ENTRY))
+def entries_of(tokens: Tensor, layout: OutlookLayout) -> Tensor:
+    """(B, N, M, columns of an entry) the menus in tokens (B, N, columns)."""
+    return tokens[..., layout.context :].unflatten(-1, (layout.entries, layout.entry))

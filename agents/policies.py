@@ -1,6 +1,7 @@
-"""Stable-Baselines3 policies that see UEs as a set; observations are those of `Outlook`.
+"""Stable-Baselines3 policies that see UEs as a set; they take the observation "outlook".
 
-    PPO(UePolicy, OutlookVecEnv(make_vec_env("MJOA/Streaming-v1", 64, action="multidiscrete")))
+    envs = make_vec_env("MJOA/Streaming-v1", 64, action="multidiscrete", observation="outlook")
+    PPO(UePolicy, envs)
 
 Weights do not depend on the number of UEs: `load_state_dict` of a policy trained for 5 UEs fits one
 made for 12.
@@ -16,24 +17,25 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 from agents.network import ActionValues, ChoiceNetwork, RoundValue
-from agents.outlook import PER_ENTRY, PER_UE, OutlookColumns
+from mjoa_gym.envs.outlook import OutlookSpace
 
-CHOSEN = 4
-"""Columns that the `discrete` view adds to a UE's, one more where something can be retained (see
-`DiscreteView.features`)."""
+
+def checked(space: spaces.Space[Any]) -> OutlookSpace:
+    """The space, or a TypeError if it is of another observation."""
+    if not isinstance(space, OutlookSpace):
+        raise TypeError(f"observation_space={space}: must be that of observation='outlook'")
+    return space
 
 
 class ActorAndCritic(nn.Module):
     """Both networks in the shape that SB3 expects of an `mlp_extractor`."""
 
-    def __init__(self, shape: tuple[int, ...], numbers: tuple[int, ...], width: int) -> None:
+    def __init__(self, space: OutlookSpace, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
-        entries = numbers[0]
-        layout = OutlookColumns(shape[1] - PER_UE - entries * PER_ENTRY, entries)
-        self._shape = shape
-        self.actor = ChoiceNetwork(layout, numbers, width)
-        self.critic = RoundValue(layout, width)
-        self.latent_dim_pi = shape[0] * self.actor.logits
+        self._shape = space.shape
+        self.actor = ChoiceNetwork(space.layout, numbers, width)
+        self.critic = RoundValue(space.layout, width)
+        self.latent_dim_pi = space.shape[0] * self.actor.logits
         self.latent_dim_vf = self.critic.width
 
     def forward(self, flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,10 +60,9 @@ class UePolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         assert isinstance(self.action_space, spaces.MultiDiscrete)
-        shape = self.observation_space.shape
-        assert shape is not None
-        numbers = self.action_space.nvec.reshape(shape[0], -1)[0]
-        self.mlp_extractor = ActorAndCritic(shape, tuple(numbers.tolist()), self.width)  # type: ignore[assignment]
+        space = checked(self.observation_space)
+        numbers = self.action_space.nvec.reshape(space.shape[0], -1)[0]
+        self.mlp_extractor = ActorAndCritic(space, tuple(numbers.tolist()), self.width)  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
@@ -78,13 +79,11 @@ class UeQNetwork(QNetwork):
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        shape = self.observation_space.shape
-        assert shape is not None
+        space = checked(self.observation_space)
         self.width = width
-        entries, retain = divmod(shape[1] - PER_UE - CHOSEN, PER_ENTRY)
-        self.layout = OutlookColumns(CHOSEN + retain, entries)
-        values = ActionValues(self.layout, int(self.action_space.n) // self.layout.entries, width)
-        self.q_net = nn.Sequential(nn.Unflatten(1, shape), values)
+        per_entry = int(self.action_space.n) // space.layout.entries
+        values = ActionValues(space.layout, per_entry, width)
+        self.q_net = nn.Sequential(nn.Unflatten(1, space.shape), values)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"width": self.width}

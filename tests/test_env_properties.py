@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from mjoa_gym import DNN, Scenario
 from mjoa_gym.devices import device_names
-from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
+from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import ACTION_VIEWS
 from mjoa_gym.envs.api_test import api_test
 from mjoa_gym.model.inference import UPLOAD_MODES
+from tests.pairs import PAIRS
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 LEARNED = sorted(set(ACTION_VIEWS) - {"plan"})
@@ -63,10 +64,10 @@ def scenarios(draw):
 
 
 @every_env
-@given(scenario=scenarios(), action=st.sampled_from(sorted(ACTION_VIEWS)), data=st.data())
+@given(scenario=scenarios(), pair=st.sampled_from(PAIRS), data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_scenario_passes_the_public_check(env_id, scenario, action, data):
-    observation = data.draw(st.sampled_from(sorted(OBSERVERS)))
+def test_every_scenario_passes_the_public_check(env_id, scenario, pair, data):
+    action, observation = pair
     env = gym.make(env_id, scenario=scenario, action=action, observation=observation)
     api_test(env, episodes=1, seed=data.draw(st.integers(0, 2**31)))
 

@@ -22,9 +22,10 @@ every_view = pytest.mark.parametrize("action", ["multidiscrete", "box"])
 
 @every_env
 @every_view
-@pytest.mark.parametrize("reward", ["team", "own"])
-def test_pettingzoos_tests(env_id, action, reward):
-    kwargs = {"env_id": env_id, "action": action, "reward": reward, "rounds": 4}
+@pytest.mark.parametrize(("reward", "observation"), [("team", "flat"), ("own", "outlook")])
+def test_pettingzoos_tests(env_id, action, reward, observation):
+    kwargs = {"env_id": env_id, "action": action, "reward": reward, "observation": observation}
+    kwargs |= {"rounds": 4}
     parallel_api_test(mjoa_gym.parallel_env(**kwargs), num_cycles=20)
     parallel_seed_test(lambda: mjoa_gym.parallel_env(**kwargs), num_cycles=10)
 
@@ -115,6 +116,7 @@ def test_bad_arguments_and_actions_are_named():
         ({"env_id": "MJOA/Warm-v1"}, "env_id='MJOA/Warm-v1'"),
         ({"action": "plan"}, "action='plan'"),
         ({"reward": "greedy"}, "reward='greedy'"),
+        ({"observation": "dict"}, "observation='dict'"),
     ):
         with pytest.raises(ValueError, match=message):
             mjoa_gym.parallel_env(**kwargs)

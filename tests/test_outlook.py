@@ -1,95 +1,256 @@
-"""What learned agents look at is what it says it is, and depends on the observation alone."""
+"""The outlook is what it says it is, the same in every form, and depends on what all may see."""
+
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.outlook import PER_ENTRY, PER_UE, Outlook
-from mjoa_gym import Plan, Scenario, decode_observation, evaluate
+import mjoa_gym
+from mjoa_gym import Plan, Scenario, decode_observation, evaluate, evaluate_energy
+from mjoa_gym.devices import Power, load_device
 from mjoa_gym.envs import ENTRY_POINTS
-from mjoa_gym.envs.actions import PlanView, action_view
+from mjoa_gym.envs.actions import action_view
+from mjoa_gym.envs.outlook import PER_ENTRY, PER_UE, Outlook
 from mjoa_gym.planners.menu import menu_of
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", ["multidiscrete", "box", "discrete"])
+RICH = {
+    "weight_max": 3.0, "departure_probability": 0.2, "deadline_factor_min": 0.2,
+    "deadline_factor_max": 1.2, "miss_price_s": 0.5, "energy_price_s_per_j": 0.1,
+}  # fmt: skip
+"""A scenario with everything that adds columns."""
+SCENARIOS = {
+    "default": {},
+    "ideal": "ideal",
+    "rich": RICH,
+    "kept": {"share_parameters": False},
+    "shared": {"retain": False},
+    "traced": "measured-uplink",
+    "serial": {"upload": "serial", "deadline_min_s": 0.1, "deadline_max_s": 2.0},
+}
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 
 
-def played(env_id, action, steps=7, n_envs=4, **arguments):
-    """A batch of observations after some random steps, and the view."""
+def played(env_id, action, steps=7, n_envs=4, observation="dict", **arguments):
+    """A batch of observations after some random steps, and the environments' insides."""
     envs = gym.make_vec(
         env_id, n_envs, vectorization_mode="vector_entry_point", action=action,
-        observation="dict", **arguments,
+        observation=observation, **arguments,
     )  # fmt: skip
-    observation, _ = envs.reset(seed=3)
+    seen, _ = envs.reset(seed=3)
     envs.action_space.seed(3)
     for _ in range(steps):
-        observation, *_ = envs.step(envs.action_space.sample())
-    return observation, envs.unwrapped.core.view
+        seen, *_ = envs.step(envs.action_space.sample())
+    return seen, envs.unwrapped.core
 
 
-def seconds_of(numbers):
+def ratio_of(numbers):
     """From the logarithmic scale back to a ratio."""
     return np.exp(10.0 * (np.asarray(numbers, np.float64) - 0.7)) - np.exp(-7.0)
 
 
+def entries_of(seen, core):
+    """(E, N, M, columns) of the entries, and where each column that is no base column is."""
+    layout, view = core.observation.layout, core.view
+    extra = iter(range(PER_ENTRY, layout.entry))
+    names = {
+        "kept": view.retains,
+        "met": view.scenario.has_deadlines,
+        "joules": view.scenario.energy_price_s_per_j > 0,
+    }
+    return (
+        seen[..., layout.context :].reshape(*seen.shape[:2], layout.entries, layout.entry),
+        {name: next(extra) for name, there in names.items() if there},
+    )
+
+
 @every_env
 @every_view
-def test_outlook_is_in_its_space(env_id, action):
-    observation, view = played(env_id, action)
-    outlook = Outlook(view)
-    seen = outlook(observation)
-    assert all(each in outlook.space for each in seen)
-    assert seen.shape[2] == outlook.layout.columns
+@every_scenario
+def test_it_is_in_its_space_and_the_same_from_a_dictionary(env_id, action, scenario):
+    given = {"scenario": scenario, "steps": 12}
+    seen, core = played(env_id, action, observation="outlook", **given)
+    space = core.observation.space
+    assert all(each in space for each in seen)
+    assert seen.shape[1:] == space.shape == (5, space.layout.columns)
+    shown, inside = played(env_id, action, observation="dict", **given)
+    fresh = Outlook(action_view(action, inside.scenario, inside.persists))
+    copied = {key: value.copy() for key, value in shown.items()}
+    np.testing.assert_array_equal(fresh(copied), seen)
 
 
 @every_env
-def test_seconds_of_entries_are_the_simulators(env_id):
-    observation, view = played(env_id, "multidiscrete")
-    seen = Outlook(view)(observation)
-    menu, n = menu_of(view.scenario, view.persists), view.scenario.n_ues
+@every_view
+def test_single_environments_see_the_same(env_id, action):
+    given = {"action": action, "observation": "outlook", "rounds": 3, "scenario": RICH}
+    many = gym.make_vec(env_id, 3, vectorization_mode="vector_entry_point", **given)
+    singles = [gym.make(env_id, **given) for _ in range(3)]
+    together = many.reset(seed=5)[0]
+    alone = [single.reset(seed=5 + e)[0] for e, single in enumerate(singles)]
+    many.action_space.seed(0)
+    for _ in range(3):
+        np.testing.assert_array_equal(together, alone)
+        actions = many.action_space.sample()
+        together = many.step(actions)[0]
+        alone = [single.step(own)[0] for single, own in zip(singles, actions, strict=True)]
+    np.testing.assert_array_equal(together, alone)
+
+
+@every_env
+@every_scenario
+def test_entries_lead_to_what_the_simulator_says(env_id, scenario):
+    given = {"scenario": scenario, "steps": 9}
+    seen, core = played(env_id, "multidiscrete", observation="outlook", **given)
+    entries, at = entries_of(seen, core)
+    shown, _ = played(env_id, "multidiscrete", observation="dict", **given)
+    setting, n = core.scenario, core.scenario.n_ues
+    assert (entries[..., 1] < 1.0).any()
+    menu, equal = menu_of(setting, core.persists), np.full(n, 1 / n)
     for e in range(len(seen)):
-        instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)
+        instance = decode_observation({k: v[e] for k, v in shown.items()}, setting)
         for entry in (0, 3, 6):
-            rows = [menu.placements[d, entry, : ue.dnn.n_layers]
-                    for d, ue in zip(observation["dnn"][e], instance.ues, strict=True)]  # fmt: skip
-            latency_s = evaluate(instance, Plan(rows, np.full(n, 1 / n), np.full(n, 1 / n)))
-            expected = latency_s / instance.local_s
-            numbers = seen[e, :, PER_UE + PER_ENTRY * entry + 1]
-            inside = numbers < 1.0
-            assert inside.any()
-            np.testing.assert_allclose(seconds_of(numbers)[inside], expected[inside], rtol=1e-4)
+            rows = [
+                menu.placements[d, entry, : ue.dnn.n_layers]
+                for d, ue in zip(shown["dnn"][e], instance.ues, strict=True)
+            ]
+            plan = Plan(rows, equal, equal)
+            latency_s = evaluate(instance, plan)
+            numbers, expected = entries[e, :, entry, 1], latency_s / instance.local_s
+            exists = entries[e, :, entry, 0] == 1.0
+            np.testing.assert_array_equal(exists, entry < menu.size[shown["dnn"][e]])
+            assert not entries[e, ~exists, entry].any()
+            inside = exists & (numbers < 1.0)
+            np.testing.assert_allclose(ratio_of(numbers)[inside], expected[inside], rtol=1e-4)
+            if "met" in at:
+                met = latency_s <= [ue.deadline_s for ue in instance.ues]
+                np.testing.assert_array_equal(entries[e, exists, entry, at["met"]], met[exists])
+            if "joules" in at:
+                stay = [np.zeros_like(row) for row in rows]
+                joules = evaluate_energy(instance, plan)
+                joules /= evaluate_energy(instance, Plan(stay, equal, equal))
+                got = ratio_of(entries[e, :, entry, at["joules"]])
+                np.testing.assert_allclose(got[inside], joules[inside], rtol=1e-4)
+            if "kept" in at:
+                there = [
+                    (row * ue.dnn.parameter_bytes * ue.resident).sum()
+                    for row, ue in zip(rows, instance.ues, strict=True)
+                ]
+                kept = np.where(exists, there, 0.0) / setting.server_memory_bytes
+                got = entries[e, :, entry, at["kept"]]
+                np.testing.assert_allclose(got, kept, rtol=1e-5, atol=1e-7)
 
 
-def test_nothing_but_the_observation_counts():
-    observation, view = played("MJOA/Streaming-v1", "multidiscrete")
-    fresh = Outlook(action_view("multidiscrete", view.scenario, persists=True))
-    copied = {key: value.copy() for key, value in observation.items()}
-    np.testing.assert_array_equal(fresh(copied), Outlook(view)(observation))
+def test_what_a_ue_has_besides():
+    seen, core = played(
+        "MJOA/Streaming-v1", "multidiscrete", steps=9, observation="outlook", scenario=RICH
+    )
+    setting, state = core.scenario, core.batch.state
+    people, memory_bytes = state.population, setting.server_memory_bytes
+    assert core.observation.layout.ue == PER_UE + 4
+    for e in range(len(seen)):
+        held = state.resident[e] * setting.tables.parameter_bytes
+        assert seen[e, :, 10] == pytest.approx(held.sum() / memory_bytes, rel=1e-5)
+        for i, own in enumerate(seen[e]):
+            d, kind = people.dnn[e, i], people.device[e, i]
+            here = held[d].sum()
+            assert own[9] == pytest.approx(here / memory_bytes, rel=1e-5)
+            assert own[PER_UE] == pytest.approx((people.dnn[e] == d).mean())
+            unused = (held[d] * state.idle[e, d]).sum() / here if here else 0.0
+            assert own[PER_UE + 1] == pytest.approx(unused / (1.0 + unused), rel=1e-5)
+            local_s = setting.tables.local_s[d, kind] / people.speed[e, i]
+            deadline = people.deadline_s[e, i] / local_s
+            assert ratio_of(own[PER_UE + 2]) == pytest.approx(deadline, rel=1e-4)
+            counts = setting.energy_price_s_per_j * setting.devices[kind].power.compute_w
+            assert ratio_of(own[PER_UE + 3]) == pytest.approx(counts, rel=1e-4)
+
+
+def test_ideal_has_no_columns_of_its_own():
+    for env_id in ENTRY_POINTS:
+        env = gym.make(env_id, action="box", observation="outlook", scenario="ideal")
+        layout = env.observation_space.layout
+        assert (layout.ue, layout.added, layout.entry) == (PER_UE, 0, PER_ENTRY)
 
 
 @every_view
-def test_ues_may_come_in_any_order(action):
-    observation, view = played("MJOA/Streaming-v1", action, steps=10)
+@pytest.mark.parametrize("scenario", [{}, "ideal", RICH], ids=["default", "ideal", "rich"])
+def test_ues_may_come_in_any_order(action, scenario):
+    shown, core = played("MJOA/Streaming-v1", action, steps=10, scenario=scenario)
     order = np.array([3, 0, 4, 1, 2])
-    shuffled = {k: v if k in ("round", "turn") else v[:, order] for k, v in observation.items()}
-    outlook = Outlook(view)
-    np.testing.assert_allclose(outlook(shuffled), outlook(observation)[:, order], atol=1e-6)
+    of_all = ("round", "turn", "memory", "memory_idle")
+    shuffled = {k: v if k in of_all else v[:, order] for k, v in shown.items()}
+    outlook = Outlook(core.view)
+    np.testing.assert_allclose(outlook(shuffled), outlook(shown)[:, order], atol=1e-6)
 
 
 def test_the_first_ue_is_the_one_whose_turn_it_is():
-    observation, view = played("MJOA/Streaming-v1", "discrete", steps=8)
+    observation, core = played("MJOA/Streaming-v1", "discrete", steps=8)
     assert (observation["turn"] == 3).all()
-    seen = Outlook(view)(observation)
-    unturned = Outlook(view)(observation | {"turn": np.zeros_like(observation["turn"])})
+    outlook = Outlook(core.view)
+    seen = outlook(observation)
+    unturned = outlook(observation | {"turn": np.zeros_like(observation["turn"])})
     np.testing.assert_array_equal(seen, np.roll(unturned, -3, axis=1))
-    np.testing.assert_array_equal(seen[..., PER_UE], [[0, 0, 1, 1, 1]] * 4)
+    np.testing.assert_array_equal(seen[..., outlook.layout.ue], [[0, 0, 1, 1, 1]] * 4)
 
 
 def test_threads_make_no_difference():
-    observation, view = played("MJOA/Streaming-v1", "multidiscrete", n_envs=64)
-    np.testing.assert_array_equal(Outlook(view, 2)(observation), Outlook(view)(observation))
+    given = {"n_envs": 64, "observation": "outlook"}
+    one, two = (played("MJOA/Streaming-v1", "multidiscrete", threads=n, **given) for n in (1, 2))
+    np.testing.assert_array_equal(one[0], two[0])
 
 
-def test_a_view_without_a_menu_is_refused():
-    with pytest.raises(TypeError, match="PlanView"):
-        Outlook(PlanView(Scenario(), persists=False))
+def test_nothing_is_divided_by_zero():
+    nothing = {"server_memory_bytes": 0.0, "period_s": 0.0, "energy_price_s_per_j": 1.0}
+    idler = replace(load_device("phone-cpu"), power=Power(0.0, 0.0, 0.0, 0.0))
+    seen, core = played(
+        "MJOA/Streaming-v1", "multidiscrete", observation="outlook",
+        scenario=nothing | {"ue_devices": [idler]},
+    )  # fmt: skip
+    assert all(each in core.observation.space for each in seen)
+
+
+@every_env
+@pytest.mark.parametrize(
+    "make",
+    [
+        gym.make,
+        lambda env_id, **given: gym.make_vec(
+            env_id, 2, vectorization_mode="vector_entry_point", **given
+        ),
+    ],
+    ids=["one", "vector"],
+)
+def test_a_view_without_a_menu_is_refused(make, env_id):
+    expected = r"observation='outlook': allowed are \['flat', 'dict'\] with a PlanView"
+    with pytest.raises(ValueError, match=expected):
+        make(env_id, action="plan", observation="outlook")
+
+
+def test_what_an_outlook_does_not_say():
+    seen, core = played("MJOA/Streaming-v1", "multidiscrete", observation="outlook")
+    with pytest.raises(ValueError, match="an outlook does not say who the UEs are"):
+        decode_observation(seen[0], core.scenario)
+
+
+def test_dictionaries_that_do_not_fit_are_refused():
+    shown, core = played("MJOA/Streaming-v1", "multidiscrete", scenario=RICH)
+    outlook = Outlook(core.view)
+    for key in ("dnn", "memory", "round", "deadline_s"):
+        with pytest.raises(ValueError, match=f"no entry '{key}'"):
+            outlook({k: v for k, v in shown.items() if k != key})
+    more = Outlook(action_view("box", Scenario.of(RICH).with_changes(n_ues=6), persists=True))
+    with pytest.raises(ValueError, match="shows 5 UEs, not 6"):
+        more(shown)
+
+
+@every_env
+def test_every_agent_of_pettingzoo_sees_its_own_row_first(env_id):
+    pytest.importorskip("pettingzoo")
+    given = {"action": "multidiscrete", "observation": "outlook", "n_ues": 3, "rounds": 2}
+    many, one = mjoa_gym.parallel_env(env_id, **given), gym.make(env_id, **given)
+    seen, _ = one.reset(seed=1)
+    for i, (agent, own) in enumerate(many.reset(seed=1)[0].items()):
+        assert own in many.observation_space(agent)
+        np.testing.assert_array_equal(own, np.roll(seen, -i, axis=0))
+    np.testing.assert_array_equal(many.state(), seen)

@@ -1,5 +1,6 @@
 """Policies see UEs as a set, and one set of weights serves any number of them."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
 
 from agents import cards  # noqa: E402
-from agents.learned_agent import LearnedAgent, new_policy, outlook_of  # noqa: E402
+from agents.learned_agent import POLICIES, LearnedAgent, new_policy, outlook_of  # noqa: E402
 from mjoa_gym import Scenario  # noqa: E402
 from mjoa_gym.planners.menu import ENTRIES  # noqa: E402
 from tests.test_outlook import played  # noqa: E402
@@ -35,7 +36,8 @@ def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, **changes):
 @pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
 def test_placements_and_bids_follow_their_ues(env_id):
     observation, _ = played(env_id, "multidiscrete", n_envs=8)
-    shuffled = {k: v if k == "round" else v[:, ORDER] for k, v in observation.items()}
+    of_all = ("round", "memory", "memory_idle")
+    shuffled = {k: v if k in of_all else v[:, ORDER] for k, v in observation.items()}
     one = agent("ppo", env_id)
     straight = one.predict(observation)[0].reshape(8, 5, -1)
     np.testing.assert_array_equal(one.predict(shuffled)[0].reshape(8, 5, -1), straight[:, ORDER])
@@ -58,23 +60,23 @@ def test_action_values_do_not_depend_on_the_order_of_those_who_wait():
 
 
 def test_only_entries_that_exist_are_chosen():
-    observation, view = played("MJOA/Streaming-v1", "multidiscrete", n_envs=64)
+    observation, core = played("MJOA/Streaming-v1", "multidiscrete", n_envs=64)
     own = agent("ppo").predict(observation, deterministic=False)[0].reshape(64, 5, -1)
-    assert (own[..., :2] < view.sizes[observation["dnn"]][..., None]).all()
+    assert (own[..., :2] < core.view.sizes[observation["dnn"]][..., None]).all()
 
 
 def test_entries_that_wrap_around_have_the_value_of_what_they_mean():
     mixed = {"dnns": ("alexnet", "googlenet")}
     one = agent("dqn", "MJOA/ColdStart-v1", **mixed)
-    observation, view = played(
+    observation, core = played(
         "MJOA/ColdStart-v1", "discrete", steps=5, n_envs=64, scenario=Scenario(**mixed)
     )
     values = one.policy.q_net(torch.as_tensor(one.outlook(observation))).detach().numpy()
-    by_entry = values.reshape(64, view.entries, -1)
-    sizes = view.sizes[observation["dnn"][:, 0]]
-    assert (sizes < view.entries).any()
+    by_entry = values.reshape(64, core.view.entries, -1)
+    sizes = core.view.sizes[observation["dnn"][:, 0]]
+    assert (sizes < core.view.entries).any()
     for own, size in zip(by_entry, sizes, strict=True):
-        np.testing.assert_array_equal(own, own[np.arange(view.entries) % size])
+        np.testing.assert_array_equal(own, own[np.arange(core.view.entries) % size])
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
@@ -95,8 +97,22 @@ def test_other_networks_than_in_training(tmp_path):
     scenario = Scenario(dnns=("alexnet", "tiny_yolov2"))
     other = LearnedAgent.load(tmp_path, scenario)
     assert other.outlook.layout.entries < ENTRIES  # of menus, too
-    observation, view = played("MJOA/ColdStart-v1", "multidiscrete", scenario=scenario)
-    assert all(action in view.space for action in other.predict(observation)[0])
+    observation, core = played("MJOA/ColdStart-v1", "multidiscrete", scenario=scenario)
+    assert all(action in core.view.space for action in other.predict(observation)[0])
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_policies_take_outlooks_only(algorithm):
+    kind, view = POLICIES[algorithm]
+    env = gym.make("MJOA/Streaming-v1", action=view, observation="flat")
+    with pytest.raises(TypeError, match="must be that of observation='outlook'"):
+        kind(env.observation_space, env.action_space, lambda _: 0.0)
+
+
+def test_weights_for_other_columns_are_refused(tmp_path):
+    agent("ppo").save(tmp_path)
+    with pytest.raises(ValueError, match="the weights do not fit"):
+        LearnedAgent.load(tmp_path, {"deadline_min_s": 1.0, "deadline_max_s": 2.0})
 
 
 def test_a_folder_without_an_agent_is_refused(tmp_path):

@@ -28,6 +28,7 @@ CASES = {
     "td3": (sb3.TD3, "box", "dict", OFF_POLICY),
     "maskable-ppo": (contrib.MaskablePPO, "discrete", "flat", ON_POLICY),
     "recurrent-ppo": (contrib.RecurrentPPO, "multidiscrete", "flat", ON_POLICY),
+    "trpo": (contrib.TRPO, "box", "outlook", {"n_steps": 8, "batch_size": 4}),
     "qrdqn": (contrib.QRDQN, "discrete", "dict", OFF_POLICY),
 }
 
@@ -157,7 +158,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         source_of(str(tmp_path / "text.zip"))
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn"])
+@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn", "trpo"])
 def test_a_model_for_another_number_of_ues_is_refused_with_both_spaces(name, tmp_path):
     model, _ = trained(name, n_ues=3)
     model.save(tmp_path / "three.zip")

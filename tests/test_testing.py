@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 
 from mjoa_gym import Scenario
-from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
-from mjoa_gym.envs.actions import ACTION_VIEWS
+from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.api_test import api_test
+from tests.pairs import every_pair
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 
 
 @every_env
-@pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
-@pytest.mark.parametrize("observation", tuple(OBSERVERS))
+@every_pair
 def test_every_view_passes(env_id, action, observation):
     api_test(gym.make(env_id, action=action, observation=observation, n_ues=3, rounds=4))
 

@@ -12,13 +12,13 @@ import yaml
 
 import mjoa_gym
 from mjoa_gym import UE, Instance, Plan, Scenario, decode_observation, evaluate
-from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
-from mjoa_gym.envs.actions import ACTION_VIEWS
+from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.api_test import api_test
 from mjoa_gym.planners import plan_with
 from mjoa_gym.world.population import DRAWS, OFFSET
 from mjoa_gym.world.randomness import fill_uniform
 from mjoa_gym.world.trace import MESSAGE, UP, load_trace, mean_of, row_at, trace_names
+from tests.pairs import every_pair
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -146,8 +146,7 @@ def test_the_offset_is_drawn_after_everything_else(env_id, steps):
 
 
 @every_env
-@pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
-@pytest.mark.parametrize("observation", tuple(OBSERVERS))
+@every_pair
 def test_environments_keep_their_promises(env_id, action, observation, steps, other):
     scenario = small(steps, other, rounds=2)
     api_test(
@@ -241,15 +240,13 @@ def test_pictures_parallel_and_stable_baselines3():
 
 
 def test_the_outlook_takes_rates():
-    outlook = pytest.importorskip("agents.outlook")
-    env = gym.make("MJOA/Streaming-v1", action="multidiscrete", observation="dict",
-                   scenario="measured-uplink")  # fmt: skip
-    observation, _ = env.reset(seed=0)
-    look = outlook.Outlook(env.unwrapped.view)
-    seen = look({key: values[None] for key, values in observation.items()})
-    assert seen.shape[1:] == look.space.shape
-    assert 0 <= seen.min() <= seen.max() <= 1
-    np.testing.assert_allclose(seen[0, :, 3], observation["uplink_bps"] / 20e6 / 20, rtol=1e-6)
+    given = {"action": "multidiscrete", "scenario": "measured-uplink"}
+    shown, seen = (
+        gym.make("MJOA/Streaming-v1", observation=name, **given).reset(seed=0)[0]
+        for name in ("dict", "outlook")
+    )
+    band_hz = Scenario.load("measured-uplink").bandwidth_hz
+    np.testing.assert_allclose(seen[:, 3], shown["uplink_bps"] / band_hz / 20, rtol=1e-6)
 
 
 def test_a_scenario_names_its_files(steps, other, tmp_path, monkeypatch):

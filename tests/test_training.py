@@ -19,7 +19,6 @@ pytest.importorskip("stable_baselines3")
 
 from agents.demonstrated_dqn import returns_of  # noqa: E402
 from agents.learned_agent import LearnedAgent  # noqa: E402
-from agents.outlook_vec_env import OutlookVecEnv  # noqa: E402
 from agents.training import checkpoints  # noqa: E402
 from agents.training.config import (  # noqa: E402
     ALGORITHMS,
@@ -241,8 +240,7 @@ def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
     seen = demonstrations_for(small_dqn, tmp_path, progress=False)
     model.show(seen)
     envs = make_vec_env(small_dqn.env_id, 16, seed=FIRST_SEED, scenario=scenario.to_dict(),
-                        action="discrete", observation="dict")  # fmt: skip
-    envs = OutlookVecEnv(envs)
+                        action="discrete", observation="outlook")  # fmt: skip
     real = [envs.reset()]
     for turn in range(3):  # the first round, and the first turn of the second
         row = seen.actions[16 * (turn // 2) :][:16, turn % 2]

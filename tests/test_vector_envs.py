@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from mjoa_gym.envs import ENTRY_POINTS, OBSERVERS
 from mjoa_gym.envs.actions import ACTION_VIEWS
+from tests.pairs import every_pair
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
@@ -68,8 +69,7 @@ def rows_of_masks(said):
 
 
 @every_env
-@every_view
-@pytest.mark.parametrize("observation", tuple(OBSERVERS))
+@every_pair
 def test_native_equals_looped_through_autoresets(env_id, action, observation):
     kwargs = {"action": action, "observation": observation}
     assert_equal_steps(native(env_id, **kwargs), looped(env_id, **kwargs))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from mjoa_gym.envs.observation import OBSERVERS, decode_observation
+from mjoa_gym.envs.core import OBSERVERS
+from mjoa_gym.envs.observation import decode_observation
 from mjoa_gym.envs.scalar import ColdStartEnv, RoundsEnv, StreamingEnv
 from mjoa_gym.envs.vector import ColdStartVectorEnv, StreamingVectorEnv
 

@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions import action_view
-from mjoa_gym.envs.observation import observation_of
+from mjoa_gym.envs.actions import ActionView, action_view
+from mjoa_gym.envs.observation import DictObserver, FlatObserver, Observer
+from mjoa_gym.envs.outlook import Outlook
 from mjoa_gym.envs.pictures import Pictures
 from mjoa_gym.validation import choice, did_you_mean
 from mjoa_gym.world.batch import Batch
@@ -22,6 +23,23 @@ from mjoa_gym.world.scenario import Scenario
 ScenarioLike = Scenario | dict[str, Any] | str | Path | None
 ARGUMENTS = ("action", "n_ues", "scenario", "rounds", "render_mode", "observation")
 """The arguments that every environment takes; `RoundsEnv` describes them."""
+OBSERVERS: dict[str, type[Observer]] = {
+    "flat": FlatObserver,
+    "dict": DictObserver,
+    "outlook": Outlook,
+}
+
+
+def observers_for(view: ActionView) -> dict[str, type[Observer]]:
+    """The observations that go with an action view, by name."""
+    return {name: kind for name, kind in OBSERVERS.items() if isinstance(view, kind.views)}
+
+
+def observation_of(name: str, view: ActionView) -> Observer:
+    """The named observation through an action view; a ValueError says which it allows."""
+    kinds = observers_for(view)
+    remark = "" if name not in OBSERVERS else f" with a {type(view).__name__}"
+    return kinds[choice("observation", name, kinds, remark)](view)
 
 
 def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -16,11 +16,10 @@ from mjoa_gym.envs.actions import ActionView
 from mjoa_gym.model import radio
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance
-from mjoa_gym.validation import choice
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.memory import row_of
 from mjoa_gym.world.population import Memory, Population, deadline_unit_s, link_names, to_instance
-from mjoa_gym.world.rounds import State, of_ues
+from mjoa_gym.world.rounds import State, new_state, of_ues
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import NO_DEADLINES, SECONDS
 
@@ -38,6 +37,7 @@ DEADLINE = "deadline_s"
 class Observer(ABC):
     """One way to show the state of environments; their action view may have something to show."""
 
+    views: ClassVar[type] = ActionView  # that it goes with
     space: gym.Space[Any]  # of one environment
 
     def __init__(self, view: ActionView) -> None:
@@ -132,14 +132,6 @@ class FlatObserver(Observer):
 
         in_parts(part, n_envs, threads)
         return flat
-
-
-OBSERVERS: dict[str, type[Observer]] = {"flat": FlatObserver, "dict": DictObserver}
-
-
-def observation_of(name: str, view: ActionView) -> Observer:
-    """The named observation of what an action view shows; a ValueError says which there are."""
-    return OBSERVERS[choice("observation", name, tuple(OBSERVERS))](view)
 
 
 def columns_of(scenario: Scenario, persists: bool) -> int:
@@ -248,35 +240,63 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
         scenario: The environment's; with a dictionary `n_ues` and `rounds` may differ.
 
     Raises:
-        ValueError: If an entry is missing, or a flat observation has another length.
+        ValueError: If an entry is missing, a flat observation has another length, or it is an
+            outlook.
     """
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
-    if scenario.has_deadlines and DEADLINE not in observation:
-        raise ValueError(f"the observation has no entry {DEADLINE!r}")
     population = population_in(observation, scenario)
     if "resident" not in observation:
         return to_instance(scenario, population)
-    keys = ("memory", "memory_idle") if scenario.share_parameters else ("resident", "idle_rounds")
-    memory = Memory(*(np.asarray(observation[key]) for key in keys))
+    memory = Memory(*(np.asarray(observation[key]) for key in _memory_keys(scenario)))
     return to_instance(scenario, population, None, memory, int(observation["round"][0]))
 
 
 def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Population:
     """The UEs that a dictionary shows, of one environment or several, but for where they are."""
     shown = PEOPLE | link_names(scenario)
-    try:
-        found = {name: np.asarray(observation[key]) for key, name in shown.items()}
-    except KeyError as error:
-        raise ValueError(f"the observation has no entry {error.args[0]!r}") from error
-    dnn, device = (found.pop(name).astype(np.int64) for name in ("dnn", "device"))
+    if scenario.has_deadlines:
+        shown[DEADLINE] = DEADLINE
+    found = {name: np.asarray(_entry(observation, key)) for key, name in shown.items()}
+    dnn, device = (found.pop(name).astype(np.int64, order="C") for name in ("dnn", "device"))
     found = {"message_s": np.full(dnn.shape, scenario.message_s)} | found
     hidden = np.full(dnn.shape, np.nan)
-    found |= {DEADLINE: observation.get(DEADLINE, np.full(dnn.shape, np.inf))}
+    found.setdefault(DEADLINE, np.full(dnn.shape, np.inf))
     return Population(
         dnn, device, distance_m=hidden, shadowing_db=hidden, clock_s=hidden,
-        **{name: np.asarray(values, np.float64) for name, values in found.items()},
+        **{name: np.ascontiguousarray(values, np.float64) for name, values in found.items()},
     )  # fmt: skip
+
+
+def _entry(observation: Mapping[str, Any], key: str) -> Any:
+    if key not in observation:
+        raise ValueError(f"the observation has no entry {key!r}")
+    return observation[key]
+
+
+def state_in(observation: Mapping[str, Any], view: ActionView) -> State:
+    """The state that a batch of E dictionaries shows, but for random streams and where UEs are.
+
+    Raises:
+        ValueError: If an entry is missing, or does not fit the scenario.
+    """
+    scenario, population = view.scenario, population_in(observation, view.scenario)
+    n_envs, n_ues = population.dnn.shape
+    if n_ues != scenario.n_ues:
+        raise ValueError(f"the observation shows {n_ues} UEs, not {scenario.n_ues}")
+    state = new_state(scenario, n_envs)._replace(population=population)
+    if view.persists:
+        resident, idle = _memory_keys(scenario)
+        state.resident[:] = _entry(observation, resident)
+        state.idle[:] = _entry(observation, idle)
+        state.round[:] = np.asarray(_entry(observation, "round"))[:, 0]
+    return state
+
+
+def _memory_keys(scenario: Scenario) -> tuple[str, str]:
+    """The entries of a dictionary that are the server's memory."""
+    shared = scenario.share_parameters
+    return ("memory", "memory_idle") if shared else ("resident", "idle_rounds")
 
 
 def _unflatten(
@@ -285,6 +305,11 @@ def _unflatten(
     """The UEs, and the resident fractions (None if there never are any), of a flat observation."""
     n, cold, streaming = scenario.n_ues, *(columns_of(scenario, stays) for stays in (False, True))
     networks_too = networks_shown(scenario, True)
+    if flat.ndim == 2:
+        raise ValueError(
+            f"the observation has shape {flat.shape}: an outlook does not say who the UEs are;"
+            " allowed are those with observation='dict' and 'flat'"
+        )
     columns, left_over = divmod(flat.size - 1, n)
     if flat.size == n * streaming + 1 + networks_too:
         columns, left_over = streaming, 0

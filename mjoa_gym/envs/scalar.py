@@ -82,8 +82,10 @@ class RoundsEnv(gym.Env[Any, Any]):
     changes nothing.
 
     ## Observation space
-    `observation` is `"dict"` (the default with `action="plan"`) or `"flat"` (with the others). Either
-    holds all that a planner needs: `mjoa_gym.decode_observation` gives the `Instance` back.
+    `observation` is `"dict"` (the default with `action="plan"`), `"flat"` (with the others) or, with
+    the others only, `"outlook"`. The first two hold all that a planner needs:
+    `mjoa_gym.decode_observation` gives the `Instance` back. The third holds what the simulator makes
+    of that for each entry of the menus. It names no network and no device.
 
     **dict**
 
@@ -123,7 +125,44 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1 | only if the scenario has deadlines: the deadline over `deadline_max_s`, or over `deadline_factor_max` times the UE's all-local seconds |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
-    | 4 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
+    | 4 or 5 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
+
+    **outlook** is a `Box(0, 1, (N, columns), float32)`, a row for each UE. Seconds are seen in
+    relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to e^3, and so are other
+    numbers marked *. Columns marked "only" are absent from other scenarios. A UE has the columns of
+    the first table, with `discrete` the last 4 or 5 of **flat**, and then those of the second table for
+    each of the M entries of its menu. With `discrete` the first row is that of the UE to decide
+    about, the others follow in order. `observation_space.layout` says how many columns there are of
+    each kind.
+
+    | Column of a UE | Meaning |
+    |---|---|
+    | 0, 1 | its all-local seconds, absolute *, and its part of the UEs' all-local costs |
+    | 2 | its weight over the greatest |
+    | 3, 4 | bit/s with the whole band, up and down, over 20 bit/s for each Hz of it |
+    | 5, 6 | fewest seconds over the menu, at an equal and at a generous share * |
+    | 7 | streaming: fewest seconds over the menu if nothing were missing *, else 1 |
+    | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
+    | 9 | streaming: what the server holds of its network, over the server's memory |
+    | 10 | streaming: what the server holds in all, over its memory; equal layers that are shared count once |
+    | 11 | streaming: rounds still to come over the rounds of an episode, else 1 |
+    | 12, 13 | 1 / N, and the mean of all UEs' columns 5, weighted with their columns 1 |
+    | next | only when streaming with shared parameters: the part of the UEs that run its network |
+    | next | only when streaming with `retain`: u / (1 + u), with u the rounds since what column 9 counts was used, the mean over its bytes |
+    | next | only with deadlines: its deadline over its all-local seconds * |
+    | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
+
+    | Column of an entry | Meaning; all are zero beyond the menu's end |
+    |---|---|
+    | 0 | 1: there is such an entry |
+    | 1, 2 | seconds of the inference at an equal share, and at a generous one (three times as much) * |
+    | 3 | seconds to upload what it misses, at an equal share * |
+    | 4 | its seconds on the server, at an equal share * |
+    | 5 | streaming: seconds at an equal share if nothing of it were missing *, else 0 |
+    | 6 | streaming: the bytes that it misses, over the server's memory, else 0 |
+    | next | only when streaming with `retain`: the bytes of its edge layers that are on the server, over the server's memory |
+    | next | only with deadlines: 1: it meets the deadline, at an equal share |
+    | next | only if energy has a price: joules at an equal share, over the UE's all-local joules * |
 
     ## Rewards
     `1 - sum_i C_i / sum_i C_i(local)`: the reduction of the UEs' costs against all-local execution.
@@ -167,7 +206,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults (`scenario={"bandwidth_hz": 20e6}`), a packaged scenario's name or a YAML file's path |
     | `rounds` | `None` | length of an episode; overrides the scenario's |
     | `render_mode` | `None` | `"rgb_array"` (a picture of the last round) or `"ansi"` (as text) |
-    | `observation` | `None` | `"dict"` or `"flat"`; by default what the action view's agents usually want |
+    | `observation` | `None` | `"dict"`, `"flat"` or `"outlook"`; by default what the action view's agents usually want |
 
     `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")` makes many in one compiled
     loop, equal to as many single ones; it also takes `autoreset_mode`, `threads` and

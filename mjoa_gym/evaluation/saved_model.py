@@ -19,7 +19,8 @@ from typing import Any
 from gymnasium.spaces import Box, Dict, Space
 
 from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
-from mjoa_gym.envs.observation import OBSERVERS, networks_shown, observation_of
+from mjoa_gym.envs.core import observation_of, observers_for
+from mjoa_gym.envs.observation import networks_shown
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, Setting
 
 SB3, CONTRIB = "stable_baselines3", "sb3_contrib"
@@ -62,9 +63,8 @@ def model_agent(
 
     views = {n: action_view(n, setting.scenario, setting.persists) for n in ACTION_VIEWS}
     for name, view in views.items():
-        for observation in OBSERVERS:
-            spaces = view.space, observation_of(observation, view).space
-            if spaces == (model.action_space, model.observation_space):
+        for observation, kind in observers_for(view).items():
+            if (view.space, kind(view).space) == (model.action_space, model.observation_space):
                 return ModelAgent(name, observation, is_sb3(model), predict)
     raise ValueError(_misfit(label, model, setting, views))
 
@@ -144,6 +144,8 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
     own, seen = model.action_space, model.observation_space
     name = next((n for n, view in views.items() if type(view.space) is type(own)), "box")
     kind = "dict" if isinstance(seen, Dict) else "flat"
+    if len(seen.shape or ()) == 2 and "outlook" in observers_for(views[name]):
+        kind = "outlook"
     ours = observation_of(kind, views[name]).space
     of_all = 1 + networks_shown(setting.scenario, setting.persists)
     n_ues = _ues(seen, ours, of_all, setting.scenario.n_ues)
@@ -164,7 +166,9 @@ def _ues(seen: Space[Any], ours: Space[Any], of_all: int, n_ues: int) -> int:
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")
         return speed.shape[0] if isinstance(speed, Box) else 0
-    if not isinstance(seen, Box) or not isinstance(ours, Box) or len(seen.shape) != 1:
+    if not isinstance(seen, Box) or not isinstance(ours, Box) or len(seen.shape) != len(ours.shape):
         return 0
+    if len(seen.shape) == 2:
+        return seen.shape[0]
     found, left_over = divmod(seen.shape[0] - of_all, (ours.shape[0] - of_all) // n_ues)
     return 0 if left_over else found

@@ -184,15 +184,21 @@ def scratch_in(room, i):
 
 
 @njit(inline="always")
+def channel_in(population, constants, e, i):
+    """UE i's channel in environment e."""
+    up, down, message_s = population.up[e, i], population.down[e, i], population.message_s[e, i]
+    return channel_with(constants, up, down, message_s)
+
+
+@njit(inline="always")
 def link_in(population, e, i, decision, constants):
     """UE i's link in environment e."""
-    up, down, message_s = population.up[e, i], population.down[e, i], population.message_s[e, i]
-    channel = channel_with(constants, up, down, message_s)
+    channel = channel_in(population, constants, e, i)
     return link_over(channel, decision.bandwidth_share[e, i], decision.compute_share[e, i])
 
 
 @lean_inner
-def _load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
+def load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
     """Write down a UE's seconds and missing bytes, (L,) each; returns its all-local seconds."""
     local_s = 0.0
     for layer in range(len(ue_s)):
@@ -213,7 +219,7 @@ def infer(room, tables, constants, state, decision, link, e, i):
     """
     d = state.population.dnn[e, i]
     inference = inference_in(room, tables, constants, d, i)
-    local_s = _load(
+    local_s = load(
         inference.ue_s,
         inference.missing_bytes,
         tables.ue_s[d, state.population.device[e, i]],

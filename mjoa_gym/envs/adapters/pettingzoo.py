@@ -20,6 +20,7 @@ ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
     "MJOA/Streaming-v1": StreamingEnv,
 }
 ACTIONS = ("multidiscrete", "box")
+OBSERVATIONS = ("flat", "outlook")
 REWARDS = ("team", "own")
 Flags = dict[str, bool]
 Infos = dict[str, dict[str, Any]]
@@ -32,8 +33,8 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     A share is an agent's bid over the sum of the bids of all that need the resource, so agents
     compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
 
-    An agent's observation is the flat one of the environment, beginning with its own UE; `state()`
-    is the same beginning with UE 0. Its action is its UE's part of the environment's (see
+    An agent's observation is that of the environment, beginning with its own UE; `state()` is the
+    same beginning with UE 0. Its action is its UE's part of the environment's (see
     `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's, with the UE's
     own `latency_s`, `local_s`, `energy_j`, `missed`, `left` and `action_mask` (a tuple with an
     array for each number, for `action_space(agent).sample(mask)`).
@@ -48,6 +49,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         scenario: What `Scenario.of` takes.
         rounds: Length of an episode.
         render_mode: "rgb_array" or "ansi".
+        observation: "flat" or "outlook".
 
     Raises:
         ValueError: Naming argument, value and what is allowed.
@@ -62,13 +64,15 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         scenario: ScenarioLike = None,
         rounds: int | None = None,
         render_mode: str | None = None,
+        observation: str = "flat",
         **unknown: Any,
     ) -> None:
-        refuse_unknown(self, unknown, (*ARGUMENTS[:-1], "env_id", "reward"))
+        refuse_unknown(self, unknown, (*ARGUMENTS, "env_id", "reward"))
         make = ENVIRONMENTS[choice("env_id", env_id, tuple(ENVIRONMENTS))]
         self.reward = choice("reward", reward, REWARDS)
+        choice("observation", observation, OBSERVATIONS)
         self.env = make(
-            choice("action", action, ACTIONS), n_ues, scenario, rounds, render_mode, "flat"
+            choice("action", action, ACTIONS), n_ues, scenario, rounds, render_mode, observation
         )
         self.metadata = self.env.metadata | {"name": env_id, "is_parallelizable": True}
         self.render_mode = render_mode
@@ -80,7 +84,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
             for agent in self.possible_agents
         }
         self.action_spaces = {agent: self._own_space() for agent in self.possible_agents}
-        self._flat: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        self._seen: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
     def observation_space(self, agent: str) -> gym.Space[Any]:
         """The observation space of an agent; all agents' are alike."""
@@ -94,7 +98,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], Infos]:
         """Start an episode with fresh UEs and an empty server; options are ignored."""
-        self._flat, info = self.env.reset(seed=seed)
+        self._seen, info = self.env.reset(seed=seed)
         self.agents = list(self.possible_agents)
         return self._observations(), self._infos(info)
 
@@ -106,7 +110,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
             ResetNeeded: Before the first `reset`, and if there are actions after the end.
         """
         if not self.agents:
-            if actions or not self._flat.size:
+            if actions or not self._seen.size:
                 raise ResetNeeded("the episode is over or has not begun: call reset() first")
             return {}, {}, {}, {}, {}
         if set(actions) != set(self.agents):
@@ -120,7 +124,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
                     f" {self.action_spaces[agent].shape} is needed"
                 )
         joint = np.concatenate([np.asarray(actions[agent]) for agent in self.agents])
-        self._flat, reward, _, truncated, info = self.env.step(joint)
+        self._seen, reward, _, truncated, info = self.env.step(joint)
         rewards = np.full(len(self.agents), reward)
         if self.reward == "own":
             outcome = self.env.core.outcome
@@ -138,10 +142,10 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         )
 
     def state(self) -> NDArray[np.float32]:
-        """The flat observation, beginning with UE 0; there is none before the first `reset`."""
-        if not self._flat.size:
+        """The observation that begins with UE 0; there is none before the first `reset`."""
+        if not self._seen.size:
             raise ResetNeeded("there is no state: call reset() first")
-        return self._flat.copy()
+        return self._seen.copy()
 
     def render(self) -> Any:
         """As the environment's."""
@@ -158,13 +162,15 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         return gym.spaces.Box(-1.0, 1.0, (joint.shape[0] // n,), np.float32)
 
     def _observations(self) -> dict[str, Any]:
-        scenario, n = self.env.scenario, len(self.possible_agents)
-        of_ues = n * columns_of(scenario, self.env.persists)  # the rest is the same for all
-        blocks, rest = self._flat[:of_ues].reshape(n, -1), self._flat[of_ues:]
-        return {
-            agent: np.append(np.roll(blocks, -i, axis=0), rest)
-            for i, agent in enumerate(self.possible_agents)
-        }
+        return {agent: self._beginning_with(i) for i, agent in enumerate(self.possible_agents)}
+
+    def _beginning_with(self, i: int) -> NDArray[np.float32]:
+        if self._seen.ndim == 2:  # an outlook, a row for each UE
+            return np.roll(self._seen, -i, axis=0)
+        n = len(self.possible_agents)
+        of_ues = n * columns_of(self.env.scenario, self.env.persists)  # the rest is of all
+        blocks, rest = self._seen[:of_ues].reshape(n, -1), self._seen[of_ues:]
+        return np.append(np.roll(blocks, -i, axis=0), rest)
 
     def _infos(self, info: dict[str, Any]) -> Infos:
         infos: Infos = {agent: {} for agent in self.agents}

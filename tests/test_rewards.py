@@ -1,4 +1,4 @@
-"""What a learned agent trains on: outlooks, and rewards that count as they should."""
+"""Rewards in training count as they should."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,11 @@ pytest.importorskip("stable_baselines3")
 
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.outlook import Outlook
-from agents.outlook_vec_env import OutlookVecEnv
+from agents.rewards import RewardVecEnv
 from mjoa_gym.envs import StreamingEnv
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
 
-ARGUMENTS = {"action": "multidiscrete", "observation": "dict", "rounds": 3}
+ARGUMENTS = {"action": "multidiscrete", "observation": "outlook", "rounds": 3}
 
 
 def environments(infos="lean", **more):
@@ -30,21 +29,10 @@ def episode(envs, steps=3, seed=5):
     return said
 
 
-def test_it_shows_the_outlook_of_what_is_inside():
-    inside, outside = episode(environments()), episode(OutlookVecEnv(environments()))
-    outlook = Outlook(environments().get_attr("core")[0].view)
-    np.testing.assert_array_equal(outside[0], outlook(inside[0]))
-    for raw, seen in zip(inside[1:], outside[1:], strict=True):
-        np.testing.assert_array_equal(seen[0], outlook(raw[0]))
-        np.testing.assert_array_equal(seen[1], raw[1])
-    last = inside[-1][3][0]["terminal_observation"]
-    expected = outlook({key: value[None] for key, value in last.items()})[0]
-    np.testing.assert_array_equal(outside[-1][3][0]["terminal_observation"], expected)
-
-
-def test_single_environments_in_a_dummy_are_shown_alike():
-    dummy = OutlookVecEnv(DummyVecEnv([lambda: StreamingEnv(**ARGUMENTS)] * 4))
-    ours, theirs = episode(OutlookVecEnv(environments())), episode(dummy)
+@pytest.mark.parametrize("stakes", [0.0, 1.0])
+def test_single_environments_in_a_dummy_are_rewarded_alike(stakes):
+    dummy = DummyVecEnv([lambda: StreamingEnv(**ARGUMENTS)] * 4)
+    ours, theirs = (episode(RewardVecEnv(envs, stakes=stakes)) for envs in (environments(), dummy))
     np.testing.assert_array_equal(ours[0], theirs[0])
     for one, other in zip(ours[1:], theirs[1:], strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -52,8 +40,8 @@ def test_single_environments_in_a_dummy_are_shown_alike():
 
 
 def test_rewards_have_a_floor():
-    plain = np.array([said[1] for said in episode(OutlookVecEnv(environments()))[1:]])
-    floored = OutlookVecEnv(environments(), least_reward=-0.5)
+    plain = np.array([said[1] for said in episode(RewardVecEnv(environments()))[1:]])
+    floored = RewardVecEnv(environments(), least_reward=-0.5)
     cut = np.array([said[1] for said in episode(floored)[1:]])
     assert (plain < -0.5).any()
     np.testing.assert_array_equal(cut, np.maximum(plain, np.float32(-0.5)))
@@ -62,7 +50,7 @@ def test_rewards_have_a_floor():
 @pytest.mark.parametrize("action", ["multidiscrete", "discrete"])
 def test_seconds_go_with_the_latency(action):
     """One minus the reward, in seconds: the mean latency, over one and the same constant."""
-    envs = OutlookVecEnv(environments("full", action=action), stakes=1.0)
+    envs = RewardVecEnv(environments("full", action=action), stakes=1.0)
     envs.seed(0)
     envs.reset()
     rng = np.random.default_rng(5)
@@ -81,4 +69,4 @@ def test_seconds_go_with_the_latency(action):
 
 def test_negative_stakes_are_refused():
     with pytest.raises(ValueError, match=r"stakes=-1\.0: must be"):
-        OutlookVecEnv(environments(), stakes=-1.0)
+        RewardVecEnv(environments(), stakes=-1.0)

@@ -1,0 +1,340 @@
+"""What each entry of a UE's menu would lead to, as an observation for agents that learn.
+
+Other observations say who the UEs are, how their channels are and what lies on the server. This one
+turns that into what matters for the decision: a few simulations for every entry of a UE's menu, at
+shares that the UE might get. It knows no network by name, so what is learned from it serves
+networks, devices and numbers of UEs never trained on.
+
+Cost: 2 simulations per UE and entry of its menu; when streaming, 3 if the entry misses something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
+from mjoa_gym.envs.observation import Observer, state_in
+from mjoa_gym.model import energy, kernel, objective, radio
+from mjoa_gym.model.compiling import lean, lean_inner
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.link import link_over, seconds_for
+from mjoa_gym.world import memory
+from mjoa_gym.world.batch import in_parts
+from mjoa_gym.world.rounds import State, channel_in, inference_in, load, new_room, scratch_in
+from mjoa_gym.world.tables import NO_DEADLINES, inference_with
+
+PER_UE = 14
+"""Numbers that describe a UE in every scenario, see `Outlook`."""
+PER_ENTRY = 7
+"""Numbers that describe an entry of its menu in every scenario."""
+GENEROUS = 3.0
+"""A generous share is so many times an equal one."""
+INSTALLED = int(Upload.PREINSTALLED)
+LEAST, SPAN = np.exp(-7.0), 10.0
+
+
+class OutlookLayout(NamedTuple):
+    """Where the columns of a UE are: its own, then what the action view adds, then M entries'."""
+
+    added: int  # columns that the view adds
+    entries: int  # M
+    ue: int = PER_UE  # columns of its own
+    entry: int = PER_ENTRY  # columns of an entry
+
+    @staticmethod
+    def of(view: MenuView) -> OutlookLayout:
+        """The layout for an action view of a scenario."""
+        scenario = view.scenario
+        priced, shares = scenario.energy_price_s_per_j > 0.0, scenario.share_parameters
+        both = view.retains + scenario.has_deadlines + priced
+        ue = PER_UE + (view.persists and shares) + both
+        return OutlookLayout(view.features().shape[2], view.entries, ue, PER_ENTRY + both)
+
+    @property
+    def context(self) -> int:
+        """Columns before the entries'."""
+        return self.ue + self.added
+
+    @property
+    def columns(self) -> int:
+        """All columns."""
+        return self.context + self.entries * self.entry
+
+
+class OutlookSpace(gym.spaces.Box):
+    """`Box(0, 1, float32)` of shape (N, columns), which says what the columns are."""
+
+    def __init__(self, n_ues: int, layout: OutlookLayout) -> None:
+        super().__init__(0.0, 1.0, (n_ues, layout.columns), np.float32)
+        self.layout = layout
+
+
+class Outlook(Observer):
+    """A row of numbers in [0, 1] for each UE: what the entries of its menu would lead to.
+
+    Seconds are seen in relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to
+    e^3, and so are other numbers marked *. Columns marked "only" are absent from other scenarios.
+    A UE has these columns, what the action view adds (see `DiscreteView.features`), and then those
+    of the first entry of its menu, of the second and so on. With `DiscreteView` the first row is
+    that of the UE whose turn it is, the others follow in order.
+
+    | Column of a UE | Meaning |
+    |---|---|
+    | 0, 1 | its all-local seconds, absolute *, and its part of the UEs' all-local costs |
+    | 2 | its weight over the greatest |
+    | 3, 4 | bit/s with the whole band, up and down, over 20 bit/s for each Hz of it |
+    | 5, 6 | fewest seconds over the menu, at an equal and at a generous share * |
+    | 7 | streaming: fewest seconds over the menu if nothing were missing *, else 1 |
+    | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
+    | 9 | streaming: what the server holds of its network, over the server's memory |
+    | 10 | streaming: what the server holds in all, over its memory; equal layers that are shared count once |
+    | 11 | streaming: rounds still to come over the rounds of an episode, else 1 |
+    | 12, 13 | 1 / N, and the mean of all UEs' columns 5, weighted with their columns 1 |
+    | next | only when streaming with shared parameters: the part of the UEs that run its network |
+    | next | only when streaming with `retain`: u / (1 + u), with u the rounds since what column 9 counts was used, the mean over its bytes |
+    | next | only with deadlines: its deadline over its all-local seconds * |
+    | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
+
+    | Column of an entry | Meaning; all are zero beyond the menu's end |
+    |---|---|
+    | 0 | 1: there is such an entry |
+    | 1, 2 | seconds of the inference at an equal share, and at a generous one (three times as much) * |
+    | 3 | seconds to upload what it misses, at an equal share * |
+    | 4 | its seconds on the server, at an equal share * |
+    | 5 | streaming: seconds at an equal share if nothing of it were missing *, else 0 |
+    | 6 | streaming: the bytes that it misses, over the server's memory, else 0 |
+    | next | only when streaming with `retain`: the bytes of its edge layers that are on the server, over the server's memory |
+    | next | only with deadlines: 1: it meets the deadline, at an equal share |
+    | next | only if energy has a price: joules at an equal share, over the UE's all-local joules * |
+
+    Attributes:
+        layout: What is where.
+    """  # noqa: E501 - cells of a table cannot be broken
+
+    views: ClassVar[type] = MenuView
+    view: MenuView
+    space: OutlookSpace
+
+    def __init__(self, view: ActionView) -> None:
+        super().__init__(view)
+        self.layout = OutlookLayout.of(self.view)
+        self.space = OutlookSpace(view.scenario.n_ues, self.layout)
+
+    def observe(self, state: State, threads: int = 1) -> NDArray[np.float32]:
+        """See `Observer.observe`."""
+        return self._look_at(state, self.view.features(), self.view.turn(), threads)
+
+    def __call__(self, observation: Mapping[str, Any], threads: int = 1) -> NDArray[np.float32]:
+        """The outlooks of a batch of E dictionary observations, which hold all that it takes.
+
+        Raises:
+            ValueError: If an entry is missing.
+        """
+        view, state = self.view, state_in(observation, self.view)
+        features = np.zeros((*state.population.dnn.shape, 0), np.float32)
+        turn = np.zeros(len(features), np.int64)
+        if isinstance(view, DiscreteView):
+            features = view.features_of(np.asarray(observation["chosen"]))
+            turn = np.asarray(observation["turn"])[:, 0].copy()
+        return self._look_at(state, features, turn, threads)
+
+    def _look_at(
+        self, state: State, features: NDArray[np.float32], turn: NDArray[np.int64], threads: int
+    ) -> NDArray[np.float32]:
+        """(E, N, columns) the outlooks of a state, in which it is the UEs' `turn` (E,)."""
+        view, scenario, layout = self.view, self.view.scenario, self.layout
+        n_envs, n_ues = state.population.dnn.shape
+        seen = np.zeros((n_envs, n_ues, layout.columns), np.float32)
+
+        def part(first: int, last: int) -> None:
+            room, sums = new_room(n_ues, scenario.tables.width), np.empty((3, n_ues))
+            _look(
+                seen, room, sums, state, features, turn, scenario.tables, scenario.constants,
+                scenario.rounds, view.persists, view.sizes, view.placements, view.outlines, layout,
+                first, last,
+            )  # fmt: skip
+
+        in_parts(part, n_envs, threads)
+        return seen
+
+
+@njit(inline="always")
+def scaled(ratio):
+    """A number >= 0 on a logarithmic scale, 0 for 0 and 1 for e^3 and more."""
+    return min(1.0, np.log(ratio + LEAST) / SPAN + 0.7) if ratio > 0.0 else 0.0
+
+
+@njit(inline="always")
+def efficiency(level, constants):
+    """Bit/s per Hz at full band, from an SNR, or from the rate of a trace."""
+    return level / constants.bandwidth_hz if constants.traced else np.log2(1.0 + level)
+
+
+LOCAL_S, COST, HERE = range(3)
+"""Rows of `sums` (3, N): all-local seconds, what these cost, and bytes on the server."""
+
+
+@lean
+def _look(
+    seen, room, sums, state, features, turn, tables, numbers, rounds, persists, sizes, placements,
+    outlines, layout, first, last,
+):  # fmt: skip
+    """Fill `seen[first:last]`, zeros so far, with the outlooks of a state; see `Outlook`."""
+    constants, people, shared = numbers[0], state.population, numbers[0].share_parameters
+    n_ues = people.dnn.shape[1]
+    memory_bytes = max(constants.server_memory_bytes, 1.0)
+    for e in range(first, last):
+        total = held = mean = 0.0
+        for i in range(n_ues):
+            _sum_up(room, sums, state, tables, constants, e, i)
+            total += sums[COST, i]
+            held += sums[HERE, i]
+        if persists and shared:
+            held = memory.bytes_there(state.resident[e], people.dnn[e], tables.owned_bytes, shared)
+        for i in range(n_ues):
+            own = seen[e, (i - turn[e]) % n_ues]
+            local_s, part = sums[LOCAL_S, i], sums[COST, i] / total
+            own[0], own[1] = scaled(local_s), part
+            own[2] = people.weight[e, i] / constants.weight_max
+            own[3] = min(1.0, efficiency(people.up[e, i], constants) / 20.0)
+            own[4] = min(1.0, efficiency(people.down[e, i], constants) / 20.0)
+            for x in range(features.shape[2]):
+                own[layout.ue + x] = features[e, i, x]
+            _look_at_entries(
+                own, room, state, tables, constants, persists, local_s, sizes, placements,
+                outlines, layout, e, i,
+            )  # fmt: skip
+            own[11] = 1.0
+            if persists:
+                own[8] = scaled(_missing_s(people, tables, constants, sums[HERE, i], e, i))
+                own[9] = min(1.0, sums[HERE, i] / memory_bytes)
+                own[10] = min(1.0, held / memory_bytes)
+                own[11] = 1.0 - state.round[e] / rounds
+            own[12] = 1.0 / n_ues
+            mean += part * own[5]
+            _add(own, state, tables, constants, persists, local_s, sums[HERE, i], e, i)
+        for i in range(n_ues):
+            seen[e, i, 13] = mean
+
+
+@njit(inline="always")
+def _sum_up(room, sums, state, tables, constants, e, i):
+    """Put UE i's seconds and missing bytes into the room, and what they come to into `sums`."""
+    people = state.population
+    d, device = people.dnn[e, i], people.device[e, i]
+    n, sizes = tables.n_layers[d], tables.parameter_bytes[d]
+    resident = state.resident[e, memory.row_of(people.dnn[e], i, constants.share_parameters)]
+    local_s = load(
+        room.ue_s[i, :n], room.missing_bytes[i, :n], tables.ue_s[d, device], people.speed[e, i],
+        sizes, resident,
+    )  # fmt: skip
+    here = 0.0
+    for layer in range(n):
+        here += sizes[layer] * resident[layer]
+    counts_s = objective.priced(
+        local_s,
+        energy.local_j(tables.power[device], local_s),
+        people.deadline_s[e, i],
+        constants.energy_price_s_per_j,
+        constants.miss_price_s,
+    )
+    sums[LOCAL_S, i], sums[HERE, i] = local_s, here
+    sums[COST, i] = objective.cost(people.weight[e, i], counts_s)
+
+
+@njit(inline="always")
+def _missing_s(people, tables, constants, here, e, i):
+    """Seconds to upload all that UE i misses, at an equal share, over those of a period."""
+    d, channel = people.dnn[e, i], channel_in(people, constants, e, i)
+    size = 0.0
+    for layer in range(tables.n_layers[d]):
+        size += tables.parameter_bytes[d, layer]
+    share = 1.0 / people.dnn.shape[1]
+    bps = radio.rate_bps(channel.up_hz, share, channel.snr_up, channel.concentrates)
+    return (size - here) * 8.0 / max(bps, 1e-9) / constants.period_s
+
+
+@njit(inline="always")
+def _add(own, state, tables, constants, persists, local_s, here, e, i):
+    """Fill the columns of UE i that only some scenarios have."""
+    people, c = state.population, PER_UE
+    dnn = people.dnn[e]
+    if persists and constants.share_parameters:
+        same = 0
+        for k in range(len(dnn)):
+            same += dnn[k] == dnn[i]
+        own[c] = same / len(dnn)
+        c += 1
+    if persists and constants.retain:
+        row, unused = memory.row_of(dnn, i, constants.share_parameters), 0.0
+        for layer in range(tables.n_layers[dnn[i]]):
+            held = state.resident[e, row, layer] * tables.parameter_bytes[dnn[i], layer]
+            unused += held * state.idle[e, row, layer]
+        own[c] = unused / max(unused + here, 1.0)
+        c += 1
+    if constants.deadlines != NO_DEADLINES:
+        own[c] = scaled(people.deadline_s[e, i] / local_s)
+        c += 1
+    if constants.energy_price_s_per_j > 0.0:
+        local_j = energy.local_j(tables.power[people.device[e, i]], local_s)
+        own[c] = scaled(constants.energy_price_s_per_j * local_j / local_s)
+
+
+@lean_inner
+def _look_at_entries(
+    own, room, state, tables, constants, persists, local_s, sizes, placements, outlines, layout,
+    e, i,
+):  # fmt: skip
+    """Fill the columns of UE i's entries, and its fewest seconds over them."""
+    people = state.population
+    n_ues, d, scratch = people.dnn.shape[1], people.dnn[e, i], scratch_in(room, i)
+    inference = inference_in(room, tables, constants, d, i)
+    installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
+    channel = channel_in(people, constants, e, i)
+    equal, generous = 1.0 / n_ues, min(1.0, GENEROUS / n_ues)
+    usual = link_over(channel, equal, equal)
+    good = link_over(channel, generous, generous)
+    power = tables.power[people.device[e, i]]
+    local_j = energy.local_j(power, local_s)
+    memory_bytes = max(constants.server_memory_bytes, 1.0)
+    own[5] = own[6] = own[7] = 1.0
+    for entry in range(sizes[d]):
+        placement = placements[d * layout.entries + entry]
+        outline = outlines[d * layout.entries + entry]
+        missing = there = edge_s = 0.0
+        for layer in range(len(inference.ue_s)):
+            if placement[layer] == 1:
+                missing += inference.missing_bytes[layer]
+                edge_s += inference.edge_s[layer]
+                there += tables.parameter_bytes[d, layer] - inference.missing_bytes[layer]
+        to = own[layout.ue + layout.added + layout.entry * entry :][: layout.entry]
+        usual_s = kernel.follow(outline, inference, usual, scratch)[1]
+        to[0] = 1.0
+        to[1] = scaled(usual_s / local_s)
+        to[2] = scaled(kernel.follow(outline, inference, good, scratch)[1] / local_s)
+        to[3] = scaled(seconds_for(missing, usual.up) / local_s) if missing > 0.0 else 0.0
+        to[4] = scaled(edge_s * usual.slowdown / local_s)
+        own[5], own[6] = min(own[5], to[1]), min(own[6], to[2])
+        if persists:
+            installed_s = usual_s
+            if missing > 0.0:
+                installed_s = kernel.follow(outline, installed, usual, scratch)[1]
+            to[5] = scaled(installed_s / local_s)
+            to[6] = min(1.0, missing / memory_bytes)
+            own[7] = min(own[7], to[5])
+        c = PER_ENTRY
+        if persists and constants.retain:
+            to[c] = min(1.0, there / memory_bytes)
+            c += 1
+        if constants.deadlines != NO_DEADLINES:
+            to[c] = 1.0 if usual_s <= people.deadline_s[e, i] else 0.0
+            c += 1
+        if constants.energy_price_s_per_j > 0.0:
+            joules = energy.inference_j(power, outline, inference, usual, usual_s)
+            to[c] = scaled(joules / local_j)
