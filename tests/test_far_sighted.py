@@ -104,8 +104,8 @@ def test_the_search_replays_what_the_environment_does():
         assert round_s == info["round_s"]
         state = ours.state
         lost, _ = memory.evict(
-            state.resident[0], state.idle[0], state.idle[0], state.population.dnn[0],
-            ours.tables, False, ours.setting.server_memory_bytes, ours.room.next_of,
+            state.resident[0], state.idle[0], state.population.dnn[0],
+            ours.tables, False, ours.setting.server_memory_bytes, ours.room.of_rows,
         )  # fmt: skip
         width = ours.tables.width
         np.testing.assert_array_equal(state.resident[0], after["resident"][:, :width])

@@ -237,7 +237,7 @@ def end_ue(prospect, i, round_s):
         outline = decision.outlines[decision.placement_of[0, i]]
         prices, sent = prospect.packed.prices[i], room.rows[i, SENT]
         trial.counts[i] += prefetch_j(prices, outline, inference, link, sent)
-    settle_ue(room, tables, state, decision, 0, i)
+    settle_ue(room, tables, state, decision, i, 0, i)
     marked = decision.placements[decision.prefetch_of[0, i]]
     missing = 0.0
     for layer in range(len(marked)):
@@ -334,22 +334,19 @@ def drop(prospect):
     dnn, placements = prospect.state.population.dnn[0], prospect.decision.placements
     idle = prospect.spare_idle
     for when in range(2):
-        kept, age = trial.kept[when], idle
+        kept = trial.kept[when]
         for row in range(len(idle)):
             copy(trial.idle[row], idle[row])
             copy(trial.carried[when, row], kept[row])
         if setting.common:
             bring_together(kept, idle, tables)
         if setting.retain:
-            age = prospect.room.age
-            for row in range(len(idle)):
-                copy(idle[row], age[row])
             for i in range(len(trial.retained)):
                 if trial.retained[i] != NOTHING:
                     marked = placements[trial.retained[i]]
-                    memory.retain(dnn[i], i, marked, tables, setting.common, age)
-        limit, next_of = setting.server_memory_bytes, prospect.room.next_of
-        memory.evict(kept, idle, age, dnn, tables, setting.common, limit, next_of)
+                    memory.retain(dnn[i], i, marked, tables, setting.common, idle)
+        limit, of_rows = setting.server_memory_bytes, prospect.room.of_rows
+        memory.evict(kept, idle, dnn, tables, setting.common, limit, of_rows)
 
 
 @lean

@@ -18,7 +18,7 @@ from numba import njit
 from mjoa_gym.model.compiling import lean, lean_inner
 
 RETAINED = 1 << 30
-"""What is taken from the age of layers to be retained, so that they are younger than all others."""
+"""What is taken from the idle rounds of layers to be retained while others are dropped."""
 
 
 @njit(inline="always")
@@ -57,6 +57,25 @@ def settle(resident, idle, placement, sent):
 
 
 @lean
+def count_writers(dnn, tables, writers):
+    """Count the UEs (N,) that may change each row (R,): several, where layers are common."""
+    several = 0
+    for row in range(len(writers)):
+        several += 2 if tables.borrows[row] else 0
+    for row in range(len(writers)):
+        writers[row] = several
+    for i in range(len(dnn)):
+        writers[dnn[i]] += 1
+
+
+@lean
+def leave(resident, idle):
+    """Count the rounds since each layer (L,) was used, in a round in which nobody uses the row."""
+    for layer in range(len(resident)):
+        idle[layer] = 0 if resident[layer] <= 0.0 else idle[layer] + 1
+
+
+@lean
 def combine(dnn, placement, sent, tables, used, arrived):
     """Note at the owners of a UE's layers what it has placed and sent (>= L,); in place.
 
@@ -80,24 +99,37 @@ def repeat(resident, idle, tables):
 
 
 @lean
-def retain(dnn, i, placement, tables, shared, age):
-    """Let the layers that UE i marks (>= L,) be younger (R, L) than all that nobody marks."""
+def retain(dnn, i, placement, tables, shared, idle):
+    """Let the layers that UE i marks (>= L,) be younger (R, L) than all that nobody marks.
+
+    Until `forget_marks`, which follows when the others have been dropped.
+    """
+    if shared and tables.borrows[dnn]:
+        for layer in range(tables.n_layers[dnn]):
+            row, own = owner_of(tables, dnn, layer)
+            if placement[layer] and idle[row, own] >= 0:
+                idle[row, own] -= RETAINED
+        return
+    rounds = idle[dnn if shared else i]
     for layer in range(tables.n_layers[dnn]):
-        if placement[layer]:
-            row, own = i, layer
-            if shared:
-                row, own = owner_of(tables, dnn, layer)
-            if age[row, own] >= 0:
-                age[row, own] -= RETAINED
+        rounds[layer] -= RETAINED if placement[layer] & (rounds[layer] >= 0) else 0
 
 
 @lean
-def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
+def forget_marks(idle):
+    """Let idle rounds (R, L) be what they were before `retain`."""
+    for row in range(len(idle)):
+        own = idle[row]
+        for layer in range(len(own)):
+            own[layer] += RETAINED if own[layer] < 0 else 0
+
+
+@lean
+def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
     """Drop layers until the rest fits, those first that have not been used for long; in place.
 
-    `resident`, `idle` and `age` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or
-    are `shared`. The age is `idle`, but for what is to be retained (see `retain`). `next_of` (R,)
-    is overwritten.
+    `resident` and `idle` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or are
+    `shared`. What is marked (`retain`) goes last. `next_of` (R,) is overwritten.
 
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(R L), and O(R + L) for each layer dropped.
@@ -107,9 +139,9 @@ def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
     if total > memory_bytes:
         for row in range(len(resident)):
             d = network_of(dnn, row, shared)
-            next_of[row] = _next_of_row(resident[row], age[row], sizes[d], tables.n_layers[d])
+            next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
         while True:
-            row = _next_row(resident, age, dnn, sizes, shared, next_of)
+            row = _next_row(resident, idle, dnn, sizes, shared, next_of)
             if row >= 0:
                 layer, d = next_of[row], network_of(dnn, row, shared)
                 held = resident[row, layer] * sizes[d, layer]
@@ -117,7 +149,7 @@ def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
                 idle[row, layer] = 0
                 dropped += held
                 total -= held
-                next_of[row] = _next_of_row(resident[row], age[row], sizes[d], tables.n_layers[d])
+                next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
             if total <= memory_bytes or row < 0:
                 # without the differences' rounding errors
                 total = bytes_there(resident, dnn, sizes, shared)
@@ -129,25 +161,25 @@ def evict(resident, idle, age, dnn, tables, shared, memory_bytes, next_of):
 
 
 @lean_inner
-def _next_of_row(resident, age, sizes, n_layers):
+def _next_of_row(resident, idle, sizes, n_layers):
     """The layer of a row (L,) that is dropped first; -1 if nothing is there."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
     for layer in range(n_layers):
-        if resident[layer] > 0.0 and age[layer] >= oldest:
+        if resident[layer] > 0.0 and idle[layer] >= oldest:
             held = resident[layer] * sizes[layer]
-            if held > 0.0 and (age[layer] > oldest or held >= most):
-                oldest, most, found = age[layer], held, layer
+            if held > 0.0 and (idle[layer] > oldest or held >= most):
+                oldest, most, found = idle[layer], held, layer
     return found
 
 
 @lean_inner
-def _next_row(resident, age, dnn, sizes, shared, next_of):
+def _next_row(resident, idle, dnn, sizes, shared, next_of):
     """The row whose next layer is dropped first; -1 if nothing is there."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
     for row in range(len(resident)):
         layer = next_of[row]
         if layer >= 0:
-            held, unused = resident[row, layer], age[row, layer]
+            held, unused = resident[row, layer], idle[row, layer]
             held *= sizes[network_of(dnn, row, shared), layer]
             if unused > oldest or (unused == oldest and held >= most):
                 oldest, most, found = unused, held, row

@@ -151,8 +151,7 @@ class Room(NamedTuple):
     draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
     used: NDArray[np.int8]  # (R, L) as in `memory.combine`
     arrived: NDArray[np.float64]  # (R, L) likewise
-    age: NDArray[np.int32]  # (R, L) as in `memory.evict`
-    next_of: NDArray[np.int64]  # (R,) likewise
+    of_rows: NDArray[np.int64]  # (R,) a number for each row of memory
 
 
 def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
@@ -160,12 +159,10 @@ def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
-    used, arrived, age = (
-        np.empty((memory_rows, width), kind) for kind in (np.int8, np.float64, np.int32)
-    )
-    n_up, draws = np.empty(n_ues, np.int64), np.empty(DRAWS)
-    next_of = np.empty(memory_rows, np.int64)
-    return Room(ue_s, missing_bytes, rows, outline, n_up, draws, used, arrived, age, next_of)
+    used, arrived = (np.empty((memory_rows, width), kind) for kind in (np.int8, np.float64))
+    n_up, of_rows = np.empty(n_ues, np.int64), np.empty(memory_rows, np.int64)
+    draws = np.empty(DRAWS)
+    return Room(ue_s, missing_bytes, rows, outline, n_up, draws, used, arrived, of_rows)
 
 
 @njit(inline="always")
@@ -299,7 +296,8 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
             continue
         state.round[e] += 1
         settle_all(room, tables, constants, state, decision, e)
-        age = ages(room, tables, constants, state, decision, e)
+        if constants.retain:
+            mark(tables, constants, state, decision, e)
         next_round(
             people, e, state.stream, constants, traces, tables.local_s, round_s, outcome.left[e],
             room.draws,
@@ -310,13 +308,14 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
         outcome.dropped_bytes[e], outcome.resident_bytes[e] = memory.evict(
             state.resident[e],
             state.idle[e],
-            age,
             people.dnn[e],
             tables,
             constants.share_parameters,
             constants.server_memory_bytes,
-            room.next_of,
+            room.of_rows,
         )
+        if constants.retain:
+            memory.forget_marks(state.idle[e])
 
 
 @njit(inline="always")
@@ -387,11 +386,11 @@ def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
 
 
 @njit(inline="always")
-def settle_ue(room, tables, state, decision, e, i):
-    """Bring what UE i has uploaded to a row of its own."""
+def settle_ue(room, tables, state, decision, row, e, i):
+    """Bring what UE i has uploaded to a row that is its own in this round."""
     n = tables.n_layers[state.population.dnn[e, i]]
     placement = decision.placements[decision.placement_of[e, i]]
-    memory.settle(state.resident[e, i, :n], state.idle[e, i, :n], placement, room.rows[i, SENT])
+    memory.settle(state.resident[e, row, :n], state.idle[e, row, :n], placement, room.rows[i, SENT])
 
 
 @njit(inline="always")
@@ -400,35 +399,37 @@ def settle_all(room, tables, constants, state, decision, e):
     dnn, resident, idle = state.population.dnn[e], state.resident[e], state.idle[e]
     if not constants.share_parameters:
         for i in range(len(dnn)):
-            settle_ue(room, tables, state, decision, e, i)
+            settle_ue(room, tables, state, decision, i, e, i)
         return
+    writers = room.of_rows
+    memory.count_writers(dnn, tables, writers)
     for row in range(len(resident)):
-        for layer in range(resident.shape[1]):
-            room.used[row, layer] = 0
-            room.arrived[row, layer] = 0.0
+        if writers[row] > 1:
+            for layer in range(resident.shape[1]):
+                room.used[row, layer] = 0
+                room.arrived[row, layer] = 0.0
     for i in range(len(dnn)):
-        placement = decision.placements[decision.placement_of[e, i]]
-        memory.combine(dnn[i], placement, room.rows[i, SENT], tables, room.used, room.arrived)
+        if writers[dnn[i]] > 1:
+            placement = decision.placements[decision.placement_of[e, i]]
+            memory.combine(dnn[i], placement, room.rows[i, SENT], tables, room.used, room.arrived)
+        else:
+            settle_ue(room, tables, state, decision, dnn[i], e, i)
     for row in range(len(resident)):
-        memory.settle(resident[row], idle[row], room.used[row], room.arrived[row])
+        if writers[row] > 1:
+            memory.settle(resident[row], idle[row], room.used[row], room.arrived[row])
+        elif writers[row] == 0:
+            memory.leave(resident[row], idle[row])
     memory.repeat(resident, idle, tables)
 
 
 @njit(inline="always")
-def ages(room, tables, constants, state, decision, e):
-    """How long all layers in environment e have not been used, as `memory.evict` wants it."""
-    dnn, idle, age = state.population.dnn[e], state.idle[e], room.age
-    if not constants.retain:
-        return idle
-    for row in range(len(idle)):
-        for layer in range(idle.shape[1]):
-            age[row, layer] = idle[row, layer]
+def mark(tables, constants, state, decision, e):
+    """Mark what is to be retained in environment e; see `memory.retain`."""
+    dnn, shared = state.population.dnn[e], constants.share_parameters
     for i in range(len(dnn)):
-        marked = decision.retain_of[e, i]
-        if marked != NOTHING:
-            shared = constants.share_parameters
-            memory.retain(dnn[i], i, decision.placements[marked], tables, shared, age)
-    return age
+        row = decision.retain_of[e, i]
+        if row != NOTHING:
+            memory.retain(dnn[i], i, decision.placements[row], tables, shared, state.idle[e])
 
 
 def of_ues(rows: NDArray[Any], dnn: NDArray[np.int64], shared: bool) -> NDArray[Any]:
