@@ -75,9 +75,7 @@ def test_many_layers_go_as_one_after_the_other_would(seed):
     owner, borrows = np.arange(120).reshape(4, 30), np.zeros(4, np.bool_)
     networks = Networks(np.array([30] * 4), ones, owner, borrows, ones)
     next_of = np.empty(4, np.int64)
-    dropped, kept = memory.evict(
-        resident, idle, np.arange(4), networks, False, limit, next_of
-    )
+    dropped, kept = memory.evict(resident, idle, np.arange(4), networks, False, limit, next_of)
     np.testing.assert_array_equal(resident, left)
     np.testing.assert_array_equal(idle, unused)
     assert kept == pytest.approx(left.sum())

@@ -214,19 +214,20 @@ def _write_residency(
         for k in range(n_ues):
             i = (turn[e] + k) % n_ues
             n, c = n_layers[dnn[e, i]], k * columns + before
-            own = row_of(dnn[e], i, shared)
+            row = row_of(dnn[e], i, shared)
             there, unused = flat[e, c : c + width], flat[e, c + width : c + 2 * width]
+            part, rounds_idle = resident[e, row], idle[e, row]
             for layer in range(n):
-                there[layer] = resident[e, own, layer]
+                there[layer] = part[layer]
             for layer in range(n):
-                unused[layer] = idle[e, own, layer] * per_round
+                unused[layer] = np.float32(rounds_idle[layer]) * per_round
             for layer in range(n, width):
                 there[layer] = unused[layer] = 0.0
         for d in range(len(parts)):
-            part = 0.0
-            for layer in range(width):
-                part += resident[e, d, layer] * parts[d, layer]
-            flat[e, n_ues * columns + 1 + d] = min(1.0, part)
+            held, part, whole = 0.0, resident[e, d], parts[d]
+            for layer in range(n_layers[d]):
+                held += part[layer] * whole[layer]
+            flat[e, n_ues * columns + 1 + d] = min(1.0, held)
 
 
 def decode_observation(observation: Any, scenario: Scenario) -> Instance:

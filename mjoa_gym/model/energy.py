@@ -47,16 +47,12 @@ def energy_terms(outline, inference):
     if outline[0] & CROSSES:
         up = inference.input_bytes
     for layer in range(len(inference.ue_s)):
-        code = outline[layer + 1]
-        if code & AT_EDGE:
-            if misses:
-                up += inference.missing_bytes[layer]
-            if code & CROSSES:
-                down += inference.output_bytes[layer]
-        else:
-            busy_s += inference.ue_s[layer]
-            if code & CROSSES:
-                up += inference.output_bytes[layer]
+        code = outline[layer + 1]  # choices instead of branches, which could not be predicted
+        at_edge, crosses = code & AT_EDGE != 0, code & CROSSES != 0
+        busy_s += 0.0 if at_edge else inference.ue_s[layer]
+        up += inference.missing_bytes[layer] if at_edge & misses else 0.0
+        up += inference.output_bytes[layer] if crosses & (not at_edge) else 0.0
+        down += inference.output_bytes[layer] if crosses & at_edge else 0.0
     return busy_s, up, down
 
 
@@ -79,8 +75,8 @@ def prefetch_j(power, outline, inference, link, sent):
     """Joules of what an inference's prefetches have sent, (>= L,) as `upload` leaves it."""
     bytes_sent = 0.0
     for layer in range(len(inference.ue_s)):
-        if not outline[layer + 1] & AT_EDGE and sent[layer] > 0.0:
-            bytes_sent += sent[layer] * inference.missing_bytes[layer]
+        at_edge = outline[layer + 1] & AT_EDGE != 0
+        bytes_sent += 0.0 if at_edge else sent[layer] * inference.missing_bytes[layer]
     return power[TRANSMIT] * seconds_for(bytes_sent, link.up)
 
 
