@@ -19,7 +19,7 @@ from agents import cards
 from agents.policies import UeDQNPolicy, UePolicy
 from mjoa_gym import Scenario
 from mjoa_gym.envs.actions import action_view
-from mjoa_gym.envs.outlook import Outlook
+from mjoa_gym.envs.outlook import PROPERTIES, Outlook
 from mjoa_gym.validation import choice
 
 POLICIES: dict[str, tuple[type[BasePolicy], str]] = {
@@ -116,6 +116,14 @@ class LearnedAgent:
         card = cards.read(Path(folder))
         given = Scenario.of(card["scenario"] if scenario is None else scenario)
         outlook = outlook_of(card["algorithm"], given.with_changes(n_ues=n_ues), card["persists"])
+        trained = outlook_of(card["algorithm"], Scenario.of(card["scenario"]), card["persists"])
+        own, needed = (", ".join(o.space.properties) or "none" for o in (outlook, trained))
+        if own != needed:
+            raise ValueError(
+                f"{folder}: the agent was trained in a scenario with {needed} of"
+                f" {', '.join(PROPERTIES)}; scenario {given.name!r} has {own}. Another one,"
+                f" perhaps with `base: {card['scenario'].get('name', 'ideal')}`, would fit"
+            )
         policy = new_policy(card["algorithm"], outlook, card["width"])
         weights = torch.load(Path(folder) / "policy.pt", map_location="cpu", weights_only=True)
         try:

@@ -28,17 +28,21 @@ ALONE = ("dads-serial", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
 MANY = 1024
 
 
-def cold_start_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
-    """First rounds of the default scenario."""
-    scenario = Scenario(n_ues=n_ues)
+def cold_start_rounds(
+    scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
+) -> Iterator[Instance]:
+    """First rounds of a scenario."""
+    scenario = scenario.with_changes(n_ues=n_ues)
     env = gym.make("MJOA/ColdStart-v1", scenario=scenario)
     for episode in range(rounds):
         yield decode_observation(env.reset(seed=seed + episode)[0], scenario)
 
 
-def streaming_rounds(n_ues: int, rounds: int, seed: int = FIRST_SEED) -> Iterator[Instance]:
+def streaming_rounds(
+    scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
+) -> Iterator[Instance]:
     """Rounds of an episode that MJOA-MU plays: with parameters on the server."""
-    env = gym.make("MJOA/Streaming-v1", scenario=Scenario(n_ues=n_ues, rounds=rounds))
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario, n_ues=n_ues, rounds=rounds)
     observation, _ = env.reset(seed=seed)
     for _ in range(rounds):
         instance = decode_observation(observation, env.unwrapped.scenario)
@@ -72,9 +76,9 @@ def alone(
     return Table(f"{caption}: ms a plan (× {ALONE[0]})", ("", *ALONE), rows)
 
 
-def many(counts: int) -> Table:
+def many(scenario: Scenario, counts: int) -> Table:
     """MJOA-MU on many rounds at once, against one after the other, in seconds of the clock."""
-    instances = list(cold_start_rounds(5, counts))
+    instances = list(cold_start_rounds(scenario, 5, counts))
     plan_many("mjoa-mu", instances[:8], threads=2)
     base = seconds_of(lambda: [plan_with("mjoa-mu", i) for i in instances], time.perf_counter)
     rows = [("one by one", f"{1e3 * base / counts:.2f}", "1.00")]
@@ -89,16 +93,18 @@ def many(counts: int) -> Table:
 def main(argv: list[str] | None = None) -> int:
     """Print the tables."""
     parser = command_line(__doc__)
+    parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
     parser.add_argument("--ues", type=int, nargs="+", default=[5, 10, 20, 50],
                         help="numbers of UEs (default: 5 10 20 50)")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=12, help="per number (%(default)s)")
     parser.add_argument("--many", type=int, default=MANY, help="rounds at once (%(default)s)")
     args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
     print("; ".join(f"{key} {value}" for key, value in machine().items()))
+    scenario = Scenario.load(args.scenario)
     tables = [
-        alone(cold_start_rounds, args.ues, args.rounds, "Cold start"),
-        alone(streaming_rounds, args.ues, args.rounds, "Streaming"),
-        many(args.many),
+        alone(partial(cold_start_rounds, scenario), args.ues, args.rounds, "Cold start"),
+        alone(partial(streaming_rounds, scenario), args.ues, args.rounds, "Streaming"),
+        many(scenario, args.many),
     ]
     for table in tables:
         print(f"\n### {table.caption}\n\n{table.markdown()}")

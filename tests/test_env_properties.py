@@ -65,7 +65,7 @@ def scenarios(draw):
 
 @every_env
 @given(scenario=scenarios(), pair=st.sampled_from(PAIRS), data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_scenario_passes_the_public_check(env_id, scenario, pair, data):
     action, observation = pair
     env = gym.make(env_id, scenario=scenario, action=action, observation=observation)

@@ -22,7 +22,7 @@ def evict(resident, idle, memory_bytes):
     owner, borrows = np.arange(6).reshape(2, 3), np.zeros(2, np.bool_)
     networks = Networks(np.array([3, 3]), PARAMETERS, owner, borrows, PARAMETERS)
     next_of = np.empty(2, np.int64)
-    dropped, kept = memory.evict(resident, idle, idle, DNN, networks, False, memory_bytes, next_of)
+    dropped, kept = memory.evict(resident, idle, DNN, networks, False, memory_bytes, next_of)
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 

@@ -233,12 +233,32 @@ def test_what_an_outlook_does_not_say():
         decode_observation(seen[0], core.scenario)
 
 
+def test_spaces_are_equal_if_their_columns_mean_the_same():
+    late = {"deadline_min_s": 1.0, "deadline_max_s": 2.0}
+    ideal, again, dear, hurried = (
+        gym.make(
+            "MJOA/Streaming-v1", action="multidiscrete", observation="outlook",
+            scenario={"base": "ideal", **changes},
+        ).observation_space
+        for changes in ({}, {}, {"energy_price_s_per_j": 0.1}, late)
+    )  # fmt: skip
+    assert ideal == again
+    assert dear.shape == hurried.shape
+    assert dear != hurried
+
+
 def test_dictionaries_that_do_not_fit_are_refused():
     shown, core = played("MJOA/Streaming-v1", "multidiscrete", scenario=RICH)
     outlook = Outlook(core.view)
     for key in ("dnn", "memory", "round", "deadline_s"):
         with pytest.raises(ValueError, match=f"no entry '{key}'"):
             outlook({k: v for k, v in shown.items() if k != key})
+    one_by_one, core = played("MJOA/Streaming-v1", "discrete", scenario=RICH)
+    for key in ("chosen", "turn"):
+        with pytest.raises(ValueError, match=f"no entry '{key}'"):
+            Outlook(core.view)({k: v for k, v in one_by_one.items() if k != key})
+    with pytest.raises(TypeError, match="Outlook goes with a MenuView"):
+        Outlook(action_view("plan", Scenario(), persists=True))
     more = Outlook(action_view("box", Scenario.of(RICH).with_changes(n_ues=6), persists=True))
     with pytest.raises(ValueError, match="shows 5 UEs, not 6"):
         more(shown)

@@ -1,5 +1,7 @@
 """Policies see UEs as a set, and one set of weights serves any number of them."""
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from mjoa_gym.planners.menu import ENTRIES  # noqa: E402
 from tests.test_outlook import played  # noqa: E402
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parent.parent
 ORDER = np.array([3, 0, 4, 1, 2])
 
 
@@ -111,8 +114,13 @@ def test_policies_take_outlooks_only(algorithm):
 
 def test_weights_for_other_columns_are_refused(tmp_path):
     agent("ppo").save(tmp_path)
-    with pytest.raises(ValueError, match="the weights do not fit"):
+    with pytest.raises(ValueError, match="scenario 'default' has shared parameters, retain, dead"):
         LearnedAgent.load(tmp_path, {"deadline_min_s": 1.0, "deadline_max_s": 2.0})
+    agent("ppo", retain=False, energy_price_s_per_j=0.1).save(tmp_path)
+    with pytest.raises(ValueError, match=r"an energy price of .* has shared parameters, retain"):
+        LearnedAgent.load(tmp_path, {"share_parameters": True})  # as many columns
+    with pytest.raises(ValueError, match="perhaps with `base: ideal`"):
+        LearnedAgent.load(ROOT / "results" / "agents" / "ppo-streaming-seed0", "default")
 
 
 def test_a_folder_without_an_agent_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,21 @@ def test_own_networks_and_devices():
 
 def test_equal_scenarios_share_their_tables():
     assert Scenario(rounds=3).tables is Scenario(n_ues=2).tables
+
+
+def test_a_scenario_may_be_another_one_with_changes(tmp_path):
+    ideal = Scenario.load("ideal")
+    assert Scenario.from_dict({"base": "ideal"}) == ideal
+    found = Scenario.from_dict({"base": "ideal", "n_ues": 3, "bandwidth_hz": 1e7})
+    assert found == replace(ideal, name="ideal with n_ues, bandwidth_hz", n_ues=3, bandwidth_hz=1e7)
+    assert Scenario.from_dict(found.to_dict()) == found
+    (tmp_path / "mine.yaml").write_text("base: measured-uplink\nn_ues: 2\n")
+    mine = Scenario.load(tmp_path / "mine.yaml")
+    assert mine == replace(Scenario.load("measured-uplink"), name="mine", n_ues=2)
+    with pytest.raises(ValueError, match=r"base='ideel': allowed are .*; did you mean 'ideal'"):
+        Scenario.from_dict({"base": "ideel"})
+    with pytest.raises(ValueError, match="no field 'bas'; did you mean 'base'"):
+        Scenario.from_dict({"bas": "ideal"})
 
 
 def test_tables_cannot_be_changed():

@@ -31,7 +31,10 @@ VARIANTS = (
     toy("dogs", [20 * MB, 30 * MB, 15 * MB], [*TRUNK, "dogs"]),
     toy("birds", [20 * MB, 31 * MB, 10 * MB], [*TRUNK, "cats"]),  # another size is another content
 )
+TWICE = toy("twice", [20 * MB, 30 * MB, 20 * MB], ["stem", "body", "stem"])  # a layer used again
 SETTINGS: dict[str, dict[str, Any]] = {
+    "twice": {"dnns": (TWICE, VARIANTS[1]), "server_memory_bytes": 60 * MB, "n_ues": 3,
+              "parameter_bits": 32, "bandwidth_hz": 100e6},
     "variants": {"dnns": VARIANTS, "server_memory_bytes": 90 * MB, "departure_probability": 0.2,
                  "parameter_bits": 32, "bandwidth_hz": 100e6},
     "catalogue": {"dnns": ("alexnet", "resnet18", "googlenet"), "departure_probability": 0.1},

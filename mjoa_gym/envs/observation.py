@@ -41,6 +41,8 @@ class Observer(ABC):
     space: gym.Space[Any]  # of one environment
 
     def __init__(self, view: ActionView) -> None:
+        if not isinstance(view, self.views):
+            raise TypeError(f"{type(self).__name__} goes with a {self.views.__name__}: got {view}")
         self.view = view
 
     @abstractmethod
@@ -247,10 +249,10 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
     if not isinstance(observation, Mapping):
         return to_instance(scenario, *_unflatten(np.asarray(observation), scenario))
     population = population_in(observation, scenario)
-    if "resident" not in observation:
+    if not {"resident", "memory"} & set(observation):
         return to_instance(scenario, population)
-    memory = Memory(*(np.asarray(observation[key]) for key in _memory_keys(scenario)))
-    return to_instance(scenario, population, None, memory, int(observation["round"][0]))
+    memory = Memory(*(np.asarray(entry_of(observation, key)) for key in _memory_keys(scenario)))
+    return to_instance(scenario, population, None, memory, int(entry_of(observation, "round")[0]))
 
 
 def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Population:
@@ -258,7 +260,7 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
     shown = PEOPLE | link_names(scenario)
     if scenario.has_deadlines:
         shown[DEADLINE] = DEADLINE
-    found = {name: np.asarray(_entry(observation, key)) for key, name in shown.items()}
+    found = {name: np.asarray(entry_of(observation, key)) for key, name in shown.items()}
     dnn, device = (found.pop(name).astype(np.int64, order="C") for name in ("dnn", "device"))
     found = {"message_s": np.full(dnn.shape, scenario.message_s)} | found
     hidden = np.full(dnn.shape, np.nan)
@@ -269,7 +271,8 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
     )  # fmt: skip
 
 
-def _entry(observation: Mapping[str, Any], key: str) -> Any:
+def entry_of(observation: Mapping[str, Any], key: str) -> Any:
+    """What a dictionary shows under a key; a ValueError if it shows nothing there."""
     if key not in observation:
         raise ValueError(f"the observation has no entry {key!r}")
     return observation[key]
@@ -288,9 +291,9 @@ def state_in(observation: Mapping[str, Any], view: ActionView) -> State:
     state = new_state(scenario, n_envs)._replace(population=population)
     if view.persists:
         resident, idle = _memory_keys(scenario)
-        state.resident[:] = _entry(observation, resident)
-        state.idle[:] = _entry(observation, idle)
-        state.round[:] = np.asarray(_entry(observation, "round"))[:, 0]
+        state.resident[:] = entry_of(observation, resident)
+        state.idle[:] = entry_of(observation, idle)
+        state.round[:] = np.asarray(entry_of(observation, "round"))[:, 0]
     return state
 
 
@@ -308,8 +311,8 @@ def _unflatten(
     networks_too = networks_shown(scenario, True)
     if flat.ndim == 2:
         raise ValueError(
-            f"the observation has shape {flat.shape}: an outlook does not say who the UEs are;"
-            " allowed are those with observation='dict' and 'flat'"
+            f"the observation has shape {flat.shape}; needed is that of one environment, with"
+            " observation='dict' or 'flat' (an outlook does not say who the UEs are)"
         )
     columns, left_over = divmod(flat.size - 1, n)
     if flat.size == n * streaming + 1 + networks_too:

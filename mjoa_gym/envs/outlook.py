@@ -19,7 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
-from mjoa_gym.envs.observation import Observer, state_in
+from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, objective, radio
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
@@ -50,11 +50,9 @@ class OutlookLayout(NamedTuple):
     @staticmethod
     def of(view: MenuView) -> OutlookLayout:
         """The layout for an action view of a scenario."""
-        scenario = view.scenario
-        priced, shares = scenario.energy_price_s_per_j > 0.0, scenario.share_parameters
-        both = view.retains + scenario.has_deadlines + priced
-        ue = PER_UE + (view.persists and shares) + both
-        return OutlookLayout(view.features().shape[2], view.entries, ue, PER_ENTRY + both)
+        more = properties_of(view)
+        ue, entry = PER_UE + len(more), PER_ENTRY + len(set(more) - {SHARED})
+        return OutlookLayout(view.features().shape[2], view.entries, ue, entry)
 
     @property
     def context(self) -> int:
@@ -67,12 +65,38 @@ class OutlookLayout(NamedTuple):
         return self.context + self.entries * self.entry
 
 
-class OutlookSpace(gym.spaces.Box):
-    """`Box(0, 1, float32)` of shape (N, columns), which says what the columns are."""
+SHARED, RETAINED, DEADLINES, PRICED = PROPERTIES = (
+    "shared parameters", "retain", "deadlines", "an energy price",
+)  # fmt: skip
+"""What a scenario may have that adds a column to each UE; all but the first to each entry, too."""
 
-    def __init__(self, n_ues: int, layout: OutlookLayout) -> None:
-        super().__init__(0.0, 1.0, (n_ues, layout.columns), np.float32)
-        self.layout = layout
+
+def properties_of(view: MenuView) -> tuple[str, ...]:
+    """Those of `PROPERTIES` that an action view's scenario has, in order."""
+    scenario = view.scenario
+    has = {
+        SHARED: view.persists and scenario.share_parameters,
+        RETAINED: view.retains,
+        DEADLINES: scenario.has_deadlines,
+        PRICED: scenario.energy_price_s_per_j > 0.0,
+    }
+    return tuple(name for name in PROPERTIES if has[name])
+
+
+class OutlookSpace(gym.spaces.Box):
+    """`Box(0, 1, float32)` of shape (N, columns), which says what the columns are.
+
+    Spaces are equal only if their columns mean the same.
+    """
+
+    def __init__(self, view: MenuView) -> None:
+        self.layout, self.properties = OutlookLayout.of(view), properties_of(view)
+        shape = (view.scenario.n_ues, self.layout.columns)
+        super().__init__(0.0, 1.0, shape, np.float32)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, OutlookSpace) and self.properties == other.properties
+        return same and super().__eq__(other)
 
 
 class Outlook(Observer):
@@ -123,8 +147,8 @@ class Outlook(Observer):
 
     def __init__(self, view: ActionView) -> None:
         super().__init__(view)
-        self.layout = OutlookLayout.of(self.view)
-        self.space = OutlookSpace(view.scenario.n_ues, self.layout)
+        self.space = OutlookSpace(self.view)
+        self.layout = self.space.layout
 
     def observe(self, state: State, threads: int = 1) -> NDArray[np.float32]:
         """See `Observer.observe`."""
@@ -140,8 +164,8 @@ class Outlook(Observer):
         features = np.zeros((*state.population.dnn.shape, 0), np.float32)
         turn = np.zeros(len(features), np.int64)
         if isinstance(view, DiscreteView):
-            features = view.features_of(np.asarray(observation["chosen"]))
-            turn = np.asarray(observation["turn"])[:, 0].copy()
+            features = view.features_of(np.asarray(entry_of(observation, "chosen")))
+            turn = np.asarray(entry_of(observation, "turn"))[:, 0].copy()
         return self._look_at(state, features, turn, threads)
 
     def _look_at(

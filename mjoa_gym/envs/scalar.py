@@ -203,7 +203,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     |---|---|---|
     | `action` | `"plan"` | the action view |
     | `n_ues` | `None` | N; overrides the scenario's |
-    | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults (`scenario={"bandwidth_hz": 20e6}`), a packaged scenario's name or a YAML file's path |
+    | `scenario` | `None` | a `Scenario`, a dict of the fields that differ from the defaults (`scenario={"bandwidth_hz": 40e6}`) or from a packaged scenario's (`{"base": "ideal", ...}`), a packaged scenario's name or a YAML file's path |
     | `rounds` | `None` | length of an episode; overrides the scenario's |
     | `render_mode` | `None` | `"rgb_array"` (a picture of the last round) or `"ansi"` (as text) |
     | `observation` | `None` | `"dict"`, `"flat"` or `"outlook"`; by default what the action view's agents usually want |
@@ -213,7 +213,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     `max_episode_steps` (`mjoa_gym.envs.vector.RoundsVectorEnv`).
 
     ## Version history
-    * v1: another default scenario, half of it properties that v0 did not have: `message_s`,
+    * v1: another default scenario. It uses properties that came after v0: `message_s`,
       `parameter_bits` and `activation_bits`, `share_parameters`, `retain`. The observation's `device` is
       `ue_device`; `info` has the same keys after `reset` and `step`. In the scenario `ideal` it plays what
       v0 played.

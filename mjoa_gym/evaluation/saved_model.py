@@ -161,7 +161,7 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
 def _ues(seen: Space[Any], ours: Space[Any], of_all: int, n_ues: int) -> int:
     """The number of UEs whose observations are as long as those that a model has seen; or 0.
 
-    So many numbers of a flat observation are `of_all` UEs together.
+    `of_all` numbers of a flat observation concern all UEs together.
     """
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")

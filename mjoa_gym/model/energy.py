@@ -47,7 +47,7 @@ def energy_terms(outline, inference):
     if outline[0] & CROSSES:
         up = inference.input_bytes
     for layer in range(len(inference.ue_s)):
-        code = outline[layer + 1]  # choices instead of branches, which could not be predicted
+        code = outline[layer + 1]  # selects: branches would be predicted badly
         at_edge, crosses = code & AT_EDGE != 0, code & CROSSES != 0
         busy_s += 0.0 if at_edge else inference.ue_s[layer]
         up += inference.missing_bytes[layer] if at_edge & misses else 0.0

@@ -58,7 +58,10 @@ def settle(resident, idle, placement, sent):
 
 @lean
 def count_writers(dnn, tables, writers):
-    """Count the UEs (N,) that may change each row (R,): several, where layers are common."""
+    """Count the UEs (N,) that run each row's network (R,).
+
+    At least 2 everywhere if networks have layers in common: then all rows go through `combine`.
+    """
     several = 0
     for row in range(len(writers)):
         several += 2 if tables.borrows[row] else 0
@@ -100,9 +103,9 @@ def repeat(resident, idle, tables):
 
 @lean
 def retain(dnn, i, placement, tables, shared, idle):
-    """Let the layers that UE i marks (>= L,) be younger (R, L) than all that nobody marks.
+    """Make the layers that UE i marks (>= L,) younger, in `idle` (R, L), than all unmarked ones.
 
-    Until `forget_marks`, which follows when the others have been dropped.
+    `forget_marks` takes this back after `evict`.
     """
     if shared and tables.borrows[dnn]:
         for layer in range(tables.n_layers[dnn]):

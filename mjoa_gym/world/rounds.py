@@ -151,7 +151,7 @@ class Room(NamedTuple):
     draws: NDArray[np.float64]  # (DRAWS,) a UE's random numbers
     used: NDArray[np.int8]  # (R, L) as in `memory.combine`
     arrived: NDArray[np.float64]  # (R, L) likewise
-    of_rows: NDArray[np.int64]  # (R,) a number for each row of memory
+    of_rows: NDArray[np.int64]  # (R,) writers in `settle_all`, next layers in `memory.evict`
 
 
 def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:

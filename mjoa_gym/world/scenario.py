@@ -179,18 +179,21 @@ class Scenario:
     def from_dict(settings: Mapping[str, Any]) -> Scenario:
         """A scenario from the fields that differ from the defaults.
 
-        With `base`, a packaged scenario's name, from the fields that differ from that scenario's.
+        With `base`, a packaged scenario's name, from the fields that differ from that scenario's;
+        its name then is "{base} with" these, unless it is one of them.
 
         Raises:
             ValueError: On an unknown field (with the nearest one), or a value not allowed.
         """
         changes = dict(settings)
         name = validation.choice("base", changes.pop("base", "default"), Scenario.names())
-        known = [field.name for field in fields(Scenario)]
+        known = ["base", *(field.name for field in fields(Scenario))]
         for key in changes:
             if key not in known:
                 hint = validation.did_you_mean(key, known) or f"; allowed are {known}"
                 raise ValueError(f"scenario has no field {key!r}{hint}")
+        if name != "default" and changes:
+            changes = {"name": f"{name} with {', '.join(changes)}", **changes}
         return replace(Scenario.load(name), **changes)
 
     @staticmethod

@@ -28,7 +28,7 @@ def _waiting(results: SuiteResults) -> str:
         return ""
     sweep = suite.compared[0]
     point, other = sweep.middle, results.strongest(sweep, sweep.middle, OUR_WORLD)
-    if other is None or not _ran(results, sweep, suite.ours, suite.reference):
+    if other is None or not _ran(results, sweep, sweep.ours, suite.reference):
         return ""
     ours, theirs, alone = (
         milliseconds(float(results.column(sweep, point, OUR_WORLD, planner).mean()))
@@ -36,24 +36,34 @@ def _waiting(results: SuiteResults) -> str:
     )
     return (
         f"With {sweep.ours} a UE that has uploaded nothing waits {ours} ms for its result on "
-        f"average ({sweep.label}: {point}). With the strongest earlier system it waits {theirs} "
-        f"ms, and {alone} ms without the edge."
+        f"average ({sweep.label}: {point}). With the strongest earlier system, given parallel "
+        f"uploading too, it waits {theirs} ms; without the edge, {alone} ms."
     )
 
 
 def _largest(results: SuiteResults) -> str:
     """The effects that change latency most, by how much each."""
     found = [
-        (effect, change)
+        (sweep, effect, change)
         for sweep in results.suite.sweeps
         for effect in sweep.effects
         if (change := _change(results, sweep, effect)) is not None
     ]
     if not found:
         return ""
-    found.sort(key=lambda each: -abs(np.log1p(-each[1].mean.value)))
-    parts = [f"{effect.what} ({_signed(change)})" for effect, change in found[:MOST]]
-    return f"What changes the latency most, with 95 % intervals: {'; '.join(parts)}."
+    found.sort(key=lambda each: -abs(np.log1p(-each[2].mean.value)))
+    parts = [f"{e.what} ({_signed(change)}{_where(s)})" for s, e, change in found[:MOST]]
+    return (
+        "Of the changes tried, these change the latency of our plans most, with 95 % intervals: "
+        f"{'; '.join(parts)}."
+    )
+
+
+def _where(sweep: Sweep) -> str:
+    """Of which world, planner and sample an effect is, if it is not of cold starts."""
+    if sweep.environment == "cold-start":
+        return ""
+    return f"; {sweep.environment}, {sweep.ours}, {sweep.seeds} episodes"
 
 
 def _change(results: SuiteResults, sweep: Sweep, effect: Effect) -> Reduction | None:
@@ -74,8 +84,9 @@ def _deadlines(results: SuiteResults, sweep: Sweep) -> str:
         for p in who
     )
     return (
-        f"Of deadlines of {sweep.middle} times a UE's own seconds, {sweep.ours} meets {ours}, the "
-        f"strongest earlier system {theirs}, and a UE without the edge {alone}."
+        f"With deadlines of {sweep.middle} times the all-local seconds, {sweep.ours} meets {ours} "
+        f"of them, the strongest earlier system, given parallel uploading too, {theirs}, and "
+        f"staying local {alone}."
     )
 
 
@@ -87,16 +98,16 @@ def _energy(results: SuiteResults, sweep: Sweep) -> str:
     def mean(point: str, planner: str, name: str) -> float:
         return float(results.column(sweep, point, OUR_WORLD, planner, name).mean())
 
-    free, price = sweep.points[0].label, sweep.middle
+    least, price = sweep.points[0].label, sweep.middle
     joules, alone_j, slower = (
-        mean(price, sweep.ours, "energy_j") / mean(free, sweep.ours, "energy_j"),
-        mean(free, sweep.ours, "energy_j") / mean(free, results.suite.reference, "energy_j"),
-        mean(price, sweep.ours, "latency_s") / mean(free, sweep.ours, "latency_s"),
+        mean(price, sweep.ours, "energy_j") / mean(least, sweep.ours, "energy_j"),
+        mean(least, sweep.ours, "energy_j") / mean(least, results.suite.reference, "energy_j"),
+        mean(price, sweep.ours, "latency_s") / mean(least, sweep.ours, "latency_s"),
     )
     return (
-        f"{sweep.ours} takes {100 * alone_j:.0f} % of the energy that UEs need without the edge. "
-        f"At a price of {price} seconds per joule it takes {100 - 100 * joules:.0f} % less than at "
-        f"none, and {100 * slower - 100:.0f} % more time."
+        f"With {sweep.ours} UEs need {100 * alone_j:.0f} % of the energy that they need without "
+        f"the edge. At a price of {price} s/J instead of {least} their energy changes by "
+        f"{100 * joules - 100:+.0f} %, and their latency by {100 * slower - 100:+.0f} %."
     )
 
 

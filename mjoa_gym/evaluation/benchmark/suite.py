@@ -44,7 +44,7 @@ class Point(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A change from one point to another of a sweep, in words that finish "what changes most"."""
+    """A step from one point of a sweep to another, and its name in the report's opening."""
 
     what: str
     base: str
@@ -76,7 +76,7 @@ class Sweep:
     ours: str  # the planner whose reductions are reported; default the suite's
     seeds: int  # episodes per planner, point and world
     rounds: int
-    scenario: dict[str, Any]  # fields that differ from the default scenario, points aside
+    scenario: dict[str, Any]  # as for `Scenario.from_dict`, points aside
     kind: str = "sweep"  # (lines), or another of KINDS_OF_SWEEPS
     environment: str = "cold-start"
     worlds: tuple[str, ...] = ("parallel",)
@@ -227,7 +227,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """Read and check a packaged suite, or one from a file (a path ending in .yaml or .yml).
 
     Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` hold for every
-    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's).
+    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's). A sweep's
+    `effects`, a list of `{what: ..., base: ..., point: ...}`, compare points, by their labels, in
+    the report's opening.
 
     Raises:
         ValueError: Naming the field, its value and what is allowed.
