@@ -34,7 +34,7 @@ class Contender:
     name: str
     make: Callable[[], Player]
     view: str = ""  # the action view, where there are several
-    observation: str = ""  # "flat" or "dict", likewise
+    observation: str = ""  # "flat", "dict" or "outlook", likewise
     ues: int = 0  # in each environment, 0 if it has none
     network: str = ""  # the one that all UEs run, if it is only one
     calls_per_round: int = 1  # actions until all UEs have been served once
@@ -104,6 +104,9 @@ def vector_group(n_envs: int, all_views: bool) -> Group:
             rows += [ours(env_id, view, n_envs) for view in ("box", "discrete", "plan")]
             alone = ours(env_id, "multidiscrete", n_envs, threads=1)
             rows.append(replace(alone, name=f"{env_id}, one thread"))
+            rows.append(ours(env_id, "multidiscrete", n_envs, "outlook"))
+            ideal = ours(env_id, "multidiscrete", n_envs, scenario="ideal")
+            rows.append(replace(ideal, name=f"{env_id}, `ideal`"))
     rows.append(mobile_env("small", 5))
     return Group(f"Vector environments, {n_envs:,} at once (`gym.make_vec`)", rows, PEERS)
 
