@@ -30,7 +30,7 @@ from mjoa_gym.world.rounds import State, channel_in, inference_in, load, new_roo
 from mjoa_gym.world.tables import NO_DEADLINES, inference_with
 
 PER_UE = 14
-"""Numbers that describe a UE in every scenario, see `Outlook`."""
+"""Numbers that describe a UE in every scenario, see `RoundsEnv`."""
 PER_ENTRY = 7
 """Numbers that describe an entry of its menu in every scenario."""
 GENEROUS = 3.0
@@ -102,44 +102,13 @@ class OutlookSpace(gym.spaces.Box):
 class Outlook(Observer):
     """A row of numbers in [0, 1] for each UE: what the entries of its menu would lead to.
 
-    Seconds are seen in relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to
-    e^3, and so are other numbers marked *. Columns marked "only" are absent from other scenarios.
-    A UE has these columns, what the action view adds (see `DiscreteView.features`), and then those
-    of the first entry of its menu, of the second and so on. With `DiscreteView` the first row is
-    that of the UE whose turn it is, the others follow in order.
-
-    | Column of a UE | Meaning |
-    |---|---|
-    | 0, 1 | its all-local seconds, absolute *, and its part of the UEs' all-local costs |
-    | 2 | its weight over the greatest |
-    | 3, 4 | bit/s with the whole band, up and down, over 20 bit/s for each Hz of it |
-    | 5, 6 | fewest seconds over the menu, at an equal and at a generous share * |
-    | 7 | streaming: fewest seconds over the menu if nothing were missing *, else 1 |
-    | 8 | streaming: seconds to upload all that is missing, at an equal share, over the period * |
-    | 9 | streaming: what the server holds of its network, over the server's memory |
-    | 10 | streaming: what the server holds in all, over its memory; equal layers that are shared count once |
-    | 11 | streaming: rounds still to come over the rounds of an episode, else 1 |
-    | 12, 13 | 1 / N, and the mean of all UEs' columns 5, weighted with their columns 1 |
-    | next | only when streaming with shared parameters: the part of the UEs that run its network |
-    | next | only when streaming with `retain`: u / (1 + u), with u the rounds since what column 9 counts was used, the mean over its bytes |
-    | next | only with deadlines: its deadline over its all-local seconds * |
-    | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
-
-    | Column of an entry | Meaning; all are zero beyond the menu's end |
-    |---|---|
-    | 0 | 1: there is such an entry |
-    | 1, 2 | seconds of the inference at an equal share, and at a generous one (three times as much) * |
-    | 3 | seconds to upload what it misses, at an equal share * |
-    | 4 | its seconds on the server, at an equal share * |
-    | 5 | streaming: seconds at an equal share if nothing of it were missing *, else 0 |
-    | 6 | streaming: the bytes that it misses, over the server's memory, else 0 |
-    | next | only when streaming with `retain`: the bytes of its edge layers that are on the server, over the server's memory |
-    | next | only with deadlines: 1: it meets the deadline, at an equal share |
-    | next | only if energy has a price: joules at an equal share, over the UE's all-local joules * |
+    A UE has columns of its own, what the action view adds (see `DiscreteView.features`), and then
+    those of the first entry of its menu, of the second and so on. `RoundsEnv`, the environments'
+    page, says what each of them is.
 
     Attributes:
         layout: What is where.
-    """  # noqa: E501 - cells of a table cannot be broken
+    """
 
     views: ClassVar[type] = MenuView
     view: MenuView
@@ -209,7 +178,7 @@ def _look(
     seen, room, sums, state, features, turn, tables, numbers, rounds, persists, sizes, placements,
     outlines, layout, first, last,
 ):  # fmt: skip
-    """Fill `seen[first:last]`, zeros so far, with the outlooks of a state; see `Outlook`."""
+    """Fill `seen[first:last]`, zeros so far, with the outlooks of a state; see `RoundsEnv`."""
     constants, people, shared = numbers[0], state.population, numbers[0].share_parameters
     n_ues = people.dnn.shape[1]
     memory_bytes = max(constants.server_memory_bytes, 1.0)

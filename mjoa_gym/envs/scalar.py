@@ -148,7 +148,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 11 | streaming: rounds still to come over the rounds of an episode, else 1 |
     | 12, 13 | 1 / N, and the mean of all UEs' columns 5, weighted with their columns 1 |
     | next | only when streaming with shared parameters: the part of the UEs that run its network |
-    | next | only when streaming with `retain`: u / (1 + u), with u the rounds since what column 9 counts was used, the mean over its bytes |
+    | next | only when streaming with `retain`: u / (1 + u), where u is the mean number of rounds since the bytes that column 9 counts were last used |
     | next | only with deadlines: its deadline over its all-local seconds * |
     | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
 
