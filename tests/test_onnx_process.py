@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 
 import pytest
 
@@ -75,7 +76,10 @@ def test_this_process_imports_no_library_for_onnx(tmp_path):
 def test_limits_end_the_child(limit, amount, reason, tmp_path, monkeypatch):
     pytest.importorskip("resource", reason="limits need a POSIX system")
     monkeypatch.setattr(onnx_process, limit, amount)
-    path = write(tmp_path, model([node("Relu", "x", "y", comment="a" * 40_000_000)], X, "y"))
+    names = ["x", *(f"t{k}" for k in range(8_000)), "y"]  # some seconds of work, and bytes
+    chain = [node("Relu", read, made) for read, made in pairwise(names)]
+    chain[0] = node("Relu", *names[:2], comment="a" * 40_000_000)
+    path = write(tmp_path, model(chain, X, "y"))
     with pytest.raises(ValueError, match=rf"model\.onnx: {reason}"):
         DNN.from_onnx(path)
 
