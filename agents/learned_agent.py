@@ -19,7 +19,7 @@ from agents import cards
 from agents.policies import UeDQNPolicy, UePolicy
 from mjoa_gym import Scenario
 from mjoa_gym.envs.actions import action_view
-from mjoa_gym.envs.outlook import PROPERTIES, Outlook
+from mjoa_gym.envs.outlook import PROPERTIES, Outlook, properties_of
 from mjoa_gym.validation import choice
 
 POLICIES: dict[str, tuple[type[BasePolicy], str]] = {
@@ -114,16 +114,16 @@ class LearnedAgent:
             ValueError: If the folder holds no agent, or one of another version.
         """
         card = cards.read(Path(folder))
-        given = Scenario.of(card["scenario"] if scenario is None else scenario)
-        outlook = outlook_of(card["algorithm"], given.with_changes(n_ues=n_ues), card["persists"])
-        trained = outlook_of(card["algorithm"], Scenario.of(card["scenario"]), card["persists"])
-        own, needed = (", ".join(o.space.properties) or "none" for o in (outlook, trained))
+        trained, persists = Scenario.of(card["scenario"]), card["persists"]
+        given = trained if scenario is None else Scenario.of(scenario)
+        own, needed = (", ".join(properties_of(s, persists)) or "none" for s in (given, trained))
         if own != needed:
             raise ValueError(
                 f"{folder}: the agent was trained in a scenario with {needed} of"
                 f" {', '.join(PROPERTIES)}; scenario {given.name!r} has {own}. Another one,"
-                f" perhaps with `base: {card['scenario'].get('name', 'ideal')}`, would fit"
+                f" perhaps with `base: {trained.name}`, would fit"
             )
+        outlook = outlook_of(card["algorithm"], given.with_changes(n_ues=n_ues), persists)
         policy = new_policy(card["algorithm"], outlook, card["width"])
         weights = torch.load(Path(folder) / "policy.pt", map_location="cpu", weights_only=True)
         try:

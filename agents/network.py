@@ -64,8 +64,8 @@ class EntryScorer(nn.Module):
 class BidHead(nn.Module):
     """Logits of all bids of a UE, from what its likely choices need and what the others do.
 
-    A UE chooses `choices` entries, each of so many `columns`: a placement, when streaming a
-    prefetch, and perhaps what to retain.
+    A UE chooses `choices` entries of its menu: a placement, in streaming also a prefetch, and
+    perhaps what to retain. Each entry has `columns` numbers.
     """
 
     def __init__(

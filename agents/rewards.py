@@ -28,6 +28,11 @@ class RewardVecEnv(VecEnvWrapper):
         self.least_reward = least_reward
         self._cores = list(dict.fromkeys(venv.get_attr("core")))  # one for all in our adapter
         self._round_weight = np.ones(venv.num_envs)
+        scenario = self._cores[0].scenario
+        self._local_s = scenario.tables.local_s
+        slowness = 2.0 / (scenario.ue_speed_min + scenario.ue_speed_max)
+        weight = (scenario.weight_min + scenario.weight_max) / 2.0
+        self._usual_s = self._local_s.mean() * slowness * weight
 
     def reset(self) -> VecEnvObs:
         """See `VecEnv.reset`."""
@@ -46,12 +51,9 @@ class RewardVecEnv(VecEnvWrapper):
         """(E,) what the rewards of the rounds that are to be decided now weigh."""
         if self.stakes == 0.0:
             return np.ones(self.num_envs)
-        scenario, local_s = self._cores[0].scenario, []
+        local_s = []
         for core in self._cores:
             people = core.batch.state.population
-            seconds = scenario.tables.local_s[people.dnn, people.device] / people.speed
+            seconds = self._local_s[people.dnn, people.device] / people.speed
             local_s.append((people.weight * seconds).mean(axis=1))
-        slowness = 2.0 / (scenario.ue_speed_min + scenario.ue_speed_max)
-        weight = (scenario.weight_min + scenario.weight_max) / 2.0
-        usual_s = scenario.tables.local_s.mean() * slowness * weight
-        return (np.concatenate(local_s) / usual_s) ** self.stakes
+        return (np.concatenate(local_s) / self._usual_s) ** self.stakes

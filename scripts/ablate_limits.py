@@ -1,4 +1,4 @@
-"""What holds a scenario's UEs back: the tables of `docs/scenarios.md`, measured.
+"""Measure which limits of a scenario bind: the tables of `docs/scenarios.md`.
 
 The first table lifts one limit at a time: the band, the server's speed, the UEs' speed, the
 server's memory. A limit binds if plans and latencies change without it. The second says how often

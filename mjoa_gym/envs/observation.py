@@ -272,7 +272,7 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
 
 
 def entry_of(observation: Mapping[str, Any], key: str) -> Any:
-    """What a dictionary shows under a key; a ValueError if it shows nothing there."""
+    """The entry of a dictionary observation; a ValueError if there is none of that key."""
     if key not in observation:
         raise ValueError(f"the observation has no entry {key!r}")
     return observation[key]

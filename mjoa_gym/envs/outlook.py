@@ -1,4 +1,4 @@
-"""What each entry of a UE's menu would lead to, as an observation for agents that learn.
+"""An observation for learning agents: what each entry of a UE's menu would lead to.
 
 Other observations say who the UEs are, how their channels are and what lies on the server. This one
 turns that into what matters for the decision: a few simulations for every entry of a UE's menu, at
@@ -27,6 +27,7 @@ from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.world import memory
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.rounds import State, channel_in, inference_in, load, new_room, scratch_in
+from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import NO_DEADLINES, inference_with
 
 PER_UE = 14
@@ -34,7 +35,7 @@ PER_UE = 14
 PER_ENTRY = 7
 """Numbers that describe an entry of its menu in every scenario."""
 GENEROUS = 3.0
-"""A generous share is so many times an equal one."""
+"""How many times as large as an equal share a generous one is."""
 INSTALLED = int(Upload.PREINSTALLED)
 LEAST, SPAN = np.exp(-7.0), 10.0
 
@@ -50,7 +51,7 @@ class OutlookLayout(NamedTuple):
     @staticmethod
     def of(view: MenuView) -> OutlookLayout:
         """The layout for an action view of a scenario."""
-        more = properties_of(view)
+        more = properties_of(view.scenario, view.persists)
         ue, entry = PER_UE + len(more), PER_ENTRY + len(set(more) - {SHARED})
         return OutlookLayout(view.features().shape[2], view.entries, ue, entry)
 
@@ -68,15 +69,15 @@ class OutlookLayout(NamedTuple):
 SHARED, RETAINED, DEADLINES, PRICED = PROPERTIES = (
     "shared parameters", "retain", "deadlines", "an energy price",
 )  # fmt: skip
-"""What a scenario may have that adds a column to each UE; all but the first to each entry, too."""
+"""Properties of a scenario, each of which adds a column to every UE. All but the first also add one
+to every entry."""
 
 
-def properties_of(view: MenuView) -> tuple[str, ...]:
-    """Those of `PROPERTIES` that an action view's scenario has, in order."""
-    scenario = view.scenario
+def properties_of(scenario: Scenario, persists: bool) -> tuple[str, ...]:
+    """Those of `PROPERTIES` that a scenario has, in order."""
     has = {
-        SHARED: view.persists and scenario.share_parameters,
-        RETAINED: view.retains,
+        SHARED: persists and scenario.share_parameters,
+        RETAINED: persists and scenario.retain,
         DEADLINES: scenario.has_deadlines,
         PRICED: scenario.energy_price_s_per_j > 0.0,
     }
@@ -90,7 +91,8 @@ class OutlookSpace(gym.spaces.Box):
     """
 
     def __init__(self, view: MenuView) -> None:
-        self.layout, self.properties = OutlookLayout.of(view), properties_of(view)
+        self.layout = OutlookLayout.of(view)
+        self.properties = properties_of(view.scenario, view.persists)
         shape = (view.scenario.n_ues, self.layout.columns)
         super().__init__(0.0, 1.0, shape, np.float32)
 

@@ -18,7 +18,7 @@ from numba import njit
 from mjoa_gym.model.compiling import lean, lean_inner
 
 RETAINED = 1 << 30
-"""What is taken from the idle rounds of layers to be retained while others are dropped."""
+"""Subtracted from the idle rounds of marked layers until memory has dropped what does not fit."""
 
 
 @njit(inline="always")
@@ -60,7 +60,7 @@ def settle(resident, idle, placement, sent):
 def count_writers(dnn, tables, writers):
     """Count the UEs (N,) that run each row's network (R,).
 
-    At least 2 everywhere if networks have layers in common: then all rows go through `combine`.
+    At least 2 everywhere if networks have layers in common: then all UEs go through `combine`.
     """
     several = 0
     for row in range(len(writers)):
@@ -69,13 +69,6 @@ def count_writers(dnn, tables, writers):
         writers[row] = several
     for i in range(len(dnn)):
         writers[dnn[i]] += 1
-
-
-@lean
-def leave(resident, idle):
-    """Count the rounds since each layer (L,) was used, in a round in which nobody uses the row."""
-    for layer in range(len(resident)):
-        idle[layer] = 0 if resident[layer] <= 0.0 else idle[layer] + 1
 
 
 @lean
@@ -132,7 +125,7 @@ def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
     """Drop layers until the rest fits, those first that have not been used for long; in place.
 
     `resident` and `idle` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or are
-    `shared`. What is marked (`retain`) goes last. `next_of` (R,) is overwritten.
+    `shared`. Layers that `retain` has marked go last. `next_of` (R,) is overwritten.
 
     Returns:
         The bytes dropped, and the bytes kept. Cost: O(R L), and O(R + L) for each layer dropped.

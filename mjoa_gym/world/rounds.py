@@ -404,7 +404,7 @@ def settle_all(room, tables, constants, state, decision, e):
     writers = room.of_rows
     memory.count_writers(dnn, tables, writers)
     for row in range(len(resident)):
-        if writers[row] > 1:
+        if writers[row] != 1:
             for layer in range(resident.shape[1]):
                 room.used[row, layer] = 0
                 room.arrived[row, layer] = 0.0
@@ -415,10 +415,8 @@ def settle_all(room, tables, constants, state, decision, e):
         else:
             settle_ue(room, tables, state, decision, dnn[i], e, i)
     for row in range(len(resident)):
-        if writers[row] > 1:
+        if writers[row] != 1:
             memory.settle(resident[row], idle[row], room.used[row], room.arrived[row])
-        elif writers[row] == 0:
-            memory.leave(resident[row], idle[row])
     memory.repeat(resident, idle, tables)
 
 

@@ -166,10 +166,7 @@ class Scenario:
             text, name = path.read_text("utf-8"), path.stem
         else:
             name = validation.choice("scenario", str(name_or_path), Scenario.names())
-            if name == "default":
-                return Scenario()
-            file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
-            text = file.read_text("utf-8")
+            return Scenario(**_packaged(name))
         content = yaml_mapping(text, f"scenario {name!r}")
         if "trace" in content:
             content["trace"] = relative_to(path.parent, content["trace"])
@@ -194,7 +191,7 @@ class Scenario:
                 raise ValueError(f"scenario has no field {key!r}{hint}")
         if name != "default" and changes:
             changes = {"name": f"{name} with {', '.join(changes)}", **changes}
-        return replace(Scenario.load(name), **changes)
+        return Scenario(**(_packaged(name) | changes))
 
     @staticmethod
     def of(given: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:
@@ -364,6 +361,14 @@ class Scenario:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
         return self  # immutable; `gym.make` copies its arguments deeply
+
+
+def _packaged(name: str) -> dict[str, Any]:
+    """The fields in which a packaged scenario differs from the defaults."""
+    if name == "default":
+        return {}
+    file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
+    return {"name": name, **yaml_mapping(file.read_text("utf-8"), f"scenario {name!r}")}
 
 
 @lru_cache(maxsize=64)

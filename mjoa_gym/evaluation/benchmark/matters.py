@@ -91,7 +91,7 @@ def _deadlines(results: SuiteResults, sweep: Sweep) -> str:
 
 
 def _energy(results: SuiteResults, sweep: Sweep) -> str:
-    """What minding the battery at the price in the middle saves, and how much it slows down."""
+    """How energy and latency change if energy has the price of the point in the middle."""
     if not _ran(results, sweep, sweep.ours, results.suite.reference):
         return ""
 
