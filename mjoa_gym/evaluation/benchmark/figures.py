@@ -93,7 +93,8 @@ def energy_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         joules, seconds = (
             results.means(sweep, OUR_WORLD, planner, name) for name in ("energy_j", "latency_s")
         )
-        smaller: plots.Look = {"ms": 5.0, "lw": 1.5, "marker": look[planner].get("marker") or "x"}
+        marker = look[planner].get("marker") or "D"  # filled: edges are white
+        smaller: plots.Look = {"ms": 5.0, "lw": 1.5, "marker": marker}
         axes.plot(joules, 1e3 * seconds, label=planner, **(look[planner] | smaller))
         if planner == sweep.ours:
             for k in (0, -1):
