@@ -224,8 +224,8 @@ def _resident(
 
     - all layers up to a random position in program order: an upload that the end of a round cut
       short (in a fifth of these cases it did not), or
-    - all layers that are no larger than a random one: what memory without room for the largest
-      keeps.
+    - all but some of the largest layers, of equally large ones the later: what memory keeps, which
+      of equally old layers drops these first.
     """
     nothing, no_placement, which, by_size, until = rng.random(5)
     n = len(parameter_bytes)
@@ -233,9 +233,9 @@ def _resident(
         return np.zeros(n)
     placement = pool[0 if no_placement < 0.25 else int(which * len(pool))]
     if by_size < 0.5:
-        sizes = parameter_bytes[parameter_bytes > 0]
-        most = sizes[int(until * len(sizes))] if len(sizes) else 0.0
-        return np.maximum(placement, parameter_bytes <= most)
+        free = int((parameter_bytes == 0).sum())
+        kept = np.lexsort((np.arange(n), parameter_bytes))[: free + int(until * (n - free + 1))]
+        return np.maximum(placement, np.isin(np.arange(n), kept))
     return np.maximum(placement, np.clip(1.25 * until * n - np.arange(n), 0.0, 1.0))
 
 
