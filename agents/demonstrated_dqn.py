@@ -22,7 +22,7 @@ from tqdm import tqdm
 from agents.cloning import Demonstrations
 from agents.policies import checked
 from mjoa_gym.envs.actions import DiscreteView
-from mjoa_gym.envs.actions.discrete import UNDECIDED
+from mjoa_gym.envs.actions.one_by_one import UNDECIDED
 
 
 class Shown(NamedTuple):

@@ -21,7 +21,7 @@ from mjoa_gym.evaluation import compare
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.episodes import Setting
 
-VIEWS = ("multidiscrete", "discrete")
+VIEWS = ("multidiscrete", "discrete", "shares", "shares-box", "shares-discrete")
 
 
 class Through:

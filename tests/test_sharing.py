@@ -11,6 +11,7 @@ import pytest
 
 import mjoa_gym
 from mjoa_gym import DNN, Instance, Plan, Scenario, decode_observation
+from mjoa_gym.envs.actions import ACTION_VIEWS
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.planners import plan_with
 
@@ -246,7 +247,7 @@ def test_marking_nothing_or_everything_is_lru(shared):
     np.testing.assert_array_equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("action", ["plan", "box", "multidiscrete", "discrete"])
+@pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
 def test_scalar_and_vector_agree(action):
     scenario = Scenario(share_parameters=True, retain=True, n_ues=3, parameter_bits=16)
     kinds = {"action": action, "scenario": scenario, "rounds": 5}
@@ -305,9 +306,9 @@ def test_learned_views_say_what_is_retained(view):
     nothing = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
     plan = Plan(nothing, [0.5, 0.5], [0.5, 0.5], nothing, [everything[0], nothing[1]])
     action = own.encode(plan, instance)
-    dnn, which = env.unwrapped.core.dnn, np.ones(1, bool)
+    state, which = env.unwrapped.core.batch.state, np.ones(1, bool)
     for each in action if view == "discrete" else [action]:
-        decision, _ = own.decode(np.asarray(each)[None], dnn, which)
+        decision, _ = own.decode(np.asarray(each)[None], state, which)
     again = mjoa_gym.world.rounds.plan_of(decision, 0, instance)
     assert again.retain[0].all()
     assert not again.retain[1].any()

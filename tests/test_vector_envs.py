@@ -157,7 +157,7 @@ def test_masks_are_what_sampling_takes(action):
     envs = native("MJOA/Streaming-v1", action=action, rounds=9)
     space = envs.single_action_space
     infos = envs.reset(seed=0)[1]
-    if action in ("plan", "box"):
+    if action not in ("multidiscrete", "discrete"):
         assert "action_mask" not in infos
         return
     for _ in range(5):

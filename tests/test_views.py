@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from mjoa_gym import Scenario, evaluate
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
-from mjoa_gym.envs.actions.discrete import OWN_BIDS, UNDECIDED
+from mjoa_gym.envs.actions.discrete import OWN_BIDS
+from mjoa_gym.envs.actions.one_by_one import UNDECIDED
 from mjoa_gym.planners import plan_with
-from mjoa_gym.world.population import random_population, to_instance
-from mjoa_gym.world.rounds import plan_of
+from mjoa_gym.world.population import Population, random_population, to_instance
+from mjoa_gym.world.rounds import new_state, plan_of
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_view = pytest.mark.parametrize("action", tuple(ACTION_VIEWS))
@@ -22,11 +23,11 @@ persisting = pytest.mark.parametrize("persists", [False, True])
 DNNS = ("alexnet", "nin", "squeezenet1_1")
 
 
-def decided(view, actions, dnn):
+def decided(view, actions, state):
     """The decision of one round: from one action, or from one for each UE."""
     which = np.ones(1, dtype=bool)
     for action in actions if view.one_by_one else [actions]:
-        decision, complete = view.decode(view.single(action), dnn, which)
+        decision, complete = view.decode(view.single(action), state, which)
     assert complete.all()
     return decision
 
@@ -38,11 +39,25 @@ def sampled(view):
 
 
 def an_instance(scenario, seed):
+    """A random round, as a state and as an instance."""
     people = random_population(scenario, scenario.n_ues, np.random.default_rng(seed))
-    return people.dnn[None], to_instance(scenario, people, None)
+    return a_state(scenario, people), to_instance(scenario, people, None)
 
 
-@every_view
+def a_state(scenario, *several):
+    """The state of as many environments, with these UEs and nothing on the server."""
+    people = Population(*map(np.stack, zip(*several, strict=True)))
+    return new_state(scenario, len(several))._replace(population=people)
+
+
+def networks(scenario, *dnn):
+    """A state of which only the networks matter."""
+    state = new_state(scenario, 1)
+    state.population.dnn[:] = dnn
+    return state
+
+
+@pytest.mark.parametrize("action", [name for name in ACTION_VIEWS if "shares" not in name])
 @persisting
 @given(seed=st.integers(0, 10**6), n_ues=st.integers(1, 7), n_dnns=st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
@@ -50,9 +65,9 @@ def test_what_is_decoded_encodes_to_the_same_decision(action, persists, seed, n_
     scenario = Scenario(n_ues=n_ues, dnns=DNNS[:n_dnns], ue_devices=("odroid-xu4",))
     view = action_view(action, scenario, persists)
     view.space.seed(seed)
-    dnn, instance = an_instance(scenario, seed)
-    plan = plan_of(decided(view, sampled(view), dnn), 0, instance)
-    again = plan_of(decided(view, view.encode(plan, instance), dnn), 0, instance)
+    state, instance = an_instance(scenario, seed)
+    plan = plan_of(decided(view, sampled(view), state), 0, instance)
+    again = plan_of(decided(view, view.encode(plan, instance), state), 0, instance)
     for i, (mine, theirs) in enumerate(zip(plan.placements, again.placements, strict=True)):
         np.testing.assert_array_equal(mine, theirs)
         useful = mine == 0  # what is placed at the edge goes up anyway, and only bytes count
@@ -71,8 +86,8 @@ def test_whatever_is_sampled_is_a_plan_in_which_everything_ends(action, persists
     scenario = Scenario(n_ues=4, dnns=DNNS, upload=upload)
     view = action_view(action, scenario, persists)
     view.space.seed(seed)
-    dnn, instance = an_instance(scenario, seed)
-    plan = plan_of(decided(view, sampled(view), dnn), 0, instance)  # checks the shares
+    state, instance = an_instance(scenario, seed)
+    plan = plan_of(decided(view, sampled(view), state), 0, instance)  # checks the shares
     assert np.isfinite(evaluate(instance, plan)).all()
     for share, needed in (
         (plan.compute_share, [p.any() for p in plan.placements]),
@@ -90,10 +105,10 @@ def test_whatever_is_sampled_is_a_plan_in_which_everything_ends(action, persists
 def test_the_expert_can_be_said_almost_as_it_is(action, seed):
     """A learned view can say MJOA-MU's plan at a small loss, and never does worse than local."""
     scenario = Scenario()
-    dnn, instance = an_instance(scenario, seed)
+    state, instance = an_instance(scenario, seed)
     plan = plan_with("mjoa-mu", instance)
     view = action_view(action, scenario, False)
-    said = plan_of(decided(view, view.encode(plan, instance), dnn), 0, instance)
+    said = plan_of(decided(view, view.encode(plan, instance), state), 0, instance)
     expert, learned = (evaluate(instance, p).sum() for p in (plan, said))
     assert expert * (1 - 1e-9) <= learned * 1.02  # MJOA-MU is a heuristic: it may be beaten
     assert learned <= 1.15 * expert
@@ -106,12 +121,12 @@ def test_discrete_masks_are_sound_and_complete():
     for persists in (False, True):
         view = action_view("discrete", scenario, persists)
         for d in range(2):
-            dnn = np.array([[d]])
-            mask = view.masks(dnn)[0]
+            state = networks(scenario, d)
+            mask = view.masks(state.population.dnn)[0]
             assert mask.dtype == np.int8
             meanings = {0: set(), 1: []}
             for code in range(view.space.n):
-                decision = decided(view, [code], dnn)
+                decision = decided(view, [code], state)
                 placement = decision.placements[decision.placement_of[0, 0]]
                 row, kept = decision.prefetch_of[0, 0], decision.retain_of[0, 0]
                 extra = decision.placements[row] * (1 - placement) if row >= 0 else placement * 0
@@ -194,7 +209,7 @@ def test_one_ue_after_the_other(env_id):
             assert info["latency_s"].all() == (turn == 2)
         assert rewards[:2] == [0.0, 0.0]
         view = env.unwrapped.view
-        entry, prefetch, _, level = np.unravel_index(actions, view._parts)
+        entry, prefetch, _, level = np.unravel_index(actions, view.parts)
         last = view.sizes[env.unwrapped.core.dnn[0]] - 1
         if not streaming:  # there the next round's networks are other ones
             parts = np.stack([entry, 2 * level, 2 * level], axis=1)
@@ -217,6 +232,9 @@ def test_an_unusual_action_does_not_disturb_the_episode(env_id, action):
         "box": [np.full(6 + 4 * env.persists, np.nan), np.zeros(3), "box", None],
         "multidiscrete": [np.full(6 + 4 * env.persists, 99), np.zeros(6 + 4 * env.persists), -1],
         "discrete": [-1, 10**6, 0.5, np.zeros(2, int), "first", None],
+        "shares": [np.full(4 + 4 * env.persists, 8), np.zeros(4 + 4 * env.persists), -1],
+        "shares-box": [np.full(4 + 4 * env.persists, np.nan), np.zeros(3), "box", None],
+        "shares-discrete": [-1, 32, 0.5, np.zeros(2, int), "first", None],
     }[action]
     for _ in range(3):
         for one in bad:
@@ -231,9 +249,9 @@ def test_an_unusual_action_does_not_disturb_the_episode(env_id, action):
 def test_box_cuts_what_is_beyond():
     scenario = Scenario(n_ues=2, dnns=DNNS)
     view = action_view("box", scenario, True)
-    dnn = np.array([[0, 2]])
-    inside = decided(view, np.array([1, -1, 1, 1, 1, -1, 1, -1, -1, 0], np.float32), dnn)
-    outside = decided(view, np.array([7, -2, 1.1, 1.5, 9, -1.01, np.inf, -np.inf, -4, 0]), dnn)
+    state = networks(scenario, 0, 2)
+    inside = decided(view, np.array([1, -1, 1, 1, 1, -1, 1, -1, -1, 0], np.float32), state)
+    outside = decided(view, np.array([7, -2, 1.1, 1.5, 9, -1.01, np.inf, -np.inf, -4, 0]), state)
     for a, b in zip(inside, outside, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -244,15 +262,16 @@ def test_batches_decode_like_singles(action):
     many = action_view(action, scenario, True, 4)
     space = batch_space(many.space, 4)
     space.seed(0)
-    dnn = np.random.default_rng(0).integers(0, 3, (4, 3))
-    which = np.ones(4, dtype=bool)
+    several = [random_population(scenario, 3, np.random.default_rng(e)) for e in range(4)]
+    state, which = a_state(scenario, *several), np.ones(4, dtype=bool)
     actions = [space.sample() for _ in range(3 if many.one_by_one else 1)]
     for action_of_all in actions:
-        together, _ = many.decode(action_of_all, dnn, which)
+        together, _ = many.decode(action_of_all, state, which)
     for e in range(4):
         one = action_view(action, scenario, True, 1)
         rows = [{k: v[e] for k, v in a.items()} if isinstance(a, dict) else a[e] for a in actions]
-        alone = decided(one, rows if one.one_by_one else rows[0], dnn[e : e + 1])
+        own = a_state(scenario, several[e])
+        alone = decided(one, rows if one.one_by_one else rows[0], own)
         np.testing.assert_array_equal(alone.bandwidth_share[0], together.bandwidth_share[e])
         np.testing.assert_array_equal(alone.compute_share[0], together.compute_share[e])
         np.testing.assert_array_equal(

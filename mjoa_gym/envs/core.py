@@ -107,7 +107,7 @@ class Core:
 
         If an action is not allowed, nothing changes but a ValueError.
         """
-        decision, complete = self.view.decode(actions, self.dnn, which)
+        decision, complete = self.view.decode(actions, self.batch.state, which, self.batch.threads)
         if decision is None or not complete.any():
             return self.idle()
         problems = [] if self.pictures is None else self.pictures.problems()

@@ -18,15 +18,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions import ActionView, DiscreteView, MenuView
+from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
-from mjoa_gym.model import energy, kernel, objective, radio
+from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.world import memory
 from mjoa_gym.world.batch import in_parts
-from mjoa_gym.world.rounds import State, channel_in, inference_in, load, new_room, scratch_in
+from mjoa_gym.world.rounds import (
+    State,
+    channel_in,
+    inference_in,
+    load_ue,
+    local_cost,
+    new_room,
+    scratch_in,
+)
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import NO_DEADLINES, inference_with
 
@@ -104,7 +112,7 @@ class OutlookSpace(gym.spaces.Box):
 class Outlook(Observer):
     """A row of numbers in [0, 1] for each UE: what the entries of its menu would lead to.
 
-    A UE has columns of its own, what the action view adds (see `DiscreteView.features`), and then
+    A UE has columns of its own, what the action view adds (see `ActionView.features`), and then
     those of the first entry of its menu, of the second and so on. `RoundsEnv`, the environments'
     page, says what each of them is.
 
@@ -134,7 +142,7 @@ class Outlook(Observer):
         view, state = self.view, state_in(observation, self.view)
         features = np.zeros((*state.population.dnn.shape, 0), np.float32)
         turn = np.zeros(len(features), np.int64)
-        if isinstance(view, DiscreteView):
+        if isinstance(view, OneByOneView):
             features = view.features_of(np.asarray(entry_of(observation, "chosen")))
             turn = np.asarray(entry_of(observation, "turn"))[:, 0].copy()
         return self._look_at(state, features, turn, threads)
@@ -222,25 +230,14 @@ def _look(
 def _sum_up(room, sums, state, tables, constants, e, i):
     """Put UE i's seconds and missing bytes into the room, and what they come to into `sums`."""
     people = state.population
-    d, device = people.dnn[e, i], people.device[e, i]
-    n, sizes = tables.n_layers[d], tables.parameter_bytes[d]
+    d = people.dnn[e, i]
     resident = state.resident[e, memory.row_of(people.dnn[e], i, constants.share_parameters)]
-    local_s = load(
-        room.ue_s[i, :n], room.missing_bytes[i, :n], tables.ue_s[d, device], people.speed[e, i],
-        sizes, resident,
-    )  # fmt: skip
+    local_s = load_ue(room, tables, constants, state, e, i)
     here = 0.0
-    for layer in range(n):
-        here += sizes[layer] * resident[layer]
-    counts_s = objective.priced(
-        local_s,
-        energy.local_j(tables.power[device], local_s),
-        people.deadline_s[e, i],
-        constants.energy_price_s_per_j,
-        constants.miss_price_s,
-    )
+    for layer in range(tables.n_layers[d]):
+        here += tables.parameter_bytes[d, layer] * resident[layer]
     sums[LOCAL_S, i], sums[HERE, i] = local_s, here
-    sums[COST, i] = objective.cost(people.weight[e, i], counts_s)
+    sums[COST, i] = local_cost(tables, constants, people, local_s, e, i)
 
 
 @njit(inline="always")

@@ -39,9 +39,13 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `"box"` | `Box(-1, 1, (3N,), float32)` | `(4N,)` | PPO, SAC |
     | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | `[M, M, 8, 8] * N` | PPO, MaskablePPO |
     | `"discrete"` | `Discrete(M * 4)`, one UE after the other | `M * 2 * 4` | DQN |
+    | `"shares"` | `MultiDiscrete([8, 8] * N)` | `[2, 8, 8] * N` | PPO, MaskablePPO |
+    | `"shares-box"` | `Box(-1, 1, (2N,), float32)` | `(3N,)` | PPO, SAC |
+    | `"shares-discrete"` | `Discrete(8)`, one UE after the other | `2 * 8` | DQN |
 
     If the scenario says `retain`, a streaming decision also says what the server is to drop last,
-    after `prefetch`: a key of the plan, `(5N,)`, `[M, M, M, 8, 8] * N`, or `M * 2 * 2 * 4`.
+    after `prefetch`: a key of the plan, `(5N,)`, `[M, M, M, 8, 8] * N`, or `M * 2 * 2 * 4`, and with
+    shares alone `[2, 2, 8, 8] * N`, `(4N,)` or `2 * 2 * 8`.
 
     **plan**
 
@@ -69,8 +73,23 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; perhaps retain, the entry whose edge layers are dropped last; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
     | `discrete` | `((placement * P + prefetch) * R + retain) * 4 + bid`; P = 2 when streaming, R = 2 where something can be retained, else 1; prefetch 1 uploads all other layers in addition, retain 1 marks all layers; level k bids 2^k, for band and server alike |
 
-    With `discrete` a round has N steps, one for each UE in order. The reward comes with the last of
-    them and is 0 before, so an episode's sum is that of the other views.
+    **Shares alone.** In an optimal plan every UE's placement is the best at its shares. So three of
+    the learned views leave placements to the environment: a UE bids for band and server, and takes
+    the entry of its menu that costs least at the share that its bid is of all UEs' bids. UEs that
+    need nothing then give their shares to the others. A bid is a factor on what the UE's inference
+    would cost all-local, so equal bids share band and server as these costs are. Stock algorithms
+    begin with sensible plans here and learn more quickly (`docs/learning.md` has figures). A UE's *target* is the
+    entry that would cost it least at the same shares if all parameters were on the server, of those
+    whose parameters fit into the server's memory.
+
+    | View | Numbers of a UE, in this order |
+    |---|---|
+    | `shares` | streaming: prefetch, 1 = upload in addition what its target has at the edge; perhaps retain, 1 = drop that last; bandwidth bid, compute bid: level 0 bids nothing, level k of 7 bids 2^((k - 4)/2) |
+    | `shares-box` | streaming: prefetch, yes if positive; perhaps retain, likewise; bandwidth bid, compute bid: the number a bids 2^(1.5 a), and nothing at -1. Numbers beyond -1 or 1 are clipped |
+    | `shares-discrete` | `(prefetch * R + retain) * 8 + bid`; the bid's level is that of `shares`, for band and server alike |
+
+    With `discrete` and `shares-discrete` a round has N steps, one for each UE in order. The reward
+    comes with the last of them and is 0 before, so an episode's sum is that of the other views.
 
     **Masks.** `info["action_mask"]` shows with 0 the choices that are void: entries beyond the UE's
     own menu (they wrap around it), and with `discrete` also what another action says as well:
@@ -106,13 +125,13 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `memory` | (D, L) float64 | 0 .. 1 | streaming, if parameters are shared: fraction of each network's layers on the server, whether or not a UE runs it |
     | `memory_idle` | (D, L) int64 | 0 .. `rounds` | likewise, rounds since each was used |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
-    | `turn` | (1,) int64 | 0 .. N - 1 | `discrete` only: the UE to decide about |
-    | `chosen` | (N,) int64 | -1 .. actions - 1 | `discrete` only: this round's actions so far, -1 where there is none |
+    | `turn` | (1,) int64 | 0 .. N - 1 | one UE after the other only: the UE to decide about |
+    | `chosen` | (N,) int64 | -1 .. actions - 1 | likewise: this round's actions so far, -1 where there is none |
 
     **flat** is a `Box(0, 1, float32)`: for each UE the columns below, then the rounds that are over
     as a part of all, then, if parameters are shared when streaming, the part of each of the D networks'
-    bytes that is on the server. With `discrete` it begins with the UE to decide about, the others follow in
-    order.
+    bytes that is on the server. Where one UE decides after the other, it begins with the UE to decide about,
+    and the others follow in order.
 
     | Columns | Meaning |
     |---|---|
@@ -125,14 +144,14 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1 | only if the scenario has deadlines: the deadline over `deadline_max_s`, or over `deadline_factor_max` times the UE's all-local seconds |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
-    | 4 or 5 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
+    | 3 to 5 | one UE after the other only: decided or not, and the chosen placement (`discrete`), prefetch, perhaps retain, and bid over their greatest values |
 
     **outlook** is a `Box(0, 1, (N, columns), float32)`, a row for each UE. Seconds are seen in
     relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to e^3, and so are other
     numbers marked *. Columns marked "only" are absent from other scenarios. A UE has the columns of
-    the first table, with `discrete` the last 4 or 5 of **flat**, and then those of the second table for
-    each of the M entries of its menu. With `discrete` the first row is that of the UE to decide
-    about, the others follow in order. `observation_space.layout` says how many columns there are of
+    the first table, the last 3 to 5 of **flat** where one UE decides after the other, and then those
+    of the second table for each of the M entries of its menu. The first row then is that of the UE
+    to decide about, and the others follow in order. `observation_space.layout` says how many columns there are of
     each kind.
 
     | Column of a UE | Meaning |
@@ -176,7 +195,7 @@ class RoundsEnv(gym.Env[Any, Any]):
 
     ## Info
     `info` has the same keys after `reset` and after every `step`. The entries that describe a round
-    are zero unless the step has completed one (with `discrete`, only the last of N steps does).
+    are zero unless the step has completed one (where one UE decides after the other, only the last of N does).
 
     | Key | Kind | Meaning |
     |---|---|---|

@@ -208,22 +208,43 @@ def load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
 
 
 @njit(inline="always")
+def load_ue(room, tables, constants, state, e, i):
+    """Put UE i's seconds and missing bytes into the room; returns its all-local seconds."""
+    people = state.population
+    d = people.dnn[e, i]
+    n = tables.n_layers[d]
+    return load(
+        room.ue_s[i, :n],
+        room.missing_bytes[i, :n],
+        tables.ue_s[d, people.device[e, i]],
+        people.speed[e, i],
+        tables.parameter_bytes[d],
+        state.resident[e, memory.row_of(people.dnn[e], i, constants.share_parameters)],
+    )
+
+
+@njit(inline="always")
+def local_cost(tables, constants, people, local_s, e, i):
+    """What UE i costs all-local, from its all-local seconds."""
+    counts_s = objective.priced(
+        local_s,
+        energy.local_j(tables.power[people.device[e, i]], local_s),
+        people.deadline_s[e, i],
+        constants.energy_price_s_per_j,
+        constants.miss_price_s,
+    )
+    return objective.cost(people.weight[e, i], counts_s)
+
+
+@njit(inline="always")
 def infer(room, tables, constants, state, decision, link, e, i):
     """Simulate UE i's inference in environment e.
 
     Returns:
         Its seconds, those all-local, and the inference.
     """
-    d = state.population.dnn[e, i]
-    inference = inference_in(room, tables, constants, d, i)
-    local_s = load(
-        inference.ue_s,
-        inference.missing_bytes,
-        tables.ue_s[d, state.population.device[e, i]],
-        state.population.speed[e, i],
-        tables.parameter_bytes[d],
-        state.resident[e, memory.row_of(state.population.dnn[e], i, constants.share_parameters)],
-    )
+    local_s = load_ue(room, tables, constants, state, e, i)
+    inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
     return latency_s, local_s, inference

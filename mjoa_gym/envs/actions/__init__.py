@@ -5,7 +5,14 @@ from mjoa_gym.envs.actions.box import BoxView
 from mjoa_gym.envs.actions.choices import MenuView
 from mjoa_gym.envs.actions.discrete import DiscreteView
 from mjoa_gym.envs.actions.multidiscrete import MultiDiscreteView
+from mjoa_gym.envs.actions.one_by_one import OneByOneView
 from mjoa_gym.envs.actions.plan import PlanView, Shares
+from mjoa_gym.envs.actions.response import SharesView
+from mjoa_gym.envs.actions.shares import (
+    SharesBoxView,
+    SharesDiscreteView,
+    SharesMultiDiscreteView,
+)
 from mjoa_gym.validation import choice
 from mjoa_gym.world.scenario import Scenario
 
@@ -14,6 +21,9 @@ ACTION_VIEWS: dict[str, type[ActionView]] = {
     "box": BoxView,
     "multidiscrete": MultiDiscreteView,
     "discrete": DiscreteView,
+    "shares": SharesMultiDiscreteView,
+    "shares-box": SharesBoxView,
+    "shares-discrete": SharesDiscreteView,
 }
 
 
@@ -24,5 +34,6 @@ def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) 
 
 __all__ = [
     "ACTION_VIEWS", "ActionView", "BoxView", "DiscreteView", "MenuView", "MultiDiscreteView",
-    "PlanView", "Shares", "action_view",
+    "OneByOneView", "PlanView", "Shares", "SharesBoxView", "SharesDiscreteView",
+    "SharesMultiDiscreteView", "SharesView", "action_view",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
 
@@ -35,14 +35,15 @@ class ActionView(ABC):
 
     @abstractmethod
     def decode(
-        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+        self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision | None, NDArray[np.bool_]]:
         """The decisions that actions stand for.
 
         Args:
             actions: Those of E environments, as a sample of `batch_space(space, E)`.
-            dnn: (E, N) network of each UE in this round.
+            state: What the environments are in.
             which: (E,) who acts; the others' actions are ignored.
+            threads: That may share the work.
 
         Returns:
             The decisions (None if none is complete), and (E,) bool: whose is complete now.
@@ -109,3 +110,14 @@ def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArra
     if array.dtype.kind not in kinds:
         raise ValueError(f"{name} has dtype {array.dtype}; {KINDS[kinds]} are needed")
     return array
+
+
+def real_numbers(
+    given: Any, shape: tuple[int, ...], which: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Actions (E, numbers) as a copy with zeros for those who do not act, or a ValueError."""
+    numbers = checked("action", given, shape, "fui").astype(np.float64)
+    numbers[~which] = 0.0
+    for e, k in np.argwhere(np.isnan(numbers)):
+        raise ValueError(f"action[{k}]={numbers[e, k]}: must be a number")
+    return numbers

@@ -9,12 +9,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import checked
+from mjoa_gym.envs.actions.base import real_numbers
 from mjoa_gym.envs.actions.choices import Choice, MenuView
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.radio import within
-from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
 BID_RANGE = 8.0  # bids range from 1 / BID_RANGE to BID_RANGE; an action of 0 bids 1
@@ -31,15 +31,11 @@ class BoxView(MenuView):
         self.space = gym.spaces.Box(-1.0, 1.0, (numbers,), dtype=np.float32)
 
     def decode(
-        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+        self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
-        given = checked("action", actions, (self.n_envs, *self.space.shape), "fui")
-        numbers = given.astype(np.float64)
-        numbers[~which] = 0.0
-        if np.isnan(numbers).any():
-            e, k = np.argwhere(np.isnan(numbers))[0]
-            raise ValueError(f"action[{k}]={given[e, k]}: must be a number")
+        dnn = state.population.dnn
+        numbers = real_numbers(actions, (self.n_envs, *self.space.shape), which)
         own = numbers.reshape(*dnn.shape, -1)
         entries = np.zeros((3, *dnn.shape), dnn.dtype)
         choice = Choice(*entries, *np.empty((2, *dnn.shape)))

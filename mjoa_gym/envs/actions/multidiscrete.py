@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.actions.base import checked
 from mjoa_gym.envs.actions.choices import BIDS, Choice, MenuView, in_range, level_of
 from mjoa_gym.model.instance import Instance, Plan
-from mjoa_gym.world.rounds import Decision
+from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
 
@@ -34,9 +34,10 @@ class MultiDiscreteView(MenuView):
         self._masks = np.concatenate([self.exists] * len(entries) + [bids], axis=1)
 
     def decode(
-        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+        self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
+        dnn = state.population.dnn
         chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui").astype(np.int64)
         in_range("action", chosen, self.space.nvec, which)
         chosen[~which] = 0

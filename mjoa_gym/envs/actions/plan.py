@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.model.instance import SHARE_TOLERANCE, Instance, Plan
-from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
+from mjoa_gym.world.rounds import NOTHING, Decision, State, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 
@@ -86,9 +86,10 @@ class PlanView(ActionView):
         return {key: np.asarray(value)[None] for key, value in action.items()}
 
     def decode(
-        self, actions: Any, dnn: NDArray[np.int64], which: NDArray[np.bool_]
+        self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
+        dnn = state.population.dnn
         if not isinstance(actions, Mapping) or set(actions) != set(self.space):
             keys = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
             raise ValueError(f"action: got {keys}; needed is a dict of {sorted(self.space)}")

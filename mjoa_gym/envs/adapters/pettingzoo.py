@@ -19,7 +19,7 @@ ENVIRONMENTS: dict[str, type[RoundsEnv]] = {
     "MJOA/ColdStart-v1": ColdStartEnv,
     "MJOA/Streaming-v1": StreamingEnv,
 }
-ACTIONS = ("multidiscrete", "box")
+ACTIONS = ("multidiscrete", "box", "shares", "shares-box")
 OBSERVATIONS = ("flat", "outlook")
 REWARDS = ("team", "own")
 Flags = dict[str, bool]
@@ -41,7 +41,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
 
     Args:
         env_id: "MJOA/ColdStart-v1" or "MJOA/Streaming-v1".
-        action: "multidiscrete" or "box".
+        action: "multidiscrete", "box", "shares" or "shares-box".
         reward: "team": all get the environment's reward, the weighted reduction of all UEs' costs.
             "own": each gets its own UE's, 1 minus what its inference costs over that all-local,
             which is 1 - T / T(local) unless energy or missed deadlines have a price.

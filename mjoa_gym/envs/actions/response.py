@@ -1,0 +1,202 @@
+"""What the views have in common that decide about shares alone: placements follow from them.
+
+In an optimal plan every UE's placement is the best at its shares, whatever the others do. So a
+learner that finds good shares loses nothing by leaving the placements to the environment, but what
+the menu leaves out: it looks up which entry costs least.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mjoa_gym.envs.actions.choices import LEAST, MenuView
+from mjoa_gym.model import energy, kernel, objective
+from mjoa_gym.model.compiling import lean, lean_inner
+from mjoa_gym.model.inference import Upload
+from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.link import link_over
+from mjoa_gym.world.batch import in_parts
+from mjoa_gym.world.rounds import (
+    NOTHING,
+    Decision,
+    State,
+    channel_in,
+    inference_in,
+    load_ue,
+    local_cost,
+    new_room,
+    scratch_in,
+)
+from mjoa_gym.world.scenario import Scenario
+from mjoa_gym.world.tables import inference_with
+
+INSTALLED = int(Upload.PREINSTALLED)
+
+
+class Bids(NamedTuple):
+    """What UEs have said, each array (E, N)."""
+
+    prefetch: NDArray[np.int64]  # 1: upload in addition what its target has at the edge
+    retain: NDArray[np.int64]  # 1: drop that last
+    bandwidth: NDArray[np.float64]  # >= 0, a factor on what the UE costs all-local
+    compute: NDArray[np.float64]  # likewise
+
+
+class SharesView(MenuView):
+    """Each UE bids for shares, and takes the entry of its menu that costs least at what it bids.
+
+    A bid is a factor on what the UE's inference would cost all-local: with equal factors, shares
+    are as these costs. An entry is judged at the share that the bid would be of all UEs' bids;
+    those that then place nothing at the edge give theirs to the others.
+
+    A UE's *target* is the entry that would cost least at the same shares if all parameters were on
+    the server, of those that fit into its memory. That is what is prefetched or retained.
+    """
+
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        of_entries = np.repeat(scenario.tables.parameter_bytes, self.entries, axis=0)
+        edge_bytes = (of_entries * self.placements).sum(axis=1)
+        fits = edge_bytes <= scenario.server_memory_bytes
+        self._menus = Menus(self.sizes, self.outlines, fits, self.entries)
+        self.marks = persists + self.retains  # how many a UE says, beside its two bids
+
+    def respond(self, bids: Bids, state: State, which: NDArray[np.bool_], threads: int) -> Decision:
+        """What the bids of the environments of `which` (E,) come to."""
+        scenario, shape = self.scenario, state.population.dnn.shape
+        decision = Decision(
+            self.placements,
+            self.outlines,
+            placement_of=np.zeros(shape, np.int64),
+            prefetch_of=np.full(shape, NOTHING),
+            retain_of=np.full(shape, NOTHING),
+            bandwidth_share=np.zeros(shape),
+            compute_share=np.zeros(shape),
+        )
+
+        def part(first: int, last: int) -> None:
+            room = new_room(scenario.n_ues, scenario.tables.width)
+            _respond(
+                decision[2:], room, bids, state, scenario.tables, scenario.constants, self._menus,
+                self.persists, which, first, last,
+            )  # fmt: skip
+
+        in_parts(part, len(which), threads)
+        return decision
+
+    def bids_of(self, plan: Plan, instance: Instance | None) -> Bids:
+        """The bids, arrays of shape (N,), that come nearest to a plan; shares of 0 stay 0.
+
+        Raises:
+            ValueError: Without an instance, or if the plan does not fit it.
+        """
+        if instance is None:
+            raise ValueError("instance=None: this view needs the instance that the plan answers")
+        plan.check_fits(instance)
+        nobody: list[NDArray[np.int8]] = [np.zeros(1, np.int8)] * instance.n_ues
+        prefetch, retain = (
+            np.array([np.any(row) for row in rows or nobody], dtype=np.int64)
+            for rows in (plan.prefetch, plan.retain)
+        )
+        costs = instance.local_cost
+        return Bids(prefetch, retain, plan.bandwidth_share / costs, plan.compute_share / costs)
+
+
+class Menus(NamedTuple):
+    """The menus as kernels read them."""
+
+    sizes: NDArray[np.int64]  # (D,)
+    outlines: NDArray[np.uint8]  # (D * M, L + 1)
+    fits: NDArray[np.bool_]  # (D * M,) whether the entry's parameters fit into the memory
+    entries: int  # M
+
+
+@lean
+def _respond(decided, room, bids, state, tables, numbers, menus, persists, which, first, last):
+    """Fill in the arrays (E, N) of a decision in the environments of `which` (E,)."""
+    constants = numbers[0]
+    placement_of, prefetch_of, _, bandwidth, compute = decided
+    for e in range(first, last):
+        if not which[e]:
+            continue
+        for i in range(bandwidth.shape[1]):
+            local_s = load_ue(room, tables, constants, state, e, i)
+            local = local_cost(tables, constants, state.population, local_s, e, i)
+            bandwidth[e, i] = bids.bandwidth[e, i] * local
+            compute[e, i] = bids.compute[e, i] * local
+        _share(bandwidth[e])
+        _share(compute[e])
+        for i in range(bandwidth.shape[1]):
+            _respond_ue(decided, room, bids, state, tables, constants, menus, persists, e, i)
+            if placement_of[e, i] % menus.entries == 0:
+                compute[e, i] = 0.0
+                if prefetch_of[e, i] == NOTHING:
+                    bandwidth[e, i] = 0.0
+        _share(bandwidth[e])
+        _share(compute[e])
+
+
+@njit(inline="always")
+def _share(bids):
+    """Turn bids (N,) into shares."""
+    total = 0.0
+    for bid in bids:
+        total += bid
+    for i in range(len(bids)):
+        bids[i] /= max(total, LEAST)
+
+
+@lean_inner
+def _respond_ue(decided, room, bids, state, tables, constants, menus, persists, e, i):
+    """Choose UE i's entries for the shares that it has in the decision."""
+    placement_of, prefetch_of, retain_of, bandwidth, compute = decided
+    people = state.population
+    d = people.dnn[e, i]
+    first = d * menus.entries
+    link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
+    now = inference_in(room, tables, constants, d, i)
+    placement_of[e, i] = _cheapest(now, link, False, room, people, tables, constants, menus, e, i)
+    prefetches = persists and bids.prefetch[e, i] == 1
+    retains = persists and constants.retain and bids.retain[e, i] == 1
+    if prefetches or retains:
+        later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
+        target = _cheapest(later, link, True, room, people, tables, constants, menus, e, i)
+        if prefetches and _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], now):
+            prefetch_of[e, i] = target
+        if retains and target > first:
+            retain_of[e, i] = target
+
+
+@njit(inline="always")
+def _sends(target, placement, inference):
+    """Whether a target misses something that the placement (outlines, both) does not upload."""
+    for layer in range(len(inference.ue_s)):
+        more = target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE
+        if more and inference.missing_bytes[layer] > 0.0:
+            return True
+    return False
+
+
+@lean_inner
+def _cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
+    """The row of the menu that costs UE i least at its link; all-local among equals."""
+    d, power, scratch = people.dnn[e, i], tables.power[people.device[e, i]], scratch_in(room, i)
+    first = best = d * menus.entries
+    least, energy_price = np.inf, constants.energy_price_s_per_j
+    for row in range(first, first + menus.sizes[d]):
+        if is_target and not menus.fits[row]:
+            continue
+        outline, joules = menus.outlines[row], 0.0
+        seconds = kernel.follow(outline, inference, link, scratch)[1]
+        if energy_price > 0.0:
+            joules = energy.inference_j(power, outline, inference, link, seconds)
+        counts_s = objective.priced(
+            seconds, joules, people.deadline_s[e, i], energy_price, constants.miss_price_s
+        )
+        if counts_s < least:
+            best, least = row, counts_s
+    return best

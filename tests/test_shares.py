@@ -1,0 +1,192 @@
+"""Views that decide about shares alone: the placements are the best there are at what UEs bid."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from mjoa_gym import Plan, Scenario, decode_observation, evaluate, evaluate_cost
+from mjoa_gym.envs import ENTRY_POINTS
+from mjoa_gym.envs.actions import action_view
+from mjoa_gym.envs.actions.response import Bids
+from mjoa_gym.envs.actions.shares import BID_RANGE, LEVELS, centred, level_of
+from mjoa_gym.planners import plan_with
+from mjoa_gym.planners.menu import menu_of
+from mjoa_gym.world.rounds import plan_of
+from tests.test_outlook import SCENARIOS, played
+
+every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+EVEN = int(np.flatnonzero(LEVELS == 1.0)[0])
+"""The level that bids just what a UE costs all-local."""
+
+
+def rows_of(menu, scenario, ue):
+    d = scenario.profiles.index(ue.dnn)
+    return menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
+
+
+def costs_of(instance, i, rows, band, compute):
+    """(rows,) what UE i costs with each placement, by the simulator; the others do nothing."""
+    costs = []
+    for row in rows:
+        placements = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+        placements[i] = row
+        shares = np.zeros((2, instance.n_ues))
+        shares[:, i] = band, compute
+        costs.append(evaluate_cost(instance, Plan(placements, *shares))[i])
+    return np.array(costs)
+
+
+def expected(scenario, persists, instance, bids):
+    """The plan that bids (N,) come to, slowly and from what is written about them."""
+    menu, memory = menu_of(scenario, persists), scenario.server_memory_bytes
+    stocked = replace_ues(instance, [replace_resident(ue) for ue in instance.ues])
+    shares = np.array([bids.bandwidth, bids.compute]) * instance.local_cost
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
+    placements, prefetch, retain = [], [], []
+    for i, ue in enumerate(instance.ues):
+        rows = rows_of(menu, scenario, ue)
+        nothing = np.zeros(ue.dnn.n_layers, np.int8)
+        placed = rows[costs_of(instance, i, rows, *shares[:, i]).argmin()]
+        small = rows[rows @ ue.dnn.parameter_bytes <= memory]
+        target = small[costs_of(stocked, i, small, *shares[:, i]).argmin()]
+        missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
+        sends = bids.prefetch[i] and (target * (1 - placed)) @ missing > 0
+        prefetch.append(target if sends and persists else nothing)
+        retain.append(target if bids.retain[i] and persists and scenario.retain else nothing)
+        placements.append(placed)
+    needs = np.array([p.any() for p in placements])
+    for share, needed in zip(shares, (needs | [p.any() for p in prefetch], needs), strict=True):
+        share[~needed] = 0.0
+        share /= max(share.sum(), 1e-300)
+    return Plan(placements, *shares, prefetch, retain)
+
+
+def replace_ues(instance, ues):
+    return replace(instance, ues=tuple(ues))
+
+
+def replace_resident(ue):
+    return replace(ue, resident=np.ones(ue.dnn.n_layers))
+
+
+@every_env
+@every_scenario
+def test_placements_are_the_best_at_what_is_bid(env_id, scenario):
+    seen, core = played(env_id, "shares", scenario=scenario, n_envs=3)
+    view, state = core.view, core.batch.state
+    rng, shape = np.random.default_rng(0), state.population.dnn.shape
+    marks = rng.integers(0, 2, (2, *shape))
+    bids = Bids(*marks, *rng.choice(LEVELS, (2, *shape)))
+    decision = view.respond(bids, state, np.ones(len(marks[0]), bool), threads=1)
+    for e in range(shape[0]):
+        instance = decode_observation({k: v[e] for k, v in seen.items()}, core.scenario)
+        own = Bids(*(part[e] for part in bids))
+        wanted = expected(core.scenario, core.persists, instance, own)
+        found = plan_of(decision, e, instance)
+        for name in ("placements", "prefetch", "retain"):
+            for mine, theirs in zip(getattr(found, name), getattr(wanted, name), strict=True):
+                np.testing.assert_array_equal(mine, theirs, name)
+        np.testing.assert_allclose(found.bandwidth_share, wanted.bandwidth_share, rtol=1e-12)
+        np.testing.assert_allclose(found.compute_share, wanted.compute_share, rtol=1e-12)
+
+
+@every_env
+def test_bids_of_nothing_leave_everything_on_the_ues(env_id):
+    env = gym.make(env_id, action="shares")
+    env.reset(seed=0)
+    nothing = np.zeros(env.action_space.shape, np.int64)
+    _, reward, _, _, info = env.step(nothing)
+    assert reward == 0.0
+    np.testing.assert_array_equal(info["latency_s"], info["local_s"])
+    for mark in range(env.unwrapped.view.marks):
+        nothing.reshape(5, -1)[:, mark] = 1
+    assert env.step(nothing)[1] == 0.0
+    assert not env.unwrapped.core.decision.bandwidth_share.any()
+
+
+def test_equal_bids_share_as_the_all_local_costs():
+    env = gym.make("MJOA/ColdStart-v1", action="shares", observation="dict")
+    seen, _ = env.reset(seed=0)
+    instance = decode_observation(seen, env.unwrapped.scenario)
+    env.step(np.full(10, EVEN))
+    shares = env.unwrapped.core.decision.bandwidth_share[0]
+    wants = shares > 0
+    assert 2 <= wants.sum() <= 5
+    costs = np.where(wants, instance.local_cost, 0.0)
+    np.testing.assert_allclose(shares, costs / costs.sum(), rtol=1e-12)
+
+
+@every_env
+def test_real_and_whole_numbers_and_turns_say_the_same(env_id):
+    """The same bids through the three views, and with any number of threads."""
+    envs = {
+        name: gym.make_vec(
+            env_id, 40, vectorization_mode="vector_entry_point", action=name, threads=threads
+        )
+        for name, threads in (("shares", 1), ("shares-box", 2), ("shares-discrete", 2))
+    }
+    marks = envs["shares"].unwrapped.core.view.marks
+    for env in envs.values():
+        env.reset(seed=5)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        level = rng.integers(0, len(LEVELS), (40, 5))
+        own = rng.integers(0, 2, (marks, 40, 5))
+        whole = np.stack([*own, level, level], axis=-1).reshape(40, -1)
+        exponent = np.where(level > 0, (level - EVEN) / (len(LEVELS) - 1 - EVEN), -1.0)
+        exponent[level == 1] += 1e-6  # just above nothing
+        real = np.stack([*(2.0 * own - 1.0), exponent, exponent], axis=-1).reshape(40, -1)
+        turns = sum(own[k] * 8 * 2 ** (marks - 1 - k) for k in range(marks)) + level
+        rewards = [envs["shares"].step(whole)[1], envs["shares-box"].step(real)[1]]
+        for turn in range(5):
+            reward = envs["shares-discrete"].step(turns[:, turn])[1]
+        np.testing.assert_allclose(rewards[1], rewards[0], atol=1e-5)
+        np.testing.assert_array_equal(reward, rewards[0])
+
+
+@every_env
+@pytest.mark.parametrize("action", ["shares", "shares-box", "shares-discrete"])
+def test_a_plan_is_said_with_its_shares(env_id, action):
+    """What is encoded has the plan's shares but for the levels, and costs little more."""
+    scenario = Scenario()
+    env = gym.make(env_id, action=action, observation="dict").unwrapped
+    planner = "mjoa-mu-prefetch" if env.persists else "mjoa-mu"
+    planned, said = [], []
+    for seed in range(4):
+        seen, _ = env.reset(seed=seed)
+        for _ in range(3):
+            instance = decode_observation(seen, scenario)
+            plan = plan_with(planner, instance)
+            coded = env.view.encode(plan, instance)
+            for one in coded if env.view.one_by_one else [coded]:
+                seen, *_ = env.step(one)
+            again = plan_of(env.core.decision, 0, instance)
+            planned.append(evaluate(instance, plan).sum())
+            said.append(evaluate(instance, again).sum())
+            used = (plan.bandwidth_share > 0) & (again.bandwidth_share > 0)
+            bids = (
+                plan.bandwidth_share[plan.bandwidth_share > 0]
+                / instance.local_cost[plan.bandwidth_share > 0]
+            )
+            if action == "shares-box" and used.any() and bids.max() < BID_RANGE**2 * bids.min():
+                ratio = again.bandwidth_share[used] / plan.bandwidth_share[used]
+                np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-5)
+    assert sum(said) <= 1.03 * sum(planned)
+
+
+def test_levels_of_bids():
+    np.testing.assert_array_equal(level_of(LEVELS), np.arange(len(LEVELS)))
+    np.testing.assert_array_equal(level_of(100.0 * LEVELS[3:6]), [3, 4, 5])
+    np.testing.assert_array_equal(level_of(np.array([0.0, 1e-9, 1.0])), [0, 1, 7])
+    np.testing.assert_array_equal(level_of(np.zeros(3)), [0, 0, 0])
+    np.testing.assert_array_equal(centred(np.array([0.0, 5.0])), [-1.0, 0.0])
+
+
+@every_env
+def test_a_plan_without_its_instance_cannot_be_said(env_id):
+    view = action_view("shares", Scenario(n_ues=2), "Streaming" in env_id)
+    with pytest.raises(ValueError, match="instance=None"):
+        view.encode(Plan([[1]] * 2, [0.5] * 2, [0.5] * 2))
