@@ -65,7 +65,7 @@ class BidHead(nn.Module):
     """Logits of all bids of a UE, from what its likely choices need and what the others do.
 
     A UE chooses `choices` entries of its menu: a placement, in streaming also a prefetch, and
-    perhaps what to retain. Each entry has `columns` numbers.
+    perhaps what to retain; none where it only bids. Each entry has `columns` numbers.
     """
 
     def __init__(
@@ -85,22 +85,26 @@ class BidHead(nn.Module):
 
 
 class ChoiceNetwork(nn.Module):
-    """Logits of a `multidiscrete` action: for each UE its placement, prefetch and bids."""
+    """Logits of a `multidiscrete` or `shares` action: for each UE its choices, if any, and bids."""
 
     def __init__(self, layout: OutlookLayout, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.layout = layout
+        choices = len(numbers) - 2
         self.encoder = UeEncoder(layout, width)
-        self.scorer = EntryScorer(layout.entry, width, scores=len(numbers) - 2)
-        self.bids = BidHead(layout.entry, width, len(numbers) - 2, sum(numbers[-2:]))
+        self.scorer = EntryScorer(layout.entry, width, choices) if choices else None
+        self.bids = BidHead(layout.entry, width, choices, sum(numbers[-2:]))
         self.logits = sum(numbers)
-        almost_uniform(self.scorer.last)
+        if self.scorer is not None:
+            almost_uniform(self.scorer.last)
         almost_uniform(self.bids.logits[-1])
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N * logits) from (B, N, columns)."""
         known = self.encoder(tokens)
         entries = entries_of(tokens, self.layout)
+        if self.scorer is None:
+            return self.bids(known, entries, entries[..., :0]).flatten(1)
         scores = self.scorer(entries, known)
         scores = torch.where(entries[..., :1] > 0.5, scores, IMPOSSIBLE)
         chosen = scores.transpose(2, 3).flatten(2)

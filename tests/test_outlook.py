@@ -11,8 +11,11 @@ from mjoa_gym import Plan, Scenario, decode_observation, evaluate, evaluate_ener
 from mjoa_gym.devices import Power, load_device
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import ACTION_VIEWS, action_view
-from mjoa_gym.envs.outlook import PER_ENTRY, PER_UE, Outlook
+from mjoa_gym.envs.outlook import PER_ENTRY, PER_PROBE, PER_UE, PROBES, Outlook
+from mjoa_gym.model.instance import packed_link
+from mjoa_gym.model.link import seconds_for
 from mjoa_gym.planners.menu import menu_of
+from tests.responses import costs_of
 
 LEARNED = [name for name in ACTION_VIEWS if name != "plan"]
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
@@ -52,10 +55,10 @@ def ratio_of(numbers):
     return np.exp(10.0 * (np.asarray(numbers, np.float64) - 0.7)) - np.exp(-7.0)
 
 
-def entries_of(seen, core):
+def entries_of(seen, core, base=PER_ENTRY):
     """(E, N, M, columns) of the entries, and where each column that is no base column is."""
     layout, view = core.observation.layout, core.view
-    extra = iter(range(PER_ENTRY, layout.entry))
+    extra = iter(range(base, layout.entry))
     names = {
         "kept": view.retains,
         "met": view.scenario.has_deadlines,
@@ -141,6 +144,69 @@ def test_entries_lead_to_what_the_simulator_says(env_id, scenario):
                 kept = np.where(exists, there, 0.0) / setting.server_memory_bytes
                 got = entries[e, :, entry, at["kept"]]
                 np.testing.assert_allclose(got, kept, rtol=1e-5, atol=1e-7)
+
+
+@every_env
+@every_scenario
+def test_bids_that_are_tried_lead_to_what_the_simulator_says(env_id, scenario):
+    given = {"scenario": scenario, "steps": 9, "n_envs": 3}
+    seen, core = played(env_id, "shares", observation="outlook", **given)
+    tried, at = entries_of(seen, core, PER_PROBE)
+    shown, _ = played(env_id, "shares", observation="dict", **given)
+    setting, menu = core.scenario, menu_of(core.scenario, core.persists)
+    assert tried[..., 1].min() < 0.7
+    for e in range(len(seen)):
+        instance = decode_observation({k: v[e] for k, v in shown.items()}, setting)
+        parts = instance.local_cost / instance.local_cost.sum()
+        np.testing.assert_allclose(seen[e, :, 1], parts, rtol=1e-5)
+        for i, ue in enumerate(instance.ues):
+            d = shown["dnn"][e, i]
+            rows = menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
+            missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
+            for probe, own in zip(PROBES, tried[e, i], strict=True):
+                shares = probe * parts[i] / (1.0 + (probe - 1.0) * parts[i])
+                row = rows[costs_of(instance, i, rows, *shares).argmin()]
+                seconds, joules = told(instance, i, row, shares)
+                assert own[0] == row.any()
+                assert own[1] == pytest.approx(min(1.0, seconds / ue.local_s), rel=1e-5)
+                link = packed_link(instance.packed, i, *shares)
+                upload_s = min(1.0, seconds_for(row @ missing, link.up) / ue.local_s)
+                assert own[2] == pytest.approx(upload_s, rel=1e-4, abs=1e-6)
+                server_s = min(1.0, row @ ue.edge_seconds / shares[1] / ue.local_s)
+                assert own[3] == pytest.approx(server_s, rel=1e-4, abs=1e-6)
+                if "met" in at:
+                    assert own[at["met"]] == (seconds <= ue.deadline_s)
+                if "joules" in at:
+                    assert ratio_of(own[at["joules"]]) == pytest.approx(joules, rel=1e-3)
+                if not core.persists:
+                    assert not own[4:6].any()
+                    continue
+                stocked = replace(ue, resident=np.ones(ue.dnn.n_layers))
+                full = replace(instance, ues=[*instance.ues[:i], stocked, *instance.ues[i + 1 :]])
+                small = rows[rows @ ue.dnn.parameter_bytes <= setting.server_memory_bytes]
+                target = small[costs_of(full, i, small, *shares).argmin()]
+                later_s = told(full, i, target, shares)[0] / ue.local_s
+                assert own[4] == pytest.approx(min(1.0, later_s), rel=1e-5)
+                part = target @ missing / setting.server_memory_bytes
+                assert own[5] == pytest.approx(min(1.0, part), rel=1e-4, abs=1e-6)
+                if "kept" in at:
+                    there = target @ (ue.dnn.parameter_bytes - missing)
+                    part = there / setting.server_memory_bytes
+                    assert own[at["kept"]] == pytest.approx(part, rel=1e-4, abs=1e-6)
+
+
+def told(instance, i, row, shares):
+    """Seconds and joules (over all-local ones; 0 if not known) of UE i alone with a placement."""
+    rows = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+    stay = Plan(rows, *np.zeros((2, len(rows))))
+    rows[i] = row
+    alone = np.zeros((2, len(rows)))
+    alone[:, i] = shares
+    plan = Plan(rows, *alone)
+    joules = 0.0
+    if instance.energy_price_s_per_j > 0.0:
+        joules = evaluate_energy(instance, plan)[i] / evaluate_energy(instance, stay)[i]
+    return evaluate(instance, plan)[i], joules
 
 
 def test_what_a_ue_has_besides():

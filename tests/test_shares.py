@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mjoa_gym import Plan, Scenario, decode_observation, evaluate, evaluate_cost
+from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.actions.response import Bids
@@ -14,6 +14,7 @@ from mjoa_gym.envs.actions.shares import BID_RANGE, LEVELS, centred, level_of
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import plan_of
+from tests.responses import costs_of
 from tests.test_outlook import SCENARIOS, played
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
@@ -25,18 +26,6 @@ EVEN = int(np.flatnonzero(LEVELS == 1.0)[0])
 def rows_of(menu, scenario, ue):
     d = scenario.profiles.index(ue.dnn)
     return menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
-
-
-def costs_of(instance, i, rows, band, compute):
-    """(rows,) what UE i costs with each placement, by the simulator; the others do nothing."""
-    costs = []
-    for row in rows:
-        placements = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
-        placements[i] = row
-        shares = np.zeros((2, instance.n_ues))
-        shares[:, i] = band, compute
-        costs.append(evaluate_cost(instance, Plan(placements, *shares))[i])
-    return np.array(costs)
 
 
 def expected(scenario, persists, instance, bids):
@@ -53,9 +42,9 @@ def expected(scenario, persists, instance, bids):
         small = rows[rows @ ue.dnn.parameter_bytes <= memory]
         target = small[costs_of(stocked, i, small, *shares[:, i]).argmin()]
         missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
-        sends = bids.prefetch[i] and (target * (1 - placed)) @ missing > 0
+        sends = (target * (1 - placed)) @ missing > 0
         prefetch.append(target if sends and persists else nothing)
-        retain.append(target if bids.retain[i] and persists and scenario.retain else nothing)
+        retain.append(target if persists and scenario.retain else nothing)
         placements.append(placed)
     needs = np.array([p.any() for p in placements])
     for share, needed in zip(shares, (needs | [p.any() for p in prefetch], needs), strict=True):
@@ -78,9 +67,8 @@ def test_placements_are_the_best_at_what_is_bid(env_id, scenario):
     seen, core = played(env_id, "shares", scenario=scenario, n_envs=3)
     view, state = core.view, core.batch.state
     rng, shape = np.random.default_rng(0), state.population.dnn.shape
-    marks = rng.integers(0, 2, (2, *shape))
-    bids = Bids(*marks, *rng.choice(LEVELS, (2, *shape)))
-    decision = view.respond(bids, state, np.ones(len(marks[0]), bool), threads=1)
+    bids = Bids(*rng.choice(LEVELS, (2, *shape)))
+    decision = view.respond(bids, state, np.ones(shape[0], bool), threads=1)
     for e in range(shape[0]):
         instance = decode_observation({k: v[e] for k, v in seen.items()}, core.scenario)
         own = Bids(*(part[e] for part in bids))
@@ -101,9 +89,6 @@ def test_bids_of_nothing_leave_everything_on_the_ues(env_id):
     _, reward, _, _, info = env.step(nothing)
     assert reward == 0.0
     np.testing.assert_array_equal(info["latency_s"], info["local_s"])
-    for mark in range(env.unwrapped.view.marks):
-        nothing.reshape(5, -1)[:, mark] = 1
-    assert env.step(nothing)[1] == 0.0
     assert not env.unwrapped.core.decision.bandwidth_share.any()
 
 
@@ -128,21 +113,18 @@ def test_real_and_whole_numbers_and_turns_say_the_same(env_id):
         )
         for name, threads in (("shares", 1), ("shares-box", 2), ("shares-discrete", 2))
     }
-    marks = envs["shares"].unwrapped.core.view.marks
     for env in envs.values():
         env.reset(seed=5)
     rng = np.random.default_rng(1)
     for _ in range(3):
         level = rng.integers(0, len(LEVELS), (40, 5))
-        own = rng.integers(0, 2, (marks, 40, 5))
-        whole = np.stack([*own, level, level], axis=-1).reshape(40, -1)
+        whole = np.stack([level, level], axis=-1).reshape(40, -1)
         exponent = np.where(level > 0, (level - EVEN) / (len(LEVELS) - 1 - EVEN), -1.0)
         exponent[level == 1] += 1e-6  # just above nothing
-        real = np.stack([*(2.0 * own - 1.0), exponent, exponent], axis=-1).reshape(40, -1)
-        turns = sum(own[k] * 8 * 2 ** (marks - 1 - k) for k in range(marks)) + level
+        real = np.stack([exponent, exponent], axis=-1).reshape(40, -1)
         rewards = [envs["shares"].step(whole)[1], envs["shares-box"].step(real)[1]]
         for turn in range(5):
-            reward = envs["shares-discrete"].step(turns[:, turn])[1]
+            reward = envs["shares-discrete"].step(level[:, turn])[1]
         np.testing.assert_allclose(rewards[1], rewards[0], atol=1e-5)
         np.testing.assert_array_equal(reward, rewards[0])
 

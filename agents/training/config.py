@@ -10,7 +10,8 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3 import PPO
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.demonstrated_dqn import DemonstratedDQN
@@ -20,6 +21,11 @@ from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DemonstratedDQN}
+"""What our agents are trained with."""
+STOCK: dict[str, type[BaseAlgorithm]] = {
+    "ppo": PPO, "maskable-ppo": MaskablePPO, "dqn": DQN, "sac": SAC,
+}  # fmt: skip
+"""Stable-Baselines3's and sb3-contrib's own algorithms, with policies of theirs."""
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "agents"
 OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
 """Keys that are not the algorithm's own."""
@@ -29,7 +35,7 @@ OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
 class TrainingConfig:
     """Everything that a run depends on."""
 
-    algorithm: str  # "ppo" or "dqn"
+    algorithm: str  # of `ALGORITHMS`, or of `STOCK`
     env_id: str
     seed: int  # of weights, exploration and environments
     scenario: Any  # fields that differ from the default's, or a scenario's name or file
@@ -40,6 +46,16 @@ class TrainingConfig:
     vec_env_wrapper: str | dict[str, Any] | None  # dotted path, or `{path: arguments}`
     hyperparameters: dict[str, Any]  # the algorithm's arguments
     cloning: dict[str, Any] | None = None  # for `agents.training.warm_start`, if anything
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the policy is one of the library's, not ours: its name has no dots."""
+        return "." not in self.policy
+
+    @property
+    def kind(self) -> type[BaseAlgorithm]:
+        """The algorithm's class."""
+        return (STOCK if self.is_stock else ALGORITHMS)[self.algorithm]
 
     @property
     def setting(self) -> Setting:

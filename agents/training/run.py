@@ -24,11 +24,13 @@ from tqdm import tqdm
 from agents import cards
 from agents.learned_agent import LearnedAgent, outlook_of
 from agents.training import checkpoints
-from agents.training.config import ALGORITHMS, TrainingConfig, algorithm_arguments, wrapped
+from agents.training.config import TrainingConfig, algorithm_arguments, wrapped
 from agents.training.validation import Score, planner_score, score
 from agents.training.warm_start import follow_up, warm_start
 from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
+from mjoa_gym.evaluation.agent import Agent
 from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.saved_model import model_agent
 
 SEEDS_PER_RUN = 5_000
 """Environments of run s get seeds from s times this on."""
@@ -53,11 +55,11 @@ class RunOptions:
     progress: bool = True  # whether to show a bar
 
 
-def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> LearnedAgent:
+def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> Agent:
     """Train, or go on with training, until the configured number of steps.
 
     The folder gets `run.yaml`, `log.csv`, a checkpoint, TensorBoard's events, and at the end the
-    agent with its card.
+    agent with its card; a stock algorithm's model as the library saves it.
 
     Raises:
         ValueError: If the folder holds a run with another configuration.
@@ -71,7 +73,7 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     if last is None:
         model = _begin(config, folder, options)
     else:
-        model = checkpoints.load(last, ALGORITHMS[config.algorithm])
+        model = checkpoints.load(last, config.kind)
         if config.cloning is not None:
             follow_up(model, config, folder.parent, options.progress)
     _truncate(folder / LOG, model.num_timesteps)
@@ -90,13 +92,18 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
             )
         checkpoints.save(folder, model)
     agent = agent_of(model, config)
+    if not isinstance(agent, LearnedAgent):
+        model.save(folder / FINAL)
+        return agent
     agent.card = {"name": folder.name} | agent.card
     agent.save(folder / FINAL)
     return agent
 
 
-def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> LearnedAgent:
-    """The policy of a model, with its card."""
+def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
+    """The policy of a model as an agent; ours has its card."""
+    if config.is_stock:
+        return model_agent(model, config.setting)
     setting = config.setting
     policy: Any = model.policy
     command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
@@ -132,7 +139,7 @@ def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlg
         config.env_id, config.n_envs, seed=config.seed * SEEDS_PER_RUN, threads=1,
         **{"scenario": config.setting.scenario.to_dict()} | config.env_kwargs,
     )  # fmt: skip
-    model = ALGORITHMS[config.algorithm](
+    model = config.kind(
         env=wrapped(VecMonitor(envs), config), seed=config.seed, device="cpu",
         **algorithm_arguments(config),
     )  # fmt: skip

@@ -18,7 +18,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView
+from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView, SharesView
+from mjoa_gym.envs.actions.response import BID_RANGE, cheapest
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
@@ -40,8 +41,10 @@ from mjoa_gym.world.tables import NO_DEADLINES, inference_with
 
 PER_UE = 14
 """Numbers that describe a UE in every scenario, see `RoundsEnv`."""
-PER_ENTRY = 7
-"""Numbers that describe an entry of its menu in every scenario."""
+PER_ENTRY, PER_PROBE = 7, 6
+"""Numbers that describe an entry of its menu, or a bid that is tried, in every scenario."""
+PROBES = BID_RANGE ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
+"""(P, 2) bids for band and server that are tried where a UE bids for shares alone."""
 GENEROUS = 3.0
 """How many times as large as an equal share a generous one is."""
 INSTALLED = int(Upload.PREINSTALLED)
@@ -49,10 +52,13 @@ LEAST, SPAN = np.exp(-7.0), 10.0
 
 
 class OutlookLayout(NamedTuple):
-    """Where the columns of a UE are: its own, then what the action view adds, then M entries'."""
+    """Where the columns of a UE are: its own, then what the action view adds, then M entries'.
+
+    Where a UE bids for shares alone, the bids that are tried are in place of entries.
+    """
 
     added: int  # columns that the view adds
-    entries: int  # M
+    entries: int  # M, or P
     ue: int = PER_UE  # columns of its own
     entry: int = PER_ENTRY  # columns of an entry
 
@@ -60,8 +66,10 @@ class OutlookLayout(NamedTuple):
     def of(view: MenuView) -> OutlookLayout:
         """The layout for an action view of a scenario."""
         more = properties_of(view.scenario, view.persists)
-        ue, entry = PER_UE + len(more), PER_ENTRY + len(set(more) - {SHARED})
-        return OutlookLayout(view.features().shape[2], view.entries, ue, entry)
+        tries = isinstance(view, SharesView)
+        entries, entry = (len(PROBES), PER_PROBE) if tries else (view.entries, PER_ENTRY)
+        entry += len(set(more) - {SHARED})
+        return OutlookLayout(view.features().shape[2], entries, PER_UE + len(more), entry)
 
     @property
     def context(self) -> int:
@@ -105,8 +113,11 @@ class OutlookSpace(gym.spaces.Box):
         super().__init__(0.0, 1.0, shape, np.float32)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, OutlookSpace) and self.properties == other.properties
-        return same and super().__eq__(other)
+        return (
+            isinstance(other, OutlookSpace)
+            and (self.layout, self.properties) == (other.layout, other.properties)
+            and super().__eq__(other)
+        )
 
 
 class Outlook(Observer):
@@ -152,6 +163,7 @@ class Outlook(Observer):
     ) -> NDArray[np.float32]:
         """(E, N, columns) the outlooks of a state, in which it is the UEs' `turn` (E,)."""
         view, scenario, layout = self.view, self.view.scenario, self.layout
+        probes = PROBES[: len(PROBES) * isinstance(view, SharesView)]
         n_envs, n_ues = state.population.dnn.shape
         seen = np.zeros((n_envs, n_ues, layout.columns), np.float32)
 
@@ -159,8 +171,8 @@ class Outlook(Observer):
             room, sums = new_room(n_ues, scenario.tables.width), np.empty((3, n_ues))
             _look(
                 seen, room, sums, state, features, turn, scenario.tables, scenario.constants,
-                scenario.rounds, view.persists, view.sizes, view.placements, view.outlines, layout,
-                first, last,
+                scenario.rounds, view.persists, view.menus, view.placements, layout, probes, first,
+                last,
             )  # fmt: skip
 
         in_parts(part, n_envs, threads)
@@ -185,8 +197,8 @@ LOCAL_S, COST, HERE = range(3)
 
 @lean
 def _look(
-    seen, room, sums, state, features, turn, tables, numbers, rounds, persists, sizes, placements,
-    outlines, layout, first, last,
+    seen, room, sums, state, features, turn, tables, numbers, rounds, persists, menus, placements,
+    layout, probes, first, last,
 ):  # fmt: skip
     """Fill `seen[first:last]`, zeros so far, with the outlooks of a state; see `RoundsEnv`."""
     constants, people, shared = numbers[0], state.population, numbers[0].share_parameters
@@ -209,10 +221,16 @@ def _look(
             own[4] = min(1.0, efficiency(people.down[e, i], constants) / 20.0)
             for x in range(features.shape[2]):
                 own[layout.ue + x] = features[e, i, x]
-            _look_at_entries(
-                own, room, state, tables, constants, persists, local_s, sizes, placements,
-                outlines, layout, e, i,
-            )  # fmt: skip
+            if len(probes) == 0:
+                _look_at_entries(
+                    own, room, state, tables, constants, persists, local_s, menus, placements,
+                    layout, e, i,
+                )  # fmt: skip
+            else:
+                _try_bids(
+                    own, room, state, tables, constants, persists, local_s, menus, placements,
+                    layout, probes, e, i,
+                )  # fmt: skip
             own[11] = 1.0
             if persists:
                 own[8] = scaled(_missing_s(people, tables, constants, sums[HERE, i], e, i))
@@ -280,8 +298,7 @@ def _add(own, state, tables, constants, persists, local_s, here, e, i):
 
 @lean_inner
 def _look_at_entries(
-    own, room, state, tables, constants, persists, local_s, sizes, placements, outlines, layout,
-    e, i,
+    own, room, state, tables, constants, persists, local_s, menus, placements, layout, e, i
 ):  # fmt: skip
     """Fill the columns of UE i's entries, and its fewest seconds over them."""
     people = state.population
@@ -296,15 +313,10 @@ def _look_at_entries(
     local_j = energy.local_j(power, local_s)
     memory_bytes = max(constants.server_memory_bytes, 1.0)
     own[5] = own[6] = own[7] = 1.0
-    for entry in range(sizes[d]):
-        placement = placements[d * layout.entries + entry]
-        outline = outlines[d * layout.entries + entry]
-        missing = there = edge_s = 0.0
-        for layer in range(len(inference.ue_s)):
-            if placement[layer] == 1:
-                missing += inference.missing_bytes[layer]
-                edge_s += inference.edge_s[layer]
-                there += tables.parameter_bytes[d, layer] - inference.missing_bytes[layer]
+    for entry in range(menus.sizes[d]):
+        outline = menus.outlines[d * menus.entries + entry]
+        placement = placements[d * menus.entries + entry]
+        missing, there, edge_s = _needs(placement, inference, tables.parameter_bytes[d])
         to = own[layout.ue + layout.added + layout.entry * entry :][: layout.entry]
         usual_s = kernel.follow(outline, inference, usual, scratch)[1]
         to[0] = 1.0
@@ -329,4 +341,69 @@ def _look_at_entries(
             c += 1
         if constants.energy_price_s_per_j > 0.0:
             joules = energy.inference_j(power, outline, inference, usual, usual_s)
+            to[c] = scaled(joules / local_j)
+
+
+@njit(inline="always")
+def _needs(placement, inference, parameter_bytes):
+    """What a placement has at the edge: bytes that are missing and that are there, seconds."""
+    missing = there = edge_s = 0.0
+    for layer in range(len(inference.ue_s)):
+        if placement[layer] == 1:
+            missing += inference.missing_bytes[layer]
+            edge_s += inference.edge_s[layer]
+            there += parameter_bytes[layer] - inference.missing_bytes[layer]
+    return missing, there, edge_s
+
+
+@lean_inner
+def _try_bids(
+    own, room, state, tables, constants, persists, local_s, menus, placements, layout, probes, e,
+    i,
+):  # fmt: skip
+    """Fill the columns of the bids that are tried for UE i, and its fewest seconds over them."""
+    people, part = state.population, own[1]
+    d, scratch, power = people.dnn[e, i], scratch_in(room, i), tables.power[people.device[e, i]]
+    inference = inference_in(room, tables, constants, d, i)
+    installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
+    channel = channel_in(people, constants, e, i)
+    memory_bytes = max(constants.server_memory_bytes, 1.0)
+    local_j = energy.local_j(power, local_s)
+    own[5] = own[6] = own[7] = 1.0
+    for probe in range(len(probes)):
+        band, compute = probes[probe]
+        link = link_over(
+            channel,
+            band * part / (1.0 + (band - 1.0) * part),
+            compute * part / (1.0 + (compute - 1.0) * part),
+        )
+        row = cheapest(inference, link, False, room, people, tables, constants, menus, e, i)
+        seconds = kernel.follow(menus.outlines[row], inference, link, scratch)[1]
+        missing, _, edge_s = _needs(placements[row], inference, tables.parameter_bytes[d])
+        to = own[layout.ue + layout.added + layout.entry * probe :][: layout.entry]
+        to[0] = 1.0 if row % menus.entries > 0 else 0.0
+        to[1] = min(1.0, seconds / local_s)  # not a logarithm: differences are what is gained
+        to[2] = min(1.0, seconds_for(missing, link.up) / local_s)
+        to[3] = min(1.0, edge_s * link.slowdown / local_s)
+        there = 0.0
+        if persists:
+            target = cheapest(installed, link, True, room, people, tables, constants, menus, e, i)
+            missing, there, _ = _needs(placements[target], inference, tables.parameter_bytes[d])
+            later_s = kernel.follow(menus.outlines[target], installed, link, scratch)[1]
+            to[4] = min(1.0, later_s / local_s)
+            to[5] = min(1.0, missing / memory_bytes)
+            if probe == 0:
+                own[7] = scaled(later_s / local_s)
+        if probe == 0:
+            own[5] = scaled(seconds / local_s)
+        own[6] = min(own[6], scaled(seconds / local_s))
+        c = PER_PROBE
+        if persists and constants.retain:
+            to[c] = min(1.0, there / memory_bytes)
+            c += 1
+        if constants.deadlines != NO_DEADLINES:
+            to[c] = 1.0 if seconds <= people.deadline_s[e, i] else 0.0
+            c += 1
+        if constants.energy_price_s_per_j > 0.0:
+            joules = energy.inference_j(power, menus.outlines[row], inference, link, seconds)
             to[c] = scaled(joules / local_j)

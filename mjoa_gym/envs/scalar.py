@@ -39,13 +39,12 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `"box"` | `Box(-1, 1, (3N,), float32)` | `(4N,)` | PPO, SAC |
     | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | `[M, M, 8, 8] * N` | PPO, MaskablePPO |
     | `"discrete"` | `Discrete(M * 4)`, one UE after the other | `M * 2 * 4` | DQN |
-    | `"shares"` | `MultiDiscrete([8, 8] * N)` | `[2, 8, 8] * N` | PPO, MaskablePPO |
-    | `"shares-box"` | `Box(-1, 1, (2N,), float32)` | `(3N,)` | PPO, SAC |
-    | `"shares-discrete"` | `Discrete(8)`, one UE after the other | `2 * 8` | DQN |
+    | `"shares"` | `MultiDiscrete([8, 8] * N)` | the same | PPO, MaskablePPO |
+    | `"shares-box"` | `Box(-1, 1, (2N,), float32)` | the same | PPO, SAC |
+    | `"shares-discrete"` | `Discrete(8)`, one UE after the other | the same | DQN |
 
     If the scenario says `retain`, a streaming decision also says what the server is to drop last,
-    after `prefetch`: a key of the plan, `(5N,)`, `[M, M, M, 8, 8] * N`, or `M * 2 * 2 * 4`, and with
-    shares alone `[2, 2, 8, 8] * N`, `(4N,)` or `2 * 2 * 8`.
+    after `prefetch`: a key of the plan, `(5N,)`, `[M, M, M, 8, 8] * N`, or `M * 2 * 2 * 4`.
 
     **plan**
 
@@ -78,15 +77,17 @@ class RoundsEnv(gym.Env[Any, Any]):
     the entry of its menu that costs least at the share that its bid is of all UEs' bids. UEs that
     need nothing then give their shares to the others. A bid is a factor on what the UE's inference
     would cost all-local, so equal bids share band and server as these costs are. Stock algorithms
-    begin with sensible plans here and learn more quickly (`docs/learning.md` has figures). A UE's *target* is the
-    entry that would cost it least at the same shares if all parameters were on the server, of those
-    whose parameters fit into the server's memory.
+    begin with sensible plans here and learn more quickly (`docs/learning.md` has figures).
+
+    When streaming, a UE uploads in addition what its *target* has at the edge: the entry that would
+    cost it least at the same shares if all parameters were on the server, of those whose parameters
+    fit into the server's memory. If the scenario says `retain`, that is to be dropped last.
 
     | View | Numbers of a UE, in this order |
     |---|---|
-    | `shares` | streaming: prefetch, 1 = upload in addition what its target has at the edge; perhaps retain, 1 = drop that last; bandwidth bid, compute bid: level 0 bids nothing, level k of 7 bids 2^((k - 4)/2) |
-    | `shares-box` | streaming: prefetch, yes if positive; perhaps retain, likewise; bandwidth bid, compute bid: the number a bids 2^(1.5 a), and nothing at -1. Numbers beyond -1 or 1 are clipped |
-    | `shares-discrete` | `(prefetch * R + retain) * 8 + bid`; the bid's level is that of `shares`, for band and server alike |
+    | `shares` | bandwidth bid, compute bid: level 0 bids nothing, level k of 7 bids 2^((k - 4)/2) |
+    | `shares-box` | bandwidth bid, compute bid: the number a bids 2^(1.5 a), and nothing at -1. Numbers beyond -1 or 1 are clipped |
+    | `shares-discrete` | one level, as in `shares`, for band and server alike |
 
     With `discrete` and `shares-discrete` a round has N steps, one for each UE in order. The reward
     comes with the last of them and is 0 before, so an episode's sum is that of the other views.
@@ -102,7 +103,7 @@ class RoundsEnv(gym.Env[Any, Any]):
 
     ## Observation space
     `observation` is `"dict"` (the default with `action="plan"`), `"flat"` (with the others) or, with
-    the others only, `"outlook"`. The first two hold all that a planner needs:
+    the others only, `"outlook"` (the default with shares alone). The first two hold all that a planner needs:
     `mjoa_gym.decode_observation` gives the `Instance` back. The third holds what the simulator makes
     of that for each entry of the menus. It names no network and no device.
 
@@ -144,12 +145,13 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1 | only if the scenario has deadlines: the deadline over `deadline_max_s`, or over `deadline_factor_max` times the UE's all-local seconds |
     | L | streaming: resident fraction of each layer |
     | L | streaming: rounds since each layer was used, over `rounds` |
-    | 3 to 5 | one UE after the other only: decided or not, and the chosen placement (`discrete`), prefetch, perhaps retain, and bid over their greatest values |
+    | 4 or 5 | `discrete` only: decided or not, and the chosen placement, prefetch, perhaps retain, and bid over their greatest values |
+    | 2 | `shares-discrete` only: decided or not, and the chosen bid over the greatest |
 
     **outlook** is a `Box(0, 1, (N, columns), float32)`, a row for each UE. Seconds are seen in
     relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to e^3, and so are other
     numbers marked *. Columns marked "only" are absent from other scenarios. A UE has the columns of
-    the first table, the last 3 to 5 of **flat** where one UE decides after the other, and then those
+    the first table, the last of **flat** where one UE decides after the other, and then those
     of the second table for each of the M entries of its menu. The first row then is that of the UE
     to decide about, and the others follow in order. `observation_space.layout` says how many columns there are of
     each kind.
@@ -170,6 +172,23 @@ class RoundsEnv(gym.Env[Any, Any]):
     | next | only when streaming with `retain`: u / (1 + u), where u is the mean number of rounds since the bytes that column 9 counts were last used |
     | next | only with deadlines: its deadline over its all-local seconds * |
     | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
+
+    With shares alone, the columns of five bids that the UE might make take the place of those of the
+    entries. The others are assumed to bid 1. The UE bids for band and server: 1, 1; the least; the
+    greatest; the greatest for band alone; and for the server alone. Columns 5 to 7 of the UE then are
+    of bids of 1, of the best of these bids, and of the target at bids of 1.
+
+    | Column of a bid | Meaning; seconds are parts of the UE's all-local seconds, and not logarithms |
+    |---|---|
+    | 0 | 1: the UE would have layers at the edge |
+    | 1 | seconds of its inference |
+    | 2 | seconds to upload what it misses |
+    | 3 | its seconds on the server |
+    | 4 | streaming: seconds with its target if all of that were there, else 0 |
+    | 5 | streaming: the bytes that the target misses, over the server's memory, else 0 |
+    | next | only when streaming with `retain`: the target's bytes that are on the server, over the server's memory |
+    | next | only with deadlines: 1: it meets the deadline |
+    | next | only if energy has a price: joules over the UE's all-local joules * |
 
     | Column of an entry | Meaning; all are zero beyond the menu's end |
     |---|---|

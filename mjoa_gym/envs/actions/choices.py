@@ -33,6 +33,15 @@ class Choice(NamedTuple):
     compute_bid: NDArray[np.float64]  # > 0
 
 
+class Menus(NamedTuple):
+    """The menus of D networks as kernels read them."""
+
+    sizes: NDArray[np.int64]  # (D,) entries of each network
+    outlines: NDArray[np.uint8]  # (D * M, L + 1) of all entries, menu after menu
+    fits: NDArray[np.bool_]  # (D * M,) whether the entry's parameters fit into the memory
+    entries: int  # M, those of the longest menu
+
+
 class MenuView(ActionView):
     """Each UE takes its placement from its network's menu, and bids for shares.
 
@@ -44,6 +53,7 @@ class MenuView(ActionView):
     `entries` is M, those of the longest menu; `sizes` (D,) has those of each network's. The
     `placements` (D * M, L) are menu after menu, zeros after a network's last entry or layer.
     `wrapped` (D, M) is the entry that a number below M stands for; where it `exists`, itself.
+    `menus` is the same for kernels.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
@@ -57,6 +67,9 @@ class MenuView(ActionView):
         entries = np.arange(self.entries)
         self.wrapped = entries % self.sizes[:, None]
         self.exists = (entries < self.sizes[:, None]).astype(np.int8)
+        of_entries = np.repeat(scenario.tables.parameter_bytes, self.entries, axis=0)
+        fits = (of_entries * self.placements).sum(axis=1) <= scenario.server_memory_bytes
+        self.menus = Menus(self.sizes, self.outlines, fits, self.entries)
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""

@@ -25,17 +25,19 @@ class DiscreteView(OneByOneView):
 
     def counts(self) -> tuple[int, ...]:
         """See `OneByOneView.counts`."""
-        return self.entries, 1 + self.persists, 1 + self.retains, len(OWN_BIDS)
+        retain = (2,) * self.retains
+        return self.entries, 1 + self.persists, *retain, len(OWN_BIDS)
 
     def decided(
         self, parts: Sequence[NDArray[np.int64]], state: State, which: NDArray[np.bool_],
         threads: int,
     ) -> Decision:  # fmt: skip
         """See `OneByOneView.decided`."""
-        entry, prefetch, retain, level = parts
+        entry, prefetch, *retain, level = parts
         dnn = state.population.dnn
         everything, bids = self.sizes[dnn] - 1, OWN_BIDS[level]
-        choice = Choice(entry, everything * prefetch, everything * retain, bids, bids)
+        kept = everything * retain[0] if retain else np.zeros_like(dnn)
+        choice = Choice(entry, everything * prefetch, kept, bids, bids)
         return self.decision(choice, dnn)
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
@@ -50,8 +52,8 @@ class DiscreteView(OneByOneView):
         scale = band[offloads].sum() / max(compute[offloads].sum(), LEAST)
         level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band), OWN_BIDS)
         level[(choice.entry == 0) & (prefetch == 0)] = 0
-        retain *= self.retains
-        return np.ravel_multi_index((choice.entry, prefetch, retain, level), self.parts)
+        parts = choice.entry, prefetch, *[retain] * self.retains, level
+        return np.ravel_multi_index(parts, self.parts)
 
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8]:
         """See `ActionView.masks`."""
@@ -59,7 +61,7 @@ class DiscreteView(OneByOneView):
 
     def _void(self) -> NDArray[np.int8]:
         """(D, actions) 0 for what some other action says, or nothing."""
-        entry, prefetch, _, level = np.unravel_index(np.arange(self.space.n), self.parts)
+        entry, prefetch, *_, level = np.unravel_index(np.arange(self.space.n), self.parts)
         means = self.exists[:, entry] == 1
         means &= ~((prefetch == 1) & (entry == self.sizes[:, None] - 1))
         means &= ~((prefetch == 0) & (entry == 0) & (level > 0))

@@ -21,8 +21,8 @@ UNDECIDED = -1
 class OneByOneView(MenuView):
     """`Discrete`: N actions make a round, one for each UE in order.
 
-    An action is a UE's numbers, the last one counting fastest; the last but one is what it retains.
-    Observations say whose turn it is, and what the UEs before have chosen: UNDECIDED or the action.
+    An action is a UE's numbers, the last one counting fastest. Observations say whose turn it is,
+    and what the UEs before have chosen: UNDECIDED or the action.
 
     `parts` has how many choices there are of each number.
     """
@@ -88,11 +88,9 @@ class OneByOneView(MenuView):
         return self.features_of(self._chosen)
 
     def features_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(E, N, 3 to 5) features of what the UEs have chosen, (E, N)."""
-        *others, retain, bid = self.parts
-        sizes = [*others, *[retain] * self.retains, bid]
-        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), sizes), axis=-1)
-        most = np.maximum(np.array(sizes) - 1, 1)
+        """(E, N, X) features of what the UEs have chosen, (E, N)."""
+        parts = np.stack(np.unravel_index(np.maximum(chosen, 0), self.parts), axis=-1)
+        most = np.maximum(np.array(self.parts) - 1, 1)
         decided = chosen != UNDECIDED
         return np.concatenate([decided[..., None], parts / most], axis=-1, dtype=np.float32)
 

@@ -31,19 +31,18 @@ from mjoa_gym.world.rounds import (
     new_room,
     scratch_in,
 )
-from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import inference_with
 
 INSTALLED = int(Upload.PREINSTALLED)
+BID_RANGE = 2.0**1.5
+"""Bids are nothing, or factors from 1 / BID_RANGE to BID_RANGE."""
 
 
 class Bids(NamedTuple):
-    """What UEs have said, each array (E, N)."""
+    """What UEs have said, factors >= 0 on what they would cost all-local; each array (E, N)."""
 
-    prefetch: NDArray[np.int64]  # 1: upload in addition what its target has at the edge
-    retain: NDArray[np.int64]  # 1: drop that last
-    bandwidth: NDArray[np.float64]  # >= 0, a factor on what the UE costs all-local
-    compute: NDArray[np.float64]  # likewise
+    bandwidth: NDArray[np.float64]
+    compute: NDArray[np.float64]
 
 
 class SharesView(MenuView):
@@ -53,17 +52,12 @@ class SharesView(MenuView):
     are as these costs. An entry is judged at the share that the bid would be of all UEs' bids;
     those that then place nothing at the edge give theirs to the others.
 
-    A UE's *target* is the entry that would cost least at the same shares if all parameters were on
-    the server, of those that fit into its memory. That is what is prefetched or retained.
+    Where parameters persist, a UE uploads in addition what its *target* has at the edge: the entry
+    that would cost least at the same shares if all parameters were on the server, of those that fit
+    into its memory. Where something can be retained, that is.
     """
 
-    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
-        super().__init__(scenario, persists, n_envs)
-        of_entries = np.repeat(scenario.tables.parameter_bytes, self.entries, axis=0)
-        edge_bytes = (of_entries * self.placements).sum(axis=1)
-        fits = edge_bytes <= scenario.server_memory_bytes
-        self._menus = Menus(self.sizes, self.outlines, fits, self.entries)
-        self.marks = persists + self.retains  # how many a UE says, beside its two bids
+    observation = "outlook"
 
     def respond(self, bids: Bids, state: State, which: NDArray[np.bool_], threads: int) -> Decision:
         """What the bids of the environments of `which` (E,) come to."""
@@ -81,7 +75,7 @@ class SharesView(MenuView):
         def part(first: int, last: int) -> None:
             room = new_room(scenario.n_ues, scenario.tables.width)
             _respond(
-                decision[2:], room, bids, state, scenario.tables, scenario.constants, self._menus,
+                decision[2:], room, bids, state, scenario.tables, scenario.constants, self.menus,
                 self.persists, which, first, last,
             )  # fmt: skip
 
@@ -97,22 +91,8 @@ class SharesView(MenuView):
         if instance is None:
             raise ValueError("instance=None: this view needs the instance that the plan answers")
         plan.check_fits(instance)
-        nobody: list[NDArray[np.int8]] = [np.zeros(1, np.int8)] * instance.n_ues
-        prefetch, retain = (
-            np.array([np.any(row) for row in rows or nobody], dtype=np.int64)
-            for rows in (plan.prefetch, plan.retain)
-        )
         costs = instance.local_cost
-        return Bids(prefetch, retain, plan.bandwidth_share / costs, plan.compute_share / costs)
-
-
-class Menus(NamedTuple):
-    """The menus as kernels read them."""
-
-    sizes: NDArray[np.int64]  # (D,)
-    outlines: NDArray[np.uint8]  # (D * M, L + 1)
-    fits: NDArray[np.bool_]  # (D * M,) whether the entry's parameters fit into the memory
-    entries: int  # M
+        return Bids(plan.bandwidth_share / costs, plan.compute_share / costs)
 
 
 @lean
@@ -131,7 +111,7 @@ def _respond(decided, room, bids, state, tables, numbers, menus, persists, which
         _share(bandwidth[e])
         _share(compute[e])
         for i in range(bandwidth.shape[1]):
-            _respond_ue(decided, room, bids, state, tables, constants, menus, persists, e, i)
+            _respond_ue(decided, room, state, tables, constants, menus, persists, e, i)
             if placement_of[e, i] % menus.entries == 0:
                 compute[e, i] = 0.0
                 if prefetch_of[e, i] == NOTHING:
@@ -151,23 +131,20 @@ def _share(bids):
 
 
 @lean_inner
-def _respond_ue(decided, room, bids, state, tables, constants, menus, persists, e, i):
+def _respond_ue(decided, room, state, tables, constants, menus, persists, e, i):
     """Choose UE i's entries for the shares that it has in the decision."""
     placement_of, prefetch_of, retain_of, bandwidth, compute = decided
     people = state.population
     d = people.dnn[e, i]
-    first = d * menus.entries
     link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
     now = inference_in(room, tables, constants, d, i)
-    placement_of[e, i] = _cheapest(now, link, False, room, people, tables, constants, menus, e, i)
-    prefetches = persists and bids.prefetch[e, i] == 1
-    retains = persists and constants.retain and bids.retain[e, i] == 1
-    if prefetches or retains:
+    placement_of[e, i] = cheapest(now, link, False, room, people, tables, constants, menus, e, i)
+    if persists:
         later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
-        target = _cheapest(later, link, True, room, people, tables, constants, menus, e, i)
-        if prefetches and _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], now):
+        target = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
+        if _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], now):
             prefetch_of[e, i] = target
-        if retains and target > first:
+        if constants.retain and target % menus.entries > 0:
             retain_of[e, i] = target
 
 
@@ -182,7 +159,7 @@ def _sends(target, placement, inference):
 
 
 @lean_inner
-def _cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
+def cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
     """The row of the menu that costs UE i least at its link; all-local among equals."""
     d, power, scratch = people.dnn[e, i], tables.power[people.device[e, i]], scratch_in(room, i)
     first = best = d * menus.entries

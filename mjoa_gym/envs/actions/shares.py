@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.actions.base import checked, real_numbers
 from mjoa_gym.envs.actions.choices import LEAST, in_range
 from mjoa_gym.envs.actions.one_by_one import OneByOneView
-from mjoa_gym.envs.actions.response import Bids, SharesView
+from mjoa_gym.envs.actions.response import BID_RANGE, Bids, SharesView
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
-BID_RANGE = 2.0**1.5
-"""Bids are nothing, or factors from 1 / BID_RANGE to BID_RANGE."""
 LEVELS: NDArray[np.float64] = np.append(0.0, BID_RANGE ** np.linspace(-1.0, 1.0, 7))
 """The bids that whole numbers can say: nothing, and seven that are half an octave apart."""
 
@@ -50,8 +48,7 @@ class SharesMultiDiscreteView(SharesView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        own = [2] * self.marks + [len(LEVELS)] * 2
-        self.space = gym.spaces.MultiDiscrete(np.array(own * scenario.n_ues, dtype=np.int64))
+        self.space = gym.spaces.MultiDiscrete(np.full(2 * scenario.n_ues, len(LEVELS)))
 
     def decode(
         self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
@@ -61,15 +58,12 @@ class SharesMultiDiscreteView(SharesView):
         in_range("action", chosen, self.space.nvec, which)
         chosen[~which] = 0
         own = chosen.reshape(*state.population.dnn.shape, -1)
-        marks = own[..., 0], own[..., self.marks - 1]
-        bids = Bids(*marks, LEVELS[own[..., -2]], LEVELS[own[..., -1]])
+        bids = Bids(LEVELS[own[..., 0]], LEVELS[own[..., 1]])
         return self.respond(bids, state, which, threads), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
         """The action nearest to a plan (see `SharesView.bids_of`, errors too)."""
-        bids = self.bids_of(plan, instance)
-        levels = level_of(bids.bandwidth), level_of(bids.compute)
-        return np.stack([*bids[: self.marks], *levels], axis=-1, dtype=np.int64).ravel()
+        return np.stack([*map(level_of, self.bids_of(plan, instance))], axis=-1).ravel()
 
 
 class SharesBoxView(SharesView):
@@ -79,8 +73,7 @@ class SharesBoxView(SharesView):
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        numbers = scenario.n_ues * (self.marks + 2)
-        self.space = gym.spaces.Box(-1.0, 1.0, (numbers,), dtype=np.float32)
+        self.space = gym.spaces.Box(-1.0, 1.0, (2 * scenario.n_ues,), dtype=np.float32)
 
     def decode(
         self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
@@ -89,43 +82,36 @@ class SharesBoxView(SharesView):
         numbers = real_numbers(actions, (self.n_envs, *self.space.shape), which)
         own = np.clip(numbers.reshape(*state.population.dnn.shape, -1), -1.0, 1.0)
         factors = np.where(own > -1.0, BID_RANGE**own, 0.0)
-        yes = (own > 0.0).astype(np.int64)
-        marks = yes[..., 0], yes[..., self.marks - 1]
-        bids = Bids(*marks, factors[..., -2], factors[..., -1])
+        bids = Bids(factors[..., 0], factors[..., 1])
         return self.respond(bids, state, which, threads), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
         """The action nearest to a plan (see `SharesView.bids_of`, errors too)."""
-        bids = self.bids_of(plan, instance)
-        marks = [2.0 * own - 1.0 for own in bids[: self.marks]]
-        exponents = centred(bids.bandwidth), centred(bids.compute)
-        return np.stack([*marks, *exponents], axis=-1).ravel().astype(np.float32)
+        exponents = map(centred, self.bids_of(plan, instance))
+        return np.stack([*exponents], axis=-1).ravel().astype(np.float32)
 
 
 class SharesDiscreteView(OneByOneView, SharesView):
-    """`Discrete`: `(prefetch * R + retain) * 8 + bid`, see `RoundsEnv`."""
+    """`Discrete`: a level for both bids of one UE after the other, see `RoundsEnv`."""
 
     def counts(self) -> tuple[int, ...]:
         """See `OneByOneView.counts`."""
-        return 1 + self.persists, 1 + self.retains, len(LEVELS)
+        return (len(LEVELS),)
 
     def decided(
         self, parts: Sequence[NDArray[np.int64]], state: State, which: NDArray[np.bool_],
         threads: int,
     ) -> Decision:  # fmt: skip
         """See `OneByOneView.decided`."""
-        prefetch, retain, level = parts
-        bids = Bids(prefetch, retain, LEVELS[level], LEVELS[level])
-        return self.respond(bids, state, which, threads)
+        (level,) = parts
+        return self.respond(Bids(LEVELS[level], LEVELS[level]), state, which, threads)
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
         """The round's actions (N,) nearest to a plan (see `SharesView.bids_of`, errors too).
 
         A bid is the geometric mean of the two.
         """
-        prefetch, retain, bandwidth, compute = self.bids_of(plan, instance)
+        bandwidth, compute = self.bids_of(plan, instance)
         offloads = compute > 0.0
         scale = bandwidth[offloads].sum() / max(compute[offloads].sum(), LEAST)
-        level = level_of(np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth))
-        marks = prefetch * self.persists, retain * self.retains
-        return np.ravel_multi_index((*marks, level), self.parts)
+        return level_of(np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth))
