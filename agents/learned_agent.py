@@ -26,7 +26,7 @@ POLICIES: dict[str, tuple[type[BasePolicy], str]] = {
     "ppo": (UePolicy, "multidiscrete"),
     "dqn": (UeDQNPolicy, "discrete"),
 }
-"""By algorithm: the policy's class and its action view."""
+"""By algorithm: the policy's class, and its action view unless the card names another."""
 
 State = tuple[np.ndarray, ...] | None
 
@@ -53,7 +53,7 @@ class LearnedAgent:
     @property
     def action_view(self) -> str:
         """The action view of the environments that it acts in."""
-        return POLICIES[self.card["algorithm"]][1]
+        return action_of(self.card)
 
     @property
     def scenario(self) -> Scenario:
@@ -123,7 +123,7 @@ class LearnedAgent:
                 f" {', '.join(PROPERTIES)}; scenario {given.name!r} has {own}. Another one,"
                 f" perhaps with `base: {trained.name}`, would fit"
             )
-        outlook = outlook_of(card["algorithm"], given.with_changes(n_ues=n_ues), persists)
+        outlook = outlook_of(action_of(card), given.with_changes(n_ues=n_ues), persists)
         policy = new_policy(card["algorithm"], outlook, card["width"])
         weights = torch.load(Path(folder) / "policy.pt", map_location="cpu", weights_only=True)
         try:
@@ -134,10 +134,15 @@ class LearnedAgent:
         return LearnedAgent(policy, outlook, card)
 
 
-def outlook_of(algorithm: str, scenario: Scenario, persists: bool) -> Outlook:
-    """What a policy of an algorithm sees of a scenario."""
-    view = POLICIES[choice("algorithm", algorithm, tuple(POLICIES))][1]
-    return Outlook(action_view(view, scenario, persists))
+def action_of(card: Mapping[str, Any]) -> str:
+    """The action view of the agent that a card describes."""
+    usual = POLICIES[choice("algorithm", card["algorithm"], tuple(POLICIES))][1]
+    return str(card.get("action", usual))
+
+
+def outlook_of(action: str, scenario: Scenario, persists: bool) -> Outlook:
+    """What a policy sees of a scenario through an action view."""
+    return Outlook(action_view(action, scenario, persists))
 
 
 def new_policy(algorithm: str, outlook: Outlook, width: int) -> BasePolicy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,21 @@ from mjoa_gym.evaluation.plots import COLOURS, GREY, dress, new_figure
 from mjoa_gym.evaluation.statistics import LEVEL
 
 LOG = "log.csv"
+AGAINST = "against_mjoa_mu"
+"""Latency against MJOA-MU's, as a fraction."""
 
 
-def curves(folder: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """By family: (steps,) timesteps and (seeds, steps) latency against MJOA-MU's, as a fraction.
+def curves(
+    folder: Path, runs: str = "*", column: str = AGAINST
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """By family of runs: (steps,) timesteps and (seeds, steps) a column of their logs.
 
     Steps are those that every seed has validated.
     """
     logs: dict[str, list[dict[int, float]]] = {}
-    for file in sorted(folder.glob(f"*/{LOG}")):
+    for file in sorted(folder.glob(f"{runs}/{LOG}")):
         rows = csv.DictReader(file.read_text("utf-8").splitlines())
-        log = {int(r["timesteps"]): float(r["against_mjoa_mu"]) for r in rows}
+        log = {int(r["timesteps"]): float(r[column]) for r in rows}
         logs.setdefault(SEED.sub("", file.parent.name), []).append(log)
     found = {}
     for family, several in logs.items():
@@ -45,20 +50,38 @@ def half_width(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def curves_figure(folder: Path) -> Figure | None:
-    """All families; None if the folder has no log."""
+    """Latency against MJOA-MU's of all families; None if the folder has no log."""
     found = curves(folder)
     if not found:
         return None
+    percent = {family: (steps, 100 * values) for family, (steps, values) in found.items()}
+    return _figure(percent, {"": 0.0}, "latency against MJOA-MU (%)")
+
+
+def reward_figure(folder: Path, runs: str, planned: Mapping[str, float]) -> Figure | None:
+    """Rewards of the families of `runs`, beside planners'; None if there is no log."""
+    found = curves(folder, runs, "reward")
+    return _figure(found, planned, "reward of a round") if found else None
+
+
+def _figure(
+    found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    levels: Mapping[str, float],
+    label: str,
+) -> Figure:
+    """Means and intervals over seeds, and lines at some levels with their names."""
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
     for k, (family, (steps, values)) in enumerate(found.items()):
-        mean, half = 100 * values.mean(axis=0), 100 * half_width(values)
+        mean, half = values.mean(axis=0), half_width(values)
         colour = COLOURS[k % len(COLOURS)]
-        label = f"{family} ({len(values)} seeds)"
-        axes.plot(steps, mean, color=colour, marker="o", ms=3, lw=1.6, label=label)
+        name = f"{family} ({len(values)} seeds)"
+        axes.plot(steps, mean, color=colour, marker="o", ms=3, lw=1.6, label=name)
         axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
-    axes.axhline(0.0, color=GREY, lw=1.0, ls=":")
+    for k, (name, level) in enumerate(levels.items()):
+        style = (":", "--", "-.")[k % 3]
+        axes.axhline(level, color=GREY, lw=1.0, ls=style, label=name or None)
     axes.xaxis.set_major_formatter(EngFormatter())
-    dress(axes, "", "steps", "latency against MJOA-MU (%)")
+    dress(axes, "", "steps", label)
     figure.legend(loc="outside right center", frameon=False, fontsize=8.5)
     return figure

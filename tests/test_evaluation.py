@@ -142,7 +142,7 @@ def test_learned_agents_are_loaded_by_path(tmp_path):
 
     card = {"format": 1, "algorithm": "dqn", "environment": "MJOA/Streaming-v1", "persists": True}
     card |= {"scenario": SCENARIO.to_dict(), "width": 8}
-    outlook = outlook_of("dqn", SCENARIO, True)
+    outlook = outlook_of("discrete", SCENARIO, True)
     LearnedAgent(new_policy("dqn", outlook, 8), outlook, card).save(tmp_path)
     source = source_of(str(tmp_path))
     agent = source.agent(SETTINGS["streaming"])

@@ -33,7 +33,7 @@ KEPT = sorted(path.parent for path in AGENTS.glob("*/card.yaml"))
 def untrained(folder, seed):
     """A finished run whose agent has learned nothing."""
     scenario = Scenario.of(SCENARIO)
-    outlook = outlook_of("ppo", scenario, True)
+    outlook = outlook_of("multidiscrete", scenario, True)
     card = {"format": cards.FORMAT, "algorithm": "ppo", "environment": "MJOA/Streaming-v1"}
     card |= {"persists": True, "scenario": scenario.to_dict(), "width": 8}
     LearnedAgent(new_policy("ppo", outlook, 8), outlook, card).save(folder / "agent")

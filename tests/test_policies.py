@@ -24,7 +24,7 @@ def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, **changes):
     """An untrained agent."""
     torch.manual_seed(seed)
     scenario = Scenario().with_changes(**changes)
-    outlook = outlook_of(algorithm, scenario, "Streaming" in env_id)
+    outlook = outlook_of(POLICIES[algorithm][1], scenario, "Streaming" in env_id)
     card = {
         "format": cards.FORMAT,
         "algorithm": algorithm,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import mul
 from pathlib import Path
@@ -55,7 +55,8 @@ class TrainingConfig:
     @property
     def kind(self) -> type[BaseAlgorithm]:
         """The algorithm's class."""
-        return (STOCK if self.is_stock else ALGORITHMS)[self.algorithm]
+        kinds = STOCK if self.is_stock else ALGORITHMS
+        return kinds[choice("algorithm", self.algorithm, tuple(kinds))]
 
     @property
     def setting(self) -> Setting:
@@ -88,11 +89,20 @@ def load_config(
     files = FOLDER / f"{algorithm}.yml", FOLDER / "cloning.yml"
     by_env, cloning = (yaml_mapping(file.read_text("utf-8"), file) for file in files)
     settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
+    config = new_config(algorithm, env_id, seed, scenario, **settings)
+    return replace(config, cloning=cloning.get(algorithm, {}).get(env_id))
+
+
+def new_config(
+    algorithm: str, env_id: str, seed: int = 0, scenario: Any = None, **settings: Any
+) -> TrainingConfig:
+    """A configuration from a mapping as in the files, without cloning.
+
+    Raises:
+        ValueError: If there is no such algorithm or argument.
+    """
     own = {key: settings.pop(key, None) for key in OURS}
-    known = arguments_of(ALGORITHMS[algorithm])
-    for key in settings:
-        choice(f"hyper-parameter of {algorithm}", key, known)
-    return TrainingConfig(
+    config = TrainingConfig(
         algorithm=algorithm,
         env_id=env_id,
         seed=int(seed),
@@ -103,8 +113,11 @@ def load_config(
         env_kwargs=dict(own["env_kwargs"] or {}),
         vec_env_wrapper=own["vec_env_wrapper"],
         hyperparameters=settings,
-        cloning=cloning.get(algorithm, {}).get(env_id),
     )
+    known = arguments_of(config.kind)
+    for key in settings:
+        choice(f"hyper-parameter of {algorithm}", key, known)
+    return config
 
 
 def arguments_of(algorithm: type[BaseAlgorithm]) -> tuple[str, ...]:

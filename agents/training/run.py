@@ -111,6 +111,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
         "format": cards.FORMAT,
         "algorithm": config.algorithm,
         "environment": config.env_id,
+        "action": config.env_kwargs["action"],
         "persists": setting.persists,
         "width": policy.width,
         "seed": config.seed,
@@ -126,7 +127,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
         "versions": machine("stable-baselines3", "torch"),
         "scenario": setting.scenario.to_dict(),
     }
-    outlook = outlook_of(config.algorithm, setting.scenario, setting.persists)
+    outlook = outlook_of(config.env_kwargs["action"], setting.scenario, setting.persists)
     return LearnedAgent(policy, outlook, card)
 
 
