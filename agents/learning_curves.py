@@ -76,7 +76,8 @@ def _figure(
         mean, half = values.mean(axis=0), half_width(values)
         colour = COLOURS[k % len(COLOURS)]
         name = f"{family} ({len(values)} seeds)"
-        axes.plot(steps, mean, color=colour, marker="o", ms=3, lw=1.6, label=name)
+        style = ("-", "--", ":")[k // len(COLOURS) % 3]
+        axes.plot(steps, mean, style, color=colour, marker="o", ms=3, lw=1.6, label=name)
         axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
     for k, (name, level) in enumerate(levels.items()):
         style = (":", "--", "-.")[k % 3]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mjoa_gym.envs.outlook import OutlookLayout
-from mjoa_gym.planners.menu import ENTRIES
 
 IMPOSSIBLE = -1e8
 """Logit of an entry that a menu does not have."""
@@ -27,7 +26,7 @@ class UeEncoder(nn.Module):
 
     def __init__(self, layout: OutlookLayout, width: int, blocks: int = 2) -> None:
         super().__init__()
-        columns = layout._replace(entries=ENTRIES).columns
+        columns = layout._replace(entries=layout.most).columns
         self.filling = (0, columns - layout.columns)
         self.own = nn.Sequential(
             nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()

@@ -52,7 +52,7 @@ class ActorAndCritic(nn.Module):
 
 
 class UePolicy(ActorCriticPolicy):
-    """Actor and critic for PPO on a `multidiscrete` view; `width` is that of the embeddings."""
+    """Actor and critic for PPO on `multidiscrete` or `shares`; `width` is the embeddings'."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         self.width = width

@@ -1,11 +1,12 @@
 """Train algorithms from scratch, several seeds each, and say what they reach: a table and curves.
 
     python scripts/train_from_scratch.py --jobs 2
-    python scripts/train_from_scratch.py --rows ppo-shares-outlook --timesteps 5e5 --out runs/longer
+    python scripts/train_from_scratch.py --rows ppo-shares-outlook --timesteps 5e5 \
+        --runs runs/longer --out runs/longer/results
 
 `configs/from_scratch.yaml` lists the rows. The same command goes on where it was stopped; finished
 runs are only read. The folder gets each run's log and configuration, `table.md` and a figure of
-learning curves for each environment.
+learning curves for each environment. `--page` puts the table into a page between its markers.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.learning_curves import LOG, half_width, reward_figure
 from agents.training.config import TrainingConfig, new_config
-from agents.training.run import RUN, RunOptions, train
-from agents.training.validation import Score, planner_score
+from agents.training.run import RUN, RunOptions, claim, train
+from agents.training.validation import Score, planner_score, score
 from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.envs.actions.shares import EVEN, LEVELS
 from mjoa_gym.evaluation.episodes import Setting
+from mjoa_gym.evaluation.page import update_readme
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write, yaml_mapping
@@ -35,8 +39,15 @@ from mjoa_gym.validation import choice, count
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "configs" / "from_scratch.yaml"
-PLANNERS = ("dads-serial", "mjoa-mu")
-"""Yardsticks; the last is what 100 % is."""
+PLANNERS = {
+    "MJOA/ColdStart-v1": ("dads-serial", "mjoa-mu"),
+    "MJOA/Streaming-v1": ("dads-serial", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted"),
+}
+"""Yardsticks; MJOA-MU is what 100 % is."""
+DONE = "done"
+"""A file that says that a run is finished."""
+PART = "from-scratch"
+"""What the markers of the table in a page are called."""
 POINTS = 5
 """How many times a run is validated."""
 HEADER = ("Agent", "Environment", "Seeds", "Steps", "Reward", "Of MJOA-MU's", "Minutes")
@@ -46,9 +57,8 @@ def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig
     """Every run's configuration, by the name of its folder."""
     found = {}
     for row, settings in given["rows"].items():
-        for env_id, added in given["env_kwargs"].items():
-            own = {key: value for key, value in settings.items() if key != "title"}
-            own["env_kwargs"] = own["env_kwargs"] | added
+        for env_id, common in given["settings"].items():
+            own = common | {key: value for key, value in settings.items() if key != "title"}
             for seed in range(given["seeds"]):
                 name = f"{row}-{short_of(env_id)}-seed{seed}"
                 found[name] = new_config(env_id=env_id, seed=seed, n_timesteps=timesteps, **own)
@@ -56,13 +66,16 @@ def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig
 
 
 def train_one(name: str, config: TrainingConfig, runs: Path, episodes: int) -> None:
-    """Train one run, unless it is finished."""
-    if (runs / name / "done").is_file():
+    """Train one run, unless it is finished; a ValueError if it has another configuration."""
+    folder = runs / name
+    claim(folder, config)
+    if (folder / DONE).is_file():
         return
     every = -(-config.n_timesteps // POINTS)
-    train(config, runs / name, RunOptions(every, episodes, tensorboard=False, progress=False))
-    (runs / name / "done").touch()
-    for checkpoint in (runs / name).glob("checkpoint-*"):
+    command = f"python scripts/train_from_scratch.py --only {name}"
+    train(config, folder, RunOptions(every, episodes, False, False, command))
+    (folder / DONE).touch()
+    for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
 
 
@@ -80,32 +93,57 @@ def short_of(env_id: str) -> str:
 def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]) -> Table:
     """Rewards at the end of training, with intervals over seeds, beside the planners'."""
     found = []
-    for env_id in given["env_kwargs"]:
+    for env_id in given["settings"]:
         short = env_id.split("/")[1]
-        best = planned[env_id][PLANNERS[-1]].reward
-        for planner in PLANNERS:
-            own = planned[env_id][planner].reward
-            found.append((f"`{planner}`", short, "", "", f"{own:.3f}", f"{own / best:.0%}", ""))
+        best = planned[env_id]["mjoa-mu"].reward
+        for name, score_of in planned[env_id].items():
+            title = name if name in BIDDERS else f"`{name}`"
+            reward = f"{score_of.reward:.3f}"
+            found.append((title, short, "", "", reward, f"{score_of.reward / best:.0%}", ""))
         for row, settings in given["rows"].items():
             names = [f"{row}-{short_of(env_id)}-seed{k}" for k in range(given["seeds"])]
             names = [name for name in names if (out / name / LOG).is_file()]
             if not names:
                 continue
             rewards, minutes = np.array([last_rows(out, name) for name in names]).T
-            half = float(half_width(rewards[:, None])[0])
+            spread = f" ± {half_width(rewards[:, None])[0]:.3f}" if len(names) > 1 else ""
             steps = yaml_mapping((out / names[0] / RUN).read_text("utf-8"), out)["n_timesteps"]
             found.append(
                 (settings["title"], short, str(len(names)), f"{steps:,}",
-                 f"{rewards.mean():.3f} ± {half:.3f}", f"{rewards.mean() / best:.0%}",
+                 f"{rewards.mean():.3f}{spread}", f"{rewards.mean() / best:.0%}",
                  f"{minutes.mean():.1f}")
             )  # fmt: skip
     return Table("", HEADER, found)
 
 
+class Bidder:
+    """Bids through `shares` without having learned anything."""
+
+    action_view, observation, batches = "shares", "dict", True
+
+    def __init__(self, lowest: int, highest: int) -> None:
+        self.levels = lowest, highest + 1
+        self.generator = np.random.default_rng(0)
+
+    def predict(self, observation: Any, **_: Any) -> tuple[NDArray[np.int64], None]:
+        """Levels that are drawn evenly."""
+        n_envs, n_ues = observation["dnn"].shape
+        return self.generator.integers(*self.levels, (n_envs, 2 * n_ues)), None
+
+
+BIDDERS = {
+    "equal bids, no learning": (EVEN, EVEN),
+    "random bids, no learning": (0, len(LEVELS) - 1),
+}
+"""The lowest and the highest level of agents that do not learn."""
+
+
 def yardsticks(env_id: str, episodes: int, runs: Path) -> dict[str, Score]:
-    """The planners' scores, kept in the folder of runs."""
+    """The scores of planners, kept in the folder of runs, and of agents that do not learn."""
     setting, cache = Setting(env_id, Scenario()), runs / "validation.json"
-    return {planner: planner_score(planner, setting, episodes, cache) for planner in PLANNERS}
+    bidders = {name: score(Bidder(*own), setting, episodes) for name, own in BIDDERS.items()}
+    names = PLANNERS[env_id]
+    return bidders | {name: planner_score(name, setting, episodes, cache) for name in names}
 
 
 def keep(runs: Path, out: Path, name: str) -> None:
@@ -118,32 +156,29 @@ def keep(runs: Path, out: Path, name: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Train what is missing, and write the results; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    given = yaml_mapping(FILE.read_text("utf-8"), FILE)
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--rows", nargs="+", default=list(given["rows"]), metavar="ROW", help="some of them")
-    add("--timesteps", type=float, default=given["timesteps"], help="of a run (%(default)s)")
-    add("--seeds", type=int, default=given["seeds"], help="of each row (%(default)s)")
+    add("--config", type=Path, default=FILE, help="file of the rows (configs/from_scratch.yaml)")
+    add("--rows", nargs="+", metavar="ROW", help="some of them (all)")
+    add("--timesteps", type=float, help="of a run (the file's)")
+    add("--seeds", type=int, help="of each row (the file's)")
     add("--episodes", type=int, default=50, help="of a validation (%(default)s)")
     add("--jobs", type=int, default=1, help="processes (%(default)s)")
     add("--runs", type=Path, default=Path("runs/from_scratch"), help="folder of runs (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "from_scratch", help="of the results")
+    add("--page", type=Path, help="a page whose table is to be replaced")
     add("--only", metavar="RUN", help="train this run and stop")
     args = parser.parse_args(argv)
-    given["rows"] = {row: given["rows"][choice("row", row, given["rows"])] for row in args.rows}
-    given["seeds"] = count("seeds", args.seeds)
-    wanted = configs(given, args.timesteps)
+    given = yaml_mapping(args.config.read_text("utf-8"), args.config)
+    rows = args.rows or given["rows"]
+    given["rows"] = {row: given["rows"][choice("row", row, given["rows"])] for row in rows}
+    given["seeds"] = count("seeds", args.seeds or given["seeds"])
+    wanted = configs(given, args.timesteps or given["timesteps"])
     if args.only:
         train_one(args.only, wanted[args.only], args.runs, args.episodes)
         return 0
     args.runs.mkdir(parents=True, exist_ok=True)
-    cache = args.runs / "validation.json"
-    planned = {
-        env_id: {
-            p: planner_score(p, Setting(env_id, Scenario()), args.episodes, cache) for p in PLANNERS
-        }
-        for env_id in given["env_kwargs"]
-    }
+    planned = {env_id: yardsticks(env_id, args.episodes, args.runs) for env_id in given["settings"]}
 
     def call(name: str) -> int:
         return subprocess.call([sys.executable, __file__, *argv, "--only", name])
@@ -153,14 +188,17 @@ def main(argv: list[str] | None = None) -> int:
     finished = [name for name, status in zip(wanted, statuses, strict=True) if status == 0]
     for name in finished:
         keep(args.runs, args.out, name)
-    write(args.out / "table.md", table(given, args.out, planned).markdown() + "\n")
-    for env_id in given["env_kwargs"]:
+    text = table(given, args.out, planned).markdown()
+    write(args.out / "table.md", text + "\n")
+    if args.page is not None:
+        update_readme(args.page, text, PART)
+    for env_id in given["settings"]:
         short = short_of(env_id)
         levels = {planner: own.reward for planner, own in planned[env_id].items()}
         figure = reward_figure(args.out, f"*-{short}-seed*", levels)
         if figure is not None:
             write(args.out / f"{short}.svg", encoded(figure, "svg"))
-    print((args.out / "table.md").read_text("utf-8"))
+    print(text)
     return max(statuses)
 
 

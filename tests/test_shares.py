@@ -10,7 +10,7 @@ from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.actions.response import Bids
-from mjoa_gym.envs.actions.shares import BID_RANGE, LEVELS, centred, level_of
+from mjoa_gym.envs.actions.shares import BID_RANGE, EVEN, LEVELS, centred, nearest_levels
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import plan_of
@@ -19,8 +19,6 @@ from tests.test_outlook import SCENARIOS, played
 
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-EVEN = int(np.flatnonzero(LEVELS == 1.0)[0])
-"""The level that bids just what a UE costs all-local."""
 
 
 def rows_of(menu, scenario, ue):
@@ -40,7 +38,8 @@ def expected(scenario, persists, instance, bids):
         nothing = np.zeros(ue.dnn.n_layers, np.int8)
         placed = rows[costs_of(instance, i, rows, *shares[:, i]).argmin()]
         small = rows[rows @ ue.dnn.parameter_bytes <= memory]
-        target = small[costs_of(stocked, i, small, *shares[:, i]).argmin()]
+        later = shares[0, i], shares[1, i] or 1.0 / instance.n_ues
+        target = small[costs_of(stocked, i, small, *later).argmin()]
         missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
         sends = (target * (1 - placed)) @ missing > 0
         prefetch.append(target if sends and persists else nothing)
@@ -50,6 +49,9 @@ def expected(scenario, persists, instance, bids):
     for share, needed in zip(shares, (needs | [p.any() for p in prefetch], needs), strict=True):
         share[~needed] = 0.0
         share /= max(share.sum(), 1e-300)
+    for i in np.flatnonzero(needs):
+        rows = rows_of(menu, scenario, instance.ues[i])
+        placements[i] = rows[costs_of(instance, i, rows, *shares[:, i]).argmin()]
     return Plan(placements, *shares, prefetch, retain)
 
 
@@ -160,10 +162,14 @@ def test_a_plan_is_said_with_its_shares(env_id, action):
 
 
 def test_levels_of_bids():
-    np.testing.assert_array_equal(level_of(LEVELS), np.arange(len(LEVELS)))
-    np.testing.assert_array_equal(level_of(100.0 * LEVELS[3:6]), [3, 4, 5])
-    np.testing.assert_array_equal(level_of(np.array([0.0, 1e-9, 1.0])), [0, 1, 7])
-    np.testing.assert_array_equal(level_of(np.zeros(3)), [0, 0, 0])
+    np.testing.assert_array_equal(nearest_levels(LEVELS), np.arange(len(LEVELS)))
+    np.testing.assert_array_equal(nearest_levels(100.0 * LEVELS[3:6]), [3, 4, 5])
+    np.testing.assert_array_equal(nearest_levels(np.array([0.0, 1e-9, 1.0]))[[0, 1]], [0, 1])
+    for first in range(1, 8):
+        for last in range(first + 1, 9):
+            found = nearest_levels(LEVELS[first:last] * 7.3)
+            np.testing.assert_array_equal(np.diff(found), 1)
+    np.testing.assert_array_equal(nearest_levels(np.zeros(3)), [0, 0, 0])
     np.testing.assert_array_equal(centred(np.array([0.0, 5.0])), [-1.0, 0.0])
 
 
@@ -172,3 +178,46 @@ def test_a_plan_without_its_instance_cannot_be_said(env_id):
     view = action_view("shares", Scenario(n_ues=2), "Streaming" in env_id)
     with pytest.raises(ValueError, match="instance=None"):
         view.encode(Plan([[1]] * 2, [0.5] * 2, [0.5] * 2))
+
+
+@pytest.mark.parametrize("action", ["shares", "shares-box", "shares-discrete"])
+def test_prefetching_alone_can_be_said(action):
+    env = gym.make("MJOA/Streaming-v1", action=action, observation="dict").unwrapped
+    seen, _ = env.reset(seed=1)
+    instance = decode_observation(seen, env.scenario)
+    nothing = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+    everything = [np.ones(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+    plan = Plan(nothing, np.full(5, 0.2), np.zeros(5), everything)
+    coded = env.view.encode(plan, instance)
+    for one in coded if env.view.one_by_one else [coded]:
+        *_, info = env.step(one)
+    assert info["resident_bytes"] > 1e6
+    if action != "shares-discrete":  # there a bid is for both
+        np.testing.assert_array_equal(info["latency_s"], info["local_s"])
+
+
+UNUSUAL = {
+    "alone": {"n_ues": 1},
+    "preinstalled": {"upload": "preinstalled"},
+    "whole": {"upload": "whole"},
+    "no memory": {"server_memory_bytes": 0.0},
+    "out of reach": {"snr_max_db": -4000, "snr_min_db": -4000},
+    "late": {"deadline_factor_min": 0.1, "deadline_factor_max": 0.9, "miss_price_s": 1.0},
+}
+
+
+@every_env
+@pytest.mark.parametrize("scenario", UNUSUAL.values(), ids=UNUSUAL)
+def test_nothing_is_worse_than_doing_nothing(env_id, scenario):
+    """Unless energy has a price, whatever is bid; also where little can be gained."""
+    for action in ("shares", "shares-box", "shares-discrete"):
+        envs = gym.make_vec(
+            env_id, 8, vectorization_mode="vector_entry_point", action=action, scenario=scenario
+        )
+        seen, _ = envs.reset(seed=0)
+        envs.action_space.seed(0)
+        for _ in range(10):
+            assert np.isfinite(seen).all()
+            seen, rewards, _, _, infos = envs.step(envs.action_space.sample())
+            assert rewards.min() >= -1e-12
+            assert np.isfinite(infos["latency_s"]).all()

@@ -90,6 +90,8 @@ def load_config(
     by_env, cloning = (yaml_mapping(file.read_text("utf-8"), file) for file in files)
     settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
     config = new_config(algorithm, env_id, seed, scenario, **settings)
+    if config.is_stock:  # our cloning is for our policies
+        return config
     return replace(config, cloning=cloning.get(algorithm, {}).get(env_id))
 
 
@@ -102,6 +104,8 @@ def new_config(
         ValueError: If there is no such algorithm or argument.
     """
     own = {key: settings.pop(key, None) for key in OURS}
+    if own["n_timesteps"] is None:
+        raise ValueError("n_timesteps is missing: how many steps are to be trained?")
     config = TrainingConfig(
         algorithm=algorithm,
         env_id=env_id,

@@ -53,6 +53,7 @@ class RunOptions:
     episodes: int = 100  # of a validation; 0 for none
     tensorboard: bool = True  # whether to write events
     progress: bool = True  # whether to show a bar
+    command: str | None = None  # that repeats the run, for the card; that of `scripts/train.py`
 
 
 def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> Agent:
@@ -68,7 +69,7 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
     """
     options = options or RunOptions()
     torch.set_num_threads(1)
-    _claim(folder, config)
+    claim(folder, config)
     last = checkpoints.latest(folder)
     if last is None:
         model = _begin(config, folder, options)
@@ -96,6 +97,8 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
         model.save(folder / FINAL)
         return agent
     agent.card = {"name": folder.name} | agent.card
+    if options.command is not None:
+        agent.card["command"] = options.command
     agent.save(folder / FINAL)
     return agent
 
@@ -149,8 +152,12 @@ def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlg
     return model
 
 
-def _claim(folder: Path, config: TrainingConfig) -> None:
-    """Note the configuration in the folder, or compare it with the one that is there."""
+def claim(folder: Path, config: TrainingConfig) -> None:
+    """Note the configuration in the folder, or compare it with the one that is there.
+
+    Raises:
+        ValueError: If they differ.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = json.loads(json.dumps(asdict(config)))
     file = folder / RUN

@@ -1,4 +1,4 @@
-"""An observation for learning agents: what each entry of a UE's menu would lead to.
+"""An observation for learning agents: what each entry of a UE's menu, or a bid, would lead to.
 
 Other observations say who the UEs are, how their channels are and what lies on the server. This one
 turns that into what matters for the decision: a few simulations for every entry of a UE's menu, at
@@ -6,6 +6,7 @@ shares that the UE might get. It knows no network by name, so what is learned fr
 networks, devices and numbers of UEs never trained on.
 
 Cost: 2 simulations per UE and entry of its menu; when streaming, 3 if the entry misses something.
+Where UEs bid for shares alone, one per UE, entry and bid that is tried; when streaming, 2.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over, seconds_for
+from mjoa_gym.planners.menu import ENTRIES
 from mjoa_gym.world import memory
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.rounds import (
@@ -61,6 +63,7 @@ class OutlookLayout(NamedTuple):
     entries: int  # M, or P
     ue: int = PER_UE  # columns of its own
     entry: int = PER_ENTRY  # columns of an entry
+    most: int = ENTRIES  # what M is at most in any scenario
 
     @staticmethod
     def of(view: MenuView) -> OutlookLayout:
@@ -68,8 +71,13 @@ class OutlookLayout(NamedTuple):
         more = properties_of(view.scenario, view.persists)
         tries = isinstance(view, SharesView)
         entries, entry = (len(PROBES), PER_PROBE) if tries else (view.entries, PER_ENTRY)
-        entry += len(set(more) - {SHARED})
-        return OutlookLayout(view.features().shape[2], entries, PER_UE + len(more), entry)
+        return OutlookLayout(
+            added=view.features().shape[2],
+            entries=entries,
+            ue=PER_UE + len(more),
+            entry=entry + len(set(more) - {SHARED}),
+            most=len(PROBES) if tries else ENTRIES,
+        )
 
     @property
     def context(self) -> int:

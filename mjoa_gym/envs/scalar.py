@@ -39,7 +39,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `"box"` | `Box(-1, 1, (3N,), float32)` | `(4N,)` | PPO, SAC |
     | `"multidiscrete"` | `MultiDiscrete([M, 8, 8] * N)` | `[M, M, 8, 8] * N` | PPO, MaskablePPO |
     | `"discrete"` | `Discrete(M * 4)`, one UE after the other | `M * 2 * 4` | DQN |
-    | `"shares"` | `MultiDiscrete([8, 8] * N)` | the same | PPO, MaskablePPO |
+    | `"shares"` | `MultiDiscrete([8, 8] * N)` | the same | PPO |
     | `"shares-box"` | `Box(-1, 1, (2N,), float32)` | the same | PPO, SAC |
     | `"shares-discrete"` | `Discrete(8)`, one UE after the other | the same | DQN |
 
@@ -72,16 +72,19 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `multidiscrete` | placement: entry of the menu; streaming: prefetch, the entry whose edge layers are uploaded in addition, 0 = nothing; perhaps retain, the entry whose edge layers are dropped last; bandwidth bid, compute bid: level k of 8 bids 2^(k/2) |
     | `discrete` | `((placement * P + prefetch) * R + retain) * 4 + bid`; P = 2 when streaming, R = 2 where something can be retained, else 1; prefetch 1 uploads all other layers in addition, retain 1 marks all layers; level k bids 2^k, for band and server alike |
 
-    **Shares alone.** In an optimal plan every UE's placement is the best at its shares. So three of
-    the learned views leave placements to the environment: a UE bids for band and server, and takes
-    the entry of its menu that costs least at the share that its bid is of all UEs' bids. UEs that
-    need nothing then give their shares to the others. A bid is a factor on what the UE's inference
-    would cost all-local, so equal bids share band and server as these costs are. Stock algorithms
-    begin with sensible plans here and learn more quickly (`docs/learning.md` has figures).
+    **Shares alone.** In a round's best plan every UE's placement is the best at its shares. So three
+    of the learned views leave placements to the environment. A UE bids for band and server. Its
+    shares are its bids over the sums of all bids, and it takes the entry of its menu that costs least
+    at these shares. UEs that need nothing then give their shares to the others, who choose again. A
+    bid is a factor on what the UE's inference would cost all-local, so equal bids share band and
+    server as these costs are. Who bids nothing for one of the two runs everything on the UE.
+    Unless energy has a price, no reward is negative. Stock algorithms begin with sensible
+    plans here and learn more quickly (`docs/learning.md` has figures).
 
     When streaming, a UE uploads in addition what its *target* has at the edge: the entry that would
-    cost it least at the same shares if all parameters were on the server, of those whose parameters
-    fit into the server's memory. If the scenario says `retain`, that is to be dropped last.
+    cost it least at the first shares if all parameters were on the server, of those whose parameters
+    fit into the server's memory. If the scenario says `retain`, the server drops the target's layers
+    last.
 
     | View | Numbers of a UE, in this order |
     |---|---|
@@ -152,8 +155,9 @@ class RoundsEnv(gym.Env[Any, Any]):
     relation to the UE's all-local seconds, on a logarithmic scale from e^-7 to e^3, and so are other
     numbers marked *. Columns marked "only" are absent from other scenarios. A UE has the columns of
     the first table, the last of **flat** where one UE decides after the other, and then those
-    of the second table for each of the M entries of its menu. The first row then is that of the UE
-    to decide about, and the others follow in order. `observation_space.layout` says how many columns there are of
+    of the second table for each of the M entries of its menu, or of the third for five bids. Where
+    one UE decides after the other, the first row is that of the UE to decide about, and the others
+    follow in order. `observation_space.layout` says how many columns there are of
     each kind.
 
     | Column of a UE | Meaning |
@@ -173,23 +177,6 @@ class RoundsEnv(gym.Env[Any, Any]):
     | next | only with deadlines: its deadline over its all-local seconds * |
     | next | only if energy has a price: what its all-local joules count as, over its all-local seconds * |
 
-    With shares alone, the columns of five bids that the UE might make take the place of those of the
-    entries. The others are assumed to bid 1. The UE bids for band and server: 1, 1; the least; the
-    greatest; the greatest for band alone; and for the server alone. Columns 5 to 7 of the UE then are
-    of bids of 1, of the best of these bids, and of the target at bids of 1.
-
-    | Column of a bid | Meaning; seconds are parts of the UE's all-local seconds, and not logarithms |
-    |---|---|
-    | 0 | 1: the UE would have layers at the edge |
-    | 1 | seconds of its inference |
-    | 2 | seconds to upload what it misses |
-    | 3 | its seconds on the server |
-    | 4 | streaming: seconds with its target if all of that were there, else 0 |
-    | 5 | streaming: the bytes that the target misses, over the server's memory, else 0 |
-    | next | only when streaming with `retain`: the target's bytes that are on the server, over the server's memory |
-    | next | only with deadlines: 1: it meets the deadline |
-    | next | only if energy has a price: joules over the UE's all-local joules * |
-
     | Column of an entry | Meaning; all are zero beyond the menu's end |
     |---|---|
     | 0 | 1: there is such an entry |
@@ -201,6 +188,23 @@ class RoundsEnv(gym.Env[Any, Any]):
     | next | only when streaming with `retain`: the bytes of its edge layers that are on the server, over the server's memory |
     | next | only with deadlines: 1: it meets the deadline, at an equal share |
     | next | only if energy has a price: joules at an equal share, over the UE's all-local joules * |
+
+    With shares alone there are columns of five bids that the UE might make, in place of those of the
+    entries. They are, for band and server, (1, 1), (1/b, 1/b), (b, b), (b, 1) and (1, b), where b is the
+    greatest bid, 2^1.5. The others are assumed to bid 1. Columns 5 to 7 of the UE then are of the bids
+    (1, 1), of the best of the five, and of the target at (1, 1).
+
+    | Column of a bid | Meaning; seconds are over the UE's all-local seconds, at most 1, and no logarithms |
+    |---|---|
+    | 0 | 1: the UE would have layers at the edge |
+    | 1 | seconds of its inference |
+    | 2 | seconds to upload what it misses |
+    | 3 | its seconds on the server |
+    | 4 | streaming: seconds with its target if all of that were there, else 0 |
+    | 5 | streaming: the bytes that the target misses, over the server's memory, else 0 |
+    | next | only when streaming with `retain`: the target's bytes that are on the server, over the server's memory |
+    | next | only with deadlines: 1: it meets the deadline |
+    | next | only if energy has a price: joules over the UE's all-local joules * |
 
     ## Rewards
     `1 - sum_i C_i / sum_i C_i(local)`: the reduction of the UEs' costs against all-local execution.

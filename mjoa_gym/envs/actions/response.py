@@ -1,8 +1,12 @@
-"""What the views have in common that decide about shares alone: placements follow from them.
+"""What views that decide about shares alone have in common: placements follow from the shares.
 
-In an optimal plan every UE's placement is the best at its shares, whatever the others do. So a
-learner that finds good shares loses nothing by leaving the placements to the environment, but what
-the menu leaves out: it looks up which entry costs least.
+In a round's best plan every UE's placement is the best at its shares, whatever the others do. So a
+learner may leave placements to the environment, which simulates the entries of a UE's menu and
+takes the one that costs least. What is lost for it: placements that are not on the menu, shares
+between two levels, and, where parameters persist, placements that only pay in later rounds.
+
+Cost: one simulation per UE and entry, and one more for UEs that have layers at the edge; where
+parameters persist, one more for all.
 """
 
 from __future__ import annotations
@@ -46,15 +50,16 @@ class Bids(NamedTuple):
 
 
 class SharesView(MenuView):
-    """Each UE bids for shares, and takes the entry of its menu that costs least at what it bids.
+    """Each UE bids for shares, and takes the entry of its menu that costs least at its shares.
 
     A bid is a factor on what the UE's inference would cost all-local: with equal factors, shares
-    are as these costs. An entry is judged at the share that the bid would be of all UEs' bids;
-    those that then place nothing at the edge give theirs to the others.
+    are as these costs. A share is a bid over the sum of all. UEs that then need nothing give theirs
+    to the others, who choose again at the shares that they get.
 
     Where parameters persist, a UE uploads in addition what its *target* has at the edge: the entry
-    that would cost least at the same shares if all parameters were on the server, of those that fit
-    into its memory. Where something can be retained, that is.
+    that would cost least at the first shares if all parameters were on the server, of those that
+    fit into its memory. A UE that bids nothing for the server is assumed to get an equal share of
+    it later. If the scenario has `retain`, the server drops the target's layers last.
     """
 
     observation = "outlook"
@@ -111,13 +116,18 @@ def _respond(decided, room, bids, state, tables, numbers, menus, persists, which
         _share(bandwidth[e])
         _share(compute[e])
         for i in range(bandwidth.shape[1]):
-            _respond_ue(decided, room, state, tables, constants, menus, persists, e, i)
+            _place(decided, room, state, tables, constants, menus, e, i)
+            if persists:
+                _aim(decided, room, state, tables, constants, menus, e, i)
             if placement_of[e, i] % menus.entries == 0:
                 compute[e, i] = 0.0
                 if prefetch_of[e, i] == NOTHING:
                     bandwidth[e, i] = 0.0
         _share(bandwidth[e])
         _share(compute[e])
+        for i in range(bandwidth.shape[1]):
+            if compute[e, i] > 0.0:  # with more than before it has layers at the edge, too
+                _place(decided, room, state, tables, constants, menus, e, i)
 
 
 @njit(inline="always")
@@ -131,21 +141,31 @@ def _share(bids):
 
 
 @lean_inner
-def _respond_ue(decided, room, state, tables, constants, menus, persists, e, i):
-    """Choose UE i's entries for the shares that it has in the decision."""
+def _place(decided, room, state, tables, constants, menus, e, i):
+    """Choose UE i's placement for the shares that it has in the decision."""
+    placement_of, _, _, bandwidth, compute = decided
+    people = state.population
+    link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
+    inference = inference_in(room, tables, constants, people.dnn[e, i], i)
+    row = cheapest(inference, link, False, room, people, tables, constants, menus, e, i)
+    placement_of[e, i] = row
+
+
+@lean_inner
+def _aim(decided, room, state, tables, constants, menus, e, i):
+    """Choose UE i's target, and mark what of it is to be uploaded and retained."""
     placement_of, prefetch_of, retain_of, bandwidth, compute = decided
     people = state.population
-    d = people.dnn[e, i]
-    link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
-    now = inference_in(room, tables, constants, d, i)
-    placement_of[e, i] = cheapest(now, link, False, room, people, tables, constants, menus, e, i)
-    if persists:
-        later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
-        target = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
-        if _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], now):
-            prefetch_of[e, i] = target
-        if constants.retain and target % menus.entries > 0:
-            retain_of[e, i] = target
+    d, server = people.dnn[e, i], compute[e, i]
+    if server == 0.0:
+        server = 1.0 / people.dnn.shape[1]
+    link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], server)
+    later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
+    target = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
+    if _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], later):
+        prefetch_of[e, i] = target
+    if constants.retain and target % menus.entries > 0:
+        retain_of[e, i] = target
 
 
 @njit(inline="always")

@@ -17,15 +17,14 @@ from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
-LEVELS: NDArray[np.float64] = np.append(0.0, BID_RANGE ** np.linspace(-1.0, 1.0, 7))
+PER_RANGE = 3
+"""Levels above a bid of 1, and below."""
+LEVELS: NDArray[np.float64] = np.append(
+    0.0, BID_RANGE ** (np.arange(-PER_RANGE, PER_RANGE + 1) / PER_RANGE)
+)
 """The bids that whole numbers can say: nothing, and seven that are half an octave apart."""
-
-
-def level_of(bids: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The levels (N,) whose bids come nearest to these; what is 0 stays 0."""
-    exponent = centred(bids) * np.log2(BID_RANGE)
-    nearest = np.abs(exponent[:, None] - np.log2(LEVELS[1:])).argmin(axis=1)
-    return np.where(bids > 0.0, 1 + nearest, 0)
+EVEN = 1 + PER_RANGE
+"""The level that bids 1."""
 
 
 def centred(bids: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -39,6 +38,15 @@ def centred(bids: NDArray[np.float64]) -> NDArray[np.float64]:
     exponent = np.log(np.where(used, bids, bids[used].min())) / np.log(BID_RANGE)
     exponent -= (exponent.max() + exponent.min()) / 2.0
     return np.where(used, np.clip(exponent, -1.0 + 1e-6, 1.0), -1.0)
+
+
+def nearest_levels(bids: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The levels (N,) whose bids come nearest to these but for a common factor; 0 stays 0."""
+    exponent = centred(bids) * PER_RANGE
+    highest = exponent.max()
+    exponent += np.ceil(highest - 0.5 - 1e-9) - highest  # ratios of levels stay what they are
+    above = np.clip(np.rint(exponent), -PER_RANGE, PER_RANGE).astype(np.int64)
+    return np.where(bids > 0.0, EVEN + above, 0)
 
 
 class SharesMultiDiscreteView(SharesView):
@@ -63,7 +71,7 @@ class SharesMultiDiscreteView(SharesView):
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
         """The action nearest to a plan (see `SharesView.bids_of`, errors too)."""
-        return np.stack([*map(level_of, self.bids_of(plan, instance))], axis=-1).ravel()
+        return np.stack([*map(nearest_levels, self.bids_of(plan, instance))], axis=-1).ravel()
 
 
 class SharesBoxView(SharesView):
@@ -114,4 +122,4 @@ class SharesDiscreteView(OneByOneView, SharesView):
         bandwidth, compute = self.bids_of(plan, instance)
         offloads = compute > 0.0
         scale = bandwidth[offloads].sum() / max(compute[offloads].sum(), LEAST)
-        return level_of(np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth))
+        return nearest_levels(np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth))

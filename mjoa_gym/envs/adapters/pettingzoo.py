@@ -28,7 +28,7 @@ Step = tuple[dict[str, Any], dict[str, float], Flags, Flags, Infos]
 
 
 class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
-    """N agents `ue_0`, `ue_1`, ...: each chooses its UE's placement and bids for shares.
+    """N agents `ue_0`, `ue_1`, ...: each chooses its UE's placement and bids, or bids alone.
 
     A share is an agent's bid over the sum of the bids of all that need the resource, so agents
     compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
@@ -49,7 +49,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         scenario: What `Scenario.of` takes.
         rounds: Length of an episode.
         render_mode: "rgb_array" or "ansi".
-        observation: "flat" or "outlook".
+        observation: "flat" or "outlook"; by default what the action view's agents usually want.
 
     Raises:
         ValueError: Naming argument, value and what is allowed.
@@ -64,13 +64,14 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         scenario: ScenarioLike = None,
         rounds: int | None = None,
         render_mode: str | None = None,
-        observation: str = "flat",
+        observation: str | None = None,
         **unknown: Any,
     ) -> None:
         refuse_unknown(self, unknown, (*ARGUMENTS, "env_id", "reward"))
         make = ENVIRONMENTS[choice("env_id", env_id, tuple(ENVIRONMENTS))]
         self.reward = choice("reward", reward, REWARDS)
-        choice("observation", observation, OBSERVATIONS)
+        if observation is not None:
+            choice("observation", observation, OBSERVATIONS)
         self.env = make(
             choice("action", action, ACTIONS), n_ues, scenario, rounds, render_mode, observation
         )
