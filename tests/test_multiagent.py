@@ -34,11 +34,9 @@ def test_pettingzoos_tests(env_id, action, reward, observation):
 @every_view
 def test_together_the_agents_are_the_environment(env_id, action):
     scenario = {"weight_max": 3.0, "departure_probability": 0.3}
-    many = mjoa_gym.parallel_env(env_id, action=action, n_ues=3, rounds=6, scenario=scenario)
-    own = mjoa_gym.parallel_env(
-        env_id, action=action, n_ues=3, rounds=6, scenario=scenario, reward="own"
-    )
-    one = gym.make(env_id, action=action, n_ues=3, rounds=6, scenario=scenario)
+    given = {"action": action, "n_ues": 3, "rounds": 6, "scenario": scenario, "observation": "flat"}
+    many, own = (mjoa_gym.parallel_env(env_id, reward=who, **given) for who in ("team", "own"))
+    one = gym.make(env_id, **given)
     observation, info = one.reset(seed=4)
     observations, infos = many.reset(seed=4)
     own.reset(seed=4)

@@ -261,17 +261,19 @@ def test_the_first_ue_is_the_one_whose_turn_it_is():
     np.testing.assert_array_equal(seen[..., outlook.layout.ue], [[0, 0, 1, 1, 1]] * 4)
 
 
-def test_threads_make_no_difference():
+@pytest.mark.parametrize("action", ["multidiscrete", "shares"])
+def test_threads_make_no_difference(action):
     given = {"n_envs": 64, "observation": "outlook"}
-    one, two = (played("MJOA/Streaming-v1", "multidiscrete", threads=n, **given) for n in (1, 2))
+    one, two = (played("MJOA/Streaming-v1", action, threads=n, **given) for n in (1, 2))
     np.testing.assert_array_equal(one[0], two[0])
 
 
-def test_nothing_is_divided_by_zero():
+@pytest.mark.parametrize("action", ["multidiscrete", "shares"])
+def test_nothing_is_divided_by_zero(action):
     nothing = {"server_memory_bytes": 0.0, "period_s": 0.0, "energy_price_s_per_j": 1.0}
     idler = replace(load_device("phone-cpu"), power=Power(0.0, 0.0, 0.0, 0.0))
     seen, core = played(
-        "MJOA/Streaming-v1", "multidiscrete", observation="outlook",
+        "MJOA/Streaming-v1", action, observation="outlook",
         scenario=nothing | {"ue_devices": [idler]},
     )  # fmt: skip
     assert all(each in core.observation.space for each in seen)

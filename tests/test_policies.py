@@ -20,12 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = np.array([3, 0, 4, 1, 2])
 
 
-def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, **changes):
+def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, action=None, **changes):
     """An untrained agent."""
     torch.manual_seed(seed)
     scenario = Scenario().with_changes(**changes)
-    outlook = outlook_of(POLICIES[algorithm][1], scenario, "Streaming" in env_id)
+    action = action or POLICIES[algorithm][1]
+    outlook = outlook_of(action, scenario, "Streaming" in env_id)
     card = {
+        "action": action,
         "format": cards.FORMAT,
         "algorithm": algorithm,
         "environment": env_id,
@@ -37,11 +39,12 @@ def agent(algorithm, env_id="MJOA/Streaming-v1", seed=0, **changes):
 
 
 @pytest.mark.parametrize("env_id", ["MJOA/ColdStart-v1", "MJOA/Streaming-v1"])
-def test_placements_and_bids_follow_their_ues(env_id):
-    observation, _ = played(env_id, "multidiscrete", n_envs=8)
+@pytest.mark.parametrize("action", ["multidiscrete", "shares"])
+def test_placements_and_bids_follow_their_ues(env_id, action):
+    observation, _ = played(env_id, action, n_envs=8)
     of_all = ("round", "memory", "memory_idle")
     shuffled = {k: v if k in of_all else v[:, ORDER] for k, v in observation.items()}
-    one = agent("ppo", env_id)
+    one = agent("ppo", env_id, action=action)
     straight = one.predict(observation)[0].reshape(8, 5, -1)
     np.testing.assert_array_equal(one.predict(shuffled)[0].reshape(8, 5, -1), straight[:, ORDER])
 
@@ -82,9 +85,12 @@ def test_entries_that_wrap_around_have_the_value_of_what_they_mean():
         np.testing.assert_array_equal(own, own[np.arange(core.view.entries) % size])
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_a_saved_agent_acts_alike_and_for_other_numbers_of_ues(algorithm, tmp_path):
-    one = agent(algorithm)
+@pytest.mark.parametrize(
+    ("algorithm", "action"), [("ppo", "multidiscrete"), ("ppo", "shares"), ("dqn", "discrete")]
+)
+def test_a_saved_agent_acts_alike_and_for_other_numbers_of_ues(algorithm, action, tmp_path):
+    one = agent(algorithm, action=action)
+    assert one.action_view == action
     again = LearnedAgent.load(one.save(tmp_path / "agent"))
     observation, _ = played("MJOA/Streaming-v1", one.action_view)
     np.testing.assert_array_equal(one.predict(observation)[0], again.predict(observation)[0])
