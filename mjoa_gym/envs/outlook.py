@@ -20,11 +20,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView, SharesView
-from mjoa_gym.envs.actions.response import BID_RANGE, cheapest
+from mjoa_gym.envs.actions.response import GREATEST_BID, INSTALLED, cheapest
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
-from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.planners.menu import ENTRIES
 from mjoa_gym.world import memory
@@ -45,11 +44,10 @@ PER_UE = 14
 """Numbers that describe a UE in every scenario, see `RoundsEnv`."""
 PER_ENTRY, PER_PROBE = 7, 6
 """Numbers that describe an entry of its menu, or a bid that is tried, in every scenario."""
-PROBES = BID_RANGE ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
+PROBES = GREATEST_BID ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
 """(P, 2) bids for band and server that are tried where a UE bids for shares alone."""
 GENEROUS = 3.0
 """How many times as large as an equal share a generous one is."""
-INSTALLED = int(Upload.PREINSTALLED)
 LEAST, SPAN = np.exp(-7.0), 10.0
 
 
