@@ -10,7 +10,7 @@ from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.actions.response import Bids
-from mjoa_gym.envs.actions.shares import GREATEST_BID, EVEN, LEVELS, centred, nearest_levels
+from mjoa_gym.envs.actions.shares import EVEN, GREATEST_BID, LEVELS, centred, nearest_levels
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import plan_of
