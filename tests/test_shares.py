@@ -10,7 +10,7 @@ from mjoa_gym import Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.actions.response import Bids
-from mjoa_gym.envs.actions.shares import BID_RANGE, EVEN, LEVELS, centred, nearest_levels
+from mjoa_gym.envs.actions.shares import EVEN, GREATEST_BID, LEVELS, centred, nearest_levels
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import plan_of
@@ -155,7 +155,7 @@ def test_a_plan_is_said_with_its_shares(env_id, action):
                 plan.bandwidth_share[plan.bandwidth_share > 0]
                 / instance.local_cost[plan.bandwidth_share > 0]
             )
-            if action == "shares-box" and used.any() and bids.max() < BID_RANGE**2 * bids.min():
+            if action == "shares-box" and used.any() and bids.max() < GREATEST_BID**2 * bids.min():
                 ratio = again.bandwidth_share[used] / plan.bandwidth_share[used]
                 np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-5)
     assert sum(said) <= 1.03 * sum(planned)

@@ -20,11 +20,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView, SharesView
-from mjoa_gym.envs.actions.response import BID_RANGE, cheapest
+from mjoa_gym.envs.actions.response import GREATEST_BID, INSTALLED, cheapest
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
-from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.planners.menu import ENTRIES
 from mjoa_gym.world import memory
@@ -45,11 +44,10 @@ PER_UE = 14
 """Numbers that describe a UE in every scenario, see `RoundsEnv`."""
 PER_ENTRY, PER_PROBE = 7, 6
 """Numbers that describe an entry of its menu, or a bid that is tried, in every scenario."""
-PROBES = BID_RANGE ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
+PROBES = GREATEST_BID ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
 """(P, 2) bids for band and server that are tried where a UE bids for shares alone."""
 GENEROUS = 3.0
 """How many times as large as an equal share a generous one is."""
-INSTALLED = int(Upload.PREINSTALLED)
 LEAST, SPAN = np.exp(-7.0), 10.0
 
 
@@ -318,7 +316,6 @@ def _look_at_entries(
     usual = link_over(channel, equal, equal)
     good = link_over(channel, generous, generous)
     power = tables.power[people.device[e, i]]
-    local_j = energy.local_j(power, local_s)
     memory_bytes = max(constants.server_memory_bytes, 1.0)
     own[5] = own[6] = own[7] = 1.0
     for entry in range(menus.sizes[d]):
@@ -340,16 +337,10 @@ def _look_at_entries(
             to[5] = scaled(installed_s / local_s)
             to[6] = min(1.0, missing / memory_bytes)
             own[7] = min(own[7], to[5])
-        c = PER_ENTRY
-        if persists and constants.retain:
-            to[c] = min(1.0, there / memory_bytes)
-            c += 1
-        if constants.deadlines != NO_DEADLINES:
-            to[c] = 1.0 if usual_s <= people.deadline_s[e, i] else 0.0
-            c += 1
-        if constants.energy_price_s_per_j > 0.0:
-            joules = energy.inference_j(power, outline, inference, usual, usual_s)
-            to[c] = scaled(joules / local_j)
+        _add_to(
+            to[PER_ENTRY:], outline, inference, usual, usual_s, there / memory_bytes, local_s,
+            power, people, constants, persists, e, i,
+        )  # fmt: skip
 
 
 @njit(inline="always")
@@ -376,7 +367,6 @@ def _try_bids(
     installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
     channel = channel_in(people, constants, e, i)
     memory_bytes = max(constants.server_memory_bytes, 1.0)
-    local_j = energy.local_j(power, local_s)
     own[5] = own[6] = own[7] = 1.0
     for probe in range(len(probes)):
         band, compute = probes[probe]
@@ -405,13 +395,24 @@ def _try_bids(
         if probe == 0:
             own[5] = scaled(seconds / local_s)
         own[6] = min(own[6], scaled(seconds / local_s))
-        c = PER_PROBE
-        if persists and constants.retain:
-            to[c] = min(1.0, there / memory_bytes)
-            c += 1
-        if constants.deadlines != NO_DEADLINES:
-            to[c] = 1.0 if seconds <= people.deadline_s[e, i] else 0.0
-            c += 1
-        if constants.energy_price_s_per_j > 0.0:
-            joules = energy.inference_j(power, menus.outlines[row], inference, link, seconds)
-            to[c] = scaled(joules / local_j)
+        _add_to(
+            to[PER_PROBE:], menus.outlines[row], inference, link, seconds, there / memory_bytes,
+            local_s, power, people, constants, persists, e, i,
+        )  # fmt: skip
+
+
+@njit(inline="always")
+def _add_to(
+    to, outline, inference, link, seconds, kept, local_s, power, people, constants, persists, e, i
+):  # fmt: skip
+    """Fill the columns of an entry, or of a bid, that only some scenarios have."""
+    c = 0
+    if persists and constants.retain:
+        to[c] = min(1.0, kept)
+        c += 1
+    if constants.deadlines != NO_DEADLINES:
+        to[c] = 1.0 if seconds <= people.deadline_s[e, i] else 0.0
+        c += 1
+    if constants.energy_price_s_per_j > 0.0:
+        joules = energy.inference_j(power, outline, inference, link, seconds)
+        to[c] = scaled(joules / energy.local_j(power, local_s))

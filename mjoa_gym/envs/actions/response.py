@@ -38,8 +38,8 @@ from mjoa_gym.world.rounds import (
 from mjoa_gym.world.tables import inference_with
 
 INSTALLED = int(Upload.PREINSTALLED)
-BID_RANGE = 2.0**1.5
-"""Bids are nothing, or factors from 1 / BID_RANGE to BID_RANGE."""
+GREATEST_BID = 2.0**1.5
+"""Bids are nothing, or factors from the reciprocal of this to this."""
 
 
 class Bids(NamedTuple):

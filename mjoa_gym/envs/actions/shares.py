@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mjoa_gym.envs.actions.base import checked, real_numbers
 from mjoa_gym.envs.actions.choices import LEAST, in_range
 from mjoa_gym.envs.actions.one_by_one import OneByOneView
-from mjoa_gym.envs.actions.response import BID_RANGE, Bids, SharesView
+from mjoa_gym.envs.actions.response import GREATEST_BID, Bids, SharesView
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
@@ -20,7 +20,7 @@ from mjoa_gym.world.scenario import Scenario
 PER_RANGE = 3
 """Levels above a bid of 1, and below."""
 LEVELS: NDArray[np.float64] = np.append(
-    0.0, BID_RANGE ** (np.arange(-PER_RANGE, PER_RANGE + 1) / PER_RANGE)
+    0.0, GREATEST_BID ** (np.arange(-PER_RANGE, PER_RANGE + 1) / PER_RANGE)
 )
 """The bids that whole numbers can say: nothing, and seven that are half an octave apart."""
 EVEN = 1 + PER_RANGE
@@ -35,7 +35,7 @@ def centred(bids: NDArray[np.float64]) -> NDArray[np.float64]:
     used = bids > 0.0
     if not used.any():
         return np.full_like(bids, -1.0)
-    exponent = np.log(np.where(used, bids, bids[used].min())) / np.log(BID_RANGE)
+    exponent = np.log(np.where(used, bids, bids[used].min())) / np.log(GREATEST_BID)
     exponent -= (exponent.max() + exponent.min()) / 2.0
     return np.where(used, np.clip(exponent, -1.0 + 1e-6, 1.0), -1.0)
 
@@ -89,7 +89,7 @@ class SharesBoxView(SharesView):
         """See `ActionView.decode`."""
         numbers = real_numbers(actions, (self.n_envs, *self.space.shape), which)
         own = np.clip(numbers.reshape(*state.population.dnn.shape, -1), -1.0, 1.0)
-        factors = np.where(own > -1.0, BID_RANGE**own, 0.0)
+        factors = np.where(own > -1.0, GREATEST_BID**own, 0.0)
         bids = Bids(factors[..., 0], factors[..., 1])
         return self.respond(bids, state, which, threads), which
 
