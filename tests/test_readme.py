@@ -62,6 +62,13 @@ def test_the_benchmarks_part_is_what_its_results_say() -> None:
     assert part("benchmark") == expected
 
 
+def test_what_is_reached_from_scratch_is_what_its_results_say() -> None:
+    table = (ROOT / "results" / "from_scratch" / "table.md").read_text("utf-8").strip()
+    assert part("from-scratch") == table
+    for row in table.splitlines()[2:]:
+        assert "nan" not in row
+
+
 def test_the_learned_agents_part_is_what_their_results_say() -> None:
     shown = part("learned")
     for name in ("cold-start", "streaming"):
