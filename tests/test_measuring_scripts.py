@@ -102,6 +102,8 @@ def test_a_planner_plays_through_every_view():
     )
     for name in ("plan", *VIEWS):
         assert all(row["latency_s"] == row["local_s"] for rows in local[name] for row in rows)
+        if name.startswith("shares"):  # there placements are what is best
+            continue
         for one, other in zip(edge["plan"], edge[name], strict=True):
             seconds = [[row["latency_s"] for row in rows] for rows in (one, other)]
             np.testing.assert_allclose(*seconds, rtol=1e-9)  # all at the edge, equal shares

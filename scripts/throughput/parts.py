@@ -67,7 +67,7 @@ def seconds_of_parts(env_id: str, n_envs: int, steps: int) -> list[float]:
     envs.action_space.seed(0)
     for _ in range(WARM_UP + steps):
         actions = envs.action_space.sample()
-        decision, _ = decode.call(actions, core.dnn, everybody)
+        decision, _ = decode.call(actions, core.batch.state, everybody)
         simulate(decision, everybody, outcome, False)
         step(actions)
     envs.close()
