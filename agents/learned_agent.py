@@ -141,7 +141,7 @@ def action_of(card: Mapping[str, Any]) -> str:
 
 
 def outlook_of(action: str, scenario: Scenario, persists: bool) -> Outlook:
-    """What a policy sees of a scenario through an action view."""
+    """The observation of a policy that acts in a scenario through an action view."""
     return Outlook(action_view(action, scenario, persists))
 
 

@@ -71,10 +71,10 @@ def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
 
 def run_one(args: argparse.Namespace, seed: int) -> int:
     """Train with one seed; the exit status."""
+    from agents.training.config import short_name
     from agents.training.run import Interrupted, RunOptions, train
 
-    name = args.env.split("/")[-1].split("-")[0].lower()
-    folder = args.out / f"{args.algo}-{name}-seed{seed}"
+    folder = args.out / f"{args.algo}-{short_name(args.env)}-seed{seed}"
     tensorboard = importlib.util.find_spec("tensorboard") is not None
     options = RunOptions(args.every, args.episodes, tensorboard, not args.quiet)
     try:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.learning_curves import LOG, half_width, reward_figure
-from agents.training.config import TrainingConfig, new_config
+from agents.training.config import TrainingConfig, new_config, short_name
 from agents.training.run import RUN, RunOptions, claim, train
 from agents.training.validation import Score, planner_score, score
 from mjoa_gym import Scenario
@@ -60,7 +60,7 @@ def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig
         for env_id, common in given["settings"].items():
             own = common | {key: value for key, value in settings.items() if key != "title"}
             for seed in range(given["seeds"]):
-                name = f"{row}-{short_of(env_id)}-seed{seed}"
+                name = f"{row}-{short_name(env_id)}-seed{seed}"
                 found[name] = new_config(env_id=env_id, seed=seed, n_timesteps=timesteps, **own)
     return found
 
@@ -85,11 +85,6 @@ def last_rows(out: Path, name: str) -> tuple[float, float]:
     return float(rows[-1]["reward"]), sum(float(row["seconds"]) for row in rows) / 60.0
 
 
-def short_of(env_id: str) -> str:
-    """An environment's name in folders."""
-    return env_id.split("/")[1].split("-")[0].lower()
-
-
 def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]) -> Table:
     """Rewards at the end of training, with intervals over seeds, beside the planners'."""
     found = []
@@ -101,7 +96,7 @@ def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]
             reward = f"{score_of.reward:.3f}"
             found.append((title, short, "", "", reward, f"{score_of.reward / best:.0%}", ""))
         for row, settings in given["rows"].items():
-            names = [f"{row}-{short_of(env_id)}-seed{k}" for k in range(given["seeds"])]
+            names = [f"{row}-{short_name(env_id)}-seed{k}" for k in range(given["seeds"])]
             names = [name for name in names if (out / name / LOG).is_file()]
             if not names:
                 continue
@@ -193,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.page is not None:
         update_readme(args.page, text, PART)
     for env_id in given["settings"]:
-        short = short_of(env_id)
+        short = short_name(env_id)
         levels = {planner: own.reward for planner, own in planned[env_id].items()}
         figure = reward_figure(args.out, f"*-{short}-seed*", levels)
         if figure is not None:

@@ -21,7 +21,7 @@ from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DemonstratedDQN}
-"""What our agents are trained with."""
+"""The algorithms that train our agents."""
 STOCK: dict[str, type[BaseAlgorithm]] = {
     "ppo": PPO, "maskable-ppo": MaskablePPO, "dqn": DQN, "sac": SAC,
 }  # fmt: skip
@@ -63,6 +63,11 @@ class TrainingConfig:
         """Where a policy is validated, and is to be used; other `rounds` are for training only."""
         scenario = Scenario.of(self.scenario).with_changes(n_ues=self.env_kwargs.get("n_ues"))
         return Setting(self.env_id, scenario)
+
+
+def short_name(env_id: str) -> str:
+    """An environment's name in folders: "coldstart" or "streaming"."""
+    return env_id.split("/")[-1].split("-")[0].lower()
 
 
 def load_config(

@@ -91,8 +91,8 @@ class OutlookLayout(NamedTuple):
 SHARED, RETAINED, DEADLINES, PRICED = PROPERTIES = (
     "shared parameters", "retain", "deadlines", "an energy price",
 )  # fmt: skip
-"""Properties of a scenario, each of which adds a column to every UE. All but the first also add one
-to every entry."""
+"""Properties of a scenario. Each adds a column to every UE, and all but the first also add one to
+every entry."""
 
 
 def properties_of(scenario: Scenario, persists: bool) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ class Outlook(Observer):
     ) -> NDArray[np.float32]:
         """(E, N, columns) the outlooks of a state, in which it is the UEs' `turn` (E,)."""
         view, scenario, layout = self.view, self.view.scenario, self.layout
-        probes = PROBES[: len(PROBES) * isinstance(view, SharesView)]
+        probes = PROBES if isinstance(view, SharesView) else PROBES[:0]
         n_envs, n_ues = state.population.dnn.shape
         seen = np.zeros((n_envs, n_ues, layout.columns), np.float32)
 
@@ -345,7 +345,7 @@ def _look_at_entries(
 
 @njit(inline="always")
 def _needs(placement, inference, parameter_bytes):
-    """What a placement has at the edge: bytes that are missing and that are there, seconds."""
+    """Of a placement's edge layers: bytes missing, bytes on the server, and seconds to run them."""
     missing = there = edge_s = 0.0
     for layer in range(len(inference.ue_s)):
         if placement[layer] == 1:
@@ -362,7 +362,7 @@ def _try_bids(
 ):  # fmt: skip
     """Fill the columns of the bids that are tried for UE i, and its fewest seconds over them."""
     people, part = state.population, own[1]
-    d, scratch, power = people.dnn[e, i], scratch_in(room, i), tables.power[people.device[e, i]]
+    d, power = people.dnn[e, i], tables.power[people.device[e, i]]
     inference = inference_in(room, tables, constants, d, i)
     installed = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
     channel = channel_in(people, constants, e, i)
@@ -375,8 +375,9 @@ def _try_bids(
             band * part / (1.0 + (band - 1.0) * part),
             compute * part / (1.0 + (compute - 1.0) * part),
         )
-        row = cheapest(inference, link, False, room, people, tables, constants, menus, e, i)
-        seconds = kernel.follow(menus.outlines[row], inference, link, scratch)[1]
+        row, seconds = cheapest(
+            inference, link, False, room, people, tables, constants, menus, e, i
+        )
         missing, _, edge_s = _needs(placements[row], inference, tables.parameter_bytes[d])
         to = own[layout.ue + layout.added + layout.entry * probe :][: layout.entry]
         to[0] = 1.0 if row % menus.entries > 0 else 0.0
@@ -385,9 +386,10 @@ def _try_bids(
         to[3] = min(1.0, edge_s * link.slowdown / local_s)
         there = 0.0
         if persists:
-            target = cheapest(installed, link, True, room, people, tables, constants, menus, e, i)
+            target, later_s = cheapest(
+                installed, link, True, room, people, tables, constants, menus, e, i
+            )
             missing, there, _ = _needs(placements[target], inference, tables.parameter_bytes[d])
-            later_s = kernel.follow(menus.outlines[target], installed, link, scratch)[1]
             to[4] = min(1.0, later_s / local_s)
             to[5] = min(1.0, missing / memory_bytes)
             if probe == 0:

@@ -77,7 +77,8 @@ class RoundsEnv(gym.Env[Any, Any]):
     shares are its bids over the sums of all bids, and it takes the entry of its menu that costs least
     at these shares. UEs that need nothing then give their shares to the others, who choose again. A
     bid is a factor on what the UE's inference would cost all-local, so equal bids share band and
-    server as these costs are. Who bids nothing for one of the two runs everything on the UE.
+    server as these costs are. A UE that bids nothing for
+    one of the two runs all its layers itself.
     Unless energy has a price, no reward is negative. Stock algorithms begin with sensible
     plans here and learn more quickly (`docs/learning.md` has figures).
 
@@ -130,7 +131,7 @@ class RoundsEnv(gym.Env[Any, Any]):
     | `memory_idle` | (D, L) int64 | 0 .. `rounds` | likewise, rounds since each was used |
     | `round` | (1,) int64 | 0 .. `rounds` | rounds that are over |
     | `turn` | (1,) int64 | 0 .. N - 1 | one UE after the other only: the UE to decide about |
-    | `chosen` | (N,) int64 | -1 .. actions - 1 | likewise: this round's actions so far, -1 where there is none |
+    | `chosen` | (N,) int64 | -1 .. actions - 1 | likewise: this round's actions so far, -1 for UEs that are still to act |
 
     **flat** is a `Box(0, 1, float32)`: for each UE the columns below, then the rounds that are over
     as a part of all, then, if parameters are shared when streaming, the part of each of the D networks'

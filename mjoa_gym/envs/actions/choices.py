@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import ActionView
+from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
@@ -95,9 +95,7 @@ class MenuView(ActionView):
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
         """
-        if instance is None:
-            raise ValueError("instance=None: this view needs the instance that the plan answers")
-        plan.check_fits(instance)
+        instance = answered(plan, instance)
         chosen = [self._choose(plan, instance, i) for i in range(instance.n_ues)]
         entry, prefetch, retain = np.array(chosen, dtype=np.int64).T
         return Choice(entry, prefetch, retain, plan.bandwidth_share, plan.compute_share)
@@ -121,6 +119,35 @@ class MenuView(ActionView):
         if self.retains and plan.retain is not None:
             retain = int(np.argmin(((rows != plan.retain[i]) * sizes).sum(axis=1)))
         return entry, prefetch, retain
+
+
+def answered(plan: Plan, instance: Instance | None) -> Instance:
+    """The instance that a plan answers; a ValueError without one, or if they do not fit."""
+    if instance is None:
+        raise ValueError("instance=None: this view needs the instance that the plan answers")
+    plan.check_fits(instance)
+    return instance
+
+
+def single_bids(
+    bandwidth: NDArray[np.float64], compute: NDArray[np.float64], offloads: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """(N,) one bid for both resources: the geometric mean of two, scaled to the same sum.
+
+    UEs that do not offload need no server: theirs is the bid for the band.
+    """
+    scale = bandwidth[offloads].sum() / max(compute[offloads].sum(), LEAST)
+    return np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth)
+
+
+def whole_numbers(
+    given: Any, counts: NDArray[np.int64], which: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Actions (E, n) below `counts` (n,), as a copy with zeros for those who do not act."""
+    chosen = checked("action", given, (len(which), len(counts)), "ui").astype(np.int64)
+    in_range("action", chosen, counts, which)
+    chosen[~which] = 0
+    return chosen
 
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:

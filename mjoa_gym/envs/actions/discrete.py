@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import BIDS, LEAST, Choice, level_of
+from mjoa_gym.envs.actions.choices import BIDS, Choice, level_of, single_bids
 from mjoa_gym.envs.actions.one_by_one import OneByOneView
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision, State
@@ -48,9 +48,8 @@ class DiscreteView(OneByOneView):
         """
         choice = self.choices(plan, instance)
         prefetch, retain = ((own > 0).astype(np.int64) for own in choice[1:3])
-        offloads, band, compute = choice.entry > 0, choice.bandwidth_bid, choice.compute_bid
-        scale = band[offloads].sum() / max(compute[offloads].sum(), LEAST)
-        level = level_of(np.where(offloads, np.sqrt(band * compute * scale), band), OWN_BIDS)
+        bids = single_bids(choice.bandwidth_bid, choice.compute_bid, choice.entry > 0)
+        level = level_of(bids, OWN_BIDS)
         level[(choice.entry == 0) & (prefetch == 0)] = 0
         parts = choice.entry, prefetch, *[retain] * self.retains, level
         return np.ravel_multi_index(parts, self.parts)

@@ -9,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import checked
-from mjoa_gym.envs.actions.choices import BIDS, Choice, MenuView, in_range, level_of
+from mjoa_gym.envs.actions.choices import BIDS, Choice, MenuView, level_of, whole_numbers
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
@@ -38,9 +37,7 @@ class MultiDiscreteView(MenuView):
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
         dnn = state.population.dnn
-        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui").astype(np.int64)
-        in_range("action", chosen, self.space.nvec, which)
-        chosen[~which] = 0
+        chosen = whole_numbers(actions, self.space.nvec, which)
         own = chosen.reshape(*dnn.shape, -1)
         entries = own[..., 0], own[..., 1], own[..., self.chosen - 1]
         choice = Choice(*entries, BIDS[own[..., -2]], BIDS[own[..., -1]])

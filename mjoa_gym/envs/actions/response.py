@@ -1,9 +1,9 @@
-"""What views that decide about shares alone have in common: placements follow from the shares.
+"""The common part of the views that bid for shares alone: placements follow from the shares.
 
 In a round's best plan every UE's placement is the best at its shares, whatever the others do. So a
 learner may leave placements to the environment, which simulates the entries of a UE's menu and
-takes the one that costs least. What is lost for it: placements that are not on the menu, shares
-between two levels, and, where parameters persist, placements that only pay in later rounds.
+takes the one that costs least. Such a view cannot express placements that are not on the menu,
+shares between two levels, or, where parameters persist, placements that only pay in later rounds.
 
 Cost: one simulation per UE and entry, and one more for UEs that have layers at the edge; where
 parameters persist, one more for all.
@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.choices import LEAST, MenuView
+from mjoa_gym.envs.actions.choices import LEAST, MenuView, answered
 from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
@@ -65,7 +65,7 @@ class SharesView(MenuView):
     observation = "outlook"
 
     def respond(self, bids: Bids, state: State, which: NDArray[np.bool_], threads: int) -> Decision:
-        """What the bids of the environments of `which` (E,) come to."""
+        """The decisions that follow from bids, for the environments of `which` (E,)."""
         scenario, shape = self.scenario, state.population.dnn.shape
         decision = Decision(
             self.placements,
@@ -93,10 +93,7 @@ class SharesView(MenuView):
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
         """
-        if instance is None:
-            raise ValueError("instance=None: this view needs the instance that the plan answers")
-        plan.check_fits(instance)
-        costs = instance.local_cost
+        costs = answered(plan, instance).local_cost
         return Bids(plan.bandwidth_share / costs, plan.compute_share / costs)
 
 
@@ -147,7 +144,7 @@ def _place(decided, room, state, tables, constants, menus, e, i):
     people = state.population
     link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
     inference = inference_in(room, tables, constants, people.dnn[e, i], i)
-    row = cheapest(inference, link, False, room, people, tables, constants, menus, e, i)
+    row, _ = cheapest(inference, link, False, room, people, tables, constants, menus, e, i)
     placement_of[e, i] = row
 
 
@@ -161,7 +158,7 @@ def _aim(decided, room, state, tables, constants, menus, e, i):
         server = 1.0 / people.dnn.shape[1]
     link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], server)
     later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
-    target = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
+    target, _ = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
     if _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], later):
         prefetch_of[e, i] = target
     if constants.retain and target % menus.entries > 0:
@@ -180,10 +177,11 @@ def _sends(target, placement, inference):
 
 @lean_inner
 def cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
-    """The row of the menu that costs UE i least at its link; all-local among equals."""
+    """The row that costs UE i least at its link (all-local among equals), and its seconds."""
     d, power, scratch = people.dnn[e, i], tables.power[people.device[e, i]], scratch_in(room, i)
     first = best = d * menus.entries
-    least, energy_price = np.inf, constants.energy_price_s_per_j
+    least = best_s = np.inf
+    energy_price = constants.energy_price_s_per_j
     for row in range(first, first + menus.sizes[d]):
         if is_target and not menus.fits[row]:
             continue
@@ -195,5 +193,5 @@ def cheapest(inference, link, is_target, room, people, tables, constants, menus,
             seconds, joules, people.deadline_s[e, i], energy_price, constants.miss_price_s
         )
         if counts_s < least:
-            best, least = row, counts_s
-    return best
+            best, least, best_s = row, counts_s, seconds
+    return best, best_s

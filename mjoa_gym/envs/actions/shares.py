@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.actions.base import checked, real_numbers
-from mjoa_gym.envs.actions.choices import LEAST, in_range
+from mjoa_gym.envs.actions.base import real_numbers
+from mjoa_gym.envs.actions.choices import single_bids, whole_numbers
 from mjoa_gym.envs.actions.one_by_one import OneByOneView
 from mjoa_gym.envs.actions.response import GREATEST_BID, Bids, SharesView
 from mjoa_gym.model.instance import Instance, Plan
@@ -62,9 +62,7 @@ class SharesMultiDiscreteView(SharesView):
         self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision, NDArray[np.bool_]]:
         """See `ActionView.decode`."""
-        chosen = checked("action", actions, (self.n_envs, *self.space.shape), "ui").astype(np.int64)
-        in_range("action", chosen, self.space.nvec, which)
-        chosen[~which] = 0
+        chosen = whole_numbers(actions, self.space.nvec, which)
         own = chosen.reshape(*state.population.dnn.shape, -1)
         bids = Bids(LEVELS[own[..., 0]], LEVELS[own[..., 1]])
         return self.respond(bids, state, which, threads), which
@@ -120,6 +118,4 @@ class SharesDiscreteView(OneByOneView, SharesView):
         A bid is the geometric mean of the two.
         """
         bandwidth, compute = self.bids_of(plan, instance)
-        offloads = compute > 0.0
-        scale = bandwidth[offloads].sum() / max(compute[offloads].sum(), LEAST)
-        return nearest_levels(np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth))
+        return nearest_levels(single_bids(bandwidth, compute, compute > 0.0))
