@@ -129,9 +129,9 @@ def test_bytes_that_are_no_frames_do_no_harm() -> None:
     ("kind", "header", "reason"),
     [
         (Kind.RESIDENT, ResidentBytes([0] * N), "RESIDENT instead of REPORT"),
-        (Kind.REPORT, QueryReport([0] * N, [(7, 0.0, 1.0)], []), "REPORT: layer=7"),
-        (Kind.REPORT, QueryReport([0] * N, [], [(9, 0.0, 1.0)]), "REPORT: layer=9"),
-        (Kind.REPORT, QueryReport([0] * 6 + [2**40], [], []), "REPORT: bytes[6]=1099511627776"),
+        (Kind.REPORT, QueryReport([0] * N, [(7, 0.0, 1.0)], [], 0), "REPORT: layer=7"),
+        (Kind.REPORT, QueryReport([0] * N, [], [(9, 0.0, 1.0)], 0), "REPORT: layer=9"),
+        (Kind.REPORT, QueryReport([0] * 6 + [2**40], [], [], 0), "REPORT: bytes[6]=1099511627776"),
     ],
 )
 def test_a_report_that_is_none_ends_the_connection(kind: Kind, header: Header, reason: str) -> None:

@@ -15,6 +15,10 @@ BEGIN = {
 HELLO = {"version": VERSION, "proof": bytes(32), "model": "toy", "fingerprint": ""}
 CHUNK = {"layer": 0, "offset": 0}
 BYTES = {"bytes": [0] * N}
+PROFILE = {
+    "ue_s": [0.1] * N, "edge_s": [0.01] * N, "uplink_bps": 1e8, "downlink_bps": 1e8,
+    "message_s": 1e-3, "weight": 1.0, "deadline_s": 1.0, "paced": 0, "digests": [bytes(32)] * N,
+}  # fmt: skip
 HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.HELLO: HELLO,
     Kind.BEGIN: BEGIN,
@@ -22,6 +26,10 @@ HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.END: {},
     Kind.STATE: {},
     Kind.PING: {},
+    Kind.PACE: {"edge_s": [0.1] * N},
+    Kind.REGISTER: PROFILE,
+    Kind.ASK: {},
+    Kind.DONE: {"round": 1, "latency_s": 0.5, "failed": 0, "overruns": 0},
     Kind.TENSOR: CHUNK,
     Kind.ERROR: {"reason": "no"},
     Kind.GREETING: {"version": VERSION, "nonce": bytes(32)},
@@ -29,10 +37,13 @@ HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.STARTED: BYTES | {"now": 1.0},
     Kind.REFUSED: {"reason": "no"},
     Kind.FINISHED: {"layer": 0},
-    Kind.REPORT: BYTES | {"executed": [[0, 1.0, 2.0]], "sent": []},
+    Kind.REPORT: BYTES | {"executed": [[0, 1.0, 2.0]], "sent": [], "overruns": 0},
     Kind.RESIDENT: BYTES,
     Kind.HEARTBEAT: {"got": 0, "done": 0},
     Kind.FULL: {"layer": 0},
+    Kind.GRANT: BEGIN | {"round": 1, "uplink_bps": 1e6, "predicted_s": 0.5},
+    Kind.SHARES: {"uplink_bps": 1e6},
+    Kind.OVER: {},
 }
 """The fields of every kind of frame, as they should be."""
 

@@ -10,6 +10,7 @@ once, into memory that was allocated for exactly these tensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,13 @@ class Image:
                 raise ValueError(f"{name}: {given} instead of {spec}")
             self.parts.append(_bytes_of(tensors[name].detach().contiguous()))
 
+    def digest(self) -> bytes:
+        """The SHA-256 of all its bytes."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(part)
+        return digest.digest()
+
     def slices(self, offset: int, most: int) -> memoryview | bytes:
         """At most `most` bytes from `offset` on: a view if they lie in one tensor."""
         found: list[memoryview] = []
@@ -97,6 +105,7 @@ class Incoming:
     what: str
     layout: TensorLayout
     received: int = 0
+    digest: hashlib._Hash | None = None  # of what has arrived, where that is wanted
     _data: Tensor = NOTHING
 
     @property
@@ -123,6 +132,8 @@ class Incoming:
                 self._data = torch.empty(total - len(header), dtype=torch.uint8)
             start = offset + head - len(header)
             _bytes_of(self._data)[start : start + len(data)] = data
+        if self.digest is not None:
+            self.digest.update(payload)
         self.received = end
 
     def tensors(self) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter, Kind, Proto
 from mjoa_gym.testbed.settings import UESettings
 
 KEEP_ALIVE_S = 5.0
+ANSWERS = (Kind.RESIDENT, Kind.REPORT, Kind.GRANT)
 
 
 class EdgeError(Exception):
@@ -45,21 +46,24 @@ class Connection:
         self._asked: asyncio.Future[Frame] | None = None
         self._tasks = [asyncio.create_task(job) for job in (self._listen(), self._keep_alive())]
 
-    async def ask(self, kind: Kind, patience_s: float) -> Frame:
-        """Send a frame and return its answer, `RESIDENT` or `REPORT`; an EdgeError without one.
+    async def ask(self, kind: Kind, patience_s: float, most_s: float | None = None) -> Frame:
+        """Send a frame and return its answer, one of `ANSWERS`; an EdgeError without one.
 
-        Waits so long, again and again while the server takes in what is ahead.
+        Waits so long, again and again while the server takes in what is ahead, or, if there is a
+        limit `most_s`, as long as it says anything.
         """
         if self.lost is not None:
             raise EdgeError(self.lost)
         asked = self._asked = asyncio.get_running_loop().create_future()
         self.frames.write(kind)
         try:
+            end = now() + (most_s or 0.0)
             while True:
                 before = self.taken_in
                 if (await asyncio.wait([asked], timeout=patience_s))[0]:
                     return await asked
-                if self.taken_in == before:
+                alive = self.heard_at > now() - patience_s and now() < end
+                if self.taken_in == before and not alive:
                     self.close("no answer")
                     asked.exception()  # nobody waits for it
                     raise EdgeError(f"no answer within {patience_s:g} s")
@@ -95,7 +99,7 @@ class Connection:
                 if frame.kind is Kind.ERROR:
                     reason = f"the server says: {frame.header.reason}"
                     break
-                if frame.kind in (Kind.RESIDENT, Kind.REPORT):
+                if frame.kind in ANSWERS:
                     if self._asked is not None and not self._asked.done():
                         self._asked.set_result(frame)
                 elif self.listener is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -33,9 +33,10 @@ class EdgeQuery(Half):
         memory: TensorMemory,
         executor: Executor,
         frames: FrameWriter,
+        table: Sequence[float] | None = None,
     ) -> None:
         begin.check(program.dnn.n_layers)
-        super().__init__(program, begin, executor, self._parameters, begin.slowdown)
+        super().__init__(program, begin, executor, self._parameters, begin.slowdown, table=table)
         self.owner = owner
         self.store = store
         self.memory = memory
@@ -86,8 +87,10 @@ class EdgeQuery(Half):
         incoming = self.store.get(self.owner, layer)
         assert incoming is not None, "reserved layers stay"
         incoming.write(frame.header.offset, frame.payload)
-        if incoming.complete and layer in self.uploads:
-            self.executor.put(self.here, layer, incoming.tensors())
+        if incoming.complete:
+            self.store.publish(self.owner, layer)
+            if layer in self.uploads:
+                self.executor.put(self.here, layer, incoming.tensors())
 
     def take_tensor(self, frame: Frame) -> None:
         """A piece of a tensor that the UE has made; a ProtocolError if it does not follow."""
@@ -111,7 +114,7 @@ class EdgeQuery(Half):
         if self.begin.mode == "serial":
             self.frames.write(Kind.FINISHED, frames.OneLayer(execution.layer))
         if execution.layer in self.leaving:
-            self.send(execution.layer)
+            self.send(execution.layer, self.since(execution))
 
     def _reserve(self) -> set[int]:
         """Keep what this query uploads, and what is here of the layers that it prefetches."""

@@ -7,6 +7,15 @@ others (or sleeps) until then. A core that sleeps most of the time finds its cac
 clock low, differently each time, and stretching multiplies that; who has the core for itself
 therefore executes each layer several times and counts the mean (`Work.repeats`).
 
+A *paced* work (`Work.table`) does not count what its layers took: each is executed for real, and
+counts as finished exactly when its table says, times the slowdown, after it could begin. A machine
+that is noisy then disturbs nothing while layers fit into their slots; those that do not are
+`overruns`. A layer that took longer of the core than its table says is charged what it took.
+
+Where several works share the thread, a layer's time begins when it could begin, not when the thread
+had time for it: the slack of stretched times absorbs the waiting. The one that is due first goes
+first. A second thread then says when a layer is done while the first one executes another.
+
 Cost: about 0.1 ms per layer beside the layer itself, which the measured layer times contain.
 """
 
@@ -38,6 +47,13 @@ class Execution(NamedTuple):
     end: float
 
 
+class Overrun(NamedTuple):
+    """A paced layer that was not done when its table said, and by how many seconds."""
+
+    layer: int
+    seconds: float
+
+
 @dataclass(eq=False)
 class Work:
     """The layers of one inference that one side executes. Shared with the executor's thread.
@@ -51,6 +67,7 @@ class Work:
     slowdown: float  # at least 1
     on_done: Callable[[Work, Execution | None], None]
     repeats: int = 1  # executions of a layer within its stretched time; at most `slowdown`
+    table: Sequence[float] | None = None  # (L,) seconds that each layer counts as, if it is paced
     bundles: dict[int, Bundle] = field(default_factory=dict)  # what is here, by its producer
     executions: list[Execution] = field(default_factory=list)
     error: Exception | None = None
@@ -58,6 +75,8 @@ class Work:
     running: int | None = None  # the layer that is being executed
     unfinished: tuple[Execution, Bundle] | None = None  # what it made, while its time is not over
     cancelled: bool = False
+    ready_at: float | None = None  # since when the next layer could be executed
+    overruns: list[Overrun] = field(default_factory=list)  # of a paced work
 
     @property
     def done(self) -> bool:
@@ -84,6 +103,32 @@ class Work:
         parameters = self.parameters(layer)
         return None if parameters is None else (layer, parameters)
 
+    def note_ready(self, time: float) -> None:
+        """Note that the next layer can be executed since then, if it can and that is new."""
+        if self.ready_at is None and self.running is None and self.next_layer() is not None:
+            self.ready_at = time
+
+    @property
+    def due(self) -> float:
+        """When the layer that could be executed should be done, as far as is known."""
+        ready = 0.0 if self.ready_at is None else self.ready_at
+        if self.table is None:
+            return ready
+        return ready + self.table[self.layers[self.position]] * self.slowdown
+
+    def counted(self, layer: int, start: float, spent: float) -> Execution:
+        """The use of the processor that a layer counts as which could begin at `start`.
+
+        It took `spent` seconds of the core and is done now.
+        """
+        if self.table is None:
+            return Execution(layer, start, start + spent * self.slowdown)
+        due = start + self.table[layer] * self.slowdown
+        end = max(due, start + spent * self.slowdown, now())
+        if end > due:
+            self.overruns.append(Overrun(layer, end - due))
+        return Execution(layer, start, end)
+
 
 class Executor:
     """The thread, on a core, or any if there is no such one; its lock guards all that it shares.
@@ -95,23 +140,32 @@ class Executor:
     def __init__(self, core: int | None = None, name: str = "executor") -> None:
         if core is not None and core < 0:
             raise ValueError(f"core={core}: must be at least 0")
-        self._lock = threading.Condition()
+        lock = threading.RLock()
+        self._lock = threading.Condition(lock)  # what the first thread waits for
+        self._beside = threading.Condition(lock)  # what the second one does
         self._core = core
         self._works: list[Work] = []
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._executing = False  # whether the thread is busy with a layer
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True)]
+        self._threads[0].start()
 
     def submit(self, work: Work) -> None:
         """Begin with a work."""
         with self._lock:
             self._works.append(work)
+            work.note_ready(now())
+            if len(self._works) > 1 == len(self._threads):
+                name = f"{self._threads[0].name}, what is done"
+                self._threads.append(threading.Thread(target=self._watch, name=name, daemon=True))
+                self._threads[1].start()
             self._lock.notify()
 
     def put(self, where: MutableMapping[int, T], key: int, value: T) -> None:
         """Add what a layer may be waiting for: a tensor's bundle, or a layer's parameters."""
         with self._lock:
             where[key] = value
+            self._note_ready(now())
             self._lock.notify()
 
     def cancel(self, work: Work) -> None:
@@ -133,6 +187,8 @@ class Executor:
             running = [] if work.running is None else [work.running]
             rest = still_needed({*work.bundles, *running})
             work.layers = [*work.layers[: work.position], *running, *rest]
+            work.ready_at = None
+            work.note_ready(now())
             if work not in self._works and not work.done:
                 self._works.append(work)
             self._lock.notify()
@@ -143,7 +199,9 @@ class Executor:
         with self._lock:
             self._closed = True
             self._lock.notify()
-        self._thread.join()
+            self._beside.notify()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         torch.set_num_threads(1)
@@ -155,19 +213,41 @@ class Executor:
                 with self._lock:
                     if self._closed:
                         return
+                    self._executing = False
                     act = self._take_finished() or self._choose()
-                    if act is None:  # until the next layer's stretched time is over
-                        ends = [w.unfinished[0].end for w in self._works if w.unfinished]
-                        self._lock.wait(max(0.0, min(ends) - now()) if ends else None)
+                    if act is None:
+                        self._lock.wait(self._until_next())
                         continue
                 act()
+
+    def _watch(self) -> None:
+        """Say that layers are done while the other thread is executing one."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    return
+                act = self._take_finished() if self._executing else None
+                if act is None:
+                    self._beside.wait(self._until_next() if self._executing else None)
+                    continue
+            act()
+
+    def _until_next(self) -> float | None:
+        """Seconds until the next layer's stretched time is over; None if there is none."""
+        ends = [work.unfinished[0].end for work in self._works if work.unfinished]
+        return max(0.0, min(ends) - now()) if ends else None
+
+    def _note_ready(self, time: float) -> None:
+        for work in self._works:
+            work.note_ready(time)
 
     def _take_finished(self) -> Callable[[], None] | None:
         """Say that a layer is done whose stretched time is over."""
         for work in self._works:
             if work.unfinished is not None and work.unfinished[0].end <= (time := now()):
                 execution, bundle = work.unfinished
-                execution = execution._replace(end=time)
+                if work.table is None:
+                    execution = execution._replace(end=time)
                 work.unfinished = None
                 work.bundles[execution.layer] = bundle
                 work.executions.append(execution)
@@ -175,21 +255,32 @@ class Executor:
                 work.running = None
                 if work.done:
                     self._works.remove(work)
+                work.note_ready(execution.end)
                 return partial(work.on_done, work, execution)
         return None
 
     def _choose(self) -> Callable[[], None] | None:
-        """Execute a layer that can start; whose turn it is goes to the back of the queue."""
-        for index, work in enumerate(self._works):
-            found = work.next_layer()
-            if found is not None:
-                work.running = found[0]
-                self._works.append(self._works.pop(index))
-                return partial(self._execute, work, *found)
-        return None
+        """Execute the layer that is due first, of those that can start."""
+        self._note_ready(now())
+        ready = [work for work in self._works if work.ready_at is not None]
+        if not ready:
+            return None
+        work = min(ready, key=lambda each: each.due)
+        found, since = work.next_layer(), work.ready_at
+        work.ready_at = None
+        if found is None or since is None:  # it has let go of its tensors
+            return self._choose()
+        shared = len(self._works) > 1 or work.table is not None
+        since = since if shared else now()
+        work.running = found[0]
+        self._executing = True
+        self._beside.notify()
+        return partial(self._execute, work, since, *found)
 
-    def _execute(self, work: Work, layer: int, parameters: Mapping[str, Tensor]) -> None:
-        start, cpu_start = now(), time.thread_time()
+    def _execute(
+        self, work: Work, since: float, layer: int, parameters: Mapping[str, Tensor]
+    ) -> None:
+        cpu_start = time.thread_time()
         try:
             times = 0
             while times == 0 or (times < work.repeats and not (work.cancelled or self._closed)):
@@ -203,7 +294,7 @@ class Executor:
             return
         spent = (time.thread_time() - cpu_start) / times
         with self._lock:
-            work.unfinished = Execution(layer, start, start + spent * work.slowdown), bundle
+            work.unfinished = work.counted(layer, since, spent), bundle
 
     def _remove(self, work: Work) -> None:
         if work in self._works:

@@ -47,6 +47,12 @@ Layer = Annotated[int, Meta(ge=-1)]
 """The layer that makes a tensor or has parameters; -1 makes the network's input."""
 Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
 """By the clock of the server."""
+Times = Annotated[list[Seconds], Meta(max_length=MOST_ITEMS)]
+"""Seconds of each layer."""
+Flag = Annotated[int, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(ge=LEAST_RATE_BPS)]
+Digest = Annotated[bytes, Meta(max_length=32)]
+"""SHA-256, or nothing."""
 Uses = Annotated[list[tuple[Natural, Seconds, Seconds]], Meta(max_length=MOST_ITEMS)]
 """Layer, start and end of each use of a resource."""
 
@@ -75,7 +81,7 @@ class Begin(Header, frozen=True):
     prefetch: Bits
     upload: Annotated[int, Meta(ge=0, lt=len(UPLOAD_MODES))]
     slowdown: Annotated[float, Meta(ge=1.0, le=MOST_SLOWDOWN)]
-    downlink_bps: Annotated[float, Meta(ge=LEAST_RATE_BPS)]
+    downlink_bps: Rate
 
     @property
     def mode(self) -> str:
@@ -130,10 +136,11 @@ class Started(ResidentBytes, frozen=True):
 
 
 class QueryReport(ResidentBytes, frozen=True):
-    """When the server has executed and sent what in a query."""
+    """When the server has executed and sent what in a query, and how many paced layers overran."""
 
     executed: Uses
     sent: Uses
+    overruns: Natural
 
 
 class OneLayer(Header, frozen=True):
@@ -147,6 +154,74 @@ class Heartbeat(Header, frozen=True):
 
     got: Natural
     done: Natural
+
+
+class Pace(Header, frozen=True):
+    """Seconds that each layer counts as at the server, whatever it takes; empty to end that."""
+
+    edge_s: Times
+
+
+class Profile(Header, frozen=True):
+    """What a UE tells the controller: its layers, its link with the whole band, what it wants.
+
+    Without `edge_s` the server measures its own seconds. `paced` says that layers count as those
+    seconds at the server. `digests` are those of the layers' parameters, if they may be shared.
+    """
+
+    ue_s: Times
+    edge_s: Times
+    uplink_bps: Rate
+    downlink_bps: Rate
+    message_s: Annotated[float, Meta(ge=0.0, le=60.0)]
+    weight: Annotated[float, Meta(gt=0.0, le=1e12)]
+    deadline_s: Annotated[float, Meta(gt=0.0)]
+    paced: Flag
+    digests: Annotated[list[Digest], Meta(max_length=MOST_ITEMS)]
+
+    def check(self, n_layers: int) -> None:
+        """Raise a ProtocolError unless it is about a network with this number of layers."""
+        wanted = {"ue_s": {n_layers}, "edge_s": {0, n_layers}, "digests": {0, n_layers}}
+        for name, lengths in wanted.items():
+            if len(getattr(self, name)) not in lengths:
+                raise ProtocolError(f"REGISTER: {name}: {n_layers} entries are needed")
+        if sum(self.ue_s) <= 0:
+            raise ProtocolError("REGISTER: ue_s: at least one layer takes time")
+        if self.paced and not self.edge_s:
+            raise ProtocolError("REGISTER: edge_s: paced layers need them")
+
+
+class Grant(Header, frozen=True):
+    """What a UE may do in a round, and what the controller expects of it."""
+
+    round: Natural
+    placement: Bits
+    prefetch: Bits
+    upload: Annotated[int, Meta(ge=0, lt=len(UPLOAD_MODES))]
+    uplink_bps: Rate  # the least rate where there is no share
+    downlink_bps: Rate
+    slowdown: Annotated[float, Meta(ge=1.0, le=MOST_SLOWDOWN)]
+    predicted_s: Seconds
+
+    @property
+    def begin(self) -> Begin:
+        """What it lets a UE ask for."""
+        return Begin(self.placement, self.prefetch, self.upload, self.slowdown, self.downlink_bps)
+
+
+class Done(Header, frozen=True):
+    """All outputs of a round's inference are on the UE, after so many seconds."""
+
+    round: Natural
+    latency_s: Seconds
+    failed: Flag  # whether the server was given up
+    overruns: Natural  # of its paced layers
+
+
+class Shares(Header, frozen=True):
+    """The rate that a UE's uplink has from now on."""
+
+    uplink_bps: Rate
 
 
 class Kind(IntEnum):
@@ -166,6 +241,10 @@ class Kind(IntEnum):
     END = 4
     STATE = 5
     PING = 6
+    PACE = 7, Pace
+    REGISTER = 8, Profile
+    ASK = 9  # for the next round's plan
+    DONE = 10, Done
     TENSOR = 16, Chunk  # from either side; above are the UE's, below the server's
     ERROR = 17, Reason
     GREETING = 32, Greeting
@@ -177,6 +256,9 @@ class Kind(IntEnum):
     RESIDENT = 38, ResidentBytes
     HEARTBEAT = 39, Heartbeat
     FULL = 40, OneLayer
+    GRANT = 41, Grant
+    SHARES = 42, Shares
+    OVER = 43  # the round is: nothing more is to be uploaded
 
     def header(self, packed: bytes) -> Any:
         """The header of a frame of this kind; a ProtocolError if it is none."""
@@ -247,6 +329,7 @@ class FrameReader:
     most_bytes: int = 1 << 20
     sequence: int = 0
     payload_bytes: int = 0
+    all_bytes: int = 0  # prefixes and headers included
 
     async def read(self) -> Frame | None:
         """The next frame; None if the other side has closed between two frames.
@@ -265,6 +348,7 @@ class FrameReader:
             raise ProtocolError("the connection was closed within a frame") from error
         self.sequence += 1
         self.payload_bytes += payload_bytes
+        self.all_bytes += PREFIX.size + header_bytes + payload_bytes
         return Frame(kind, kind.header(packed), payload)
 
     def _checked(self, code: int, sequence: int, payload_bytes: int) -> Kind:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from torch import Tensor
 
 from mjoa_gym.layers import INPUT
+from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Incoming, image_of_bundle
 from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Begin, Frame, Kind, ProtocolError
@@ -29,6 +30,7 @@ class Half:
         parameters: Callable[[int], Mapping[str, Tensor] | None],
         slowdown: float,
         repeats: int = 1,
+        table: Sequence[float] | None = None,
     ) -> None:
         self.program = program
         self.begin = begin
@@ -41,7 +43,7 @@ class Half:
         self.incoming = {t: Incoming(f"tensor {t}", program.tensors[t]) for t in arriving}
         layers = [layer for layer, where in enumerate(begin.placement) if where == self.side]
         network = program.network
-        self.work = Work(network, layers, parameters, slowdown, self._executed, repeats)
+        self.work = Work(network, layers, parameters, slowdown, self._executed, repeats, table)
         every = range(program.dnn.n_layers)
         serial = begin.mode == "serial"
         self._followed: Container[int] = every if serial else self.leaving | program.sinks
@@ -63,11 +65,16 @@ class Half:
         """Let the executor have a tensor that has come."""
         self.executor.put(self.work.bundles, tensor, self.incoming[tensor].bundle())
 
-    def send(self, tensor: int) -> None:
-        """Send a tensor that is here."""
+    def send(self, tensor: int, ready_at: float | None = None) -> None:
+        """Send a tensor that is here, since now or then."""
         if self.link is not None:
             image = image_of_bundle(self.work.bundles[tensor])
-            self.link.send(Transfer(Kind.TENSOR, tensor, image))
+            since = now() if ready_at is None else ready_at
+            self.link.send(Transfer(Kind.TENSOR, tensor, image, ready_at=since))
+
+    def since(self, execution: Execution) -> float | None:
+        """When what a layer has made exists: if it is paced, then when its table said."""
+        return None if self.work.table is None else execution.end
 
     def stop_sending(self) -> None:
         """Send nothing more of this query; a chunk that has not gone out does not."""

@@ -6,15 +6,23 @@ included, and is sent the parameters.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from mjoa_gym.execution.layered_model import LayeredModel, TensorSpec
 from mjoa_gym.layers import INPUT
 from mjoa_gym.testbed.codec import Image, TensorLayout
+from mjoa_gym.testbed.executor import Execution, Executor, Work
 from mjoa_gym.testbed.frames import Frame, ProtocolError, within
+
+WARM_UPS, MEASUREMENTS = 2, 5
 
 
 class LayeredProgram:
@@ -105,3 +113,48 @@ class LayeredProgram:
             most = 0 if layout is None else layout.total_bytes
             within(f"{frame.kind.name}: bytes[{layer}]", here[layer], 0, most)
         return here
+
+    def fractions(self, received: Sequence[int]) -> NDArray[np.float64]:
+        """(L,) fractions of the parameters, as `simulate` takes them, from bytes of each layer."""
+        found = zip(received, self.parameters, strict=True)
+        return np.array([1.0 if of is None else here / of.total_bytes for here, of in found])
+
+
+async def measured_seconds(
+    program: LayeredProgram, executor: Executor, slowdown: float
+) -> list[float]:
+    """(L,) median seconds of layers on an executor, with parameters that are all alike."""
+    loop, layers = asyncio.get_running_loop(), range(program.dnn.n_layers)
+    layouts = [layout for layout in program.parameters if layout is not None]
+    values = await asyncio.to_thread(
+        lambda: {n: _alike(s) for layout in layouts for n, s in layout.specs.items()}
+    )
+
+    def parameters(layer: int) -> dict[str, torch.Tensor]:
+        return {name: values[name] for name in program.network.needs(layer)}
+
+    rows = []
+    for _ in range(WARM_UPS + MEASUREMENTS):
+        ended = asyncio.Event()
+
+        def on_done(work: Work, _: Execution | None, ended: asyncio.Event = ended) -> None:
+            if work.done:
+                loop.call_soon_threadsafe(ended.set)
+
+        work = Work(program.network, layers, parameters, slowdown, on_done)
+        inputs = program.tensors[INPUT].specs.values()
+        work.bundles[INPUT] = tuple(_alike(spec) for spec in inputs)
+        executor.submit(work)
+        try:
+            await ended.wait()
+        finally:
+            executor.cancel(work)
+        if work.error is not None:
+            raise ProtocolError(f"executing a layer failed: {type(work.error).__name__}")
+        rows.append([execution.end - execution.start for execution in work.executions])
+        work.forget()
+    return np.median(rows[WARM_UPS:], axis=0).tolist()
+
+
+def _alike(spec: TensorSpec) -> torch.Tensor:
+    return torch.full(spec.shape, 0.01 if spec.dtype.is_floating_point else 0, dtype=spec.dtype)

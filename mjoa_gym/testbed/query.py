@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.layers import INPUT
@@ -18,9 +19,6 @@ from mjoa_gym.testbed.half import Half
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.settings import UESettings
 from mjoa_gym.testbed.transmitter import ParameterStream, Transmitter
-
-BUSY = 0.5
-"""Share of a layer's stretched time in which a slowed-down UE executes it; others get the rest."""
 
 
 class Query(Half):
@@ -41,34 +39,45 @@ class Query(Half):
         settings: UESettings,
         inputs: Bundle | None,
         connection: Connection | None,
+        table: Sequence[float] | None = None,
     ) -> None:
         parameters, slowdown = program.network.needed_parameters, settings.ue_slowdown
-        repeats = max(1, int(slowdown * BUSY))
-        super().__init__(program, begin, executor, parameters, slowdown, repeats)
+        repeats = max(1, int(slowdown * settings.busy))
+        if table is not None:  # which says what layers take on the UE
+            slowdown, repeats = 1.0, 1
+        super().__init__(program, begin, executor, parameters, slowdown, repeats, table)
         self.images = images
         self.settings = settings
         self.connection = connection
         self.failure: str | None = None  # why the server was given up
         self.recovered: tuple[int, ...] = ()  # layers that the UE executed instead of the server
-        self.start = self.end = now()  # the end: when the last output was there
+        self._latest = self.start = self.end = now()  # the end: when the last output was there
         self.complete: asyncio.Future[None] = self.loop.create_future()
         if inputs is None:
             self.complete.set_result(None)
         else:
             self.work.bundles[INPUT] = inputs
+        self.over = False  # whether the server has said that the round is
         self._clock_offset = 0.0
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
         self._moved = asyncio.Event()
 
-    async def run(self, until_s: float | None = None) -> None:
-        """Run until all outputs are here, then upload until then after the start, if at all."""
-        self.start = now()
+    async def run(
+        self, until_s: float | None = None, on_complete: Callable[[Query], None] | None = None
+    ) -> None:
+        """Run until all outputs are here, then upload until then after the start, if at all.
+
+        Uploading ends before if the server says that the round is over.
+        """
+        self._latest = self.start = now()
         if self.connection is None:
             self._recover()
         else:
             self._ask(self.connection)
         await self.complete
+        if on_complete is not None:
+            on_complete(self)
         if until_s is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self.start + until_s):
@@ -99,7 +108,7 @@ class Query(Half):
     @property
     def _uploading(self) -> bool:
         """Whether parameters are still to be sent, as far as is known."""
-        if self.connection is None or self.failure is not None:
+        if self.connection is None or self.failure is not None or self.over:
             return False
         return self._stream is None or self._stream.busy
 
@@ -130,6 +139,13 @@ class Query(Half):
             if self._stream is not None:
                 self._stream.refused(frame.layer(n))
             self._moved.set()
+        elif frame.kind is Kind.OVER:
+            self.over = True
+            self._moved.set()
+        elif frame.kind is Kind.SHARES:
+            self.settings = replace(self.settings, uplink_bps=frame.header.uplink_bps)
+            if self.link is not None:
+                self.link.set_rate(self.settings.uplink_bps)
         else:
             raise ProtocolError(f"{frame.kind.name} within a query")
 
@@ -167,25 +183,27 @@ class Query(Half):
     def follow_up(self, execution: Execution | None) -> None:
         """Send what a layer has made and see whether all outputs are here; or say it has failed."""
         if execution is not None:
+            since = self.since(execution)
             if execution.layer in self.leaving and self.failure is None:
-                self.send(execution.layer)
-            self._finish(execution.layer)
+                self.send(execution.layer, since)
+            self._finish(execution.layer, since)
         elif not self.complete.done():
             error = self.work.error
             assert error is not None, "without an execution there is an error"
             self.complete.set_exception(error)
 
-    def _finish(self, layer: int) -> None:
-        """A layer has been executed, on either side."""
+    def _finish(self, layer: int, since: float | None = None) -> None:
+        """A layer has been executed, on either side; now, or then."""
         if self._stream is not None:
             self._stream.finished(layer)
         if self.link is not None:
             self.link.wake()
+        self._latest = max(self._latest, now() if since is None else since)
         self._check_complete()
 
     def _check_complete(self) -> None:
         if not self.complete.done() and self.program.sinks <= self.work.bundles.keys():
-            self.end = now()
+            self.end = self._latest
             self.complete.set_result(None)
 
     def timeline(self, report: QueryReport | None) -> tuple[Interval, ...]:
@@ -216,5 +234,6 @@ class Query(Half):
 
     def _recover(self) -> None:
         """Execute here what is missing, from the tensors that are here."""
+        self._latest = now()
         self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
         self._check_complete()

@@ -8,13 +8,22 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from mjoa_gym.testbed import frames
 from mjoa_gym.testbed.clock import now
+from mjoa_gym.testbed.controller import Controller, ControllerSettings, Member, slowdown_of
 from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Begin, Frame, FrameReader, FrameWriter, Kind, ProtocolError
-from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.planning import PlannerProcess
+from mjoa_gym.testbed.police import Police
+from mjoa_gym.testbed.program import LayeredProgram, measured_seconds
 from mjoa_gym.testbed.settings import ServerSettings
 from mjoa_gym.testbed.store import ParameterStore, Refusal, TensorMemory
 from mjoa_gym.testbed.transmitter import UNSENT_BYTES
@@ -37,17 +46,30 @@ class EdgeServer:
         settings: How to run.
         builders: What makes the program of each model that UEs may name. Called in a thread, until
             it has succeeded once.
+        control: How the controller plans for all UEs; None for a server without one, where UEs
+            say themselves which shares they have.
+        listener: Told what happens in the controller's rounds, as objects of JSON.
+
+    Raises a ValueError when it is opened if there is no such planner.
     """
 
     def __init__(
-        self, settings: ServerSettings, builders: Mapping[str, Callable[[], LayeredProgram]]
+        self,
+        settings: ServerSettings,
+        builders: Mapping[str, Callable[[], LayeredProgram]],
+        control: ControllerSettings | None = None,
+        listener: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.builders = builders
-        self.store = ParameterStore(settings.memory_bytes)
+        self.control = control
+        self.listener = listener
+        self.controller: Controller | None = None
+        self.store = ParameterStore(settings.memory_bytes, owner_bytes=settings.ue_memory_bytes)
         self.memory = TensorMemory(settings.activation_bytes, settings.query_bytes)
         self.executor = Executor(settings.core, "edge layers")
         self._programs: dict[str, LayeredProgram] = {}
+        self._seconds: dict[str, list[float]] = {}  # of each layer, for UEs that do not know
         self._building = asyncio.Lock()
         self._sessions: dict[asyncio.Task[None], Session] = {}  # in the order in which they came
         self._server: asyncio.Server | None = None
@@ -64,18 +86,30 @@ class EdgeServer:
         return tuple(self._sessions.values())
 
     async def __aenter__(self) -> EdgeServer:
-        self._server = await asyncio.start_server(
-            self._accept, self.settings.host, self.settings.port, limit=frames.READ_AHEAD_BYTES
-        )
+        s = self.settings
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self.executor.close)
+            if self.control is not None:
+                planner = await stack.enter_async_context(PlannerProcess(self.control.planner))
+                self.controller = Controller(self.control, planner, s.memory_bytes, self.listener)
+                rounds = asyncio.create_task(self.controller.run())
+                stack.push_async_callback(_cancel, rounds)
+            self._server = await asyncio.start_server(
+                self._accept, s.host, s.port, limit=frames.READ_AHEAD_BYTES
+            )
+            stack.push_async_callback(self._end)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _end(self) -> None:
         assert self._server is not None
         self._server.close()
         for task in self._sessions:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
-        await asyncio.to_thread(self.executor.close)
 
     async def load_program(self, model: str) -> LayeredProgram:
         """The program of a model, for a session that has just authenticated itself.
@@ -96,12 +130,20 @@ class EdgeServer:
                     raise ProtocolError(f"model {model!r} cannot be built at the server") from error
         return self._programs[model]
 
+    async def layer_seconds(self, model: str) -> list[float]:
+        """(L,) seconds of a network's layers on the whole server, measured once."""
+        async with self._building:
+            if model not in self._seconds:
+                program, slowdown = self._programs[model], self.settings.slowdown
+                self._seconds[model] = await measured_seconds(program, self.executor, slowdown)
+        return self._seconds[model]
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         strangers = [task for task, s in self._sessions.items() if not s.authenticated]
         for oldest in strangers[: max(0, len(strangers) + 1 - MOST_STRANGERS)]:
             oldest.cancel()
         session = Session(self, reader, writer)
-        task = asyncio.create_task(self._serve(session))
+        task = session.task = asyncio.create_task(self._serve(session))
         self._sessions[task] = session
         task.add_done_callback(self._close)
 
@@ -116,8 +158,17 @@ class EdgeServer:
             log.exception("a session has failed")
 
 
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 class Session:
-    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`."""
+    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`.
+
+    Where there is a controller, a UE that has registered is one of its members. What it sends is
+    then taken in at the rate that it was granted, whatever it tries: `police`.
+    """
 
     def __init__(
         self, server: EdgeServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -129,28 +180,47 @@ class Session:
         self.program: LayeredProgram
         self.authenticated = False  # whether the UE knows the token, and has a place
         self.query: EdgeQuery | None = None  # what it has asked for
+        self.task: asyncio.Task[None]
+        self.registering = False
+        self.member: Member | None = None  # of the controller
+        self.table: list[float] | None = None  # seconds that its layers count as, if it is paced
+        self.police: Police | None = None if server.controller is None else Police()
 
     async def serve(self) -> str:
         """Answer frames until the connection ends, or is to be closed; returns why."""
         heart, turn_began = asyncio.create_task(self._beat()), now()
+        why = "the server ends it"
         try:
             await self._authenticate()
             while (frame := await self._next(self.settings.idle_s)) is not None:
-                self._answer(frame)
+                if frame.kind is Kind.REGISTER:
+                    await self._register(frame.header)
+                else:
+                    self._answer(frame)
                 await self._catch_up()
+                if self.police is not None:
+                    await self.police.take(self.reader.all_bytes)
                 if now() - turn_began > TURN_S:  # frames that are here are read without a pause
                     await asyncio.sleep(0)
                     turn_began = now()
-            return "closed by the UE"
+            why = "closed by the UE"
         except ProtocolError as error:
-            await self._goodbye(str(error))
-            return str(error)
+            why = str(error)
+            await self._goodbye(why)
         except (ConnectionError, OSError) as error:
-            return f"connection lost: {type(error).__name__}"
+            why = f"connection lost: {type(error).__name__}"
         finally:
             heart.cancel()
-            self._end_query()
+            self._leave(why)
             self.server.store.forget(self)
+        return why
+
+    def _leave(self, why: str) -> None:
+        """End what this UE does here, once."""
+        self._end_query()
+        if self.member is not None and self.server.controller is not None:
+            self.server.controller.leave(self.member, why)
+            self.member = None
 
     async def _next(self, patience_s: float) -> Frame | None:
         try:
@@ -199,7 +269,63 @@ class Session:
                 f"the UE's network {hello.model!r} is another one than the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
+        self.model = hello.model
         self.frames.write(Kind.READY, frames.Ready(self.settings.payload_bytes))
+
+    async def _register(self, profile: frames.Profile) -> None:
+        """Make it a member of the controller."""
+        controller, n = self.server.controller, self.program.dnn.n_layers
+        if controller is None:
+            raise ProtocolError("REGISTER: this server has no controller")
+        if self.member is not None:
+            raise ProtocolError("REGISTER: that is done already")
+        profile.check(n)
+        controller.check(profile)
+        if not profile.edge_s:
+            self.registering = True
+            seconds = await self.server.layer_seconds(self.model)
+            self.registering = False
+            profile = msgspec.structs.replace(profile, edge_s=seconds)
+        self.table = profile.edge_s if profile.paced else None
+        store = self.server.store
+        if controller.settings.share and profile.digests:
+            store.share(self, profile.digests)
+        self.member = controller.join(
+            name=self.model, dnn=self.program.dnn, profile=profile, resident=self._fractions,
+            retain=partial(store.retain, self), tell=self._tell,
+            serving=lambda: self.query is not None, expel=self._expel,
+        )  # fmt: skip
+
+    def _tell(self, message: frames.Grant | float | None) -> None:
+        """Pass on what the controller says: a grant, another rate, or that the round is over."""
+        if message is None:
+            self.frames.write(Kind.OVER)
+            return
+        if isinstance(message, frames.Grant):
+            self.frames.write(Kind.GRANT, message)
+            up_bps = message.uplink_bps
+        else:
+            self.frames.write(Kind.SHARES, frames.Shares(message))
+            up_bps = message
+        assert self.police is not None
+        self.police.set_rate(up_bps, self.reader.all_bytes)
+        if self.query is not None and self.query.link is not None:
+            down_bps, self.query.work.slowdown = self._emulated()
+            self.query.link.set_rate(down_bps)
+
+    def _expel(self, reason: str) -> None:
+        """Close the connection at once, with a reason."""
+        self.frames.write(Kind.ERROR, frames.Reason(reason))
+        self._leave(reason)
+        self.task.cancel()
+
+    def _emulated(self) -> tuple[float, float]:
+        """The rate of a member's downlink, and the slowdown of its layers at the server."""
+        controller, member = self.server.controller, self.member
+        assert controller is not None
+        assert member is not None
+        slower = 1.0 if self.table is not None else self.settings.slowdown
+        return controller.rates(member)[1], slower * slowdown_of(member.compute_share)
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -209,22 +335,52 @@ class Session:
         elif frame.kind is Kind.BEGIN:
             self._begin(frame.header)
         elif frame.kind is Kind.END:
-            executed, sent = self._running(frame).uses()
+            query = self._running(frame)
+            uses, overruns = query.uses(), len(query.work.overruns)
             self._end_query()
-            self.frames.write(Kind.REPORT, frames.QueryReport(self._resident(), executed, sent))
+            report = frames.QueryReport(self._resident(), *uses, overruns)
+            self.frames.write(Kind.REPORT, report)
         elif frame.kind is Kind.STATE:
             self.frames.write(Kind.RESIDENT, frames.ResidentBytes(self._resident()))
+        elif frame.kind is Kind.PACE:
+            self._pace(frame.header)
+        elif frame.kind is Kind.ASK:
+            self._controlled(frame)[0].ask(self._controlled(frame)[1])
+        elif frame.kind is Kind.DONE:
+            self._controlled(frame)[0].finished(self._controlled(frame)[1], frame.header)
         elif frame.kind is not Kind.PING:
             raise ProtocolError(f"{frame.kind.name} at the wrong time")
+
+    def _controlled(self, frame: Frame) -> tuple[Controller, Member]:
+        if self.server.controller is None or self.member is None:
+            raise ProtocolError(f"{frame.kind.name} before REGISTER")
+        return self.server.controller, self.member
+
+    def _pace(self, pace: frames.Pace) -> None:
+        n = self.program.dnn.n_layers
+        if self.member is not None or self.query is not None:
+            raise ProtocolError("PACE at the wrong time")
+        if len(pace.edge_s) not in (0, n):
+            raise ProtocolError(f"PACE: edge_s: {n} entries are needed, or none")
+        self.table = pace.edge_s or None
 
     def _begin(self, begin: Begin) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
+        controller = self.server.controller
+        if controller is not None:
+            if self.member is None or not controller.allows(self.member, begin):
+                reason = "the controller has not granted this"
+                self.frames.write(Kind.REFUSED, frames.Reason(reason))
+                return
+            rate, slowdown = self._emulated()
+            begin = msgspec.structs.replace(begin, downlink_bps=rate, slowdown=slowdown)
         try:
             s = self.server
             self.query = EdgeQuery(
-                begin, self.program, self, s.store, s.memory, s.executor, self.frames
-            )
+                begin, self.program, self, s.store, s.memory, s.executor, self.frames,
+                self.table,
+            )  # fmt: skip
         except Refusal as error:
             self.frames.write(Kind.REFUSED, frames.Reason(str(error)))
             return
@@ -240,17 +396,24 @@ class Session:
         if self.query is not None:
             self.query.close()
             self.query = None
+            if self.police is not None:
+                self.police.set_rate(0.0, self.reader.all_bytes)
 
     def _resident(self) -> list[int]:
         layers = range(self.program.dnn.n_layers)
         return [self.server.store.received(self, layer) for layer in layers]
 
+    def _fractions(self) -> NDArray[np.float64]:
+        return self.program.fractions(self._resident())
+
     async def _beat(self) -> None:
-        """While a query runs, say how much has arrived, so that the UE notices a stall."""
+        """While a UE waits, say how much has arrived, so that it notices a stall."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self.query is not None:
-                said = frames.Heartbeat(self.reader.payload_bytes, self.query.work.position)
+            waits = self.registering or (self.member is not None and self.member.asked)
+            if self.query is not None or waits:
+                done = 0 if self.query is None else self.query.work.position
+                said = frames.Heartbeat(self.reader.payload_bytes, done)
                 self.frames.write(Kind.HEARTBEAT, said)
 
     async def _goodbye(self, reason: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_PAYLOAD_BYTES, MOST_SLOWDOWN
 from mjoa_gym.testbed.transmitter import MOST_CHUNK_BYTES
-from mjoa_gym.validation import at_most, count, finite, positive
+from mjoa_gym.validation import at_most, count, finite, fraction, positive
 
 MOST_PORT = 2**16 - 1
 MOST_SESSIONS = 500
@@ -37,6 +37,7 @@ class ServerSettings:
         port: 0 for any free one.
         core: The core that executes layers, or None for any.
         memory_bytes: Parameters of all UEs that are kept.
+        ue_memory_bytes: Those that one UE has uploaded.
         activation_bytes: Tensors of all UEs' queries that are at the server at a time.
         query_bytes: Tensors of one of them.
         model_bytes: Parameters of one network.
@@ -44,6 +45,7 @@ class ServerSettings:
         sessions: UEs at a time.
         hello_s: Seconds to authenticate.
         idle_s: Seconds without a frame until a UE's session is freed.
+        slowdown: Where a controller plans, how much slower than this machine the server is.
     """
 
     token: str = field(repr=False)
@@ -52,6 +54,7 @@ class ServerSettings:
     core: int | None = None
     _: KW_ONLY
     memory_bytes: int = 4 << 30
+    ue_memory_bytes: int = 4 << 30
     activation_bytes: int = 4 << 30
     query_bytes: int = 1 << 30
     model_bytes: int = 2 << 30
@@ -59,18 +62,20 @@ class ServerSettings:
     sessions: int = 64
     hello_s: float = 5.0
     idle_s: float = 60.0
+    slowdown: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.token:
             raise ValueError("token is empty: UEs and the server share a secret")
         if not 1 <= self.sessions <= MOST_SESSIONS:
             raise ValueError(f"sessions={self.sessions}: allowed are 1 to {MOST_SESSIONS}")
-        for name in ("memory", "activation", "query", "model", "payload"):
+        for name in ("memory", "ue_memory", "activation", "query", "model", "payload"):
             count(f"{name}_bytes", getattr(self, f"{name}_bytes"))
         at_most("payload_bytes", self.payload_bytes, "the protocol's limit", MOST_PAYLOAD_BYTES)
         for name in ("hello_s", "idle_s"):
             positive(name, getattr(self, name))
         port_number("port", self.port)
+        slowdown("slowdown", self.slowdown)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class UESettings:
         shaped_below: The operating system shapes both links to these rates (see `namespace`).
         ue_slowdown: Each of the UE's layers takes so many times what it takes on this machine.
         edge_slowdown: The same for this UE's share of the server.
+        busy: Share of a layer's stretched time in which a slowed-down UE executes it again and
+            again; others on its core get the rest.
         connect_s: Patience for a connection; without one, inferences are local.
         ready_s: Patience for the server to get the network ready.
         stall_s: A server that is silent for so long during an inference is given up.
@@ -104,6 +111,7 @@ class UESettings:
     shaped_below: bool = False
     ue_slowdown: float = 1.0
     edge_slowdown: float = 1.0
+    busy: float = 0.5
     connect_s: float = 2.0
     ready_s: float = 120.0
     stall_s: float = 3.0
@@ -118,5 +126,6 @@ class UESettings:
                 raise ValueError(f"{name}={value!r}: must be at least {least:g}")
         for name in ("ue_slowdown", "edge_slowdown"):
             slowdown(name, getattr(self, name))
+        fraction("busy", self.busy)
         for name in ("connect_s", "ready_s", "stall_s", "hang_s"):
             positive(name, getattr(self, name))

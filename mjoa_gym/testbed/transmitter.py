@@ -143,15 +143,20 @@ class Transmitter:
     overhead_bytes: int = 0  # of headers among it
 
     def __post_init__(self) -> None:
-        wanted = min(self.rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
-        self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), self.most_bytes)
-        self.shaped = self.rate_bps < float("inf") and not self.shaped_below
+        self.set_rate(self.rate_bps)
         if self.shaped_below:
             self._keep_little_unsent()
         self._waiting: deque[Transfer] = deque()
         self._wake = asyncio.Event()
         self._free_at = 0.0
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
+
+    def set_rate(self, rate_bps: float) -> None:
+        """Let the link have another rate, from the next chunk on."""
+        self.rate_bps = rate_bps
+        wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
+        self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), self.most_bytes)
+        self.shaped = rate_bps < float("inf") and not self.shaped_below
 
     def send(self, transfer: Transfer) -> None:
         """Queue an activation behind those that wait already."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.codec import Image
 from mjoa_gym.testbed.connection import Connection, EdgeError, open_connection
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.frames import Begin, Frame, Kind, ProtocolError, QueryReport, within
+from mjoa_gym.testbed.frames import Begin, Frame, Kind, Pace, ProtocolError, QueryReport, within
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.query import Query
 from mjoa_gym.testbed.settings import UESettings
@@ -41,6 +41,7 @@ class MeasuredInference:
         recovered: Layers that were placed at the edge and executed here because of that.
         resident: (L,) fractions of the layers' parameters at the server, as it last said.
         overhead_bytes: Bytes on the uplink that are neither parameters nor activations.
+        overruns: Paced layers that were not done when their table said, on both sides.
     """
 
     outputs: Any
@@ -51,6 +52,14 @@ class MeasuredInference:
     recovered: tuple[int, ...]
     resident: NDArray[np.float64]
     overhead_bytes: int
+    overruns: int = 0
+
+
+class Pacing(NamedTuple):
+    """Seconds that each layer counts as on either side, (L,), whatever it takes for real."""
+
+    ue_s: Sequence[float]
+    edge_s: Sequence[float]  # at the UE's share of the server
 
 
 class UserEquipment:
@@ -60,12 +69,21 @@ class UserEquipment:
         program: The network, with its parameters.
         executor: Executes its layers; may be shared.
         settings: How it behaves.
+        pacing: What layers count as, to be free of the machine's noise; the slowdowns of the
+            settings are of no meaning then.
     """
 
-    def __init__(self, program: LayeredProgram, executor: Executor, settings: UESettings) -> None:
+    def __init__(
+        self,
+        program: LayeredProgram,
+        executor: Executor,
+        settings: UESettings,
+        pacing: Pacing | None = None,
+    ) -> None:
         self.program = program
         self.executor = executor
         self.settings = settings
+        self.pacing = pacing
         self._images = [
             None if layout is None else Image(layout, program.network.parameters(layer))
             for layer, layout in enumerate(program.parameters)
@@ -88,6 +106,9 @@ class UserEquipment:
         if self._connection is None or self._connection.lost is not None:
             await self.close()
             self._connection = await open_connection(self.settings, self.program.fingerprint)
+            if self.pacing is not None:
+                pace = Pace([float(seconds) for seconds in self.pacing.edge_s])
+                self._connection.frames.write(Kind.PACE, pace)
         return self._connection
 
     async def __aenter__(self) -> UserEquipment:
@@ -140,14 +161,33 @@ class UserEquipment:
             binary_vector("prefetch", marks, n).tobytes(),
             choice("upload", upload, UPLOAD_MODES),
         )
+        return await self.take(begin, inputs, until_s)
+
+    async def take(
+        self,
+        begin: Begin,
+        inputs: Bundle,
+        until_s: float | None,
+        settings: UESettings | None = None,
+        on_complete: Callable[[Query], None] | None = None,
+    ) -> MeasuredInference:
+        """One inference as `infer`, of a plan that is known to be in order.
+
+        `settings` are others than the UE's; `on_complete` is called when all outputs are here.
+        """
         wanted = list(self.program.tensors[INPUT].specs.values())
         if (given := [TensorSpec.of(tensor) for tensor in inputs]) != wanted:
             raise ValueError(f"inputs are {given}; the network takes {wanted}")
         async with self._turn:
-            return await self._infer(begin, inputs, until_s)
+            return await self._infer(begin, inputs, until_s, settings or self.settings, on_complete)
 
     async def _infer(
-        self, begin: Begin, inputs: Bundle, until_s: float | None
+        self,
+        begin: Begin,
+        inputs: Bundle,
+        until_s: float | None,
+        settings: UESettings,
+        on_complete: Callable[[Query], None] | None,
     ) -> MeasuredInference:
         connection, asked_at, failure = None, now(), None
         if any(begin.placement + begin.prefetch):
@@ -155,10 +195,13 @@ class UserEquipment:
                 connection = await self.connect()
             except EdgeError as error:
                 failure = str(error)
+        table = None if self.pacing is None else self.pacing.ue_s
         query = Query(
-            self.program, begin, self.executor, self._images, self.settings, inputs, connection
-        )
-        report = await self._see_through(query, until_s)
+            self.program, begin, self.executor, self._images, settings, inputs,
+            connection, table,
+        )  # fmt: skip
+        report = await self._see_through(query, until_s, on_complete)
+        late = len(query.work.overruns) + (0 if report is None else report.overruns)
         result = MeasuredInference(
             self.program.network.outputs(query.work.bundles),
             query.end - query.start,
@@ -168,6 +211,7 @@ class UserEquipment:
             query.recovered,
             self._fractions(),
             0 if query.link is None else query.link.overhead_bytes,
+            late,
         )
         query.forget()
         return result
@@ -199,12 +243,18 @@ class UserEquipment:
         s = self.settings
         downlink_bps = float("inf") if s.shaped_below else float(s.downlink_bps)
         mode = UPLOAD_MODES.index(upload)
-        return Begin(placement, prefetch, mode, float(s.edge_slowdown), downlink_bps)
+        slowdown = float(s.edge_slowdown) if self.pacing is None else 1.0
+        return Begin(placement, prefetch, mode, slowdown, downlink_bps)
 
-    async def _see_through(self, query: Query, until_s: float | None) -> QueryReport | None:
+    async def _see_through(
+        self,
+        query: Query,
+        until_s: float | None,
+        on_complete: Callable[[Query], None] | None = None,
+    ) -> QueryReport | None:
         """Let a query take its course and end it; returns what the server reports."""
         try:
-            await query.run(until_s)
+            await query.run(until_s, on_complete)
             report = await self._end(query)
         except BaseException:  # abandoned: the server must not go on with it either
             if query.connection is not None:
@@ -246,5 +296,4 @@ class UserEquipment:
 
     def _fractions(self) -> NDArray[np.float64]:
         """(L,) fractions of the parameters at the server, as `simulate` takes them."""
-        found = zip(self._received, self.program.parameters, strict=True)
-        return np.array([1.0 if of is None else here / of.total_bytes for here, of in found])
+        return self.program.fractions(self._received)

@@ -1,0 +1,243 @@
+"""Plans within a time budget, from any planner: in a process that can be killed.
+
+A planner that raises, hangs (compiled code does not listen), ends its process or gives something
+else than a plan costs the controller its budget once, and nothing else: the process is replaced.
+Instances and plans go through pipes as pickles; the process runs the operator's own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import struct
+import sys
+from asyncio.subprocess import Process
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.model.instance import UE, Horizon, Instance, Plan, evaluate
+from mjoa_gym.planners.trivial import local_only
+from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_SLOWDOWN
+
+START = "import sys; sys.path[:] = {path!r}; from mjoa_gym.testbed.planning import serve; serve()"
+START_S = 300.0
+"""How long a planner may take to be ready; the first time, compiling may take minutes."""
+ANYTIME_SHARE = 0.7
+"""Part of the budget that planners search for which have a plan at any time."""
+MOST_ANSWER_BYTES = 1 << 28
+LENGTH = struct.Struct("!I")
+PR_SET_PDEATHSIG = 1
+
+
+class PlanningError(Exception):
+    """There is no plan; the message says why."""
+
+
+def check_plan(plan: Any, instance: Instance) -> Plan:
+    """A plan that can be executed, or a PlanningError.
+
+    Every UE's latency is finite, and whoever uses the edge has enough of it to be emulated.
+    """
+    if not isinstance(plan, Plan):
+        raise PlanningError(f"the planner gave {type(plan).__name__}, not a Plan")
+    try:
+        plan.check_fits(instance)
+    except ValueError as error:
+        raise PlanningError(str(error)) from error
+    seconds = evaluate(instance, plan)
+    for i, ue in enumerate(instance.ues):
+        marks = plan.placements[i] if plan.prefetch is None else plan.prefetch[i]
+        if not np.isfinite(seconds[i]):
+            raise PlanningError(f"UE {i} lacks a share of what its placement needs")
+        if not (plan.placements[i].any() or marks.any()):
+            continue
+        assert ue.uplink_bps is not None, "UEs of a testbed have rates"
+        share, part = plan.bandwidth_share[i], plan.compute_share[i]
+        if share > 0 and share * min(ue.uplink_bps, ue.downlink_bps or 0.0) < LEAST_RATE_BPS:
+            raise PlanningError(f"UE {i} has less than {LEAST_RATE_BPS:g} bit/s")
+        if plan.placements[i].any() and part * MOST_SLOWDOWN < 1:
+            raise PlanningError(f"UE {i} has less than 1/{MOST_SLOWDOWN:g} of the server")
+    return plan
+
+
+def example() -> Instance:
+    """Some problem; what is compiled for it is compiled for those of rounds."""
+    dnn = DNN.load("resnet18")
+    seconds = [0.01] * dnn.n_layers, [0.001] * dnn.n_layers
+    ues = [UE(dnn, *seconds, uplink_bps=1e8, downlink_bps=1e8, message_s=1e-3) for _ in range(2)]
+    return Instance(ues, horizon=Horizon(1, 1.0, 1e9, retain=True))
+
+
+class PlannerProcess:
+    """A planner in a process of its own: a planner's name, or `module:callable`, `file.py:name`.
+
+    Use as `async with PlannerProcess("mjoa-mu") as planner`; a ValueError if there is no such
+    planner. One plan at a time.
+    """
+
+    def __init__(self, planner: str) -> None:
+        self.planner = planner
+        self._process: Process | None = None  # as soon as it is ready
+        self._starting: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> PlannerProcess:
+        try:
+            self._process = await self._start()
+        except PlanningError as error:
+            raise ValueError(str(error)) from error
+        instance = example()
+        await asyncio.to_thread(lambda: check_plan(local_only(instance), instance))  # compiled now
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await self._end()
+
+    async def plan(self, instance: Instance, budget_s: float) -> Plan:
+        """The planner's plan; a PlanningError without a valid one within the budget."""
+        if self._process is None:
+            raise PlanningError("the planner is being started again")
+        try:
+            async with asyncio.timeout(budget_s):
+                answer = await _ask(self._process, (instance, budget_s))
+        except TimeoutError as error:
+            await self._replace()
+            raise PlanningError(f"no plan within {budget_s:g} s") from error
+        except PlanningError:
+            await self._replace()
+            raise
+        if isinstance(answer, str):
+            raise PlanningError(answer)
+        return check_plan(answer, instance)
+
+    async def _start(self) -> Process:
+        """A process that is ready."""
+        command = START.format(path=sys.path)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", command, stdin=pipe, stdout=pipe, limit=MOST_ANSWER_BYTES,
+            env={"OMP_NUM_THREADS": "1"} | os.environ,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(START_S):
+                problem = await _ask(process, self.planner)
+            if problem is not None:
+                raise PlanningError(problem)
+        except TimeoutError as error:
+            await _kill(process)
+            raise PlanningError(f"the planner is not ready within {START_S:g} s") from error
+        except BaseException:
+            await _kill(process)
+            raise
+        return process
+
+    async def _replace(self) -> None:
+        """Kill the process, and start another one beside what goes on."""
+        await self._end()
+
+        async def again() -> None:
+            with contextlib.suppress(PlanningError):
+                self._process = await self._start()
+
+        self._starting = asyncio.create_task(again())
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await _kill(process)
+
+
+async def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process._transport.close()  # type: ignore[attr-defined]
+    await process.wait()
+
+
+async def _ask(process: Process, message: Any) -> Any:
+    """The process's answer to a message; a PlanningError if it has ended, or talks nonsense."""
+    data = pickle.dumps(message)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(LENGTH.pack(len(data)) + data)
+        await process.stdin.drain()
+        (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+        return pickle.loads(await process.stdout.readexactly(size))
+    except (asyncio.IncompleteReadError, OSError) as error:
+        raise PlanningError("the planner's process has ended") from error
+    except Exception as error:  # what a planner gives may be anything
+        reason = f"the planner's answer cannot be read ({type(error).__name__}: {error})"
+        raise PlanningError(reason) from error
+
+
+def serve() -> None:
+    """Plan what comes on standard input until it ends; the planner's output goes to stderr."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller hears of it, too
+    if sys.platform == "linux":  # it ends with the server, whatever the planner is doing
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        name = _read(incoming)
+        plan = _planner(name)
+    except Exception as error:
+        _write(outgoing, " ".join(str(error).split()) or type(error).__name__)
+        return
+    _write(outgoing, None)
+    while True:
+        try:
+            instance, budget_s = _read(incoming)
+        except EOFError:
+            return
+        try:
+            answer: Any = plan(instance, budget_s)
+        except (Exception, SystemExit) as error:
+            answer = " ".join(f"the planner raised {type(error).__name__}: {error}".split())
+        try:
+            _write(outgoing, answer)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            _write(outgoing, f"the planner gave {type(answer).__name__}, not a Plan")
+
+
+def _planner(name: str) -> Any:
+    """What plans an instance within a budget; the package's own planners are compiled already."""
+    from mjoa_gym.evaluation.user_code import imported
+    from mjoa_gym.planners.registry import ANYTIME, PLANNERS, plan_with, planner_of
+
+    if ":" in name:
+        thing = imported(name, "planner")[1]
+        if not callable(thing):
+            raise ValueError(f"planner={name!r}: {type(thing).__name__} cannot be called")
+        return lambda instance, _budget_s: thing(instance)
+    planner_of(name)
+    anytime = name in ANYTIME
+
+    def plan(instance: Instance, budget_s: float) -> Any:
+        return plan_with(name, instance, ANYTIME_SHARE * budget_s if anytime else None)
+
+    if name in PLANNERS:
+        plan(example(), START_S)
+    return plan
+
+
+def _read(incoming: BinaryIO) -> Any:
+    head = incoming.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    return pickle.loads(incoming.read(LENGTH.unpack(head)[0]))
+
+
+def _write(outgoing: BinaryIO, message: Any) -> None:
+    data = pickle.dumps(message)
+    outgoing.write(LENGTH.pack(len(data)) + data)
+    outgoing.flush()
