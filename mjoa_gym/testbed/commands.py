@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +22,15 @@ from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
+from mjoa_gym.testbed.controller import GRANTED_MODES, ControllerSettings
 from mjoa_gym.testbed.executor import Executor
+from mjoa_gym.testbed.frames import Profile
 from mjoa_gym.testbed.models import model_names, program_of, server_program
+from mjoa_gym.testbed.participant import Participant
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
 from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings, UESettings
-from mjoa_gym.testbed.ue import UserEquipment
+from mjoa_gym.testbed.ue import Pacing, UserEquipment
 from mjoa_gym.validation import choice, count, positive
 
 DEFAULT_PORT = 4790
@@ -32,6 +38,7 @@ MEGA = 1e6
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
     "memory_bytes": ("--memory-mib", MIB, "parameters kept"),
+    "ue_memory_bytes": ("--ue-memory-mib", MIB, "parameters kept that one UE has uploaded"),
     "model_bytes": ("--model-mib", MIB, "largest network"),
     "query_bytes": ("--activations-mib", MIB, "tensors of one inference"),
     "activation_bytes": ("--all-activations-mib", MIB, "tensors of all inferences"),
@@ -69,6 +76,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--idle-s", type=float, default=ServerSettings.idle_s,
         help="until a silent UE is freed (%(default)s)")  # fmt: skip
     add("--verbose", action="store_true", help="log every session's end")
+    _add_control(server)
     add = ue.add_argument
     add(
         "--model",
@@ -76,7 +84,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--planner", default="mjoa-mu", help="who places the layers (default %(default)s)")
     add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
-    add("--uplink-mbps", type=float, default=50.0, help="Mbit/s (default %(default)s)")
+    add("--uplink-mbps", type=float,
+        help="Mbit/s (default 50; with --controlled the cell's)")  # fmt: skip
     add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
     add("--ue-slowdown", type=float, default=10.0,
         help="how much slower than this machine the UE is (default %(default)s)")  # fmt: skip
@@ -86,7 +95,49 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--until-s", type=float, help="prefetch until then after the start of each")
     add("--stall-s", type=float, default=UESettings.stall_s,
         help="patience with the server (%(default)s)")  # fmt: skip
+    add("--busy", type=float, default=UESettings.busy,
+        help="share of a layer's stretched time in which it is executed (%(default)s)")  # fmt: skip
+    add("--paced", action="store_true",
+        help="layers count as what was measured at first, whatever they take")  # fmt: skip
+    controlled = ue.add_argument_group("a server with a controller")
+    add = controlled.add_argument
+    add("--controlled", action="store_true", help="take part in the controller's rounds")
+    add("--weight", type=float, default=1.0, help="of this UE's latency (default %(default)s)")
+    add("--deadline-s", type=float, default=float("inf"), help="seconds (default: none)")
+    add("--share", action="store_true", help="share layers by the digests of their parameters")
     return parser.parse_args(argv)
+
+
+CONTROL: dict[str, tuple[str, float, str]] = {
+    "uplink_bps": ("--cell-mbps", MEGA, "the cell's rate towards the edge, Mbit/s"),
+    "downlink_bps": ("--cell-downlink-mbps", MEGA, "and towards the UEs"),
+    "budget_s": ("--budget-s", 1, "seconds that the planner may take"),
+    "period_s": ("--period-s", 1, "least seconds of a round"),
+    "patience": ("--patience", 1, "how many times longer than planned a UE may take"),
+    "patience_s": ("--patience-s", 1, "or how many seconds longer, whichever is more"),
+    "gather_s": ("--gather-s", 1, "how long a UE of the last round is waited for"),
+    "most_weight": ("--most-weight", 1, "largest weight of a UE"),
+    "most_share": ("--most-share", 1, "largest share of one of several UEs"),
+}
+"""Fields of `ControllerSettings`: their options, in which unit these are, and what they say."""
+
+
+def _add_control(server: argparse.ArgumentParser) -> None:
+    add = server.add_argument_group("a controller").add_argument
+    add("--controller", metavar="PLANNER",
+        help="plan for all UEs: a planner's name, module:callable or file.py:callable")  # fmt: skip
+    for field, (option, unit, said) in CONTROL.items():
+        default = getattr(ControllerSettings, field) / unit
+        add(option, dest=field, type=float, default=default, help=f"{said} (default %(default)g)")
+    add("--upload", default=ControllerSettings.upload, choices=GRANTED_MODES,
+        help="(default %(default)s)")  # fmt: skip
+    add("--first", type=int, default=ControllerSettings.first,
+        help="UEs that the first round waits for (default %(default)s)")  # fmt: skip
+    add("--share", action="store_true",
+        help="keep equal layers once, for every UE that knows their digests")  # fmt: skip
+    add("--slowdown", type=float, default=ServerSettings.slowdown,
+        help="how much slower than this machine the server is (default %(default)s)")  # fmt: skip
+    add("--journal", type=Path, metavar="FILE", help="write what happens, as lines of JSON")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,14 +187,38 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     limits = {field: getattr(args, field) * unit for field, (_, unit, _) in SIZES.items()}
     limits["sessions"] = args.sessions
     settings = ServerSettings(
-        args.token, args.host, args.port, args.core, idle_s=args.idle_s, **limits
-    )
-    async with EdgeServer(settings, builders) as server:
+        args.token, args.host, args.port, args.core, idle_s=args.idle_s, slowdown=args.slowdown,
+        **limits,
+    )  # fmt: skip
+    control = None
+    if args.controller is not None:
+        given = {field: getattr(args, field) * unit for field, (_, unit, _) in CONTROL.items()}
+        control = ControllerSettings(
+            args.controller, upload=args.upload, first=args.first, share=args.share, **given
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        listener = _journal(args.journal, stack)
+        server = await stack.enter_async_context(EdgeServer(settings, builders, control, listener))
         print(f"listening on {args.host}:{server.port}", flush=True)
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         await ended.wait()
+
+
+def _journal(
+    path: Path | None, stack: contextlib.AsyncExitStack
+) -> Callable[[dict[str, Any]], None]:
+    """What writes lines of JSON to a file, if there is to be one."""
+    if path is None:
+        return lambda _: None
+    file = stack.enter_context(path.open("a", encoding="utf-8"))
+
+    def listen(event: dict[str, Any]) -> None:
+        file.write(json.dumps(event) + "\n")
+        file.flush()
+
+    return listen
 
 
 async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
@@ -153,7 +228,8 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     if args.model is None:
         args.model = next(iter(files)) if len(files) == 1 else "resnet18"
     program, inputs = program_of(args.model, files)
-    up_bps = args.uplink_mbps * MEGA
+    unlimited = float("inf") if args.controlled else 50.0
+    up_bps = (unlimited if args.uplink_mbps is None else args.uplink_mbps) * MEGA
     down_bps = up_bps if args.downlink_mbps is None else args.downlink_mbps * MEGA
     if not 0 < args.edge_share <= 1:
         raise ValueError(f"--edge-share {args.edge_share}: must be above 0 and at most 1")
@@ -167,10 +243,11 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
         ue_slowdown=args.ue_slowdown,
         edge_slowdown=1 / args.edge_share,
         stall_s=args.stall_s,
+        busy=args.busy,
     )
     with contextlib.closing(Executor(args.core, "UE layers")) as executor:
         async with UserEquipment(program, executor, settings) as ue:
-            await _queries(ue, inputs, args)
+            await (_rounds if args.controlled else _queries)(ue, inputs, args)
 
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
@@ -179,7 +256,7 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
 
     choice("--planner", args.planner, planner_names())
     dnn, s = ue.program.dnn, ue.settings
-    times = await measure(ue, inputs)
+    times = await measure(ue, inputs, paced=args.paced)
     local = await ue.infer(inputs, np.zeros(dnn.n_layers))
     print(f"{args.model}: {times.ue_s.sum():.3f} s on the UE, {times.edge_s.sum():.3f} s at the "
           f"edge without transfers, {1e3 * times.message_s:.1f} ms per message")  # fmt: skip
@@ -200,6 +277,39 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
         )
         if got.failure is not None:
             print(f"  {got.failure}; {len(got.recovered)} layers executed here instead")
+
+
+async def _rounds(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
+    """Rounds of the server's controller."""
+    from mjoa_gym.testbed.measure import measure_message, measure_ue
+
+    dnn, s = ue.program.dnn, ue.settings
+    local = await ue.infer(inputs, np.zeros(dnn.n_layers))
+    ue_s = (await measure_ue(ue, inputs, repeats=3)).tolist()
+    if args.paced:
+        ue.pacing = Pacing(ue_s)
+    profile = Profile(
+        ue_s, [], s.uplink_bps, s.downlink_bps, await measure_message(ue), args.weight,
+        args.deadline_s, int(args.paced), ue.digests() if args.share else [],
+    )  # fmt: skip
+    participant = Participant(ue, profile)
+    print(f"{args.model}: {sum(ue_s):.3f} s on the UE", flush=True)
+    for _ in range(args.queries):
+        taken = await participant.round(inputs)
+        got, grant = taken.inference, taken.grant
+        name = "no round" if grant is None else f"round {grant.round}"
+        expected = sum(ue_s) if grant is None else grant.predicted_s
+        at_edge = 0 if grant is None else sum(grant.placement)
+        print(
+            f"{name}: {at_edge} of {dnn.n_layers} layers at the edge, {got.latency_s:.3f} s "
+            f"({expected:.3f} s expected); "
+            f"outputs {'as' if close(got.outputs, local.outputs) else 'NOT AS'} locally",
+            flush=True,
+        )
+        if got.failure is not None:
+            print(f"  {got.failure}; {len(got.recovered)} layers executed here instead", flush=True)
+        if got.overruns:
+            print(f"  {got.overruns} paced layers were late", flush=True)
 
 
 def close(a: object, b: object) -> bool:

@@ -62,6 +62,7 @@ class ControllerSettings:
         upload: Upload mode of all inferences: "parallel", "serial" or "whole".
         share: Whether layers are shared by content: by the digests of their parameters.
         rounds: Rounds that far-sighted planners look ahead.
+        first: How many UEs the first round waits for.
         gather_s: How long UEs that took part in the last round are waited for.
         patience: A UE may take so many times what was planned,
         patience_s: or so many seconds longer, whichever is more.
@@ -78,6 +79,7 @@ class ControllerSettings:
     upload: str = "parallel"
     share: bool = False
     rounds: int = 10
+    first: int = 1
     gather_s: float = 1.0
     patience: float = 2.0
     patience_s: float = 2.0
@@ -95,7 +97,8 @@ class ControllerSettings:
         if not 0.5 <= self.most_share <= 1:
             raise ValueError(f"most_share={self.most_share!r}: must be in [0.5, 1]")
         positive_or_inf("most_weight", self.most_weight)
-        count("rounds", self.rounds)
+        for name in ("rounds", "first"):
+            count(name, getattr(self, name))
         choice("upload", self.upload, GRANTED_MODES)
 
 
@@ -213,11 +216,13 @@ class Controller:
         idle = np.zeros(n_layers, np.int64)
         member = Member(number=next(self._numbers), idle_rounds=idle, **of_session)
         self.members.append(member)
-        profile = member.profile
+        profile, cell = member.profile, self.settings
         self.listener({
             "joined": member.number, "model": member.name, "weight": profile.weight,
-            "ue_s": profile.ue_s, "edge_s": profile.edge_s, "uplink_bps": profile.uplink_bps,
-            "downlink_bps": profile.downlink_bps, "message_s": profile.message_s,
+            "ue_s": profile.ue_s, "edge_s": profile.edge_s,
+            "uplink_bps": min(profile.uplink_bps, cell.uplink_bps),
+            "downlink_bps": min(profile.downlink_bps, cell.downlink_bps),
+            "message_s": profile.message_s,
             "deadline_s": profile.deadline_s if math.isfinite(profile.deadline_s) else None,
         })  # fmt: skip
         self._changed.set()
@@ -257,12 +262,14 @@ class Controller:
                 log.exception("a round has failed")
                 self._running = []
                 for member in members:
-                    member.expel("the controller has failed")
+                    if not member.gone:
+                        member.expel("the controller has failed")
                 await asyncio.sleep(self.settings.gather_s)
 
     async def _gather(self) -> list[Member]:
         """The UEs of the next round: all that have asked, soon after the first has."""
-        await self._until(lambda: any(m.asked for m in self.members), math.inf)
+        least = self.settings.first if self.rounds == 0 else 1
+        await self._until(lambda: sum(m.asked for m in self.members) >= least, math.inf)
         patience = now() + self.settings.gather_s
         await self._until(lambda: all(m.asked or not m.expected for m in self.members), patience)
         for member in self.members:

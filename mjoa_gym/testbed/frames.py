@@ -187,8 +187,6 @@ class Profile(Header, frozen=True):
                 raise ProtocolError(f"REGISTER: {name}: {n_layers} entries are needed")
         if sum(self.ue_s) <= 0:
             raise ProtocolError("REGISTER: ue_s: at least one layer takes time")
-        if self.paced and not self.edge_s:
-            raise ProtocolError("REGISTER: edge_s: paced layers need them")
 
 
 class Grant(Header, frozen=True):

@@ -18,8 +18,10 @@ from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.model.instance import UE, Instance, Plan, timelines
 from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.planners import plan_with
+from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.connection import EdgeError
-from mjoa_gym.testbed.ue import UserEquipment
+from mjoa_gym.testbed.transmitter import CHUNK_S
+from mjoa_gym.testbed.ue import Pacing, UserEquipment
 
 WARM_UPS = 2
 
@@ -69,6 +71,21 @@ async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray
     return np.median(rows, axis=0).astype(float)
 
 
+async def measure_message(ue: UserEquipment, repeats: int = 20) -> float:
+    """Seconds that a message takes at least beside its bytes: what a UE can tell without a share.
+
+    That is half of a question and its answer, and half a chunk that may be ahead; threads that wake
+    each other and copies come on top. 0 without a server.
+    """
+    seconds = []
+    for _ in range(repeats):
+        start = now()
+        await ue.resident()
+        seconds.append(now() - start)
+    await ue.close()
+    return float(np.median(seconds)) / 2 + CHUNK_S / 2
+
+
 async def measure_edge(
     ue: UserEquipment, inputs: Bundle, repeats: int
 ) -> tuple[NDArray[np.float64], float]:
@@ -85,7 +102,7 @@ async def measure_edge(
         if run.failure is not None:
             raise EdgeError(run.failure)
         rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
-        times = LayerTimes(rows[-1], rows[-1], 0.0)
+        times = LayerTimes(rows[-1], rows[-1], 0.0)  # as they were in this very inference
         ideal = times.instance(dnn, s.uplink_bps, s.downlink_bps, upload="preinstalled")
         overheads.append(run.latency_s - predict(ideal, everything).latency)
     await ue.close()
@@ -93,10 +110,19 @@ async def measure_edge(
     return edge_s, max(0.0, float(np.median(overheads[WARM_UPS:]))) / 2
 
 
-async def measure(ue: UserEquipment, inputs: Bundle, repeats: int = 3) -> LayerTimes:
-    """Everything."""
+async def measure(
+    ue: UserEquipment, inputs: Bundle, repeats: int = 3, paced: bool = False
+) -> LayerTimes:
+    """Everything; if it is to be `paced`, the UE's layers count as what was measured from now on.
+
+    What a message costs is then measured again, with paced layers.
+    """
     ue_s = await measure_ue(ue, inputs, repeats)
-    return LayerTimes(ue_s, *await measure_edge(ue, inputs, repeats))
+    edge_s, message_s = await measure_edge(ue, inputs, repeats)
+    if paced:
+        ue.pacing = Pacing(ue_s.tolist(), edge_s.tolist())
+        _, message_s = await measure_edge(ue, inputs, repeats)
+    return LayerTimes(ue_s, edge_s, message_s)
 
 
 def predict(

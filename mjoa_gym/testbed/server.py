@@ -206,6 +206,7 @@ class Session:
             why = "closed by the UE"
         except ProtocolError as error:
             why = str(error)
+            self._leave(why)  # before it is told: the controller must not tell it anything more
             await self._goodbye(why)
         except (ConnectionError, OSError) as error:
             why = f"connection lost: {type(error).__name__}"
@@ -315,8 +316,8 @@ class Session:
 
     def _expel(self, reason: str) -> None:
         """Close the connection at once, with a reason."""
-        self.frames.write(Kind.ERROR, frames.Reason(reason))
         self._leave(reason)
+        self.frames.write(Kind.ERROR, frames.Reason(reason))
         self.task.cancel()
 
     def _emulated(self) -> tuple[float, float]:
@@ -420,7 +421,6 @@ class Session:
         """Say why, and read on for a moment, since unread data would reset the connection."""
         with contextlib.suppress(ConnectionError, OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                self._end_query()
                 self.frames.write(Kind.ERROR, frames.Reason(reason))
                 await self.frames.writer.drain()
                 self.frames.writer.write_eof()

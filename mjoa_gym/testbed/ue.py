@@ -59,7 +59,7 @@ class Pacing(NamedTuple):
     """Seconds that each layer counts as on either side, (L,), whatever it takes for real."""
 
     ue_s: Sequence[float]
-    edge_s: Sequence[float]  # at the UE's share of the server
+    edge_s: Sequence[float] = ()  # at the UE's share of the server; none if a controller knows
 
 
 class UserEquipment:
@@ -92,6 +92,10 @@ class UserEquipment:
         self._forgotten()
         self._turn = asyncio.Lock()
 
+    def digests(self) -> list[bytes]:
+        """(L,) SHA-256 of the layers' parameters as they are sent; nothing where there are none."""
+        return [b"" if image is None else image.digest() for image in self._images]
+
     @property
     def connected(self) -> bool:
         """Whether there is a connection that is not known to be lost."""
@@ -106,7 +110,7 @@ class UserEquipment:
         if self._connection is None or self._connection.lost is not None:
             await self.close()
             self._connection = await open_connection(self.settings, self.program.fingerprint)
-            if self.pacing is not None:
+            if self.pacing is not None and len(self.pacing.edge_s):
                 pace = Pace([float(seconds) for seconds in self.pacing.edge_s])
                 self._connection.frames.write(Kind.PACE, pace)
         return self._connection

@@ -1,0 +1,203 @@
+"""A real server that plans, and real UE processes: one is killed, one comes late; and a soak."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("msgspec")
+
+from mjoa_gym.testbed import clock  # noqa: E402
+from mjoa_gym.testbed.executor import Executor  # noqa: E402
+from mjoa_gym.testbed.models import program_of  # noqa: E402
+from mjoa_gym.testbed.participant import Participant  # noqa: E402
+from mjoa_gym.testbed.processes import TOKEN_VARIABLE, ServerProcess, server_process  # noqa: E402
+from mjoa_gym.testbed.ue import Pacing, UserEquipment  # noqa: E402
+
+from .test_testbed_processes import (  # noqa: E402
+    arguments_for,
+    descriptors,
+    resident_mb,
+    result_of,
+    settings_for,
+    tiny,  # noqa: F401
+)
+from .testbed_helpers import Proxy  # noqa: E402
+from .testbed_rounds import profile  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+
+PLANNER = """
+import numpy as np
+from mjoa_gym import Plan
+
+def everything_at_the_edge(instance):
+    share = np.full(instance.n_ues, 1 / instance.n_ues)
+    return Plan([np.ones(ue.dnn.n_layers) for ue in instance.ues], share, share)
+"""
+
+
+@contextlib.contextmanager
+def ue_process(server: ServerProcess, file: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """A UE that takes part; killed in the end if it has not ended."""
+    command = [
+        sys.executable, "-m", "mjoa_gym.testbed", "ue", "--port", str(server.port), "--controlled",
+        "--program", f"tiny={file}", "--paced", "--ue-slowdown", "30", "--busy", "0.1", *more,
+    ]  # fmt: skip
+    environment = os.environ | {TOKEN_VARIABLE: server.token}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def events(journal: Path) -> list[dict[str, Any]]:
+    """What has happened so far."""
+    lines = journal.read_text("utf-8").splitlines() if journal.exists() else []
+    found = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):  # the last one is being written
+            found.append(json.loads(line))
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_three_ue_processes_one_is_killed_and_one_comes_late(
+    tiny: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    planner, journal = tmp_path / "mine.py", tmp_path / "journal.jsonl"
+    planner.write_text(PLANNER)
+    options = [
+        "--controller", f"{planner}:everything_at_the_edge", "--cell-mbps", "8",
+        "--cell-downlink-mbps", "8", "--first", "2", "--period-s", "0.2", "--slowdown", "3",
+        "--journal", str(journal),
+    ]  # fmt: skip
+
+    def planned() -> list[dict[str, Any]]:
+        return [event for event in events(journal) if "planned" in event]
+
+    with server_process(*arguments_for(tiny, *options)) as server:
+        idle = descriptors(server.process.pid)
+        with (
+            ue_process(server, tiny, "--queries", "10000") as a,
+            ue_process(server, tiny, "--queries", "10000") as b,
+        ):
+            wait_for(lambda: bool(planned()))
+            time.sleep(0.15)  # in the middle of its upload, which takes a second
+            b.send_signal(signal.SIGKILL)
+            with ue_process(server, tiny, "--queries", "4") as c:
+                late = c.communicate(timeout=60)[0]
+            a.kill()
+            first = a.communicate(timeout=60)[0]
+        assert c.returncode == 0
+        wait_for(lambda: descriptors(server.process.pid) == idle, 5.0)
+    assert late.count("outputs as locally") == 4
+    assert first.count("outputs as locally") > 4
+    assert "NOT AS" not in first + late
+    assert "layers executed here" not in first + late
+    said = events(journal)
+    rounds = [event for event in said if "round_s" in event and "planned" not in event]
+    assert [len(event["ues"]) for event in rounds][:2] == [2, 1]
+    (survivor,) = rounds[1]["ues"]
+    together = [event for event in rounds if 3 in event["ues"]]
+    assert [event["ues"] for event in together] == [[survivor, 3]] * 4
+    assert all(event["planned_by"].endswith("everything_at_the_edge") for event in rounds)
+    # who is left is faster than promised, and all later rounds are as planned
+    seconds = dict(zip(rounds[0]["ues"], rounds[0]["measured_s"], strict=True))
+    assert seconds[survivor] < 0.9 * max(rounds[0]["predicted_s"])
+    late_s = [
+        measured - predicted
+        for event in rounds[1:]
+        for measured, predicted in zip(event["measured_s"], event["predicted_s"], strict=True)
+    ]
+    assert np.median(np.abs(late_s)) < 0.05
+
+
+@pytest.mark.slow
+def test_two_thousand_queries_of_four_ues_with_random_kills_and_joins(
+    tiny: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Right answers throughout; descriptors and memory of both processes stay flat."""
+    program, inputs = program_of("tiny", {"tiny": tiny})
+    expected = result_of(program, inputs)
+    n = program.dnn.n_layers
+    generator = random.Random(0)
+    counts = {"queries": 0, "failures": 0, "granted": 0}
+    sizes: list[tuple[int, float]] = []
+
+    async def ue_life(proxy: Proxy, token: str, executor: Executor) -> None:
+        settings = settings_for(token, proxy.own_port, connect_s=5.0, stall_s=5.0)
+        ue = UserEquipment(program, executor, settings, Pacing([2e-3] * n))
+        said = profile(ue_s=[2e-3] * n, edge_s=[2e-4] * n, digests=ue.digests())
+        participant = Participant(ue, said)
+        for _ in range(500):
+            proxy.heal()
+            if generator.random() < 0.1:
+                proxy.direction = generator.choice(["up", "down"])
+                most = 50_000 if proxy.direction == "up" else 3000
+                proxy.after = proxy.passed[proxy.direction] + generator.randrange(most)
+            taken = await participant.round(inputs)
+            assert torch.allclose(taken.inference.outputs, expected)
+            counts["queries"] += 1
+            counts["failures"] += taken.inference.failure is not None
+            counts["granted"] += taken.grant is not None
+            if generator.random() < 0.05:
+                await ue.close()
+                await asyncio.sleep(generator.random() / 20)
+        await ue.close()
+
+    async def main(server: ServerProcess) -> None:
+        executor = Executor()
+        proxies = [Proxy(server.port) for _ in range(4)]
+        for proxy in proxies:
+            await proxy.__aenter__()
+        lives = [asyncio.create_task(ue_life(p, server.token, executor)) for p in proxies]
+        while not all(life.done() for life in lives):
+            await asyncio.sleep(0.25)
+            both = (server.process.pid, os.getpid())
+            sizes.extend((descriptors(pid), resident_mb(pid)) for pid in both)
+        for life in lives:
+            await life
+        for proxy in proxies:
+            await proxy.__aexit__()
+        executor.close()
+
+    options = [
+        "--controller", "mjoa-mu-prefetch", "--cell-mbps", "400", "--cell-downlink-mbps", "400",
+        "--memory-mib", "1", "--gather-s", "0.1", "--share",
+    ]  # fmt: skip
+    with server_process(*arguments_for(tiny, *options)) as server:
+        idle = descriptors(server.process.pid)
+        clock.run(asyncio.wait_for(main(server), 500))
+        wait_for(lambda: descriptors(server.process.pid) == idle, 5.0)
+    assert counts["queries"] == 2000
+    assert counts["failures"] > 50
+    assert counts["granted"] > 1500
+    there, here = sizes[::2], sizes[1::2]
+    assert max(row[0] for row in there) <= idle + 12
+    for rows in (there, here):  # at first, everybody warms up
+        assert rows[-1][1] < rows[len(rows) // 2][1] + 20
