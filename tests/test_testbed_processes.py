@@ -243,6 +243,7 @@ def test_links_that_the_operating_system_shapes(
             uplink_bps=rate,
             downlink_bps=rate,
             shaped_below=True,
+            certificate=server.certificate,
         )
         ue = UserEquipment(program, executor, settings)
         got = await ue.infer(inputs, np.ones(program.dnn.n_layers))

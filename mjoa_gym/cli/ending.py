@@ -12,8 +12,8 @@ EXTRAS = {
     package: extra
     for extra, packages in {
         "evaluation": ("matplotlib", "plotly", "tqdm"), "sb3": ("stable_baselines3", "sb3_contrib"),
-        "torch": ("torch",), "testbed": ("torchvision", "msgspec"), "render": ("PIL",),
-        "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"), "multiagent": ("pettingzoo",),
+        "torch": ("torch",), "testbed": ("torchvision", "msgspec", "cryptography"),
+        "render": ("PIL",), "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"), "multiagent": ("pettingzoo",),
         "rllib": ("ray",), "train": ("tensorboard",),
     }.items()
     for package in packages

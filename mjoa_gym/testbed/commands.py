@@ -30,6 +30,7 @@ from mjoa_gym.testbed.participant import Participant
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
 from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings, UESettings
+from mjoa_gym.testbed.tls import client_context, make_certificate
 from mjoa_gym.testbed.ue import Pacing, UserEquipment
 from mjoa_gym.validation import choice, count, positive
 
@@ -62,9 +63,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         add("--token", default=os.environ.get(TOKEN_VARIABLE, ""),
             help=f"shared secret (default: the environment's {TOKEN_VARIABLE})")  # fmt: skip
         add("--core", type=int, help="core that executes layers (default: any)")
+        add("--certificate", type=Path, metavar="FILE",
+            help="encrypt (TLS): the server's certificate; needed beyond loopback")  # fmt: skip
         add("--program", action="append", default=[], metavar="NAME=FILE",
             help="an exported program (.pt2), under a name that both sides use")  # fmt: skip
+    certificate = sides.add_parser("certificate", help="a certificate and its key, for TLS")
+    add = certificate.add_argument
+    add("--out", type=Path, default=Path(), help="folder to write them to (default: here)")
+    add("--host", action="append", default=[], help="a name or address that it is for, too")
     add = server.add_argument
+    add("--key", type=Path, metavar="FILE", help="the certificate's key")
     add("--models", nargs="*", metavar="NAME",
         help="of torchvision's classifiers, those on offer (default: all)")  # fmt: skip
     add("--sessions", type=int, default=ServerSettings.sessions,
@@ -143,6 +151,10 @@ def _add_control(server: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one side; returns the exit status."""
     args = arguments(argv)
+    if args.side == "certificate":
+        for file in make_certificate(args.out, args.host):
+            print(file)
+        return 0
     if not args.token:
         print(f"mjoa-gym testbed: --token or {TOKEN_VARIABLE} is needed", file=sys.stderr)
         return 2
@@ -188,7 +200,7 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     limits["sessions"] = args.sessions
     settings = ServerSettings(
         args.token, args.host, args.port, args.core, idle_s=args.idle_s, slowdown=args.slowdown,
-        **limits,
+        certificate=args.certificate, key=args.key, **limits,
     )  # fmt: skip
     control = None
     if args.controller is not None:
@@ -225,6 +237,8 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     count("--queries", args.queries)
     if args.until_s is not None:
         positive("--until-s", args.until_s)
+    if args.certificate is not None:
+        client_context(args.certificate)  # or it is said at once what is wrong with it
     if args.model is None:
         args.model = next(iter(files)) if len(files) == 1 else "resnet18"
     program, inputs = program_of(args.model, files)
@@ -244,6 +258,7 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
         edge_slowdown=1 / args.edge_share,
         stall_s=args.stall_s,
         busy=args.busy,
+        certificate=args.certificate,
     )
     with contextlib.closing(Executor(args.core, "UE layers")) as executor:
         async with UserEquipment(program, executor, settings) as ue:

@@ -8,7 +8,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mjoa_gym.testbed import frames
+from mjoa_gym.testbed import frames, tls
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.executor import Work
 from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter, Kind, ProtocolError
@@ -176,12 +176,18 @@ async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
     """Connect and introduce oneself, with the fingerprint of one's program; or an EdgeError."""
     s = settings
     try:
+        context = None if s.certificate is None else tls.client_context(s.certificate)
         async with asyncio.timeout(s.connect_s):
             stream, writer = await asyncio.open_connection(
-                s.host, s.port, limit=frames.READ_AHEAD_BYTES
+                s.host, s.port, limit=frames.READ_AHEAD_BYTES, ssl=context
             )
     except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
         raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error
+    if (refusal := _distrust(writer, s)) is not None:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError, OSError):
+            await writer.wait_closed()
+        raise EdgeError(f"no connection to {s.host}:{s.port}: {refusal}")
     reader = FrameReader(stream, frames.FROM_SERVER, s.payload_bytes)
     outgoing = FrameWriter(writer)
     try:
@@ -200,6 +206,14 @@ async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
         writer.transport.abort()
         raise
     return Connection(reader, outgoing, ready.payload)
+
+
+def _distrust(writer: asyncio.StreamWriter, settings: UESettings) -> str | None:
+    """Why nothing may be said over a connection; None if it may."""
+    if settings.certificate is not None:
+        return None if tls.is_pinned(writer, settings.certificate) else "another certificate"
+    peer = writer.get_extra_info("peername")
+    return None if peer and tls.is_loopback(peer[0]) else tls.REMEDY
 
 
 async def _expect(reader: FrameReader, kind: Kind) -> Any:

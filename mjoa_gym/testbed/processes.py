@@ -8,10 +8,13 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mjoa_gym.testbed.namespace import ShapedNamespace
+from mjoa_gym.testbed.tls import make_certificate
 
 TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
 
@@ -23,6 +26,7 @@ class ServerProcess(NamedTuple):
     host: str
     port: int
     token: str  # what UEs must know
+    certificate: Path | None = None  # the only one that UEs are to accept, if it is not on loopback
 
 
 @contextlib.contextmanager
@@ -31,9 +35,23 @@ def server_process(
 ) -> Iterator[ServerProcess]:
     """Start a server on any free port, with a random token, and end it afterwards.
 
-    It gets more `arguments`, and runs in a namespace instead of on loopback if there is one. Raises
-    an OSError if it does not start.
+    It gets more `arguments`, and runs in a namespace instead of on loopback if there is one; then
+    it encrypts. Raises an OSError if it does not start.
     """
+    with contextlib.ExitStack() as stack:
+        certificate = None
+        if namespace is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            certificate, key = make_certificate(folder, [namespace.address])
+            arguments += ("--certificate", str(certificate), "--key", str(key))
+        started = stack.enter_context(_started(arguments, core, namespace))
+        yield started._replace(certificate=certificate)
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: Sequence[str], core: int | None, namespace: ShapedNamespace | None
+) -> Iterator[ServerProcess]:
     token = secrets.token_hex(16)
     host = "127.0.0.1" if namespace is None else namespace.address
     command = [sys.executable, "-m", "mjoa_gym.testbed", "server", "--port", "0", "--host", host]

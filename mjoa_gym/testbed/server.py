@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.testbed import frames
+from mjoa_gym.testbed import frames, tls
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.controller import Controller, ControllerSettings, Member, slowdown_of
 from mjoa_gym.testbed.edge_query import EdgeQuery
@@ -50,7 +50,8 @@ class EdgeServer:
             say themselves which shares they have.
         listener: Told what happens in the controller's rounds, as objects of JSON.
 
-    Raises a ValueError when it is opened if there is no such planner.
+    Raises a ValueError when it is opened if there is no such planner, or it would listen on
+    anything but loopback without TLS.
     """
 
     def __init__(
@@ -87,15 +88,20 @@ class EdgeServer:
 
     async def __aenter__(self) -> EdgeServer:
         s = self.settings
+        encrypted: dict[str, Any] = {}
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self.executor.close)
+            await tls.check_exposure(s.host, s.certificate is not None)
+            if s.certificate is not None and s.key is not None:
+                context = tls.server_context(s.certificate, s.key)
+                encrypted = {"ssl": context, "ssl_handshake_timeout": s.hello_s}
             if self.control is not None:
                 planner = await stack.enter_async_context(PlannerProcess(self.control.planner))
                 self.controller = Controller(self.control, planner, s.memory_bytes, self.listener)
                 rounds = asyncio.create_task(self.controller.run())
                 stack.push_async_callback(_cancel, rounds)
             self._server = await asyncio.start_server(
-                self._accept, s.host, s.port, limit=frames.READ_AHEAD_BYTES
+                self._accept, s.host, s.port, limit=frames.READ_AHEAD_BYTES, **encrypted
             )
             stack.push_async_callback(self._end)
             self._stack = stack.pop_all()
@@ -423,6 +429,7 @@ class Session:
             async with asyncio.timeout(GOODBYE_S):
                 self.frames.write(Kind.ERROR, frames.Reason(reason))
                 await self.frames.writer.drain()
-                self.frames.writer.write_eof()
+                if self.frames.writer.can_write_eof():  # TLS has no end of one direction
+                    self.frames.writer.write_eof()
                 while await self.reader.reader.read(1 << 16):
                     pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 
 from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_PAYLOAD_BYTES, MOST_SLOWDOWN
 from mjoa_gym.testbed.transmitter import MOST_CHUNK_BYTES
@@ -33,7 +34,7 @@ class ServerSettings:
 
     Attributes:
         token: What UEs must know.
-        host: Address to listen on; anything but loopback is the operator's decision.
+        host: Address to listen on; anything but loopback needs a certificate.
         port: 0 for any free one.
         core: The core that executes layers, or None for any.
         memory_bytes: Parameters of all UEs that are kept.
@@ -46,6 +47,8 @@ class ServerSettings:
         hello_s: Seconds to authenticate.
         idle_s: Seconds without a frame until a UE's session is freed.
         slowdown: Where a controller plans, how much slower than this machine the server is.
+        certificate: A file to encrypt with (TLS), and its
+        key: file; without them, nothing is encrypted.
     """
 
     token: str = field(repr=False)
@@ -63,6 +66,8 @@ class ServerSettings:
     hello_s: float = 5.0
     idle_s: float = 60.0
     slowdown: float = 1.0
+    certificate: Path | None = None
+    key: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.token:
@@ -76,6 +81,8 @@ class ServerSettings:
             positive(name, getattr(self, name))
         port_number("port", self.port)
         slowdown("slowdown", self.slowdown)
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate needs its key, and a key its certificate")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class UESettings:
         stall_s: A server that is silent for so long during an inference is given up.
         hang_s: So is one that makes no progress for so long.
         payload_bytes: The longest payload that is accepted from the server.
+        certificate: A copy of the server's, the only one that is accepted; None for no encryption,
+            which only a server on loopback does without.
     """
 
     token: str = field(repr=False)
@@ -117,6 +126,7 @@ class UESettings:
     stall_s: float = 3.0
     hang_s: float = 60.0
     payload_bytes: int = 1 << 20
+    certificate: Path | None = None
 
     def __post_init__(self) -> None:
         port_number("port", self.port)

@@ -78,6 +78,7 @@ class ModelRun:
             ue_slowdown=self.grid.ue_slowdown,
             shaped_below=self.namespace is not None,
             edge_slowdown=self.grid.edge_slowdown,
+            certificate=self.server.certificate,
             stall_s=30.0,  # a busy machine is no reason to give a measurement up
         )
         return UserEquipment(self.program, self.executor, settings)
