@@ -32,9 +32,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--cap-s", type=float, help="what would take longer by prediction is not run")
     add("--ue-slowdown", type=float, help="how much slower than this machine the UE is")
     add("--edge-slowdown", type=float, help="how much slower the UE's share of the server is")
+    add("--paced", action="store_true",
+        help="layers count as what was measured at first: for noisy machines")  # fmt: skip
     add("--tc", action="store_true", dest="shaped_below",
         help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
-    add("--out", type=Path, help="folder of the results (default results/testbed[-quick][-tc])")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the results (default results/testbed[-quick][-paced][-tc])",
+    )
     add("--fresh", action="store_true", help="forget earlier results")
     add("--report-only", action="store_true", help="write the report anew from earlier results")
     add("--readme", action=argparse.BooleanOptionalAction, default=False,
@@ -47,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     import torch
-    from comparison.measurements import QUICK, ROWS, Grid, Measurements, MeasurementStore
+    from comparison.measurements import PACED, QUICK, ROWS, Grid, Measurements, MeasurementStore
     from comparison.report import measured, publish
     from comparison.runner import run_grid
 
@@ -56,12 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     torch.set_num_threads(1)
     out = args.out or (
-        ROOT / "results" / ("testbed" + "-quick" * args.quick + "-tc" * args.shaped_below)
+        ROOT / "results" / f"testbed{'-quick' * args.quick}{'-paced' * args.paced}"
+        f"{'-tc' * args.shaped_below}"
     )
     if args.report_only:
         results = Measurements.load(out)
     else:
-        grid = QUICK if args.quick else Grid()
+        grid = (QUICK if args.quick else Grid()).but(PACED if args.paced else {})
         given = {key: x for key, x in vars(args).items() if hasattr(grid, key) and x is not None}
         results = MeasurementStore(out, grid.but(given), args.fresh)
         try:

@@ -78,6 +78,7 @@ def row(
         correct=True,
         failure="",
         overhead_bytes=10,
+        noise=0.01,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -89,6 +90,27 @@ def test_errors_are_relative_to_what_was_measured() -> None:
     assert e.worst == pytest.approx(0.3)
     assert e.bias == pytest.approx(0.075)
     assert errors([row(predicted=3.0, got=2.0)], "own_times_s").median == 0
+
+
+def test_differences_below_the_machines_noise_are_no_verdict() -> None:
+    for noise, good in ((0.01, False), (0.06, True)):
+        rows = [
+            row("a", 1.0, 1.1, noise=noise, placement="01"),
+            row("b", 1.2, 1.0, noise=noise, placement="10"),
+        ]
+        (choice,) = choices(rows, ["parallel"])
+        assert choice.regret == pytest.approx(0.1)
+        assert choice.good is good
+
+
+def test_a_report_says_whether_layers_were_paced() -> None:
+    rows = [row(runs=5, overruns=1, noise=0.02)]
+    free, paced = (verdict(rows, Grid(paced=paced)) for paced in (False, True))
+    assert "Free: layers take what they take" in free
+    assert "differ from their median by 2.0 %" in free
+    assert "Paced: each layer" in paced
+    assert "1 of 10 layers (10.0 %) took longer than their slot" in paced
+    assert "aim: at most 2 %" in paced
 
 
 def test_only_what_was_run_counts_and_each_once() -> None:
@@ -282,7 +304,7 @@ def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(
             self.rates = (uplink_bps, downlink_bps)
 
     links, seen = Links(), []
-    server = SimpleNamespace(token="t", host="127.0.0.1", port=1)
+    server = SimpleNamespace(token="t", host="127.0.0.1", port=1, certificate=None)
     run = toy_run(monkeypatch, server, MeasurementStore(tmp_path, Grid(shaped_below=True)), links)
     n = run.dnn.n_layers
 

@@ -13,7 +13,8 @@ EXTRAS = {
     for extra, packages in {
         "evaluation": ("matplotlib", "plotly", "tqdm"), "sb3": ("stable_baselines3", "sb3_contrib"),
         "torch": ("torch",), "testbed": ("torchvision", "msgspec", "cryptography"),
-        "render": ("PIL",), "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"), "multiagent": ("pettingzoo",),
+        "render": ("PIL",), "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"),
+        "multiagent": ("pettingzoo",),
         "rllib": ("ray",), "train": ("tensorboard",),
     }.items()
     for package in packages

@@ -50,6 +50,7 @@ class Grid:
     profile_repeats: int = 7  # inferences whose median gives the layer times
     ue_slowdown: float = 10.0  # how much slower than this machine the UE is
     edge_slowdown: float = 1.0  # the same for its share of the server
+    paced: bool = False  # layers count as what was measured at first, whatever they take
     shaped_below: bool = False  # the operating system shapes the links, in a network namespace
 
     def __post_init__(self) -> None:
@@ -84,6 +85,8 @@ QUICK = Grid(
     models=("resnet18", "mobilenet_v2"), rates_mbps=(50.0, 300.0), queries=3, cap_s=3.0, repeats=1,
     profile_repeats=3,
 )  # fmt: skip
+PACED = {"paced": True, "edge_slowdown": 4.0}
+"""What makes a grid independent of the machine's noise: the server has slack, too."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Measurement(GridCell):
     correct: bool | None = None  # all outputs were those of local execution; None if it was not run
     failure: str = ""  # what went wrong with the server
     overhead_bytes: int = 0  # on the uplink, beside parameters and activations
+    noise: float = math.nan  # the repeats' median distance from their median, relative to it
+    overruns: int = 0  # paced layers that were late, in all repeats together
 
     @property
     def cell(self) -> GridCell:
@@ -165,7 +170,13 @@ class Measurements:
         )
         with (folder / ROWS).open(newline="", encoding="utf-8") as file:
             rows = [
-                Measurement(**{f.name: READ[f.type](line[f.name]) for f in fields(Measurement)})
+                Measurement(
+                    **{
+                        f.name: READ[f.type](line[f.name])
+                        for f in fields(Measurement)
+                        if f.name in line
+                    }
+                )
                 for line in csv.DictReader(file)
             ]
         shown = folder / TIMELINE

@@ -32,7 +32,7 @@ from mjoa_gym.testbed.models import program_of
 from mjoa_gym.testbed.namespace import ShapedNamespace, shaped_namespace
 from mjoa_gym.testbed.processes import ServerProcess, cores, server_process
 from mjoa_gym.testbed.settings import UESettings
-from mjoa_gym.testbed.ue import MeasuredInference, UserEquipment
+from mjoa_gym.testbed.ue import MeasuredInference, Pacing, UserEquipment
 
 MEGA = 1e6
 FAST_MBPS = 10_000.0
@@ -64,6 +64,7 @@ class ModelRun:
         self.program, self.inputs = program_of(self.model, {})
         self.dnn = self.program.dnn
         self.times: LayerTimes
+        self.pacing: Pacing | None = None  # as soon as there are layer times, if it is to be
         self.expected: Any = None
 
     def ue(self, rate_mbps: float) -> UserEquipment:
@@ -81,7 +82,7 @@ class ModelRun:
             certificate=self.server.certificate,
             stall_s=30.0,  # a busy machine is no reason to give a measurement up
         )
-        return UserEquipment(self.program, self.executor, settings)
+        return UserEquipment(self.program, self.executor, settings, self.pacing)
 
     def shape(self, rate_mbps: float) -> None:
         """Have the operating system shape the links, if it is to."""
@@ -89,12 +90,20 @@ class ModelRun:
             self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
 
     async def measure(self, when: str) -> None:
-        """Measure layer times on both sides, and the result that is to come out."""
+        """Measure layer times on both sides, and the result that is to come out.
+
+        If layers are paced, they count as what is measured the first time.
+        """
+        if self.pacing is not None:
+            return
         self.shape(MEASURING_MBPS)  # the message cost is what is left beside this rate
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         self.expected = (await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))).outputs
         edge_s, message_s = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
+        if self.grid.paced:
+            ue.pacing = self.pacing = Pacing(ue_s.tolist(), edge_s.tolist())
+            _, message_s = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
         self.times = LayerTimes(ue_s, edge_s, message_s)
         note = {"when": when, "date": time.strftime("%Y-%m-%d %H:%M:%S")}
         note |= {"ue_s": ue_s.tolist(), "edge_s": edge_s.tolist(), "message_s": message_s}
@@ -192,10 +201,15 @@ class ModelRun:
         self, row: Measurement, planned: Planned, runs: list[MeasuredInference]
     ) -> Measurement:
         own = [self.predicted(row, planned, self.own_times(run)).latency for run in runs]
+        seconds = np.array([run.latency_s for run in runs])
+        middle = float(np.median(seconds))
+        spread = float(np.median(np.abs(seconds - middle))) / middle if len(runs) > 1 else np.nan
         return replace(
             row,
             own_times_s=float(np.median(own)),
-            measured_s=float(np.median([run.latency_s for run in runs])),
+            measured_s=middle,
+            noise=spread,
+            overruns=sum(run.overruns for run in runs),
             runs=len(runs),
             correct=all(close(run.outputs, self.expected) for run in runs),
             failure="; ".join(run.failure for run in runs if run.failure is not None),
