@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark learned testbed test test-all test-browser test-oldest test-rllib lint clean
+.PHONY: benchmark learned testbed testbed-multi test test-all test-browser test-oldest test-rllib lint clean
 
 # CPU builds by their full names: plain `torch` would bring gigabytes of CUDA on Linux, and PyPI's
 # torchvision for Linux fits only that. Without an index that has both, torch alone, from a file.
@@ -45,6 +45,9 @@ learned: $(BIN)/.installed  ## the trained agents beside their yardsticks, for t
 
 testbed: $(BIN)/.installed  ## real inferences on two processes against the simulator (needs two idle cores, 15 minutes)
 	$(BIN)/python scripts/testbed.py --readme
+
+testbed-multi: $(BIN)/.installed  ## real rounds of two to five UEs on one server against the simulator (two cores, 25 minutes)
+	$(BIN)/python scripts/testbed_multi.py
 
 lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

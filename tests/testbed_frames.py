@@ -41,7 +41,7 @@ HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.RESIDENT: BYTES,
     Kind.HEARTBEAT: {"got": 0, "done": 0},
     Kind.FULL: {"layer": 0},
-    Kind.GRANT: BEGIN | {"round": 1, "uplink_bps": 1e6, "predicted_s": 0.5},
+    Kind.GRANT: BEGIN | {"ue": 1, "round": 1, "uplink_bps": 1e6, "predicted_s": 0.5},
     Kind.SHARES: {"uplink_bps": 1e6},
     Kind.OVER: {},
 }

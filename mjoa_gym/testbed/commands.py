@@ -140,7 +140,7 @@ def _add_control(server: argparse.ArgumentParser) -> None:
     add("--upload", default=ControllerSettings.upload, choices=GRANTED_MODES,
         help="(default %(default)s)")  # fmt: skip
     add("--first", type=int, default=ControllerSettings.first,
-        help="UEs that the first round waits for (default %(default)s)")  # fmt: skip
+        help="UEs that are waited for when rounds begin (default %(default)s)")  # fmt: skip
     add("--share", action="store_true",
         help="keep equal layers once, for every UE that knows their digests")  # fmt: skip
     add("--slowdown", type=float, default=ServerSettings.slowdown,

@@ -62,7 +62,7 @@ class ControllerSettings:
         upload: Upload mode of all inferences: "parallel", "serial" or "whole".
         share: Whether layers are shared by content: by the digests of their parameters.
         rounds: Rounds that far-sighted planners look ahead.
-        first: How many UEs the first round waits for.
+        first: How many UEs are waited for when rounds begin: at first, and after all have left.
         gather_s: How long UEs that took part in the last round are waited for.
         patience: A UE may take so many times what was planned,
         patience_s: or so many seconds longer, whichever is more.
@@ -239,8 +239,6 @@ class Controller:
     def ask(self, member: Member) -> None:
         """A UE is ready for a round."""
         member.asked = member.expected = True
-        if member.grant is not None and member not in self._running:
-            member.grant = None
         self._changed.set()
 
     def finished(self, member: Member, done: Done) -> None:
@@ -268,8 +266,7 @@ class Controller:
 
     async def _gather(self) -> list[Member]:
         """The UEs of the next round: all that have asked, soon after the first has."""
-        least = self.settings.first if self.rounds == 0 else 1
-        await self._until(lambda: sum(m.asked for m in self.members) >= least, math.inf)
+        await self._until(self._enough, math.inf)
         patience = now() + self.settings.gather_s
         await self._until(lambda: all(m.asked or not m.expected for m in self.members), patience)
         for member in self.members:
@@ -278,6 +275,11 @@ class Controller:
                 if member.grant is not None and member.serving():
                     member.expel("the round is over")
         return [member for member in self.members if member.asked]
+
+    def _enough(self) -> bool:
+        """Whether as many UEs have asked as a round needs."""
+        least = 1 if any(m.grant is not None for m in self.members) else self.settings.first
+        return sum(m.asked for m in self.members) >= least
 
     async def _until(self, condition: Callable[[], bool], when: float) -> bool:
         """Wait for something that others change, until then at most; whether it is so."""
@@ -419,8 +421,8 @@ class Controller:
             marks = plan.prefetch[i]
         mode = UPLOAD_MODES.index(self.settings.upload)
         return Grant(
-            self.rounds, plan.placements[i].tobytes(), marks.tobytes(), mode, *self.rates(member),
-            slowdown_of(member.compute_share), predicted_s,
+            member.number, self.rounds, plan.placements[i].tobytes(), marks.tobytes(), mode,
+            *self.rates(member), slowdown_of(member.compute_share), predicted_s,
         )  # fmt: skip
 
     def allows(self, member: Member, begin: Begin) -> bool:

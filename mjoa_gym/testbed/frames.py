@@ -190,8 +190,9 @@ class Profile(Header, frozen=True):
 
 
 class Grant(Header, frozen=True):
-    """What a UE may do in a round, and what the controller expects of it."""
+    """What a UE, by its number, may do in a round, and what the controller expects of it."""
 
+    ue: Natural
     round: Natural
     placement: Bits
     prefetch: Bits

@@ -121,9 +121,12 @@ class LayeredProgram:
 
 
 async def measured_seconds(
-    program: LayeredProgram, executor: Executor, slowdown: float
+    program: LayeredProgram, executor: Executor, slowdown: float, times: int
 ) -> list[float]:
-    """(L,) median seconds of layers on an executor, with parameters that are all alike."""
+    """(L,) median seconds of layers on an executor, with parameters that are all alike.
+
+    After some inferences that do not count; empty if none is to.
+    """
     loop, layers = asyncio.get_running_loop(), range(program.dnn.n_layers)
     layouts = [layout for layout in program.parameters if layout is not None]
     values = await asyncio.to_thread(
@@ -134,7 +137,7 @@ async def measured_seconds(
         return {name: values[name] for name in program.network.needs(layer)}
 
     rows = []
-    for _ in range(WARM_UPS + MEASUREMENTS):
+    for _ in range(WARM_UPS + times):
         ended = asyncio.Event()
 
         def on_done(work: Work, _: Execution | None, ended: asyncio.Event = ended) -> None:
@@ -153,7 +156,7 @@ async def measured_seconds(
             raise ProtocolError(f"executing a layer failed: {type(work.error).__name__}")
         rows.append([execution.end - execution.start for execution in work.executions])
         work.forget()
-    return np.median(rows[WARM_UPS:], axis=0).tolist()
+    return np.median(rows[WARM_UPS:], axis=0).tolist() if times else []
 
 
 def _alike(spec: TensorSpec) -> torch.Tensor:

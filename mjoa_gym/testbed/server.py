@@ -23,7 +23,7 @@ from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Begin, Frame, FrameReader, FrameWriter, Kind, ProtocolError
 from mjoa_gym.testbed.planning import PlannerProcess
 from mjoa_gym.testbed.police import Police
-from mjoa_gym.testbed.program import LayeredProgram, measured_seconds
+from mjoa_gym.testbed.program import MEASUREMENTS, LayeredProgram, measured_seconds
 from mjoa_gym.testbed.settings import ServerSettings
 from mjoa_gym.testbed.store import ParameterStore, Refusal, TensorMemory
 from mjoa_gym.testbed.transmitter import UNSENT_BYTES
@@ -136,12 +136,17 @@ class EdgeServer:
                     raise ProtocolError(f"model {model!r} cannot be built at the server") from error
         return self._programs[model]
 
-    async def layer_seconds(self, model: str) -> list[float]:
-        """(L,) seconds of a network's layers on the whole server, measured once."""
+    async def layer_seconds(self, model: str, wanted: bool) -> list[float]:
+        """(L,) seconds of a network's layers on the whole server, measured once, if `wanted`.
+
+        Else they are executed, once for all, so that nothing is for the first time in a round.
+        """
         async with self._building:
-            if model not in self._seconds:
+            if model not in self._seconds or (wanted and not self._seconds[model]):
                 program, slowdown = self._programs[model], self.settings.slowdown
-                self._seconds[model] = await measured_seconds(program, self.executor, slowdown)
+                times = MEASUREMENTS if wanted else 0
+                seconds = await measured_seconds(program, self.executor, slowdown, times)
+                self._seconds[model] = seconds
         return self._seconds[model]
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -288,10 +293,10 @@ class Session:
             raise ProtocolError("REGISTER: that is done already")
         profile.check(n)
         controller.check(profile)
+        self.registering = True
+        seconds = await self.server.layer_seconds(self.model, wanted=not profile.edge_s)
+        self.registering = False
         if not profile.edge_s:
-            self.registering = True
-            seconds = await self.server.layer_seconds(self.model)
-            self.registering = False
             profile = msgspec.structs.replace(profile, edge_s=seconds)
         self.table = profile.edge_s if profile.paced else None
         store = self.server.store

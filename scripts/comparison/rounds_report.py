@@ -1,0 +1,335 @@
+"""What rounds of several UEs have shown: errors, planners' order, gains promised and measured."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import kendalltau
+
+from comparison.measurements import COLD, RESIDENT, Note
+from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds
+from comparison.report import AIM_MEDIAN, AIM_P90, PACED_MEDIAN, PACED_P90
+from mjoa_gym.evaluation.page import update_readme
+from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
+from mjoa_gym.evaluation.table import Table
+from mjoa_gym.files import write
+from mjoa_gym.model.simulator import Interval, Timeline
+from mjoa_gym.rendering import gantt_figure
+
+EQUAL, EARLIER, LOCAL = "pbt-dp+equal", "dads-serial", "local-only"
+
+
+class Objective(NamedTuple):
+    """The weighted sum of latencies of a round, in seconds, promised and measured."""
+
+    predicted_s: float
+    measured_s: float
+
+    @property
+    def error(self) -> float:
+        """Relative to what was measured; below 0: the simulator promises too much."""
+        return self.predicted_s / self.measured_s - 1.0
+
+
+class Order(NamedTuple):
+    """What trusting the simulator leads to among the planners of a mix and a rate."""
+
+    mix: str
+    rate_mbps: float
+    tau: float  # Kendall's rank correlation; NaN if all are equal
+    best: str  # the planner that the simulator prefers
+    regret: float  # how much more its objective was than that of the best in reality
+
+
+def good(parts: Sequence[Part]) -> list[Part]:
+    """Those with a measurement in which nothing failed."""
+    return [part for part in parts if not part.failure and not math.isnan(part.measured_s)]
+
+
+def errors(parts: Sequence[Part]) -> np.ndarray:
+    """(n,) relative errors of UEs' latencies, predicted against measured."""
+    return np.array([part.predicted_s / part.measured_s - 1.0 for part in good(parts)])
+
+
+def objectives(parts: Sequence[Part]) -> dict[RoundCell, list[Objective]]:
+    """The rounds of every cell, in order; only those in which all UEs have a measurement."""
+    rounds: dict[tuple[RoundCell, int], list[Part]] = defaultdict(list)
+    for part in good(parts):
+        rounds[part.cell, part.round].append(part)
+    found: dict[RoundCell, list[Objective]] = defaultdict(list)
+    for (cell, _), own in sorted(rounds.items(), key=lambda item: item[0][1]):
+        if len(own) == len(MIXES[cell.mix]):
+            sums = (
+                float(sum(part.weight * getattr(part, name) for part in own))
+                for name in ("predicted_s", "measured_s")
+            )
+            found[cell].append(Objective(*sums))
+    return dict(found)
+
+
+def totals(parts: Sequence[Part]) -> dict[RoundCell, Objective]:
+    """Every cell's objective: the median of cold repeats, the sum over a row of rounds."""
+    found = {}
+    for cell, rounds in objectives(parts).items():
+        together: Callable[..., float] = np.median if cell.scenario == COLD else np.sum
+        columns = zip(*rounds, strict=True)
+        found[cell] = Objective(*(float(together(list(column))) for column in columns))
+    return found
+
+
+def orders(parts: Sequence[Part]) -> list[Order]:
+    """One per mix and rate, of cold rounds."""
+    groups: dict[tuple[str, float], dict[str, Objective]] = defaultdict(dict)
+    for cell, objective in totals(parts).items():
+        if cell.scenario == COLD:
+            groups[cell.mix, cell.rate_mbps][cell.planner] = objective
+    found = []
+    for key, planners in groups.items():
+        best = min(planners, key=lambda name: planners[name].predicted_s)
+        fastest = min(objective.measured_s for objective in planners.values())
+        tau = math.nan
+        if len({round(objective.predicted_s, 6) for objective in planners.values()}) > 1:
+            tau = float(kendalltau(*zip(*planners.values(), strict=True)).statistic)
+        found.append(Order(*key, tau, best, planners[best].measured_s / fastest - 1.0))
+    return found
+
+
+def gain(ours: Objective, other: Objective) -> tuple[float, float]:
+    """By how much ours is below another one: promised, and measured."""
+    promised, measured = (1.0 - a / b for a, b in zip(ours, other, strict=True))
+    return promised, measured
+
+
+def gains(parts: Sequence[Part], than: str) -> dict[RoundCell, tuple[float, float]]:
+    """What MJOA-MU gains over another planner, promised and measured, by its cold cell."""
+    found = totals(parts)
+    pairs = {
+        cell: found.get(RoundCell(cell.mix, cell.rate_mbps, than, COLD))
+        for cell in found
+        if cell.planner == OURS and cell.scenario == COLD
+    }
+    return {cell: gain(found[cell], other) for cell, other in pairs.items() if other is not None}
+
+
+def verdict(results: Rounds) -> str:
+    """What was found, as a list of sentences, against the aims."""
+    parts, grid = results.parts, results.grid
+    size = np.abs(errors(parts))
+    middle, p90 = np.quantile(size, (0.5, 0.9))
+    aims = (PACED_MEDIAN, PACED_P90) if grid.paced else (AIM_MEDIAN, AIM_P90)
+    rounds = [each for rows in objectives(parts).values() for each in rows]
+    found = orders(parts)
+    taus = [order.tau for order in found if not math.isnan(order.tau)]
+    sentences = [
+        _pace(parts, grid),
+        f"Latency of one UE, predicted against measured: median error {_percent(middle)} (aim: at "
+        f"most {100 * aims[0]:.0f} %), 90th percentile {_percent(p90)} (aim: {100 * aims[1]:.0f} %)"
+        f", bias {_percent(errors(parts).mean(), '+')}, over {len(size)} inferences.",
+        f"Weighted sum of a round's latencies: median error "
+        f"{_percent(float(np.median([abs(each.error) for each in rounds])))} over {len(rounds)} "
+        "rounds.",
+        f"Kendall's tau of the planners' order: {np.mean(taus):.2f} on average over {len(taus)} "
+        f"mixes and rates; trusting the simulator costs {_percent(max(o.regret for o in found))} "
+        "at most." if taus else "All planners' plans are alike.",
+    ]  # fmt: skip
+    for than, what in ((LOCAL, "all-local execution"), (EQUAL, "equal shares"),
+                       (EARLIER, "the earlier system DADS, uploading included")):  # fmt: skip
+        if both := list(gains(parts, than).values()):
+            promised, measured = np.mean(both, axis=0)
+            sentences.append(
+                f"MJOA-MU gains {_percent(measured)} over {what} in reality; the simulator "
+                f"promised {_percent(promised)} (means over {len(both)} mixes and rates, cold)."
+            )
+    wrong = sum(part.correct is False for part in parts)
+    failed = sum(bool(part.failure) for part in parts)
+    fallen = sum(part.planned_by != part.planner for part in parts)
+    sentences.append(
+        f"Results that differ from local execution: {wrong} of {len(parts)}. Inferences in which "
+        f"the server failed, not counted: {failed}; in which the planner gave no plan in time: "
+        f"{fallen}."
+    )
+    return "\n".join(f"* {sentence}" for sentence in sentences)
+
+
+def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
+    if not grid.paced:
+        return "Free: layers take what they take, and the machine's noise counts."
+    layers, late = sum(len(part.placement) for part in parts), sum(p.overruns for p in parts)
+    return (
+        "Paced: each layer is executed for real and counts as finished when its table says. "
+        f"{late} of {layers} layers ({_percent(late / max(layers, 1))}) took longer than their "
+        "slot and were late."
+    )
+
+
+def error_table(results: Rounds) -> Table:
+    """Errors per mix, scenario and all."""
+    lines = []
+    for mix in (*dict.fromkeys(part.mix for part in results.parts), "all"):
+        for scenario in (COLD, RESIDENT):
+            own = [p for p in results.parts if mix in (p.mix, "all") and p.scenario == scenario]
+            if not good(own):
+                continue
+            size = np.abs(errors(own))
+            rounds = [each for rows in objectives(own).values() for each in rows]
+            whole = _percent(float(np.median([abs(each.error) for each in rounds])))
+            layers = sum(len(part.placement) for part in own)
+            late = sum(part.overruns for part in own) / layers
+            lines.append((
+                mix, "-" if mix == "all" else str(len(MIXES[mix])), scenario, str(len(size)),
+                _percent(float(np.median(size))), _percent(float(np.quantile(size, 0.9))),
+                _percent(float(size.max())), _percent(float(errors(own).mean()), "+"), whole,
+                _percent(late),
+            ))  # fmt: skip
+    header = ("Mix", "UEs", "Rounds", "Inferences", "Median", "90 %", "Worst", "Bias",
+              "Median, weighted sum", "Late layers")  # fmt: skip
+    return Table("Errors", header, lines)
+
+
+def cell_table(results: Rounds) -> Table:
+    """Every cell's objective, promised and measured."""
+    planning: dict[RoundCell, list[float]] = defaultdict(list)
+    for part in results.parts:
+        planning[part.cell].append(part.planning_s)
+    lines = [
+        (cell.mix, f"{cell.rate_mbps:g}", cell.scenario, cell.planner,
+         f"{objective.predicted_s:.3f}", f"{objective.measured_s:.3f}",
+         _percent(objective.error, "+"), f"{1e3 * float(np.median(planning[cell])):.0f}")
+        for cell, objective in totals(results.parts).items()
+    ]  # fmt: skip
+    header = ("Mix", "Mbit/s", "Rounds", "Planner", "Promised, s", "Measured, s", "Error",
+              "Planning, ms")  # fmt: skip
+    return Table("Cells", header, lines)
+
+
+def order_table(results: Rounds) -> Table:
+    """The planners' order per mix and rate."""
+    lines = [
+        (o.mix, f"{o.rate_mbps:g}", "-" if math.isnan(o.tau) else f"{o.tau:.2f}", o.best,
+         _percent(o.regret))
+        for o in orders(results.parts)
+    ]  # fmt: skip
+    return Table("Order", ("Mix", "Mbit/s", "Tau", "Simulator's best", "Regret"), lines)
+
+
+def gain_table(results: Rounds) -> Table:
+    """What MJOA-MU gains, promised and measured."""
+    lines = []
+    for than in (LOCAL, EQUAL, EARLIER):
+        for cell, (promised, measured) in gains(results.parts, than).items():
+            lines.append((than, cell.mix, f"{cell.rate_mbps:g}", _percent(promised, "+"),
+                          _percent(measured, "+")))  # fmt: skip
+    return Table("Gains", ("Over", "Mix", "Mbit/s", "Promised", "Measured"), lines)
+
+
+def paired_figure(results: Rounds) -> Figure:
+    """Left: one UE's latency, promised and measured. Right: what MJOA-MU gains."""
+    figure = new_figure(10.0, 4.8)
+    left, right = figure.subplots(1, 2)
+    colours = dict(zip(dict.fromkeys(p.planner for p in results.parts), cycle(COLOURS),
+                       strict=False))  # fmt: skip
+    for planner, colour in colours.items():
+        own = [part for part in good(results.parts) if part.planner == planner]
+        left.scatter([p.measured_s for p in own], [p.predicted_s for p in own], s=14, alpha=0.6,
+                     color=colour, label=planner, linewidths=0)  # fmt: skip
+    both = [s for part in good(results.parts) for s in (part.measured_s, part.predicted_s)]
+    line = np.array([min(both) * 0.85, max(both) * 1.2])
+    left.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
+    left.set(xscale="log", yscale="log", xlim=line, ylim=line, xlabel="measured latency (s)",
+             ylabel="simulated latency (s)")  # fmt: skip
+    left.legend(fontsize=8, frameon=False, loc="upper left")
+    marks = dict(zip((LOCAL, EQUAL, EARLIER), "so^", strict=True))
+    for than, marker in marks.items():
+        pairs = list(gains(results.parts, than).values())
+        if pairs:
+            promised, measured = zip(*pairs, strict=True)
+            right.scatter(100 * np.array(measured), 100 * np.array(promised), marker=marker, s=30,
+                          label=f"over {than}", alpha=0.75)  # fmt: skip
+    right.axline((0, 0), slope=1, color="#888888", linewidth=0.8, zorder=0)
+    right.set(xlabel="MJOA-MU's gain, measured (%)", ylabel="promised (%)")
+    right.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def timeline_figure(content: Note) -> Figure:
+    """The measured timelines of all UEs of a round, each under the predicted one."""
+    drawn, heads = [], []
+    for number, ue in enumerate(content["ues"], 1):
+        for part, what in (("predicted", "simulated"), ("measured", "measured")):
+            latency_s, rows = ue[part]["latency_s"], ue[part]["intervals"]
+            intervals = tuple(Interval(*row) for row in rows)
+            drawn.append(Timeline(latency_s, intervals, np.zeros(0), latency_s))
+            heads.append(f"UE {number}, {ue['model']}: {what}")
+    return gantt_figure(drawn, heads)
+
+
+def publish(results: Rounds, out: Path, command: str, readme: Path | None) -> Path:
+    """Write everything; returns the report's path. A ValueError if nothing was measured."""
+    if not good(results.parts):
+        raise ValueError(f"nothing was measured; {out} would be empty")
+    results.save(out)
+    write(out / "gains.png", encoded(paired_figure(results), "png"))
+    if results.timeline is not None:
+        write(out / "timelines.png", encoded(timeline_figure(results.timeline), "png"))
+    report = out / "report.md"
+    write(report, _report(results, command))
+    if readme is not None:
+        folder = out.resolve().relative_to(readme.parent.resolve()).as_posix()
+        text = (
+            f"{verdict(results)}\n\n![Several UEs, simulated and measured]({folder}/gains.png)\n\n"
+            f"Repeat it with `{command}`. [The report]({folder}/report.md) has every cell."
+        )
+        update_readme(readme, text, "testbed-multi")
+    return report
+
+
+def _report(results: Rounds, command: str) -> str:
+    grid = results.grid
+    machine = [f"| {key} | {value} |" for key, value in results.machine.items()]
+    mixes = [
+        f"* *{mix}*: " + ", ".join(f"{model} (weight {weight:g})" for model, weight in MIXES[mix])
+        for mix in dict.fromkeys(part.mix for part in results.parts)
+    ]
+    sections = [
+        "# Several UEs: simulated against measured",
+        verdict(results),
+        "![Several UEs, simulated and measured](gains.png)",
+        "## How it was measured",
+        "A server with a controller, and every UE in a process of its own: the UEs' layers on one "
+        "core, the server's on another. The cell's rate is shared; each UE shapes its uplink to "
+        f"its share, the server the downlinks and its layers. UEs are this machine slowed down "
+        f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Cold rounds are "
+        f"repeated {grid.repeats} times, from nothing at the server, and the median counts; rows "
+        f"have {grid.rounds} rounds between which parameters stay, and their sum counts. The "
+        "simulator has the layer times that the controller was told.",
+        "\n".join(mixes),
+        "\n".join(["| | |\n|---|---|", *machine]),
+        f"Repeat it with `{command}`.",
+        "## Errors",
+        "Relative to the measured latency of each UE; bias below 0: the simulator promises too "
+        "much.",
+        error_table(results).markdown(),
+        "## What MJOA-MU gains",
+        "Of the weighted sum of latencies, in cold rounds.",
+        gain_table(results).markdown(),
+        "## The order of the planners",
+        order_table(results).markdown(),
+        "## All cells",
+        "Weighted sums of latencies: the median of cold repeats, the sum over a row.",
+        cell_table(results).markdown(),
+    ]
+    if results.timeline is not None:
+        shown = f"{results.timeline['mix']}, {results.timeline['rate_mbps']:g} Mbit/s"
+        sections += ["## One round", f"{shown}, {OURS}.", "![Timelines](timelines.png)"]
+    return "\n\n".join(sections) + "\n"
+
+
+def _percent(part: float, sign: str = "-") -> str:
+    return f"{100 * part:{sign}.1f} %"

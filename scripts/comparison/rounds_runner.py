@@ -1,0 +1,265 @@
+"""Runs the mixes: UEs in processes of their own, the server and its controller in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from comparison.measurements import COLD
+from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundStore
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.model.instance import UE, Instance, Plan, timelines
+from mjoa_gym.testbed import clock
+from mjoa_gym.testbed.controller import ControllerSettings
+from mjoa_gym.testbed.models import server_program
+from mjoa_gym.testbed.planning import PlannerProcess
+from mjoa_gym.testbed.processes import cores
+from mjoa_gym.testbed.program import LayeredProgram
+from mjoa_gym.testbed.server import EdgeServer
+from mjoa_gym.testbed.settings import ServerSettings
+
+MEGA = 1e6
+MEASURING_BPS = 1e9
+BUSY = 0.5
+"""Share of their stretched time in which UEs execute layers, all that share a core together."""
+PATIENCE_S = 30.0
+"""A machine that is busy is no reason to give a measurement up."""
+
+
+class UEProcess:
+    """A UE that does what it is told; see `ue_worker`."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    async def do(self, what: str, **order: Any) -> Any:
+        """Tell it to do something; returns what it answers, an OSError if it has ended."""
+        assert self.process.stdin is not None
+        self.process.stdin.write((json.dumps({"do": what} | order) + "\n").encode())
+        return await self.answer()
+
+    async def answer(self) -> Any:
+        """Its next line."""
+        assert self.process.stdout is not None
+        if not (line := await self.process.stdout.readline()):
+            raise OSError("a UE's process has ended; see above")
+        return json.loads(line)
+
+
+@contextlib.asynccontextmanager
+async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterator[list[UEProcess]]:
+    """A UE process for each network, all on one core."""
+    worker = Path(__file__).with_name("ue_worker.py")
+    started: list[UEProcess] = []
+    try:
+        for model in models:
+            what = {
+                "model": model, "core": cores()[0], "ue_slowdown": ue_slowdown,
+                "busy": BUSY / len(models),
+            }  # fmt: skip
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(worker), json.dumps(what), stdin=PIPE, stdout=PIPE,
+                limit=1 << 26, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            )  # fmt: skip
+            started.append(UEProcess(process))
+        for ue in started:
+            await ue.answer()  # it is ready
+        yield started
+    finally:
+        for ue in started:
+            with contextlib.suppress(ProcessLookupError):
+                ue.process.kill()
+            ue.process._transport.close()  # type: ignore[attr-defined]
+            await ue.process.wait()
+
+
+def run_rounds(store: RoundStore) -> None:
+    """Run what is not done, and show a progress bar; an OSError if a process ends."""
+    clock.run(_run(store))
+
+
+async def _run(store: RoundStore) -> None:
+    grid = store.grid
+    cells = {mix: list(grid.cells(mix)) for mix in grid.mixes}
+    todo = {mix: [cell for cell in own if cell not in store.done] for mix, own in cells.items()}
+    total, left = (sum(map(len, each.values())) for each in (cells, todo))
+    programs = {
+        model: partial(server_program, model, {}) for mix in todo for model, _ in MIXES[mix]
+    }
+    with bar(total=total, initial=total - left, unit="cell") as shown:
+        for mix, missing in todo.items():
+            if missing:
+                shown.set_postfix_str(mix)
+                await _run_mix(store, mix, missing, programs, shown)
+
+
+async def _run_mix(
+    store: RoundStore, mix: str, missing: Sequence[RoundCell], programs: Any, shown: Any
+) -> None:
+    grid, token = store.grid, secrets.token_hex(16)
+    models = [model for model, _ in MIXES[mix]]
+    settings = ServerSettings(token, core=cores()[1], slowdown=grid.edge_slowdown)
+    async with ue_processes(models, grid.ue_slowdown) as ues:
+        async with EdgeServer(settings, programs) as alone:
+            await _measure(store, dict(zip(models, ues, strict=True)), alone.port, token)
+        control = ControllerSettings(
+            OURS, budget_s=grid.budget_s, first=len(ues), gather_s=PATIENCE_S,
+            patience_s=PATIENCE_S, period_s=1e-3, most_weight=1e6,
+        )  # fmt: skip
+        log: list[dict[str, Any]] = []
+        async with EdgeServer(settings, programs, control, log.append) as server:
+            mixed = Mixed(store, mix, ues, server, log)
+            await mixed.join(token)
+            for cell in missing:
+                shown.set_postfix_str(f"{mix}, {cell.rate_mbps:g} Mbit/s, {cell.planner}")
+                store.add(cell, await mixed.run(cell))
+                shown.update()
+
+
+async def _measure(store: RoundStore, ues: dict[str, UEProcess], port: int, token: str) -> None:
+    """Every network's layer times; if they are paced, those that were measured first are kept."""
+    grid = store.grid
+    for model, ue in ues.items():
+        if not (grid.paced and model in store.tables):
+            table = await ue.do(
+                "measure", port=port, token=token, rate_bps=MEASURING_BPS, paced=grid.paced,
+                edge_slowdown=grid.edge_slowdown, repeats=grid.profile_repeats,
+            )  # fmt: skip
+            store.keep(model=model, table=table)
+
+
+class Mixed:
+    """The UEs of a mix, and the server that they share."""
+
+    def __init__(
+        self,
+        store: RoundStore,
+        mix: str,
+        ues: Sequence[UEProcess],
+        server: EdgeServer,
+        log: list[dict[str, Any]],
+    ) -> None:
+        self.store = store
+        self.mix = MIXES[mix]
+        self.ues = ues
+        self.server = server
+        self.log = log
+
+    async def join(self, token: str) -> None:
+        """Let every UE know its table."""
+        for ue, (model, weight) in zip(self.ues, self.mix, strict=True):
+            table, paced = self.store.tables[model], self.store.grid.paced
+            port = self.server.port
+            await ue.do("join", port=port, token=token, table=table, weight=weight, paced=paced)
+
+    async def run(self, cell: RoundCell) -> list[Part]:
+        """A cell's rounds."""
+        controller, grid = self.server.controller, self.store.grid
+        assert controller is not None
+        rate_bps = cell.rate_mbps * MEGA
+        controller.settings = replace(
+            controller.settings, planner=cell.planner, uplink_bps=rate_bps, downlink_bps=rate_bps
+        )
+        cold = cell.scenario == COLD
+        parts: list[Part] = []
+        async with PlannerProcess(cell.planner) as controller.planner:
+            for repeat in range(grid.repeats if cold else 1):
+                parts += await self._rounds(cell, repeat, 1 if cold else grid.rounds)
+        return parts
+
+    async def _rounds(self, cell: RoundCell, before: int, count: int) -> list[Part]:
+        """Some rounds, from nothing at the server."""
+        begun = len(self.log)
+        answers = await asyncio.gather(*(ue.do("rounds", count=count) for ue in self.ues))
+        while self.server.sessions:  # they leave
+            await asyncio.sleep(0.005)
+        said = self.log[begun:]
+        rounds = [event for event in said if "round_s" in event and "planned" not in event]
+        parts = []
+        for number, event in enumerate(rounds, 1):
+            rows = [self._taken(event, answer) for answer in answers]
+            for ue, taken in enumerate(rows):
+                if taken is not None:
+                    parts.append(self._part(cell, before + number, ue, event, taken))
+            self._keep_timeline(cell, event, rows, said)
+        return parts
+
+    def _taken(self, event: dict[str, Any], answer: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """What a UE says of a round, if it took part."""
+        return next((taken for taken in answer if taken["round"] == event["round"]), None)
+
+    def _part(
+        self, cell: RoundCell, number: int, ue: int, event: dict[str, Any], taken: dict[str, Any]
+    ) -> Part:
+        place = event["ues"].index(taken["ue"])
+        model, weight = self.mix[ue]
+        shares = (event[name][place] for name in ("bandwidth_share", "compute_share"))
+        return Part(
+            cell.mix, cell.rate_mbps, cell.planner, cell.scenario, number, ue, model, weight,
+            event["placements"][place], *shares, event["predicted_s"][place], taken["latency_s"],
+            taken["correct"], taken["failure"], taken["overruns"], event["planned_by"],
+            event["planning_s"],
+        )  # fmt: skip
+
+    def _keep_timeline(
+        self, cell: RoundCell, event: dict[str, Any], rows: Sequence[Any], said: Sequence[Any]
+    ) -> None:
+        """Of our planner's first cold round at a middling rate, for the report."""
+        rates = sorted(self.store.grid.rates_mbps)
+        middle = rates[len(rates) // 2]
+        if (cell.planner, cell.scenario, cell.rate_mbps) != (OURS, COLD, middle):
+            return
+        if event["round"] == 0 or any(row is None for row in rows):
+            return
+        kept = self.store.timeline
+        if kept is not None and len(kept["ues"]) >= len(rows):
+            return
+        instance, plan = replayed(event, said, self.server)
+        simulated = timelines(instance, plan)
+        content = []
+        for ue, taken in enumerate(rows):
+            expected = simulated[event["ues"].index(taken["ue"])]
+            content.append({
+                "model": self.mix[ue][0],
+                "predicted": {"latency_s": expected.latency, "intervals": expected.intervals},
+                "measured": {"latency_s": taken["latency_s"], "intervals": taken["intervals"]},
+            })  # fmt: skip
+        self.store.keep(timeline={"mix": cell.mix, "rate_mbps": cell.rate_mbps, "ues": content})
+
+
+def replayed(
+    event: dict[str, Any], said: Sequence[dict[str, Any]], server: EdgeServer
+) -> tuple[Instance, Plan]:
+    """The instance and the plan of a round, from what the controller has said."""
+    joined = {each["joined"]: each for each in said if "joined" in each}
+    programs: dict[str, LayeredProgram] = server._programs
+    ues = []
+    for number, resident in zip(event["ues"], event["resident"], strict=True):
+        own = joined[number]
+        ues.append(
+            UE(
+                programs[own["model"]].dnn,
+                own["ue_s"],
+                own["edge_s"],
+                resident=resident,
+                weight=own["weight"],
+                uplink_bps=own["uplink_bps"],
+                downlink_bps=own["downlink_bps"],
+                message_s=own["message_s"],
+            )
+        )
+    placements = [[int(digit) for digit in text] for text in event["placements"]]
+    marks = [[int(n in own) for n in range(len(sides))]
+             for own, sides in zip(event["prefetch"], placements, strict=True)]  # fmt: skip
+    shares = event["bandwidth_share"], event["compute_share"]
+    return Instance(ues), Plan(placements, *shares, marks)
