@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -374,6 +375,7 @@ def test_layers_are_shared_by_content() -> None:
                 await asyncio.gather(*(take_part(m, network, 1) for m in (a, b)))  # both upload
                 assert server.store.used_bytes == size
             assert server.store.used_bytes == size  # whoever leaves
+            server.controller.settings = replace(server.controller.settings, first=1)
             async with participant(server.port, network, share=True) as c:
                 await take_part(c, network, 1)
                 session = server.sessions[0]

@@ -254,7 +254,8 @@ def paired_figure(results: Rounds) -> Figure:
                           label=f"over {than}", alpha=0.75)  # fmt: skip
     right.axline((0, 0), slope=1, color="#888888", linewidth=0.8, zorder=0)
     right.set(xlabel="MJOA-MU's gain, measured (%)", ylabel="promised (%)")
-    right.legend(fontsize=8, frameon=False, loc="upper left")
+    if right.collections:
+        right.legend(fontsize=8, frameon=False, loc="upper left")
     return figure
 
 

@@ -181,6 +181,8 @@ class Mixed:
         """Some rounds, from nothing at the server."""
         begun = len(self.log)
         answers = await asyncio.gather(*(ue.do("rounds", count=count) for ue in self.ues))
+        for ue in self.ues:  # not before all are done, for the others would have its shares
+            await ue.do("leave")
         while self.server.sessions:  # they leave
             await asyncio.sleep(0.005)
         said = self.log[begun:]
