@@ -564,3 +564,52 @@ def test_without_a_grant_a_ue_goes_on_by_itself() -> None:
             assert now() - start < 3.0
 
     run(main())
+
+
+def test_a_controller_that_is_gone_costs_no_answer() -> None:
+    """In the middle of an upload; and the UE finds the next one by itself."""
+    network = diamond(width=256)
+
+    async def main() -> None:
+        patience = {"stall_s": 1.0, "connect_s": 0.3}
+        async with Proxy(1) as proxy:
+            async with participant(proxy.own_port, network, patience=patience) as a:
+                async with controlled(network=network, uplink_bps=8e6) as (server, _log):
+                    proxy.port = server.port
+                    running = asyncio.create_task(take_part(a, network, 1, failures=True))
+                    await until(lambda: proxy.passed["up"] > 100_000)
+                (got,) = await running
+                assert len(got.inference.recovered) == N
+                (alone,) = await take_part(a, network, 1, failures=True)
+                assert alone.grant is None
+                async with controlled(network=network) as (server, _log):
+                    proxy.port = server.port
+                    await take_part(a, network, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_memory_for_less_than_one_network(layers: int) -> None:
+    """What does not fit is executed by the UEs, and what is prefetched stays away."""
+    network = diamond()
+    size = next(p for p in LayeredProgram(network).parameters if p is not None).total_bytes
+
+    def planner(instance: Instance) -> Plan:
+        n = instance.n_ues
+        one, marks = [1, 0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1, 1]
+        share = [1 / n] * n
+        return Plan([one if layers else [1] * N] * n, share, share, [marks] * n)
+
+    async def main() -> None:
+        memory = {"memory_bytes": layers * size + 100}
+        settings = {"first": 2, "period_s": 0.1}
+        async with (
+            controlled(planner, network, memory, **settings) as (server, _log),
+            participant(server.port, network) as a,
+            participant(server.port, network) as b,
+        ):
+            await asyncio.gather(*(take_part(m, network, 3, not layers) for m in (a, b)))
+            assert server.store.used_bytes <= layers * size
+
+    run(main())
