@@ -571,9 +571,8 @@ def test_a_controller_that_is_gone_costs_no_answer() -> None:
     network = diamond(width=256)
 
     async def main() -> None:
-        patience = {"stall_s": 1.0, "connect_s": 0.3}
-        async with Proxy(1) as proxy:
-            async with participant(proxy.own_port, network, patience=patience) as a:
+        async with Proxy(1) as proxy:  # noqa: SIM117
+            async with participant(proxy.own_port, network) as a:
                 async with controlled(network=network, uplink_bps=8e6) as (server, _log):
                     proxy.port = server.port
                     running = asyncio.create_task(take_part(a, network, 1, failures=True))

@@ -16,7 +16,7 @@ from mjoa_gym.testbed import server as edge
 from mjoa_gym.testbed.controller import ControllerSettings
 from mjoa_gym.testbed.frames import Profile
 from mjoa_gym.testbed.participant import Participant
-from mjoa_gym.testbed.planning import PlanningError, check_plan
+from mjoa_gym.testbed.planning import PlanningError, check_plan, compile_checks
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings
@@ -37,6 +37,7 @@ class PlannerHere:
         self.planner = planner
 
     async def __aenter__(self) -> PlannerHere:
+        await asyncio.to_thread(compile_checks)
         return self
 
     async def __aexit__(self, *_: object) -> None:

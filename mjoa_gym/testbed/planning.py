@@ -74,6 +74,12 @@ def example() -> Instance:
     return Instance(ues, horizon=Horizon(1, 1.0, 1e9, retain=True))
 
 
+def compile_checks() -> None:
+    """Check some plan, so that no round waits for what is compiled the first time."""
+    instance = example()
+    check_plan(local_only(instance), instance)
+
+
 class PlannerProcess:
     """A planner in a process of its own: a planner's name, or `module:callable`, `file.py:name`.
 
@@ -91,8 +97,7 @@ class PlannerProcess:
             self._process = await self._start()
         except PlanningError as error:
             raise ValueError(str(error)) from error
-        instance = example()
-        await asyncio.to_thread(lambda: check_plan(local_only(instance), instance))  # compiled now
+        await asyncio.to_thread(compile_checks)
         return self
 
     async def __aexit__(self, *_: object) -> None:
