@@ -382,6 +382,23 @@ def test_layers_needed_for_the_outputs() -> None:
         (["server", "--token", "x", "--core", "-1"], 1, "--core -1: allowed are [0"),
         (["ue", "--token", "x", "--core", "4096"], 1, "--core 4096: allowed are [0"),
         (["ue", "--token", "x", "--queries", "0"], 1, "--queries=0"),
+        (["ue", "--token", "x", "--controlled", "--weight", "0"], 1, "--weight=0.0"),
+        (["ue", "--token", "x", "--controlled", "--deadline-s", "-1"], 1, "--deadline-s=-1.0"),
+        (["server", "--token", "x", "--models", "--share"], 1, "--share: only with --controller"),
+        (
+            [
+                "server",
+                "--token",
+                "x",
+                "--models",
+                "--controller",
+                "local-only",
+                "--cell-mbps",
+                "0",
+            ],
+            1,
+            "uplink_bps=0.0",
+        ),
         (["ue", "--token", "x", "--until-s", "nan"], 1, "--until-s=nan"),
         (["ue", "--token", "x", "--program", "m={bad}"], 1, "not an exported"),
         (

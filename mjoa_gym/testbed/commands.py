@@ -32,7 +32,7 @@ from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings, UESettings
 from mjoa_gym.testbed.tls import client_context, make_certificate
 from mjoa_gym.testbed.ue import Pacing, UserEquipment
-from mjoa_gym.validation import choice, count, positive
+from mjoa_gym.validation import choice, count, positive, positive_or_inf
 
 DEFAULT_PORT = 4790
 MEGA = 1e6
@@ -203,7 +203,11 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
         certificate=args.certificate, key=args.key, **limits,
     )  # fmt: skip
     control = None
-    if args.controller is not None:
+    if args.controller is None:
+        for option, given in (("--share", args.share), ("--journal", args.journal)):
+            if given:
+                raise ValueError(f"{option}: only with --controller")
+    else:
         given = {field: getattr(args, field) * unit for field, (_, unit, _) in CONTROL.items()}
         control = ControllerSettings(
             args.controller, upload=args.upload, first=args.first, share=args.share, **given
@@ -237,6 +241,8 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     count("--queries", args.queries)
     if args.until_s is not None:
         positive("--until-s", args.until_s)
+    positive("--weight", args.weight)
+    positive_or_inf("--deadline-s", args.deadline_s)
     if args.certificate is not None:
         client_context(args.certificate)  # or it is said at once what is wrong with it
     if args.model is None:
