@@ -176,7 +176,7 @@ def test_nobody_waits_long_for_a_ue_that_stalls(when: str) -> None:
     program = LayeredProgram(network)
 
     async def main() -> None:
-        settings = {"patience": 1.0, "patience_s": 0.3, "gather_s": 0.2, "first": 2}
+        settings = {"patience": 1.0, "patience_s": 1.0, "gather_s": 0.2, "first": 2}
         async with (
             controlled(network=network, **settings) as (server, log),
             stranger(server.port, program) as (reader, frames),
@@ -195,7 +195,7 @@ def test_nobody_waits_long_for_a_ue_that_stalls(when: str) -> None:
             planned = rounds_of(log)
             assert planned[0]["failed"].count(True) == 1
             assert [len(event["ues"]) for event in planned] == [2, 1, 1]
-            assert planned[0]["round_s"] < 2.0
+            assert planned[0]["round_s"] < 3.0
             if when == "before it begins":  # the round is over
                 frames.write(Kind.BEGIN, grant.header.begin)
                 while grant.kind is not Kind.REFUSED:
@@ -211,7 +211,7 @@ def test_wherever_a_ue_is_cut_off_everybody_is_right() -> None:
     generator = random.Random(0)
 
     async def main() -> None:
-        async with controlled(network=network, gather_s=0.05, patience_s=0.5) as (server, log):
+        async with controlled(network=network, gather_s=0.05) as (server, log):
             async with (
                 Proxy(server.port) as proxy,
                 participant(proxy.own_port, network) as doomed,

@@ -67,7 +67,8 @@ async def controlled(
     """A server in this process that plans for "toy", and what its controller says."""
     served = diamond() if network is None else network
     log: list[dict[str, Any]] = []
-    settings = ControllerSettings(**{"uplink_bps": RATE, "downlink_bps": RATE} | control)
+    usual = {"uplink_bps": RATE, "downlink_bps": RATE, "patience_s": 20.0}  # machines are busy
+    settings = ControllerSettings(**usual | control)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(edge, "PlannerProcess", lambda _: PlannerHere(planner))
         async with EdgeServer(

@@ -68,6 +68,7 @@ class Work:
     on_done: Callable[[Work, Execution | None], None]
     repeats: int = 1  # executions of a layer within its stretched time; at most `slowdown`
     table: Sequence[float] | None = None  # (L,) seconds that each layer counts as, if it is paced
+    patient: bool = False  # whether all others go first
     bundles: dict[int, Bundle] = field(default_factory=dict)  # what is here, by its producer
     executions: list[Execution] = field(default_factory=list)
     error: Exception | None = None
@@ -111,7 +112,7 @@ class Work:
     @property
     def due(self) -> float:
         """When the layer that could be executed should be done, as far as is known."""
-        ready = 0.0 if self.ready_at is None else self.ready_at
+        ready = float("inf") if self.patient or self.ready_at is None else self.ready_at
         if self.table is None:
             return ready
         return ready + self.table[self.layers[self.position]] * self.slowdown

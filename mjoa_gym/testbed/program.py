@@ -144,7 +144,7 @@ async def measured_seconds(
             if work.done:
                 loop.call_soon_threadsafe(ended.set)
 
-        work = Work(program.network, layers, parameters, slowdown, on_done)
+        work = Work(program.network, layers, parameters, slowdown, on_done, patient=True)
         inputs = program.tensors[INPUT].specs.values()
         work.bundles[INPUT] = tuple(_alike(spec) for spec in inputs)
         executor.submit(work)
