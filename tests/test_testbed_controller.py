@@ -97,7 +97,7 @@ def test_the_rates_of_all_links_together_are_the_cells() -> None:
             event = rounds_of(log)[0]
             total = sum(8 * s.reader.all_bytes for s in server.sessions)
             assert total < 1.1 * rate * event["round_s"]
-            assert total > 0.7 * rate * event["round_s"]
+            assert total > 3 * 8 * LayeredProgram(network).parameter_bytes  # all of it was sent
             for m in members:
                 await m.__aexit__(None, None, None)
 
