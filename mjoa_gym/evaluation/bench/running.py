@@ -1,0 +1,181 @@
+"""Runs a planner or agent on the frozen problems; what is finished is kept in a journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mjoa_gym.evaluation.agent import PlannerAgent
+from mjoa_gym.evaluation.agent_source import AgentSource
+from mjoa_gym.evaluation.bench.frozen import cases, identity, scenes
+from mjoa_gym.evaluation.bench.playing import (
+    COLD_START,
+    NO_LIMIT,
+    answer_cases,
+    lost_answer,
+    lost_episode,
+    play_episodes,
+    takes_budget,
+)
+from mjoa_gym.evaluation.bench.result import BUDGETS, DYNAMIC, STATIC, TRACKS, Result
+from mjoa_gym.evaluation.journal import EpisodeStore, digest, digest_of
+from mjoa_gym.evaluation.machine import machine
+from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
+
+GIVE_UP = 5
+"""After so many answers on a budget that end its process, an agent is not asked again there."""
+ANSWERING = ("instances.py", "playing.py", "reference.py")
+"""The files of this folder that answers depend on."""
+
+
+class Asked(NamedTuple):
+    """What is to be run: tracks, budgets in milliseconds, and how much of each track.
+
+    Of the instances so many are asked for, from all groups; of each scenario so many seeds.
+    """
+
+    tracks: Sequence[str] = TRACKS
+    budgets: Sequence[str] = BUDGETS
+    instances: int | None = None
+    seeds: int | None = None
+
+
+def run(
+    source: AgentSource, text: str, asked: Asked, how: Playing, folder: Path, fresh: bool = False
+) -> tuple[Result, list[str]]:
+    """Play what a folder's journal lacks.
+
+    Args:
+        source: Whom.
+        text: What the result says of who it is.
+        asked: What.
+        how: In which processes.
+        folder: Where the journal is.
+        fresh: Whether to forget it.
+
+    Returns:
+        The result, and remarks on what went wrong.
+
+    Raises:
+        ValueError: If it is no planner, and the static track is asked for; if there is a journal of
+            other problems or other code; or if no answer was obtained.
+    """
+    here = Path(__file__).parent
+    setting = json.dumps([identity(), digest_of([here / name for name in ANSWERING])])
+    store = EpisodeStore(folder, digest(setting.encode()), fresh)
+    agent = source.agent(scenes()["default"].setting if STATIC not in asked.tracks else COLD_START)
+    planner = agent.planner if isinstance(agent, PlannerAgent) else None
+    if planner is None and STATIC in asked.tracks:
+        raise ValueError(
+            f"{source.label}: the static track is for planners, functions Instance -> Plan; agents "
+            "take part in the dynamic one: --track dynamic"
+        )
+    timely = planner is not None and takes_budget(planner)
+    result = Result(source.label, text, timely, machine(), {track: {} for track in TRACKS})
+    remarks: list[str] = []
+    for track in asked.tracks:
+        for budget in budgets_of(track, asked, timely):
+            remarks += _play(source, result, track, budget, asked, how, store)
+    if not any(answers for track in result.tracks.values() for answers in track.values()):
+        raise ValueError("; ".join(remarks) or f"{source.label}: nothing was asked for")
+    return result, remarks
+
+
+def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
+    """On which budgets answers are needed: those that take none answer without one first.
+
+    That is all for the static track; in the dynamic one a late decision changes what follows.
+    """
+    if timely:
+        return list(asked.budgets)
+    limited = [budget for budget in asked.budgets if budget != NO_LIMIT]
+    return [NO_LIMIT] if track == STATIC else [NO_LIMIT, *limited]
+
+
+def _play(
+    source: AgentSource,
+    result: Result,
+    track: str,
+    budget: str,
+    asked: Asked,
+    how: Playing,
+    store: EpisodeStore,
+) -> list[str]:
+    """Add a track's answers on a budget to a result; returns remarks."""
+    jobs = static_jobs(source, budget, asked) if track == STATIC else dynamic_jobs(
+        source, budget, asked
+    )  # fmt: skip
+    wanted: list[Job] = []
+    for job in jobs:
+        # what was on time without a limit is the same with one
+        left = {
+            s: k for s, k in job.episodes.items() if result.answer(track, budget, k[3:]) is None
+        }
+        if left:
+            wanted.append(job._replace(episodes=left))
+    remarks = _play_through(wanted, track, how, store)
+    answers = result.tracks[track].setdefault(budget, {})  # type: ignore[attr-defined]
+    for job in wanted:
+        for key in job.episodes.values():
+            if key in store.rows:
+                rows = store.rows[key]
+                answers[key[3:]] = rows[0] if track == STATIC else rows
+    if not answers:
+        del result.tracks[track][budget]  # type: ignore[attr-defined]
+    return remarks
+
+
+def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
+    """The instances, as one job; their numbers are its seeds."""
+    names = list(cases())
+    step = max(1, len(names) // (asked.instances or len(names)))
+    chosen = islice(range(0, len(names), step), asked.instances)
+    key = STATIC, budget, source.version
+    episodes = {number: (*key, names[number]) for number in chosen}
+    return [Job(source, COLD_START, episodes, partial(answer_cases, budget=budget))]
+
+
+def dynamic_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
+    """A job for every scenario."""
+    key = DYNAMIC, budget, source.version
+    how = partial(play_episodes, budget=budget)
+    return [
+        Job(
+            source, scene.setting,
+            {s: (*key, scene.id, str(s)) for s in scene.seeds[: asked.seeds]}, how,
+        )
+        for scene in scenes().values()
+    ]  # fmt: skip
+
+
+def _play_through(jobs: list[Job], track: str, how: Playing, store: EpisodeStore) -> list[str]:
+    """Play until everything is answered: what ended the agent's process is an invalid answer."""
+    remarks: list[str] = []
+    while failures := play_missing(jobs, store, how, "instance" if track == STATIC else "episode"):
+        for failure in failures:
+            remarks.append(str(failure))
+            job = next(job for job in jobs if set(failure.seeds) <= set(job.episodes))
+            if failure.round is None:  # it cannot be made for this
+                jobs = [other for other in jobs if other is not job]
+                continue
+            gone = (
+                failure.seeds if len(remarks) < GIVE_UP else [s for j in jobs for s in j.episodes]
+            )
+            for each in jobs:
+                _lose([s for s in gone if s in each.episodes], each, track, how, store, failure)
+    return remarks
+
+
+def _lose(
+    seeds: Sequence[int], job: Job, track: str, how: Playing, store: EpisodeStore, failure: Failure
+) -> None:
+    """Note the answers that an agent's end has cost."""
+    for seed in seeds:
+        key: Any = job.episodes[seed]
+        if key not in store.rows:
+            lost = lost_answer if track == STATIC else partial(lost_episode, job.setting, seed)
+            store.add(key, lost(how.timeout_s, failure.reason))
