@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from mjoa_gym import files
-from mjoa_gym.evaluation.bench.frozen import BEST, FOLDER
+from mjoa_gym.evaluation.bench.frozen import BEST, FOLDER, scenes
 from mjoa_gym.evaluation.bench.playing import NO_LIMIT
 from mjoa_gym.evaluation.bench.result import BUDGETS, TRACKS, read_result
 from mjoa_gym.evaluation.processes import Playing
@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--instances", type=int, metavar="N", help="answer only so many, from all groups")
     add("--seeds", type=int, metavar="N", help="play only so many episodes of each scenario")
     add("--limit", type=int, metavar="N", help="both of these at once")
+    add("--scenarios", nargs="+", metavar="NAME", help="of the dynamic track; all by default")
     add("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS",
         help="what a decision may take before its process is ended (%(default)g)")  # fmt: skip
     add("--journal", type=Path, metavar="FOLDER", help="(runs/bench/<label>)")
@@ -75,7 +76,9 @@ def _run(args: argparse.Namespace) -> int:
     limits = [args.instances or args.limit, args.seeds or args.limit]
     instances, seeds = (None if n is None else count("limit", n) for n in limits)
     tracks = TRACKS if args.track == "both" else (args.track,)
-    asked = Asked(tracks, list(dict.fromkeys(budgets)), instances, seeds)
+    for name in args.scenarios or ():
+        choice("scenarios", name, tuple(scenes()))
+    asked = Asked(tracks, list(dict.fromkeys(budgets)), instances, seeds, args.scenarios)
     source = source_of(args.agent)
     journal = args.journal or Path("runs") / "bench" / re.sub(r"[^\w.+-]+", "-", source.label)
     how = Playing(1, positive("timeout", args.timeout))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from mjoa_gym.evaluation.bench.frozen import REPRODUCES, Best, best_known, cases, scenes
+from mjoa_gym.evaluation.bench.frozen import REPRODUCES, Best, best_known, cases, evenly, scenes
 from mjoa_gym.evaluation.bench.instances import read_plan
 from mjoa_gym.evaluation.bench.playing import cost_of, is_late, replayed
 from mjoa_gym.evaluation.bench.result import STATIC, Key, Result
@@ -31,7 +29,7 @@ def faults_of(
         (track, budget, key)
         for track, budgets in result.tracks.items()
         for budget, answers in budgets.items()
-        for key in some_of(list(answers), sample)
+        for key in evenly(list(answers), sample)
     ]
     for track, budget, key in bar(todo, desc="checking", leave=False, shown=progress):
         answer = result.tracks[track][budget][key]
@@ -42,13 +40,6 @@ def faults_of(
         )
         if fault:
             yield f"{track}, budget {budget}, {' '.join(key)}: {fault}"
-
-
-def some_of(keys: list[Key], sample: int | None) -> list[Key]:
-    """So many of the keys, evenly spread."""
-    if sample is None or sample >= len(keys):
-        return keys
-    return [keys[k] for k in np.linspace(0, len(keys) - 1, sample).astype(int)]
 
 
 def static_fault(key: Key, answer: Row, best: Best) -> str:

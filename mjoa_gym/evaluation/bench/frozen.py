@@ -10,11 +10,11 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ ANSWERED = FROZEN[:2]
 """Those that are answered."""
 MOST_BYTES = 256 * 2**20
 """Far more than any file of the benchmark needs, unpacked."""
+
+T = TypeVar("T")
 
 EQUAL = 1e-6
 """Costs that differ by less, relatively, are equal: an instance is solved, a plan is no better."""
@@ -78,6 +80,13 @@ class Scene:
     def setting(self) -> Setting:
         """Where its episodes are played."""
         return Setting("streaming", self.scenario)
+
+
+def evenly(items: Sequence[T], count: int | None) -> list[T]:
+    """So many of the items, evenly spread; all of them by default."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[k] for k in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def pack(content: Any) -> bytes:

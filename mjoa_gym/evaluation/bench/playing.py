@@ -306,7 +306,7 @@ def replayed(setting: Setting, seed: int, plans: Sequence[Plan]) -> list[Row]:
     """What an episode costs, round by round, if these plans are carried out."""
     agent = PlannerAgent(local_only, setting.scenario)
     game = Game(agent, setting, seed)
-    rows = []
+    rows: list[Row] = []
     for plan in plans:
         if game.over:
             raise ValueError(f"has {len(plans)} rounds: the episode has {len(rows)}")

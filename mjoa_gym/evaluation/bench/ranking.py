@@ -204,8 +204,8 @@ def static_table(standings: Sequence[Standing]) -> Table:
     )  # fmt: skip
     caption = (
         "Gap: excess of the cost over that of the best known plan; to the bound: over the "
-        f"certified lower bound. Solved: at most {100 * SOLVED:g} % above the best known plan. Late answers "
-        "count as all-local, invalid ones as ten times that."
+        f"certified lower bound. Solved: at most {100 * SOLVED:g} % above the best known plan. "
+        "Late answers count as all-local, invalid ones as ten times that."
     )
     return Table(caption, header, rows)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.agent_source import AgentSource
-from mjoa_gym.evaluation.bench.frozen import cases, identity, scenes
+from mjoa_gym.evaluation.bench.frozen import cases, evenly, identity, scenes
 from mjoa_gym.evaluation.bench.playing import (
     COLD_START,
     NO_LIMIT,
@@ -35,13 +34,15 @@ ANSWERING = ("instances.py", "playing.py", "reference.py")
 class Asked(NamedTuple):
     """What is to be run: tracks, budgets in milliseconds, and how much of each track.
 
-    Of the instances so many are asked for, from all groups; of each scenario so many seeds.
+    Of the instances so many are asked for, evenly spread; of each scenario so many seeds, and of
+    the scenarios these.
     """
 
     tracks: Sequence[str] = TRACKS
     budgets: Sequence[str] = BUDGETS
     instances: int | None = None
     seeds: int | None = None
+    scenarios: Sequence[str] | None = None
 
 
 def run(
@@ -132,8 +133,7 @@ def _play(
 def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
     """The instances, as one job; their numbers are its seeds."""
     names = list(cases())
-    step = max(1, len(names) // (asked.instances or len(names)))
-    chosen = islice(range(0, len(names), step), asked.instances)
+    chosen = evenly(list(range(len(names))), asked.instances)
     key = STATIC, budget, source.version
     episodes = {number: (*key, names[number]) for number in chosen}
     return [Job(source, COLD_START, episodes, partial(answer_cases, budget=budget))]
@@ -149,6 +149,7 @@ def dynamic_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
             {s: (*key, scene.id, str(s)) for s in scene.seeds[: asked.seeds]}, how,
         )
         for scene in scenes().values()
+        if asked.scenarios is None or scene.id in asked.scenarios
     ]  # fmt: skip
 
 
