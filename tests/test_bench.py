@@ -12,13 +12,18 @@ import pytest
 from mjoa_gym import Plan
 from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.bench import frozen
+from mjoa_gym.evaluation.bench import frozen, reference
 from mjoa_gym.evaluation.bench.checking import faults_of
 from mjoa_gym.evaluation.bench.improving import improve
 from mjoa_gym.evaluation.bench.instances import Case, Writer, factor_between, read_cases, read_plan
 from mjoa_gym.evaluation.bench.playing import Clocked, cost_of, counted, is_late, takes_budget
 from mjoa_gym.evaluation.bench.ranking import Standing, markdown, ranked
-from mjoa_gym.evaluation.bench.reference import NOMINAL_S, normalised, reference_seconds
+from mjoa_gym.evaluation.bench.reference import (
+    NOMINAL_S,
+    Stopwatch,
+    normalised,
+    reference_seconds,
+)
 from mjoa_gym.evaluation.bench.result import (
     BUDGETS,
     DYNAMIC,
@@ -39,9 +44,12 @@ from tests.random_instances import random_instance
 ROOT = Path(__file__).resolve().parent.parent
 SUBMISSIONS = sorted((ROOT / "results" / "bench").glob("*.json.gz"))
 FROZEN = {
-    "instances": "",
-    "scenarios": "",
-    "reference": "",
+    "instances": "2fdceb0fd16edf2600bac606f142ef52"
+    "7d901a67ba89a8e332fabbaa2025bcf9",
+    "scenarios": "01ad06974335b93d88806a57330c71f2"
+    "02c2d8325cdb58acbbc35a8049680bb3",
+    "reference": "abec82e3348b972fe4dff7619c3eb008"
+    "865454bebeb37cdc2bb12d9b2642945d",
 }
 """What `mjoa-bench-v1` is. Another choice of instances or scenarios needs another name."""
 HERE = Playing(0, 60.0, progress=False)
@@ -270,6 +278,22 @@ def test_planners_that_take_a_budget_are_told_it_in_seconds_of_this_machine():
     Clocked(timely, "none")(frozen.cases()["v1-00"].instance)
     assert told[-1] is None
     assert 0 < reference_seconds() < 1
+
+
+def test_the_clock_does_not_count_waiting_for_a_processor(monkeypatch, tmp_path):
+    stopwatch = Stopwatch()
+    time.sleep(0.02)
+    assert 0.02 <= stopwatch.read() < 2.0  # sleeping counts
+    told = tmp_path / "schedstat"
+    told.write_text("0 1000000000 1")
+    monkeypatch.setattr(reference, "SCHEDULER", told)
+    stopwatch = Stopwatch()
+    time.sleep(0.05)
+    before = time.perf_counter() - stopwatch._start
+    told.write_text("0 1030000000 1")
+    assert stopwatch.read() == pytest.approx(before - 0.03, abs=0.02)
+    monkeypatch.setattr(reference, "SCHEDULER", tmp_path / "nothing")
+    assert 0.0 < Stopwatch().read() < 1.0
 
 
 def test_a_second_run_goes_on_from_the_journal(tmp_path):

@@ -6,7 +6,6 @@ is invalid; one that takes more than `LATE` budgets is late. In both cases the U
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +21,7 @@ from mjoa_gym.envs.core import Core
 from mjoa_gym.evaluation.agent import Agent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.bench.frozen import INVALID, Case, cases
 from mjoa_gym.evaluation.bench.instances import plain_plan
-from mjoa_gym.evaluation.bench.reference import normalised, reference_seconds
+from mjoa_gym.evaluation.bench.reference import NOMINAL_S, Stopwatch, normalised, reference_seconds
 from mjoa_gym.evaluation.episodes import Decider, PlayError, Setting, Watch
 from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.model.instance import UE, Instance, Plan, evaluate_cost
@@ -69,7 +68,7 @@ class Clocked:
             self._budget_s = float(budget) / 1e3
             if (name := _anytime(planner)) is not None:
                 self._call = partial(plan_with, name)
-        self.reference_s = reference_seconds()
+        self.reference_s = NOMINAL_S
 
     def tick(self) -> float:
         """Time the reference kernel, and return what it takes now."""
@@ -106,15 +105,15 @@ def answered(planner: Clocked, case: Case) -> Row:
     """A planner's answer to an instance that it has not seen."""
     instance = replace(case.instance)  # nothing that has been computed of it is kept
     row: Row = {"reference_s": planner.tick()}
-    start = time.perf_counter()
+    watch = Stopwatch()
     try:
         plan = planner(instance)
-        row["seconds"] = time.perf_counter() - start
+        row["seconds"] = watch.read()
         if not isinstance(plan, Plan):
             raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
         cost = cost_of(case.instance, plan)
     except (Exception, SystemExit) as error:
-        row.setdefault("seconds", time.perf_counter() - start)
+        row.setdefault("seconds", watch.read())
         return row | {"invalid": reason_of(error)}
     return row | {"plan": plain_plan(plan), "cost": cost}
 
@@ -197,13 +196,13 @@ def _episode(
     while not game.over:
         row: Row = {"reference_s": clock.tick()}
         watch(len(rows), True)
-        start = time.perf_counter()
+        stopwatch = Stopwatch()
         try:
             decision = game.decided()
             reason = ""
         except (Exception, SystemExit) as error:
             decision, reason = None, reason_of(error)
-        row["seconds"] = time.perf_counter() - start
+        row["seconds"] = stopwatch.read()
         watch(len(rows), False)
         if decision is None or is_late(row["seconds"], row["reference_s"], budget):
             decision = game.decision_of(local_only(game.instance))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,7 @@ def run(
             "take part in the dynamic one: --track dynamic"
         )
     timely = planner is not None and takes_budget(planner)
-    result = Result(source.label, text, timely, machine(), {track: {} for track in TRACKS})
+    result = Result(source.label, text, timely, made_by(), {track: {} for track in TRACKS})
     remarks: list[str] = []
     for track in asked.tracks:
         for budget in budgets_of(track, asked, timely):
@@ -84,6 +85,12 @@ def run(
     if not any(answers for track in result.tracks.values() for answers in track.values()):
         raise ValueError("; ".join(remarks) or f"{source.label}: nothing was asked for")
     return result, remarks
+
+
+def made_by() -> dict[str, str]:
+    """The machine, the versions and the date, and how busy the machine is."""
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return machine() | {"Processes that wanted a core": load}
 
 
 def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
