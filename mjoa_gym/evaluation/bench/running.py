@@ -21,10 +21,11 @@ from mjoa_gym.evaluation.bench.playing import (
     play_episodes,
     takes_budget,
 )
-from mjoa_gym.evaluation.bench.result import BUDGETS, DYNAMIC, STATIC, TRACKS, Result
+from mjoa_gym.evaluation.bench.result import BUDGETS, DYNAMIC, STATIC, TRACKS, Key, Result
 from mjoa_gym.evaluation.journal import EpisodeStore, digest, digest_of
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
+from mjoa_gym.planners.registry import Planner
 
 GIVE_UP = 5
 """After so many answers on a budget that end its process, an agent is not asked again there."""
@@ -69,22 +70,38 @@ def run(
     here = Path(__file__).parent
     setting = json.dumps([identity(), digest_of([here / name for name in ANSWERING])])
     store = EpisodeStore(folder, digest(setting.encode()), fresh)
-    agent = source.agent(scenes()["default"].setting if STATIC not in asked.tracks else COLD_START)
-    planner = agent.planner if isinstance(agent, PlannerAgent) else None
-    if planner is None and STATIC in asked.tracks:
+    planner = planner_in(source, STATIC in asked.tracks)
+    timely = planner is not None and takes_budget(planner)
+    tracks: dict[str, dict[str, dict[Key, Any]]] = {track: {} for track in TRACKS}
+    result = Result(source.label, text, timely, made_by(), tracks)
+    remarks: list[str] = []
+    for track in asked.tracks:
+        for budget in budgets_of(track, asked, timely):
+            answers, more = _played(source, result, track, budget, asked, how, store)
+            remarks += more
+            if answers:
+                tracks[track][budget] = answers
+    if not any(tracks.values()):
+        raise ValueError("; ".join(remarks) or f"{source.label}: nothing was asked for")
+    return result, remarks
+
+
+def planner_in(source: AgentSource, needed: bool) -> Planner | None:
+    """The planner that a source stands for; None if it is an agent, which may not be `needed`."""
+    try:
+        agent = source.agent(COLD_START if needed else scenes()["default"].setting)
+    except ValueError:  # an agent for some of the scenarios, perhaps
+        if needed:
+            raise
+        return None
+    if isinstance(agent, PlannerAgent):
+        return agent.planner
+    if needed:
         raise ValueError(
             f"{source.label}: the static track is for planners, functions Instance -> Plan; agents "
             "take part in the dynamic one: --track dynamic"
         )
-    timely = planner is not None and takes_budget(planner)
-    result = Result(source.label, text, timely, made_by(), {track: {} for track in TRACKS})
-    remarks: list[str] = []
-    for track in asked.tracks:
-        for budget in budgets_of(track, asked, timely):
-            remarks += _play(source, result, track, budget, asked, how, store)
-    if not any(answers for track in result.tracks.values() for answers in track.values()):
-        raise ValueError("; ".join(remarks) or f"{source.label}: nothing was asked for")
-    return result, remarks
+    return None
 
 
 def made_by() -> dict[str, str]:
@@ -104,7 +121,7 @@ def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
     return [NO_LIMIT] if track == STATIC else [NO_LIMIT, *limited]
 
 
-def _play(
+def _played(
     source: AgentSource,
     result: Result,
     track: str,
@@ -112,11 +129,9 @@ def _play(
     asked: Asked,
     how: Playing,
     store: EpisodeStore,
-) -> list[str]:
-    """Add a track's answers on a budget to a result; returns remarks."""
-    jobs = static_jobs(source, budget, asked) if track == STATIC else dynamic_jobs(
-        source, budget, asked
-    )  # fmt: skip
+) -> tuple[dict[Key, Any], list[str]]:
+    """A track's answers on a budget, but for those that a result has already; and remarks."""
+    jobs = (static_jobs if track == STATIC else dynamic_jobs)(source, budget, asked)
     wanted: list[Job] = []
     for job in jobs:
         # what was on time without a limit is the same with one
@@ -126,15 +141,9 @@ def _play(
         if left:
             wanted.append(job._replace(episodes=left))
     remarks = _play_through(wanted, track, how, store)
-    answers = result.tracks[track].setdefault(budget, {})  # type: ignore[attr-defined]
-    for job in wanted:
-        for key in job.episodes.values():
-            if key in store.rows:
-                rows = store.rows[key]
-                answers[key[3:]] = rows[0] if track == STATIC else rows
-    if not answers:
-        del result.tracks[track][budget]  # type: ignore[attr-defined]
-    return remarks
+    there = [key for job in wanted for key in job.episodes.values() if key in store.rows]
+    rows = {key[3:]: store.rows[key] for key in there}
+    return {key: own[0] if track == STATIC else own for key, own in rows.items()}, remarks
 
 
 def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
