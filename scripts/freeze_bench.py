@@ -27,11 +27,13 @@ def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("what", choices=("instances", "best", "scenarios", "reference"))
     parser.add_argument("--anew", action="store_true", help="overwrite what is frozen")
+    parser.add_argument("--quick", action="store_true",
+        help="best: look only briefly at instances that have not been searched")  # fmt: skip
     args = parser.parse_args()
     if args.what == "best":
         from scripts.frozen.search import best_plans
 
-        known = best_plans(RUNS / "best.jsonl")
+        known = best_plans(RUNS / "best.jsonl", args.quick)
         frozen.write_best(known, frozen.FOLDER / frozen.BEST)
         return 0
     name, content = {"instances": instances, "scenarios": scenarios, "reference": reference}[

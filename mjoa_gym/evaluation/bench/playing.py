@@ -131,14 +131,15 @@ def reason_of(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
+_seen: list[tuple[Any, ...]] = []
+
+
 def _first_time(*key: Any) -> bool:
     """Whether this process sees a key for the first time; its first part is known by identity."""
-    known = any(own[0] is key[0] and own[1:] == key[1:] for own in _seen)
+    if any(own[0] is key[0] and own[1:] == key[1:] for own in _seen):
+        return False
     _seen.append(key)
-    return not known
-
-
-_seen: list[tuple[Any, ...]] = []
+    return True
 
 
 def _warm(planner: Planner, budget: str) -> None:

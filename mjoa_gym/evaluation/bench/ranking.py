@@ -193,7 +193,7 @@ def static_table(standings: Sequence[Standing]) -> Table:
             spread = (best.min(), np.median(best), best.mean(), best.max(), np.median(bound))
             rows.append(
                 (
-                    one.label, _budget(budget), *(f"{100 * value:.2f} %" for value in spread),
+                    one.label, _budget(budget), *map(_gap, spread),
                     f"{100 * np.mean(best <= SOLVED):.0f} %", str(misses.late), str(misses.invalid),
                     str(len(best)),
                 )
@@ -245,12 +245,18 @@ def html_page(results: Sequence[Result]) -> str:
     return page(NAME, [part.html() for part in parts])
 
 
+def _gap(excess: float) -> str:
+    return f"{round(100 * excess, 2) + 0.0:,.2f} %"  # no minus before a zero
+
+
 def _excess(static: Mapping[str, Gaps], budget: str) -> str:
-    return f"{100 * static[budget].best.mean():.1f} %" if budget in static else ""
+    return f"{100 * static[budget].best.mean():,.1f} %" if budget in static else ""
 
 
 def _change(dynamic: Mapping[str, Changes], budget: str) -> str:
-    return f"{100 * dynamic[budget].change.value:+.1f} %" if budget in dynamic else ""
+    return (
+        f"{round(100 * dynamic[budget].change.value, 1) + 0.0:+,.1f} %" if budget in dynamic else ""
+    )
 
 
 def _ratio(score: float) -> str:
