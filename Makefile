@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark learned testbed testbed-multi test test-all test-browser test-oldest test-rllib lint clean
+.PHONY: benchmark bench learned testbed testbed-multi test test-all test-browser test-oldest test-rllib lint clean
 
 # CPU builds by their full names: plain `torch` would bring gigabytes of CUDA on Linux, and PyPI's
 # torchvision for Linux fits only that. Without an index that has both, torch alone, from a file.
@@ -48,6 +48,15 @@ testbed: $(BIN)/.installed  ## real inferences on two processes against the simu
 
 testbed-multi: $(BIN)/.installed  ## real rounds of two to five UEs on one server against the simulator (two cores, 25 minutes)
 	$(BIN)/python scripts/testbed_multi.py
+
+PLANNERS  = $(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)")
+BENCH    ?= --seeds 3
+
+bench: $(BIN)/.installed  ## the package's planners on the frozen benchmark, and the table (an hour and a half; BENCH= for all episodes)
+	for planner in $(PLANNERS); do \
+		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz $(BENCH) || exit 1; done
+	$(BIN)/mjoa-gym bench check results/bench/*.json.gz
+	$(BIN)/mjoa-gym bench table results/bench/*.json.gz --out results/bench
 
 lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

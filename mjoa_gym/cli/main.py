@@ -15,6 +15,7 @@ COMMANDS = {
     "explore": "what the edge would gain one device, and where to cut its network",
     "evaluate": "planners and agents, yours too, on the same episodes",
     "benchmark": "every planner over sweeps of settings, with a report",
+    "bench": "the frozen benchmark: run, check, table, improve",
     "profile": "the layers of a network: a table, a file, a picture",
     "testbed": "plans executed on two real processes",
     "trace": "your measurements of a link, as a trace for a scenario",
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(lambda: int(import_module(testbed).main(given[1:])), "mjoa-gym testbed")
     args = parser().parse_args(given)
     module = _module(args.command)
-    resumes = args.command in ("evaluate", "benchmark")
+    resumes = args.command in ("evaluate", "benchmark", "bench")
     return run(lambda: int(module.execute(args)), f"mjoa-gym {args.command}", resumes)
 
 

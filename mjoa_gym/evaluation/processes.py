@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
@@ -55,12 +55,17 @@ class Playing(NamedTuple):
     progress: bool | None = None
 
 
+Play = Callable[[Agent, Setting, Sequence[int], Watch], list[list[Row]]]
+"""Plays episodes, as `episodes.play` does; it can be sent to another process."""
+
+
 class Job(NamedTuple):
-    """Episodes that an agent is to play in a setting: by seed, the key of the results."""
+    """Episodes that an agent is to play in a setting: by seed, the key of the results; and how."""
 
     source: AgentSource
     setting: Setting
     episodes: Mapping[int, Key]
+    play: Play = play
 
 
 class Failure(NamedTuple):
@@ -130,7 +135,7 @@ def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     """
     failed: set[str] = set()
     left = (job for job in jobs if job.source.label not in failed)
-    here = ((job, _played(job.source, job.setting, tuple(job.episodes))) for job in left)
+    here = ((job, _played(job.source, job.setting, tuple(job.episodes), job.play)) for job in left)
     for job, played in _in_processes(left, how) if how.processes else here:
         if isinstance(played, Failure):
             if job.source.label in failed:  # two at a time have failed
@@ -186,7 +191,8 @@ class Worker:
 
     def play(self, job: Job) -> tuple[Job, Played]:
         """What comes of a job; a failure if the process ends."""
-        order = packed(job.source), cloudpickle.dumps(job.setting), tuple(job.episodes)
+        how = cloudpickle.dumps((job.setting, job.play))
+        order = packed(job.source), how, tuple(job.episodes)
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None
         assert answers is not None
@@ -265,10 +271,11 @@ def serve() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        source, setting, seeds = orders.get()
+        source, how, seeds = orders.get()
         _seed_everything(seeds[0])  # whatever was played before here
         try:
-            order = _unpacked(source), pickle.loads(setting), seeds
+            setting, play = pickle.loads(how)
+            order = _unpacked(source), setting, seeds, play
             tell(_played(*order, lambda *moment: tell(Moment(*moment))))
         except BaseException as error:
             tell(_failure("", seeds, error))
@@ -285,7 +292,11 @@ def _agent(source: AgentSource, setting: Setting) -> Agent:
 
 
 def _played(
-    source: AgentSource, setting: Setting, seeds: tuple[int, ...], watch: Watch = lambda *_: None
+    source: AgentSource,
+    setting: Setting,
+    seeds: tuple[int, ...],
+    play: Play,
+    watch: Watch = lambda *_: None,
 ) -> Played:
     """What an agent's episodes came to."""
     try:

@@ -1,0 +1,89 @@
+"""Scores every answer of a submission again, and says which do not come to what they claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mjoa_gym.evaluation.bench.frozen import REPRODUCES, Best, best_known, cases, evenly, scenes
+from mjoa_gym.evaluation.bench.instances import read_plan
+from mjoa_gym.evaluation.bench.playing import cost_of, is_late, replayed
+from mjoa_gym.evaluation.bench.result import STATIC, Key, Result
+from mjoa_gym.evaluation.journal import Row
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.model.instance import Plan
+
+
+def faults_of(
+    result: Result, sample: int | None = None, progress: bool | None = False
+) -> Iterator[str]:
+    """What is wrong with a submission, answer by answer; nothing if all of it reproduces.
+
+    Args:
+        result: The submission.
+        sample: How many answers of each track and budget are looked at; all by default.
+        progress: Whether to show a bar; None for wherever somebody looks.
+    """
+    best = best_known()
+    todo = [
+        (track, budget, key)
+        for track, budgets in result.tracks.items()
+        for budget, answers in budgets.items()
+        for key in evenly(list(answers), sample)
+    ]
+    for track, budget, key in bar(todo, desc="checking", leave=False, shown=progress):
+        answer = result.tracks[track][budget][key]
+        fault = (
+            static_fault(key, answer, best[key[0]])
+            if track == STATIC
+            else dynamic_fault(key, answer, budget)
+        )
+        if fault:
+            yield f"{track}, budget {budget}, {' '.join(key)}: {fault}"
+
+
+def static_fault(key: Key, answer: Row, best: Best) -> str:
+    """What is wrong with an answer to an instance; nothing if it reproduces."""
+    if "invalid" in answer:
+        return ""
+    instance = cases()[key[0]].instance
+    try:
+        cost = cost_of(instance, read_plan(answer["plan"]))
+    except ValueError as error:
+        return f"the plan is no answer: {error}"
+    if fault := difference("the plan costs", cost, answer["cost"]):
+        return fault
+    if cost < best.bound * (1.0 - REPRODUCES):
+        return f"the plan costs {cost!r}, less than the certified bound {best.bound!r}"
+    return ""
+
+
+def dynamic_fault(key: Key, rows: list[Row], budget: str) -> str:
+    """What is wrong with an episode; nothing if it reproduces."""
+    scene, seed = scenes()[key[0]], int(key[1])
+    try:
+        plans = [read_plan(row["plan"]) for row in rows]
+        again = replayed(scene.setting, seed, plans)
+    except ValueError as error:
+        return f"cannot be played again: {error}"
+    for k, (row, plan, new) in enumerate(zip(rows, plans, again, strict=True)):
+        stayed = "invalid" in row or is_late(row["seconds"], row["reference_s"], budget)
+        if stayed and not is_local(plan):
+            return f"round {k}: the answer is late or invalid, but its plan is not all-local"
+        for name, what in (("cost", "the plan costs"), ("local", "all-local costs")):
+            if fault := difference(what, new[name], row[name]):
+                return f"round {k}: {fault}"
+    return ""
+
+
+def is_local(plan: Plan) -> bool:
+    """Whether a plan leaves everything on the UEs, and uploads and retains nothing."""
+    rows = (*plan.placements, *(plan.prefetch or ()), *(plan.retain or ()))
+    return not any(row.any() for row in rows)
+
+
+def difference(what: str, now: float, claimed: Any) -> str:
+    """What to say of a number that is not what is claimed; nothing if it is."""
+    if abs(now - claimed) <= REPRODUCES * abs(now):
+        return ""
+    return f"{what} {now!r}, not {claimed!r}"

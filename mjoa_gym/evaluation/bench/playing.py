@@ -1,0 +1,333 @@
+"""What a planner or agent answers to the frozen problems, and how long it takes.
+
+Every answer is timed beside the reference kernel. An answer that raises, is no plan, or never ends
+is invalid; one that takes more than `LATE` budgets is late. In both cases the UEs stay local.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mjoa_gym.dnn import DNN
+from mjoa_gym.envs.actions import PlanView
+from mjoa_gym.envs.core import Core
+from mjoa_gym.evaluation.agent import Agent, PlannerAgent, signature_of
+from mjoa_gym.evaluation.bench.frozen import INVALID, Case, cases
+from mjoa_gym.evaluation.bench.instances import plain_plan
+from mjoa_gym.evaluation.bench.reference import NOMINAL_S, Stopwatch, normalised, reference_seconds
+from mjoa_gym.evaluation.episodes import Decider, PlayError, Setting, Watch
+from mjoa_gym.evaluation.journal import Row
+from mjoa_gym.model.instance import UE, Instance, Plan, evaluate_cost
+from mjoa_gym.planners.registry import ANYTIME, PLANNERS, Planner, plan_with
+from mjoa_gym.planners.trivial import local_only
+from mjoa_gym.world.rounds import NOTHING, Decision, Outcome
+from mjoa_gym.world.scenario import Scenario
+
+NO_LIMIT = "none"
+"""The budget of those who may take their time."""
+LATE = 2.0
+"""An answer is late if it takes more than so many budgets."""
+COLD_START = Setting("cold-start", Scenario())
+"""For whom planners of the static track are made; they see the instance alone."""
+WARM_UP_SEED = 0
+ONE = np.ones(1, dtype=np.bool_)
+"""One environment, which acts."""
+
+
+def takes_budget(planner: Planner) -> bool:
+    """Whether a planner can be told how long it may take, as `budget_s`."""
+    signature = signature_of(planner)
+    told = signature is not None and "budget_s" in signature.parameters
+    return told or _anytime(planner) is not None
+
+
+def _anytime(planner: Planner) -> str | None:
+    """The name of a planner of `ANYTIME`, which `plan_with` tells its budget."""
+    return next((name for name in ANYTIME if PLANNERS[name] is planner), None)
+
+
+def is_late(seconds: float, reference_s: float, budget: str) -> bool:
+    """Whether an answer that took so many seconds is late on a budget in milliseconds."""
+    return budget != NO_LIMIT and normalised(seconds, reference_s) > LATE * float(budget) / 1e3
+
+
+class Clocked:
+    """A planner that is told its budget in the seconds of this machine, if it takes one."""
+
+    def __init__(self, planner: Planner, budget: str) -> None:
+        self._call: Callable[..., Plan] = planner
+        self._budget_s = None
+        if budget != NO_LIMIT and takes_budget(planner):
+            self._budget_s = float(budget) / 1e3
+            if (name := _anytime(planner)) is not None:
+                self._call = partial(plan_with, name)
+        self.reference_s = NOMINAL_S
+
+    def tick(self) -> float:
+        """Time the reference kernel, and return what it takes now."""
+        self.reference_s = reference_seconds()
+        return self.reference_s
+
+    def __call__(self, instance: Instance) -> Plan:
+        """The plan."""
+        if self._budget_s is None:
+            return self._call(instance)
+        return self._call(instance, budget_s=self._budget_s / normalised(1.0, self.reference_s))
+
+
+def answer_cases(
+    agent: Agent, setting: Setting, numbers: Sequence[int], watch: Watch, budget: str = NO_LIMIT
+) -> list[list[Row]]:
+    """Let a planner answer frozen instances, by their numbers: one row each.
+
+    A row has `seconds`, `reference_s`, and either `plan` and `cost` or, as `invalid`, the reason.
+    """
+    if not isinstance(agent, PlannerAgent):
+        raise PlayError(None) from ValueError("the static track is for planners: Instance -> Plan")
+    planner, every = Clocked(agent.planner, budget), list(cases().values())
+    _warm(agent.planner, budget)
+    rows = []
+    for number in numbers:
+        watch(number, True)
+        rows.append([answered(planner, every[number])])
+        watch(number, False)
+    return rows
+
+
+def answered(planner: Clocked, case: Case) -> Row:
+    """A planner's answer to an instance that it has not seen."""
+    instance = replace(case.instance)  # nothing that has been computed of it is kept
+    row: Row = {"reference_s": planner.tick()}
+    watch = Stopwatch()
+    try:
+        plan = planner(instance)
+        row["seconds"] = watch.read()
+        if not isinstance(plan, Plan):
+            raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
+        cost = cost_of(case.instance, plan)
+    except (Exception, SystemExit) as error:
+        row.setdefault("seconds", watch.read())
+        return row | {"invalid": reason_of(error)}
+    return row | {"plan": plain_plan(plan), "cost": cost}
+
+
+def cost_of(instance: Instance, plan: Plan) -> float:
+    """What a plan costs, in weighted seconds; a ValueError says why it is no answer."""
+    cost = float(evaluate_cost(instance, plan).sum())
+    if not np.isfinite(cost):
+        raise ValueError("an inference never ends, for want of a share that it needs")
+    return cost
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+_seen: list[tuple[Any, ...]] = []
+
+
+def _first_time(*key: Any) -> bool:
+    """Whether this process sees a key for the first time; its first part is known by identity."""
+    if any(own[0] is key[0] and own[1:] == key[1:] for own in _seen):
+        return False
+    _seen.append(key)
+    return True
+
+
+def _warm(planner: Planner, budget: str) -> None:
+    """Let what has to be compiled or loaded be so before planning is timed."""
+    if not _first_time(planner, budget):
+        return
+    clocked = Clocked(planner, budget)
+    for instance in warm_up_instances():
+        with suppress(Exception, SystemExit):
+            planner(instance)
+            clocked(instance)
+
+
+def warm_up_instances() -> list[Instance]:
+    """A chain, a DAG, and one with deadlines and messages; none of them is of the benchmark."""
+    ues = []
+    for name in ("alexnet", "googlenet"):
+        dnn = DNN.load(name)
+        seconds = dnn.flops / 5e9
+        ues.append(UE(dnn, seconds, seconds / 20, 100.0, 100.0, deadline_s=float(seconds.sum())))
+    both = Instance(ues, 20e6, message_s=0.001, miss_price_s=0.5)
+    return [Instance([ue, ue], 20e6) for ue in ues] + [both]
+
+
+def play_episodes(
+    agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch, budget: str = NO_LIMIT
+) -> list[list[Row]]:
+    """Play frozen episodes, one after the other: for each seed a row per round.
+
+    A row has `seconds`, `reference_s`, `cost`, `local` (what all-local costs), and the plan that
+    was carried out: the agent's, or all-local where that was late or, as `invalid` says, no plan.
+    """
+    planner = agent.planner if isinstance(agent, PlannerAgent) else None
+    clock, new = Clocked(planner or local_only, budget), _first_time(planner or agent, setting)
+    if planner is not None:
+        agent = PlannerAgent(clock, setting.scenario)
+    if new:
+        _warm_episode(agent, setting)
+    return [_episode(agent, setting, seed, watch, clock, budget) for seed in seeds]
+
+
+def _warm_episode(agent: Agent, setting: Setting) -> None:
+    """As `_warm`: let the agent decide two rounds of an episode that does not count."""
+    with suppress(Exception, SystemExit):
+        game = Game(agent, setting, WARM_UP_SEED)
+        for _ in range(2):
+            game.advance(game.decided())
+
+
+def _episode(
+    agent: Agent, setting: Setting, seed: int, watch: Watch, clock: Clocked, budget: str
+) -> list[Row]:
+    game = Game(agent, setting, seed)
+    rows: list[Row] = []
+    while not game.over:
+        row: Row = {"reference_s": clock.tick()}
+        watch(len(rows), True)
+        stopwatch = Stopwatch()
+        try:
+            decision = game.decided()
+            reason = ""
+        except (Exception, SystemExit) as error:
+            decision, reason = None, reason_of(error)
+        row["seconds"] = stopwatch.read()
+        watch(len(rows), False)
+        if decision is None or is_late(row["seconds"], row["reference_s"], budget):
+            decision = game.decision_of(local_only(game.instance))
+        try:
+            played = game.advance(decision)
+        except ValueError as error:  # an inference that never ends
+            reason = reason_of(error)
+            played = game.advance(game.decision_of(local_only(game.instance)))
+        rows.append(row | played | ({"invalid": reason} if reason else {}))
+    return rows
+
+
+def lost_answer(seconds: float, reason: str) -> list[Row]:
+    """What stands for an answer that ended a planner's process."""
+    return [{"seconds": seconds, "reference_s": reference_seconds(), "invalid": reason}]
+
+
+def lost_episode(setting: Setting, seed: int, seconds: float, reason: str) -> list[Row]:
+    """What stands for an episode in which an agent's process ended: all-local, every round."""
+    game = Game(PlannerAgent(local_only, setting.scenario), setting, seed)
+    rows: list[Row] = []
+    while not game.over:
+        rows.append(game.advance(game.decided()) | lost_answer(seconds, reason)[0])
+    return rows
+
+
+class Game:
+    """An episode that is played decision by decision, by an agent or from plans.
+
+    Attributes:
+        instance: The problem of this round.
+    """
+
+    def __init__(self, agent: Agent, setting: Setting, seed: int) -> None:
+        self._envs = setting.environments(agent, 1)
+        self._core: Core = self._envs.unwrapped.core  # type: ignore[attr-defined]
+        self._observation, _ = self._envs.reset(seed=[seed])  # type: ignore[arg-type]
+        self._decide = Decider(agent, self._core)
+        self._plans = PlanView(setting.scenario, persists=True)
+        self.instance: Instance = self._core.batch.instance(0)
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has seen all its rounds."""
+        return bool(self._core.batch.over()[0])
+
+    def decided(self) -> Decision:
+        """The agent's decision of this round, which may take several actions."""
+        core = self._core
+        try:
+            while True:
+                actions = self._decide(self._observation)
+                decision, complete = core.view.decode(actions, core.batch.state, ONE)
+                if decision is not None and complete.all():
+                    return decision
+                self._observation = core.observe()
+        except BaseException:
+            core.view.restart(ONE)
+            raise
+
+    def decision_of(self, plan: Plan) -> Decision:
+        """A plan as a decision; a ValueError if it is not one for this round."""
+        plan.check_fits(self.instance)
+        action = self._plans.single(self._plans.encode(plan))
+        return self._plans.decode(action, self._core.batch.state, ONE)[0]
+
+    def advance(self, decision: Decision) -> Row:
+        """Carry out a decision: what it costs, what all-local costs, and the plan that it is.
+
+        Raises a ValueError, and nothing changes, if an inference never ends.
+        """
+        local = float(self.instance.local_cost.sum())
+        plan = plan_of(decision, self.instance)
+        outcome: Outcome = self._core.batch.play(decision, ONE, endless=True)
+        cost = (1.0 - float(outcome.reward[0])) * local
+        if not self.over:
+            self._core.view.restart(ONE)
+            self._observation = self._core.observe()
+            self.instance = self._core.batch.instance(0)
+        return {"cost": cost, "local": local, "plan": plain_plan(plan)}
+
+
+def plan_of(decision: Decision, instance: Instance) -> Plan:
+    """The plan that a decision of one environment is."""
+
+    def marks(rows: NDArray[np.int64]) -> list[NDArray[np.int8]]:
+        table = decision.placements
+        return [
+            np.zeros(ue.dnn.n_layers, np.int8) if row == NOTHING else table[row, : ue.dnn.n_layers]
+            for row, ue in zip(rows, instance.ues, strict=True)
+        ]
+
+    return Plan(
+        marks(decision.placement_of[0]), decision.bandwidth_share[0], decision.compute_share[0],
+        marks(decision.prefetch_of[0]), marks(decision.retain_of[0]),
+    )  # fmt: skip
+
+
+def replayed(setting: Setting, seed: int, plans: Sequence[Plan]) -> list[Row]:
+    """What an episode costs, round by round, if these plans are carried out."""
+    agent = PlannerAgent(local_only, setting.scenario)
+    game = Game(agent, setting, seed)
+    rows: list[Row] = []
+    for plan in plans:
+        if game.over:
+            raise ValueError(f"has {len(plans)} rounds: the episode has {len(rows)}")
+        rows.append(game.advance(game.decision_of(plan)))
+    if not game.over:
+        raise ValueError(f"has {len(plans)} rounds: the episode has more")
+    return rows
+
+
+def counted(row: Mapping[str, Any], local: float, budget: str) -> float:
+    """What an answer counts as: what it costs, at most `INVALID` times all-local.
+
+    An invalid answer counts as that much, a late one as all-local.
+    """
+    if "invalid" in row:
+        return INVALID * local
+    if is_late(row["seconds"], row["reference_s"], budget):
+        return local
+    return min(float(row["cost"]), INVALID * local)
+
+
+def episode_cost(rows: Sequence[Mapping[str, Any]], budget: str) -> float:
+    """What an episode counts as: the mean over its rounds."""
+    return float(np.mean([counted(row, row["local"], budget) for row in rows]))

@@ -1,0 +1,238 @@
+"""A submission's file: what a planner or agent answered, so that anybody can score it again.
+
+`docs/bench.md` describes the schema. Reading checks every field; whether the answers are what they
+claim, `checking` finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mjoa_gym import files
+from mjoa_gym.evaluation.bench.frozen import NAME, cases, content_of, identity, pack, scenes
+from mjoa_gym.evaluation.bench.instances import Plain, read_plan
+from mjoa_gym.evaluation.bench.playing import NO_LIMIT, is_late
+from mjoa_gym.validation import choice, mapping, number, short
+
+SCHEMA = "mjoa-gym/bench-result/1"
+BUDGETS = ("1", "10", "100", "1000")
+"""Milliseconds per decision that are ranked."""
+STATIC, DYNAMIC = TRACKS = ("static", "dynamic")
+FIELDS = (
+    "schema", "benchmark", "label", "planner", "takes_budget", "made", "covers", *TRACKS,
+    "checksum",
+)  # fmt: skip
+ANSWER = {"seconds": True, "reference_s": True, "plan": False, "cost": False, "invalid": False}
+ROUND = {**ANSWER, "plan": True, "cost": True, "local": True}
+"""The fields of an answer and of a round, and whether they must be there."""
+
+Key = tuple[str, ...]
+"""Which answer: (instance,), or (scenario, seed)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A submission.
+
+    Attributes:
+        label: What tables call it.
+        planner: How it was named on the command line.
+        takes_budget: Whether it is told the budget; if not, its answers without one count for all
+            budgets, those that are late as all-local.
+        made: The machine, the versions and the date.
+        tracks: By track and budget ("1" ... or "none", in milliseconds), the answers by `Key`: of
+            the static track one row each, of the dynamic one a list of rows.
+    """
+
+    label: str
+    planner: str
+    takes_budget: bool
+    made: Mapping[str, str]
+    tracks: Mapping[str, Mapping[str, Mapping[Key, Any]]]
+
+    def answer(self, track: str, budget: str, key: Key) -> Any:
+        """The answer that counts on a budget; None if there is none."""
+        own = self.tracks[track].get(budget, {}).get(key)
+        if own is not None or self.takes_budget:
+            return own
+        free = self.tracks[track].get(NO_LIMIT, {}).get(key)
+        if free is None or track == STATIC:
+            return free
+        # rounds depend on each other: a late decision would have led elsewhere
+        late = any(is_late(row["seconds"], row["reference_s"], budget) for row in free)
+        return None if late else free
+
+    def lacks(self, track: str, budget: str) -> int:
+        """How many of a track's answers are not there."""
+        return sum(self.answer(track, budget, key) is None for key in keys_of(track))
+
+    @property
+    def partial(self) -> str:
+        """What is missing, in words; nothing if both tracks are complete."""
+        parts = []
+        for track in TRACKS:
+            count = len(keys_of(track))
+            there = {count - self.lacks(track, budget) for budget in BUDGETS}
+            if there != {count}:
+                low, high = min(there), max(there)
+                some = f"{low}" if low == high else f"{low} to {high}"
+                parts.append(f"{track}: {some} of {count}")
+        return "; ".join(parts)
+
+    def to_plain(self) -> Plain:
+        """As JSON, with a checksum."""
+        static, dynamic = (
+            {budget: _nested(answers) for budget, answers in self.tracks[track].items()}
+            for track in TRACKS
+        )
+        plain = {
+            "schema": SCHEMA, "benchmark": {"name": NAME, **identity()}, "label": self.label,
+            "planner": self.planner, "takes_budget": self.takes_budget, "made": dict(self.made),
+            "covers": covers(self.tracks), STATIC: static, DYNAMIC: dynamic,
+        }  # fmt: skip
+        return plain | {"checksum": checksum_of(plain)}
+
+    def write(self, path: Path) -> None:
+        """Write the file; compressed if its name ends in .gz."""
+        plain = self.to_plain()
+        packed = pack(plain) if path.suffix == ".gz" else json.dumps(plain, indent=1) + "\n"
+        files.write(path, packed)
+
+
+def keys_of(track: str) -> list[Key]:
+    """All answers of a track."""
+    if track == STATIC:
+        return [(name,) for name in cases()]
+    return [(scene.id, str(seed)) for scene in scenes().values() for seed in scene.seeds]
+
+
+def covers(tracks: Mapping[str, Mapping[str, Mapping[Key, Any]]]) -> Plain:
+    """How many answers there are, by track and budget."""
+    return {
+        track: {budget: len(rows) for budget, rows in tracks[track].items()} for track in TRACKS
+    }
+
+
+def checksum_of(plain: Mapping[str, Any]) -> str:
+    """Of a file's content but for the checksum itself."""
+    rest = {key: value for key, value in plain.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_result(path: Path) -> Result:
+    """A submission from its file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: Naming the file, the field and what is allowed.
+    """
+    content = content_of(path)
+    try:
+        return result_of(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def result_of(content: Any) -> Result:
+    """A submission from the content of its file; a ValueError says what is wrong with it."""
+    content = mapping("the result", content)
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema={short(content.get('schema'))}: this version reads {SCHEMA!r}")
+    _check_keys("the result", content, dict.fromkeys(FIELDS, True))
+    if content["checksum"] != checksum_of(content):
+        raise ValueError("checksum: the content is not what was written")
+    _check_benchmark(mapping("benchmark", content["benchmark"]))
+    for name in ("label", "planner"):
+        if not isinstance(content[name], str) or not 0 < len(content[name]) <= 200:
+            raise ValueError(f"{name}={short(content[name])}: must be a text of 1 to 200 letters")
+    if not isinstance(content["takes_budget"], bool):
+        raise ValueError(f"takes_budget={short(content['takes_budget'])}: must be true or false")
+    made = {str(key): str(value) for key, value in mapping("made", content["made"]).items()}
+    tracks = {track: dict(_budgets(track, content[track])) for track in TRACKS}
+    if content["covers"] != covers(tracks):
+        raise ValueError(f"covers: says {content['covers']}, but there are {covers(tracks)}")
+    return Result(content["label"], content["planner"], content["takes_budget"], made, tracks)
+
+
+def _check_benchmark(given: Mapping[str, Any]) -> None:
+    if given.get("name") != NAME:
+        raise ValueError(f"benchmark.name={short(given.get('name'))}: this version has {NAME!r}")
+    for name, own in identity().items():
+        if given.get(name) != own:
+            raise ValueError(
+                f"benchmark.{name}={short(given.get(name))}: is of other {name} than those of "
+                f"{NAME} ({own[:12]}...): the result is stale; run it again"
+            )
+
+
+def _budgets(track: str, content: Any) -> Iterator[tuple[str, dict[Key, Any]]]:
+    known = dict.fromkeys(keys_of(track))
+    for budget, answers in mapping(track, content).items():
+        where = f"{track}.{choice('budget', budget, (*BUDGETS, NO_LIMIT))}"
+        flat: dict[Key, Any] = {}
+        for name, answer in mapping(where, answers).items():
+            if track == STATIC:
+                flat[(name,)] = answer
+            else:
+                episodes = mapping(f"{where}.{name}", answer)
+                flat |= {(name, seed): rows for seed, rows in episodes.items()}
+        for key, answer in flat.items():
+            at = ".".join((where, *key))
+            if key not in known:
+                raise ValueError(
+                    f"{at}: there is no such {'instance' if key[1:] == () else 'episode'}"
+                )
+            _check_answer(at, answer, track)
+        yield budget, flat
+
+
+def _check_answer(at: str, answer: Any, track: str) -> None:
+    if track == STATIC:
+        _check_row(at, answer, ANSWER)
+        if ("invalid" in answer) == ("plan" in answer) or ("plan" in answer) != ("cost" in answer):
+            raise ValueError(f"{at}: must have plan and cost, or else invalid")
+    elif not isinstance(answer, list) or not answer:
+        raise ValueError(f"{at}={short(answer)}: must be a list of rounds")
+    else:
+        for k, row in enumerate(answer):
+            _check_row(f"{at}[{k}]", row, ROUND)
+
+
+def _check_row(at: str, row: Any, fields: Mapping[str, bool]) -> None:
+    row = mapping(at, row)
+    _check_keys(at, row, fields)
+    for name in ("seconds", "reference_s", "cost", "local"):
+        if name in row and number(f"{at}.{name}", row[name]) <= 0:
+            raise ValueError(f"{at}.{name}={row[name]!r}: must be above 0")
+    if "invalid" in row and not (isinstance(row["invalid"], str) and row["invalid"]):
+        raise ValueError(f"{at}.invalid={short(row['invalid'])}: must be a text")
+    if "plan" in row:
+        try:
+            read_plan(row["plan"])
+        except ValueError as error:
+            raise ValueError(f"{at}: {error}") from error
+
+
+def _check_keys(where: str, given: Mapping[str, Any], fields: Mapping[str, bool]) -> None:
+    for name, needed in fields.items():
+        if needed and name not in given:
+            raise ValueError(f"{where} has no {name!r}")
+    for name in given:
+        choice(f"a field of {where}", name, tuple(fields))
+
+
+def _nested(answers: Mapping[Key, Any]) -> Plain:
+    """Answers by instance, or by scenario and seed."""
+    nested: Plain = {}
+    for key, answer in answers.items():
+        if len(key) == 1:
+            nested[key[0]] = answer
+        else:
+            nested.setdefault(key[0], {})[key[1]] = answer
+    return nested

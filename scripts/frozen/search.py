@@ -1,0 +1,121 @@
+"""Searches for the best plans of the frozen instances: every planner, then longer than they do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mjoa_gym.evaluation.bench.frozen import EQUAL, Best, cases, hashes
+from mjoa_gym.evaluation.bench.instances import Plain, plain_plan, read_plan
+from mjoa_gym.evaluation.journal import Journal
+from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.model.instance import Instance, Plan, evaluate_cost
+from mjoa_gym.planners import lower_bound, plan_with
+from mjoa_gym.planners.bound import ask_widely, certified_dual
+from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
+from mjoa_gym.planners.portfolio import add_all, fastest
+from mjoa_gym.planners.pricing import worth_serving
+from mjoa_gym.planners.registry import PLANNERS
+
+ENTRIES, TRIED, WIDTH = 160, 96, 256
+"""Entries per UE, changes tried, and nodes of PBT-DP's trees: two to four times the oracle's."""
+LONGER_S = 3.0
+"""Seconds after which the long search begins no further turn."""
+GLANCE_S, COARSE = 0.3, 8
+"""Seconds for MJOA-MU, and cells per UE of the bound, where it must be quick."""
+SPREAD = 0.5
+"""Of the factors, on a logarithmic scale, on the shares at which the long search asks."""
+LONG = "long search"
+
+
+def best_plans(journal: Path, quick: bool = False) -> dict[str, Best]:
+    """The best plan of every instance and its bound; the journal keeps what has been found.
+
+    If it is to be quick, instances that the journal lacks are looked at only briefly, and are not
+    kept there: a later search goes on with them.
+    """
+    kept = Journal(journal, {"setting": hashes()["instances.json.gz"], "code": "search/1"})
+    found = {entry["id"]: entry for entry in kept.entries}
+    small_first = sorted(cases().items(), key=lambda pair: len(pair[1].instance.packed.ue_s))
+    for name, case in bar(small_first, desc="searching"):
+        if name in found:
+            continue
+        if quick:
+            found[name] = glanced(case.instance)
+        else:
+            found[name] = {"id": name, **searched(case.instance)}
+            kept.append(found[name])
+    return {
+        name: Best(read_plan(one["plan"]), one["cost"], one["bound"], one["found_by"])
+        for name, one in found.items()
+    }
+
+
+def searched(instance: Instance) -> Plain:
+    """The best plan that any planner or the long search finds, and the bound."""
+    plans: dict[str, Plan] = {}
+    costs: dict[str, float] = {}
+    for name, planner in PLANNERS.items():
+        plans[name] = planner(instance)
+        costs[name] = float(evaluate_cost(instance, plans[name]).sum())
+    leader = min(costs, key=costs.__getitem__)
+    # the first planner whose plan is equal
+    leader = next(name for name in costs if costs[name] <= costs[leader] * (1.0 + EQUAL))
+    plans[LONG] = longer(instance, [plans[n] for n in {leader, "mjoa-mu", "oracle"}])
+    costs[LONG] = float(evaluate_cost(instance, plans[LONG]).sum())
+    if costs[LONG] < costs[leader] * (1.0 - EQUAL):
+        leader = LONG
+    plan = without_marks(plans[leader])
+    bound = min(lower_bound(instance, plan), costs[leader])
+    return {
+        "plan": plain_plan(plan), "cost": costs[leader], "bound": bound, "found_by": leader,
+        "costs": costs,
+    }  # fmt: skip
+
+
+def glanced(instance: Instance) -> Plain:
+    """MJOA-MU's plan within moments, and the bound of UEs that have everything to themselves."""
+    plan = plan_with("mjoa-mu", instance, GLANCE_S)
+    cost = float(evaluate_cost(instance, plan).sum())
+    free = JointSearch(replace(instance, energy_price_s_per_j=0.0, miss_price_s=0.0))
+    bound = min(cost, certified_dual(free, 0.0, 0.0, 0.0, COARSE))
+    return {"plan": plain_plan(plan), "cost": cost, "bound": bound, "found_by": "mjoa-mu"}
+
+
+def without_marks(plan: Plan) -> Plan:
+    """The plan without prefetches, which mean nothing in a cold start but cost energy."""
+    return Plan(plan.placements, plan.bandwidth_share, plan.compute_share)
+
+
+def longer(instance: Instance, plans: list[Plan]) -> Plan:
+    """MJOA-MU's search from the best plans that are known, with more of everything."""
+    rng, start = np.random.default_rng(0), time.monotonic()
+    search = JointSearch(instance, ENTRIES, TRIED)
+    packed, portfolio = search.packed, search.portfolio
+    for plan in plans:
+        shares = np.stack([plan.bandwidth_share, plan.compute_share], axis=1)
+        choice = add_all(packed, portfolio, np.concatenate(plan.placements), shares)
+        search.keep(search.settled(choice, np.inf))
+    for _ in search.steps():
+        pass
+    if instance.n_ues > 1 and max(search.prices) > 0.0:
+        ask_widely(search)
+        for _ in search.change():
+            pass
+    n, everybody = instance.n_ues, np.arange(instance.n_ues)
+    choice, at = np.empty(n, np.int64), np.full((n, 2), 1e-9)
+    while time.monotonic() - start < LONGER_S and search.best.choice.any():
+        worth_serving(portfolio, search.best.choice, search.slack, at)
+        shares = np.minimum(1.0, at * np.exp(rng.normal(0.0, SPREAD, (n, 2))))
+        asked = np.flatnonzero((at > 1e-6).all(axis=1))
+        fastest(packed, portfolio, shares, choice)
+        for _ in search.propose(asked, shares, WIDTH, everybody, choice, ALL):
+            pass
+        for _ in search.change():
+            pass
+    if instance.miss_price_s > 0.0:
+        search.make_deadlines()
+    return search.plan()
