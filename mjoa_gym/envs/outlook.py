@@ -20,7 +20,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView, SharesView
-from mjoa_gym.envs.actions.response import GREATEST_BID, INSTALLED, cheapest
+from mjoa_gym.envs.actions.response import GREATEST_BID, cheapest
+from mjoa_gym.envs.actions.targets import INSTALLED
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
@@ -76,6 +77,11 @@ class OutlookLayout(NamedTuple):
             entry=entry + len(set(more) - {SHARED}),
             most=len(PROBES) if tries else ENTRIES,
         )
+
+    @property
+    def tries_bids(self) -> bool:
+        """Whether bids are tried in place of entries."""
+        return self.most == len(PROBES)
 
     @property
     def context(self) -> int:

@@ -82,10 +82,12 @@ class RoundsEnv(gym.Env[Any, Any]):
     Unless energy has a price, no reward is negative. Stock algorithms begin with sensible
     plans here and learn more quickly (`docs/learning.md` has figures).
 
-    When streaming, a UE uploads in addition what its *target* has at the edge: the entry that would
-    cost it least at the first shares if all parameters were on the server, of those whose parameters
-    fit into the server's memory. If the scenario says `retain`, the server drops the target's layers
-    last.
+    When streaming, a UE uploads in addition what its *target* has at the edge, an entry of its menu.
+    All targets fit into the server's memory together: a byte of memory has a price, the lowest at
+    which they do, and a target is the entry with the least sum of what the UE will cost at the first
+    shares with the entry's parameters on the server, and the price of these. Where parameters are
+    shared, UEs with the same network have one target. If the scenario says `retain`, the server drops
+    the targets' layers last, and a UE whose target is complete uploads what would be best for itself.
 
     | View | Numbers of a UE, in this order |
     |---|---|
