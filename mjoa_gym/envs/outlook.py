@@ -392,10 +392,10 @@ def _try_bids(
         to[3] = min(1.0, edge_s * link.slowdown / local_s)
         there = 0.0
         if persists:
-            target, later_s = cheapest(
+            favourite, later_s = cheapest(
                 installed, link, True, room, people, tables, constants, menus, e, i
             )
-            missing, there, _ = _needs(placements[target], inference, tables.parameter_bytes[d])
+            missing, there, _ = _needs(placements[favourite], inference, tables.parameter_bytes[d])
             to[4] = min(1.0, later_s / local_s)
             to[5] = min(1.0, missing / memory_bytes)
             if probe == 0:
