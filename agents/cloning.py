@@ -48,7 +48,7 @@ def demonstrate(
         seed: Of the first environment.
         n_envs: Environments at once.
         progress: Whether to show a bar.
-        view: "multidiscrete", or "discrete", where a round is N steps.
+        view: "multidiscrete", "shares", or one of those where a round is N steps.
         **arguments: The environment's.
     """
     arguments |= {"action": view, "observation": "dict", "autoreset_mode": "same_step"}
@@ -93,13 +93,13 @@ def encode(
     """The action that comes nearest to what was planned for environment e."""
     instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)
     sizes = [ue.dnn.n_layers for ue in instance.ues]
-    placements, prefetch = (
+    placements, prefetch, retain = (
         [row[:n] for row, n in zip(plans[key][e], sizes, strict=True)] if key in plans else None
-        for key in ("placements", "prefetch")
+        for key in ("placements", "prefetch", "retain")
     )
     assert placements is not None
     shares = plans["bandwidth_share"][e], plans["compute_share"][e]
-    return view.encode(Plan(placements, *shares, prefetch), instance)
+    return view.encode(Plan(placements, *shares, prefetch, retain), instance)
 
 
 def clone(
@@ -146,10 +146,11 @@ def _log_probabilities(policy: ActorCriticPolicy, tokens: Tensor, actions: Tenso
 
 
 def _counts(seen: Demonstrations, nvec: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(rounds, N * numbers) 1 for numbers that mean something."""
+    """(rounds, N * numbers) 1 for numbers that mean something: bids alone always do."""
     n_ues = seen.tokens.shape[1]
     own = seen.actions.reshape(len(seen.actions), n_ues, -1)
     means = np.ones(own.shape, np.float32)
-    means[..., -1] = own[..., 0] > 0
-    means[..., -2] = (own[..., :-2] > 0).any(axis=-1)
+    if own.shape[-1] > 2:
+        means[..., -1] = own[..., 0] > 0
+        means[..., -2] = (own[..., :-2] > 0).any(axis=-1)
     return means.reshape(seen.actions.shape)

@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from agents.cloning import Demonstrations
 from agents.policies import checked
-from mjoa_gym.envs.actions import DiscreteView
-from mjoa_gym.envs.actions.one_by_one import UNDECIDED
+from mjoa_gym.envs.actions.one_by_one import UNDECIDED, OneByOneView
 
 
 class Shown(NamedTuple):
@@ -34,7 +33,7 @@ class Shown(NamedTuple):
 
 
 class DemonstratedDQN(DQN):
-    """DQN on a `discrete` view with an `Outlook`, and demonstrations if some are shown.
+    """DQN, one UE after the other, with an `Outlook`, and demonstrations if some are shown.
 
     With `double`, the online network chooses the next action that the target network values.
     `imitation` weighs the demonstrations against the temporal differences. `temperature` is that of
@@ -56,7 +55,7 @@ class DemonstratedDQN(DQN):
         super().__init__(*args, **kwargs)
 
     def show(self, demonstrations: Demonstrations) -> None:
-        """Keep demonstrations through the `discrete` view, to learn from them."""
+        """Keep demonstrations through the view that it acts in, to learn from them."""
         self.demonstrations = demonstrations
         n_ues = demonstrations.tokens.shape[1]
         self.returns = returns_of(demonstrations, self.gamma**n_ues)
@@ -113,7 +112,7 @@ class DemonstratedDQN(DQN):
         assert self.demonstrations is not None
         assert self.returns is not None
         assert self.env is not None
-        view: DiscreteView = self.env.get_attr("core")[0].view
+        view: OneByOneView = self.env.get_attr("core")[0].view
         layout = checked(self.observation_space).layout
         tokens, actions = self.demonstrations.tokens, self.demonstrations.actions
         n_ues = tokens.shape[1]

@@ -130,6 +130,21 @@ class ActionValues(nn.Module):
         return scores.gather(1, wrapped.unsqueeze(2).expand_as(scores)).flatten(1)
 
 
+class BidValues(nn.Module):
+    """Values of a `shares-discrete` action: the first token's UE has its turn."""
+
+    def __init__(self, layout: OutlookLayout, actions: int, width: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.encoder = UeEncoder(layout, width)
+        self.bids = BidHead(layout.entry, width, 0, actions)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, actions) from (B, N, columns)."""
+        entries = entries_of(tokens, self.layout)
+        return self.bids(self.encoder(tokens), entries, entries[..., :0])[:, 0]
+
+
 class RoundValue(nn.Module):
     """What a round is worth: an embedding (B, 2 width) of all UEs."""
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
-from agents.network import ActionValues, ChoiceNetwork, RoundValue
+from agents.network import ActionValues, BidValues, ChoiceNetwork, RoundValue
 from mjoa_gym.envs.outlook import OutlookSpace
 
 
@@ -75,14 +75,18 @@ class UePolicy(ActorCriticPolicy):
 
 
 class UeQNetwork(QNetwork):
-    """Action values on a `discrete` view."""
+    """Action values on `discrete` or `shares-discrete`."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         space = checked(self.observation_space)
         self.width = width
-        per_entry = int(self.action_space.n) // space.layout.entries
-        values = ActionValues(space.layout, per_entry, width)
+        layout, actions = space.layout, int(self.action_space.n)
+        values: nn.Module = (
+            BidValues(layout, actions, width)
+            if layout.tries_bids
+            else ActionValues(layout, actions // layout.entries, width)
+        )
         self.q_net = nn.Sequential(nn.Unflatten(1, space.shape), values)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -90,7 +94,7 @@ class UeQNetwork(QNetwork):
 
 
 class UeDQNPolicy(DQNPolicy):
-    """Action values and their target for DQN on a `discrete` view; `width` as for `UePolicy`."""
+    """Action values and their target for DQN, one UE after the other; `width` as for `UePolicy`."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         self.width = width

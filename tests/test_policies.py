@@ -57,9 +57,10 @@ def test_values_do_not_depend_on_the_order():
     torch.testing.assert_close(*values)
 
 
-def test_action_values_do_not_depend_on_the_order_of_those_who_wait():
-    observation, _ = played("MJOA/Streaming-v1", "discrete", steps=7, n_envs=8)
-    one = agent("dqn")
+@pytest.mark.parametrize("action", ["discrete", "shares-discrete"])
+def test_action_values_do_not_depend_on_the_order_of_those_who_wait(action):
+    observation, _ = played("MJOA/Streaming-v1", action, steps=7, n_envs=8)
+    one = agent("dqn", action=action)
     tokens = torch.as_tensor(one.outlook(observation))
     values = one.policy.q_net(tokens), one.policy.q_net(tokens[:, [0, 3, 1, 4, 2]])
     torch.testing.assert_close(*values)
@@ -86,7 +87,8 @@ def test_entries_that_wrap_around_have_the_value_of_what_they_mean():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "action"), [("ppo", "multidiscrete"), ("ppo", "shares"), ("dqn", "discrete")]
+    ("algorithm", "action"),
+    [("ppo", "multidiscrete"), ("ppo", "shares"), ("dqn", "discrete"), ("dqn", "shares-discrete")],
 )
 def test_a_saved_agent_acts_alike_and_for_other_numbers_of_ues(algorithm, action, tmp_path):
     one = agent(algorithm, action=action)

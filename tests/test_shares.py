@@ -28,31 +28,77 @@ def rows_of(menu, scenario, ue):
 
 def expected(scenario, persists, instance, bids):
     """The plan that bids (N,) come to, slowly and from what is written about them."""
-    menu, memory = menu_of(scenario, persists), scenario.server_memory_bytes
-    stocked = replace_ues(instance, [replace_resident(ue) for ue in instance.ues])
+    menu = menu_of(scenario, persists)
     shares = np.array([bids.bandwidth, bids.compute]) * instance.local_cost
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-300)
-    placements, prefetch, retain = [], [], []
-    for i, ue in enumerate(instance.ues):
-        rows = rows_of(menu, scenario, ue)
-        nothing = np.zeros(ue.dnn.n_layers, np.int8)
-        placed = rows[costs_of(instance, i, rows, *shares[:, i]).argmin()]
-        small = rows[rows @ ue.dnn.parameter_bytes <= memory]
-        later = shares[0, i], shares[1, i] or 1.0 / instance.n_ues
-        target = small[costs_of(stocked, i, small, *later).argmin()]
-        missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
-        sends = (target * (1 - placed)) @ missing > 0
-        prefetch.append(target if sends and persists else nothing)
-        retain.append(target if persists and scenario.retain else nothing)
-        placements.append(placed)
+    menus = [rows_of(menu, scenario, ue) for ue in instance.ues]
+    placements = [
+        rows[costs_of(instance, i, rows, *shares[:, i]).argmin()] for i, rows in enumerate(menus)
+    ]
+    prefetch = retain = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+    if persists:
+        later = later_costs(instance, menus, shares)
+        targets = best_together(scenario, instance, menus, later)
+        wanted = targets
+        if scenario.retain:
+            retain, memory = targets, scenario.server_memory_bytes
+            alone = [
+                rows[np.where(rows @ ue.dnn.parameter_bytes <= memory, costs, np.inf).argmin()]
+                for ue, rows, costs in zip(instance.ues, menus, later, strict=True)
+            ]
+            wanted = [
+                one if sends(ue, one, placed) else other
+                for ue, one, other, placed in zip(
+                    instance.ues, targets, alone, placements, strict=True
+                )
+            ]
+        prefetch = [
+            one if sends(ue, one, placed) else 0 * one
+            for ue, one, placed in zip(instance.ues, wanted, placements, strict=True)
+        ]
     needs = np.array([p.any() for p in placements])
     for share, needed in zip(shares, (needs | [p.any() for p in prefetch], needs), strict=True):
         share[~needed] = 0.0
         share /= max(share.sum(), 1e-300)
     for i in np.flatnonzero(needs):
-        rows = rows_of(menu, scenario, instance.ues[i])
-        placements[i] = rows[costs_of(instance, i, rows, *shares[:, i]).argmin()]
+        placements[i] = menus[i][costs_of(instance, i, menus[i], *shares[:, i]).argmin()]
     return Plan(placements, *shares, prefetch, retain)
+
+
+def sends(ue, target, placed):
+    """Whether a target misses bytes that a placement does not send."""
+    return (target * (1 - placed)) @ (ue.dnn.parameter_bytes * (1.0 - ue.resident)) > 0
+
+
+def later_costs(instance, menus, shares):
+    """Per UE (M,) what each entry costs when it is on the server."""
+    stocked = replace_ues(instance, [replace_resident(ue) for ue in instance.ues])
+    return [
+        costs_of(stocked, i, rows, shares[0, i], shares[1, i] or 1.0 / instance.n_ues)
+        for i, rows in enumerate(menus)
+    ]
+
+
+def best_together(scenario, instance, menus, later):
+    """Per UE its target: of all prices at which some target changes, the lowest that will do."""
+    names = [ue.dnn.name if scenario.share_parameters else i for i, ue in enumerate(instance.ues)]
+    groups = {name: [i for i, own in enumerate(names) if own == name] for name in names}
+    costs = {name: sum(later[i] for i in who) for name, who in groups.items()}
+    sizes = {
+        n: menus[who[0]] @ instance.ues[who[0]].dnn.parameter_bytes for n, who in groups.items()
+    }
+    prices = [0.0]
+    for name in groups:
+        finite = np.isfinite(costs[name])
+        size, cost = sizes[name][finite], costs[name][finite]
+        saved, more = cost[:, None] - cost, size - size[:, None]
+        prices += list((saved[more > 0] / more[more > 0]) * (1.0 + 1e-9))
+    least = sum(own[0] for own in later) / 1e15
+    for price in sorted(0.0 if p <= 0.0 else max(p, least) for p in prices):
+        chosen = {name: (costs[name] + price * sizes[name]).argmin() for name in groups}
+        if sum(sizes[name][k] for name, k in chosen.items()) <= scenario.server_memory_bytes:
+            return [menus[i][chosen[name]] for i, name in enumerate(names)]
+    raise AssertionError("all-local targets always fit")
 
 
 def replace_ues(instance, ues):

@@ -188,10 +188,12 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
     assert list((tmp_path / "run").glob("events.*")), "nothing for TensorBoard"
 
 
-def test_cloning_is_kept_and_the_critic_follows(tmp_path):
+@pytest.mark.parametrize("action", ["multidiscrete", "shares"])
+def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
     config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, n_steps=5,
                          batch_size=20, n_timesteps=20)  # fmt: skip
+    config.env_kwargs["action"] = action
     few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
     config = replace(config, cloning=few)
     options = RunOptions(every=100, episodes=0, tensorboard=False, progress=False)
@@ -201,9 +203,11 @@ def test_cloning_is_kept_and_the_critic_follows(tmp_path):
     assert equal(agents[0].policy.state_dict(), agents[1].policy.state_dict())
     assert agents[0].card["timesteps"] == 20
     with np.load(kept[0]) as seen:
-        shown, expert = seen["tokens"], seen["actions"].reshape(-1, 2, 4)
-    cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(-1, 2, 4)
-    assert (cloned[..., 0] == expert[..., 0]).mean() > 0.7, "placements are not the planner's"
+        shown, expert = seen["tokens"], seen["actions"].reshape(160, 2, -1)
+    cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(160, 2, -1)
+    off = np.abs(cloned[..., 0] - expert[..., 0])
+    likely = off == 0 if action == "multidiscrete" else off <= 1  # a placement, or a bid's level
+    assert likely.mean() > 0.7, "not what the planner does"
 
 
 @pytest.fixture
@@ -240,7 +244,7 @@ def test_demonstrated_turns_are_those_of_the_environment(small_dqn, tmp_path):
     seen = demonstrations_for(small_dqn, tmp_path, progress=False)
     model.show(seen)
     envs = make_vec_env(small_dqn.env_id, 16, seed=FIRST_SEED, scenario=scenario.to_dict(),
-                        action="discrete", observation="outlook")  # fmt: skip
+                        **small_dqn.env_kwargs)  # fmt: skip
     real = [envs.reset()]
     for turn in range(3):  # the first round, and the first turn of the second
         row = seen.actions[16 * (turn // 2) :][:16, turn % 2]

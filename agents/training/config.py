@@ -15,12 +15,13 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.demonstrated_dqn import DemonstratedDQN
+from agents.paired_ppo import PairedPPO
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.files import yaml_mapping
 from mjoa_gym.validation import choice, count
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DemonstratedDQN}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PairedPPO, "dqn": DemonstratedDQN}
 """The algorithms that train our agents."""
 STOCK: dict[str, type[BaseAlgorithm]] = {
     "ppo": PPO, "maskable-ppo": MaskablePPO, "dqn": DQN, "sac": SAC,

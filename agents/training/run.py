@@ -141,6 +141,7 @@ def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlg
     torch.manual_seed(config.seed)
     envs = make_vec_env(
         config.env_id, config.n_envs, seed=config.seed * SEEDS_PER_RUN, threads=1,
+        copies=int(config.hyperparameters.get("copies", 1)),
         **{"scenario": config.setting.scenario.to_dict()} | config.env_kwargs,
     )  # fmt: skip
     model = config.kind(

@@ -20,7 +20,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView, MenuView, OneByOneView, SharesView
-from mjoa_gym.envs.actions.response import GREATEST_BID, INSTALLED, cheapest
+from mjoa_gym.envs.actions.response import GREATEST_BID, cheapest
+from mjoa_gym.envs.actions.targets import INSTALLED
 from mjoa_gym.envs.observation import Observer, entry_of, state_in
 from mjoa_gym.model import energy, kernel, radio
 from mjoa_gym.model.compiling import lean, lean_inner
@@ -76,6 +77,11 @@ class OutlookLayout(NamedTuple):
             entry=entry + len(set(more) - {SHARED}),
             most=len(PROBES) if tries else ENTRIES,
         )
+
+    @property
+    def tries_bids(self) -> bool:
+        """Whether bids are tried in place of entries."""
+        return self.most == len(PROBES)
 
     @property
     def context(self) -> int:
@@ -386,10 +392,10 @@ def _try_bids(
         to[3] = min(1.0, edge_s * link.slowdown / local_s)
         there = 0.0
         if persists:
-            target, later_s = cheapest(
+            favourite, later_s = cheapest(
                 installed, link, True, room, people, tables, constants, menus, e, i
             )
-            missing, there, _ = _needs(placements[target], inference, tables.parameter_bytes[d])
+            missing, there, _ = _needs(placements[favourite], inference, tables.parameter_bytes[d])
             to[4] = min(1.0, later_s / local_s)
             to[5] = min(1.0, missing / memory_bytes)
             if probe == 0:

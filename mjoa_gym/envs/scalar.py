@@ -82,10 +82,12 @@ class RoundsEnv(gym.Env[Any, Any]):
     Unless energy has a price, no reward is negative. Stock algorithms begin with sensible
     plans here and learn more quickly (`docs/learning.md` has figures).
 
-    When streaming, a UE uploads in addition what its *target* has at the edge: the entry that would
-    cost it least at the first shares if all parameters were on the server, of those whose parameters
-    fit into the server's memory. If the scenario says `retain`, the server drops the target's layers
-    last.
+    When streaming, a UE uploads in addition what its *target* has at the edge, an entry of its menu.
+    All targets fit into the server's memory together: a byte of memory has a price, the lowest at
+    which they do, and a target is the entry with the least sum of what the UE will cost at the first
+    shares with the entry's parameters on the server, and the price of these. Where parameters are
+    shared, UEs with the same network have one target. If the scenario says `retain`, the server drops
+    the targets' layers last, and a UE whose target is complete uploads what would be best for itself alone.
 
     | View | Numbers of a UE, in this order |
     |---|---|
@@ -193,7 +195,8 @@ class RoundsEnv(gym.Env[Any, Any]):
     With shares alone there are columns of five bids that the UE might make, in place of those of the
     entries. They are, for band and server, (1, 1), (1/b, 1/b), (b, b), (b, 1) and (1, b), where b is the
     greatest bid, 2^1.5. The others are assumed to bid 1. Columns 5 to 7 of the UE then are of the bids
-    (1, 1), of the best of the five, and of the target at (1, 1).
+    (1, 1), of the best of the five, and of the UE's *favourite* at (1, 1): the entry that would be best
+    for it with all parameters on the server, of those that fit into memory.
 
     | Column of a bid | Meaning; seconds are over the UE's all-local seconds, at most 1, and no logarithms |
     |---|---|
@@ -201,9 +204,9 @@ class RoundsEnv(gym.Env[Any, Any]):
     | 1 | seconds of its inference |
     | 2 | seconds to upload what it misses |
     | 3 | its seconds on the server |
-    | 4 | streaming: seconds with its target if all of that were there, else 0 |
-    | 5 | streaming: the bytes that the target misses, over the server's memory, else 0 |
-    | next | only when streaming with `retain`: the target's bytes that are on the server, over the server's memory |
+    | 4 | streaming: seconds with its favourite, else 0 |
+    | 5 | streaming: the bytes that the favourite misses, over the server's memory, else 0 |
+    | next | only when streaming with `retain`: the favourite's bytes that are on the server, over the server's memory |
     | next | only with deadlines: 1: it meets the deadline |
     | next | only if energy has a price: joules over the UE's all-local joules * |
 

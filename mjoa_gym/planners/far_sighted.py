@@ -164,12 +164,12 @@ def _rows(
     """
     dnn = instance.ues[i].dnn
     marks = np.zeros(dnn.n_layers, np.int8) if plan.prefetch is None else plan.prefetch[i]
-    rows = np.concatenate([menu, plan.placements[i][None], marks[None], _up_to_size(dnn)])
+    rows = np.concatenate([menu, plan.placements[i][None], marks[None], up_to_size(dnn)])
     return np.pad(rows, ((0, 0), (0, width - dnn.n_layers)))
 
 
 @lru_cache(maxsize=256)
-def _up_to_size(dnn: DNN) -> NDArray[np.int8]:
+def up_to_size(dnn: DNN) -> NDArray[np.int8]:
     """(rows, L) all layers of a network, then those but for the one, two, ... largest sizes."""
     sizes = dnn.parameter_bytes
     limits = np.unique(sizes[sizes > 0])[::-1][: LARGEST + 1]

@@ -38,7 +38,8 @@ class Menus(NamedTuple):
 
     sizes: NDArray[np.int64]  # (D,) entries of each network
     outlines: NDArray[np.uint8]  # (D * M, L + 1) of all entries, menu after menu
-    fits: NDArray[np.bool_]  # (D * M,) whether the entry's parameters fit into the memory
+    bytes: NDArray[np.float64]  # (D * M,) of the parameters of what each entry has at the edge
+    fits: NDArray[np.bool_]  # (D * M,) whether these fit into the memory
     entries: int  # M, those of the longest menu
 
 
@@ -68,8 +69,9 @@ class MenuView(ActionView):
         self.wrapped = entries % self.sizes[:, None]
         self.exists = (entries < self.sizes[:, None]).astype(np.int8)
         of_entries = np.repeat(scenario.tables.parameter_bytes, self.entries, axis=0)
-        fits = (of_entries * self.placements).sum(axis=1) <= scenario.server_memory_bytes
-        self.menus = Menus(self.sizes, self.outlines, fits, self.entries)
+        sizes = (of_entries * self.placements).sum(axis=1)
+        fits = sizes <= scenario.server_memory_bytes
+        self.menus = Menus(self.sizes, self.outlines, sizes, fits, self.entries)
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
         """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""

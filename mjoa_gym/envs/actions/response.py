@@ -18,9 +18,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions.choices import LEAST, MenuView, answered
-from mjoa_gym.model import energy, kernel, objective
+from mjoa_gym.envs.actions.targets import aim, counted, new_targets
+from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean, lean_inner
-from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
 from mjoa_gym.world.batch import in_parts
@@ -35,9 +35,7 @@ from mjoa_gym.world.rounds import (
     new_room,
     scratch_in,
 )
-from mjoa_gym.world.tables import inference_with
 
-INSTALLED = int(Upload.PREINSTALLED)
 GREATEST_BID = 2.0**1.5
 """Bids are nothing, or factors from the reciprocal of this to this."""
 
@@ -56,10 +54,10 @@ class SharesView(MenuView):
     are as these costs. A share is a bid over the sum of all. UEs that then need nothing give theirs
     to the others, who choose again at the shares that they get.
 
-    Where parameters persist, a UE uploads in addition what its *target* has at the edge: the entry
-    that would cost least at the first shares if all parameters were on the server, of those that
-    fit into its memory. A UE that bids nothing for the server is assumed to get an equal share of
-    it later. If the scenario has `retain`, the server drops the target's layers last.
+    Where parameters persist, a UE uploads in addition what its *target* has at the edge, an entry
+    of its menu. Targets fit into the server's memory together, and are the best to have there at
+    the first shares (see `targets`). If the scenario has `retain`, the server drops their layers
+    last.
     """
 
     observation = "outlook"
@@ -79,9 +77,10 @@ class SharesView(MenuView):
 
         def part(first: int, last: int) -> None:
             room = new_room(scenario.n_ues, scenario.tables.width)
+            targets = new_targets(scenario.n_ues, self.entries)
             _respond(
-                decision[2:], room, bids, state, scenario.tables, scenario.constants, self.menus,
-                self.persists, which, first, last,
+                decision[2:], room, targets, bids, state, scenario.tables, scenario.constants,
+                self.menus, self.persists, which, first, last,
             )  # fmt: skip
 
         in_parts(part, len(which), threads)
@@ -98,7 +97,9 @@ class SharesView(MenuView):
 
 
 @lean
-def _respond(decided, room, bids, state, tables, numbers, menus, persists, which, first, last):
+def _respond(
+    decided, room, targets, bids, state, tables, numbers, menus, persists, which, first, last
+):
     """Fill in the arrays (E, N) of a decision in the environments of `which` (E,)."""
     constants = numbers[0]
     placement_of, prefetch_of, _, bandwidth, compute = decided
@@ -114,8 +115,9 @@ def _respond(decided, room, bids, state, tables, numbers, menus, persists, which
         _share(compute[e])
         for i in range(bandwidth.shape[1]):
             _place(decided, room, state, tables, constants, menus, e, i)
-            if persists:
-                _aim(decided, room, state, tables, constants, menus, e, i)
+        if persists:
+            aim(decided, room, targets, state, tables, constants, menus, e)
+        for i in range(bandwidth.shape[1]):
             if placement_of[e, i] % menus.entries == 0:
                 compute[e, i] = 0.0
                 if prefetch_of[e, i] == NOTHING:
@@ -149,49 +151,17 @@ def _place(decided, room, state, tables, constants, menus, e, i):
 
 
 @lean_inner
-def _aim(decided, room, state, tables, constants, menus, e, i):
-    """Choose UE i's target, and mark what of it is to be uploaded and retained."""
-    placement_of, prefetch_of, retain_of, bandwidth, compute = decided
-    people = state.population
-    d, server = people.dnn[e, i], compute[e, i]
-    if server == 0.0:
-        server = 1.0 / people.dnn.shape[1]
-    link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], server)
-    later = inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], INSTALLED)
-    target, _ = cheapest(later, link, True, room, people, tables, constants, menus, e, i)
-    if _sends(menus.outlines[target], menus.outlines[placement_of[e, i]], later):
-        prefetch_of[e, i] = target
-    if constants.retain and target % menus.entries > 0:
-        retain_of[e, i] = target
-
-
-@njit(inline="always")
-def _sends(target, placement, inference):
-    """Whether a target misses something that the placement (outlines, both) does not upload."""
-    for layer in range(len(inference.ue_s)):
-        more = target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE
-        if more and inference.missing_bytes[layer] > 0.0:
-            return True
-    return False
-
-
-@lean_inner
 def cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
     """The row that costs UE i least at its link (all-local among equals), and its seconds."""
     d, power, scratch = people.dnn[e, i], tables.power[people.device[e, i]], scratch_in(room, i)
     first = best = d * menus.entries
     least = best_s = np.inf
-    energy_price = constants.energy_price_s_per_j
     for row in range(first, first + menus.sizes[d]):
         if is_target and not menus.fits[row]:
             continue
-        outline, joules = menus.outlines[row], 0.0
+        outline = menus.outlines[row]
         seconds = kernel.follow(outline, inference, link, scratch)[1]
-        if energy_price > 0.0:
-            joules = energy.inference_j(power, outline, inference, link, seconds)
-        counts_s = objective.priced(
-            seconds, joules, people.deadline_s[e, i], energy_price, constants.miss_price_s
-        )
+        counts_s = counted(seconds, outline, inference, link, power, people, constants, e, i)
         if counts_s < least:
             best, least, best_s = row, counts_s, seconds
     return best, best_s

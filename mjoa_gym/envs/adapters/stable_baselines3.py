@@ -22,7 +22,7 @@ from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from mjoa_gym.validation import choice
+from mjoa_gym.validation import choice, count
 
 try:
     from stable_baselines3.common.env_util import is_wrapped
@@ -74,13 +74,22 @@ class StableBaselinesVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Start all episodes, with the seeds and options set since the last time."""
-        first = self._seeds[0]  # `seed` counts up from it, and so does every vector environment
-        seed = None if first is None else int(first)
-        observations, infos = self.env.reset(seed=seed, options=self._options[0] or None)
+        seeds: Any = None if None in self._seeds else [int(seed) for seed in self._seeds]  # type: ignore[arg-type]
+        observations, infos = self.env.reset(seed=seeds, options=self._options[0] or None)
         self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
         return observations
+
+    def seed_alike(self, seed: int, copies: int) -> None:
+        """Let each `copies` environments in a row begin with the same seed: they meet the same UEs.
+
+        Raises:
+            ValueError: If they cannot be divided into groups of so many.
+        """
+        if self.num_envs % count("copies", copies):
+            raise ValueError(f"copies={copies}: must divide n_envs={self.num_envs}")
+        self._seeds = [seed + i // copies for i in range(self.num_envs)]
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Say what the next `reset` gets; the same for all environments.
@@ -210,6 +219,7 @@ def make_vec_env(
     n_envs: int = 1,
     seed: int | None = None,
     *,
+    copies: int = 1,
     vectorization_mode: VectorizeMode | str = VectorizeMode.VECTOR_ENTRY_POINT,
     infos: Infos = "lean",
     **kwargs: Any,
@@ -220,7 +230,9 @@ def make_vec_env(
         env_id: A registered id; for this package's `mjoa_gym` has to be imported, or
             `"mjoa_gym:MJOA/..."` given.
         n_envs: How many.
-        seed: Environment i gets `seed + i` at the first reset; None for random ones.
+        seed: Environment i gets `seed + i // copies` at the first reset; None for random ones.
+        copies: How many environments in a row meet the same UEs, whatever is done in them; only
+            with a seed.
         vectorization_mode: The environment's own vector form, or "sync" or "async" copies of the
             scalar one.
         infos: See `StableBaselinesVecEnv`.
@@ -234,7 +246,7 @@ def make_vec_env(
     env = gym.make_vec(env_id, n_envs, vectorization_mode=vectorization_mode, **kwargs)
     envs = StableBaselinesVecEnv(env, infos)
     if seed is not None:
-        envs.seed(seed)
+        envs.seed_alike(seed, copies)
     return envs
 
 
