@@ -127,8 +127,8 @@ def test_weights_for_other_columns_are_refused(tmp_path):
     agent("ppo", retain=False, energy_price_s_per_j=0.1).save(tmp_path)
     with pytest.raises(ValueError, match=r"an energy price of .* has shared parameters, retain"):
         LearnedAgent.load(tmp_path, {"share_parameters": True})  # as many columns
-    with pytest.raises(ValueError, match="perhaps with `base: ideal`"):
-        LearnedAgent.load(ROOT / "results" / "agents" / "ppo-streaming-seed0", "default")
+    with pytest.raises(ValueError, match="perhaps with `base: default`"):
+        LearnedAgent.load(ROOT / "results" / "agents" / "ppo-streaming-seed0", "ideal")
 
 
 def test_a_folder_without_an_agent_is_refused(tmp_path):

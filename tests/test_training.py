@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "scripts" / "train.py"
 COMMON = ["n_envs=4", "learning_rate=0.001"]
 SMALL = {
-    "ppo": [*COMMON, "n_steps=10", "batch_size=20", "n_epochs=2", "n_timesteps=480"],
+    "ppo": [*COMMON, "copies=2", "n_steps=10", "batch_size=20", "n_epochs=2", "n_timesteps=480"],
     "dqn": [*COMMON, "learning_starts=60", "batch_size=16", "buffer_size=500",
             "target_update_interval=50", "gradient_steps=2", "n_timesteps=480"],
 }  # fmt: skip
@@ -191,8 +191,8 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
 @pytest.mark.parametrize("action", ["multidiscrete", "shares"])
 def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
-    config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, n_steps=5,
-                         batch_size=20, n_timesteps=20)  # fmt: skip
+    config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, copies=2,
+                         n_steps=5, batch_size=20, n_timesteps=20)  # fmt: skip
     config.env_kwargs["action"] = action
     few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
     config = replace(config, cloning=few)
@@ -207,7 +207,7 @@ def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(160, 2, -1)
     off = np.abs(cloned[..., 0] - expert[..., 0])
     likely = off == 0 if action == "multidiscrete" else off <= 1  # a placement, or a bid's level
-    assert likely.mean() > 0.7, "not what the planner does"
+    assert likely.mean() > 0.6, "not what the planner does"
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Playing(NamedTuple):
 
 
 Play = Callable[[Agent, Setting, Sequence[int], Watch], list[list[Row]]]
-"""Plays episodes, as `episodes.play` does; it can be sent to another process."""
+"""Plays episodes in place of `episodes.play`; it can be sent to another process."""
 
 
 class Job(NamedTuple):
@@ -65,7 +65,7 @@ class Job(NamedTuple):
     source: AgentSource
     setting: Setting
     episodes: Mapping[int, Key]
-    play: Play = play
+    play: Play | None = None
 
 
 class Failure(NamedTuple):
@@ -295,12 +295,12 @@ def _played(
     source: AgentSource,
     setting: Setting,
     seeds: tuple[int, ...],
-    play: Play,
+    instead: Play | None,
     watch: Watch = lambda *_: None,
 ) -> Played:
     """What an agent's episodes came to."""
     try:
-        return play(_agent(source, setting), setting, seeds, watch)
+        return (instead or play)(_agent(source, setting), setting, seeds, watch)
     except (Exception, SystemExit) as error:
         return _failure(source.label, seeds, error)
 

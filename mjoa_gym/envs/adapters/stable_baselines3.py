@@ -74,7 +74,11 @@ class StableBaselinesVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Start all episodes, with the seeds and options set since the last time."""
-        seeds: Any = None if None in self._seeds else [int(seed) for seed in self._seeds]  # type: ignore[arg-type]
+        seeds: Any = self._seeds
+        if seeds[0] is None:
+            seeds = None
+        elif seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+            seeds = int(seeds[0])  # every vector environment counts up from it
         observations, infos = self.env.reset(seed=seeds, options=self._options[0] or None)
         self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
