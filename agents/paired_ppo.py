@@ -1,11 +1,11 @@
 """PPO that compares like with like: environments in groups that meet the same UEs.
 
-What a round draws does not depend on what an agent does (but for how far a UE walks in a longer
-round), so environments with equal seeds meet the same networks, devices and links for ever. Most
-of what an episode returns is luck of that kind, and it is common to a group. An advantage is
-therefore taken relative to the mean of the others in its group at the same time: common random
-numbers, as in simulation studies, and the group baselines of policy-gradient methods that sample
-several answers to one question (Kool et al., *Buy 4 REINFORCE Samples, Get a Baseline for Free!*,
+A round's random draws do not depend on the agent's actions, except for how far a UE walks in a
+longer round. So environments with equal seeds meet the same networks, devices and links. Most of
+the variance of an episode's return comes from these draws, and is common to a group. An advantage
+is therefore taken relative to the mean of the others in its group at the same time. These are
+common random numbers, as in simulation studies, and the group baselines of policy-gradient methods
+that sample several answers to one question (Kool et al., *Buy 4 REINFORCE Samples, Get a Baseline for Free!*,
 2019).
 """
 
@@ -25,11 +25,11 @@ from mjoa_gym.validation import count
 class PairedPPO(PPO):
     """PPO in which each `copies` environments in a row have the same seed.
 
-    With one copy it is Stable-Baselines3's PPO. The other arguments are those of `PPO`. Whoever
-    makes the environments seeds them so (`make_vec_env(..., copies=...)`).
+    With one copy it is Stable-Baselines3's PPO. The other arguments are those of `PPO`. The
+    environments must be seeded to match: `make_vec_env(..., copies=...)`.
 
     Raises:
-        ValueError: If the environments cannot be divided into groups of so many.
+        ValueError: If `copies` does not divide the number of environments.
     """
 
     def __init__(self, *args: Any, copies: int = 1, **kwargs: Any) -> None:

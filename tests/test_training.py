@@ -194,7 +194,7 @@ def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, copies=2,
                          n_steps=5, batch_size=20, n_timesteps=20)  # fmt: skip
     config.env_kwargs["action"] = action
-    few = {"planner": "far-sighted", "rounds": 160, "epochs": 40, "critic_timesteps": 40}
+    few = {"planner": "far-sighted", "rounds": 160, "epochs": 200, "critic_timesteps": 40}
     config = replace(config, cloning=few)
     options = RunOptions(every=100, episodes=0, tensorboard=False, progress=False)
     agents = [train(config, tmp_path / name, options) for name in ("one", "two")]
@@ -207,7 +207,7 @@ def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     cloned = agents[0].policy.predict(shown, deterministic=True)[0].reshape(160, 2, -1)
     off = np.abs(cloned[..., 0] - expert[..., 0])
     likely = off == 0 if action == "multidiscrete" else off <= 1  # a placement, or a bid's level
-    assert likely.mean() > 0.6, "not what the planner does"
+    assert likely.mean() > 0.7, "not what the planner does"
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--track", choices=(*TRACKS, "both"), default="both", help="(%(default)s)")
     add("--budgets-ms", default=",".join(BUDGETS), metavar="MS,...",
         help=f"per decision, or {NO_LIMIT} for no limit (%(default)s)")  # fmt: skip
-    add("--instances", type=int, metavar="N", help="answer only so many, from all groups")
-    add("--seeds", type=int, metavar="N", help="play only so many episodes of each scenario")
+    add("--instances", type=int, metavar="N", help="answer only N instances, from all groups")
+    add("--seeds", type=int, metavar="N", help="play only N episodes of each scenario")
     add("--limit", type=int, metavar="N", help="both of these at once")
     add("--scenarios", nargs="+", metavar="NAME", help="of the dynamic track; all by default")
     add("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS",

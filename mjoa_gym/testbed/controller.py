@@ -64,8 +64,8 @@ class ControllerSettings:
         rounds: Rounds that far-sighted planners look ahead.
         first: How many UEs are waited for when rounds begin: at first, and after all have left.
         gather_s: How long UEs that took part in the last round are waited for.
-        patience: A UE may take so many times what was planned,
-        patience_s: or so many seconds longer, whichever is more.
+        patience: How many times its planned latency a UE may take,
+        patience_s: or how many seconds more than that latency, whichever is longer.
         most_weight: Largest weight that a UE may give itself.
         most_share: Largest share of the band or the server that one of several UEs may have.
     """

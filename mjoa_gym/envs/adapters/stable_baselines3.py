@@ -89,7 +89,7 @@ class StableBaselinesVecEnv(VecEnv):
         """Let each `copies` environments in a row begin with the same seed: they meet the same UEs.
 
         Raises:
-            ValueError: If they cannot be divided into groups of so many.
+            ValueError: If `copies` does not divide the number of environments.
         """
         if self.num_envs % count("copies", copies):
             raise ValueError(f"copies={copies}: must divide n_envs={self.num_envs}")
