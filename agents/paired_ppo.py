@@ -5,8 +5,8 @@ longer round. So environments with equal seeds meet the same networks, devices a
 the variance of an episode's return comes from these draws, and is common to a group. An advantage
 is therefore taken relative to the mean of the others in its group at the same time. These are
 common random numbers, as in simulation studies, and the group baselines of policy-gradient methods
-that sample several answers to one question (Kool et al., *Buy 4 REINFORCE Samples, Get a Baseline for Free!*,
-2019).
+that sample several answers to one question (Kool et al., *Buy 4 REINFORCE Samples, Get a Baseline
+for Free!*, 2019).
 """
 
 from __future__ import annotations
