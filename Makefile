@@ -38,13 +38,13 @@ $(OLDEST_DIR)/.installed: $(BIN)/.installed
 
 benchmark: $(BIN)/.installed  ## every planner and trained agent over a suite (SUITE=quick or full), and the report
 	$(BIN)/mjoa-gym benchmark --suite $(SUITE) --out results/$(SUITE) --more agents.learned_suite:beside \
-		$(if $(filter quick,$(SUITE)),--readme README.md)
+		$(if $(filter quick,$(SUITE)),--pages README.md docs/results.md)
 
 learned: $(BIN)/.installed  ## the trained agents beside their yardsticks, for the README (an hour)
-	$(BIN)/python scripts/evaluate_learned.py --suite full --readme README.md
+	$(BIN)/python scripts/evaluate_learned.py --suite full --pages README.md docs/results.md
 
 testbed: $(BIN)/.installed  ## real inferences on two processes against the simulator (needs two idle cores, 15 minutes)
-	$(BIN)/python scripts/testbed.py --readme
+	$(BIN)/python scripts/testbed.py --publish
 
 testbed-multi: $(BIN)/.installed  ## real rounds of two to five UEs on one server against the simulator (two cores, 25 minutes)
 	$(BIN)/python scripts/testbed_multi.py

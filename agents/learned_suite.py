@@ -15,13 +15,13 @@ from agents import cards
 from agents.learning_curves import curves_figure
 from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save
+from mjoa_gym.evaluation.comparison import SEED, Comparison, play_comparison, save, standing
 from mjoa_gym.evaluation.decision_time import decision_times
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, FIRST_SEED, Setting
 from mjoa_gym.evaluation.page import Section
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.processes import Playing
-from mjoa_gym.evaluation.table import with_captions
+from mjoa_gym.evaluation.table import percent, with_captions
 from mjoa_gym.files import write, yaml_mapping
 from mjoa_gym.validation import choice, count
 
@@ -149,7 +149,25 @@ def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
     return Section(f"Decision time, {environment}", tables=[times])
 
 
+def summary(file: Path, out: Path, trained: Path = AGENTS) -> list[str]:
+    """A sentence for each setting of a suite that has been played: everybody's mean latency."""
+    sentences = []
+    for entry in load_entries(file):
+        learned = trained_for(entry.setting.environment, trained)
+        labels = [source_of(name).label for name in (*entry.planners, *learned)]
+        seeds = range(FIRST_SEED, FIRST_SEED + entry.episodes)
+        results = Comparison.kept(out / entry.name, seeds, labels)
+        changes = {f: standing(results, f).change for f in results.families if f != labels[0]}
+        ranked = sorted(changes, key=lambda family: changes[family].value)
+        shown = "; ".join(f"`{family}` {percent(changes[family], '+')}" for family in ranked)
+        sentences.append(
+            f"{entry.title}, {entry.episodes} held-out episodes, mean latency against "
+            f"`{labels[0]}`: {shown}."
+        )
+    return sentences
+
+
 def markdown(sections: list[Section]) -> str:
-    """The tables for a README."""
+    """The tables for a page."""
     shown = [each for each in sections if each.tables]
     return "\n\n".join(f"**{each.title}**\n\n{with_captions(each.tables)}" for each in shown)

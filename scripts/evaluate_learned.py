@@ -1,4 +1,4 @@
-"""Play the trained agents and their yardsticks in all settings of a suite, for the README.
+"""Play the trained agents and their yardsticks in all settings of a suite, for the results page.
 
     python scripts/evaluate_learned.py --suite full
 
@@ -21,20 +21,21 @@ def main(argv: list[str] | None = None) -> int:
     add("--suite", default="full", help="of configs/learned (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "learned")
     add("--processes", type=int, default=2, help="batches at a time (%(default)s)")
-    add("--readme", type=Path, help="whose table is to be replaced")
+    add("--pages", type=Path, nargs="+", default=[], metavar="FILE",
+        help="Markdown pages whose parts `learned` and `learned-results` are replaced")  # fmt: skip
     add("--fresh", action="store_true", help="forget earlier results")
     add("--keep-planners", action="store_true",
         help="do not play planners again whose results are in the folder's CSV files")  # fmt: skip
     args = parser.parse_args(argv)
-    from agents.learned_suite import SUITES, markdown, run_suite
-    from mjoa_gym.evaluation.page import LEARNED, update_readme
+    from agents.learned_suite import SUITES, markdown, run_suite, summary
+    from mjoa_gym.evaluation.page import items, update_pages
     from mjoa_gym.evaluation.processes import Playing
 
     file, how = SUITES / f"{args.suite}.yaml", Playing(args.processes)
     sections = run_suite(file, args.out, how, fresh=args.fresh, keep_planners=args.keep_planners)
     text = markdown(sections)
-    if args.readme is not None:
-        update_readme(args.readme, text, LEARNED)
+    found = summary(file, args.out)
+    update_pages(args.pages, {"learned": items(found), "learned-results": text})
     print(f"{text}\nFigures and numbers are in {args.out}")
     return 0
 

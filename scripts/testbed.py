@@ -16,7 +16,8 @@ from pathlib import Path
 from mjoa_gym.cli.ending import command_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
-CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
 """Options that do not say what is measured."""
 
 
@@ -43,8 +44,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     add("--fresh", action="store_true", help="forget earlier results")
     add("--report-only", action="store_true", help="write the report anew from earlier results")
-    add("--readme", action=argparse.BooleanOptionalAction, default=False,
-        help="replace the README's section")  # fmt: skip
+    add("--publish", action=argparse.BooleanOptionalAction, default=False,
+        help="replace what README.md and docs/results.md say of it")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
     flags = [flag for flag in argv if flag not in CHOOSING]
     command = f"python scripts/testbed.py {shlex.join(flags)}" if flags else "make testbed"
-    report = publish(results, out, command, ROOT / "README.md" if args.readme else None)
+    report = publish(results, out, command, PAGES if args.publish else ())
     print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
     return 0
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from mjoa_gym.cli.ending import command_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
-CHOOSING = ("--readme", "--no-readme", "--fresh", "--report-only")
+PAGES = (ROOT / "docs" / "results.md",)
+CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
 """Options that do not say what is measured."""
 
 
@@ -39,8 +40,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--out", type=Path, help="folder of the results (default results/testbed-multi[...])")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--report-only", action="store_true", help="write the report anew from earlier results")
-    add("--readme", action=argparse.BooleanOptionalAction, default=False,
-        help="replace the README's section")  # fmt: skip
+    add("--publish", action=argparse.BooleanOptionalAction, default=False,
+        help="replace what README.md and docs/results.md say of it")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     command = (
         f"python scripts/testbed_multi.py {shlex.join(flags)}" if flags else "make testbed-multi"
     )
-    report = publish(results, out, command, ROOT / "README.md" if args.readme else None)
+    report = publish(results, out, command, PAGES if args.publish else ())
     print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
     return 0
 

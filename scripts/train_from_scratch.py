@@ -6,7 +6,7 @@
 
 `configs/from_scratch.yaml` lists the rows. The same command goes on where it was stopped; finished
 runs are only read. The folder gets each run's log and configuration, `table.md` and a figure of
-learning curves for each environment. `--page` puts the table into a page between its markers.
+learning curves for each environment. `--pages` puts the table into a page between its markers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.envs.actions.shares import EVEN, LEVELS
 from mjoa_gym.evaluation.episodes import Setting
-from mjoa_gym.evaluation.page import update_readme
+from mjoa_gym.evaluation.page import update_pages
 from mjoa_gym.evaluation.plots import encoded
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write, yaml_mapping
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--jobs", type=int, default=1, help="processes (%(default)s)")
     add("--runs", type=Path, default=Path("runs/from_scratch"), help="folder of runs (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "from_scratch", help="of the results")
-    add("--page", type=Path, help="a page whose table is to be replaced")
+    add("--pages", type=Path, nargs="+", default=[], metavar="FILE", help="whose tables to replace")
     add("--only", metavar="RUN", help="train this run and stop")
     args = parser.parse_args(argv)
     given = yaml_mapping(args.config.read_text("utf-8"), args.config)
@@ -185,8 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         keep(args.runs, args.out, name)
     text = table(given, args.out, planned).markdown()
     write(args.out / "table.md", text + "\n")
-    if args.page is not None:
-        update_readme(args.page, text, PART)
+    update_pages(args.pages, {PART: text})
     for env_id in given["settings"]:
         short = short_name(env_id)
         levels = {planner: own.reward for planner, own in planned[env_id].items()}

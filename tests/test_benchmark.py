@@ -15,9 +15,10 @@ from mjoa_gym.cli.main import main
 from mjoa_gym.evaluation import journal
 from mjoa_gym.evaluation.benchmark.budgets import NO_LIMIT, Budgeted, gaps_of
 from mjoa_gym.evaluation.benchmark.example import find_example
-from mjoa_gym.evaluation.benchmark.matters import what_matters
+from mjoa_gym.evaluation.benchmark.figures import one_line_each
+from mjoa_gym.evaluation.benchmark.findings import changes, findings, summary
 from mjoa_gym.evaluation.benchmark.report import publish
-from mjoa_gym.evaluation.benchmark.results import SuiteResults, against, headline
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, against
 from mjoa_gym.evaluation.benchmark.suite import (
     Cell,
     keys_of,
@@ -29,7 +30,7 @@ from mjoa_gym.evaluation.benchmark.suite import (
 )
 from mjoa_gym.evaluation.decision_time import first_instance
 from mjoa_gym.evaluation.journal import FILE, EpisodeStore
-from mjoa_gym.evaluation.page import LEARNED, Section, update_readme
+from mjoa_gym.evaluation.page import Section, items, update_pages
 from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model.instance import evaluate
@@ -109,8 +110,9 @@ def finished(tmp_path_factory):
     suite = suite_from(TINY)
     cells = played(suite, out)
     readme = out / "README.md"
-    readme.write_text(f"# Title\n{BEGIN}\nold numbers\n{END}\nrest\n")
-    report = publish(suite, cells, out, "mjoa-gym benchmark --suite tiny", readme, [MORE])
+    longer = "<!-- benchmark-results:begin -->\n<!-- benchmark-results:end -->\n"
+    readme.write_text(f"# Title\n{BEGIN}\nold numbers\n{END}\nrest\n{longer}")
+    report = publish(suite, cells, out, "mjoa-gym benchmark --suite tiny", [readme], [MORE])
     return suite, cells, out, report.read_text("utf-8")
 
 
@@ -154,7 +156,13 @@ def test_report_stands_alone(finished):
     assert page.count('src="data:image/png;base64,') >= 8
     for outside in ('src="http', 'href="', "<script", str(ROOT), str(out)):
         assert outside not in page.replace('<a href="timeline.html">', "")
-    for text in ("64.5 %", "mjoa-gym benchmark --suite tiny", "numpy", *headline_words(page)):
+    for text in (
+        "64.5 %",
+        "mjoa-gym benchmark --suite tiny",
+        "numpy",
+        "strongest earlier system",
+        "single instance",
+    ):
         assert text in page
     assert "<h2>Some more</h2>" in page
     assert "a caption" in page
@@ -165,16 +173,15 @@ def test_report_stands_alone(finished):
     assert {"edge_share", "diversity", "serial_against_parallel", "streaming_rounds"} <= names
 
 
-def headline_words(page):
-    return ("strongest earlier system", "largest reduction", "single instance")
-
-
 def test_readme_table_replaced_and_the_rest_kept(finished):
     text = (finished[2] / "README.md").read_text()
-    assert text.startswith(f"# Title\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nrest\n")
-    assert "old numbers" not in text
-    assert "| Bandwidth |" in text
+    before, after = text.split(f"\n{END}\nrest\n")
+    suite, cells, *_ = finished
+    results = SuiteResults(suite, cells)
+    assert before == f"# Title\n{BEGIN}\n{items(summary(results))}"
+    assert after.startswith("<!-- benchmark-results:begin -->\n* ")
+    assert items(findings(results)) in after
+    assert "| Bandwidth |" in after
 
 
 @pytest.mark.parametrize("text", ["nothing", f"{END} {BEGIN}", f"{BEGIN}{BEGIN}{END}"])
@@ -182,14 +189,14 @@ def test_readme_without_markers_is_refused(tmp_path, text):
     path = tmp_path / "README.md"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"README.md needs one line"):
-        update_readme(path, "new")
+        update_pages([path], {"benchmark": "new"})
     assert path.read_text() == text
 
 
 def test_a_readme_has_several_parts(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(f"{BEGIN}{END}<!-- learned:begin -->old<!-- learned:end -->")
-    update_readme(path, "new", LEARNED)
+    update_pages([path], {"learned": "new", "elsewhere": "not here"})
     assert path.read_text() == f"{BEGIN}{END}<!-- learned:begin -->\nnew\n<!-- learned:end -->"
 
 
@@ -455,27 +462,44 @@ def test_the_report_links_to_the_examples_timelines(finished):
     assert page.count('href="timeline.html"') == 1
 
 
-def test_what_matters_is_measured(finished):
+def test_summary_and_findings_are_measured(finished):
     suite, cells, _, page = finished
     results = SuiteResults(suite, cells)
-    sentences = what_matters(results)
-    assert [sentence.split()[0] for sentence in sentences] == ["With", "Of", "With", "With"]
-    assert all(html.escape(sentence) in page for sentence in sentences)
-    shown = {}
-    for sweep, what in ((suite.sweep("bandwidth"), "a wider band"),
-                        (suite.sweep("precision"), "finer parameters")):  # fmt: skip
-        base, other = results.means(sweep, "parallel", "single-cut")
-        shown[what] = f"{what} ({100 * (other / base - 1):+.0f} % ["
-    assert all(text in sentences[1] for text in shown.values()), (shown, sentences[1])
+    waits, reductions, claim = summary(results)
+    assert waits.startswith("A UE that has uploaded nothing waits ")
+    assert "(MHz: " in waits
+    assert reductions.startswith(f"Over {len(suite.sweep('bandwidth').points)} ")
+    assert "64.5 %" in claim
+    other = findings(results)
+    assert all(html.escape(sentence) in page for sentence in (waits, reductions, claim, *other))
     met = 100 - 100 * results.means(suite.sweep("deadlines"), "parallel", "single-cut", "missed")
-    assert f"single-cut meets {met[1]:.0f} %" in sentences[3]
+    assert any(f"single-cut meets {met[1]:.0f} %" in sentence for sentence in other)
     missing = {c: rows for c, rows in cells.items() if c.planner != "single-cut"}
-    assert what_matters(SuiteResults(suite, missing)) == []
+    assert findings(SuiteResults(suite, missing)) == []
+    assert summary(SuiteResults(suite, missing)) == [
+        "single-cut or the earlier systems did not run."
+    ]
 
 
-def test_headline_names_settings_and_tells_what_falls_short(finished):
-    suite, cells, _, _ = finished
-    words = " ".join(headline(SuiteResults(suite, cells)))
-    assert "64.5 %" in words
-    assert "MHz: " in words
-    assert words.count("strongest earlier system") == 2
+def test_changes_are_those_of_the_means_and_the_largest_comes_first(finished):
+    suite, cells, *_ = finished
+    results, found = SuiteResults(suite, cells), {}
+    for sweep, effect, change in changes(results):
+        base, other = (
+            results.column(sweep, point, "parallel", "single-cut").mean()
+            for point in (effect.base, effect.point)
+        )
+        found[effect.what] = other / base
+        assert 1 - change.mean.value == pytest.approx(found[effect.what])
+    assert {"a wider band", "finer parameters"} <= set(found)
+    sizes = np.abs(np.log(list(found.values())))
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_lines_that_lie_on_each_other_are_one():
+    lines = {name: np.array(values) for name, values in (
+        ("ours", (1.0, 2.0)), ("a", (1.0, 2.0)), ("b", (1.02, 1.97)), ("c", (1.0, 2.2)),
+        ("d", (1.0, 2.25)),
+    )}  # fmt: skip
+    shared = one_line_each(lines, ("ours",))
+    assert shared == {"ours": ["ours"], "a": ["a", "b"], "c": ["c", "d"]}

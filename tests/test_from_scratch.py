@@ -94,7 +94,7 @@ def test_a_table_and_curves_come_out(tmp_path):
     page.write_text("<!-- from-scratch:begin -->\n<!-- from-scratch:end -->\n")
     command = [
         SCRIPT, "--config", config, "--episodes", 2, "--runs", tmp_path / "runs", "--out",
-        tmp_path / "out", "--page", page,
+        tmp_path / "out", "--pages", page,
     ]  # fmt: skip
     done = run(*map(str, command))
     assert done.returncode == 0, done.stderr

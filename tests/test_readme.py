@@ -1,4 +1,4 @@
-"""The README's code runs as written, and its tables are those of the results that are kept."""
+"""The pages' code runs as written, and their tables are those of the results that are kept."""
 
 import csv
 import html
@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from mjoa_gym.evaluation.benchmark.report import readme_section
+from agents.learned_suite import SUITES, summary
+from mjoa_gym.evaluation.benchmark.report import samples
 from mjoa_gym.evaluation.benchmark.results import OVERVIEW
 from mjoa_gym.evaluation.benchmark.suite import load_suite
 from mjoa_gym.evaluation.comparison import Comparison, learned_against_planners, table
+from mjoa_gym.evaluation.page import items
 from mjoa_gym.evaluation.table import Table
 from tests.forked import run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = {"README.md": README, "evaluating.md": (ROOT / "docs" / "evaluating.md").read_text("utf-8")}
+DOCS = {page.name: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {"README.md": README} | {name: DOCS[name] for name in ("environments.md", "evaluating.md")}
+LONGEST_README = 150
+"""Lines."""
 BLOCKS = {
     f"{name} {k}": block
     for name, page in PAGES.items()
@@ -27,8 +32,7 @@ PARSED = re.compile(r"mjoa-gym (?:explore|evaluate|benchmark|profile|planners|tr
 
 def part(name):
     """What stands between the markers of a part, wherever it is."""
-    pages = [README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))]
-    (text,) = (page for page in pages if f"<!-- {name}:begin -->" in page)
+    (text,) = (page for page in (README, *DOCS.values()) if f"<!-- {name}:begin -->" in page)
     return text.split(f"<!-- {name}:begin -->\n")[1].split(f"\n<!-- {name}:end -->")[0]
 
 
@@ -52,14 +56,21 @@ def test_code_block_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_the_benchmarks_part_is_what_its_results_say() -> None:
-    """The headline is the report's, the table that of the CSV, the rest the suite's."""
+    """The sentences are the report's, the table that of the CSV, the rest the suite's."""
     suite = load_suite("quick")
     report = (ROOT / "results" / "quick" / "report.html").read_text("utf-8")
     (headline,) = re.findall(r'<div class="headline">(.*?)</div>', report, re.DOTALL)
     sentences = [html.unescape(text) for text in re.findall(r"<p>(.*?)</p>", headline)]
+    others = [html.unescape(text) for text in re.findall(r"<li>(.*?)</li>", report)]
+    assert part("benchmark") == items(sentences)
+    listed, table, caption = part("benchmark-results").split("\n\n")
     overview = Table(OVERVIEW.format(suite.ours), *rows_of("quick/tables/overview.csv"))
-    expected = readme_section(suite, sentences, overview, "mjoa-gym benchmark --suite quick")
-    assert part("benchmark") == expected
+    assert table == overview.markdown()
+    assert caption.startswith(f"{overview.caption}; {samples(suite)}.")
+    shown = listed.removeprefix("* ").split("\n* ")
+    assert shown[: len(sentences)] == sentences
+    assert len(shown) > len(sentences)
+    assert shown[len(sentences) :] == others[: len(shown) - len(sentences)]
 
 
 def test_what_is_reached_from_scratch_is_what_its_results_say() -> None:
@@ -70,7 +81,8 @@ def test_what_is_reached_from_scratch_is_what_its_results_say() -> None:
 
 
 def test_the_learned_agents_part_is_what_their_results_say() -> None:
-    shown = part("learned")
+    shown = part("learned-results")
+    assert part("learned") == items(summary(SUITES / "full.yaml", ROOT / "results" / "learned"))
     for name in ("cold-start", "streaming"):
         _, rows = rows_of(f"learned/{name}/episodes.csv")
         labels = list(dict.fromkeys(row[0] for row in rows))
@@ -81,6 +93,10 @@ def test_the_learned_agents_part_is_what_their_results_say() -> None:
         assert table(results).caption in shown
         times = Table("", *rows_of(f"learned/decision_times-{name}.csv"))
         assert times.markdown() in shown
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
 
 
 def test_every_link_into_the_repository_exists() -> None:
@@ -94,8 +110,7 @@ def test_commands_are_as_the_pages_write_them() -> None:
     from mjoa_gym.cli.main import parser
 
     found = 0
-    pages = [README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))]
-    for page in pages:
+    for page in (README, *DOCS.values()):
         for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL):
             for command in PARSED.findall(block.replace("\\\n", " ")):
                 parser().parse_args(command.split()[1:])  # exits if one is not

@@ -42,6 +42,7 @@ from comparison.report import (  # noqa: E402
     errors,
     measured,
     publish,
+    summary,
     verdict,
 )
 from comparison.runner import ModelRun, Planned  # noqa: E402
@@ -192,10 +193,12 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_the_readme_says_what_was_measured(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "testbed"
     shutil.copytree(ROOT / "results" / "testbed", folder)
-    readme = tmp_path / "README.md"
-    shutil.copy(ROOT / "README.md", readme)
-    report = publish(Measurements.load(folder), folder, "make testbed", readme)
-    assert readme.read_text() == (ROOT / "README.md").read_text()
+    (tmp_path / "docs").mkdir()
+    names = "README.md", "docs/results.md"
+    pages = [Path(shutil.copy(ROOT / name, tmp_path / name)) for name in names]
+    report = publish(Measurements.load(folder), folder, "make testbed", pages)
+    for name, page in zip(names, pages, strict=True):
+        assert page.read_text("utf-8") == (ROOT / name).read_text("utf-8")
     assert report.read_text() == (ROOT / "results" / "testbed" / "report.md").read_text()
     for name in (CONDITIONS, ROWS):
         assert (folder / name).read_text() == (ROOT / "results" / "testbed" / name).read_text()
@@ -330,17 +333,21 @@ def test_a_report_is_written_with_its_figures(tmp_path: Path) -> None:
     part = {"latency_s": shown.latency, "intervals": shown.intervals}
     content = {"model": "alexnet", "rate_mbps": 100.0, "predicted": part, "measured": part}
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- testbed:begin -->\n<!-- testbed:end -->\nafter\n")
+    readme.write_text(
+        "before\n<!-- testbed:begin -->\n<!-- testbed:end -->\n"
+        "<!-- testbed-results:begin -->\n<!-- testbed-results:end -->\nafter\n"
+    )
     rows = [row(p, predicted=q, placement=x) for p, q, x in (("a", 1.02, "01"), ("b", 1.5, "11"))]
     results = Measurements(Grid(), {}, rows, timeline=content)
-    report = publish(results, tmp_path, "make testbed", readme)
+    report = publish(results, tmp_path, "make testbed", [readme])
     text = report.read_text()
     for name in ("scatter.png", "timeline.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert name in text
     assert error_table(rows).markdown() in text
     assert verdict(rows, Grid()) in readme.read_text()
-    assert readme.read_text().endswith("<!-- testbed:end -->\nafter\n")
+    assert items(summary(rows, Grid())) in readme.read_text()
+    assert readme.read_text().endswith("<!-- testbed-results:end -->\nafter\n")
 
 
 def test_messages_are_charged_to_the_tensors_that_change_sides() -> None:

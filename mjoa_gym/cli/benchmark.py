@@ -24,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--planners", nargs="+", default=[], metavar="AGENT",
         help="beside the suite's in every sweep, as `mjoa-gym evaluate` takes them")  # fmt: skip
     add("--out", type=Path, help="folder of the results (runs/benchmark/<suite>)")
-    add("--readme", type=Path, help="a README whose table is to be replaced")
+    add("--pages", type=Path, nargs="+", default=[], metavar="FILE",
+        help="pages whose parts `benchmark` and `benchmark-results` are replaced")  # fmt: skip
     add("--more", metavar="MODULE:FUNCTION",
         help="gives more sections of the report, of (suite, out, how, fresh)")  # fmt: skip
     add_options_of_playing(parser)
@@ -52,6 +53,6 @@ def execute(args: argparse.Namespace) -> int:
     brought = ["--planners", *args.planners] if args.planners else []
     command = shlex.join(["mjoa-gym", "benchmark", "--suite", args.suite, *brought])
     played = played_cells(suite, store)
-    report = publish(suite, played, out, command, args.readme, more, failures)
+    report = publish(suite, played, out, command, args.pages, more, failures)
     print(f"Done in {time.monotonic() - start:.0f} s. Open {report}")
     return 1 if failures else 0

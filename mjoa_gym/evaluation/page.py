@@ -1,10 +1,10 @@
-"""Reports as one HTML file with everything inside, and the marked parts of a README."""
+"""Reports as one HTML file with everything inside, and the marked parts of Markdown pages."""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +12,6 @@ from typing import NamedTuple
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write
-
-BENCHMARK, LEARNED = "benchmark", "learned"
-"""The README's marked parts."""
 
 
 class Section(NamedTuple):
@@ -71,11 +68,31 @@ def items_html(sentences: Sequence[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def update_readme(path: Path, section: str, part: str = BENCHMARK) -> None:
-    """Replace what stands between the markers of a part of a README, which must have both."""
-    text = path.read_text("utf-8")
-    first, last = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
-    begin, end = text.find(first), text.find(last)
-    if begin < 0 or end < begin or text.count(first) > 1 or text.count(last) > 1:
-        raise ValueError(f"{path.name} needs one line {first!r} and after it one line {last!r}")
-    write(path, f"{text[: begin + len(first)]}\n{section}\n{text[end:]}")
+def items(sentences: Sequence[str]) -> str:
+    """Sentences as a Markdown list."""
+    return "\n".join(f"* {sentence}" for sentence in sentences)
+
+
+def update_pages(paths: Sequence[Path], parts: Mapping[str, str]) -> None:
+    """Replace the marked parts of pages, each in all pages that have its markers.
+
+    Raises:
+        ValueError: If a page has none of the parts, or one without both its markers.
+        OSError: If a page cannot be read or written.
+    """
+    for path in paths:
+        text = path.read_text("utf-8")
+        marks = {part: (f"<!-- {part}:begin -->", f"<!-- {part}:end -->") for part in parts}
+        found = [part for part, both in marks.items() if any(mark in text for mark in both)]
+        if not found:
+            first, last = marks[next(iter(parts))]
+            raise ValueError(f"{path.name} needs one line {first!r} and after it one line {last!r}")
+        for part in found:
+            first, last = marks[part]
+            begin, end = text.find(first), text.find(last)
+            if begin < 0 or end < begin or text.count(first) > 1 or text.count(last) > 1:
+                raise ValueError(
+                    f"{path.name} needs one line {first!r} and after it one line {last!r}"
+                )
+            text = f"{text[: begin + len(first)]}\n{parts[part]}\n{text[end:]}"
+        write(path, text)

@@ -24,6 +24,11 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    @property
+    def negated(self) -> Estimate:
+        """Of the opposite quantity: a reduction as a change."""
+        return Estimate(-self.value, -self.high, -self.low)
+
 
 class Reduction(NamedTuple):
     """How much lower one planner's mean latency is than another's, as a fraction.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle, product
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
 from comparison.measurements import COLD, JOINS, Grid, Measurement, Measurements, Note
-from mjoa_gym.evaluation.page import update_readme
+from mjoa_gym.evaluation.page import items, update_pages
 from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write
@@ -145,8 +146,8 @@ def timeline_figure(content: Note) -> Figure:
     return gantt_figure(timelines, heads)
 
 
-def publish(results: Measurements, out: Path, command: str, readme: Path | None) -> Path:
-    """Write everything; returns the report's path."""
+def publish(results: Measurements, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
+    """Write everything, and the parts of pages; returns the report's path."""
     results.save(out)
     write(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
     if results.timeline is not None:
@@ -154,10 +155,26 @@ def publish(results: Measurements, out: Path, command: str, readme: Path | None)
         write(out / "timeline.png", encoded(drawn, "png"))
     report = out / "report.md"
     write(report, _report(results, command))
-    if readme is not None:
-        folder = out.resolve().relative_to(readme.parent.resolve()).as_posix()
-        update_readme(readme, _readme(results, folder, command), "testbed")
+    for page in pages:
+        folder = Path(os.path.relpath(out, page.parent)).as_posix()
+        written = {
+            "testbed": items(summary(results.rows, results.grid)),
+            "testbed-results": _page_part(results, folder, command),
+        }
+        update_pages([page], written)
     return report
+
+
+def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
+    """The two sentences that matter most."""
+    error, found = errors(measured(rows), PREDICTED[0]), choices(rows, grid.uploads)
+    return [
+        f"Over {error.n} real inferences on two processes, the simulated latency is off by "
+        f"{_percent(error.median)} in the median and by {_percent(error.p90)} in the 90th "
+        "percentile.",
+        f"The simulator's best planner is the best in reality, or within {100 * AIM_REGRET:.0f} % "
+        f"of it, in {_good(found)}.",
+    ]
 
 
 def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
@@ -188,7 +205,7 @@ def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
         f"Results that differ from local execution: {wrong}. Inferences in which the server "
         f"failed, not counted: {failed}.",
     ]
-    return "\n".join(f"* {sentence}" for sentence in sentences)
+    return items(sentences)
 
 
 def _on_noise(rows: Sequence[Measurement], grid: Grid) -> list[str]:
@@ -362,7 +379,7 @@ def _report(results: Measurements, command: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _readme(results: Measurements, folder: str, command: str) -> str:
+def _page_part(results: Measurements, folder: str, command: str) -> str:
     return (
         f"{verdict(results.rows, results.grid)}\n\n"
         f"![Simulated against measured latency]({folder}/scatter.png)\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -16,7 +17,7 @@ from scipy.stats import kendalltau
 from comparison.measurements import COLD, RESIDENT, Note
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds
 from comparison.report import AIM_MEDIAN, AIM_P90, PACED_MEDIAN, PACED_P90
-from mjoa_gym.evaluation.page import update_readme
+from mjoa_gym.evaluation.page import items, update_pages
 from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write
@@ -155,7 +156,7 @@ def verdict(results: Rounds) -> str:
         f"the server failed, not counted: {failed}; in which the planner gave no plan in time: "
         f"{fallen}."
     )
-    return "\n".join(f"* {sentence}" for sentence in sentences)
+    return items(sentences)
 
 
 def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
@@ -271,8 +272,12 @@ def timeline_figure(content: Note) -> Figure:
     return gantt_figure(drawn, heads)
 
 
-def publish(results: Rounds, out: Path, command: str, readme: Path | None) -> Path:
-    """Write everything; returns the report's path. A ValueError if nothing was measured."""
+def publish(results: Rounds, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
+    """Write everything, and the parts of pages; returns the report's path.
+
+    Raises:
+        ValueError: If nothing was measured.
+    """
     if not good(results.parts):
         raise ValueError(f"nothing was measured; {out} would be empty")
     results.save(out)
@@ -281,13 +286,13 @@ def publish(results: Rounds, out: Path, command: str, readme: Path | None) -> Pa
         write(out / "timelines.png", encoded(timeline_figure(results.timeline), "png"))
     report = out / "report.md"
     write(report, _report(results, command))
-    if readme is not None:
-        folder = out.resolve().relative_to(readme.parent.resolve()).as_posix()
+    for page in pages:
+        folder = Path(os.path.relpath(out, page.parent)).as_posix()
         text = (
             f"{verdict(results)}\n\n![Several UEs, simulated and measured]({folder}/gains.png)\n\n"
             f"Repeat it with `{command}`. [The report]({folder}/report.md) has every cell."
         )
-        update_readme(readme, text, "testbed-multi")
+        update_pages([page], {"testbed-multi-results": text})
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -11,11 +11,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 from mjoa_gym.evaluation import plots
 from mjoa_gym.evaluation.agent_source import LOWER_BOUND
 from mjoa_gym.evaluation.benchmark.budgets import NO_LIMIT, Gaps
-from mjoa_gym.evaluation.benchmark.results import OUR_WORLD, Overview, SuiteResults, against
+from mjoa_gym.evaluation.benchmark.findings import changes
+from mjoa_gym.evaluation.benchmark.results import (
+    OUR_WORLD,
+    THEIR_WORLD,
+    Overview,
+    SuiteResults,
+    against,
+)
 from mjoa_gym.evaluation.benchmark.suite import Sweep
 from mjoa_gym.evaluation.decision_time import Timing
 from mjoa_gym.evaluation.episodes import KINDS
@@ -23,6 +31,8 @@ from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
 from mjoa_gym.evaluation.statistics import Estimate, gap
 
+HOW = {THEIR_WORLD: "serially", OUR_WORLD: "while layers execute"}
+"""The worlds, in words."""
 LINES = "sweep", "condition", "energy", "deadlines"
 """Kinds of sweeps with a line per planner."""
 BUDGET_LOOKS: tuple[plots.Look, ...] = (
@@ -31,6 +41,11 @@ BUDGET_LOOKS: tuple[plots.Look, ...] = (
 )
 """One planner after the other, each on top of the one before, which it often coincides with."""
 DOTTED: plots.Look = {"ls": ":", "lw": 1.2}
+ALIKE = 0.03
+"""Planners whose means differ by less than this part at every point share a line."""
+BELOW = LEGEND | {"loc": "outside lower center"}
+WIDTH = 9.6
+"""Inches, of a figure as wide as the report."""
 
 
 def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
@@ -43,27 +58,94 @@ def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
     return look
 
 
+def one_line_each(
+    lines: Mapping[str, NDArray[np.float64]], alone: Sequence[str]
+) -> dict[str, list[str]]:
+    """The planners to draw, each with those that its line stands for, itself first.
+
+    Args:
+        lines: What is drawn of each planner, positive.
+        alone: Planners that share no line.
+    """
+    shared: dict[str, list[str]] = {}
+    for name, values in lines.items():
+        near = (
+            first
+            for first in shared
+            if not {name, first} & set(alone) and np.allclose(values, lines[first], ALIKE, 0)
+        )
+        shared.setdefault(next(near, name), []).append(name)
+    return shared
+
+
 def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Mean latency against the swept quantity, a panel per world; and what ours reduces it by."""
     compared = sweep.worlds if sweep.kind == "sweep" else ()
     found = {world: against(results, [sweep], world) for world in compared}
     n_panels = len(sweep.worlds) + any(found.values())
-    figure = new_figure(4.3 * n_panels + 1.7, 4.0)
+    figure = new_figure(min(WIDTH, 4.8 * n_panels), 4.6)
     panels = figure.subplots(1, n_panels, squeeze=False)[0]
     look, numeric = looks(results, sweep), _is_numeric(sweep)
-    for axes, world in zip(panels, sweep.worlds, strict=False):
-        for planner in results.planners(sweep, [world]):
-            means_ms = 1e3 * results.means(sweep, world, planner)
+    means = {
+        planner: np.array([results.means(sweep, world, planner) for world in sweep.worlds])
+        for planner in results.planners(sweep)
+    }
+    shared = one_line_each(means, (sweep.ours, results.suite.ours, results.suite.reference))
+    for axes, world, row in zip(panels, sweep.worlds, range(n_panels), strict=False):
+        for planner, names in shared.items():
             style = {} if numeric or not look[planner]["marker"] else {"ls": "none"}
-            axes.plot(_xs(sweep), means_ms, label=planner, **(look[planner] | style))
+            drawn = look[planner] | style
+            axes.plot(_xs(sweep), 1e3 * means[planner][row], label=", ".join(names), **drawn)
         dress(axes, f"{world} uploading", sweep.label, "mean latency (ms)")
         _set_x(axes, sweep)
     _limit_y(panels[: len(sweep.worlds)], results, sweep)
     if any(found.values()):
         _draw_reductions(panels[-1], sweep, found)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, **LEGEND)
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=4, **BELOW)
     return figure
+
+
+def overview_figure(results: SuiteResults) -> Figure | None:
+    """What ours reduces latency by in every sweep, and what changes its latency most."""
+    sweeps, effects = [s for s in results.suite.sweeps if s.kind == "sweep"], changes(results)
+    reductions = {w: [against(results, [s], w) for s in sweeps] for w in (THEIR_WORLD, OUR_WORLD)}
+    if not effects or not all(all(found) for found in reductions.values()):
+        return None
+    figure = new_figure(WIDTH, 1.3 + 0.34 * max(len(sweeps), len(effects)))
+    left, right = figure.subplots(1, 2)
+    for k, (world, found) in enumerate(reductions.items()):
+        means = [overview.mean for overview in found if overview]
+        _draw_estimates(left, means, COLOURS[0] if k else OURS, "so"[k], 0.2 * k - 0.1,
+                        label=f"earlier systems upload {HOW[world]}")  # fmt: skip
+    names = [s.title.split(":")[0] + (f" ({s.ours})" if s.ours != results.suite.ours else "")
+             for s in sweeps]  # fmt: skip
+    left.set_yticks(range(len(sweeps)), names)
+    _draw_estimates(right, [change.mean.negated for *_, change in effects], OURS, "o")
+    right.set_yticks(range(len(effects)), [effect.what for _, effect, _ in effects])
+    title = f"{results.suite.ours} against the strongest earlier system"
+    dress(left, title, "latency reduction (%)", "", grid="x")
+    dress(right, "what changes the latency of our plans", "latency (%)", "", grid="x")
+    for axes in (left, right):
+        axes.invert_yaxis()
+        axes.axvline(0, color=GREY, lw=1)
+    figure.legend(*left.get_legend_handles_labels(), ncols=2, **BELOW)
+    return figure
+
+
+def _draw_estimates(
+    axes: Axes,
+    estimates: Sequence[Estimate],
+    colour: str,
+    marker: str,
+    shift: float = 0.0,
+    label: str | None = None,
+) -> None:
+    """Fractions in per cent with their intervals, one below the other."""
+    values = 100 * np.array(estimates)
+    axes.errorbar(
+        values[:, 0], np.arange(len(values)) + shift, xerr=np.abs(values[:, 1:].T - values[:, 0]),
+        color=colour, marker=marker, ms=5, lw=1.5, capsize=2.5, ls="none", label=label,
+    )  # fmt: skip
 
 
 def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]) -> None:
@@ -75,12 +157,12 @@ def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]
             axes.errorbar(
                 np.array(_xs(sweep)) + (0 if numeric else 0.12 * k), estimates[:, 0],
                 np.abs(estimates[:, 1:].T - estimates[:, 0]), color=(OURS, COLOURS[0])[k],
-                marker="os"[k], ms=5, lw=1.5, capsize=2.5, label=f"earlier systems {world}",
+                marker="os"[k], ms=5, lw=1.5, capsize=2.5, label=f"they upload {HOW[world]}",
                 ls="-" if numeric else "none",
             )  # fmt: skip
     axes.axhline(0, color=GREY, lw=1)
     axes.legend(frameon=False, fontsize=8)
-    title = f"{sweep.ours} (parallel) against the strongest"
+    title = f"{sweep.ours} against the strongest"
     dress(axes, title, sweep.label, "latency reduction (%), 95 % interval")
     _set_x(axes, sweep)
 
@@ -210,13 +292,14 @@ def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     for row in _rounds(results, sweep, results.suite.ours):
         for dnn, share in zip(row["dnn"], row["edge_share"], strict=True):
             shares.setdefault(dnn, []).append(100 * share)
-    figure = new_figure(2.1 * len(shares) + 0.6, 2.7)
+    figure = new_figure(WIDTH, 2.7)
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (dnn, values) in zip(panels, sorted(shares.items()), strict=True):
         weights = np.full(len(values), 100 / len(values))
         axes.hist(values, np.linspace(0, 100, 11), weights=weights, color=COLOURS[0], ec="white")
-        dress(axes, dnn, "layers at the edge (%)", "inferences (%)" if axes is panels[0] else "")
+        dress(axes, dnn, "", "inferences (%)" if axes is panels[0] else "")
         axes.set_xlim(0, 100)
+    figure.supxlabel("layers at the edge (%)", fontsize=9, color=INK)
     return figure
 
 

@@ -20,13 +20,13 @@ from mjoa_gym.evaluation.benchmark.budgets import (
     plans_on_budgets,
 )
 from mjoa_gym.evaluation.benchmark.example import find_example
-from mjoa_gym.evaluation.benchmark.matters import what_matters
-from mjoa_gym.evaluation.benchmark.results import SuiteResults, headline, overview_table, tables_of
+from mjoa_gym.evaluation.benchmark.findings import effect_table, findings, summary
+from mjoa_gym.evaluation.benchmark.results import SuiteResults, overview_table, tables_of
 from mjoa_gym.evaluation.benchmark.suite import Cell, Suite, Sweep
 from mjoa_gym.evaluation.decision_time import Timing, measure_layers, measure_ues
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS, KINDS
 from mjoa_gym.evaluation.journal import Row
-from mjoa_gym.evaluation.page import Section, items_html, page, update_readme
+from mjoa_gym.evaluation.page import Section, figure_html, items, items_html, page, update_pages
 from mjoa_gym.evaluation.plots import write_figure
 from mjoa_gym.evaluation.processes import Failure
 from mjoa_gym.evaluation.statistics import LEVEL, RESAMPLES
@@ -34,6 +34,10 @@ from mjoa_gym.evaluation.table import Table, digits
 from mjoa_gym.files import write
 from mjoa_gym.planners import planner_names
 
+OVERVIEW = (
+    "Left: by how much the mean latency falls in each sweep. Right: by how much one change of the "
+    "world changes the latency of our plans. Bars are 95 % intervals."
+)
 FEW_EPISODES = 20
 """Below, percentile bootstraps of episodes' means are known to be too narrow (83 % instead of 95 %
 with 5, found by playing 30 others)."""
@@ -43,13 +47,17 @@ COLUMNS = (
     "ue_mean_s", "ue_median_s", "ue_p95_s", "ue_max_s", "edge_share_per_dnn", "placement_kinds",
 )  # fmt: skip
 """Of the CSV; a lower bound has no placements. Shares per DNN are name=share."""
+LATENCY = (
+    "Mean latency. What is far worse than all-local is cut off. Planners within "
+    f"{100 * draw.ALIKE:.0f} % of each other at every point share a line."
+)
 FIGURES = {
     "ablation": ("Every combination of partitioning and allocation.", draw.ablation_figure),
     "optimum": (
         "How far from optimal: mean excess over the certified lower bound.", draw.gap_figure,
     ),
-    "sweep": ("Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure),
-    "condition": ("Mean latency; what is far worse than all-local is cut off.", draw.sweep_figure),
+    "sweep": (LATENCY, draw.sweep_figure),
+    "condition": (LATENCY, draw.sweep_figure),
     "energy": ("Latency against energy: each planner at all prices.", draw.energy_figure),
     "deadlines": ("Deadlines that are met.", draw.deadline_figure),
 }  # fmt: skip
@@ -61,19 +69,21 @@ def publish(
     played: Mapping[Cell, Sequence[Row]],
     out: Path,
     command: str,
-    readme: Path | None,
+    pages: Sequence[Path] = (),
     more: Sequence[Section] = (),
     failures: Sequence[Failure] = (),
 ) -> Path:
     """Write all outputs of a run and return the report's path.
 
-    The report repeats the command, and shows more sections than the suite's; in the README, if
-    there is one, the table is replaced. Failures are of planners that could not play on.
+    The report repeats the command, and shows more sections than the suite's. In the pages, the
+    parts `benchmark` (the summary) and `benchmark-results` (all findings and the overview) are
+    replaced. Failures are of planners that could not play on.
     """
     results = SuiteResults(suite, played)
     write(out / "rounds.csv", rounds_csv(suite, played))
-    overview, sentences = overview_table(results), [*what_matters(results), *headline(results)]
-    write(out / "tables" / "overview.csv", overview.csv())
+    overview, effects = overview_table(results), effect_table(results)
+    for name, table in (("overview", overview), ("effects", effects)):
+        write(out / "tables" / f"{name}.csv", table.csv())
     sections = [
         _example(suite, out),
         *(_of_sweep(results, s, out) for s in suite.sweeps if s.kind != "budgets"),
@@ -82,20 +92,31 @@ def publish(
         *(_budgets(results, s, out) for s in suite.sweeps if s.kind == "budgets"),
         *more,
     ]
-    shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
     parts = [
         f"<p>{html.escape(suite.about)}</p>",
-        f'<div class="headline">{shown}</div>',
+        *_opening(results, out),
         overview.html(suite.ours),
+        *([effects.html()] if effects.rows else []),
         *(section.html(suite.ours) for section in sections),
         f"<h2>Method</h2>{items_html(_method(suite))}",
         f"<h2>Repeat it</h2><pre><code>{html.escape(command)}</code></pre>",
     ]
     title = f"mjoa-gym benchmark: {suite.name}"
     write(out / "report.html", page(title, parts, failures))
-    if readme is not None:
-        update_readme(readme, readme_section(suite, sentences, overview, command))
+    written = {
+        "benchmark": items(summary(results)),
+        "benchmark-results": findings_section(results, overview, command),
+    }
+    update_pages(pages, written)
     return out / "report.html"
+
+
+def _opening(results: SuiteResults, out: Path) -> list[str]:
+    """The summary, a figure of it, and what else was found."""
+    shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in summary(results))
+    figure = draw.overview_figure(results)
+    drawn = [] if figure is None else [figure_html(*_shown(out, "overview", OVERVIEW, figure))]
+    return [f'<div class="headline">{shown}</div>', *drawn, items_html(findings(results))]
 
 
 def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
@@ -209,12 +230,12 @@ def _budgets(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
     return Section(sweep.title, [figure], [table], _conditions(sweep))
 
 
-def readme_section(suite: Suite, sentences: Sequence[str], table: Table, command: str) -> str:
-    """What belongs between the README's markers: the headline, the overview, and of what it is."""
-    items = "\n".join(f"* {sentence}" for sentence in sentences)
+def findings_section(results: SuiteResults, table: Table, command: str) -> str:
+    """For a page: what was found, the overview, and of what it is."""
+    found = items([*summary(results), *findings(results)])
     return (
-        f"{items}\n\n{table.markdown()}\n\n{table.caption}; {samples(suite)}. Repeat it with "
-        f"`{command}`."
+        f"{found}\n\n{table.markdown()}\n\n{table.caption}; {samples(results.suite)}. Repeat it "
+        f"with `{command}`."
     )
 
 

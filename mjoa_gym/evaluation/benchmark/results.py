@@ -1,4 +1,4 @@
-"""The results of a suite by setting and planner, ours against the others, tables, the headline.
+"""The results of a suite by setting and planner, ours against the others, tables.
 
 An earlier system lives in the serial world: it starts to upload a layer when the layer's inputs are
 there. Ours lives in the parallel world. The second comparison gives the earlier systems parallel
@@ -7,7 +7,7 @@ uploading too, so that what remains is due to planning alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -114,11 +114,6 @@ class Versus(NamedTuple):
         """The reduction of the mean latency."""
         return self.reduction.mean.value
 
-    @property
-    def where(self) -> str:
-        """The setting in words."""
-        return f"{self.sweep.title}; {self.sweep.label}: {self.point}"
-
 
 class Overview(NamedTuple):
     """Comparisons over several settings."""
@@ -157,55 +152,6 @@ def against(
                 change = results.reduction(sweep, point, *pair)
                 found.append(Versus(sweep, point, pair[1][1], change))
     return Overview(tuple(found)) if found else None
-
-
-def headline(results: SuiteResults) -> list[str]:
-    """What the benchmark found about the paper's headline, in sentences."""
-    ours, sweeps = results.suite.ours, results.suite.compared
-    sentences = []
-    for world, how in (
-        (THEIR_WORLD, "uploading serially, as earlier systems do"),
-        (OUR_WORLD, "given parallel uploading too"),
-    ):
-        typical = against(results, [s for s in sweeps if s.typical], world)
-        if typical is not None:
-            largest, best = typical.largest, typical.best
-            sentences += [
-                f"Against the strongest earlier system ({how}) in each of "
-                f"{len(typical.comparisons)} cold-start settings, {ours} lowers the weighted mean "
-                f"latency by {percent(typical.mean)} on average.",
-                f"The largest reduction of a setting is {percent(largest.reduction.mean)} (being "
-                f"the largest, somewhat more than other seeds would give), against {largest.other} "
-                f"({largest.where}); of a single instance it is "
-                f"{100 * best.reduction.best:.1f} %, against {best.other} ({best.where}).",
-            ]
-        if world == THEIR_WORLD and (every := against(results, sweeps, world)):
-            one_cut = against(results, sweeps, world, ONE_CUT)
-            sentences += [_claim(every), *([_one_cut(one_cut)] if one_cut else [])]
-    return sentences or [f"{ours} or the earlier systems did not run."]
-
-
-def _claim(found: Overview) -> str:
-    if found.largest.mean >= CLAIM:
-        return f'That is within the paper\'s "up to {100 * CLAIM:.1f} %" for a whole setting.'
-    ranked = sorted(found.comparisons, key=lambda c: -c.mean)[:3]
-    nearest = "; ".join(f"{c.where} ({100 * c.mean:.1f} %)" for c in ranked)
-    single = found.best.reduction.best >= CLAIM
-    instance = "but a single instance does" if single else "nor does any single instance"
-    return (
-        f"No setting's mean reaches the paper's \"up to {100 * CLAIM:.1f} %\", {instance}. "
-        f"The nearest conditions, favourable sweeps included, are {nearest}."
-    )
-
-
-def _one_cut(found: Overview) -> str:
-    """Which opponent it takes: the best single cut, which knows of uploading."""
-    above = sum(c.mean >= CLAIM for c in found.comparisons)
-    return (
-        f"Against systems restricted to the best single cut (uploading serially, and charged for "
-        f"it) the largest reduction of a setting is {percent(found.largest.reduction.mean)} "
-        f"({found.largest.where}), and {above} settings reach the paper's figure."
-    )
 
 
 def overview_table(results: SuiteResults) -> Table:
@@ -251,14 +197,26 @@ def baseline_table(results: SuiteResults, sweep: Sweep) -> Table:
     return Table(caption, header, rows)
 
 
-def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
-    """One row per planner: mean latency at every point."""
-    rows = [
-        (planner, *map(milliseconds, results.means(sweep, world, planner)))
-        for planner in results.planners(sweep, [world])
-    ]
+def point_table(
+    results: SuiteResults,
+    sweep: Sweep,
+    world: str,
+    what: str,
+    cells: Callable[[str], Iterable[str]],
+) -> Table:
+    """One row per planner: its cells, one for every point."""
     header = (sweep.label, *(point.label for point in sweep.points))
-    return Table(f"{sweep.title}, {world} world: mean latency (ms)", header, rows)
+    rows = [(planner, *cells(planner)) for planner in results.planners(sweep, [world])]
+    return Table(f"{sweep.title}: {what}", header, rows)
+
+
+def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
+    """Mean latencies."""
+
+    def cells(planner: str) -> Iterable[str]:
+        return map(milliseconds, results.means(sweep, world, planner))
+
+    return point_table(results, sweep, world, f"mean latency (ms), {world} uploading", cells)
 
 
 def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
@@ -270,35 +228,29 @@ def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
             mean, low, high, *others = map(milliseconds, (*latency, *more))
             rows.append((planner, mean, f"{low} - {high}", *others))
     header = ("Planner", "Mean (ms)", "95 % interval", "Median", "p95", "Planning (ms)")
-    return Table(f"{sweep.title}, {sweep.label} {sweep.middle}, {world} world", header, rows)
+    return Table(f"{sweep.title}, {sweep.at(sweep.middle)}, {world} uploading", header, rows)
 
 
 def energy_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """One row per planner: mean latency and mean joules of a UE at every point."""
-    rows = []
-    for planner in results.planners(sweep, [OUR_WORLD]):
-        seconds, joules = (
-            results.means(sweep, OUR_WORLD, planner),
-            results.means(sweep, OUR_WORLD, planner, "energy_j"),
-        )
-        rows.append(
-            (planner, *(f"{1e3 * s:.0f}, {j:.2f}" for s, j in zip(seconds, joules, strict=True)))
-        )
-    header = (sweep.label, *(point.label for point in sweep.points))
-    return Table(f"{sweep.title}: mean latency (ms), energy of a UE (J)", header, rows)
+    """Mean latencies and mean joules of a UE."""
+
+    def cells(planner: str) -> Iterable[str]:
+        seconds = results.means(sweep, OUR_WORLD, planner)
+        joules = results.means(sweep, OUR_WORLD, planner, "energy_j")
+        return (f"{1e3 * s:.0f}, {j:.2f}" for s, j in zip(seconds, joules, strict=True))
+
+    what = "mean latency (ms), energy of a UE (J)"
+    return point_table(results, sweep, OUR_WORLD, what, cells)
 
 
 def deadline_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """One row per planner: the part of the deadlines that are met at every point."""
-    rows = [
-        (
-            planner,
-            *(f"{100 - 100 * m:.1f} %" for m in results.means(sweep, OUR_WORLD, planner, "missed")),
-        )
-        for planner in results.planners(sweep, [OUR_WORLD])
-    ]
-    header = (sweep.label, *(point.label for point in sweep.points))
-    return Table(f"{sweep.title}: deadlines that are met", header, rows)
+    """The part of the deadlines that are met."""
+
+    def cells(planner: str) -> Iterable[str]:
+        missed = results.means(sweep, OUR_WORLD, planner, "missed")
+        return (f"{100 - 100 * part:.1f} %" for part in missed)
+
+    return point_table(results, sweep, OUR_WORLD, "deadlines that are met", cells)
 
 
 def gap_table(results: SuiteResults, sweep: Sweep) -> Table:

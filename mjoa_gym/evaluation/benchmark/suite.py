@@ -29,6 +29,8 @@ from mjoa_gym.world.scenario import Scenario
 SUITES = resources.files("mjoa_gym.evaluation") / "suites"
 SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
 """Fields of sweeps that a suite may have, for all sweeps that do not say otherwise."""
+SHOWN = "about", "brought", "title", "label", "phrase", "planners", "effects"
+"""Fields that change the report, and not what is played in a cell."""
 KINDS_OF_SWEEPS = "sweep", "condition", "energy", "deadlines", "ablation", "optimum", "budgets"
 """Lines over a quantity; the same of a quantity that the headline leaves out, because it changes
 the world and not only its size; latency against energy; deadlines that are met; bars; gaps to the
@@ -71,6 +73,7 @@ class Sweep:
     name: str
     title: str  # for headings
     label: str  # for the axis
+    phrase: str  # a point in a sentence, "a band of {} MHz"; default the label and the point
     points: tuple[Point, ...]
     planners: tuple[str, ...]
     ours: str  # the planner whose reductions are reported; default the suite's
@@ -123,6 +126,11 @@ class Sweep:
         own = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
         scenario = Scenario.from_dict({"name": f"{self.name}: {point}", **own})
         return Setting(self.environment, scenario)
+
+    def at(self, point: str) -> str:
+        """A point in the words of a sentence."""
+        number = point.replace(".", "", 1).isdigit()
+        return self.phrase.format(f"{float(point):.3g}" if number else point)
 
     @property
     def middle(self) -> str:
@@ -181,9 +189,12 @@ class Suite:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever anything that is played does, but for who plans."""
-        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "brought"}
-        content["sweeps"] = [asdict(replace(s, planners=("",), effects=())) for s in self.sweeps]
+        """Changes whenever anything that is played does; who plans and the wording do not count."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in SHOWN}
+        content["sweeps"] = [
+            {name: value for name, value in asdict(sweep).items() if name not in SHOWN}
+            for sweep in self.sweeps
+        ]
         return digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def cells(self) -> Iterator[Cell]:
@@ -227,9 +238,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """Read and check a packaged suite, or one from a file (a path ending in .yaml or .yml).
 
     Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` hold for every
-    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's). A sweep's
-    `effects`, a list of `{what: ..., base: ..., point: ...}`, compare points, by their labels, in
-    the report's opening.
+    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's). A sweep's `phrase`
+    says a point in a sentence, with `{}` for its label. Its `effects`, a list of
+    `{what: ..., base: ..., point: ...}`, compare points, by their labels, in the report's opening.
 
     Raises:
         ValueError: Naming the field, its value and what is allowed.
@@ -259,6 +270,7 @@ def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sw
     where, axis = f"sweep {name}", ("fields", "values", "scale")
     _check_keys(where, given, [*(f.name for f in fields(Sweep)), *axis])
     own = {"name": name, "title": name, "label": name, **shared, **given}
+    own.setdefault("phrase", f"{own['label']}: {{}}")
     own["scenario"] = {**shared.get("scenario", {}), **given.get("scenario", {})}
     own["points"] = _points(where, given)
     own["effects"] = tuple(_effect(where, effect) for effect in given.get("effects", ()))
