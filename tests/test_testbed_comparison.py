@@ -48,6 +48,7 @@ from comparison.report import (  # noqa: E402
 from comparison.runner import ModelRun, Planned  # noqa: E402
 
 from mjoa_gym import DNN, Plan, evaluate, simulate  # noqa: E402
+from mjoa_gym.evaluation.page import items  # noqa: E402
 from mjoa_gym.evaluation.progress import NoBar  # noqa: E402
 from mjoa_gym.planners import plan_with  # noqa: E402
 from mjoa_gym.testbed.executor import Executor  # noqa: E402

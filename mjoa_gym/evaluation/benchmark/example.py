@@ -37,9 +37,9 @@ class Example(NamedTuple):
     def caption(self) -> str:
         """Of the picture."""
         return (
-            f"One UE alone on {self.instance.bandwidth_hz / 1e6:g} MHz; of {CANDIDATES} random "
-            "ones that with the largest reduction. Serial uploading leaves the uplink idle while "
-            "layers execute."
+            f"One UE alone on a band of {self.instance.bandwidth_hz / 1e6:g} MHz: of {CANDIDATES} "
+            "random ones, the one with the largest reduction. Serial uploading leaves the uplink "
+            "idle while layers execute."
         )
 
     def figure(self) -> Figure:

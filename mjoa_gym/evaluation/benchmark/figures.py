@@ -43,6 +43,8 @@ BUDGET_LOOKS: tuple[plots.Look, ...] = (
 DOTTED: plots.Look = {"ls": ":", "lw": 1.2}
 ALIKE = 0.03
 """Planners whose means differ by less than this part at every point share a line."""
+FAR_WORSE = 1.6
+"""Times the all-local latency, what is above is not shown."""
 BELOW = LEGEND | {"loc": "outside lower center"}
 WIDTH = 9.6
 """Inches, of a figure as wide as the report."""
@@ -78,6 +80,15 @@ def one_line_each(
     return shared
 
 
+def _shown(
+    results: SuiteResults, sweep: Sweep, means: Mapping[str, NDArray[np.float64]]
+) -> dict[str, list[str]]:
+    """The planners to draw, as of `one_line_each`; those that are always far worse are left out."""
+    alone = sweep.ours, results.suite.ours, results.suite.reference
+    worst = FAR_WORSE * means[results.suite.reference].max()
+    return one_line_each({p: s for p, s in means.items() if s.min() < worst}, alone)
+
+
 def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Mean latency against the swept quantity, a panel per world; and what ours reduces it by."""
     compared = sweep.worlds if sweep.kind == "sweep" else ()
@@ -90,7 +101,7 @@ def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
         planner: np.array([results.means(sweep, world, planner) for world in sweep.worlds])
         for planner in results.planners(sweep)
     }
-    shared = one_line_each(means, (sweep.ours, results.suite.ours, results.suite.reference))
+    shared = _shown(results, sweep, means)
     for axes, world, row in zip(panels, sweep.worlds, range(n_panels), strict=False):
         for planner, names in shared.items():
             style = {} if numeric or not look[planner]["marker"] else {"ls": "none"}
@@ -161,7 +172,7 @@ def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]
                 ls="-" if numeric else "none",
             )  # fmt: skip
     axes.axhline(0, color=GREY, lw=1)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(framealpha=1, edgecolor="none", fontsize=8)
     title = f"{sweep.ours} against the strongest"
     dress(axes, title, sweep.label, "latency reduction (%), 95 % interval")
     _set_x(axes, sweep)
@@ -207,13 +218,16 @@ def deadline_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
     """Streaming: mean latency in every round of the episode, at the middle point."""
-    lines = {
+    means = {
         planner: 1e3 * results.column(sweep, sweep.middle, OUR_WORLD, planner).mean(axis=0)
         for planner in results.planners(sweep, [OUR_WORLD])
     }
-    labels = (f"{sweep.label} {sweep.middle}", "round", "mean latency (ms)")
-    rounds = np.arange(len(lines[results.suite.reference])) + 1
-    figure = plots.lines_figure(rounds, lines, looks(results, sweep), labels)
+    look, shared = looks(results, sweep), _shown(results, sweep, means)
+    lines = {", ".join(names): means[planner] for planner, names in shared.items()}
+    looks_of = {", ".join(names): look[planner] for planner, names in shared.items()}
+    labels = (sweep.at(sweep.middle), "round", "mean latency (ms)")
+    rounds = np.arange(len(means[results.suite.reference])) + 1
+    figure = plots.lines_figure(rounds, lines, looks_of, labels)
     _limit_y(figure.axes, results, sweep)
     return figure
 
@@ -283,7 +297,7 @@ def _limit_y(panels: Sequence[Axes], results: SuiteResults, sweep: Sweep) -> Non
     for axes in panels:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
-        axes.set_ylim(0.85 * low, 1.6e3 * local_s)
+        axes.set_ylim(0.85 * low, 1e3 * FAR_WORSE * local_s)
 
 
 def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:

@@ -48,7 +48,7 @@ COLUMNS = (
 )  # fmt: skip
 """Of the CSV; a lower bound has no placements. Shares per DNN are name=share."""
 LATENCY = (
-    "Mean latency. What is far worse than all-local is cut off. Planners within "
+    "Mean latency. What is far worse than all-local is not shown. Planners within "
     f"{100 * draw.ALIKE:.0f} % of each other at every point share a line."
 )
 FIGURES = {
@@ -190,7 +190,7 @@ def _conditions(sweep: Sweep) -> str:
     changes.pop("base", None)
     listed = ", ".join(f"{key} = {value}" for key, value in changes.items())
     conditions = (
-        f"{ENVIRONMENTS[sweep.environment]}; worlds: {', '.join(sweep.worlds)}; {sweep.seeds} "
+        f"{ENVIRONMENTS[sweep.environment]}; uploading: {', '.join(sweep.worlds)}; {sweep.seeds} "
         f"seeds of {sweep.rounds} round{'s' if sweep.rounds > 1 else ''}; {base} "
         f"scenario{' with ' + listed if listed else ''}."
     )
