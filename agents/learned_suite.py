@@ -83,6 +83,7 @@ def play_entry(
     """Play what is missing of a setting, and return all of it."""
     folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
     kept = Comparison.kept(folder, seeds, entry.planners if keep_planners else ())
+    kept = replace(kept, setting=entry.setting)
     learned = trained_for(entry.setting.environment, trained)
     sources = [source_of(name) for name in (*entry.planners, *learned)]
     missing = [source for source in sources if source.label not in kept.episodes]

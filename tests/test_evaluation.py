@@ -215,6 +215,24 @@ def test_standings():
     assert standing(results, "base").improvement == 0.5
 
 
+def test_prices_are_compared_where_there_are_any():
+    """The cost is `1 - reward`, in units of all-local; without prices it says nothing new."""
+    results, *_ = made_up()
+    episodes = {name: each.copy() for name, each in results.episodes.items()}
+    episodes["better"][:, 2] = 0.6  # its reward, where the base's is 0.5
+    results = replace(results, episodes=episodes)
+    priced = replace(SCENARIO, energy_price_s_per_j=0.1)
+    for scenario, shown in ((SCENARIO, False), (priced, True)):
+        found = table(replace(results, setting=Setting("streaming", scenario)))
+        assert ("Cost against base" in found.header) is shown
+        assert ("in units of all-local" in found.caption) is shown
+        assert all(len(row) == len(found.header) for row in found.rows)
+    column = found.header.index("Cost against base")
+    assert {row[0]: row[column] for row in found.rows} == {
+        "better": "-20.0 % [-20.0, -20.0]", "base": "",
+    }  # fmt: skip
+
+
 def test_training_seeds_are_one_family():
     """Their mean counts, and how far they differ widens the interval."""
     results, base, better = made_up()

@@ -40,9 +40,11 @@ EPISODES, ROUNDS, FAILURES = "episodes.csv", "by_round.csv", "failures.txt"
 SEED = re.compile(r"-seed\d+$")
 """How the label of an agent ends that was trained with several seeds."""
 HEADER = (
-    "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Interquartile mean, ms",
-    "Probability of improvement", "Reward", "Planning, ms",
+    "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Cost against {reference}",
+    "Interquartile mean, ms", "Probability of improvement", "Reward", "Planning, ms",
 )  # fmt: skip
+COST = HEADER[4]
+"""A column of scenarios with prices."""
 
 
 class Standing(NamedTuple):
@@ -54,6 +56,7 @@ class Standing(NamedTuple):
     middle_s: float  # interquartile mean over episodes
     improvement: float  # how probably an episode is faster than the reference's; ties count half
     reward: float
+    cost_change: Estimate  # of `1 - reward`, the cost in units of all-local, as `change`
     planning_s: float
 
 
@@ -187,6 +190,10 @@ def standing(results: Comparison, family: str) -> Standing:
         middle_s=float(trim_mean(own.ravel(), 0.25)),
         improvement=float(np.mean((own < other) + 0.5 * (own == other))),
         reward=float(results.by_episode(family, "reward").mean()),
+        cost_change=change(
+            1.0 - results.by_episode(family, "reward"),
+            1.0 - results.by_episode(results.reference or family, "reward").mean(axis=0),
+        ),
         planning_s=float(results.by_episode(family, "planning_s").mean()),
     )
 
@@ -197,16 +204,20 @@ def table(results: Comparison) -> Table:
     rows = []
     for family, own in sorted(standings.items(), key=lambda pair: pair[1].latency_s):
         compared = results.reference not in ("", family)
+        several = SEED.search(results.families[family][0])
+        against = [percent(each, "+") if compared else "" for each in (own.change, own.cost_change)]
         rows.append(
             (
-                family, str(own.runs) if SEED.search(results.families[family][0]) else "",
-                f"{1e3 * own.latency_s:.1f}", percent(own.change, "+") if compared else "",
+                family, str(own.runs) if several else "", f"{1e3 * own.latency_s:.1f}", *against,
                 f"{1e3 * own.middle_s:.1f}", f"{own.improvement:.3f}" if compared else "",
                 f"{own.reward:.4f}", f"{1e3 * own.planning_s:.2f}",
             )
         )  # fmt: skip
-    failed = [(failure.agent, "", "failed", *[""] * 5) for failure in results.failures]
-    header = tuple(name.format(reference=results.reference or "nobody") for name in HEADER)
+    failed = [(failure.agent, "", "failed", *[""] * 6) for failure in results.failures]
+    world = None if results.setting is None else results.setting.scenario
+    has_prices = world is not None and max(world.energy_price_s_per_j, world.miss_price_s) > 0
+    shown = [k for k, name in enumerate(HEADER) if has_prices or name != COST]
+    header = tuple(HEADER[k].format(reference=results.reference or "nobody") for k in shown)
     n_rounds = max((len(each) for each in results.rounds.values()), default=0)
     caption = (
         f"Weighted mean latency over the UEs of {len(results.seeds)} episodes of {n_rounds} rounds "
@@ -216,7 +227,12 @@ def table(results: Comparison) -> Table:
         f"part of the episodes that are faster than with {results.reference}. Planning: on the "
         "machine that played; learned agents decide for a batch of episodes at once."
     )
-    return Table(caption, header, [*rows, *failed])
+    if has_prices:
+        caption += (
+            " Cost: what the UEs' inferences count as at the scenario's prices of energy and of "
+            "missed deadlines, in units of all-local execution."
+        )
+    return Table(caption, header, [tuple(row[k] for k in shown) for row in (*rows, *failed)])
 
 
 def learned_against_planners(results: Comparison) -> Table:
