@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "planners and agents, yours too, on the same episodes",
     "benchmark": "every planner over sweeps of settings, with a report",
     "bench": "the frozen benchmark: run, check, table, improve",
+    "export": "episodes of a planner or an agent, as a Minari dataset",
     "profile": "the layers of a network: a table, a file, a picture",
     "testbed": "plans executed on two real processes",
     "trace": "your measurements of a link, as a trace for a scenario",
