@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--suite", default="full", help="of configs/learned (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "learned")
+    add("--agents", type=Path, default=ROOT / "results" / "agents", help="folder of trained agents")
     add("--processes", type=int, default=2, help="batches at a time (%(default)s)")
     add("--pages", type=Path, nargs="+", default=[], metavar="FILE",
         help="Markdown pages whose parts `learned` and `learned-results` are replaced")  # fmt: skip
@@ -32,9 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     from mjoa_gym.evaluation.processes import Playing
 
     file, how = SUITES / f"{args.suite}.yaml", Playing(args.processes)
-    sections = run_suite(file, args.out, how, fresh=args.fresh, keep_planners=args.keep_planners)
+    sections = run_suite(file, args.out, how, args.agents, args.fresh, args.keep_planners)
     text = markdown(sections)
-    found = summary(file, args.out)
+    found = summary(file, args.out, args.agents)
     update_pages(args.pages, {"learned": items(found), "learned-results": text})
     print(f"{text}\nFigures and numbers are in {args.out}")
     return 0

@@ -27,7 +27,9 @@ BLOCKS = {
     for name, page in PAGES.items()
     for k, block in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
 }
-PARSED = re.compile(r"mjoa-gym (?:explore|evaluate|benchmark|export|profile|planners|trace)\b[^\n`#|]*")
+PARSED = re.compile(
+    r"mjoa-gym (?:explore|evaluate|benchmark|export|profile|planners|trace)\b[^\n`#|]*"
+)
 
 
 def part(name):
