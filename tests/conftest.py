@@ -4,7 +4,15 @@ Numba keeps what it has compiled on disk, but two processes that need a kernel a
 compile it, and from empty caches that takes minutes. So the files that compile most come first and
 go to one process; files that compile next to nothing follow, for the other one to begin with. Then
 come the files whose tests take long: at the end they would leave one process without work.
+
+Where tests share the cores, PyTorch's threads wait for each other most of the time: training a
+small policy takes twelve times as long with two threads as with one. So there is one, also in the
+processes that tests start.
 """
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMPILING = (
     "test_env_properties", "test_far_sighted", "test_menu", "test_mjoa_mu", "test_oracle_and_bound"
