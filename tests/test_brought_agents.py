@@ -257,7 +257,7 @@ class Nonsense:
         ("multidiscrete", np.zeros(10), "whole numbers are needed"),
         ("multidiscrete", np.full(10, 99), "must be from 0 to"),
         ("discrete", None, "dtype object"),
-        ("plan", {"placements": 1}, "needed is a dict"),
+        ("plan", {"placements": 1}, "must be a dict"),
         ("boxes", np.zeros(8), "did you mean 'box'"),
     ],
 )
