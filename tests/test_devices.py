@@ -300,7 +300,7 @@ def test_a_table_must_fit_the_dnn(tmp_path, table, message):
         ("t.json", {"tables": {}, "name": 5}, "name=5: must be a text"),
         ("t.json", {"tables": [3]}, "tables=list of 1: must be an object"),
         ("t.json", {"tables": {"toy": 3}}, r"tables\['toy'\]=3: must be an object"),
-        ("t.json", {"tables": {"toy": [float("nan")]}}, "has NaN, which is no number"),
+        ("t.json", {"tables": {"toy": [float("nan")]}}, "has NaN, which is not a number"),
         ("t.json", '{"tables": {"toy": [1e999]}}', r"\['toy'\]\['0'\]=inf: must be finite"),
         ("t.json", '{"tables": {"toy": [1%s]}}' % ("0" * 400), r"\['0'\]: is too large"),
         ("t.json", '{"tables": {"toy": [1%s]}}' % ("0" * 5000), "Exceeds the limit"),
