@@ -1,4 +1,4 @@
-"""Cards: what a trained agent is, how it was made and what it reached; YAML and Markdown."""
+"""Cards: the properties, training and results of a trained agent, in YAML and Markdown."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def write(card: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The card in a folder.
+    """Read the card in a folder.
 
     Raises:
-        ValueError: If there is none, or none that this version understands.
+        ValueError: If there is no card, or this version does not support its format.
     """
     file = folder / "card.yaml"
     if not file.is_file():
@@ -38,7 +38,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def page(card: Mapping[str, Any]) -> str:
-    """The card for people."""
+    """Return the card as Markdown for readers."""
     title = f"{str(card['algorithm']).upper()} on {card['environment']}"
     lines = [f"# {title}", ""]
     for key, value in card.items():
