@@ -55,7 +55,7 @@ def from_mahimahi(
     length_ms = max(times[-1] for times in chances)
     n = -(-int(length_ms) // window_ms)
     if n > MOST_ROWS:
-        raise ValueError(f"window_s={window_s!r}: would give {n} rows; allowed are {MOST_ROWS}")
+        raise ValueError(f"window_s={window_s!r}: would give {n} rows; the limit is {MOST_ROWS}")
     ends = np.minimum(np.arange(1, n + 1) * window_ms, length_ms)
     lasts_s = np.diff(ends, prepend=0.0) / 1e3
     rates = [PACKET_BITS * _counts(times, ends) / lasts_s for times in chances]
