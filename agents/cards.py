@@ -31,7 +31,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no agent: {file.name} is missing")
     card = yaml_mapping(file.read_text("utf-8"), file)
     if missing := [key for key in REQUIRED if key not in card]:
-        raise ValueError(f"{file} says nothing of {', '.join(missing)}")
+        raise ValueError(f"{file} lacks {', '.join(missing)}")
     if card["format"] != FORMAT:
         raise ValueError(f"{file} has format {card['format']}; this version reads {FORMAT}")
     return card

@@ -135,7 +135,7 @@ def _checked_columns(names: list[str], needed: Sequence[str], known: Sequence[st
     for name in (*needed, *known):
         times = columns.count(name)
         if times > 1 or (name in needed and not times):
-            fault = "is there twice" if times else "is missing"
+            fault = "occurs twice" if times else "is missing"
             raise ValueError(f"columns are {columns}: {name!r} {fault}")
     return columns
 

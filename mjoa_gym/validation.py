@@ -42,7 +42,7 @@ def fraction_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]
 
 
 def binary_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.int8]:
-    """A read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
+    """Return a read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
     array = vector(name, values, n)
     _refuse(name, array, (array != 0) & (array != 1), "must be 0 or 1")
     return frozen(array.astype(np.int8))
@@ -55,7 +55,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def positive(name: str, value: float) -> float:
-    """`value` as a float, finite and above 0."""
+    """Return `value` as a float, finite and above 0."""
     number = non_negative(name, value)
     if number == 0:
         raise ValueError(f"{name}={value!r}: must be above 0")
@@ -63,7 +63,7 @@ def positive(name: str, value: float) -> float:
 
 
 def non_negative(name: str, value: float) -> float:
-    """`value` as a float, finite and at least 0."""
+    """Return `value` as a float, finite and at least 0."""
     number = finite(name, value)
     if number < 0:
         raise ValueError(f"{name}={value!r}: must be finite and >= 0")
@@ -71,7 +71,7 @@ def non_negative(name: str, value: float) -> float:
 
 
 def zero_or_more(name: str, value: float) -> float:
-    """`value` as a float at least 0, infinity included."""
+    """Return `value` as a float at least 0, infinity included."""
     number = as_number(name, value)
     if not number >= 0:
         raise ValueError(f"{name}={value!r}: must be >= 0")
@@ -79,7 +79,7 @@ def zero_or_more(name: str, value: float) -> float:
 
 
 def positive_or_inf(name: str, value: float) -> float:
-    """`value` as a float above 0, infinity included."""
+    """Return `value` as a float above 0, infinity included."""
     number = zero_or_more(name, value)
     if number == 0:
         raise ValueError(f"{name}={value!r}: must be above 0")
@@ -110,7 +110,7 @@ def amount(name: str, value: object) -> float:
 
 
 def finite(name: str, value: float) -> float:
-    """`value` as a float, not NaN or infinite."""
+    """Return `value` as a float, not NaN or infinite."""
     number = as_number(name, value)
     if not np.isfinite(number):
         raise ValueError(f"{name}={value!r}: must be finite")
@@ -118,7 +118,7 @@ def finite(name: str, value: float) -> float:
 
 
 def fraction(name: str, value: float) -> float:
-    """`value` as a float in [0, 1]."""
+    """Return `value` as a float in [0, 1]."""
     number = finite(name, value)
     if not 0 <= number <= 1:
         raise ValueError(f"{name}={value!r}: must be in [0, 1]")
@@ -133,7 +133,7 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 
 def count(name: str, value: int) -> int:
-    """`value` as an int, at least 1; 2.0 is refused like 2.5."""
+    """Return `value` as an int, at least 1; 2.0 is refused like 2.5."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number >= 1")
     return int(value)

@@ -177,7 +177,7 @@ def test_a_device_keeps_its_own_copy_of_the_figures():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FlopsDevice("", 1.0), "name='': must be a text that is not empty"),
+        (lambda: FlopsDevice("", 1.0), "name='': must be a non-empty text"),
         (lambda: FlopsDevice(5, 1.0), "name=5: must be a text"),
         (lambda: FlopsDevice("f", 0.0), "flops_per_s=0.0: must be above 0"),
         (lambda: FlopsDevice("f", float("nan")), "flops_per_s=nan: must be finite"),
@@ -313,7 +313,7 @@ def test_a_table_must_fit_the_dnn(tmp_path, table, message):
         ("t.csv", b"\xff\xfed", "is not UTF-16: "),
         ("t.csv", b"dnn,layer,seconds\nn\xe9,0,1\n", "is not UTF-8: "),
         ("t.csv", "dnn,layer\n", r"columns are \['dnn', 'layer'\]: 'seconds' is missing"),
-        ("t.csv", "dnn,layer,seconds,Layer\n", "'layer' is there twice"),
+        ("t.csv", "dnn,layer,seconds,Layer\n", "'layer' occurs twice"),
         ("t.csv", "dnn,layer,seconds\ntoy,0,quick\n", "line 2: seconds='quick': must be a number"),
         ("t.csv", "dnn,layer,seconds\ntoy,0,-1\n", "line 2: seconds=-1.0: must be"),
         ("t.csv", "dnn,layer,seconds\ntoy,0,nan\n", "line 2: seconds=nan: must be"),
@@ -322,7 +322,7 @@ def test_a_table_must_fit_the_dnn(tmp_path, table, message):
         ("t.csv", "dnn;layer;seconds\ntoy;0;1.000,5\n", "line 2: seconds='1.000.5': must be"),
         ("t.csv", "dnn,layer,seconds\ntoy,0\n", "line 2: has 2 values: 3 are needed"),
         ("t.csv", "dnn,layer,seconds\ntoy,0,1,2\n", "line 2: has 4 values: 3 are needed"),
-        ("t.csv", "dnn,layer,seconds\ntoy,0,1\ntoy,0 ,1\n", "line 3: layer='0': is there twice"),
+        ("t.csv", "dnn,layer,seconds\ntoy,0,1\ntoy,0 ,1\n", "line 3: layer='0': occurs twice"),
         ("t.csv", "dnn,layer,seconds\n" + "a" * 200_000, "line 2: field larger than"),
         (
             "t.csv",

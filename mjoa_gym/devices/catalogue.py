@@ -69,7 +69,7 @@ def _power_in(given: Mapping[str, Any]) -> Power | None:
     """Return the power that a file states, or None; a ValueError if it is incomplete."""
     there = [name for name in POWER_FIELDS if name in given]
     if there and len(there) < len(POWER_FIELDS):
-        raise ValueError(f"has of its power {there}: all of {list(POWER_FIELDS)} are needed")
+        raise ValueError(f"has only {there} of its power: all of {list(POWER_FIELDS)} are needed")
     return Power(*(given[name] for name in POWER_FIELDS)) if there else None
 
 
@@ -84,7 +84,7 @@ def _from_csv(name: str, content: bytes) -> TableDevice:
                 raise ValueError(f"{label}={row[label]!r}: must be {labels[label]!r} as before")
         table = tables.setdefault(row["dnn"], {})
         if row["layer"] in table:
-            raise ValueError(f"layer={row['layer']!r}: is there twice")
+            raise ValueError(f"layer={row['layer']!r}: occurs twice")
         table[row["layer"]] = non_negative("seconds", as_number("seconds", row["seconds"]))
 
     files.parse_csv(content, _COLUMNS, LABELS, ("seconds",), take)

@@ -24,7 +24,7 @@ _OF_LAYER = ("fingerprint",)
 
 
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:
-    """Return whether the argument is a path: a path object, or a text with .json or a separator."""
+    """Return whether a path is given: a path object, or a text like "x.json" or "a/b"."""
     if not isinstance(name_or_path, str):
         return True
     return name_or_path.endswith(SUFFIX) or not {os.sep, os.altsep}.isdisjoint(name_or_path)
@@ -99,7 +99,7 @@ def as_text(profile: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> int | float:
-    """Return whole numbers as int; other floats already have the shortest exact text."""
+    """Return whole numbers as int, so that they have no decimal point, and others as float."""
     return int(value) if float(value).is_integer() and abs(value) < 2**63 else float(value)
 
 

@@ -212,7 +212,7 @@ class DNN:
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The names in the packaged catalogue, for `DNN.load`."""
+        """Return the names in the packaged catalogue, for `DNN.load`."""
         return tuple(sorted(path.stem for path in CATALOGUE.glob("*.json")))
 
     @staticmethod

@@ -328,7 +328,7 @@ class RoundsEnv(gym.Env[Any, Any]):
             ValueError: If options are given; the environment has none.
         """
         if options:
-            raise ValueError(f"options={options!r}: there are none")
+            raise ValueError(f"options={options!r}: this environment has none")
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
             self.core.batch.seed(0, self.np_random)

@@ -80,7 +80,7 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
         make = partial(saved_model.saved_agent, type(given), frozen, label)
         return AgentSource(label, make, batches=True, checked=True)
     if not callable(given) and not hasattr(given, "predict"):
-        raise ValueError(f"{label}={given!r}: is no planner and no agent, and does not make one")
+        raise ValueError(f"{label}={given!r}: is not a planner or an agent, and does not make one")
     return _source_of_object(label, given)
 
 
@@ -148,7 +148,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
         thing = thing(scenario=setting.scenario) if asks else thing()
     if not hasattr(thing, "predict"):
         if not callable(thing):
-            raise ValueError(f"{type(thing).__name__} is no planner, and has no `predict`")
+            raise ValueError(f"{type(thing).__name__} is not a planner, and has no `predict`")
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
         return saved_model.model_agent(thing, setting)

@@ -23,9 +23,7 @@ from mjoa_gym.rendering.style import amount, duration
 
 RANGES_SHOWN = 4
 """Maximum number of a placement's ranges of layers in tables for readers."""
-PLANS_ANEW = (
-    "Every planner plans anew for every way of uploading; the last of the list keeps the best plan."
-)
+PLANS_ANEW = "Every planner plans again for every upload mode; the last entry keeps the best plan."
 
 
 class Curves(NamedTuple):
@@ -134,7 +132,7 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
 
 
 def _page(found: Exploration, figures: Mapping[str, bytes]) -> str:
-    best, dashed = found.best, "Dashed: the value above. Every planner plans anew."
+    best, dashed = found.best, "Dashed: the value above. Every planner plans again at each point."
     below = [
         "<h2>What every planner would do</h2>",
         f"<p>{html.escape(verdict(found))} {PLANS_ANEW}</p>",

@@ -26,7 +26,7 @@ def machine(*more: str) -> dict[str, str]:
 
 
 def version_of(package: str) -> str:
-    """The installed version of a package, or "unknown"."""
+    """Return the installed version of a package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:

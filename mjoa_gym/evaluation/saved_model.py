@@ -103,7 +103,7 @@ def saved_agent(
     except Exception as error:  # SB3 checks almost nothing
         where = saved if isinstance(saved, str) else "the model"
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{where} is no model of {kind.__name__}: {reason}") from error
+        raise ValueError(f"{where} is not a model of {kind.__name__}: {reason}") from error
     return model_agent(model, setting, statistics, label)
 
 

@@ -78,7 +78,7 @@ def mean_reduction(reductions: Sequence[Reduction]) -> Estimate:
 
 
 def gap(latency: NDArray[np.float64], bound: NDArray[np.float64]) -> Estimate:
-    """The mean relative excess over a lower bound."""
+    """Return the mean relative excess over a lower bound."""
     return bootstrap((latency / bound - 1.0).ravel())
 
 

@@ -28,7 +28,7 @@ class Slot(NamedTuple):
 
 
 def slots_of(nodes: Iterable[Node]) -> tuple[Slot, ...]:
-    """The tensors that make up the values of some nodes."""
+    """Return the tensors that make up the values of some nodes."""
     slots: list[Slot] = []
     for node in nodes:
         items = ops.items_read(node)

@@ -39,7 +39,7 @@ class Layer(NamedTuple):
 
 
 def fuse(graph: OperatorGraph) -> list[Layer]:
-    """The network's layers in a topological order, predecessors before readers."""
+    """Return the network's layers in a topological order, predecessors before readers."""
     groups = _Groups(graph.operators)
     while groups.step():  # until no rule applies anywhere
         pass

@@ -72,7 +72,7 @@ def is_view(step: Step) -> bool:
 
 
 def is_cheap(step: Step, kind: str) -> bool:
-    """Whether a runtime would run the operator as part of its neighbour's kernel."""
+    """Return whether a runtime would run the operator as part of its neighbour's kernel."""
     return kind in ("elementwise", "norm") and standard(step).op not in NOT_FUSED
 
 

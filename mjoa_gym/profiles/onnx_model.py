@@ -35,7 +35,7 @@ def parse(structure: bytes) -> onnx.ModelProto:
         for what, items in (("input", graph.input), ("initializer", graph.initializer)):
             for name, times in Counter(item.name for item in items).items():
                 if times > 1:
-                    raise ValueError(f"{what} {name!r} is there twice")
+                    raise ValueError(f"{what} {name!r} occurs twice")
     for node in chain(_all(model.graph.node), *(_all(f.node) for f in model.functions)):
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:

@@ -33,7 +33,7 @@ class Dimensions:
         self.remarks: list[str] = []  # where given shapes differ from the file
 
     def inputs(self, declared: Iterable[ir.Value]) -> dict[ir.Value, Tensor]:
-        """Return one tensor per input; a ValueError if a dimension is open, or it is no tensor."""
+        """Return one tensor per input; a ValueError for an open dimension, or no tensor."""
         values = {str(value.name): value for value in declared}
         for name, shape in self.given.items():  # a name bound by one input may be used by another
             if name not in values:

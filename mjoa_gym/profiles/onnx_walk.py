@@ -77,7 +77,7 @@ class _Walk:
         for value in values:
             tensor = self.tensors.get(value)
             if tensor is None:
-                raise ValueError(f"output {value.name!r} is made by no node")
+                raise ValueError(f"output {value.name!r} is not made by any node")
             found.append(tensor)
         return found
 
@@ -117,7 +117,7 @@ class _Walk:
 
     def _read(self, value: ir.Value | None) -> Tensor | None:
         if value is not None and value not in self.tensors:
-            raise ValueError(f"reads {value.name!r}, which nothing before it makes")
+            raise ValueError(f"reads {value.name!r}, which no earlier node makes")
         return None if value is None else self.tensors[value]
 
     def _step(self, node: ir.Node, step: Step) -> Sequence[Tensor]:

@@ -115,7 +115,7 @@ EXTRA_FLOPS: dict[Any, Any] = {
 
 
 def op_name(node: Node) -> str:
-    """The operator's name without namespace and overload, such as ``conv2d``."""
+    """Return the operator's name without namespace and overload, such as ``conv2d``."""
     if node.target is operator.getitem:
         return "getitem"
     schema = getattr(node.target, "_schema", None)
@@ -125,7 +125,7 @@ def op_name(node: Node) -> str:
 
 
 def is_view(node: Node) -> bool:
-    """Whether the operator only renames or copies elements of its input (inference mode)."""
+    """Return whether the operator only renames or copies elements of its input (inference mode)."""
     if node.target is operator.getitem or op_name(node) in COPIES:
         return True
     return bool(getattr(node.target, "is_view", False))
@@ -146,12 +146,12 @@ def is_known(node: Node) -> bool:
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors in a node's value, which may be one tensor or a sequence."""
+    """Return the tensors in a node's value, which may be one tensor or a sequence."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def value_of(node: Node) -> Any:
-    """The fake tensor (or tuple of them) that the node stands for."""
+    """Return the fake tensor (or tuple of them) that the node stands for."""
     return node.meta.get("val")
 
 
@@ -200,7 +200,7 @@ def kind_of(node: Node, macs: int) -> str:
 
 
 def is_cheap(node: Node, kind: str) -> bool:
-    """Whether a runtime would run the operator as part of its neighbour's kernel."""
+    """Return whether a runtime would run the operator as part of its neighbour's kernel."""
     return kind in ("elementwise", "norm") and op_name(node) not in NOT_FUSED
 
 

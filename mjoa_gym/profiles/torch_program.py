@@ -70,7 +70,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
         raise ValueError(f"module={module!r}: a torch.nn.Module is needed")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
-            "module: torch.export takes no ScriptModule; give the module it was made of"
+            "module: torch.export does not support a ScriptModule; pass the original module"
         )
     arguments, keywords = pytree.tree_map_only(
         torch.Tensor, lambda tensor: _beside(module, tensor), as_arguments(example_inputs)

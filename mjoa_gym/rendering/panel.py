@@ -60,7 +60,7 @@ def _draw_cell(sheet: Sheet, cell: tuple[float, float, float, float], stock: Sto
 def _mark_cell(
     sheet: Sheet, cell: tuple[float, float, float, float], dropped: bool, label: str, size: float
 ) -> None:
-    """Write the layer's number, and a cross if it was dropped; leave small cells unmarked."""
+    """Write the layer's number, and a cross if it was dropped; in a small cell, only a colour."""
     x, y, width, height = cell
     if dropped and (width < 12 or height < 2.2 * size):
         sheet.box(x, y, width, height, DROPPED)

@@ -49,7 +49,7 @@ def scene_frames(scenes: Sequence[Scene], num_envs: int) -> tuple[NDArray[np.uin
 
 @lru_cache(maxsize=1)
 def _not_drawn() -> NDArray[np.uint8]:
-    """The frame of an environment that is not drawn."""
+    """Return the frame of an environment that is not drawn."""
     sheet = Sheet(*TILE)
     sheet.box(0, 0, *TILE, STRIP)
     sheet.write(TILE[0] / 2, TILE[1] / 2, "not drawn", 13.0, GREY, align=0.5)

@@ -92,7 +92,7 @@ class ServerMemory(NamedTuple):
 
     @property
     def shown_bytes(self) -> float:
-        """Bytes of a whole bar, above 0 and enough to show a part of the dropped bytes."""
+        """Bytes of a whole bar, above 0; it exceeds the limit to show some of the dropped bytes."""
         if 0 < self.limit_bytes < np.inf:
             return self.limit_bytes * 4 / 3
         return max(1.0, sum(self.kept) + self.others + self.dropped + self.gone)

@@ -25,19 +25,19 @@ RETAINED = 1 << 30
 
 @njit(inline="always")
 def row_of(dnn, i, shared):
-    """The row of UE i, among UEs with networks `dnn` (N,)."""
+    """Return the row of UE i, among UEs with networks `dnn` (N,)."""
     return dnn[i] if shared else i
 
 
 @njit(inline="always")
 def network_of(dnn, row, shared):
-    """The network of a row."""
+    """Return the network of a row."""
     return row if shared else dnn[row]
 
 
 @njit(inline="always")
 def owner_of(tables, row, layer):
-    """The row and the layer of the owner of a row's layer."""
+    """Return the row and the layer of the owner of a row's layer."""
     if not tables.borrows[row]:
         return row, layer
     return divmod(tables.owner[row, layer], tables.owner.shape[1])

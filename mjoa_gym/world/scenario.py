@@ -147,7 +147,7 @@ class Scenario:
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The packaged scenarios, for `Scenario.load`."""
+        """Return the packaged scenarios, for `Scenario.load`."""
         files = (resources.files("mjoa_gym.world") / "scenarios").iterdir()
         return ("default", *sorted(f.name[:-5] for f in files if f.name.endswith(".yaml")))
 
@@ -366,7 +366,7 @@ class Scenario:
 
 
 def _packaged(name: str) -> dict[str, Any]:
-    """The fields in which a packaged scenario differs from the defaults."""
+    """Return the fields in which a packaged scenario differs from the defaults."""
     if name == "default":
         return {}
     file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"

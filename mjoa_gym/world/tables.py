@@ -70,7 +70,7 @@ CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) 
 def tables_of(
     dnns: tuple[DNN, ...], devices: tuple[Device, ...], server: Device, edge_speed: float
 ) -> Tables:
-    """The tables of networks, UE devices and a server that runs at `edge_speed` times its speed.
+    """Return the tables of networks, UE devices and a server, at `edge_speed` times its speed.
 
     Raises:
         ValueError: If a device's times do not fit a network, or a network takes no time on a UE

@@ -26,7 +26,7 @@ FOLDER = Path(__file__).with_name("traces")
 
 
 def trace_names() -> tuple[str, ...]:
-    """The packaged traces, sorted."""
+    """Return the packaged traces, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 

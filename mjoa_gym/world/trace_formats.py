@@ -64,7 +64,7 @@ def from_mahimahi(
 
 
 def _opportunities(content: bytes) -> NDArray[np.int64]:
-    """The times of a packet-delivery trace, in milliseconds."""
+    """Return the times of a packet-delivery trace, in milliseconds."""
     times: list[int] = []
     for number, line in enumerate(files.decode(content).splitlines(), start=1):
         if not (text := line.strip()):

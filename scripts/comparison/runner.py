@@ -118,7 +118,7 @@ class ModelRun:
         return predict(instance, planned.placement, planned.marks)
 
     def own_times(self, got: MeasuredInference) -> LayerTimes:
-        """Return the layer times of an inference; those measured before for other layers."""
+        """Return an inference's own layer times, and those measured before for other layers."""
         n, before = self.dnn.n_layers, self.times
         ue_s, edge_s = (seconds_of(got.timeline, side, n) for side in ("ue", "edge"))
         return LayerTimes(

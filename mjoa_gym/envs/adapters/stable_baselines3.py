@@ -151,12 +151,12 @@ class StableBaselinesVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """A picture of each environment, if `render_mode` is "rgb_array"."""
+        """Return a picture of each environment, if `render_mode` is "rgb_array"."""
         frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The value of an attribute in each environment."""
+        """Return the value of an attribute in each environment."""
         chosen = list(self._get_indices(indices))
         base = self.env.unwrapped
         if hasattr(base, "envs"):

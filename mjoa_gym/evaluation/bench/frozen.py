@@ -149,7 +149,7 @@ def scenes() -> dict[str, Scene]:
 
 
 def read_scenes(content: Mapping[str, Any]) -> dict[str, Scene]:
-    """The scenarios of a file's content."""
+    """Return the scenarios of a file's content."""
     return {
         name: Scene(
             name, Scenario.from_dict(one["fields"]), range(one["first_seed"], one["last_seed"] + 1)
