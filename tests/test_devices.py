@@ -177,7 +177,7 @@ def test_a_device_keeps_its_own_copy_of_the_figures():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FlopsDevice("", 1.0), "name='': must be a non-empty text"),
+        (lambda: FlopsDevice("", 1.0), "name='': must be a text that is not empty"),
         (lambda: FlopsDevice(5, 1.0), "name=5: must be a text"),
         (lambda: FlopsDevice("f", 0.0), "flops_per_s=0.0: must be above 0"),
         (lambda: FlopsDevice("f", float("nan")), "flops_per_s=nan: must be finite"),

@@ -35,7 +35,7 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"name={short(self.name)}: must be a non-empty text")
+            raise ValueError(f"name={short(self.name)}: must be a text that is not empty")
         if self.power is not None and not isinstance(self.power, Power):
             raise ValueError(f"power={short(self.power)}: must be a Power, or None")
 
