@@ -1,1 +1,1 @@
-"""Deciders that act through the Gymnasium interface."""
+"""Learned agents that act through the Gymnasium interface."""

@@ -1,4 +1,4 @@
-"""Cards: what a trained agent is, how it was made and what it reached; YAML and Markdown."""
+"""Cards: the properties, training and results of a trained agent, in YAML and Markdown."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def write(card: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The card in a folder.
+    """Read the card in a folder.
 
     Raises:
-        ValueError: If there is none, or none that this version understands.
+        ValueError: If there is no card, or this version does not support its format.
     """
     file = folder / "card.yaml"
     if not file.is_file():
         raise ValueError(f"{folder} holds no agent: {file.name} is missing")
     card = yaml_mapping(file.read_text("utf-8"), file)
     if missing := [key for key in REQUIRED if key not in card]:
-        raise ValueError(f"{file} says nothing of {', '.join(missing)}")
+        raise ValueError(f"{file} lacks {', '.join(missing)}")
     if card["format"] != FORMAT:
         raise ValueError(f"{file} has format {card['format']}; this version reads {FORMAT}")
     return card
 
 
 def page(card: Mapping[str, Any]) -> str:
-    """The card for people."""
+    """Return the card as Markdown for readers."""
     title = f"{str(card['algorithm']).upper()} on {card['environment']}"
     lines = [f"# {title}", ""]
     for key, value in card.items():

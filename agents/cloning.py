@@ -1,4 +1,4 @@
-"""Behaviour cloning: a policy learns to choose as a planner does, before it learns from rewards."""
+"""Behaviour cloning: a policy learns to imitate a planner before it learns from rewards."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mjoa_gym.evaluation.agent import Agent
 class Demonstrations(NamedTuple):
     """A planner's decisions in several environments at once, one row per environment and round."""
 
-    tokens: NDArray[np.float32]  # (rounds, N, columns) outlooks before anybody has decided
+    tokens: NDArray[np.float32]  # (rounds, N, columns) outlooks before any decision
     actions: NDArray[np.int64]  # (rounds, N * numbers) its actions
-    rewards: NDArray[np.float64]  # (rounds,) of the rounds
-    follows: NDArray[np.int64]  # (rounds,) which comes next in the same episode, or -1
+    rewards: NDArray[np.float64]  # (rounds,) rewards of the rounds
+    follows: NDArray[np.int64]  # (rounds,) index of the next round of the same episode, or -1
 
 
 def demonstrate(
@@ -42,14 +42,14 @@ def demonstrate(
 
     Args:
         env_id: The environment.
-        agent: Plans each round, and sees what every agent sees: one for `action="plan"`, batches of
-            observations.
-        rounds: How many rounds to see, at least.
-        seed: Of the first environment.
-        n_envs: Environments at once.
-        progress: Whether to show a bar.
-        view: "multidiscrete", "shares", or one of those where a round is N steps.
-        **arguments: The environment's.
+        agent: Plans each round from observations like any other agent; it must be for
+            `action="plan"` and accept batches of observations.
+        rounds: Minimum number of rounds to play.
+        seed: Seed of the first environment.
+        n_envs: Number of environments at once.
+        progress: Whether to show a progress bar.
+        view: "multidiscrete", "shares", or a view with which a round is N steps.
+        **arguments: Arguments of the environment.
     """
     arguments |= {"action": view, "observation": "dict", "autoreset_mode": "same_step"}
     envs: Any = gym.make_vec(env_id, n_envs, vectorization_mode="vector_entry_point", **arguments)
@@ -78,7 +78,7 @@ def demonstrate(
 
 
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
-    """Several demonstrations as one."""
+    """Join several demonstrations."""
     first = np.cumsum([0, *(len(part.rewards) for part in parts)])
     shifted = [
         part._replace(follows=np.where(part.follows < 0, -1, part.follows + offset))
@@ -90,7 +90,7 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
 def encode(
     view: MenuView, plans: dict[str, NDArray[Any]], observation: Any, e: int
 ) -> NDArray[np.int64]:
-    """The action that comes nearest to what was planned for environment e."""
+    """Return the action nearest to the plan for environment e."""
     instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)
     sizes = [ue.dnn.n_layers for ue in instance.ues]
     placements, prefetch, retain = (
@@ -113,7 +113,7 @@ def clone(
 ) -> float:
     """Fit the policy's actor to demonstrations, by cross-entropy.
 
-    Bids of UEs that need nothing say nothing and do not count.
+    Bids of UEs that need nothing have no meaning and do not count.
 
     Returns:
         The mean cross-entropy of a number in the last epoch.
@@ -139,14 +139,14 @@ def clone(
 
 
 def _log_probabilities(policy: ActorCriticPolicy, tokens: Tensor, actions: Tensor) -> Tensor:
-    """(B, N * numbers) of each number of the actions."""
+    """Return (B, N * numbers) the log-probability of each number of the actions."""
     parts: Any = policy.get_distribution(tokens).distribution  # a categorical for each number
     each = [part.log_prob(own) for part, own in zip(parts, actions.T, strict=True)]
     return torch.stack(each, dim=1)
 
 
 def _counts(seen: Demonstrations, nvec: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(rounds, N * numbers) 1 for numbers that mean something: bids alone always do."""
+    """Return (rounds, N * numbers): 1 for numbers with a meaning; bids alone always have one."""
     n_ues = seen.tokens.shape[1]
     own = seen.actions.reshape(len(seen.actions), n_ues, -1)
     means = np.ones(own.shape, np.float32)

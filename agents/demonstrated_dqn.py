@@ -1,10 +1,10 @@
-"""DQN that looks at a planner's demonstrations: first alone, then beside its own experience.
+"""DQN that learns from a planner's demonstrations: first alone, then with its own experience.
 
-After Hester et al., *Deep Q-learning from Demonstrations*, AAAI 2018: the planner's actions are to
-have the greatest values. Instead of their margin we use a cross-entropy over values at a small
-temperature, and values of the next state are those of double DQN (van Hasselt et al., AAAI 2016).
-Without demonstrations and with `double=False` this is Stable-Baselines3's DQN, but that each
-environment explores on its own.
+This follows Hester et al., *Deep Q-learning from Demonstrations*, AAAI 2018: the planner's actions
+should have the highest values. Instead of their margin we use a cross-entropy over values at a low
+temperature. Values of the next state are those of double DQN (van Hasselt et al., AAAI 2016).
+Without demonstrations and with `double=False` this is Stable-Baselines3's DQN, except that each
+environment explores independently.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from mjoa_gym.envs.actions.one_by_one import UNDECIDED, OneByOneView
 class Shown(NamedTuple):
     """Turns of a planner."""
 
-    tokens: Tensor  # (B, N, columns) what is seen
-    actions: Tensor  # (B,) what it did
-    returns: Tensor  # (B,) discounted rewards from there on
+    tokens: Tensor  # (B, N, columns) outlooks
+    actions: Tensor  # (B,) the planner's actions
+    returns: Tensor  # (B,) discounted rewards from this turn on
 
 
 class DemonstratedDQN(DQN):
     """DQN, one UE after the other, with an `Outlook`, and demonstrations if some are shown.
 
-    With `double`, the online network chooses the next action that the target network values.
-    `imitation` weighs the demonstrations against the temporal differences. `temperature` is that of
-    the cross-entropy, in units of the reward: values that differ by less count as equal. The
-    other arguments are those of SB3's `DQN`.
+    With `double`, the online network chooses the next action and the target network values it.
+    `imitation` is the weight of the demonstrations relative to the temporal differences.
+    `temperature` is that of the cross-entropy, in units of the reward: values that differ by less
+    are almost equal. The other arguments are those of SB3's `DQN`.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class DemonstratedDQN(DQN):
         super().__init__(*args, **kwargs)
 
     def show(self, demonstrations: Demonstrations) -> None:
-        """Keep demonstrations through the view that it acts in, to learn from them."""
+        """Keep demonstrations, made through the view in which it acts, to learn from them."""
         self.demonstrations = demonstrations
         n_ues = demonstrations.tokens.shape[1]
         self.returns = returns_of(demonstrations, self.gamma**n_ues)
 
     def clone(self, updates: int, batch_size: int = 256, progress: bool = True) -> None:
-        """Learn from the demonstrations alone, at a rate that falls from 1e-3 to 0."""
+        """Learn only from the demonstrations, at a rate that falls from 1e-3 to 0."""
         self.policy.set_training_mode(True)
         optimizer = torch.optim.Adam(self.q_net.parameters())
         for update in tqdm(range(updates), desc="cloning: updates", disable=not progress):
@@ -76,7 +76,7 @@ class DemonstratedDQN(DQN):
         self.q_net_target.load_state_dict(self.q_net.state_dict())
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """See `DQN.train`; demonstrations count beside the replay buffer."""
+        """See `DQN.train`; demonstrations count in addition to the replay buffer."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         assert self.replay_buffer is not None
@@ -104,11 +104,11 @@ class DemonstratedDQN(DQN):
         optimizer.step()
 
     def _imitation(self, values: Tensor, actions: Tensor) -> Tensor:
-        """Cross-entropy, in units of the reward."""
+        """Return the cross-entropy, in units of the reward."""
         return functional.cross_entropy(values / self.temperature, actions) * self.temperature
 
     def _shown(self, size: int) -> Shown:
-        """Turns of demonstrated rounds with the UEs in a random order, which plans do not know."""
+        """Return turns of demonstrated rounds, with UEs in random order, as plans have no order."""
         assert self.demonstrations is not None
         assert self.returns is not None
         assert self.env is not None
@@ -135,7 +135,7 @@ class DemonstratedDQN(DQN):
     def _sample_action(
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Random actions at first, unless there are demonstrations; then where one explores."""
+        """Sample random actions at first, unless there are demonstrations; later when exploring."""
         if self.num_timesteps < learning_starts and self.demonstrations is None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         assert self._last_obs is not None
@@ -150,7 +150,7 @@ class DemonstratedDQN(DQN):
 
 
 def returns_of(demonstrations: Demonstrations, discount: float) -> NDArray[np.float64]:
-    """(rounds,) discounted rewards from each round on, as far as the episode was seen."""
+    """Return (rounds,) discounted rewards from each round to the end of the recorded episode."""
     returns = demonstrations.rewards.astype(np.float64).copy()
     for now in range(len(returns) - 1, -1, -1):
         then = demonstrations.follows[now]

@@ -1,7 +1,7 @@
-"""Learned policies as agents: they see what every agent sees, and act through their view.
+"""Learned policies as agents: they get the usual observations, and act through their view.
 
-A saved agent is a folder: `policy.pt` (weights only, nothing that runs code), `card.yaml` (what it
-is, how it was made, what it reached) and `README.md`, the same for people.
+A saved agent is a folder with `policy.pt` (only weights, no code), `card.yaml` (its properties,
+training and results) and `README.md` (the card for readers).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLICIES: dict[str, tuple[type[BasePolicy], str]] = {
     "ppo": (UePolicy, "multidiscrete"),
     "dqn": (UeDQNPolicy, "discrete"),
 }
-"""By algorithm: the policy's class, and its action view unless the card names another."""
+"""The policy's class by algorithm, and its action view unless the card names another one."""
 
 State = tuple[np.ndarray, ...] | None
 
@@ -36,8 +36,8 @@ class LearnedAgent:
 
     Attributes:
         policy: An SB3 policy on the `Outlook` of a scenario.
-        outlook: Turns observations into what the policy sees.
-        card: What is known of it.
+        outlook: Turns observations into the input of the policy.
+        card: The agent's card.
     """
 
     batches = True
@@ -72,13 +72,13 @@ class LearnedAgent:
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], State]:
-        """The action for a dictionary observation, or for a batch of them.
+        """Return the action for a dictionary observation, or for a batch of them.
 
         Args:
-            observation: Of one environment, or with a leading axis for several.
-            state: Handed back; nothing is remembered.
+            observation: An observation of one environment, or of several with a leading axis.
+            state: Returned unchanged; the agent has no memory.
             episode_start: Not used.
-            deterministic: Whether to take the likeliest action, or to draw one.
+            deterministic: Whether to take the most likely action, or to draw one.
 
         Returns:
             The action, with the same leading axis, and the state.
@@ -106,12 +106,12 @@ class LearnedAgent:
         """Read a saved agent.
 
         Args:
-            folder: Where it was saved.
-            scenario: That it is to act in; the one it was trained in if None.
-            n_ues: Overrides the scenario's.
+            folder: The folder in which it was saved.
+            scenario: The scenario in which it acts; None for the one in which it was trained.
+            n_ues: Number of UEs; overrides the scenario's.
 
         Raises:
-            ValueError: If the folder holds no agent, or one of another version.
+            ValueError: If the folder has no agent, or an agent of another version.
         """
         card = cards.read(Path(folder))
         trained, persists = Scenario.of(card["scenario"]), card["persists"]
@@ -135,17 +135,17 @@ class LearnedAgent:
 
 
 def action_of(card: Mapping[str, Any]) -> str:
-    """The action view of the agent that a card describes."""
+    """Return the action view of the agent that a card describes."""
     usual = POLICIES[choice("algorithm", card["algorithm"], tuple(POLICIES))][1]
     return str(card.get("action", usual))
 
 
 def outlook_of(action: str, scenario: Scenario, persists: bool) -> Outlook:
-    """The observation of a policy that acts in a scenario through an action view."""
+    """Return the observation of a policy that acts in a scenario through an action view."""
     return Outlook(action_view(action, scenario, persists))
 
 
 def new_policy(algorithm: str, outlook: Outlook, width: int) -> BasePolicy:
-    """An untrained policy for an outlook."""
+    """Make an untrained policy for an outlook."""
     kind: Any = POLICIES[algorithm][0]
     return kind(outlook.space, outlook.view.space, lambda _: 0.0, width=width)

@@ -1,7 +1,7 @@
-"""Trained agents beside their yardsticks in several settings: played, tabled, drawn.
+"""Trained agents compared with planners in several settings: episodes, tables and figures.
 
 `configs/learned/*.yaml` list the settings. Agents are folders in `results/agents`, one for each
-training seed, with the card, the weights and the log of their training.
+training seed, with the card, the weights and the training log.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ KEYS = ("title", "environment", "scenario", "episodes", "planners")
 class Entry:
     """One setting of a suite."""
 
-    name: str  # of its folder
+    name: str  # name of its folder
     title: str
     setting: Setting
     episodes: int
-    planners: tuple[str, ...]  # yardsticks; the first is what the others are compared with
+    planners: tuple[str, ...]  # reference planners; the others are compared with the first
 
 
 def load_entries(file: Path) -> list[Entry]:
-    """The settings in a file.
+    """Read the settings in a file.
 
     Raises:
-        ValueError: If one is not as it should be.
+        ValueError: If a setting is invalid.
         OSError: If the file cannot be read.
     """
     content = yaml_mapping(file.read_text("utf-8"), file)
@@ -60,7 +60,7 @@ def _entry(name: str, given: Mapping[str, Any]) -> Entry:
     if not given["planners"]:
         raise ValueError(f"{name}: planners=[]: the first is what the others are compared with")
     for planner in given["planners"]:
-        source_of(planner)  # there is one
+        source_of(planner)  # raises if there is none
     return Entry(
         name=name,
         title=str(given["title"]),
@@ -71,7 +71,7 @@ def _entry(name: str, given: Mapping[str, Any]) -> Entry:
 
 
 def trained_for(environment: str, folder: Path) -> list[str]:
-    """The paths of all trained agents for an environment, in order of their names."""
+    """Return the paths of all trained agents for an environment, sorted by name."""
     found = sorted(file.parent for file in folder.glob("*/card.yaml"))
     wanted = ENVIRONMENTS[environment]
     return [str(path) for path in found if cards.read(path)["environment"] == wanted]
@@ -80,7 +80,7 @@ def trained_for(environment: str, folder: Path) -> list[str]:
 def play_entry(
     entry: Entry, out: Path, how: Playing, trained: Path, fresh: bool, keep_planners: bool = False
 ) -> Comparison:
-    """Play what is missing of a setting, and return all of it."""
+    """Play the missing episodes of a setting, and return all results."""
     folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
     kept = Comparison.kept(folder, seeds, entry.planners if keep_planners else ())
     kept = replace(kept, setting=entry.setting)
@@ -106,15 +106,15 @@ def run_suite(
     """Play and publish all settings of a suite.
 
     Args:
-        file: Of the suite.
-        out: Each setting gets a folder in it.
+        file: The suite's file.
+        out: Folder of the results; each setting gets a folder in it.
         how: How episodes are played.
         trained: Folder of the trained agents.
-        fresh: Whether to forget earlier results.
-        keep_planners: Whether planners whose results are in `out` already are not played again.
+        fresh: Whether to discard earlier results.
+        keep_planners: Whether to reuse the results of planners that are already in `out`.
 
     Returns:
-        For a report: a section per setting, and one with the learning curves.
+        Sections for a report: one per setting, and one with the learning curves.
     """
     sections = []
     entries = load_entries(file)
@@ -135,13 +135,13 @@ def run_suite(
 
 
 def beside(suite: str, out: Path, how: Playing, fresh: bool) -> list[Section]:
-    """What a report of `mjoa-gym benchmark` shows of trained agents; nothing without a suite."""
+    """Return sections on trained agents for `mjoa-gym benchmark`; none without a suite."""
     file = SUITES / f"{suite}.yaml"
     return run_suite(file, out / "learned", how, fresh=fresh) if file.exists() else []
 
 
 def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
-    """How long everybody takes to decide in a setting; of a family, one agent."""
+    """Return the decision times in a setting, with one agent of each family."""
     environment = entry.setting.environment
     paths = trained_for(environment, trained)
     by_family = {SEED.sub("", source_of(path).label): path for path in paths}
@@ -151,7 +151,7 @@ def _decisions(entry: Entry, out: Path, trained: Path) -> Section:
 
 
 def summary(file: Path, out: Path, trained: Path = AGENTS) -> list[str]:
-    """A sentence for each setting of a suite that has been played: everybody's mean latency."""
+    """Return a sentence with all mean latencies for each setting of a suite with results."""
     sentences = []
     for entry in load_entries(file):
         learned = trained_for(entry.setting.environment, trained)
@@ -169,6 +169,6 @@ def summary(file: Path, out: Path, trained: Path = AGENTS) -> list[str]:
 
 
 def markdown(sections: list[Section]) -> str:
-    """The tables for a page."""
+    """Return the tables for a page."""
     shown = [each for each in sections if each.tables]
     return "\n\n".join(f"**{each.title}**\n\n{with_captions(each.tables)}" for each in shown)

@@ -1,4 +1,4 @@
-"""Learning curves of trained agents, from the logs beside them: means and intervals over seeds."""
+"""Learning curves of trained agents, from their logs: means and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mjoa_gym.evaluation.statistics import LEVEL
 
 LOG = "log.csv"
 AGAINST = "against_mjoa_mu"
-"""Latency against MJOA-MU's, as a fraction."""
+"""Column with the latency relative to MJOA-MU's, as a fraction."""
 
 
 def curves(
     folder: Path, runs: str = "*", column: str = AGAINST
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """By family of runs: (steps,) timesteps and (seeds, steps) a column of their logs.
+    """Return (steps,) timesteps and (seeds, steps) a column of the logs, by family of runs.
 
-    Steps are those that every seed has validated.
+    The steps are those at which every seed was validated.
     """
     logs: dict[str, list[dict[int, float]]] = {}
     for file in sorted(folder.glob(f"{runs}/{LOG}")):
@@ -43,14 +43,14 @@ def curves(
 
 
 def half_width(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(steps,) of (seeds, steps): half of Student's interval of the mean; 0 for one seed."""
+    """Return half of Student's interval of the mean (steps,) of (seeds, steps); 0 for one seed."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
     return student.ppf(0.5 + LEVEL / 2, len(values) - 1) * sem(values)
 
 
 def curves_figure(folder: Path) -> Figure | None:
-    """Latency against MJOA-MU's of all families; None if the folder has no log."""
+    """Draw the latency of all families against MJOA-MU's; None if the folder has no log."""
     found = curves(folder)
     if not found:
         return None
@@ -59,7 +59,7 @@ def curves_figure(folder: Path) -> Figure | None:
 
 
 def reward_figure(folder: Path, runs: str, planned: Mapping[str, float]) -> Figure | None:
-    """Rewards of the families of `runs`, beside planners'; None if there is no log."""
+    """Draw the rewards of the families of `runs`, and planners'; None if there is no log."""
     found = curves(folder, runs, "reward")
     return _figure(found, planned, "reward of a round") if found else None
 
@@ -69,7 +69,7 @@ def _figure(
     levels: Mapping[str, float],
     label: str,
 ) -> Figure:
-    """Means and intervals over seeds, and lines at some levels with their names."""
+    """Draw means and intervals over seeds, and lines with names at some levels."""
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
     for k, (family, (steps, values)) in enumerate(found.items()):

@@ -1,8 +1,8 @@
-"""Networks over sets of UEs: the order of the UEs makes no difference, nor does their number.
+"""Networks over sets of UEs, which do not depend on the order or the number of UEs.
 
-A UE is a token. All tokens pass through the same layers and meet in means and maxima over the
-round's UEs, so every output is permutation-equivariant, and one set of weights serves any N. A
-menu's entries are scored one by one with shared weights, too.
+A UE is a token. All tokens pass through the same layers and are combined in means and maxima over
+the round's UEs, so every output is permutation-equivariant, and the same weights work for any N. A
+menu's entries are scored one by one, also with shared weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ IMPOSSIBLE = -1e8
 
 
 class UeEncoder(nn.Module):
-    """Tokens (B, N, columns) to embeddings (B, N, width) that know the other UEs.
+    """Maps tokens (B, N, columns) to embeddings (B, N, width) that depend on all UEs.
 
-    Shorter menus are filled up with entries that do not exist, so weights fit every scenario.
+    Shorter menus are padded with entries that do not exist, so weights fit every scenario.
 
     Cost: O(N width (columns + blocks width)).
     """
@@ -37,7 +37,7 @@ class UeEncoder(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """See the class."""
+        """Map tokens to embeddings; see the class."""
         known = self.own(spread(nn.functional.pad(tokens, self.filling)))
         for block in self.blocks:
             known = known + block(with_others(known))
@@ -45,7 +45,7 @@ class UeEncoder(nn.Module):
 
 
 class EntryScorer(nn.Module):
-    """Scores of each entry of a UE's menu, from what it would lead to and the UE's embedding."""
+    """Scores the entries of a UE's menu, from their columns and the UE's embedding."""
 
     def __init__(self, columns: int, width: int, scores: int, hidden: int = 32) -> None:
         super().__init__()
@@ -55,16 +55,16 @@ class EntryScorer(nn.Module):
         self.last = nn.Linear(hidden, scores)
 
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
-        """(..., M, scores) from entries (..., M, columns) and embeddings (..., width)."""
+        """Map entries (..., M, columns) and embeddings (..., width) to (..., M, scores)."""
         seen = self.entry(spread(entries)) + self.ue(known).unsqueeze(-2)
         return self.last(self.both(seen))
 
 
 class BidHead(nn.Module):
-    """Logits of all bids of a UE, from what its likely choices need and what the others do.
+    """Logits of all bids of a UE, from its likely choices and the other UEs.
 
-    A UE chooses `choices` entries of its menu: a placement, in streaming also a prefetch, and
-    perhaps what to retain; none where it only bids. Each entry has `columns` numbers.
+    A UE chooses `choices` entries of its menu: a placement, in streaming also a prefetch and, if
+    there is `retain`, an entry to retain; none if it only bids. Each entry has `columns` numbers.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BidHead(nn.Module):
         )
 
     def forward(self, known: Tensor, entries: Tensor, scores: Tensor) -> Tensor:
-        """(B, N, logits) from embeddings, entries and their scores (B, N, M, choices)."""
+        """Map embeddings, entries and their scores (B, N, M, choices) to (B, N, logits)."""
         expected = torch.einsum("bnmc,bnme->bnce", scores.softmax(dim=2), spread(entries))
         own = self.own(torch.cat([known, expected.flatten(2)], dim=2))
         return self.logits(with_others(own))
@@ -99,7 +99,7 @@ class ChoiceNetwork(nn.Module):
         almost_uniform(self.bids.logits[-1])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N * logits) from (B, N, columns)."""
+        """Map (B, N, columns) to (B, N * logits)."""
         known = self.encoder(tokens)
         entries = entries_of(tokens, self.layout)
         if self.scorer is None:
@@ -111,7 +111,7 @@ class ChoiceNetwork(nn.Module):
 
 
 class ActionValues(nn.Module):
-    """Values of a `discrete` action: the first token's UE has its turn."""
+    """Values of a `discrete` action for the UE of the first token, whose turn it is."""
 
     def __init__(self, layout: OutlookLayout, per_entry: int, width: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class ActionValues(nn.Module):
         self.value = nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, actions) from (B, N, columns); entries beyond the menu's end wrap around it."""
+        """Map (B, N, columns) to (B, actions); entries beyond the menu's end wrap around it."""
         known = self.encoder(tokens)[:, 0]
         entries = entries_of(tokens[:, :1], self.layout)[:, 0]
         scores = self.scorer(entries, known) + self.value(known).unsqueeze(1)
@@ -131,7 +131,7 @@ class ActionValues(nn.Module):
 
 
 class BidValues(nn.Module):
-    """Values of a `shares-discrete` action: the first token's UE has its turn."""
+    """Values of a `shares-discrete` action for the UE of the first token, whose turn it is."""
 
     def __init__(self, layout: OutlookLayout, actions: int, width: int) -> None:
         super().__init__()
@@ -140,13 +140,13 @@ class BidValues(nn.Module):
         self.bids = BidHead(layout.entry, width, 0, actions)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, actions) from (B, N, columns)."""
+        """Map (B, N, columns) to (B, actions)."""
         entries = entries_of(tokens, self.layout)
         return self.bids(self.encoder(tokens), entries, entries[..., :0])[:, 0]
 
 
 class RoundValue(nn.Module):
-    """What a round is worth: an embedding (B, 2 width) of all UEs."""
+    """An embedding (B, 2 width) of all UEs, for the value of a round."""
 
     def __init__(self, layout: OutlookLayout, width: int) -> None:
         super().__init__()
@@ -154,22 +154,22 @@ class RoundValue(nn.Module):
         self.width = 2 * width
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, 2 width) from (B, N, columns)."""
+        """Map (B, N, columns) to (B, 2 width)."""
         return together(self.encoder(tokens)).relu()
 
 
 def together(known: Tensor) -> Tensor:
-    """(B, 2 width) means and maxima over the UEs of (B, N, width)."""
+    """Return (B, 2 width): means and maxima of (B, N, width) over the UEs."""
     return torch.cat([known.mean(1), known.amax(1)], dim=1)
 
 
 def with_others(known: Tensor) -> Tensor:
-    """(B, N, 3 width) each UE's own (B, N, width), and what is known of all together."""
+    """Return (B, N, 3 width): each UE's own (B, N, width), and the `together` of all UEs."""
     return torch.cat([known, together(known).unsqueeze(1).expand(-1, known.shape[1], -1)], dim=2)
 
 
 def almost_uniform(layer: nn.Module) -> None:
-    """Make a layer that gives logits prefer nothing much, for a start."""
+    """Initialise a layer of logits to almost uniform preferences."""
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         layer.weight.mul_(0.1)
@@ -177,10 +177,10 @@ def almost_uniform(layer: nn.Module) -> None:
 
 
 def spread(numbers: Tensor) -> Tensor:
-    """Numbers in [0, 1], mostly logarithms, to a range in which small differences count."""
+    """Map numbers in [0, 1], mostly logarithms, to a range in which small differences matter."""
     return 4.0 * numbers - 2.0
 
 
 def entries_of(tokens: Tensor, layout: OutlookLayout) -> Tensor:
-    """(B, N, M, columns of an entry) the menus in tokens (B, N, columns)."""
+    """Return the menus (B, N, M, columns of an entry) in tokens (B, N, columns)."""
     return tokens[..., layout.context :].unflatten(-1, (layout.entries, layout.entry))

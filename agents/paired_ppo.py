@@ -1,12 +1,12 @@
-"""PPO that compares like with like: environments in groups that meet the same UEs.
+"""PPO that compares like with like: groups of environments that meet the same UEs.
 
 A round's random draws do not depend on the agent's actions, except for how far a UE walks in a
 longer round. So environments with equal seeds meet the same networks, devices and links. Most of
 the variance of an episode's return comes from these draws, and is common to a group. An advantage
-is therefore taken relative to the mean of the others in its group at the same time. These are
-common random numbers, as in simulation studies, and the group baselines of policy-gradient methods
-that sample several answers to one question (Kool et al., *Buy 4 REINFORCE Samples, Get a Baseline
-for Free!*, 2019).
+is therefore taken relative to the mean of the other environments in its group at the same time.
+This corresponds to common random numbers in simulation studies, and to the group baselines of
+policy-gradient methods that sample several answers to one question (Kool et al., *Buy 4 REINFORCE
+Samples, Get a Baseline for Free!*, 2019).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mjoa_gym.validation import count
 
 
 class PairedPPO(PPO):
-    """PPO in which each `copies` environments in a row have the same seed.
+    """PPO in which each group of `copies` consecutive environments has the same seed.
 
     With one copy it is Stable-Baselines3's PPO. The other arguments are those of `PPO`. The
     environments must be seeded to match: `make_vec_env(..., copies=...)`.
@@ -53,7 +53,7 @@ class PairedPPO(PPO):
 
 
 def beyond_the_others(advantages: NDArray[np.float32], copies: int) -> NDArray[np.float32]:
-    """(steps, envs) advantages, less the mean of the other environments' of the same group."""
+    """Return (steps, envs) advantages minus the mean of the other environments of the group."""
     groups = advantages.reshape(len(advantages), -1, copies)
     others = (groups.sum(axis=2, keepdims=True) - groups) / (copies - 1)
     return (groups - others).reshape(advantages.shape)

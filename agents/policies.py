@@ -1,4 +1,4 @@
-"""Stable-Baselines3 policies that see UEs as a set; they take the observation "outlook".
+"""Stable-Baselines3 policies that treat UEs as a set; they use the observation "outlook".
 
     envs = make_vec_env("MJOA/Streaming-v1", 64, action="multidiscrete", observation="outlook")
     PPO(UePolicy, envs)
@@ -21,14 +21,14 @@ from mjoa_gym.envs.outlook import OutlookSpace
 
 
 def checked(space: spaces.Space[Any]) -> OutlookSpace:
-    """The space, or a TypeError if it is of another observation."""
+    """Return the space; raise a TypeError if it belongs to another observation."""
     if not isinstance(space, OutlookSpace):
         raise TypeError(f"observation_space={space}: must be that of observation='outlook'")
     return space
 
 
 class ActorAndCritic(nn.Module):
-    """Both networks in the shape that SB3 expects of an `mlp_extractor`."""
+    """Both networks with the interface that SB3 expects of an `mlp_extractor`."""
 
     def __init__(self, space: OutlookSpace, numbers: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -39,20 +39,20 @@ class ActorAndCritic(nn.Module):
         self.latent_dim_vf = self.critic.width
 
     def forward(self, flat: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the critic's embedding."""
+        """Return the logits and the critic's embedding."""
         return self.forward_actor(flat), self.forward_critic(flat)
 
     def forward_actor(self, flat: Tensor) -> Tensor:
-        """(B, N * logits)."""
+        """Return (B, N * logits)."""
         return self.actor(flat.unflatten(1, self._shape))
 
     def forward_critic(self, flat: Tensor) -> Tensor:
-        """(B, embedding)."""
+        """Return (B, embedding)."""
         return self.critic(flat.unflatten(1, self._shape))
 
 
 class UePolicy(ActorCriticPolicy):
-    """Actor and critic for PPO on `multidiscrete` or `shares`; `width` is the embeddings'."""
+    """Actor and critic for PPO on `multidiscrete` or `shares`, with embeddings of `width`."""
 
     def __init__(self, *args: Any, width: int = 64, **kwargs: Any) -> None:
         self.width = width

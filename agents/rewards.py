@@ -1,4 +1,4 @@
-"""Rewards as training counts them."""
+"""Changes of rewards for training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ class RewardVecEnv(VecEnvWrapper):
 
     Args:
         venv: The environments.
-        stakes: A round's reward, its relative reduction, weighs (its all-local seconds over their
-            mean) to this power. With 0 every round counts alike, as the environment has it; with 1
-            an episode's sum goes with the mean latency, and few rounds are most of it.
-        least_reward: Rewards below count as this one: random plans can take a hundred times as long
-            as local ones, and how bad exactly is not worth learning.
+        stakes: The weight of a round's reward, its relative reduction, is (its all-local seconds
+            over their mean) to this power. With 0, every round counts equally, as in the
+            environment. With 1, an episode's sum is proportional to the reduction of the mean
+            latency, and few rounds dominate it.
+        least_reward: Lower rewards count as this one. Random plans can take a hundred times as long
+            as local ones, and it is not worth learning exactly how bad they are.
     """
 
     def __init__(self, venv: VecEnv, stakes: float = 0.0, least_reward: float = -np.inf) -> None:
         super().__init__(venv)
         self.stakes = non_negative("stakes", stakes)
         self.least_reward = least_reward
-        self._cores = list(dict.fromkeys(venv.get_attr("core")))  # one for all in our adapter
+        self._cores = list(dict.fromkeys(venv.get_attr("core")))  # a single one in our adapter
         self._round_weight = np.ones(venv.num_envs)
         scenario = self._cores[0].scenario
         self._local_s = scenario.tables.local_s
@@ -48,7 +49,7 @@ class RewardVecEnv(VecEnvWrapper):
         return observations, rewards.astype(np.float32), dones, infos
 
     def _weights(self) -> NDArray[np.float64]:
-        """(E,) what the rewards of the rounds that are to be decided now weigh."""
+        """Return (E,) the weights of the rewards of the current rounds."""
         if self.stakes == 0.0:
             return np.ones(self.num_envs)
         local_s = []

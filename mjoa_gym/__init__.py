@@ -1,4 +1,4 @@
-"""mjoa-gym: which layers run where, and who gets what, while the model is still being uploaded."""
+"""mjoa-gym: where to run layers and how to share resources while the model is being uploaded."""
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs import decode_observation, parallel_env, register_all

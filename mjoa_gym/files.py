@@ -1,4 +1,4 @@
-"""Small files: those that people bring, whose faults are ValueErrors, and those that we write."""
+"""Small files: users' files, whose faults raise ValueErrors, and files that we write."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import yaml
 from mjoa_gym.validation import short
 
 MAX_FILE_BYTES = 16 * 2**20
-"""Far more than a network of 50,000 layers needs."""
+"""Maximum size of a file that is read, far more than a network of 50,000 layers needs."""
 
 Content = TypeVar("Content")
 
 
 def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) -> Content:
-    """What `interpret` makes of a file.
+    """Return the result of `interpret` for the content of a file.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: Naming the file and what is wrong with it.
+        ValueError: If the content is invalid; names the file and what is wrong with it.
     """
     path = Path(path)
     try:
@@ -42,10 +42,10 @@ def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) ->
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file and make its folder; a reader sees the old or the new content, never a part.
+    """Write a file and create its folder; readers see either the old or the new content.
 
     Raises:
-        OSError: If that cannot be done; nothing is left behind then.
+        OSError: If the file cannot be written; no partial file remains then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -57,10 +57,10 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def decode(content: bytes) -> str:
-    """UTF-8 as text, with a byte order mark or without; UTF-16 with one, as spreadsheets save it.
+    """Decode UTF-8 with or without a byte order mark, or UTF-16 with one, as in spreadsheets.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the content is neither.
     """
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -70,10 +70,10 @@ def decode(content: bytes) -> str:
 
 
 def parse_json(content: bytes) -> Any:
-    """JSON as the standard has it: no NaN or infinity; and no key twice.
+    """Parse standard JSON without NaN, infinity or duplicate keys.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the content is anything else.
     """
     try:
         return json.loads(
@@ -92,17 +92,17 @@ def parse_csv(
     numbers: Sequence[str],
     take: Callable[[dict[str, str]], None],
 ) -> None:
-    """Hand every row of a text to `take`, as spreadsheets save it: any separator and encoding.
+    """Pass every row of a CSV text to `take`, with any separator and encoding of spreadsheets.
 
     Args:
-        content: The file; its first line names the columns, empty lines are left out.
-        needed: Columns that must be there, in lower case.
-        known: Columns that may be there, but not twice; further ones are allowed.
-        numbers: Columns in which a decimal comma is made a point, unless commas separate.
-        take: Is given the stripped cells by column; its ValueErrors get the line's number.
+        content: The file. Its first line names the columns; empty lines are skipped.
+        needed: Required columns, in lower case.
+        known: Optional columns, which may occur only once; other columns are allowed too.
+        numbers: Columns in which a decimal comma becomes a point, unless commas separate columns.
+        take: Gets the stripped cells by column; the line's number is added to its ValueErrors.
 
     Raises:
-        ValueError: Naming the line and what is wrong with it.
+        ValueError: If a line is invalid; names the line and what is wrong with it.
     """
     text = decode(content)
     header = next((line for line in text.splitlines() if line.strip()), "")
@@ -130,21 +130,21 @@ def parse_csv(
 
 
 def _checked_columns(names: list[str], needed: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The columns in lower case; further ones are allowed."""
+    """Return the columns in lower case; other columns are allowed too."""
     columns = [name.lower() for name in names]
     for name in (*needed, *known):
         times = columns.count(name)
         if times > 1 or (name in needed and not times):
-            fault = "is there twice" if times else "is missing"
+            fault = "occurs twice" if times else "is missing"
             raise ValueError(f"columns are {columns}: {name!r} {fault}")
     return columns
 
 
 def yaml_mapping(text: str, source: object) -> dict[str, Any]:
-    """The mapping in a YAML text.
+    """Return the mapping in a YAML text.
 
     Raises:
-        ValueError: Naming the source, if the text is not YAML or holds something else.
+        ValueError: If the text is not YAML or not a mapping; names the source.
     """
     try:
         content = yaml.safe_load(text)
@@ -165,4 +165,4 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"has {text}, which is no number")
+    raise ValueError(f"has {text}, which is not a number")

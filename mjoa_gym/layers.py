@@ -1,4 +1,4 @@
-"""The words for layers: their kinds, and the index of the network's input tensor."""
+"""The kinds of layers, and the index of the network's input tensor."""
 
 from __future__ import annotations
 

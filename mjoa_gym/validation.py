@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
-    """A read-only float64 copy of `values`, shape (n,), without NaN.
+    """Return a read-only float64 copy of `values`, shape (n,), without NaN.
 
     Raises:
-        ValueError: On another shape, on values that are not numbers, or on NaN.
+        ValueError: If the shape differs, or a value is not a number or is NaN.
     """
     try:
         array = np.array(values, dtype=np.float64)
@@ -28,34 +28,34 @@ def vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
 
 
 def non_negative_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
-    """As `vector`, with every entry finite and at least 0."""
+    """Do `vector`, and require every entry to be finite and at least 0."""
     array = vector(name, values, n)
     _refuse(name, array, ~np.isfinite(array) | (array < 0), "must be finite and >= 0")
     return array
 
 
 def fraction_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.float64]:
-    """As `vector`, with every entry in [0, 1]; booleans are allowed."""
+    """Do `vector`, and require every entry to be in [0, 1]; booleans are allowed."""
     array = vector(name, values, n)
     _refuse(name, array, (array < 0) | (array > 1), "must be in [0, 1]")
     return array
 
 
 def binary_vector(name: str, values: ArrayLike, n: int) -> NDArray[np.int8]:
-    """A read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
+    """Return a read-only int8 copy of `values`, shape (n,), each 0 or 1; booleans are allowed."""
     array = vector(name, values, n)
     _refuse(name, array, (array != 0) & (array != 1), "must be 0 or 1")
     return frozen(array.astype(np.int8))
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """`array`, read-only from now on."""
+    """Make `array` read-only and return it."""
     array.flags.writeable = False
     return array
 
 
 def positive(name: str, value: float) -> float:
-    """`value` as a float, finite and above 0."""
+    """Return `value` as a float, finite and above 0."""
     number = non_negative(name, value)
     if number == 0:
         raise ValueError(f"{name}={value!r}: must be above 0")
@@ -63,7 +63,7 @@ def positive(name: str, value: float) -> float:
 
 
 def non_negative(name: str, value: float) -> float:
-    """`value` as a float, finite and at least 0."""
+    """Return `value` as a float, finite and at least 0."""
     number = finite(name, value)
     if number < 0:
         raise ValueError(f"{name}={value!r}: must be finite and >= 0")
@@ -71,7 +71,7 @@ def non_negative(name: str, value: float) -> float:
 
 
 def zero_or_more(name: str, value: float) -> float:
-    """`value` as a float at least 0, infinity included."""
+    """Return `value` as a float at least 0, infinity included."""
     number = as_number(name, value)
     if not number >= 0:
         raise ValueError(f"{name}={value!r}: must be >= 0")
@@ -79,7 +79,7 @@ def zero_or_more(name: str, value: float) -> float:
 
 
 def positive_or_inf(name: str, value: float) -> float:
-    """`value` as a float above 0, infinity included."""
+    """Return `value` as a float above 0, infinity included."""
     number = zero_or_more(name, value)
     if number == 0:
         raise ValueError(f"{name}={value!r}: must be above 0")
@@ -87,7 +87,7 @@ def positive_or_inf(name: str, value: float) -> float:
 
 
 def as_number(name: str, value: float | str) -> float:
-    """`value`, which may be a text, as a float."""
+    """Return `value`, which may be a text, as a float."""
     try:
         return float(value)
     except OverflowError as error:
@@ -97,20 +97,20 @@ def as_number(name: str, value: float | str) -> float:
 
 
 def number(name: str, value: object) -> float:
-    """`value` as a finite float; texts and booleans, which `float` takes, are refused."""
+    """Return `value` as a finite float; refuse texts and booleans, which `float` accepts."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name}={short(value)}: must be a number")
     return finite(name, value)  # type: ignore[arg-type]
 
 
 def amount(name: str, value: object) -> float:
-    """As `number`, and at least 0."""
+    """Do `number`, and require the value to be at least 0."""
     number(name, value)
     return non_negative(name, value)  # type: ignore[arg-type]
 
 
 def finite(name: str, value: float) -> float:
-    """`value` as a float, not NaN or infinite."""
+    """Return `value` as a float, not NaN or infinite."""
     number = as_number(name, value)
     if not np.isfinite(number):
         raise ValueError(f"{name}={value!r}: must be finite")
@@ -118,7 +118,7 @@ def finite(name: str, value: float) -> float:
 
 
 def fraction(name: str, value: float) -> float:
-    """`value` as a float in [0, 1]."""
+    """Return `value` as a float in [0, 1]."""
     number = finite(name, value)
     if not 0 <= number <= 1:
         raise ValueError(f"{name}={value!r}: must be in [0, 1]")
@@ -126,14 +126,14 @@ def fraction(name: str, value: float) -> float:
 
 
 def mapping(name: str, value: object) -> Mapping[str, Any]:
-    """`value` if it is a mapping: an object, in JSON's words."""
+    """Return `value` if it is a mapping, which JSON calls an object."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name}={short(value)}: must be an object")
     return value
 
 
 def count(name: str, value: int) -> int:
-    """`value` as an int, at least 1; 2.0 is refused like 2.5."""
+    """Return `value` as an int, at least 1; 2.0 is refused like 2.5."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number >= 1")
     return int(value)
@@ -146,7 +146,7 @@ def at_most(low_name: str, low: float, high_name: str, high: float) -> None:
 
 
 def choice(name: str, value: str, allowed: Collection[str], remark: str = "") -> str:
-    """`value` if it is one of `allowed`; the error ends with `remark` and the nearest of them."""
+    """Return `value` if it is `allowed`; the error ends with `remark` and the nearest of them."""
     if value not in allowed:
         hint = did_you_mean(value, allowed)
         raise ValueError(f"{name}={value!r}: allowed are {list(allowed)}{remark}{hint}")
@@ -154,7 +154,7 @@ def choice(name: str, value: str, allowed: Collection[str], remark: str = "") ->
 
 
 def short(value: object) -> str:
-    """The value as text, cut: a file may hold anything, of any length."""
+    """Return a value as a short text, because a file may hold anything, of any length."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a huge number"
     if isinstance(value, (list, tuple, Mapping)):
@@ -164,7 +164,7 @@ def short(value: object) -> str:
 
 
 def did_you_mean(value: object, allowed: Collection[str]) -> str:
-    """What an error says about the nearest of the allowed names; nothing if none is near."""
+    """Return a hint about the nearest of the allowed names for an error; "" if none is near."""
     near = difflib.get_close_matches(str(value), allowed, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -1,9 +1,9 @@
 """Measure which limits of a scenario bind: the tables of `docs/scenarios.md`.
 
 The first table lifts one limit at a time: the band, the server's speed, the UEs' speed, the
-server's memory. A limit binds if plans and latencies change without it. The second says how often
-UEs run everything themselves, by network and device: where that is nearly always, there is nothing
-to decide.
+server's memory. A limit binds if plans and latencies change without it. The second table shows how
+often UEs run all layers themselves, by network and device: where they nearly always do, there is
+nothing to decide.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mjoa_gym.evaluation.table import Table
 from mjoa_gym.planners import plan_with
 
 FIRST_SEED = 600_000
-"""Of the training episodes; no evaluation uses these."""
+"""First seed of the training episodes; no evaluation uses these."""
 PLAYERS = {"cold-start": "mjoa-mu", "streaming": "mjoa-mu-prefetch"}
 LIMITS = {
     "band": {"bandwidth_hz": 1e11},
@@ -33,11 +33,11 @@ LIMITS = {
     "UEs' speed": {"ue_speed_min": 1e6, "ue_speed_max": 1e6},
     "server's memory": {"server_memory_bytes": 1e15},
 }
-"""What lifts a limit: so high a value that it does not matter."""
+"""Changes that lift a limit: values so high that the limit does not matter."""
 
 
 class Played(NamedTuple):
-    """What a planner did: for every round or UE, in order."""
+    """Results of a planner, for every round or UE, in order."""
 
     latency_s: NDArray[np.float64]  # (episodes, rounds) means over the UEs
     local_s: NDArray[np.float64]  # likewise, with all layers on the UE
@@ -66,12 +66,12 @@ def play(environment: str, scenario: Scenario, episodes: int) -> Played:
 
 
 def units(environment: str, latency_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(units,) what is resampled: rounds that do not depend on each other, else episodes."""
+    """Return the resampled units (units,): rounds if they are independent, else episodes."""
     return latency_s.ravel() if environment == "cold-start" else latency_s.mean(axis=1)
 
 
 def limits_table(scenario: Scenario, base: dict[str, Played], episodes: int) -> Table:
-    """Change of latency, and the part of placements that change, without each limit."""
+    """Return the change of latency, and the fraction of changed placements, without each limit."""
     rows = []
     for limit, changes in LIMITS.items():
         cells = [limit]
@@ -92,7 +92,7 @@ def limits_table(scenario: Scenario, base: dict[str, Played], episodes: int) -> 
 
 
 def home_table(base: dict[str, Played]) -> Table:
-    """How often UEs run all layers themselves, by network and device."""
+    """Return how often UEs run all layers themselves, by network and device."""
     kinds = sorted({kind for played in base.values() for kind in played.kinds})
     rows = []
     for kind in kinds:
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     """Play and print."""
     parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
-    parser.add_argument("--episodes", type=int, default=40, help="how many (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=40, help="number of episodes (%(default)s)")
     args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
     scenario = Scenario.load(args.scenario)
     base = {name: play(name, scenario, args.episodes) for name in PLAYERS}

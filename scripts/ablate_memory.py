@@ -1,8 +1,8 @@
-"""What sharing by content and retaining are worth: the table of `docs/scenarios.md`, measured.
+"""Measure the gain from sharing by content and from retaining: the table of `docs/scenarios.md`.
 
-The planners play the same training episodes on servers that share equal layers or do not, and that
-heed what a plan retains or do not. Changes are against the server that does neither, with the
-interval of paired episodes.
+The planners play the same training episodes on servers with and without sharing of equal layers,
+and with and without `retain`. Changes are against the server with neither, with the interval of
+paired episodes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mjoa_gym.evaluation.table import Table
 
 PLANNERS = ("mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
 FIRST_SEED = 600_000
-"""Of the training episodes; no evaluation uses these."""
+"""First seed of the training episodes; no evaluation uses these."""
 
 
 def measure(scenario: Scenario, episodes: int) -> Table:
-    """The table: a row per server, mean latency and change per planner."""
+    """Return the table: a row per server, with mean latency and change per planner."""
     rows, base = [], {}
     for shared, retain in product((False, True), repeat=2):
         changes = {"share_parameters": shared, "retain": retain}
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Play and print."""
     parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
-    parser.add_argument("--episodes", type=int, default=20, help="how many (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=20, help="number of episodes (%(default)s)")
     args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
     table = measure(Scenario.load(args.scenario), args.episodes)
     print(f"\n### {table.caption}\n\n{table.markdown()}")

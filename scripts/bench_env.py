@@ -1,11 +1,11 @@
-"""Measure how fast the environments step, side by side with others, in one run.
+"""Measure the stepping rates of our and other environments, side by side in one run.
 
-All rows of a table are played in turn, several times over; rates are medians, and so are the ratios
-of rates that were measured in the same turn. Random actions, valid where an environment gives a
-mask, are sampled before and not timed; resets are. A step is one transition of one environment.
+All rows of a table are played in turn, several times. Rates are medians, and so are the ratios of
+rates that were measured in the same turn. Random actions, valid if an environment provides a mask,
+are sampled before and not timed; resets are timed. A step is one transition of one environment.
 
-mobile-env takes part if it is installed, Stable-Baselines3 likewise. `--only parts` says where the
-time of a step goes; `--only simulator` measures the simulator alone, a step being one inference.
+mobile-env and Stable-Baselines3 take part if they are installed. `--only parts` shows where the
+time of a step goes. `--only simulator` measures the simulator alone; a step then is one inference.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ GROUPS = ("scalar", "vector", "ues", "layers", "sb3", "parts", "simulator")
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line(__doc__)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     add("--only", nargs="+", choices=GROUPS, default=GROUPS[:5], metavar="GROUP",
-        help=f"of {', '.join(GROUPS)} (default: all but the last two)")  # fmt: skip
+        help=f"groups to run, of {', '.join(GROUPS)} (default: all but the last two)")  # fmt: skip
     add("--n-envs", **several, default=[1, 64, 1024],
-        help="environments at once; all views at the most (default: 1 64 1024)")  # fmt: skip
+        help="environments at once; all views with the most (default: 1 64 1024)")  # fmt: skip
     add("--view", default="multidiscrete", help="action view of the UE, layer and SB3 tables")
     add("--sb3-envs", **several, default=[8, 64],
         help="environments under Stable-Baselines3 (default: 8 64)")  # fmt: skip
-    add("--sb3-steps", type=int, default=64, help="per environment and collection (%(default)s)")
-    add("--seconds", type=float, default=0.5, help="of one pass over a row (%(default)s)")
-    add("--repetitions", type=int, default=5, help="turns, median of (%(default)s)")
+    add("--sb3-steps", type=int, default=64, help="steps of a collection (%(default)s)")
+    add("--seconds", type=float, default=0.5, help="duration of a pass over a row (%(default)s)")
+    add("--repetitions", type=int, default=5, help="turns to take the median of (%(default)s)")
     return parser.parse_args(argv)
 
 
 def groups(args: argparse.Namespace) -> Iterator[Group]:
-    """The tables that are asked for."""
+    """Yield the requested tables."""
     largest = max(args.n_envs)
     if "scalar" in args.only:
         yield scalar_group()
@@ -79,12 +79,12 @@ def groups(args: argparse.Namespace) -> Iterator[Group]:
 
 
 def measure(group: Group, args: argparse.Namespace) -> tuple[Table, list[str]]:
-    """The table of a group, and a line for each contender that cannot take part."""
+    """Return the table of a group, and a line for each contender that cannot take part."""
     playing, skipped = [], []
     for contender in bar(group.contenders, desc=f"{group.title}: preparing", leave=False):
         try:
             player = contender.make()
-        except Exception as error:  # whatever keeps it from starting, the others go on
+        except Exception as error:  # if it cannot start, the others continue
             what = f"{contender.name} {contender.view} {contender.observation}".strip()
             skipped.append(f"skipped: {what}: {type(error).__name__}: {error}")
             continue
@@ -109,7 +109,7 @@ def measure(group: Group, args: argparse.Namespace) -> tuple[Table, list[str]]:
 
 
 def cells_of(contender: Contender, rates: list[float]) -> list[str]:
-    """A contender's row, but for the ratios."""
+    """Return a contender's row without the ratios."""
     rate, spread = median(rates), max(rates) - min(rates)
     cells = [contender.name, contender.view, contender.observation, f"{rate:,.0f}"]
     cells += [f"±{50 * spread / rate:.0f} %", digits(1e6 / rate)]
@@ -124,17 +124,17 @@ def cells_of(contender: Contender, rates: list[float]) -> list[str]:
 
 
 def ratio(rates: list[float], base: list[float]) -> str:
-    """How many times faster, turn by turn."""
+    """Return how many times faster the rates are, turn by turn."""
     return digits(median(map(truediv, rates, base)))
 
 
 def digits(number: float) -> str:
-    """About three significant digits, never an exponent."""
+    """Format a number with about three significant digits and without an exponent."""
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}".rstrip(".")
 
 
 def one_thread() -> None:
-    """Keep torch, where it is installed, from using a second thread: too erratic to measure."""
+    """Limit torch, if it is installed, to one thread: two are too erratic to measure."""
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         import torch
@@ -144,7 +144,7 @@ def one_thread() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the tables; 1 if something of ours could not take part."""
+    """Print the tables; return 1 if one of our contenders could not take part."""
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     one_thread()

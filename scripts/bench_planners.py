@@ -1,7 +1,8 @@
 """Measure planners against each other, side by side in one run on one thread.
 
-All seconds are of the processor. Planners take turns on the same rounds, so that whatever else the
-machine does hits all of them alike; each has planned a round before. Do not run anything beside it.
+All seconds are processor seconds. Planners take turns on the same rounds, so that other work of the
+machine affects all of them equally. Each has planned a round before. Do not run anything else at
+the same time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MANY = 1024
 def cold_start_rounds(
     scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
 ) -> Iterator[Instance]:
-    """First rounds of a scenario."""
+    """Yield first rounds of a scenario."""
     scenario = scenario.with_changes(n_ues=n_ues)
     env = gym.make("MJOA/ColdStart-v1", scenario=scenario)
     for episode in range(rounds):
@@ -41,7 +42,7 @@ def cold_start_rounds(
 def streaming_rounds(
     scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
 ) -> Iterator[Instance]:
-    """Rounds of an episode that MJOA-MU plays: with parameters on the server."""
+    """Yield rounds of an episode that MJOA-MU plays, so with parameters on the server."""
     env = gym.make("MJOA/Streaming-v1", scenario=scenario, n_ues=n_ues, rounds=rounds)
     observation, _ = env.reset(seed=seed)
     for _ in range(rounds):
@@ -52,7 +53,7 @@ def streaming_rounds(
 
 
 def seconds_of(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
-    """Seconds of a call."""
+    """Return the seconds of a call."""
     start = clock()
     call()
     return clock() - start
@@ -61,12 +62,12 @@ def seconds_of(call: Callable[[], object], clock: Callable[[], float] = time.pro
 def alone(
     rounds: Callable[[int, int], Iterator[Instance]], counts: Sequence[int], n: int, caption: str
 ) -> Table:
-    """Milliseconds of a plan, and how many times those of the first planner that is."""
+    """Return milliseconds of a plan, and their ratio to those of the first planner."""
     rows = []
     for n_ues in bar(counts, desc=caption, leave=False):
         spent = dict.fromkeys(ALONE, 0.0)
         for k, instance in enumerate(rounds(n_ues, n + 1)):
-            _ = instance.packed  # what all of them need
+            _ = instance.packed  # all planners need it
             for name in ALONE:
                 seconds = seconds_of(partial(plan_with, name, instance))
                 spent[name] += seconds if k else 0.0
@@ -77,7 +78,7 @@ def alone(
 
 
 def many(scenario: Scenario, counts: int) -> Table:
-    """MJOA-MU on many rounds at once, against one after the other, in seconds of the clock."""
+    """Time MJOA-MU on many rounds at once, against one after the other, in wall-clock seconds."""
     instances = list(cold_start_rounds(scenario, 5, counts))
     plan_many("mjoa-mu", instances[:8], threads=2)
     base = seconds_of(lambda: [plan_with("mjoa-mu", i) for i in instances], time.perf_counter)
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
     parser.add_argument("--ues", type=int, nargs="+", default=[5, 10, 20, 50],
                         help="numbers of UEs (default: 5 10 20 50)")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=12, help="per number (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds per number (%(default)s)")
     parser.add_argument("--many", type=int, default=MANY, help="rounds at once (%(default)s)")
     args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
     print("; ".join(f"{key} {value}" for key, value in machine().items()))

@@ -1,10 +1,10 @@
-"""Measure how long a fresh process takes to its first step, with empty caches and with full ones.
+"""Measure how long a new process takes until its first step, with empty and with full caches.
 
-Numba compiles a kernel when it is first called, and keeps what it has compiled in a cache. The
-reference beside which everything is shown is a process that imports NumPy, Gymnasium and Numba and
-compiles one trivial function. Seconds are of the processor, user and system, over the whole life of
-a process; the caches are in a temporary folder. Everything is measured in turn, several times over;
-numbers are medians, and so are the ratios to the reference of the same turn.
+Numba compiles a kernel when it is first called, and caches the compiled code. The reference for all
+rows is a process that imports NumPy, Gymnasium and Numba and compiles one trivial function. Seconds
+are processor seconds, user and system, over the whole life of a process. The caches are in a
+temporary folder. Everything is measured in turn, several times. Numbers are medians, and so are the
+ratios to the reference of the same turn.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ PROGRAMS = {
 
 
 def seconds_of(program: str, caches: str) -> float:
-    """Processor seconds of a fresh Python process."""
+    """Return the processor seconds of a new Python process."""
     before = os.times()
     command = [sys.executable, "-c", program]
     subprocess.run(command, check=True, env=os.environ | {"NUMBA_CACHE_DIR": caches})
@@ -74,7 +74,7 @@ def seconds_of(program: str, caches: str) -> float:
 
 
 def measure(programs: Sequence[str], repetitions: int) -> Table:
-    """The table of some of `PROGRAMS`."""
+    """Return the table of some of `PROGRAMS`."""
     reference: list[float] = []
     empty: dict[str, list[float]] = {name: [] for name in programs}
     full: dict[str, list[float]] = {name: [] for name in programs}
@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = command_line(__doc__)
     parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=list(PROGRAMS),
-                        metavar="PROGRAM", help="of those that are shown")  # fmt: skip
-    parser.add_argument("--repetitions", type=int, default=3, help="turns, median of (%(default)s)")
+                        metavar="PROGRAM", help="programs to measure")  # fmt: skip
+    parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
     args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
     print("; ".join(f"{key} {value}" for key, value in machine().items()))
     table = measure(args.only, args.repetitions)

@@ -41,7 +41,7 @@ it.
 
 
 def describe(name: str, model: Model) -> tuple[DNN, dict[str, Any]]:
-    """The model's profile, and its provenance."""
+    """Return the model's profile, and its provenance."""
     from mjoa_gym.profiles.torch_export import trace
 
     module, (example,) = model.example("meta")
@@ -61,7 +61,7 @@ def describe(name: str, model: Model) -> tuple[DNN, dict[str, Any]]:
 
 
 def networks_page(folder: Path) -> str:
-    """The documentation's page of all files of a catalogue folder, as Markdown."""
+    """Return the documentation page of all files in a catalogue folder, as Markdown."""
     rows = []
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text("utf-8"))
@@ -77,7 +77,7 @@ def networks_page(folder: Path) -> str:
 
 
 def main() -> int:
-    """Builds the asked-for entries, or all of them."""
+    """Build the requested entries, or all of them."""
     import torch
     from catalogue.zoo import MODELS
 
@@ -87,7 +87,7 @@ def main() -> int:
     )
     add = parser.add_argument
     add("--only", action="append", choices=sorted(MODELS), metavar="NAME",
-        help=f"build this model only (repeatable); one of {', '.join(MODELS)}")  # fmt: skip
+        help=f"build only this model (repeatable); one of {', '.join(MODELS)}")  # fmt: skip
     add("--output", type=Path, default=PACKAGED, help="folder to write to (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

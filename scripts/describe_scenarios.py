@@ -1,8 +1,8 @@
-"""Is a scenario's task worth solving? The tables of `docs/scenarios.md`, measured.
+"""Measure whether a scenario's task is worth solving: the tables of `docs/scenarios.md`.
 
-A myopic rule acts, at equal shares: of all contiguous ranges of layers at the edge, found by brute
-force, each UE gets the best. The tables say how much that gains, whether an extreme would have done
-as well, and, when streaming, what uploading for later adds.
+A myopic rule acts, at equal shares: each UE gets the best contiguous range of layers at the edge,
+found by brute force. The tables show how much that gains, whether an extreme would be as good, and,
+when streaming, what uploading for later adds.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.instance import packed_inference, packed_link
 
 WORTHWHILE_S_PER_BYTE = 5e-9
-"""A layer is worth uploading ahead if it saves so many seconds per byte of its parameters."""
+"""A layer is worth uploading ahead if it saves this many seconds per byte of its parameters."""
 PREFETCHES = ("nothing", "everything", "the worthwhile")
 KINDS = ("all on the UE", "begins at layer 0", "begins later, returns", "runs to the end")
 
 
 @lru_cache(maxsize=64)
 def ranges(n: int) -> NDArray[np.int8]:
-    """All contiguous ranges of n layers at the edge: none first, all of them last."""
+    """Return all contiguous ranges of n layers at the edge: none first, all of them last."""
     layer = np.arange(n)
     rows = [(layer >= i) & (layer < j) for i in range(n) for j in range(i + 1, n + 1)]
     return np.array([np.zeros(n), *sorted(rows, key=np.sum)], dtype=np.int8)
 
 
 def seconds_of_ranges(instance: Instance, i: int) -> NDArray[np.float64]:
-    """UE i's latency with each range, at equal shares."""
+    """Return UE i's latency with each range, at equal shares."""
     share = 1.0 / instance.n_ues
     link = packed_link(instance.packed, i, share, share)
     options = ranges(instance.ues[i].dnn.n_layers)
@@ -44,7 +44,7 @@ def seconds_of_ranges(instance: Instance, i: int) -> NDArray[np.float64]:
 
 
 def prefetched(ue: UE, n_ues: int, prefetch: str) -> NDArray[np.int8]:
-    """(L,) what a UE uploads ahead."""
+    """Return (L,) the layers that a UE uploads ahead."""
     if prefetch != "the worthwhile":
         return np.full(ue.dnn.n_layers, prefetch == "everything", np.int8)
     saved_s = ue.ue_seconds - ue.edge_seconds * n_ues
@@ -52,7 +52,7 @@ def prefetched(ue: UE, n_ues: int, prefetch: str) -> NDArray[np.int8]:
 
 
 def myopic(instance: Instance, prefetch: str = "nothing") -> Plan:
-    """Equal shares, and each UE's best range."""
+    """Return a plan with equal shares and each UE's best range."""
     n, ues = instance.n_ues, instance.ues
     equal = np.full(n, 1.0 / n)
     best = [
@@ -63,14 +63,14 @@ def myopic(instance: Instance, prefetch: str = "nothing") -> Plan:
 
 
 def kind_of(placement: NDArray[np.int8]) -> str:
-    """What a range is like."""
+    """Return the kind of a range."""
     if not placement.any():
         return KINDS[0]
     return KINDS[3] if placement[-1] else KINDS[1] if placement[0] else KINDS[2]
 
 
 def cold_row(scenario: str, rounds: list[PlayedRound]) -> tuple[str, ...]:
-    """A scenario's row of the first table."""
+    """Return a scenario's row of the first table."""
     rewards = [row["reward"] for _, _, row in rounds]
     low, high = np.quantile(rewards, (0.1, 0.9))
     seconds = [[seconds_of_ranges(x, i) for i in range(x.n_ues)] for x, _, _ in rounds]
@@ -82,7 +82,7 @@ def cold_row(scenario: str, rounds: list[PlayedRound]) -> tuple[str, ...]:
 
 
 def balance(scenario: str, rounds: list[PlayedRound]) -> str:
-    """Uplinks, how uploads compare with execution, and how many ranges are best, in sentences."""
+    """Describe uplinks, uploads compared with execution, and the number of best ranges."""
     uplinks, ratios = [], []
     best_of: dict[str, set[bytes]] = {}
     for instance, plan, _ in rounds:
@@ -107,7 +107,7 @@ def balance(scenario: str, rounds: list[PlayedRound]) -> str:
 
 
 def streaming_row(scenario: str, seeds: range) -> tuple[str, ...]:
-    """A scenario's row of the second table."""
+    """Return a scenario's row of the second table."""
     setting = Setting("streaming", Scenario.load(scenario))
     played = [played_rounds(partial(myopic, prefetch=name), setting, seeds) for name in PREFETCHES]
     means = (np.mean([row["reward"] for _, _, row in rounds]) for rounds in played)
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", default=list(Scenario.names()))
-    parser.add_argument("--episodes", type=int, default=10, help="of ColdStart (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=10, help="ColdStart episodes (%(default)s)")
     parser.add_argument("--streaming-episodes", type=int, default=5, help="(%(default)s)")
     args = parser.parse_args(argv)
     cold = {

@@ -1,8 +1,8 @@
-"""Play the trained agents and their yardsticks in all settings of a suite, for the results page.
+"""Play the trained agents and the reference planners in a suite's settings, for the results page.
 
     python scripts/evaluate_learned.py --suite full
 
-Killed or interrupted, it goes on where it stopped when the same command is given again.
+If it is killed or interrupted, run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run; return the exit status."""
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--suite", default="full", help="of configs/learned (%(default)s)")
+    add("--suite", default="full", help="suite in configs/learned (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "learned")
     add("--agents", type=Path, default=ROOT / "results" / "agents", help="folder of trained agents")
     add("--processes", type=int, default=2, help="batches at a time (%(default)s)")
     add("--pages", type=Path, nargs="+", default=[], metavar="FILE",
-        help="Markdown pages whose parts `learned` and `learned-results` are replaced")  # fmt: skip
-    add("--fresh", action="store_true", help="forget earlier results")
+        help="pages in which to replace the parts `learned` and `learned-results`")  # fmt: skip
+    add("--fresh", action="store_true", help="discard earlier results")
     add("--keep-planners", action="store_true",
-        help="do not play planners again whose results are in the folder's CSV files")  # fmt: skip
+        help="reuse the results of planners in the folder's CSV files")  # fmt: skip
     args = parser.parse_args(argv)
     from agents.learned_suite import SUITES, markdown, run_suite, summary
     from mjoa_gym.evaluation.page import items, update_pages

@@ -1,12 +1,13 @@
-"""Makes the files of the frozen benchmark, `mjoa_gym/evaluation/bench/v1`.
+"""Make the files of the frozen benchmark, `mjoa_gym/evaluation/bench/v1`.
 
-    python scripts/freeze_bench.py instances     # 200 cold starts, as they were drawn
-    python scripts/freeze_bench.py best          # the best plans that are known, and the bounds
+    python scripts/freeze_bench.py instances     # 200 cold starts, as drawn
+    python scripts/freeze_bench.py best          # the best known plans, and the bounds
     python scripts/freeze_bench.py scenarios     # 10 streaming scenarios
-    python scripts/freeze_bench.py reference     # what MJOA-MU's episodes in them cost
+    python scripts/freeze_bench.py reference     # costs of MJOA-MU's episodes in them
 
-What is frozen is frozen: an existing file is only written again, with other content, if --anew says
-so, and then the benchmark needs a new name. Killed or interrupted, the same command goes on.
+Frozen files do not change: an existing file is overwritten with different content only with --anew,
+and then the benchmark needs a new name. If it is killed or interrupted, run the same command again
+to continue.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ RUNS = Path("runs") / "freeze"
 
 
 def main() -> int:
-    """Make what the command line asks for."""
+    """Make the requested files."""
     parser = command_line(__doc__)
     parser.add_argument("what", choices=("instances", "best", "scenarios", "reference"))
-    parser.add_argument("--anew", action="store_true", help="overwrite what is frozen")
+    parser.add_argument("--anew", action="store_true", help="overwrite frozen files")
     parser.add_argument("--quick", action="store_true",
-        help="best: look only briefly at instances that have not been searched")  # fmt: skip
+        help="best: search only briefly in instances that have not been searched")  # fmt: skip
     args = parser.parse_args()
     if args.what == "best":
         from scripts.frozen.search import best_plans
@@ -42,7 +43,7 @@ def main() -> int:
     path = frozen.FOLDER / name
     same = not path.exists() or frozen.unpack(path.read_bytes()) == frozen.unpack(content)
     if not same and not args.anew:
-        raise ValueError(f"{path} is frozen, and is not what would be made now; see --anew")
+        raise ValueError(f"{path} is frozen, and differs from what would be made now; see --anew")
     files.write(path, content)
     frozen.write_hashes(frozen.FOLDER, [name])
     print(f"{path}: {len(content):,} bytes")
@@ -50,7 +51,7 @@ def main() -> int:
 
 
 def instances() -> tuple[str, bytes]:
-    """The cold starts."""
+    """Return the cold starts."""
     from scripts.frozen.choose import frozen_cases
 
     cases, tables = frozen_cases()
@@ -61,14 +62,14 @@ def instances() -> tuple[str, bytes]:
 
 
 def scenarios() -> tuple[str, bytes]:
-    """The scenarios, with all of their fields."""
+    """Return the scenarios, with all of their fields."""
     from scripts.frozen.scenarios import frozen_scenarios
 
     return frozen.SCENARIOS, (json.dumps(frozen_scenarios(), indent=1) + "\n").encode()
 
 
 def reference() -> tuple[str, bytes]:
-    """What MJOA-MU's episodes cost."""
+    """Return the costs of MJOA-MU's episodes."""
     from scripts.frozen.scenarios import reference_costs
 
     return frozen.REFERENCE, frozen.pack({"costs": reference_costs(RUNS)})

@@ -1,4 +1,4 @@
-"""Keep trained agents: weights, card with what they reach, configuration and log of training.
+"""Keep trained agents: weights, card with results, configuration and training log.
 
     python scripts/keep_agents.py runs/ppo-streaming-seed*
 
@@ -22,7 +22,7 @@ from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
 
 
 def keep(trained: Path, out: Path, episodes: int) -> Path:
-    """Copy a finished run's agent, with its name and its results in the card."""
+    """Copy a finished run's agent, and add its name and its results to the card."""
     agent = LearnedAgent.load(trained / "agent")
     environment = "streaming" if agent.persists else "cold-start"
     setting = Setting(environment, agent.outlook.view.scenario)
@@ -36,10 +36,10 @@ def keep(trained: Path, out: Path, episodes: int) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Keep them all."""
+    """Keep all given agents."""
     parser = command_line(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--episodes", type=int, default=40, help="for the card (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=40, help="episodes (%(default)s)")
     parser.add_argument("--out", type=Path, default=AGENTS, help="(%(default)s)")
     args = parser.parse_args(argv)
     for folder in tqdm(args.runs, unit="agent"):

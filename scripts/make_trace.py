@@ -1,8 +1,7 @@
 """Make the packaged traces: synthetic links whose means and spreads are published figures.
 
-No measurement is copied. `docs/uplinks.md` says which figures are published, and what our choice
-is.
-The files are the same on every run; on another machine last digits may differ.
+No measurement is copied. `docs/uplinks.md` says which figures are published and which are our
+choice. The files are the same on every run; on another machine, last digits may differ.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mjoa_gym.world.trace import FOLDER
 from mjoa_gym.world.trace_formats import as_csv
 
 ROWS = 400
-"""One a second."""
+"""Number of rows, one per second."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Recipe:
     """A link: log-normal values with an exponential autocorrelation.
 
     Attributes:
-        uplink_mbps: Mean.
-        downlink_mbps: Mean.
+        uplink_mbps: Mean rate.
+        downlink_mbps: Mean rate.
         sigma: Standard deviation of the logarithm of a rate.
-        correlation_s: After so many seconds the correlation has fallen to 1 / e.
-        message_ms: Mean; None leaves it to the scenario.
-        seed: Of the random numbers.
+        correlation_s: Seconds after which the correlation has fallen to 1 / e.
+        message_ms: Mean cost of a message; None uses the scenario's.
+        seed: Seed of the random numbers.
     """
 
     uplink_mbps: float
@@ -44,7 +43,7 @@ class Recipe:
     seed: int
 
 
-# "28 to 42 mostly" is taken for what lies between the 10th and the 90th percentile
+# "28 to 42 mostly" is taken as the range from the 10th to the 90th percentile
 WALKING_SIGMA = float(np.log(42 / 28) / (2 * 1.2816))
 WALKING_MEAN = float(np.sqrt(28 * 42) * np.exp(WALKING_SIGMA**2 / 2))
 RECIPES = {
@@ -56,7 +55,7 @@ RECIPES = {
 def log_normal(
     mean: float, sigma: float, correlation_s: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(ROWS,) values of exactly this mean, whose logarithms have exactly this deviation."""
+    """Return (ROWS,) values with exactly this mean and this deviation of their logarithms."""
     correlation = np.exp(-1.0 / correlation_s)
     steps = rng.standard_normal(ROWS) * np.sqrt(1.0 - correlation**2)
     steps[0] /= np.sqrt(1.0 - correlation**2)
@@ -68,7 +67,7 @@ def log_normal(
 
 
 def trace_of(recipe: Recipe) -> NDArray[np.float64]:
-    """(ROWS, 3 or 4) a trace's columns."""
+    """Return a trace's columns (ROWS, 3 or 4)."""
     rng = np.random.default_rng(recipe.seed)
     rates = [
         log_normal(mean * 1e6, recipe.sigma, recipe.correlation_s, rng)

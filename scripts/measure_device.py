@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""How long this machine takes for each layer of some models: a table for scenarios and UEs.
+"""Measure how long this machine takes for each layer of some models: a table for scenarios and UEs.
 
-Each MODEL is a name of the catalogue or `package.module:function`, run on one input with random
-weights: by torch, layer after layer, or as a whole by ONNX Runtime. Then the device models of
+Each MODEL is a name of the catalogue or `package.module:function`. It runs on one input with random
+weights, either layer by layer in torch, or as a whole in ONNX Runtime. Then the device models of
 docs/devices.md are fitted, and each model's total is predicted from the others' measurements.
 
 Examples:
@@ -35,25 +35,25 @@ NAMES = {"flops": "FLOPs / speed", "max": "one-peak roofline", "sum": "per kind,
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line(__doc__)
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL")
     add_input_options(parser)
     add("--output", type=Path, default=Path("device.json"), help="table to write")
     add("--runtime", choices=("torch", "onnxruntime"), default="torch",
-        help="torch: layer by layer; onnxruntime: the optimised network, by its profiler, on the"
-        " CPU (default: %(default)s)")  # fmt: skip
+        help="torch: layer by layer; onnxruntime: the optimised network on the CPU, with its"
+        " profiler (default: %(default)s)")  # fmt: skip
     add("--device", default="cpu", help="torch device (default: %(default)s)")
     add("--threads", type=int, default=1, help="torch threads (default: 1)")
     add("--repeats", type=int, default=20, help="(default: %(default)s)")
     add("--warm-up", type=int, default=3, help="(default: %(default)s)")
-    add("--label", help="the device's name in the table (default: as found)")
+    add("--label", help="the device's name in the table (default: detected)")
     return parser.parse_args(argv)
 
 
 def network(model: str, options: argparse.Namespace) -> tuple[Any, Any, str]:
-    """A module of the catalogue or of a function, its inputs, and its name; else a ValueError."""
+    """Return a catalogue's or function's module, its inputs, and its name; else a ValueError."""
     from catalogue.zoo import MODELS
 
     if ":" in model:
@@ -66,7 +66,7 @@ def network(model: str, options: argparse.Namespace) -> tuple[Any, Any, str]:
 
 
 def measure(options: argparse.Namespace) -> list[Measured]:
-    """Measures all models, with a progress bar."""
+    """Measure all models, with a progress bar."""
     from mjoa_gym.execution.layered_model import LayeredModel
     from mjoa_gym.execution.measure import layer_seconds
     from mjoa_gym.execution.measure_onnxruntime import onnxruntime_layer_seconds
@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace) -> list[Measured]:
 
 
 def table(measured: list[Measured], options: argparse.Namespace) -> dict[str, Any]:
-    """The content of the file, in the format of docs/devices.md."""
+    """Return the content of the file, in the format of docs/devices.md."""
     import torch
 
     on_card = options.device.startswith("cuda")
@@ -113,7 +113,7 @@ def table(measured: list[Measured], options: argparse.Namespace) -> dict[str, An
 
 
 def report(measured: list[Measured], name: str) -> str:
-    """Totals, the fitted models, and how well each predicts a model it has not seen."""
+    """Return totals, the fitted models, and the error of each for models not in its fit."""
     lines = [f"{'model':<20} {'layers':>6} {'ms':>9}"]
     for dnn, seconds in measured:
         lines.append(f"{dnn.name:<20} {dnn.n_layers:>6} {1e3 * seconds.sum():>9.3f}")
@@ -128,7 +128,7 @@ def report(measured: list[Measured], name: str) -> str:
 
 
 def described(device: Device) -> str:
-    """The figures of a fitted device, as Python that makes it."""
+    """Return the figures of a fitted device, as Python that makes it."""
     if not isinstance(device, RooflineDevice):
         return repr(device)
     speeds = {kind: float(f"{v:.3g}") for kind, v in device.throughput_flops_per_s.items()}
@@ -140,7 +140,7 @@ def described(device: Device) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measures, writes and reports; returns the exit status."""
+    """Measure, write and report; return the exit status."""
     options = arguments(argv)
     import torch
 
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(threads)
     content = table(measured, options)
     write(options.output, json.dumps(content, indent=1) + "\n")
-    load_device(options.output)  # what was written is what others will read
+    load_device(options.output)  # check that the file can be read
     print(f"{content['device']}, {content['runtime']}, {options.threads} thread(s)")
     print(report(measured, options.output.stem))
     print(f"wrote {options.output}")

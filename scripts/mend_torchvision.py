@@ -1,8 +1,9 @@
-"""Lets everything in this virtual environment import torchvision; run by the Makefile.
+"""Make torchvision importable in this virtual environment; the Makefile runs this script.
 
-PyPI's torchvision for Linux is built for CUDA. Beside a CPU build of torch its import stops, and
-with it that of timm and much of transformers: "operator torchvision::nms does not exist". Where the
-index of the CPU builds cannot be reached, this adds the operators to torchvision's own file.
+PyPI's torchvision for Linux is built for CUDA. With a CPU build of torch its import fails with
+"operator torchvision::nms does not exist", and so do the imports of timm and much of transformers.
+If the index of the CPU builds cannot be reached, this script adds the operators to torchvision's
+own file.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ if not _has_ops():
 
 
 def imports() -> bool:
-    """Whether torchvision can be imported, or its import fails for another reason."""
+    """Return whether torchvision can be imported, or its import fails for another reason."""
     command = [sys.executable, "-c", "import torchvision"]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode == 0 or "does not exist" not in done.stderr
 
 
 def main() -> int:
-    """Mend torchvision if that is needed; returns the exit status."""
+    """Mend torchvision if that is needed; return the exit status."""
     found = find_spec("torchvision")
     if found is None or found.origin is None or imports():
         return 0

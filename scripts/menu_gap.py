@@ -1,9 +1,9 @@
-"""Measure what menus of placements cost against free placement; prints a Markdown table.
+"""Measure the cost of menus of placements compared with free placement; print a Markdown table.
 
 The expert plays both environments: MJOA-MU in ColdStart, MJOA-MU with prefetch in Streaming. Every
-inference that it sends to the edge is simulated again at the same shares, link and residency, under
-PBT-DP's own answer and under every entry of the menu. Then the whole round: with the menu's best
-entries at the expert's shares, and with the band and the server divided anew by ARA.
+inference that it sends to the edge is simulated again at the same shares, link and residency, with
+PBT-DP's own answer and with every entry of the menu. Then the whole round is simulated with the
+menu's best entries at the expert's shares, and with the shares that ARA computes for them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ HEADER = (
 class Gap(NamedTuple):
     """Latency in excess of free placement, as fractions of it."""
 
-    inferences: list[float]  # of every inference that the expert sends to the edge
+    inferences: list[float]  # one for every inference that the expert sends to the edge
     same_shares: float  # of the round's weighted latencies against the expert's, at its shares
     divided_anew: float  # the same, with ARA's shares for the menu's placements
 
 
 def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Gap:
-    """What the menu costs in one round."""
+    """Return the cost of the menu in one round."""
     packed, inferences = instance.packed, []
     placements = list(plan.placements)
     for i, ue in enumerate(instance.ues):
@@ -63,7 +63,7 @@ def gap_of(scenario: Scenario, menu: Menu, instance: Instance, plan: Plan) -> Ga
 
 
 def rows(setting: Setting, lengths: list[int], seeds: range) -> list[tuple[str, ...]]:
-    """The rows of a scenario and an environment, one per length of the menu."""
+    """Return the rows of a scenario and an environment, one per length of the menu."""
     scenario = setting.scenario
     played = played_rounds(planner_of(EXPERTS[setting.environment]), setting, seeds)
     head = f"`{scenario.name}`", ENVIRONMENTS[setting.environment].removeprefix("MJOA/")
@@ -77,7 +77,7 @@ def rows(setting: Setting, lengths: list[int], seeds: range) -> list[tuple[str, 
 
 
 def cells(gaps: list[Gap]) -> tuple[str, ...]:
-    """The numbers of a row."""
+    """Return the numbers of a row."""
     inferences = 100.0 * np.concatenate([gap.inferences for gap in gaps])
     if not len(inferences):
         raise ValueError("the expert never uses the edge in these episodes")
@@ -91,15 +91,15 @@ def cells(gaps: list[Gap]) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the table; returns the exit status."""
+    """Print the table; return the exit status."""
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--scenario", nargs="+", default=["default", "chains", "crowded", "slow-uplink"],
         metavar="NAME", help="packaged scenarios or YAML files (default: %(default)s)")  # fmt: skip
     add("--entries", type=int, nargs="+", default=[ENTRIES], metavar="M",
-        help="most entries of a menu (default: %(default)s)")  # fmt: skip
-    add("--episodes", type=int, default=5, help="of each environment (%(default)s)")
-    add("--seed", type=int, default=0, help="of the first episode (%(default)s)")
+        help="maximum entries of a menu (default: %(default)s)")  # fmt: skip
+    add("--episodes", type=int, default=5, help="episodes of each environment (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the first episode (%(default)s)")
     args = parser.parse_args(argv)
     seeds = range(args.seed, args.seed + count("episodes", args.episodes))
     found = [

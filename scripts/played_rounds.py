@@ -1,4 +1,4 @@
-"""The rounds of whole episodes, as the planner that plays them meets them."""
+"""The rounds of whole episodes that a planner plays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mjoa_gym.planners.registry import Planner
 
 
 class PlayedRound(NamedTuple):
-    """A round: its problem, the planner's answer, and what came of it (see `play`)."""
+    """A round: its problem, the planner's answer, and its measurements (see `play`)."""
 
     instance: Instance
     plan: Plan

@@ -1,9 +1,9 @@
 """Find the menus that are shipped with the package, and write them to `planners/menus.json`.
 
-They are those of every packaged scenario, of the scenarios `default` and `ideal` with up to ten
-UEs, and of every other network of the catalogue in these two, all in both environments. It takes
-some minutes. The file defines what the entries of menus are: write it anew only where they may
-change. With `--add` menus that are stored stay as they are, and missing ones are added.
+These are the menus of every packaged scenario, of the scenarios `default` and `ideal` with up to
+ten UEs, and of every other network of the catalogue in these two scenarios, all in both
+environments. It takes some minutes. The file defines the entries of menus, so write it again only
+if they may change. With `--add`, stored menus do not change, and missing ones are added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_UES = 10
 
 
 def scenarios() -> Iterator[Scenario]:
-    """The scenarios whose menus are stored."""
+    """Yield the scenarios whose menus are stored."""
     yield from map(Scenario.load, Scenario.names())
     for scenario in map(Scenario.load, ("default", "ideal")):
         yield scenario.with_changes(dnns=DNN.names())
@@ -32,7 +32,7 @@ def scenarios() -> Iterator[Scenario]:
 def main(argv: list[str] | None = None) -> int:
     """Write the file."""
     parser = command_line(__doc__)
-    parser.add_argument("--add", action="store_true", help="keep what is stored")
+    parser.add_argument("--add", action="store_true", help="keep stored menus")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     menus: dict[str, dict[str, str]] = files.read(STORED, files.parse_json) if args.add else {}
     for scenario in bar(list(scenarios()), desc="scenarios"):

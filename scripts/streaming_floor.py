@@ -1,12 +1,12 @@
-"""How much there is to gain on `MJOA/Streaming-v1`, if uploads of earlier rounds were free.
+"""Estimate the gain on `MJOA/Streaming-v1` if uploads of earlier rounds were free.
 
     python scripts/streaming_floor.py --episodes 12
 
-In every round MJOA-MU plans twice more: with the parameters on the server that are best for this
-very round and fit the server's memory, and with all parameters there whatever the memory. Neither
-has cost anything to upload, so no agent can do as well; but the first choice is a knapsack at
-nominal shares and MJOA-MU is not the optimum, so it is an estimate and not a certified bound.
-Prints a Markdown table.
+In every round MJOA-MU plans two more times: with those parameters on the server that are best for
+this round and fit the server's memory, and with all parameters there, whatever the memory. Their
+uploads cost nothing, so no agent can do as well. But the first choice is a knapsack at nominal
+shares and MJOA-MU is not the optimum, so the result is an estimate and not a certified bound. The
+script prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mjoa_gym.planners import plan_with, planner_of
 from mjoa_gym.planners.menu import Menu, menu_of
 
 GRAIN_BYTES = 1e6
-"""Memory is counted in such steps, rounded up."""
+"""Memory is counted in steps of this size, rounded up."""
 REPEATS = 3
 """The knapsack is solved at equal shares first, then at those of the plan so far."""
 LEAST_SHARE = 0.02
@@ -37,7 +37,7 @@ FLOORS = ("best parameters within memory, for free", "all parameters, for free")
 
 
 def with_resident(instance: Instance, resident: list[NDArray[np.float64]]) -> tuple[Plan, float]:
-    """MJOA-MU's plan with other parameters on the server, and its weighted mean latency."""
+    """Return MJOA-MU's plan with other parameters on the server, and its weighted mean latency."""
     ues = [replace(ue, resident=own) for ue, own in zip(instance.ues, resident, strict=True)]
     free = replace(instance, ues=tuple(ues))
     plan = plan_with("mjoa-mu", free)
@@ -45,7 +45,7 @@ def with_resident(instance: Instance, resident: list[NDArray[np.float64]]) -> tu
 
 
 def sets_of_layers(on_menu: NDArray[np.int8], sizes: NDArray[np.float64]) -> NDArray[np.int8]:
-    """(sets, L) what each entry of the menu needs, and all layers; but for the largest ones."""
+    """Return sets (sets, L): what each menu entry needs, and all layers; without the largest."""
     everything = np.ones_like(on_menu[:1])
     limits = np.unique(sizes)
     sets = [row * (sizes <= limit) for row in (*everything, *on_menu) for limit in limits]
@@ -55,9 +55,9 @@ def sets_of_layers(on_menu: NDArray[np.int8], sizes: NDArray[np.float64]) -> NDA
 def best_sets(
     instance: Instance, scenario: Scenario, menu: Menu, shares: NDArray[np.float64]
 ) -> list[NDArray[np.float64]]:
-    """What is best on the server within its memory, if UE i has shares (N, 2) in any case.
+    """Return the best parameters on the server within its memory, at fixed shares (N, 2).
 
-    A multiple-choice knapsack: one set of layers for each UE.
+    This is a multiple-choice knapsack: one set of layers for each UE.
     """
     room = int(scenario.server_memory_bytes / GRAIN_BYTES)
     best = np.zeros(room + 1)
@@ -91,7 +91,7 @@ def best_sets(
 
 
 def floors(instance: Instance, scenario: Scenario, menu: Menu) -> tuple[float, float]:
-    """Seconds of a round with what is best within memory, and with everything there."""
+    """Return seconds of a round with the best parameters within memory, and with all of them."""
     shares = np.full((instance.n_ues, 2), 1.0 / instance.n_ues)
     least = np.inf
     for _ in range(REPEATS):
@@ -108,7 +108,7 @@ def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="name, or a YAML file")
     parser.add_argument("--episodes", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=10_000, help="of the first episode")
+    parser.add_argument("--seed", type=int, default=10_000, help="seed of the first episode")
     options = parser.parse_args()
     setting = Setting("streaming", Scenario.load(options.scenario))
     seeds = range(options.seed, options.seed + options.episodes)

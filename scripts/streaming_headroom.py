@@ -1,12 +1,12 @@
-"""How much the far-sighted planner leaves on `MJOA/Streaming-v1` to whoever knows what comes.
+"""Estimate what a clairvoyant policy gains over the far-sighted planner on `MJOA/Streaming-v1`.
 
     python scripts/streaming_headroom.py --episodes 20
 
 In each of the first rounds, random changes of the far-sighted plan are tried: another placement,
-prefetch or retention of one UE, or a part of a share for another. Each is played to the end of
-the look-ahead, with the far-sighted planner in the rounds after it and the draws that really come,
-and the best one found so far is kept. So this policy is clairvoyant, and no agent can expect to
-gain what it gains. Prints mean latencies, and a bootstrap interval of the difference.
+prefetch or retention of one UE, or a part of a share for another UE. Each change is played to the
+end of the look-ahead, with the far-sighted planner in the rounds after it and the actual future
+draws, and the best change so far is kept. So this policy is clairvoyant, and no agent can expect
+the same gain. The script prints mean latencies, and a bootstrap interval of the difference.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mjoa_gym.planners.far_sighted import placements_of, up_to_size
 from mjoa_gym.world.batch import Batch
 
 PARTS = (0.1, 0.3, 0.6)
-"""Parts of a share that are given to another UE."""
+"""Fractions of a share that are given to another UE."""
 PATIENCE = 1.3
-"""Changes that make a round so many times as long are not played."""
+"""Changes that make a round this many times as long are not played."""
 ALL = np.ones(1, np.bool_)
 
 
 class Episode:
-    """One environment, played with plans; its state can be kept and restored."""
+    """One environment, played with plans; its state can be saved and restored."""
 
     def __init__(self, scenario: Scenario, planner: str, seed: int) -> None:
         self.batch, self.view = Batch(scenario, True, 1), PlanView(scenario, True)
@@ -42,7 +42,7 @@ class Episode:
         self.batch.begin(ALL)
 
     def step(self, plan: Plan) -> float:
-        """Play a round; its weighted mean latency in seconds."""
+        """Play a round; return its weighted mean latency in seconds."""
         weights = self.batch.state.population.weight[0].copy()
         action = self.view.single(self.view.encode(plan))
         decision, _ = self.view.decode(action, self.batch.state, ALL)
@@ -50,7 +50,7 @@ class Episode:
         return float(np.average(outcome.latency_s[0], weights=weights))
 
     def rest(self, rounds: int) -> float:
-        """Let the planner play up to so many rounds; the sum of their latencies."""
+        """Let the planner play up to `rounds` rounds; return the sum of their latencies."""
         left = int(self.batch.scenario.rounds - self.batch.state.round[0])
         return sum(
             self.step(self.planner(self.batch.instance(0))) for _ in range(min(left, rounds))
@@ -58,7 +58,7 @@ class Episode:
 
 
 def changed(instance: Instance, plan: Plan, rng: np.random.Generator) -> Plan:
-    """A plan with one random change."""
+    """Return a plan with one random change."""
     placements, prefetch, retain = (
         [
             np.zeros_like(own) if rows is None else rows[i].copy()
@@ -86,7 +86,7 @@ def changed(instance: Instance, plan: Plan, rng: np.random.Generator) -> Plan:
 def best_change(
     episode: Episode, plan: Plan, tries: int, ahead: int, rng: np.random.Generator
 ) -> Plan:
-    """The best plan found, from changes that are tried one after the other."""
+    """Return the best plan found, from changes that are tried one after the other."""
     state, instance = deepcopy(episode.batch.state), episode.batch.instance(0)
     limit = PATIENCE * evaluate(instance, plan).mean()
     least = episode.step(plan) + episode.rest(ahead)
@@ -108,10 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--scenario", default="default", help="name, or a YAML file")
     add("--planner", default="far-sighted", help="(%(default)s)")
     add("--episodes", type=int, default=20, help="(%(default)s)")
-    add("--seed", type=int, default=700_000, help="of the first episode (%(default)s)")
-    add("--rounds", type=int, default=3, help="in which changes are tried (%(default)s)")
-    add("--tries", type=int, default=60, help="in each of these (%(default)s)")
-    add("--ahead", type=int, default=5, help="rounds that are looked ahead (%(default)s)")
+    add("--seed", type=int, default=700_000, help="seed of the first episode (%(default)s)")
+    add("--rounds", type=int, default=3, help="rounds in which changes are tried (%(default)s)")
+    add("--tries", type=int, default=60, help="changes tried in each round (%(default)s)")
+    add("--ahead", type=int, default=5, help="rounds of look-ahead (%(default)s)")
     args = parser.parse_args(argv)
     scenario, found = Scenario.of(args.scenario), []
     for seed in tqdm(range(args.seed, args.seed + args.episodes), unit="episode"):

@@ -1,8 +1,8 @@
-"""Measure real inferences on two processes against what the simulator says; write a report.
+"""Measure real inferences on two processes, compare them with the simulator, and write a report.
 
-Starts an edge server, is the UE itself, and runs a grid of networks, rates, planners and upload
-modes. Killed or interrupted, it goes on where it stopped when the same command is given again. For
-numbers that mean something the machine should have two idle cores.
+The script starts an edge server, acts as the UE itself, and runs a grid of networks, rates,
+planners and upload modes. If it is killed or interrupted, run the same command again to continue.
+For meaningful numbers, the machine should have two idle cores.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from mjoa_gym.cli.ending import command_line, run
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
-"""Options that do not say what is measured."""
+"""Options that do not change what is measured."""
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line; where it says something of the grid, by the names of the grid's fields."""
+    """Parse the command line; options about the grid have the names of the grid's fields."""
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="a small grid, a few minutes")
     add("--models", nargs="+", metavar="NAME", help="torchvision classifiers")
     add("--rates", nargs="+", type=float, dest="rates_mbps", metavar="MBPS",
         help="Mbit/s of both directions")  # fmt: skip
-    add("--queries", type=int, help="of each row of queries with residency")
-    add("--cap-s", type=float, help="what would take longer by prediction is not run")
+    add("--queries", type=int, help="queries of each row with residency")
+    add("--cap-s", type=float, help="do not run inferences with a longer prediction")
     add("--ue-slowdown", type=float, help="how much slower than this machine the UE is")
     add("--edge-slowdown", type=float, help="how much slower the UE's share of the server is")
     add("--paced", action="store_true",
-        help="layers count as what was measured at first: for noisy machines")  # fmt: skip
+        help="count layers with their first measured times, for noisy machines")  # fmt: skip
     add("--tc", action="store_true", dest="shaped_below",
         help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
     add(
@@ -42,15 +42,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         type=Path,
         help="folder of the results (default results/testbed[-quick][-paced][-tc])",
     )
-    add("--fresh", action="store_true", help="forget earlier results")
-    add("--report-only", action="store_true", help="write the report anew from earlier results")
+    add("--fresh", action="store_true", help="discard earlier results")
+    add("--report-only", action="store_true", help="only write the report, from earlier results")
     add("--publish", action=argparse.BooleanOptionalAction, default=False,
-        help="replace what README.md and docs/results.md say of it")  # fmt: skip
+        help="replace the results in README.md and docs/results.md")  # fmt: skip
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     import torch

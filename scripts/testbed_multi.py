@@ -1,8 +1,8 @@
-"""Measure rounds of several UEs on one real server against what the simulator says.
+"""Measure rounds of several UEs on one real server, and compare them with the simulator.
 
-The server and its controller run in this process, each UE in one of its own. Killed or interrupted,
-it goes on where it stopped when the same command is given again. Layers are paced, so that a noisy
-machine does not matter, unless `--free` says otherwise.
+The server and its controller run in this process, and each UE runs in its own. If it is killed or
+interrupted, run the same command again to continue. Layers are paced, so that a noisy machine does
+not matter, unless you pass `--free`.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from mjoa_gym.cli.ending import command_line, run
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "docs" / "results.md",)
 CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
-"""Options that do not say what is measured."""
+"""Options that do not change what is measured."""
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line; where it says something of the grid, by the names of the grid's fields."""
+    """Parse the command line; options about the grid have the names of the grid's fields."""
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="a small grid, a few minutes")
-    add("--mixes", nargs="+", metavar="NAME", help="of UEs: two, twins, four, five")
+    add("--mixes", nargs="+", metavar="NAME", help="mixes of UEs: two, twins, four, five")
     add("--rates", nargs="+", type=float, dest="rates_mbps", metavar="MBPS",
         help="the cell's Mbit/s, in both directions")  # fmt: skip
-    add("--planners", nargs="+", metavar="NAME", help="of cold rounds")
+    add("--planners", nargs="+", metavar="NAME", help="planners of cold rounds")
     add("--residents", nargs="*", metavar="NAME", help="planners of rows with residency")
-    add("--repeats", type=int, help="of each cold round")
-    add("--rounds", type=int, help="of each row with residency")
+    add("--repeats", type=int, help="repeats of each cold round")
+    add("--rounds", type=int, help="rounds of each row with residency")
     add("--ue-slowdown", type=float, help="how much slower than this machine each UE is")
     add("--edge-slowdown", type=float, help="how much slower the server is")
     add("--free", action="store_const", const=False, dest="paced",
-        help="layers take what they take, on a quiet machine")  # fmt: skip
+        help="do not pace layers, on a quiet machine")  # fmt: skip
     add("--out", type=Path, help="folder of the results (default results/testbed-multi[...])")
-    add("--fresh", action="store_true", help="forget earlier results")
-    add("--report-only", action="store_true", help="write the report anew from earlier results")
+    add("--fresh", action="store_true", help="discard earlier results")
+    add("--report-only", action="store_true", help="only write the report, from earlier results")
     add("--publish", action=argparse.BooleanOptionalAction, default=False,
-        help="replace what README.md and docs/results.md say of it")  # fmt: skip
+        help="replace the results in README.md and docs/results.md")  # fmt: skip
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     import torch

@@ -1,4 +1,4 @@
-"""Train PPO or DQN on one of the environments; the same command goes on where a run was stopped.
+"""Train PPO or DQN on one of the environments; run the same command again to continue a run.
 
     python scripts/train.py --algo ppo --env MJOA/Streaming-v1
     python scripts/train.py --algo ppo --env MJOA/Streaming-v1 --seeds 0 1 2 3 4 --jobs 2
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     from agents.training.config import ALGORITHMS
 
     parser = command_line(__doc__)
@@ -39,20 +39,20 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--n-ues", type=int, help="UEs in a round (the scenario's)")
     add("--timesteps", type=float, help="steps of all environments together (the file's)")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other hyper-parameters")
-    add("--from-scratch", action="store_true", help="no cloning before PPO")
+    add("--from-scratch", action="store_true", help="do not clone a planner before PPO")
     add("--seeds", "--seed", nargs="+", type=int, default=[0], help="training seeds (0)")
     add("--jobs", type=int, default=1, help="processes for several seeds (%(default)s)")
     add("--ray", action=argparse.BooleanOptionalAction, default=False,
         help="run the seeds on a Ray cluster instead")  # fmt: skip
     add("--out", type=Path, default=Path("runs"), help="folder of runs (%(default)s)")
     add("--every", type=int, default=40_000, help="steps between checkpoints (%(default)s)")
-    add("--episodes", type=int, default=100, help="of a validation, 0 for none (%(default)s)")
+    add("--episodes", type=int, default=100, help="validation episodes, 0 for none (%(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args(argv)
 
 
 def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
-    """The configuration of one seed's run."""
+    """Return the configuration of one seed's run."""
     from agents.training.config import load_config
 
     changes: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def config_of(args: argparse.Namespace, seed: int) -> TrainingConfig:
 
 
 def run_one(args: argparse.Namespace, seed: int) -> int:
-    """Train with one seed; the exit status."""
+    """Train with one seed; return the exit status."""
     from agents.training.config import short_name
     from agents.training.run import Interrupted, RunOptions, train
 
@@ -80,22 +80,25 @@ def run_one(args: argparse.Namespace, seed: int) -> int:
     try:
         train(config_of(args, seed), folder, options)
     except Interrupted:
-        print(f"stopped and saved in {folder}: the same command goes on", file=sys.stderr)
+        print(
+            f"stopped and saved in {folder}: run the same command again to continue",
+            file=sys.stderr,
+        )
         return STOPPED
     except OSError as error:
         raise OSError(
-            f"cannot write to {folder}: {error}. The last checkpoint is intact: the same command "
-            "goes on from there"
+            f"cannot write to {folder}: {error}. The last checkpoint is intact: run the same "
+            "command again to continue"
         ) from error
     print(f"{folder / 'agent'} holds the trained agent")
     return 0
 
 
 def run_several(args: argparse.Namespace, argv: list[str]) -> int:
-    """Every seed by the same command in a process of its own; the worst exit status.
+    """Run the same command for every seed in its own process; return the worst exit status.
 
-    So many at once as there are `--jobs`, or all as tasks of a Ray cluster (a local one if there is
-    none).
+    There are `--jobs` processes at once, or all seeds are tasks of a Ray cluster (a local one if
+    there is none).
     """
     command = [sys.executable, __file__, *argv, "--no-ray", *["--quiet"] * (args.jobs > 1)]
 
@@ -113,7 +116,7 @@ def run_several(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train; returns the exit status."""
+    """Train; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     count("jobs", args.jobs)

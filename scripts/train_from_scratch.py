@@ -1,12 +1,13 @@
-"""Train algorithms from scratch, several seeds each, and say what they reach: a table and curves.
+"""Train algorithms from scratch, with several seeds each, and report a table and learning curves.
 
     python scripts/train_from_scratch.py --jobs 2
     python scripts/train_from_scratch.py --rows ppo-shares-outlook --timesteps 5e5 \
         --runs runs/longer --out runs/longer/results
 
-`configs/from_scratch.yaml` lists the rows. The same command goes on where it was stopped; finished
-runs are only read. The folder gets each run's log and configuration, `table.md` and a figure of
-learning curves for each environment. `--pages` puts the table into a page between its markers.
+`configs/from_scratch.yaml` lists the rows. If it is stopped, run the same command again to
+continue; finished runs are only read. The folder gets each run's log and configuration, `table.md`
+and a figure of learning curves for each environment. `--pages` puts the table between the markers
+of a page.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ PLANNERS = {
     "MJOA/ColdStart-v1": ("dads-serial", "mjoa-mu"),
     "MJOA/Streaming-v1": ("dads-serial", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted"),
 }
-"""Yardsticks; MJOA-MU is what 100 % is."""
+"""Reference planners; MJOA-MU's reward is 100 %."""
 DONE = "done"
-"""A file that says that a run is finished."""
+"""A file that marks a finished run."""
 PART = "from-scratch"
-"""What the markers of the table in a page are called."""
+"""Name of the markers of the table in a page."""
 POINTS = 5
-"""How many times a run is validated."""
+"""Number of validations of a run."""
 HEADER = ("Agent", "Environment", "Seeds", "Steps", "Reward", "Of MJOA-MU's", "Minutes")
 
 
 def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig]:
-    """Every run's configuration, by the name of its folder."""
+    """Return every run's configuration, by the name of its folder."""
     found = {}
     for row, settings in given["rows"].items():
         for env_id, common in given["settings"].items():
@@ -66,7 +67,7 @@ def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig
 
 
 def train_one(name: str, config: TrainingConfig, runs: Path, episodes: int) -> None:
-    """Train one run, unless it is finished; a ValueError if it has another configuration."""
+    """Train one run, unless it is finished; raise a ValueError for another configuration."""
     folder = runs / name
     claim(folder, config)
     if (folder / DONE).is_file():
@@ -80,13 +81,13 @@ def train_one(name: str, config: TrainingConfig, runs: Path, episodes: int) -> N
 
 
 def last_rows(out: Path, name: str) -> tuple[float, float]:
-    """The reward at a run's end, and its minutes."""
+    """Return the reward at a run's end, and its minutes."""
     rows = list(csv.DictReader((out / name / LOG).read_text("utf-8").splitlines()))
     return float(rows[-1]["reward"]), sum(float(row["seconds"]) for row in rows) / 60.0
 
 
 def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]) -> Table:
-    """Rewards at the end of training, with intervals over seeds, beside the planners'."""
+    """Return rewards at the end of training, with intervals over seeds, and the planners'."""
     found = []
     for env_id in given["settings"]:
         short = env_id.split("/")[1]
@@ -112,7 +113,7 @@ def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]
 
 
 class Bidder:
-    """Bids through `shares` without having learned anything."""
+    """Bids through `shares` without any learning."""
 
     action_view, observation, batches = "shares", "dict", True
 
@@ -121,7 +122,7 @@ class Bidder:
         self.generator = np.random.default_rng(0)
 
     def predict(self, observation: Any, **_: Any) -> tuple[NDArray[np.int64], None]:
-        """Levels that are drawn evenly."""
+        """Return uniformly drawn levels."""
         n_envs, n_ues = observation["dnn"].shape
         return self.generator.integers(*self.levels, (n_envs, 2 * n_ues)), None
 
@@ -134,7 +135,7 @@ BIDDERS = {
 
 
 def yardsticks(env_id: str, episodes: int, runs: Path) -> dict[str, Score]:
-    """The scores of planners, kept in the folder of runs, and of agents that do not learn."""
+    """Return the scores of planners, cached in the folder of runs, and of non-learning agents."""
     setting, cache = Setting(env_id, Scenario()), runs / "validation.json"
     bidders = {name: score(Bidder(*own), setting, episodes) for name, own in BIDDERS.items()}
     names = PLANNERS[env_id]
@@ -142,26 +143,26 @@ def yardsticks(env_id: str, episodes: int, runs: Path) -> dict[str, Score]:
 
 
 def keep(runs: Path, out: Path, name: str) -> None:
-    """Copy what is read of a run."""
+    """Copy the files of a run that are read later."""
     (out / name).mkdir(parents=True, exist_ok=True)
     for file in (LOG, RUN):
         shutil.copyfile(runs / name / file, out / name / file)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train what is missing, and write the results; returns the exit status."""
+    """Train what is missing, and write the results; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--config", type=Path, default=FILE, help="file of the rows (configs/from_scratch.yaml)")
-    add("--rows", nargs="+", metavar="ROW", help="some of them (all)")
-    add("--timesteps", type=float, help="of a run (the file's)")
-    add("--seeds", type=int, help="of each row (the file's)")
-    add("--episodes", type=int, default=50, help="of a validation (%(default)s)")
+    add("--rows", nargs="+", metavar="ROW", help="rows to train (all)")
+    add("--timesteps", type=float, help="steps of a run (the file's)")
+    add("--seeds", type=int, help="seeds of each row (the file's)")
+    add("--episodes", type=int, default=50, help="episodes of a validation (%(default)s)")
     add("--jobs", type=int, default=1, help="processes (%(default)s)")
     add("--runs", type=Path, default=Path("runs/from_scratch"), help="folder of runs (%(default)s)")
-    add("--out", type=Path, default=ROOT / "results" / "from_scratch", help="of the results")
-    add("--pages", type=Path, nargs="+", default=[], metavar="FILE", help="whose tables to replace")
+    add("--out", type=Path, default=ROOT / "results" / "from_scratch", help="results folder")
+    add("--pages", type=Path, nargs="+", default=[], metavar="FILE", help="pages with the table")
     add("--only", metavar="RUN", help="train this run and stop")
     args = parser.parse_args(argv)
     given = yaml_mapping(args.config.read_text("utf-8"), args.config)

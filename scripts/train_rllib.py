@@ -4,15 +4,16 @@ On this machine:
 
     python scripts/train_rllib.py --iterations 5
 
-On a cluster, with this package on every node: `ray start --head` on one of them, what that prints
-on the others (`ray start --address=HEAD:6379`), then on the first
+On a cluster, install this package on every node. Run `ray start --head` on one of them, the command
+that it prints on the others (`ray start --address=HEAD:6379`), and then on the first
 
     python scripts/train_rllib.py --address auto --env-runners 16
 
 Ray protects a cluster with a token in `~/.ray/auth_token`, which all nodes must share
 (`ray get-auth-token --generate` makes one).
 
-Needs the extra `rllib` in a virtual environment of its own: RLlib 2.60 insists on Gymnasium 1.2.2.
+The script needs the extra `rllib` in a separate virtual environment, because RLlib 2.60 requires
+Gymnasium 1.2.2.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ WHO = "steps_by_process"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line(__doc__)
     add = parser.add_argument
     add("--env", choices=IDS, default=IDS[0], help="environment (%(default)s)")
@@ -40,21 +41,21 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--ues", type=int, help="number of UEs (default: the scenario's)")
     add("--action", choices=("box", "multidiscrete"), default="multidiscrete",
         help="action view (%(default)s)")  # fmt: skip
-    add("--iterations", type=int, default=3, help="of PPO (%(default)s)")
+    add("--iterations", type=int, default=3, help="PPO iterations (%(default)s)")
     add("--env-runners", type=int, default=2, help="processes that collect (%(default)s)")
-    add("--envs", type=int, default=8, help="environments in each of them (%(default)s)")
-    add("--batch", type=int, default=2000, help="steps of an iteration, of all (%(default)s)")
+    add("--envs", type=int, default=8, help="environments in each process (%(default)s)")
+    add("--batch", type=int, default=2000, help="total steps of an iteration (%(default)s)")
     add("--lr", type=float, default=3e-4, help="learning rate (%(default)s)")
     add("--gamma", type=float, default=0.99, help="discount (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--address", help='of a running Ray cluster, "auto" on one of its nodes (default: none)')
-    add("--cpus", type=int, default=2, help="for Ray, where there is no cluster (%(default)s)")
+    add("--address", help='running Ray cluster, "auto" on one of its nodes (default: none)')
+    add("--cpus", type=int, default=2, help="CPUs for Ray without a cluster (%(default)s)")
     add("--checkpoint", metavar="DIR", help="write the trained algorithm there")
     return parser.parse_args(argv)
 
 
 def create_env(settings: dict[str, Any]) -> Any:
-    """The environment of one process; it imports what it needs."""
+    """Create the environment of one process; the function imports everything that it needs."""
     import gymnasium as gym
 
     import mjoa_gym  # noqa: F401 - registers the environments
@@ -63,7 +64,7 @@ def create_env(settings: dict[str, Any]) -> Any:
 
 
 def configuration(args: argparse.Namespace) -> Any:
-    """PPO's configuration."""
+    """Return PPO's configuration."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.tune.registry import register_env
@@ -72,7 +73,7 @@ def configuration(args: argparse.Namespace) -> Any:
         def on_sample_end(
             self, *, env_runner: Any, metrics_logger: Any, samples: Any, **_: Any
         ) -> None:
-            """Log which process has collected how many steps."""
+            """Log the number of steps that each process has collected."""
             who = f"worker {env_runner.worker_index} (pid {os.getpid()} on {socket.gethostname()})"
             metrics_logger.log_value((WHO, who), sum(map(len, samples)), reduce="sum")
 
@@ -96,7 +97,7 @@ def configuration(args: argparse.Namespace) -> Any:
 
 
 def report(iteration: int, result: dict[str, Any], seconds: float) -> None:
-    """One line per iteration, and one per process that collected."""
+    """Print one line per iteration, and one per process that collected."""
     runners = result["env_runners"]
     steps = {who: int(count) for who, count in runners[WHO].items()}
     print(
@@ -109,7 +110,7 @@ def report(iteration: int, result: dict[str, Any], seconds: float) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train; returns the exit status."""
+    """Train; return the exit status."""
     args = arguments(argv)
     import ray
     import ray.rllib

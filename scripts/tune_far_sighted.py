@@ -2,8 +2,8 @@
 
     python scripts/tune_far_sighted.py --episodes 20
 
-Plays the same Streaming episodes with every setting and with MJOA-MU with prefetch, and prints a
-table. Evaluations begin at seed 1,000,000; seeds here must stay below 900,000.
+The script plays the same Streaming episodes with every setting and with MJOA-MU with prefetch, and
+prints a table. Evaluations start at seed 1,000,000; seeds here must stay below 900,000.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--scenario", default="default", help="name, or a YAML file")
     add("--episodes", type=int, default=20)
-    add("--seed", type=int, default=500_000, help="of the first episode")
+    add("--seed", type=int, default=500_000, help="seed of the first episode")
     add("--patience", type=float, nargs="+", default=[0.1, 0.3, 0.6, 1.0])
     add("--share", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     options = parser.parse_args(argv)

@@ -1,8 +1,8 @@
-"""How much of a planner's answer a learned action view can say: the planner, played through it.
+"""Measure how much of a planner's answer a learned action view can express, by playing through it.
 
     python scripts/view_loss.py far-sighted --environment streaming
 
-A policy that acts through a view can only beat a planner there if it beats what is left of it.
+To beat a planner, a policy in this view must at least beat what the view can express of the plans.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Through:
     def predict(
         self, observation: Mapping[str, Any], *, deterministic: bool = True
     ) -> tuple[Any, Any]:
-        """The nearest action; one UE's where they decide one by one."""
+        """Return the nearest action; that of one UE if UEs decide one by one."""
         turn = int(observation["turn"][0, 0]) if "turn" in observation else 0
         if turn == 0:
             plans, _ = self._planner.predict(observation)

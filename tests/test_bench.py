@@ -443,7 +443,7 @@ def test_what_does_not_reproduce_is_rejected(played, change, said):
 
 def test_a_change_that_leaves_the_checksum_is_rejected(played):
     content = altered(played[1], lambda c: c.update(planner="somebody else"), honest=False)
-    assert faults(content) == ["checksum: the content is not what was written"]
+    assert faults(content) == ["checksum: the content has changed since it was written"]
 
 
 def test_answers_that_are_late_need_an_all_local_plan(played):

@@ -103,9 +103,9 @@ def test_agents_of_every_kind_are_played(kind):
 
 
 def test_what_plans_nothing_is_refused():
-    with pytest.raises(ValueError, match="three=3: is no planner"):
+    with pytest.raises(ValueError, match="three=3: is not a planner"):
         compare({"three": 3})
-    with pytest.raises(ValueError, match="int is no planner, and has no `predict`"):
+    with pytest.raises(ValueError, match="int is not a planner, and has no `predict`"):
         agent_from(lambda: 3, SETTING)
     for agents in ({}, [planner]):
         with pytest.raises(ValueError, match="a dictionary of agents"):
@@ -257,7 +257,7 @@ class Nonsense:
         ("multidiscrete", np.zeros(10), "whole numbers are needed"),
         ("multidiscrete", np.full(10, 99), "must be from 0 to"),
         ("discrete", None, "dtype object"),
-        ("plan", {"placements": 1}, "needed is a dict"),
+        ("plan", {"placements": 1}, "must be a dict"),
         ("boxes", np.zeros(8), "did you mean 'box'"),
     ],
 )

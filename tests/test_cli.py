@@ -70,7 +70,7 @@ def ends(error):
     [
         (ValueError("n=0:\n  must be more"), 1, "it: n=0: must be more\n"),
         (FileNotFoundError(2, "No such file", "x"), 1, "it: [Errno 2] No such file: 'x'"),
-        (KeyboardInterrupt(), 130, "\nStopped. The same command goes on from here.\n"),
+        (KeyboardInterrupt(), 130, "\nStopped. Run the same command again to continue.\n"),
         (ModuleNotFoundError("No module named 'torch.x'", name="torch.x"), 1,
          "it: No module named 'torch.x'; pip install 'mjoa-gym[torch]'\n"),
         (ImportError("PyQt is needed: pip install PyQt", name="torch"), 1,
@@ -103,7 +103,7 @@ def test_interrupted_it_says_how_to_go_on_and_leaves_nobody_behind(tmp_path):
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to all of them
         _, told = running.communicate(timeout=60)
         assert running.returncode == 130
-        assert told.strip().endswith("Stopped. The same command goes on from here.")
+        assert told.strip().endswith("Stopped. Run the same command again to continue.")
         assert "Traceback" not in told
         with pytest.raises(ProcessLookupError):
             os.killpg(running.pid, 0)

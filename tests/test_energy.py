@@ -229,7 +229,7 @@ def test_a_file_may_state_power(tmp_path):
     for left_out in figures:
         some = {key: value for key, value in figures.items() if key != left_out}
         path.write_text(json.dumps({"tables": {"m": [1, 2]}} | some))
-        with pytest.raises(ValueError, match=r"has of its power \[.*all of \['compute_w'"):
+        with pytest.raises(ValueError, match=r"has only \[.*of its power: all of \['compute_w'"):
             load_device(path)
     path.write_text(json.dumps({"tables": {"m": [1]}} | figures | {"idle_w": -1}))
     with pytest.raises(ValueError, match="idle_w=-1: must be finite and >= 0"):

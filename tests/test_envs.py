@@ -127,7 +127,7 @@ def test_stepping_needs_a_reset_and_options_do_not_exist(env_id):
     env = gym.make(env_id).unwrapped
     with pytest.raises(ResetNeeded):
         env.step(env.action_space.sample())
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="has none"):
         env.reset(options={"difficulty": "hard"})
 
 

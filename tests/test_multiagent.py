@@ -87,7 +87,7 @@ def test_without_agents_a_step_does_nothing():
         with pytest.raises(ResetNeeded, match="call reset"):
             call()
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="needed is one for each"):
+    with pytest.raises(ValueError, match="there must be one for each"):
         env.step({})
     last = env.step(actions)[0]
     assert env.agents == []
@@ -121,7 +121,7 @@ def test_bad_arguments_and_actions_are_named():
     env = mjoa_gym.parallel_env(n_ues=2)
     env.reset(seed=0)
     good = {agent: env.action_space(agent).sample() for agent in env.agents}
-    with pytest.raises(ValueError, match="needed is one for each"):
+    with pytest.raises(ValueError, match="there must be one for each"):
         env.step({"ue_0": good["ue_0"]})
     with pytest.raises(ValueError, match=r"actions\['ue_1'\] has shape \(2,\)"):
         env.step(good | {"ue_1": good["ue_1"][:2]})

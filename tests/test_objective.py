@@ -103,7 +103,7 @@ def test_without_prices_nothing_changes_even_with_what_is_not_known():
             "energy_price_s_per_j=1.0: the UE device 'server-cpu' has no power",
         ),
         (lambda: Scenario(**FACTORS | SECONDS), r"deadlines: got \['deadline_factor_min', "),
-        (lambda: Scenario(deadline_min_s=1), r"got \['deadline_min_s'\]; needed are .* or none"),
+        (lambda: Scenario(deadline_min_s=1), r"got \['deadline_min_s'\]; they must be .* or none"),
         (lambda: Scenario(deadline_factor_max=1), r"deadlines: got \['deadline_factor_max'\]"),
         (lambda: Scenario(deadline_min_s=0, deadline_max_s=1), "deadline_min_s=0: must be above 0"),
         (

@@ -123,8 +123,8 @@ BAD_GRAPHS = {
     "reads itself": ([node("Relu", "y", "y")], "contains a cycle"),
     "made twice": ([node("Relu", "x", "y"), node("Tanh", "x", "y")], "Output 'y' is redeclared"),
     "made from the input": ([node("Relu", "x", "x")], "Output 'x' is redeclared"),
-    "missing input": ([ADD], r"'a' \(Add\): reads 'b', which nothing before it makes"),
-    "missing output": ([node("Relu", "x", "z")], "output 'y' is made by no node"),
+    "missing input": ([ADD], r"'a' \(Add\): reads 'b', which no earlier node makes"),
+    "missing output": ([node("Relu", "x", "z")], "output 'y' is not made by any node"),
     "nothing": ([], "has no nodes"),
     "only views": ([node("Constant", "", "y", value_float=1.0)], "no operator that does work"),
     "unknown domain": ([node("Do", "x", "y", domain="odd")], r"\(odd.Do\): no shape rule"),
@@ -154,7 +154,7 @@ def test_inputs_that_are_not_valid(tmp_path):
         read(model(relu(1), X, "y"), tmp_path, input_shapes={"x": (0, 4)})
     with pytest.raises(ValueError, match="input 'x' has no shape: give input_shapes="):
         read(model(relu(1), [value("x", None)], "y"), tmp_path)
-    with pytest.raises(ValueError, match="input 'x' is there twice"):
+    with pytest.raises(ValueError, match="input 'x' occurs twice"):
         read(model(relu(1), [*X, *X], "y"), tmp_path)
     with pytest.raises(ValueError, match="granularity='node'"):
         DNN.from_onnx(tmp_path / "model.onnx", granularity="node")

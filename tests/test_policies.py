@@ -136,5 +136,5 @@ def test_a_folder_without_an_agent_is_refused(tmp_path):
         LearnedAgent.load(tmp_path)
     agent("ppo").save(tmp_path)
     (tmp_path / "card.yaml").write_text("format: 1\n")
-    with pytest.raises(ValueError, match="says nothing of algorithm"):
+    with pytest.raises(ValueError, match="lacks algorithm"):
         LearnedAgent.load(tmp_path)

@@ -46,7 +46,7 @@ def test_profiles_a_function_of_the_users_own(tmp_path, monkeypatch, capsys) -> 
     capsys.readouterr()
     for model, message in {
         "own_nets:broken": "TypeError",
-        "own_nets:number": "returned int, no torch module",
+        "own_nets:number": "returned int, not a torch module",
         "own_nets:absent": "absent",
         "no_such_module:f": "No module named 'no_such_module'",
         "resnet17": "did you mean 'resnet18'",

@@ -152,7 +152,7 @@ def test_files_that_could_be_meant_are_named(tmp_path):
 
 def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "text.zip").write_text("no model")
-    with pytest.raises(ValueError, match=r"text\.zip is no model of PPO"):
+    with pytest.raises(ValueError, match=r"text\.zip is not a model of PPO"):
         source_of(f"ppo:{tmp_path / 'text.zip'}").check(SETTING)
     with pytest.raises(ValueError, match="which algorithm"):
         source_of(str(tmp_path / "text.zip"))

@@ -290,7 +290,7 @@ HEAD = "seconds,uplink_bps,downlink_bps,message_s\n"
     [
         ("", "is empty: the columns seconds, uplink_bps, downlink_bps are needed"),
         ("seconds,uplink_bps\n", "'downlink_bps' is missing"),
-        (HEAD.replace("\n", ",seconds\n"), "'seconds' is there twice"),
+        (HEAD.replace("\n", ",seconds\n"), "'seconds' occurs twice"),
         (HEAD, "has no rows: at least one is needed"),
         (HEAD + "0,1e6,1e6\n", "line 2: has 3 values: 4 are needed"),
         (HEAD + "0,1e6,1e6,0\n0,1e6,1e6,0\n", r"line 3: seconds=0.0: must be above 0.0 as before"),

@@ -104,7 +104,7 @@ def test_an_interrupted_run_says_so_and_goes_on(algorithm, undisturbed, tmp_path
     process.send_signal(signal.SIGINT)
     done = process.wait(60)
     assert done.returncode == 130, done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "run the same command again to continue" in done.stderr
     assert "Traceback" not in done.stderr
     run(*command(algorithm, tmp_path), check=True)
     assert equal(weights(at), undisturbed[algorithm])

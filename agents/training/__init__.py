@@ -1,1 +1,1 @@
-"""Training Stable-Baselines3's algorithms on the environments, so that it can be interrupted."""
+"""Interruptible training of Stable-Baselines3's algorithms on the environments."""

@@ -1,9 +1,9 @@
 """Checkpoints that survive a kill at any time, and a full disk.
 
-A checkpoint is a folder that appears under its name only when it is complete, with checksums; the
-one before goes only after that. It holds the algorithm, its replay buffer if it has one, the
-environments in the middle of their episodes and all random generators, so that a resumed run goes
-on bit for bit as if nothing had happened.
+A checkpoint is a folder that gets its name only when it is complete, with checksums. The previous
+one is deleted only after that. A checkpoint holds the algorithm, its replay buffer if it has one,
+the environments in the middle of their episodes and all random generators, so that a resumed run
+continues bit for bit as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MODEL, REST, SUMS = "model.zip", "rest.pkl", "sums.json"
 
 
 def save(folder: Path, model: BaseAlgorithm) -> Path:
-    """Write a checkpoint of a model at the start of a roll-out, and drop the ones before.
+    """Write a checkpoint of a model at the start of a roll-out, and delete the previous ones.
 
     Raises:
-        OSError: If it cannot be written; the ones before are still there then.
+        OSError: If it cannot be written; the previous ones still exist then.
     """
     final = folder / f"{PREFIX}{model.num_timesteps:010d}"
     if final.exists():
@@ -46,7 +46,7 @@ def save(folder: Path, model: BaseAlgorithm) -> Path:
         rest: dict[str, Any] = {
             "envs": _layers(model.get_env()),
             "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002
-            "action_space": model.action_space,  # with its generator, which loading would seed anew
+            "action_space": model.action_space,  # with its generator, which loading would reseed
         }
         if isinstance(model, OffPolicyAlgorithm):
             rest["replay_buffer"] = model.replay_buffer
@@ -66,12 +66,12 @@ def save(folder: Path, model: BaseAlgorithm) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """The last complete checkpoint of a folder, None if there is none."""
+    """Return the last complete checkpoint of a folder, or None if there is none."""
     return next((each for each in reversed(_all(folder)) if _intact(each)), None)
 
 
 def load(checkpoint: Path, algorithm: type[BaseAlgorithm]) -> BaseAlgorithm:
-    """The model of a checkpoint, with its environments; random generators are set, too."""
+    """Load the model of a checkpoint with its environments, and restore random generators."""
     with open(checkpoint / REST, "rb") as file:
         rest = cloudpickle.load(file)
     model = algorithm.load(
@@ -88,7 +88,7 @@ def load(checkpoint: Path, algorithm: type[BaseAlgorithm]) -> BaseAlgorithm:
 
 
 def _layers(envs: VecEnv | None) -> tuple[VecEnv | None, list[tuple[type, dict[str, Any]]]]:
-    """Environments and the wrappers around them, outermost first; those cannot be pickled whole."""
+    """Split environments and wrappers, outermost first, as they cannot be pickled together."""
     layers = []
     while isinstance(envs, VecEnvWrapper):
         state = {key: value for key, value in vars(envs).items() if key not in NOT_KEPT}
@@ -98,7 +98,7 @@ def _layers(envs: VecEnv | None) -> tuple[VecEnv | None, list[tuple[type, dict[s
 
 
 def _stack(kept: tuple[Any, list[tuple[type, dict[str, Any]]]]) -> Any:
-    """What `_layers` took apart."""
+    """Put together what `_layers` split."""
     envs, layers = kept
     for kind, state in reversed(layers):
         wrapper = kind.__new__(kind)

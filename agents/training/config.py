@@ -26,31 +26,31 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PairedPPO, "dqn": Demonstra
 STOCK: dict[str, type[BaseAlgorithm]] = {
     "ppo": PPO, "maskable-ppo": MaskablePPO, "dqn": DQN, "sac": SAC,
 }  # fmt: skip
-"""Stable-Baselines3's and sb3-contrib's own algorithms, with policies of theirs."""
+"""Stable-Baselines3's and sb3-contrib's own algorithms, with their policies."""
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "agents"
 OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
-"""Keys that are not the algorithm's own."""
+"""Keys that are not arguments of the algorithm."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Everything that a run depends on."""
 
-    algorithm: str  # of `ALGORITHMS`, or of `STOCK`
+    algorithm: str  # from `ALGORITHMS` or `STOCK`
     env_id: str
-    seed: int  # of weights, exploration and environments
+    seed: int  # for weights, exploration and environments
     scenario: Any  # fields that differ from the default's, or a scenario's name or file
-    n_envs: int  # at once
-    n_timesteps: int  # of all environments together
+    n_envs: int  # number of environments at once
+    n_timesteps: int  # total over all environments
     policy: str  # name or dotted path of its class
     env_kwargs: dict[str, Any]
     vec_env_wrapper: str | dict[str, Any] | None  # dotted path, or `{path: arguments}`
     hyperparameters: dict[str, Any]  # the algorithm's arguments
-    cloning: dict[str, Any] | None = None  # for `agents.training.warm_start`, if anything
+    cloning: dict[str, Any] | None = None  # for `agents.training.warm_start`, or None
 
     @property
     def is_stock(self) -> bool:
-        """Whether the policy is one of the library's, not ours: its name has no dots."""
+        """Whether the policy is from the library, so its name has no dots."""
         return "." not in self.policy
 
     @property
@@ -61,13 +61,13 @@ class TrainingConfig:
 
     @property
     def setting(self) -> Setting:
-        """Where a policy is validated, and is to be used; other `rounds` are for training only."""
+        """The setting for validation and use; a different `rounds` applies only to training."""
         scenario = Scenario.of(self.scenario).with_changes(n_ues=self.env_kwargs.get("n_ues"))
         return Setting(self.env_id, scenario)
 
 
 def short_name(env_id: str) -> str:
-    """An environment's name in folders: "coldstart" or "streaming"."""
+    """Return an environment's name in folders: "coldstart" or "streaming"."""
     return env_id.split("/")[-1].split("-")[0].lower()
 
 
@@ -78,14 +78,14 @@ def load_config(
     scenario: Any = None,
     **changes: Any,
 ) -> TrainingConfig:
-    """The configuration of an algorithm for an environment, from the YAML of `configs/agents`.
+    """Load the configuration of an algorithm for an environment from `configs/agents`.
 
     Args:
         algorithm: "ppo" or "dqn".
         env_id: The environment.
         seed: See `TrainingConfig`.
-        scenario: Likewise.
-        **changes: Keys of the file to be set otherwise.
+        scenario: See `TrainingConfig`.
+        **changes: New values for keys of the file.
 
     Raises:
         ValueError: If there is no such algorithm, environment or argument.
@@ -96,7 +96,7 @@ def load_config(
     by_env, cloning = (yaml_mapping(file.read_text("utf-8"), file) for file in files)
     settings = dict(by_env[choice("env", env_id, tuple(by_env))]) | changes
     config = new_config(algorithm, env_id, seed, scenario, **settings)
-    if config.is_stock:  # our cloning is for our policies
+    if config.is_stock:  # our cloning supports only our policies
         return config
     return replace(config, cloning=cloning.get(algorithm, {}).get(env_id))
 
@@ -104,14 +104,14 @@ def load_config(
 def new_config(
     algorithm: str, env_id: str, seed: int = 0, scenario: Any = None, **settings: Any
 ) -> TrainingConfig:
-    """A configuration from a mapping as in the files, without cloning.
+    """Make a configuration without cloning from a mapping like those in the files.
 
     Raises:
         ValueError: If there is no such algorithm or argument.
     """
     own = {key: settings.pop(key, None) for key in OURS}
     if own["n_timesteps"] is None:
-        raise ValueError("n_timesteps is missing: how many steps are to be trained?")
+        raise ValueError("n_timesteps is missing: set the number of training steps")
     config = TrainingConfig(
         algorithm=algorithm,
         env_id=env_id,
@@ -131,13 +131,13 @@ def new_config(
 
 
 def arguments_of(algorithm: type[BaseAlgorithm]) -> tuple[str, ...]:
-    """The names of an algorithm's arguments, its base classes' included."""
+    """Return the names of an algorithm's arguments, including those of its base classes."""
     kinds = [kind for kind in algorithm.__mro__ if issubclass(kind, BaseAlgorithm)]
     return tuple({name for kind in kinds for name in inspect.signature(kind).parameters})
 
 
 def algorithm_arguments(config: TrainingConfig) -> dict[str, Any]:
-    """The algorithm's arguments, schedules and classes in place of their names."""
+    """Return the algorithm's arguments, with schedules and classes in place of their names."""
     arguments = {key: _scheduled(value) for key, value in config.hyperparameters.items()}
     if isinstance(arguments.get("policy_kwargs"), str):
         raise ValueError("policy_kwargs: must be a mapping, not a string")
@@ -145,7 +145,7 @@ def algorithm_arguments(config: TrainingConfig) -> dict[str, Any]:
 
 
 def wrapped(envs: Any, config: TrainingConfig) -> Any:
-    """Environments in the configuration's wrapper."""
+    """Return the environments in the configuration's wrapper."""
     wrapper = config.vec_env_wrapper
     if wrapper is None:
         return envs
@@ -154,7 +154,7 @@ def wrapped(envs: Any, config: TrainingConfig) -> Any:
 
 
 def by_path(name: str) -> Any:
-    """The object at a dotted path, or a ValueError; a name without dots is left alone."""
+    """Import the object at a dotted path, or raise a ValueError; return other names unchanged."""
     if "." not in name:
         return name
     try:
@@ -164,6 +164,6 @@ def by_path(name: str) -> Any:
 
 
 def _scheduled(value: Any) -> Any:
-    """`"lin_3e-4"` as a function of the remaining progress, as in RL-Zoo."""
+    """Turn `"lin_3e-4"` into a function of the remaining progress, as in RL-Zoo."""
     is_schedule = isinstance(value, str) and value.startswith("lin_")
     return partial(mul, float(value[4:])) if is_schedule else value

@@ -1,4 +1,4 @@
-"""A training run: begun, interrupted, resumed, finished."""
+"""A training run, which can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.saved_model import model_agent
 
 SEEDS_PER_RUN = 5_000
-"""Environments of run s get seeds from s times this on."""
+"""Seeds of the environments of run s start at s times this number."""
 LOG_COLUMNS = (
     "timesteps", "seconds", "steps_per_second", "training_reward", "latency_s", "reward",
     "against_local", "against_mjoa_mu",
@@ -42,7 +42,7 @@ RUN, LOG, FINAL = "run.yaml", "log.csv", "agent"
 
 
 class Interrupted(Exception):
-    """Somebody wants the run to stop; the last checkpoint is written."""
+    """The user has stopped the run; the last checkpoint is written."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class RunOptions:
     """Settings that do not change a run's result."""
 
     every: int = 40_000  # steps between two checkpoints and validations
-    episodes: int = 100  # of a validation; 0 for none
+    episodes: int = 100  # episodes of a validation; 0 for none
     tensorboard: bool = True  # whether to write events
-    progress: bool = True  # whether to show a bar
-    command: str | None = None  # that repeats the run, for the card; that of `scripts/train.py`
+    progress: bool = True  # whether to show a progress bar
+    command: str | None = None  # repeats the run, for the card; default: `scripts/train.py`
 
 
 def train(config: TrainingConfig, folder: Path, options: RunOptions | None = None) -> Agent:
-    """Train, or go on with training, until the configured number of steps.
+    """Train, or continue training, until the configured number of steps.
 
     The folder gets `run.yaml`, `log.csv`, a checkpoint, TensorBoard's events, and at the end the
-    agent with its card; a stock algorithm's model as the library saves it.
+    agent with its card. For a stock algorithm, the library saves the model in its own format.
 
     Raises:
         ValueError: If the folder holds a run with another configuration.
         Interrupted: After SIGINT, when the state is saved.
-        OSError: If something cannot be written; the last checkpoint is intact then.
+        OSError: If a file cannot be written; the last checkpoint is intact then.
     """
     options = options or RunOptions()
     torch.set_num_threads(1)
@@ -104,7 +104,7 @@ def train(config: TrainingConfig, folder: Path, options: RunOptions | None = Non
 
 
 def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
-    """The policy of a model as an agent; ours has its card."""
+    """Return the policy of a model as an agent; our own policies get a card."""
     if config.is_stock:
         return model_agent(model, config.setting)
     setting = config.setting
@@ -135,7 +135,7 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
 
 
 def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlgorithm:
-    """A model at its first step."""
+    """Make a model at its first step."""
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002 - what SB3 draws from
     torch.manual_seed(config.seed)
@@ -154,7 +154,7 @@ def _begin(config: TrainingConfig, folder: Path, options: RunOptions) -> BaseAlg
 
 
 def claim(folder: Path, config: TrainingConfig) -> None:
-    """Note the configuration in the folder, or compare it with the one that is there.
+    """Write the configuration to the folder, or compare it with the one in it.
 
     Raises:
         ValueError: If they differ.
@@ -170,12 +170,12 @@ def claim(folder: Path, config: TrainingConfig) -> None:
         if found.get(key) != value:
             raise ValueError(
                 f"{folder} holds a run with {key}={found.get(key)!r}, not {value!r}: "
-                "go on with its settings, or choose another folder"
+                "continue with its settings, or choose another folder"
             )
 
 
 def _truncate(log: Path, timesteps: int) -> None:
-    """Drop the rows of a log that come after the checkpoint that the run goes on from."""
+    """Drop the rows of a log after the checkpoint from which the run continues."""
     if not log.is_file():
         return
     lines = log.read_text("utf-8").splitlines(keepends=True)
@@ -184,7 +184,7 @@ def _truncate(log: Path, timesteps: int) -> None:
 
 
 class Stop:
-    """Turns the first SIGINT into a wish; the second one ends the program as usual."""
+    """Turns the first SIGINT into a request to stop; the second one ends the program as usual."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -199,7 +199,7 @@ class Stop:
     def _ask(self, *_: object) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, self._usual)
-        tqdm.write("saving at the end of this update; press again to stop at once")
+        tqdm.write("saving at the end of this update; press Ctrl-C again to stop at once")
 
 
 class Keeper(BaseCallback):
@@ -279,5 +279,5 @@ def _append(log: Path, row: dict[str, float]) -> None:
 
 
 def _recent_reward(model: BaseAlgorithm) -> float:
-    """Mean reward of the last episodes that ended."""
+    """Return the mean reward of the last finished episodes."""
     return float(safe_mean([episode["r"] for episode in model.ep_info_buffer or ()]))

@@ -1,4 +1,4 @@
-"""How good a policy is on a fixed set of episodes that it never trains on."""
+"""Quality of a policy on a fixed set of episodes that are not used for training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mjoa_gym.evaluation.episodes import Setting, play
 from mjoa_gym.files import write
 
 FIRST_SEED = 900_000
-"""Training uses smaller seeds, evaluation those from 1,000,000."""
+"""First seed of the validation; training uses smaller seeds, evaluation those from 1,000,000."""
 
 
 class Score(NamedTuple):
@@ -25,14 +25,14 @@ class Score(NamedTuple):
 
 
 def score(agent: Agent, setting: Setting, episodes: int, first_seed: int = FIRST_SEED) -> Score:
-    """Play episodes, by default those of the validation."""
+    """Play episodes, by default those of the validation, and return the score."""
     played = play(agent, setting, range(first_seed, first_seed + episodes))
     means = [np.mean([[row[key] for row in rows] for rows in played]) for key in Score._fields]
     return Score(*map(float, means))
 
 
 def planner_score(planner: str, setting: Setting, episodes: int, cache: Path) -> Score:
-    """The score of a planner, kept in a file because it takes minutes."""
+    """Return the score of a planner, cached in a file because it takes minutes."""
     key = f"{planner}, {episodes} episodes from {FIRST_SEED}, {setting.fingerprint}"
     known = json.loads(cache.read_text("utf-8")) if cache.is_file() else {}
     if key not in known:

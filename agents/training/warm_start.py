@@ -1,8 +1,8 @@
-"""A warm start: a model clones a planner, and learns what that is worth, before it improves.
+"""A warm start: a model clones a planner, and learns the values of its actions, before it improves.
 
-Demonstrations are computed once and kept for all seeds. PPO's critic has to follow before the actor
-may move: an advantage from a critic that knows nothing would undo the cloning. DQN goes on looking
-at the demonstrations while it learns.
+Demonstrations are computed once and kept for all seeds. PPO's critic must be trained before the
+actor changes: an advantage from an untrained critic would undo the cloning. DQN continues to use
+the demonstrations while it learns.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.files import write
 
 FIRST_SEED = 500_000
-"""Of the episodes that are demonstrated; training uses smaller ones."""
+"""First seed of the demonstrated episodes; training uses smaller seeds."""
 PART = 320
-"""Rounds that are demonstrated, and kept, together."""
+"""Number of rounds that are demonstrated and saved together."""
 CRITIC_LEARNING_RATE = 1e-3
 
 
 def warm_start(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
-    """Let a model at its first step clone a planner, as its configuration's `cloning` says.
+    """Let a model at its first step clone a planner according to its configuration's `cloning`.
 
-    That has `planner` and `rounds`, for PPO also `epochs` and `critic_timesteps`, for DQN
+    `cloning` has `planner` and `rounds`, for PPO also `epochs` and `critic_timesteps`, and for DQN
     `updates`. The folder `cache` keeps the demonstrations.
     """
     settings = dict(config.cloning or {})
@@ -51,7 +51,7 @@ def warm_start(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progre
 
 
 def follow_up(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progress: bool) -> None:
-    """Give a model that goes on from a checkpoint what it learns from beside its experience."""
+    """Give a model that continues from a checkpoint the demonstrations that it learns from."""
     if isinstance(model, DemonstratedDQN):
         model.show(demonstrations_for(config, cache, progress))
 
@@ -59,9 +59,9 @@ def follow_up(model: BaseAlgorithm, config: TrainingConfig, cache: Path, progres
 def demonstrations_for(
     config: TrainingConfig, cache: Path, progress: bool = True
 ) -> Demonstrations:
-    """What a run's planner does in some rounds; only those that a folder lacks are played.
+    """Return a run's demonstrations; only rounds that a folder lacks are played.
 
-    They are played and kept part by part, so a stopped run loses one part at most.
+    They are played and saved part by part, so a stopped run loses at most one part.
     """
     settings = dict(config.cloning or {})
     planner, rounds = str(settings["planner"]), int(settings["rounds"])
@@ -86,7 +86,7 @@ def demonstrations_for(
 
 
 def fit_critic(model: PPO, timesteps: int) -> None:
-    """Let the critic learn while the actor stays as it is; the steps do not count."""
+    """Let the critic learn while the actor does not change; the steps do not count."""
     if timesteps <= 0:
         return
     network: Any = model.policy.mlp_extractor

@@ -1,1 +1,1 @@
-"""The command `mjoa-gym`, one file per part of it."""
+"""The command `mjoa-gym`, with one file per subcommand."""

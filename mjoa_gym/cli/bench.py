@@ -1,12 +1,12 @@
-"""Takes part in the frozen benchmark, and scores who has (docs/bench.md).
+"""Run a planner or agent on the frozen benchmark, and score submissions (docs/bench.md).
 
     mjoa-gym bench run mypackage.mymodule:my_planner -o mine.json.gz
     mjoa-gym bench check mine.json.gz
     mjoa-gym bench table results/bench/*.json.gz --out results/bench
     mjoa-gym bench improve mine.json.gz
 
-`run` takes a planner or an agent as `mjoa-gym evaluate` does; killed or interrupted, the same
-command goes on.
+`run` accepts a planner or an agent like `mjoa-gym evaluate`. If it is killed or interrupted, run
+the same command again to continue.
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ from mjoa_gym.validation import choice, count, positive
 
 TIMEOUT_S = 60.0
 SHOWN = 20
-"""Faults of a submission that are shown."""
+"""Maximum number of faults of a submission that are shown."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     run = steps.add_parser("run", help="let a planner or agent answer, and write the result")
     add = run.add_argument
-    add("agent", metavar="AGENT", help="as `mjoa-gym evaluate` takes it; LABEL=AGENT names it")
+    add("agent", metavar="AGENT", help="as for `mjoa-gym evaluate`; LABEL=AGENT names it")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help=".json or .json.gz")
     add("--track", choices=(*TRACKS, "both"), default="both", help="(%(default)s)")
     add("--budgets-ms", default=",".join(BUDGETS), metavar="MS,...",
-        help=f"per decision, or {NO_LIMIT} for no limit (%(default)s)")  # fmt: skip
+        help=f"budgets per decision, or {NO_LIMIT} for no limit (%(default)s)")  # fmt: skip
     add("--instances", type=int, metavar="N", help="answer only N instances, from all groups")
     add("--seeds", type=int, metavar="N", help="play only N episodes of each scenario")
-    add("--limit", type=int, metavar="N", help="both of these at once")
-    add("--scenarios", nargs="+", metavar="NAME", help="of the dynamic track; all by default")
+    add("--limit", type=int, metavar="N", help="set --instances and --seeds at once")
+    add("--scenarios", nargs="+", metavar="NAME",
+        help="scenarios of the dynamic track; all by default")  # fmt: skip
     add("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS",
-        help="what a decision may take before its process is ended (%(default)g)")  # fmt: skip
+        help="maximum time of a decision before its process is killed (%(default)g)")  # fmt: skip
     add("--journal", type=Path, metavar="FOLDER", help="(runs/bench/<label>)")
-    add("--fresh", action="store_true", help="forget what an earlier run has answered")
+    add("--fresh", action="store_true", help="discard the answers of an earlier run")
     check = steps.add_parser("check", help="score every answer again")
     check.add_argument("results", nargs="+", type=Path, metavar="FILE")
     check.add_argument("--sample", type=int, metavar="N",
-        help="of each track and budget only so many answers")  # fmt: skip
+        help="check only N answers of each track and budget")  # fmt: skip
     table = steps.add_parser("table", help="rank submissions")
     table.add_argument("results", nargs="+", type=Path, metavar="FILE")
     table.add_argument("--out", type=Path, metavar="FOLDER",
-        help="write table.md and table.html there; else Markdown is printed")  # fmt: skip
-    better = steps.add_parser("improve", help="take over plans that are better than the best known")
+        help="write table.md and table.html there, instead of printing Markdown")  # fmt: skip
+    better = steps.add_parser("improve", help="adopt plans that are better than the best known")
     better.add_argument("results", nargs="+", type=Path, metavar="FILE")
     better.add_argument("--best", type=Path, default=FOLDER / BEST, metavar="FILE",
-        help="with the best known plans (the package's)")  # fmt: skip
+        help="file of the best known plans (default: the package's)")  # fmt: skip
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Do what is asked for."""
+    """Run the requested step."""
     return {"run": _run, "check": _check, "table": _table, "improve": _improve}[args.step](args)
 
 

@@ -1,9 +1,9 @@
-"""Runs every planner over a suite of sweeps, yours beside them, and writes a report.
+"""Run every planner, and optionally yours, over a suite of sweeps, and write a report.
 
     mjoa-gym benchmark --suite quick
     mjoa-gym benchmark --suite my-suite.yaml --planners mypackage.mymodule:my_planner
 
-Killed or interrupted, the same command goes on where it stopped.
+If the run is killed or interrupted, run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mjoa_gym.cli.evaluate import add_options_of_playing, playing_of
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     add = parser.add_argument
     add("--suite", default="quick", help="quick, full or the path of a YAML file (%(default)s)")
     add("--planners", nargs="+", default=[], metavar="AGENT",
-        help="beside the suite's in every sweep, as `mjoa-gym evaluate` takes them")  # fmt: skip
+        help="agents to add to every sweep, as for `mjoa-gym evaluate`")  # fmt: skip
     add("--out", type=Path, help="folder of the results (runs/benchmark/<suite>)")
     add("--pages", type=Path, nargs="+", default=[], metavar="FILE",
-        help="pages whose parts `benchmark` and `benchmark-results` are replaced")  # fmt: skip
+        help="pages in which to replace the parts `benchmark` and `benchmark-results`")  # fmt: skip
     add("--more", metavar="MODULE:FUNCTION",
-        help="gives more sections of the report, of (suite, out, how, fresh)")  # fmt: skip
+        help="function (suite, out, how, fresh) that returns more report sections")  # fmt: skip
     add_options_of_playing(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run what is not done yet, and publish."""
+    """Run what is not done yet, and write the report."""
     from mjoa_gym.evaluation.benchmark.report import publish
     from mjoa_gym.evaluation.benchmark.suite import load_suite, played_cells, run_suite
     from mjoa_gym.evaluation.journal import EpisodeStore

@@ -1,4 +1,4 @@
-"""How scripts begin, and how they and commands end: what went wrong in a line, an exit status."""
+"""Command lines of scripts, and one-line errors and exit statuses of scripts and commands."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ EXTRAS = {
     }.items()
     for package in packages
 }  # fmt: skip
-"""Which extra brings a package."""
+"""The extra that installs each package."""
 STOPPED = 130
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:
-    """A script's command line, without options yet; its help shows a docstring as it is."""
+    """Make a script's command line without options; its help shows a docstring unchanged."""
     return argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
-    """Run a command or a script; returns its exit status.
+    """Run a command or a script; return its exit status.
 
-    That is 1, and one line on standard error that begins with the name, or the script's, where
-    something is not allowed, cannot be read or written, or is not installed; 130 when it was
-    interrupted, with a remark if the same command `goes_on` where it stopped.
+    If a value is not allowed, a file cannot be read or written, or a package is missing, the status
+    is 1, and one line on standard error begins with the command's or script's name. If the user
+    interrupts it, the status is 130, with a remark if running the same command again `goes_on`.
     """
     name = name or Path(sys.argv[0]).stem
     try:
         return main()
     except KeyboardInterrupt:
-        again = " The same command goes on from here." if goes_on else ""
+        again = " Run the same command again to continue." if goes_on else ""
         print(f"\nStopped.{again}", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # nobody reads on
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, ValueError) as error:
@@ -54,7 +54,7 @@ def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
 
 
 def _remedy(error: Exception, goes_on: bool) -> str:
-    """How to mend an error, where that is known; else nothing."""
+    """Return how to fix an error, if that is known; else ""."""
     if isinstance(error, OSError):
         return "; then run the same command again" if goes_on else ""
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""

@@ -1,12 +1,13 @@
-"""Lets planners and agents play the same episodes: a table with intervals, figures, CSV.
+"""Let planners and agents play the same episodes, and write tables, figures and CSV files.
 
     mjoa-gym evaluate mjoa-mu mypackage.mymodule:my_planner --env streaming --episodes 40
     mjoa-gym evaluate mine=planner.py:plan ppo:runs/best.zip --n-ues 3
 
 An AGENT is a planner's name, `package.module:name` or `file.py:name` of a planner or an agent of
 your own, a model saved by Stable-Baselines3 or sb3-contrib (ppo:FILE, maskable-ppo:FILE, dqn:FILE,
-sac:FILE, ...), or the folder of a trained agent; LABEL=AGENT gives it a name. Those whose names end
-with -seed0, -seed1, ... are taken together. Killed or interrupted, the same command goes on.
+sac:FILE, ...), or the folder of a trained agent; LABEL=AGENT gives it a name. Agents whose names
+end with -seed0, -seed1, ... form one family. If the run is killed or interrupted, run the same
+command again to continue.
 """
 
 from __future__ import annotations
@@ -26,36 +27,36 @@ from mjoa_gym.world.scenario import Scenario
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     add = parser.add_argument
     add("agents", nargs="+", metavar="AGENT", help="see above")
     add("--env", "--environment", default="streaming", metavar="ENV",
-        help="streaming or cold-start, or an id (%(default)s)")  # fmt: skip
+        help="streaming, cold-start, or an environment's id (%(default)s)")  # fmt: skip
     add("--scenario", default="default", help="name, or path of a YAML file (%(default)s)")
-    add("--n-ues", type=int, metavar="N", help="UEs (the scenario's)")
-    add("--rounds", type=int, metavar="N", help="of an episode (the scenario's)")
+    add("--n-ues", type=int, metavar="N", help="number of UEs (the scenario's)")
+    add("--rounds", type=int, metavar="N", help="rounds of an episode (the scenario's)")
     add("--episodes", type=int, default=40, metavar="N", help="(%(default)s)")
-    add("--seed", type=int, default=FIRST_SEED, help="of the first episode (%(default)s)")
+    add("--seed", type=int, default=FIRST_SEED, help="seed of the first episode (%(default)s)")
     add("--reference", default=OURS, metavar="AGENT",
-        help="whom the others are compared with; plays, too (%(default)s)")  # fmt: skip
+        help="agent to compare the others with; it plays too (%(default)s)")  # fmt: skip
     add("--together", type=int, default=20, metavar="N",
-        help="episodes that a learned agent decides at once (%(default)s)")  # fmt: skip
+        help="episodes in which a learned agent decides at once (%(default)s)")  # fmt: skip
     add("--out", type=Path, help="folder (runs/evaluate/<setting>)")
     add_options_of_playing(parser)
 
 
 def add_options_of_playing(parser: argparse.ArgumentParser) -> None:
-    """The options that say how episodes are played."""
+    """Add the options that say how episodes are played."""
     add = parser.add_argument
     add("--processes", type=int, default=2, metavar="N",
-        help="episodes at a time (%(default)s); 0: in this process, one by one")  # fmt: skip
+        help="processes that play (%(default)s); 0: play in this process")  # fmt: skip
     add("--timeout", type=float, default=TIMEOUT_S, metavar="SECONDS",
-        help="what a decision may take before its agent is given up (%(default)g)")  # fmt: skip
-    add("--fresh", action="store_true", help="forget earlier results")
+        help="maximum time of a decision before its agent is dropped (%(default)g)")  # fmt: skip
+    add("--fresh", action="store_true", help="discard earlier results")
 
 
 def playing_of(args: argparse.Namespace) -> Playing:
-    """What they say."""
+    """Return how to play, from these options."""
     return Playing(max(0, args.processes), positive("timeout", args.timeout))
 
 

@@ -1,9 +1,9 @@
-"""What would the edge gain one device, and where should its network be cut?
+"""Show what one device gains from the edge, and where to cut its network.
 
     mjoa-gym explore --model resnet18 --ue odroid-xu4 --edge server-gpu --uplink-mbps 50
 
-Prints what every planner's plan would really take, and writes a page with interactive timelines
-(explore.html, one file that needs no network), figures and CSV files.
+This prints the simulated latency of every planner's plan, and writes a page with interactive
+timelines (explore.html, one file that works offline), figures and CSV files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MBPS = 1e6
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     add = parser.add_argument
     add("--model", required=True,
         help="name of the catalogue, .json or .onnx file, or package.module:callable")  # fmt: skip
@@ -38,16 +38,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--ue", required=True, metavar="DEVICE", help=device)
     add("--edge", required=True, metavar="DEVICE", help="likewise")
     add("--uplink-mbps", required=True, type=float, help="Mbit/s")
-    add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
-    add("--message-ms", type=float, default=0.0, help="of a message beside its bytes (default 0)")
+    add("--downlink-mbps", type=float, help="Mbit/s (default: the uplink's)")
+    add("--message-ms", type=float, default=0.0, help="fixed cost of a message (default 0)")
     add("--upload", default="parallel", choices=UPLOAD_MODES,
-        help="how parameters go (default parallel)")  # fmt: skip
+        help="upload mode of the parameters (default parallel)")  # fmt: skip
     add("--resident", default="none", metavar="LAYERS",
         help="parameters on the server: none, all, or layers as 0-9,12 (default none)")  # fmt: skip
     add("--granularity", default="layer", choices=("layer", "block"))
     add_input_options(parser)
-    add("--planners", nargs="+", metavar="NAME", help="default: all for one UE")
-    add("--points", type=int, default=25, help="per figure (default 25)")
+    add("--planners", nargs="+", metavar="NAME", help="default: all that differ for one UE")
+    add("--points", type=int, default=25, help="points per figure (default 25)")
     add("--out", type=Path, default=Path("runs/explore"), help="(default %(default)s)")
 
 
@@ -59,12 +59,12 @@ def execute(args: argparse.Namespace) -> int:
     page, table = write_exploration(found, args.out), comparison_table(found)
     print(f"{found.title}: {found.subtitle}\n\n{table.text(left=(0, -1))}\n")
     print(f"{table.caption}\n{verdict(found)}")
-    print(f"Open {page}; figures and numbers are beside it.")
+    print(f"Open {page}; figures and numbers are in the same folder.")
     return 0
 
 
 def explore(args: argparse.Namespace) -> Exploration:
-    """Everything that the report needs."""
+    """Compute everything that the report needs."""
     from mjoa_gym.devices import load_device
     from mjoa_gym.evaluation.exploration import answers_of, one_ue_planners
     from mjoa_gym.evaluation.exploration_report import Exploration
@@ -102,11 +102,11 @@ def explore(args: argparse.Namespace) -> Exploration:
 def curves(
     instance: Instance, planners: Sequence[str], uplink_mbps: float, points: int
 ) -> list[Curves]:
-    """How latency depends on the rates and on the server's speed."""
+    """Compute how latency depends on the rates and on the server's speed."""
     from mjoa_gym.evaluation import exploration
     from mjoa_gym.evaluation.exploration_report import Curves
 
-    drawn = [name for name in planners if not name.endswith("-prefetch")]  # as without
+    drawn = [name for name in planners if not name.endswith("-prefetch")]  # would coincide
     found = []
     for name, what, label, values, here, change in (
         ("bandwidth", "bandwidth", "uplink (Mbit/s); the downlink in proportion",
@@ -121,7 +121,7 @@ def curves(
 
 
 def resident_layers(text: str, dnn: DNN) -> np.ndarray:
-    """(L,) 1 for layers whose parameters are on the server: "none", "all", or as "0-9,12"."""
+    """Parse "none", "all" or "0-9,12" to (L,): 1 for layers with parameters on the server."""
     resident = np.full(dnn.n_layers, float(text == "all"))
     for part in text.split(",") if text not in ("none", "all") else ():
         first, dash, last = part.partition("-")

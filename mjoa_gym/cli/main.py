@@ -12,25 +12,25 @@ import mjoa_gym
 from mjoa_gym.cli.ending import run
 
 COMMANDS = {
-    "explore": "what the edge would gain one device, and where to cut its network",
-    "evaluate": "planners and agents, yours too, on the same episodes",
-    "benchmark": "every planner over sweeps of settings, with a report",
-    "bench": "the frozen benchmark: run, check, table, improve",
-    "export": "episodes of a planner or an agent, as a Minari dataset",
-    "profile": "the layers of a network: a table, a file, a picture",
-    "testbed": "plans executed on two real processes",
-    "trace": "your measurements of a link, as a trace for a scenario",
-    "planners": "the planners' names",
+    "explore": "show what one device gains from the edge, and where to cut its network",
+    "evaluate": "compare planners and agents, including yours, on the same episodes",
+    "benchmark": "run every planner over sweeps of settings, and write a report",
+    "bench": "use the frozen benchmark: run, check, table, improve",
+    "export": "write episodes of a planner or an agent as a Minari dataset",
+    "profile": "show the layers of a network: a table, a file, a picture",
+    "testbed": "execute plans on two real processes",
+    "trace": "convert your measurements of a link to a trace for a scenario",
+    "planners": "list the planners",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of all commands."""
+    """Make the command line of all commands."""
     top = argparse.ArgumentParser(prog="mjoa-gym", description=mjoa_gym.__doc__)
     top.add_argument("--version", action="version", version=mjoa_gym.__version__)
     several = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, about in COMMANDS.items():
-        if name == "testbed":  # has a command line of its own
+        if name == "testbed":  # has its own command line
             several.add_parser(name, help=about, add_help=False)
             continue
         module = _module(name)
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0, 1 if something went wrong, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run a command; return 0, 1 for an error, 2 for wrong usage, or 130 for Ctrl-C."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["testbed"]:
         testbed = "mjoa_gym.testbed.commands"

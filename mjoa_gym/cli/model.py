@@ -1,4 +1,4 @@
-"""What MODEL means on a command line: a name of the catalogue, a function, or a file."""
+"""The argument MODEL of a command line: a name of the catalogue, a function, or a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_SHAPE = (1, 3, 224, 224)
 Shapes = Sequence[tuple[int, ...]]
 Built = tuple["nn.Module", tuple["torch.Tensor", ...], str]
-"""A module in inference mode on a device, inputs for it, and its name."""
+"""A module in inference mode on a device, its inputs, and its name."""
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a function's module is fed."""
+    """Add the options that describe the inputs of a function's module."""
     add = parser.add_argument
     add("--input-shape", action="append", type=_shape, metavar="1,3,224,224",
         help="shape of the module's input, batch included; once per positional input"
@@ -32,23 +32,23 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
 
 
 def profile_of(model: str, shapes: Shapes, dtypes: Sequence[str]) -> DNN:
-    """The DNN that a model's name, function or file stands for; a ValueError if there is none."""
+    """Return the DNN that a name, function or file stands for; a ValueError if there is none."""
     if model.endswith(".onnx"):
         return DNN.from_onnx(model)
     if ":" in model and not Path(model).exists():
         try:
             module, inputs, name = built(model, shapes, dtypes, "meta")
-        except ValueError:  # some networks look at weights while they are made
+        except ValueError:  # some networks read weights during construction
             module, inputs, name = built(model, shapes, dtypes, "cpu")
         return DNN.from_torch(module, inputs, name=name)
     return DNN.load(model)
 
 
 def built(model: str, shapes: Shapes, dtypes: Sequence[str], device: str) -> Built:
-    """What a function makes; on another device than meta weights and inputs are random.
+    """Build the module that a function returns; except on meta, weights and inputs are random.
 
     There is a shape per input of the function, and a dtype for each, or one for all. Raises a
-    ValueError if there is no such function, or it makes no module.
+    ValueError if there is no such function, or it does not return a module.
     """
     import torch
 
@@ -68,13 +68,15 @@ def built(model: str, shapes: Shapes, dtypes: Sequence[str], device: str) -> Bui
         except Exception as error:  # the user's own code
             raise ValueError(f"model={model!r}: {type(error).__name__}: {error}") from error
         if not isinstance(module, torch.nn.Module):
-            raise ValueError(f"model={model!r}: returned {type(module).__name__}, no torch module")
+            raise ValueError(
+                f"model={model!r}: returned {type(module).__name__}, not a torch module"
+            )
         inputs = tuple(example(*pair) for pair in zip(shapes, types, strict=True))
     return module.eval(), inputs, model.rpartition(":")[2]
 
 
 def example(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Random numbers, or token 0, on the current device."""
+    """Return random numbers, or token 0, on the current device."""
     import torch
 
     if dtype.is_floating_point:
@@ -95,7 +97,7 @@ def _shape(text: str) -> tuple[int, ...]:
     try:
         sides = tuple(int(part) for part in text.replace("x", ",").split(",") if part.strip())
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers like 1,3,224,224 needed") from error
+        raise argparse.ArgumentTypeError(f"{text!r}: must be numbers like 1,3,224,224") from error
     if any(side < 1 for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r}: sides must be 1 or more")
     return sides

@@ -1,8 +1,8 @@
-"""Lists the planners, with a line each: those of this package and of installed ones.
+"""List the planners of this package and of installed packages, with a line each.
 
     mjoa-gym planners
 
-Every name is an AGENT for `mjoa-gym evaluate`.
+You can pass every name as an AGENT to `mjoa-gym evaluate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mjoa_gym.planners.registry import Planner
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Add no options."""
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What is in a model: its layers with FLOPs and bytes, as a table, a file and a picture.
+"""Show the layers of a model with FLOPs and bytes, as a table, a file and a picture.
 
     mjoa-gym profile resnet18
     mjoa-gym profile torchvision.models:shufflenet_v2_x1_0 --input-shape 1,3,224,224
@@ -21,15 +21,15 @@ from mjoa_gym.rendering.style import amount
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="name, package.module:function, or file")
     add_input_options(parser)
     add("--name", help="name of the profile (default: the model's)")
-    add("--blocks", action="store_true", help="blocks between cut layers instead")
-    add("--output", type=Path, default=Path(), help="folder for the files (default: this one)")
+    add("--blocks", action="store_true", help="show blocks between cut layers instead of layers")
+    add("--output", type=Path, default=Path(), help="folder for the files (default: current)")
     add("--picture", choices=("png", "svg", "none"), default="png", help="(default: %(default)s)")
-    add("--no-files", action="store_true", help="print the table only")
+    add("--no-files", action="store_true", help="print only the table")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def table(dnn: DNN) -> str:
-    """The network's input, the layers, one a line, and the totals."""
+    """Return the network's input, its layers, one per line, and the totals."""
     rows = [("", "in", "", "", "", amount(dnn.input_bytes), "")]
     for layer in range(dnn.n_layers):
         read = ", ".join("in" if p < 0 else str(p) for p in dnn.predecessors[layer])
@@ -62,7 +62,7 @@ def table(dnn: DNN) -> str:
 
 
 def write(dnn: DNN, folder: Path, picture: str) -> list[Path]:
-    """Writes the profile and its picture; returns the paths."""
+    """Write the profile and its picture; return the paths."""
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in dnn.name) or "network"
     paths = [folder / f"{stem}.json"]
     dnn.save(paths[0])

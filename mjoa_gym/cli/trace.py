@@ -1,10 +1,10 @@
-r"""Measurements of a link, as a trace for the scenario field `trace` (docs/uplinks.md).
+r"""Convert measurements of a link to a trace for the scenario field `trace` (docs/uplinks.md).
 
     mjoa-gym trace mahimahi up.txt down.txt --out mine.csv
     mjoa-gym trace table speedtests.csv --uplink-column "Upload (Mbps)" \
         --downlink-column "Download (Mbps)" --ping-column "Ping (ms)" --out mine.csv
 
-Writes the file, and prints what it says in the mean.
+This writes the trace, and prints its means.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ MBPS = 1e6
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="FORMAT")
     packets = kinds.add_parser("mahimahi", help="two packet-delivery traces of mm-link")
-    packets.add_argument("uplink", type=Path, help="a millisecond per line: 1500 bytes may leave")
+    packets.add_argument("uplink", type=Path, help="one millisecond per line: 1500 bytes leave")
     packets.add_argument("downlink", type=Path, help="the same for the downlink")
     packets.add_argument("--window", type=float, default=1.0, metavar="SECONDS",
-        help="of a row (default 1)")  # fmt: skip
+        help="duration of a row (default 1)")  # fmt: skip
     table = kinds.add_parser("table", help="a CSV file with a row for every measurement")
     add = table.add_argument
-    add("file", type=Path, help="with the columns' names in its first line")
+    add("file", type=Path, help="CSV file with the column names in its first line")
     add("--uplink-column", required=True, metavar="NAME")
     add("--downlink-column", required=True, metavar="NAME")
-    add("--unit", default="Mbit/s", choices=tuple(UNITS), help="of both (default Mbit/s)")
-    add("--time-column", metavar="NAME", help="default: rows follow each other, see --every")
+    add("--unit", default="Mbit/s", choices=tuple(UNITS), help="unit of both (default Mbit/s)")
+    add("--time-column", metavar="NAME", help="default: rows are --every seconds apart")
     add("--time-format", metavar="FORMAT",
-        help="of the times, as Python's strptime takes it (default: they are seconds)")  # fmt: skip
+        help="format of the times for Python's strptime (default: times are seconds)")  # fmt: skip
     add("--every", type=float, default=1.0, metavar="SECONDS",
-        help="from row to row, without a column of times (default 1)")  # fmt: skip
-    add("--ping-column", metavar="NAME", help="in ms: a message costs half of it")
+        help="time between rows without a time column (default 1)")  # fmt: skip
+    add("--ping-column", metavar="NAME", help="in ms; a message costs half of it")
     for each in (packets, table):
         each.add_argument("--least-mbps", type=float, default=0.1, metavar="MBPS",
-            help="lower rates, zero too, are raised to it (default 0.1)")  # fmt: skip
+            help="raise lower rates, including zero, to this rate (default 0.1)")  # fmt: skip
         each.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
 
 

@@ -3,8 +3,8 @@
 Four models, from rough to exact: `FlopsDevice` (FLOPs over speed), `RooflineDevice` (FLOPs, memory
 traffic and a fixed cost per layer, with one speed per kind of layer), `RegressionDevice` (a linear
 model per kind of layer) and `TableDevice` (measured times). All are immutable and have one method,
-`Device.seconds`; what they draw from a battery is their `Power`, if that is known. `load_device`
-gives the named devices, whose figures and sources are in ``docs/devices.md``, and reads
+`Device.seconds`. Their `Power`, if it is known, is what they draw from a battery. `load_device`
+returns the named devices, whose figures and sources are in ``docs/devices.md``, and reads
 measurements from files.
 """
 

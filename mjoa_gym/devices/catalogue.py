@@ -31,7 +31,7 @@ def load_device(name_or_path: str | Path) -> Device:
             regression) or in ``.csv`` or ``.tsv`` (a table).
 
     Raises:
-        ValueError: If the name is unknown; naming the file and what is wrong with it.
+        ValueError: If the name is unknown, or the file is invalid; names the file and the fault.
         OSError: If the file cannot be read.
     """
     if str(name_or_path) in _NAMED:
@@ -66,15 +66,15 @@ def _from_json(name: str, content: bytes) -> Device:
 
 
 def _power_in(given: Mapping[str, Any]) -> Power | None:
-    """The power that a file states, or None; a ValueError if it states a part of it."""
+    """Return the power that a file states, or None; a ValueError if it is incomplete."""
     there = [name for name in POWER_FIELDS if name in given]
     if there and len(there) < len(POWER_FIELDS):
-        raise ValueError(f"has of its power {there}: all of {list(POWER_FIELDS)} are needed")
+        raise ValueError(f"has only {there} of its power: all of {list(POWER_FIELDS)} are needed")
     return Power(*(given[name] for name in POWER_FIELDS)) if there else None
 
 
 def _from_csv(name: str, content: bytes) -> TableDevice:
-    """A table from a text as spreadsheets save it."""
+    """Return a table from a text in the format of spreadsheets."""
     tables: dict[str, dict[str, float]] = {}
     labels: dict[str, str] = {}
 
@@ -84,7 +84,7 @@ def _from_csv(name: str, content: bytes) -> TableDevice:
                 raise ValueError(f"{label}={row[label]!r}: must be {labels[label]!r} as before")
         table = tables.setdefault(row["dnn"], {})
         if row["layer"] in table:
-            raise ValueError(f"layer={row['layer']!r}: is there twice")
+            raise ValueError(f"layer={row['layer']!r}: occurs twice")
         table[row["layer"]] = non_negative("seconds", as_number("seconds", row["seconds"]))
 
     files.parse_csv(content, _COLUMNS, LABELS, ("seconds",), take)
@@ -92,29 +92,29 @@ def _from_csv(name: str, content: bytes) -> TableDevice:
 
 
 _5G = {"transmit_w": 2.5, "receive_w": 1.5}
-"""Of a 5G radio, the same in all devices. Our choice between two bands that were measured: at 10 to
-190 Mbit/s a phone drew 2.9 to 4.6 W more for uploads in a millimetre-wave band than in LTE at
-1 Mbit/s, and 2.3 to 2.9 W more for downloads; in a low band, at 10 to 40 Mbit/s 0.8 to 1.9 W more,
-and at 10 to 100 Mbit/s 0.4 to 1.5 W more (Narayanan et al., SIGCOMM 2021, computed by us from
-`MN-Transfer_combined.csv` of their data)."""
+"""Power of a 5G radio, the same for all devices. It is our choice between two measured bands. At 10
+to 190 Mbit/s, a phone drew 2.9 to 4.6 W more for uploads in a millimetre-wave band than in LTE at
+1 Mbit/s, and 2.3 to 2.9 W more for downloads. In a low band, it drew 0.8 to 1.9 W more for uploads
+at 10 to 40 Mbit/s, and 0.4 to 1.5 W more for downloads at 10 to 100 Mbit/s (Narayanan et al.,
+SIGCOMM 2021, computed by us from `MN-Transfer_combined.csv` of their data)."""
 _POWER = {
     # Its sibling HC2 (the same Exynos 5422), at the wall: idle, and big cores busy at 2 GHz
     # (sbc-bench, Efficiency_Graphing.md).
     "odroid-xu4": Power(12.6, 3.9, **_5G),
     # Idle 540 mA, `stress --cpu 4` 1280 mA, at 5 V (pidramble.com).
     "raspberry-pi-4": Power(6.4, 2.7, **_5G),
-    # Four cores of a Snapdragon 820 add 4.7 W (AnandTech, Kirin 960 review), the 835 is said to
+    # Four cores of a Snapdragon 820 add 4.7 W (AnandTech, Kirin 960 review), and the 835 is said to
     # need 25 % less; 0.5 W with the screen off is our choice, of the right order of magnitude.
     "phone-cpu": Power(4.0, 0.5, **_5G),
-    # The module's power budget, which caps what it may draw (NVIDIA's MaxN mode); 2 W idle is our
+    # The module's power budget, which caps its power draw (NVIDIA's MaxN mode); 2 W idle is our
     # choice, of the right order of magnitude.
     "jetson-nano": Power(10.0, 2.0, **_5G),
 }
-"""Of the devices that are UEs; the sources are in ``docs/devices.md``."""
+"""Power of the devices that are UEs; the sources are in ``docs/devices.md``."""
 
 
 def _model(name: str, note: str, *figures: float) -> RooflineDevice:
-    """A named device; GFLOP/s of dense, depthwise and linear layers, GB/s, microseconds a layer."""
+    """Make a device; GFLOP/s of dense, depthwise and linear layers, GB/s, microseconds a layer."""
     dense, depthwise, linear, bandwidth, overhead = figures
     speeds = {"conv": dense, "depthwise_conv": depthwise, "linear": linear, "matmul": dense}
     throughput = {kind: speed * 1e9 for kind, speed in {**speeds, "other": dense}.items()}

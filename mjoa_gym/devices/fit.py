@@ -1,7 +1,7 @@
-"""Fits device models to measured layer times, and says how far they can be trusted.
+"""Fits device models to measured layer times, and estimates their errors.
 
-Non-negative least squares on relative errors: of every layer, and of every network as a whole with
-the weight of all its layers. Milliseconds for dozens of networks.
+The fit is non-negative least squares on relative errors of every layer, and of every network as a
+whole with the weight of all its layers. It takes milliseconds for dozens of networks.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 Form = Literal["flops", "max", "sum"]
 FORMS: tuple[Form, ...] = ("flops", "max", "sum")
-"""FLOPs over speed; one-peak roofline; per kind FLOPs and bytes in sequence."""
+"""FLOPs over speed; one-peak roofline; FLOPs and bytes in sequence, per kind."""
 UNBOUNDED = 1e18  # the speed (FLOP/s or bytes/s) where the measurements show no cost at all
 FEWEST_LAYERS = 3  # a kind with fewer measured layers counts as "other"
 UNSEEN = {"conv": 1.0, "matmul": 1.0, "linear": 1.0, "depthwise_conv": 0.25}
-"""Assumed speeds of kinds that were not measured, relative to a dense one that was."""
+"""Assumed speeds of kinds without measurements, relative to a measured dense kind."""
 SWEEPS = 30
 
 
@@ -37,11 +37,11 @@ class Measured(NamedTuple):
 
 
 def fit_device(name: str, measured: Sequence[Measured], form: Form = "sum") -> Device:
-    """The device model of a form that comes nearest to the measurements.
+    """Return the device model of the given form that fits the measurements best.
 
     Args:
-        name: The device's.
-        measured: At least one network; a layer of 0 seconds counts in its network's total only.
+        name: The device's name.
+        measured: At least one network; a layer of 0 seconds counts only in its network's total.
         form: "flops": `FlopsDevice`. "max": `RooflineDevice` with one peak. "sum":
             `RooflineDevice` with a speed per kind of layer.
 
@@ -59,7 +59,7 @@ def fit_device(name: str, measured: Sequence[Measured], form: Form = "sum") -> D
 
 
 def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[str, float]:
-    """Each network's relative error in total seconds, predicted by a fit to the others.
+    """Return each network's relative error in total seconds, predicted by a fit to the others.
 
     Raises:
         ValueError: If there are fewer than two networks.
@@ -75,7 +75,7 @@ def leave_one_out(measured: Sequence[Measured], form: Form = "sum") -> Mapping[s
 
 
 class _Layers:
-    """The layers of all networks, one after the other, and how much each error weighs."""
+    """The layers of all networks, one after the other, and the weights of the errors."""
 
     def __init__(self, measured: Sequence[Measured]) -> None:
         if not measured:
@@ -94,7 +94,7 @@ class _Layers:
         self.weights = np.concatenate([each, totals])  # rows of errors: of layers, of networks
 
     def solve(self, *columns: NDArray[np.float64]) -> tuple[float, ...]:
-        """Coefficients >= 0 of the columns, one entry per layer, and of a last one of ones."""
+        """Return coefficients >= 0 of the columns (one entry per layer) and of a column of ones."""
         matrix = self.weights @ np.stack([*columns, np.ones(len(self.seconds))], axis=1)
         scale = np.linalg.norm(matrix, axis=0)
         scale[scale == 0] = 1.0
@@ -113,7 +113,7 @@ def _fit_sum(layers: _Layers) -> _Fit:
         if kind != "other" and ((kinds == kind) & (flops > 0)).sum() >= FEWEST_LAYERS
     ]
     columns = [np.where(kinds == kind, flops, 0.0) for kind in own]
-    columns.append(np.where(np.isin(kinds, own), 0.0, flops))  # the others
+    columns.append(np.where(np.isin(kinds, own), 0.0, flops))  # the other kinds
     *per_flop, per_byte, overhead = layers.solve(*columns, layers.bytes)
     speeds = dict(zip(own, map(_speed, per_flop), strict=False))
     speeds["other"] = _speed(per_flop[-1]) if columns[-1].any() else min(speeds.values())
@@ -125,7 +125,7 @@ def _fit_sum(layers: _Layers) -> _Fit:
 
 
 def _fit_max(layers: _Layers) -> _Fit:
-    """Fits arithmetic where it bounds a layer and memory where that does, until these settle."""
+    """Fit arithmetic where it bounds a layer and memory elsewhere, until the division is stable."""
     flops, size = layers.flops, layers.bytes
     best, least = (1 / UNBOUNDED, 1 / UNBOUNDED, 0.0), np.inf
     for start in np.quantile(flops / np.maximum(size, 1.0), (0.1, 0.3, 0.5, 0.7, 0.9)):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 LABELS = ("device", "runtime", "threads", "date")  # what measurements may say about their origin
 FEATURES = ("flops", "parameter_bytes", "input_bytes", "output_bytes", "constant")
-"""What a regression may multiply; the constant is 1 for every layer."""
+"""Features of a regression; the constant is 1 for every layer."""
 
 
 @dataclass(frozen=True)
 class Device(ABC):
-    """A device with a name; subclasses say how long it takes per layer.
+    """A device with a name; subclasses define its seconds per layer.
 
     Attributes:
-        power: What it draws from a battery as a UE; None if that is not known.
+        power: Its power draw from a battery as a UE; None if it is not known.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Device(ABC):
         another precision takes as long as the original.
 
         Raises:
-            ValueError: If the device cannot tell the times of this DNN.
+            ValueError: If the device has no times for this DNN.
         """
         if dnn.full is not None:
             return self.seconds(dnn.full)
@@ -72,7 +72,7 @@ class ScaledDevice(Device):
     Attributes:
         device: The original.
         speed: Factor, > 0; 0.5 doubles all times.
-        power: The original's, unless another one is given.
+        power: The original's power, unless another one is given.
     """
 
     device: Device
@@ -92,8 +92,8 @@ class ScaledDevice(Device):
 class FlopsDevice(Device):
     """Seconds = FLOPs / speed + overhead.
 
-    The simplest model and the one most papers use. It ignores that memory traffic, not arithmetic,
-    bounds many layers.
+    This is the simplest model and the one that most papers use. It ignores that memory traffic, not
+    arithmetic, bounds many layers.
 
     Attributes:
         flops_per_s: Speed in FLOP/s (1 multiply-add = 2 FLOPs), > 0.
@@ -114,12 +114,12 @@ class FlopsDevice(Device):
 
 @dataclass(frozen=True)
 class RooflineDevice(Device):
-    """Seconds = FLOPs / throughput(kind), bytes / bandwidth and a fixed overhead, combined.
+    """Seconds = a combination of FLOPs / throughput(kind), bytes / bandwidth and an overhead.
 
     ``combine="max"`` is the roofline, ``max(F / P, bytes / B) + c``: arithmetic and memory traffic
     overlap perfectly (Williams, Waterman, Patterson, *Roofline*, CACM 52(4), 2009). ``"sum"`` is
     ``F / P + bytes / B + c``: they do not overlap, which fits measured batch-1 times better.
-    Bytes are those of `layer_bytes`.
+    `layer_bytes` defines the bytes.
 
     Attributes:
         throughput_flops_per_s: FLOP/s per kind of layer, each > 0. Keys are from `KINDS`;
@@ -165,7 +165,7 @@ class TableDevice(Device):
     Attributes:
         tables: ``{DNN name: {layer: seconds}}``, seconds finite and >= 0. Layers are the DNN's
             layer names or, if it has no such names, positions "0", "1", ... in program order.
-        labels: What was measured: any of `LABELS`.
+        labels: The origin of the measurements: any of `LABELS`.
     """
 
     tables: Mapping[str, Mapping[str, float]] = field(hash=False)
@@ -197,9 +197,9 @@ class RegressionDevice(Device):
 
     Attributes:
         coefficients: ``{kind: {feature: seconds per unit}}`` with kinds from `KINDS` and features
-            from `FEATURES`. A coefficient may be negative. ``"other"``, if it is there, stands for
-            the kinds not listed.
-        labels: What was measured: any of `LABELS`.
+            from `FEATURES`. A coefficient may be negative. ``"other"``, if it is present, stands
+            for the kinds not listed.
+        labels: The origin of the measurements: any of `LABELS`.
     """
 
     coefficients: Mapping[str, Mapping[str, float]] = field(hash=False)
@@ -252,7 +252,7 @@ def _input_bytes(dnn: DNN) -> NDArray[np.float64]:
 def _numbers(
     name: str, given: object, check: Callable[[str, object], float]
 ) -> dict[str, dict[str, float]]:
-    """A copy of an object of objects of numbers."""
+    """Return a checked copy of an object of objects of numbers."""
     return {
         key: {
             each: check(f"{name}[{key!r}][{each!r}]", value)
@@ -271,6 +271,6 @@ def _checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _listed(what: str, layers: Sequence[str]) -> str:
-    """What is wrong with some layers, by name; of many the first."""
+    """Return a message that names some layers; of many, only the first."""
     more = f" and {len(layers) - 5} more" if len(layers) > 5 else ""
     return f"{what}: {', '.join(map(repr, layers[:5]))}{more}" if layers else ""

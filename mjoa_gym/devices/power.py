@@ -11,19 +11,20 @@ from mjoa_gym.validation import amount
 class Power:
     """The watts that a device draws from its battery, each finite and >= 0.
 
-    The joules of an inference are `compute_w` times the seconds for which the processor computes,
-    `idle_w` times the other seconds until the inference ends, and, besides these, `transmit_w` and
-    `receive_w` times the seconds for which the uplink and the downlink are busy. These two are
-    electrical power, amplifier and baseband included, and thus more than what the antenna radiates.
+    The joules of an inference are the sum of `compute_w` times the seconds for which the processor
+    computes, `idle_w` times the other seconds until the inference ends, and `transmit_w` and
+    `receive_w` times the seconds for which the uplink and the downlink are busy. The last two are
+    electrical power with amplifier and baseband, so they are above the power that the antenna
+    radiates.
 
     Attributes:
-        compute_w: The whole device while its processor computes, radio aside.
-        idle_w: The whole device while it waits, radio aside.
-        transmit_w: What transmitting adds to either.
-        receive_w: What receiving adds to either.
+        compute_w: The whole device without the radio while its processor computes.
+        idle_w: The whole device without the radio while it waits.
+        transmit_w: Additional power of transmitting.
+        receive_w: Additional power of receiving.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If a field is invalid; names the field, its value and what is allowed.
     """
 
     compute_w: float
@@ -37,4 +38,4 @@ class Power:
 
 
 POWER_FIELDS = tuple(field.name for field in fields(Power))
-"""In the order of the rows that kernels read."""
+"""The fields in the order in which kernels read them."""

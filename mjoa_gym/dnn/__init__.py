@@ -1,4 +1,4 @@
-"""Networks as profiles: a DAG of layers with what each computes, stores and sends."""
+"""Networks as profiles: a DAG of layers with each layer's FLOPs, parameters and output."""
 
 from mjoa_gym.dnn.profile import DNN
 

@@ -24,14 +24,14 @@ _OF_LAYER = ("fingerprint",)
 
 
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:
-    """Whether a file is meant: a path object, or a text that ends in .json or has a separator."""
+    """Return whether a path is given: a path object, or a text like "x.json" or "a/b"."""
     if not isinstance(name_or_path, str):
         return True
     return name_or_path.endswith(SUFFIX) or not {os.sep, os.altsep}.isdisjoint(name_or_path)
 
 
 def arguments(profile: Any) -> dict[str, Any]:
-    """The arguments of `DNN` from the content of a file; `DNN` checks the graph itself."""
+    """Return the arguments of `DNN` from a file's content; `DNN` itself checks the graph."""
     profile = mapping("the profile", profile)
     if profile.get("schema") != SCHEMA:
         raise ValueError(f"schema={short(profile.get('schema'))}: this version reads {SCHEMA!r}")
@@ -63,17 +63,17 @@ def arguments(profile: Any) -> dict[str, Any]:
 
 
 def write(path: str | os.PathLike[str], profile: Mapping[str, Any]) -> None:
-    """Write a profile's file, which is there as a whole or not at all."""
+    """Write a profile's file completely, or not at all."""
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise ValueError(f"path={str(path)!r}: must end in {SUFFIX!r}, so that `load` knows a file")
+        raise ValueError(f"path={str(path)!r}: must end in {SUFFIX!r}, so that `load` reads a file")
     files.write(path, as_text(profile))
 
 
 def as_profile(
     name: str, title: str | None, input_bytes: float, provenance: Any, columns: Sequence[Any]
 ) -> dict[str, Any]:
-    """The content of a file; the columns are those of `_LAYER`, and fingerprints."""
+    """Return the content of a file; the columns are those of `_LAYER`, and fingerprints."""
     head: dict[str, Any] = {"schema": SCHEMA, "name": name}
     if title is not None:
         head["title"] = title
@@ -91,7 +91,7 @@ def as_profile(
 
 
 def as_text(profile: Mapping[str, Any]) -> str:
-    """The file's text: one line per layer, so that differences between versions are readable."""
+    """Return the file's text: one line per layer, so that diffs are readable."""
     head = {key: value for key, value in profile.items() if key != "layers"}
     lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     rows = map(json.dumps, profile["layers"])
@@ -99,7 +99,7 @@ def as_text(profile: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> int | float:
-    """Whole numbers without a decimal point; the shortest text that reads back equal otherwise."""
+    """Return whole numbers as int, so that they have no decimal point, and others as float."""
     return int(value) if float(value).is_integer() and abs(value) < 2**63 else float(value)
 
 

@@ -1,4 +1,4 @@
-"""DNN profiles: a validated, immutable DAG of layers with what each computes, stores and sends."""
+"""DNN profiles: a validated, immutable DAG of layers with FLOPs, parameters and outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GRANULARITIES = ("layer", "block")
 FULL_BITS, *_ = BITS = (32, 16, 8, 4)
-"""Bits that a number may have when it is sent; in profiles it has the first of them."""
+"""Bits that a number may have when it is sent; profiles use the first."""
 CATALOGUE = Path(__file__).with_name("catalogue")
 
 
@@ -39,16 +39,16 @@ class DNN:
             network's input tensor. Each layer reads at least one.
         input_bytes: Bytes of the network's input tensor, which is on the UE at time 0.
         kinds: For each layer one of `KINDS`, used by device models; default "other".
-        layer_names: Default "0", "1", ...
-        fingerprints: What tells each layer's parameters from others: layers of the same text and as
-            many bytes, of whatever networks, are stored once where parameters are shared. Default
+        layer_names: A name for each layer; default "0", "1", ...
+        fingerprints: A text that identifies each layer's parameters. Where parameters are shared,
+            layers with the same text and size, of any networks, are stored once. Default
             "name/layer name".
         layers: For a DNN of blocks, the layer-level DNN it was made from, else None.
         block_of: For a DNN of blocks, (L of `layers`,) the block of each original layer, else None.
         full: For a DNN at another precision, the DNN it was made from, else None.
 
     Raises:
-        ValueError: Naming the layer and the value that is not allowed.
+        ValueError: If a value is not allowed; names the layer and the value.
     """
 
     name: str
@@ -123,15 +123,15 @@ class DNN:
 
     @cached_property
     def is_chain(self) -> bool:
-        """Whether every layer reads just the layer before it."""
+        """Whether every layer reads only the layer before it."""
         return all(ps == (layer - 1,) for layer, ps in enumerate(self.predecessors))
 
     @cached_property
     def is_cut(self) -> NDArray[np.bool_]:
         """(L,): whether every path from the input to an output passes this layer (a dominator).
 
-        After a cut layer, nothing but its own output is read, so the network falls apart there. The
-        last layer in program order ends the last block and counts as a cut.
+        After a cut layer, only the cut layer's output is read, so the network can be split there.
+        The last layer in program order ends the last block and counts as a cut.
         """
         layers = np.arange(self.n_layers)
         last_reader = np.full(self.n_layers + 1, -1)  # of the input first, then of every layer
@@ -147,10 +147,11 @@ class DNN:
         return self if granularity == "layer" else self.blocks()
 
     def blocks(self) -> DNN:
-        """The same network as a chain: the layers after one cut layer up to the next become one.
+        """Return the network as a chain: the layers after one cut layer up to the next become one.
 
-        A block's FLOPs and parameters are its layers' sums, its output the cut layer's (for the
-        last block, all outputs of the network), its kind that of its layer with most FLOPs.
+        A block's FLOPs and parameters are the sums over its layers. Its output is the cut layer's
+        (for the last block, all outputs of the network). Its kind is that of its layer with the
+        most FLOPs.
         """
         if self.layers is not None:
             return self
@@ -179,22 +180,22 @@ class DNN:
     def at_precision(
         self, parameter_bits: int = FULL_BITS, activation_bits: int = FULL_BITS
     ) -> DNN:
-        """The same network with fewer bits for every number that is sent.
+        """Return the same network with fewer bits for every number that is sent.
 
-        Bytes are scaled, as if a profile's numbers had 32 bits each. FLOPs and a device's seconds
-        stay: both sides compute as before, on what they have unpacked. What it costs in accuracy is
-        not modelled (`docs/scenarios.md`).
+        Bytes are scaled, on the assumption that a profile's numbers have 32 bits each. FLOPs and a
+        device's seconds do not change: both sides compute on unpacked numbers, as before. The loss
+        of accuracy is not modelled (`docs/scenarios.md`).
 
         Args:
-            parameter_bits: Of each parameter: 32, 16, 8 or 4.
-            activation_bits: Of each number of the network's input and of the layers' outputs.
+            parameter_bits: Bits of each parameter: 32, 16, 8 or 4.
+            activation_bits: Bits of each number of the network's input and of the layers' outputs.
 
         Returns:
             A DNN named after its weights and activations, such as "vgg16-w16a32"; at 32 bits the
-            original. Of a DNN that has another precision already, `full` is taken.
+            original. A DNN that already has another precision is converted from its `full`.
 
         Raises:
-            ValueError: If there are no numbers of so many bits.
+            ValueError: If a number of bits is not supported.
         """
         if self.full is not None:
             return self.full.at_precision(parameter_bits, activation_bits)
@@ -211,14 +212,14 @@ class DNN:
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The names in the packaged catalogue, for `DNN.load`."""
+        """Return the names in the packaged catalogue, for `DNN.load`."""
         return tuple(sorted(path.stem for path in CATALOGUE.glob("*.json")))
 
     @staticmethod
     def load(
         name_or_path: str | os.PathLike[str], granularity: Literal["layer", "block"] = "layer"
     ) -> DNN:
-        """A network of the packaged catalogue, or of a file that `save` wrote.
+        """Load a network from the packaged catalogue, or from a file that `save` wrote.
 
         Args:
             name_or_path: One of `DNN.names()`, or a file: a path object, or a text that ends in
@@ -226,8 +227,8 @@ class DNN:
             granularity: "layer" (a DAG) or "block" (its chain of blocks between cut layers).
 
         Raises:
-            ValueError: If the name is not in the catalogue (with the nearest one), the granularity
-                is unknown, or the file is not a valid profile (naming the file and the fault).
+            ValueError: If the name is not in the catalogue (suggests the nearest one), the
+                granularity is unknown, or the file is not a valid profile (names the fault).
             OSError: If the file cannot be read.
         """
         choice("granularity", granularity, GRANULARITIES)
@@ -241,7 +242,7 @@ class DNN:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file that `load` reads back as an equal DNN; the format is in docs/own-models.md.
 
-        The file is replaced as a whole. A DNN of blocks is written as the chain that it is.
+        The file is replaced as a whole. A DNN of blocks is written as a chain of blocks.
 
         Raises:
             ValueError: If the path does not end in ``.json``.
@@ -256,20 +257,20 @@ class DNN:
         granularity: Literal["layer", "block"] = "layer",
         name: str | None = None,
     ) -> DNN:
-        """A profile of a torch module; needs the extra `torch`, but no weights.
+        """Make a profile of a torch module; needs the extra `torch`, but no weights.
 
-        How operators become layers and how they are counted is in ``docs/own-models.md``.
+        ``docs/own-models.md`` explains how operators are counted and become layers.
 
         Args:
-            module: Any module that `torch.export` takes, best on the meta device.
+            module: Any module that `torch.export` supports, preferably on the meta device.
             example_inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs, on
-                the module's device; their shapes and types count. All together they are the
+                the module's device. Only their shapes and types matter. Together they form the
                 network's one input tensor.
             granularity: As in `load`.
             name: Default: the module's class.
 
         Raises:
-            ValueError: With the reason, if the module cannot be exported.
+            ValueError: If the module cannot be exported; gives the reason.
 
         Warns:
             UnknownOperatorWarning: Listing the operators that count as zero FLOPs because their
@@ -287,23 +288,23 @@ class DNN:
         name: str | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> DNN:
-        """A profile of an ONNX file; needs the extra `onnx`, but neither torch nor the weights.
+        """Make a profile of an ONNX file; needs the extra `onnx`, but neither torch nor weights.
 
-        Nothing is executed and no weight is read, in the file or beside it. A child process with
-        limits on memory and time does the work, which takes one to two seconds to start. Limits
-        and rules are in ``docs/own-models.md``.
+        Nothing is executed, and no weights are read, neither in the file nor in external files. A
+        child process with limits on memory and time does the work; it takes one to two seconds to
+        start. Limits and rules are in ``docs/own-models.md``.
 
         Args:
             path: The file.
             granularity: As in `load`.
-            name: Default: the file's name without its ending.
-            input_shapes: Shapes of inputs by name; they win over the file. Dimensions that it
-                leaves open must be given; an open first one is the batch, 1 by default.
+            name: Default: the file's name without its suffix.
+            input_shapes: Shapes of inputs by name, which override the file's. Give the dimensions
+                that the file leaves open; an open first dimension is the batch, 1 by default.
 
         Raises:
             ImportError: If onnx or onnx-ir is not installed, with how to install it.
             OSError: If the file cannot be opened or read.
-            ValueError: Naming the file and what in it is not valid, open or not supported.
+            ValueError: If anything in the file is invalid, open or not supported; names the file.
 
         Warns:
             UnknownOperatorWarning: Listing the operators that count as zero FLOPs because their
@@ -316,25 +317,25 @@ class DNN:
 
     @staticmethod
     def from_dict(profile: Mapping[str, Any]) -> DNN:
-        """A DNN from the catalogue's JSON schema.
+        """Make a DNN from the catalogue's JSON schema.
 
         Raises:
-            ValueError: If the schema is another one, a key is missing or unknown, or a value is
-                not allowed.
+            ValueError: If the schema differs, a key is missing or unknown, or a value is not
+                allowed.
         """
         return DNN(**file.arguments(profile))
 
     def to_dict(
         self, title: str | None = None, provenance: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The catalogue's JSON schema; `from_dict` gives an equal DNN.
+        """Return the DNN in the catalogue's JSON schema; `from_dict` returns an equal DNN.
 
         Args:
-            title: The name that people know the network by.
-            provenance: Where the figures come from; anything that JSON takes.
+            title: The usual name of the network.
+            provenance: The source of the figures; anything that JSON can hold.
 
         Returns:
-            Of a DNN of blocks, the chain of blocks, not its layers.
+            The content; for a DNN of blocks, the chain of blocks, not its layers.
         """
         amounts = self.flops, self.parameter_bytes, self.output_bytes
         columns = self.layer_names, self.kinds, *amounts, self.predecessors, self.fingerprints
@@ -357,14 +358,14 @@ class DNN:
 
 
 def checked_bits(name: str, value: int) -> int:
-    """`value` as an int, if a number may have so many bits."""
+    """Return `value` as an int if it is an allowed number of bits."""
     if count(name, value) not in BITS:
         raise ValueError(f"{name}={value!r}: allowed are {list(BITS)}")
     return int(value)
 
 
 def _checked_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Predecessors that make a graph in program order, each layer reading something."""
+    """Check that predecessors form a graph in program order in which each layer reads a tensor."""
     checked = []
     for layer, given in enumerate(predecessors):
         what = f"predecessors[{layer}]"
@@ -393,7 +394,7 @@ def _checked_predecessors(predecessors: Sequence[Sequence[int]]) -> tuple[tuple[
 
 
 def _labels(name: str, given: Sequence[str] | None, default: Sequence[Any]) -> tuple[str, ...]:
-    """A text per layer."""
+    """Return a text per layer."""
     labels = default if given is None else given
     if len(labels) != len(default):
         raise ValueError(f"{name} has {len(labels)} entries for {len(default)} layers")

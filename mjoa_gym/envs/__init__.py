@@ -21,9 +21,9 @@ ENTRY_POINTS = {
 
 
 def register_all() -> None:
-    """Make the environments known to `gymnasium.make` and `make_vec`; again is harmless.
+    """Register the environments for `gymnasium.make` and `make_vec`; a second call is harmless.
 
-    The horizon is the environments' own, so no `max_episode_steps` is registered.
+    The environments own their horizon, so no `max_episode_steps` is registered.
     """
     for env_id, (one, many) in ENTRY_POINTS.items():
         if env_id not in gym.registry:
@@ -35,7 +35,7 @@ def register_all() -> None:
 
 
 def parallel_env(*args: Any, **kwargs: Any) -> OffloadingParallelEnv:
-    """Every UE an agent: see `mjoa_gym.envs.adapters.pettingzoo.OffloadingParallelEnv`."""
+    """Make every UE an agent: see `mjoa_gym.envs.adapters.pettingzoo.OffloadingParallelEnv`."""
     from mjoa_gym.envs.adapters.pettingzoo import OffloadingParallelEnv  # an extra: multiagent
 
     return OffloadingParallelEnv(*args, **kwargs)

@@ -18,24 +18,24 @@ from mjoa_gym.world.rounds import plan_of
 
 
 def api_test(env: gym.Env[Any, Any], episodes: int = 2, seed: int = 0) -> None:
-    """Check that an environment is what it says it is, on your scenario and action view.
+    """Check that an environment behaves as documented, with your scenario and action view.
 
-    Gymnasium's own checks, with warnings as errors; spaces; seeds; the horizon; rewards against the
-    simulator; masks; actions that are refused; encoding and decoding of actions; and the vector
-    environment against this one. It takes seconds.
+    The test runs Gymnasium's own checks, with warnings as errors. It also checks spaces, seeds, the
+    horizon, rewards against the simulator, masks, the refusal of invalid actions, the encoding and
+    decoding of actions, and the vector environment against this one. It takes seconds.
 
     Args:
-        env: One of `MJOA/...`, wrapped or not.
-        episodes: How many are played.
-        seed: Of everything that is random.
+        env: One of the `MJOA/...` environments, wrapped or not.
+        episodes: Number of episodes to play.
+        seed: Seed for everything that is random.
 
     Raises:
-        AssertionError: Saying what does not hold.
-        TypeError: If the environment is none of ours.
+        AssertionError: If a check fails; the message says which.
+        TypeError: If the environment is not from this package.
     """
     one = env.unwrapped
     if not isinstance(one, RoundsEnv):
-        raise TypeError(f"env is a {type(one).__name__}; needed is one of the MJOA environments")
+        raise TypeError(f"env is a {type(one).__name__}; it must be one of the MJOA environments")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -50,14 +50,14 @@ def api_test(env: gym.Env[Any, Any], episodes: int = 2, seed: int = 0) -> None:
 
 
 def _longer(env: RoundsEnv) -> RoundsEnv:
-    """The environment, or one of two rounds: Gymnasium's check refuses episodes of one step."""
+    """Return an environment with two or more rounds: Gymnasium's check refuses 1-step episodes."""
     if env.scenario.rounds > 1:
         return env
     return type(env)(**env.arguments(), rounds=2)
 
 
 def roll_out(env: RoundsEnv, seed: int) -> list[Any]:
-    """All that an environment says in an episode of random actions."""
+    """Return everything that an environment returns in an episode of random actions."""
     env.action_space.seed(seed)
     said: list[Any] = [env.reset(seed=seed)]
     while True:
@@ -67,7 +67,7 @@ def roll_out(env: RoundsEnv, seed: int) -> list[Any]:
 
 
 def check_seeds(env: RoundsEnv, seed: int) -> None:
-    """The same seed repeats an episode, another one does not."""
+    """Check that the same seed repeats an episode and another seed does not."""
     first, again, other = (roll_out(env, s) for s in (seed, seed, seed + 1))
     assert data_equivalence(first, again, exact=True), f"seed {seed} does not repeat itself"
     assert not data_equivalence(first[0][0], other[0][0], exact=True), (
@@ -76,7 +76,7 @@ def check_seeds(env: RoundsEnv, seed: int) -> None:
 
 
 def check_episode(env: RoundsEnv, seed: int) -> None:
-    """Spaces, rewards, infos, masks and the horizon, step by step."""
+    """Check spaces, rewards, infos, masks and the horizon, step by step."""
     core, view = env.core, env.view
     env.action_space.seed(seed)
     observation, info = env.reset(seed=seed)
@@ -97,12 +97,12 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
         assert decision is not None
         plan = plan_of(decision, 0, instance)
         seconds = evaluate(instance, plan)
-        assert np.array_equal(info["latency_s"], seconds), "latencies are not the simulator's"
+        assert np.array_equal(info["latency_s"], seconds), "latencies differ from the simulator's"
         late = seconds > [ue.deadline_s for ue in instance.ues]
-        assert np.array_equal(info["missed"], late), "other deadlines are missed"
+        assert np.array_equal(info["missed"], late), "missed deadlines differ"
         if "energy_j" in info:
             joules = evaluate_energy(instance, plan)
-            assert np.allclose(info["energy_j"], joules, rtol=1e-9), "other energy is spent"
+            assert np.allclose(info["energy_j"], joules, rtol=1e-9), "energies differ"
         expected = 1.0 - evaluate_cost(instance, plan).sum() / instance.local_cost.sum()
         assert np.isclose(reward, expected, rtol=1e-9, atol=1e-12), f"{reward} != {expected}"
         coded = view.encode(plan, instance)
@@ -112,24 +112,24 @@ def check_episode(env: RoundsEnv, seed: int) -> None:
 
 
 def check_masks(env: RoundsEnv, info: dict[str, Any]) -> None:
-    """`info` and `action_masks` agree, something is always allowed, and sampling takes masks."""
+    """Check that the masks agree, leave something allowed, and are accepted by sampling."""
     if "action_mask" not in info:
         return
     mask = info["action_mask"]
     parts = mask if isinstance(mask, tuple) else (mask,)
-    assert np.array_equal(np.concatenate(parts) == 1, env.action_masks()), "info has another mask"
-    assert all(part.any() for part in parts), "there is no choice left"
+    assert np.array_equal(np.concatenate(parts) == 1, env.action_masks()), "masks in info differ"
+    assert all(part.any() for part in parts), "no choice is left"
     assert env.action_space.sample(mask) in env.action_space, "masked sampling leaves the space"
 
 
 def _kinds(info: dict[str, Any]) -> Any:
-    """The keys of an info, with type, shape and dtype of their values."""
+    """Return the keys of an info, with type, shape and dtype of their values."""
     parts = {key: value if isinstance(value, tuple) else (value,) for key, value in info.items()}
     return {k: [(type(v), np.shape(v), np.asarray(v).dtype) for v in p] for k, p in parts.items()}
 
 
 def check_refusals(env: RoundsEnv, seed: int) -> None:
-    """An action that is none is refused, and the episode goes on as if it had not been tried."""
+    """Check that invalid actions are refused, and that they do not change the episode."""
     env.action_space.seed(seed)
     env.reset(seed=seed)
     twin = copy.deepcopy(env)
@@ -146,7 +146,7 @@ def check_refusals(env: RoundsEnv, seed: int) -> None:
 
 
 def check_vector(env: RoundsEnv, seed: int, num_envs: int = 3) -> None:
-    """The vector environment says what single ones say."""
+    """Check that the vector environment returns the same as single environments."""
     arguments = env.arguments()
     make = next(c for c in RoundsVectorEnv.__subclasses__() if c.persists == env.persists)
     many = make(num_envs=num_envs, **arguments)
@@ -163,4 +163,4 @@ def check_vector(env: RoundsEnv, seed: int, num_envs: int = 3) -> None:
         together, rewards, _, _, _ = many.step(actions)
         steps = [single.step(row(actions, e)) for e, single in enumerate(singles)]
         alone = [step[0] for step in steps]
-        assert np.array_equal(rewards, [step[1] for step in steps]), "rewards differ in the vector"
+        assert np.array_equal(rewards, [step[1] for step in steps]), "rewards of the vector differ"

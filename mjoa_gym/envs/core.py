@@ -1,4 +1,4 @@
-"""What scalar, vector and multi-agent environments are made of."""
+"""The common core of the scalar, vector and multi-agent environments."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ OBSERVERS: dict[str, type[Observer]] = {
 
 
 def observers_for(view: ActionView) -> dict[str, type[Observer]]:
-    """The observations that go with an action view, by name."""
+    """Return the observations that an action view supports, by name."""
     return {name: kind for name, kind in OBSERVERS.items() if isinstance(view, kind.views)}
 
 
 def observation_of(name: str, view: ActionView) -> Observer:
-    """The named observation through an action view; a ValueError says which it allows."""
+    """Return the named observation for an action view; a ValueError lists the allowed names."""
     kinds = observers_for(view)
     remark = "" if name not in OBSERVERS else f" with a {type(view).__name__}"
     return kinds[choice("observation", name, kinds, remark)](view)
 
 
 def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise a TypeError for what is not known, in Python's words (libraries look for them)."""
+    """Raise a TypeError for unknown arguments, in Python's words (libraries match on them)."""
     for name, value in given.items():
         if name in known:
             continue
@@ -56,10 +56,10 @@ def refuse_unknown(env: object, given: Mapping[str, Any], known: Sequence[str]) 
 
 
 class Core:
-    """E environments behind one interface; adapters only say how their users see it.
+    """E environments behind one interface, which adapters present to their users.
 
-    The class of `env` says whether UEs and their parameters stay (`persists`), and what pictures
-    call it (`title`); `RoundsEnv` describes the other arguments.
+    The class of `env` defines whether UEs and their parameters stay (`persists`), and the name in
+    pictures (`title`). `RoundsEnv` describes the other arguments.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Core:
         self.observation = observation_of(observation or self.view.observation, self.view)
         self.batch = Batch(self.scenario, self.persists, n_envs, threads)
         self.decision: Decision | None = None  # the last one
-        self.outcome: Outcome | None = None  # what it has led to
+        self.outcome: Outcome | None = None  # its outcome
         self.pictures = None if render_mode is None else Pictures(self.batch, env.title)
 
     @property
@@ -98,14 +98,15 @@ class Core:
             self.pictures.restart(which)
 
     def idle(self) -> tuple[Outcome, NDArray[np.bool_]]:
-        """What `step` returns where nobody's round was complete."""
+        """Return what `step` returns when no environment's round is complete."""
         n_envs = self.batch.n_envs
         return new_outcome(n_envs, self.scenario.n_ues), np.zeros(n_envs, dtype=np.bool_)
 
     def step(self, actions: Any, which: NDArray[np.bool_]) -> tuple[Outcome, NDArray[np.bool_]]:
-        """Act in the environments of `which` (E,): what happens, and (E,) whose round is complete.
+        """Act in the environments of `which` (E,); return the outcome, and (E,) complete rounds.
 
-        If an action is not allowed, nothing changes but a ValueError.
+        Raises:
+            ValueError: If an action is not allowed; nothing has changed then.
         """
         decision, complete = self.view.decode(actions, self.batch.state, which, self.batch.threads)
         if decision is None or not complete.any():
@@ -118,21 +119,21 @@ class Core:
         return outcome, complete
 
     def observe(self) -> Any:
-        """The observations, with a leading axis E, newly allocated."""
+        """Return the observations, with a leading axis E, newly allocated."""
         return self.observation.observe(self.batch.state, self.batch.threads)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(E, choices) which choices of the next actions mean something of their own."""
+        """Return (E, choices) bool: False for the choices of the next actions that are void."""
         masks = self.view.masks(self.dnn)
         if masks is None:
             return np.ones((self.batch.n_envs, flatdim(self.view.space)), dtype=np.bool_)
         return masks == 1
 
     def infos(self, outcome: Outcome, complete: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-        """What `info` says, always the same keys, with a leading axis E.
+        """Return the entries of `info`, always with the same keys, with a leading axis E.
 
-        It is an outcome, whose round was `complete` (E,), and the masks of the next actions
-        (`ActionView.masks`), if the view has masks.
+        They describe an outcome, which completed the rounds of `complete` (E,), and hold the masks
+        of the next actions (`ActionView.masks`), if the view has masks.
         """
         keys = ["latency_s", "local_s", "round_s", "missed"]
         if self.scenario.knows_energy:
@@ -146,14 +147,14 @@ class Core:
 
 
 def row(batch: Any, e: int | slice) -> Any:
-    """One environment's part of a batch of observations or actions, or that of several."""
+    """Return the part of a batch of observations or actions for one environment, or several."""
     if isinstance(batch, dict):
         return {key: values[e] for key, values in batch.items()}
     return batch[e]
 
 
 def marked(batch: Any, which: NDArray[np.bool_]) -> Any:
-    """A batch with zeros (None among objects) in place of all but the environments `which` (E,)."""
+    """Return a batch with zeros (None for objects) outside the environments of `which` (E,)."""
     if isinstance(batch, dict):
         return {key: marked(values, which) for key, values in batch.items()}
     if not which.all():

@@ -1,4 +1,4 @@
-"""Observations: everything a planner needs, and the way back from one to the Instance."""
+"""Observations with everything a planner needs, and their decoding into an Instance."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import NO_DEADLINES, SECONDS
 
 PEOPLE = {"dnn": "dnn", "ue_device": "device", "speed": "speed", "weight": "weight"}
-"""What an observation says of the UEs themselves, and what `Population` calls it.
+"""What an observation says about the UEs themselves, and its name in `Population`.
 
-What it says of their links is in `population.link_names`.
+What it says about their links is in `population.link_names`.
 """
 LINK = ("up", "down", "message_s")
-"""The columns of `Scenario.link_limits`, as `Population` calls them."""
+"""The columns of `Scenario.link_limits`, by their names in `Population`."""
 DEADLINE = "deadline_s"
-"""What it says of them besides, where UEs have deadlines."""
+"""What an observation says in addition if UEs have deadlines."""
 
 
 class Observer(ABC):
-    """One way to show the state of environments; their action view may have something to show."""
+    """One way to show the state of environments, and additions of their action view."""
 
-    views: ClassVar[type] = ActionView  # that it goes with
+    views: ClassVar[type] = ActionView  # the views that it supports
     space: gym.Space[Any]  # of one environment
 
     def __init__(self, view: ActionView) -> None:
@@ -47,7 +47,7 @@ class Observer(ABC):
 
     @abstractmethod
     def observe(self, state: State, threads: int = 1) -> Any:
-        """The observations of a state of E environments, with a leading axis E, newly allocated."""
+        """Return the observations of E environments, with a leading axis E, newly allocated."""
 
 
 class DictObserver(Observer):
@@ -137,23 +137,23 @@ class FlatObserver(Observer):
 
 
 def columns_of(scenario: Scenario, persists: bool) -> int:
-    """Numbers that a flat observation has for a UE, without what an action view adds."""
+    """Return how many numbers a flat observation has for a UE, without an action view's."""
     layers = 2 * scenario.tables.width if persists else 0
     more = scenario.traced + scenario.has_deadlines
     return len(scenario.dnns) + len(scenario.ue_devices) + 5 + more + layers
 
 
 def networks_shown(scenario: Scenario, persists: bool) -> int:
-    """Networks of which a flat observation says how much of them is on the server."""
+    """Return for how many networks a flat observation says how much is on the server."""
     return len(scenario.dnns) if persists and scenario.share_parameters else 0
 
 
 @lean
 def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns, first, last):
-    """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) but for residency.
+    """Fill the rows `first` to `last` of flat observations (see `FlatObserver`) except residency.
 
-    `over` (E,) rounds are over; `local_s` (D, K) are all-local seconds; `numbers` (1,) is
-    `Scenario.constants`.
+    `over` (E,) is the number of rounds that are over, `local_s` (D, K) the all-local seconds, and
+    `numbers` (1,) is `Scenario.constants`.
     """
     constants = numbers[0]
     n_ues = people.dnn.shape[1]
@@ -196,7 +196,7 @@ def _write(flat, people, over, local_s, numbers, rounds, features, turn, columns
 
 @njit(inline="always")
 def _local_cost(people, local_s, e, i):
-    """UE i's part of `sum_i w_i T_i(local)` in environment e."""
+    """Return UE i's part of `sum_i w_i T_i(local)` in environment e."""
     seconds = local_s[people.dnn[e, i], people.device[e, i]]
     return people.weight[e, i] * seconds / people.speed[e, i]
 
@@ -205,10 +205,10 @@ def _local_cost(people, local_s, e, i):
 def _write_residency(
     flat, dnn, resident, idle, n_layers, parts, before, rounds, turn, columns, first, last
 ):
-    """Fill in what is on the server, `before` columns after the first of each UE.
+    """Fill in what is on the server, `before` columns after the first column of each UE.
 
-    `parts` (D, L) are the layers' parts of their networks' bytes if parameters are shared, else
-    (0, L): then rows of memory are UEs'.
+    If parameters are shared, `parts` (D, L) are the layers' fractions of their networks' bytes.
+    Else it is (0, L), and the rows of the memory belong to UEs.
     """
     n_ues, width, shared = dnn.shape[1], resident.shape[2], len(parts) > 0
     per_round = np.float32(1.0 / rounds)
@@ -233,14 +233,15 @@ def _write_residency(
 
 
 def decode_observation(observation: Any, scenario: Scenario) -> Instance:
-    """The Instance that an observation shows.
+    """Return the Instance that an observation shows.
 
     Args:
-        observation: Of one environment; a dictionary gives exactly what the environment computes
-            with, a flat one the same to the accuracy of float32. In a dictionary an entry
-            "resident" is absent where nothing ever is. A flat observation must be of a view that
-            adds nothing to it, or the scenario's `n_ues` the environment's.
-        scenario: The environment's; with a dictionary `n_ues` and `rounds` may differ.
+        observation: An observation of one environment. A dictionary gives exactly the numbers that
+            the environment computes with; a flat observation gives them to the accuracy of float32.
+            A dictionary has no entry "resident" where nothing is ever resident. A flat observation
+            must come from a view that adds nothing to it, or else the scenario's `n_ues` must be
+            the environment's.
+        scenario: The environment's scenario. With a dictionary, `n_ues` and `rounds` may differ.
 
     Raises:
         ValueError: If an entry is missing, a flat observation has another length, or it is an
@@ -256,7 +257,7 @@ def decode_observation(observation: Any, scenario: Scenario) -> Instance:
 
 
 def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Population:
-    """The UEs that a dictionary shows, of one environment or several, but for where they are."""
+    """Return the UEs in a dictionary, of one environment or several, without their positions."""
     shown = PEOPLE | link_names(scenario)
     if scenario.has_deadlines:
         shown[DEADLINE] = DEADLINE
@@ -272,14 +273,14 @@ def population_in(observation: Mapping[str, Any], scenario: Scenario) -> Populat
 
 
 def entry_of(observation: Mapping[str, Any], key: str) -> Any:
-    """The entry of a dictionary observation; a ValueError if there is none of that key."""
+    """Return an entry of a dictionary observation; a ValueError if the key is missing."""
     if key not in observation:
         raise ValueError(f"the observation has no entry {key!r}")
     return observation[key]
 
 
 def state_in(observation: Mapping[str, Any], view: ActionView) -> State:
-    """The state that a batch of E dictionaries shows, but for random streams and where UEs are.
+    """Return the state in a batch of E dictionaries, without random streams and positions.
 
     Raises:
         ValueError: If an entry is missing, or does not fit the scenario.
@@ -298,7 +299,7 @@ def state_in(observation: Mapping[str, Any], view: ActionView) -> State:
 
 
 def _memory_keys(scenario: Scenario) -> tuple[str, str]:
-    """The entries of a dictionary that are the server's memory."""
+    """Return the names of the dictionary entries that describe the server's memory."""
     shared = scenario.share_parameters
     return ("memory", "memory_idle") if shared else ("resident", "idle_rounds")
 
@@ -306,12 +307,15 @@ def _memory_keys(scenario: Scenario) -> tuple[str, str]:
 def _unflatten(
     flat: NDArray[Any], scenario: Scenario
 ) -> tuple[Population, NDArray[np.float64] | None]:
-    """The UEs, and the resident fractions (None if there never are any), of a flat observation."""
+    """Return the UEs, and the resident fractions or None, of a flat observation.
+
+    The fractions are None where nothing is ever resident.
+    """
     n, cold, streaming = scenario.n_ues, *(columns_of(scenario, stays) for stays in (False, True))
     networks_too = networks_shown(scenario, True)
     if flat.ndim == 2:
         raise ValueError(
-            f"the observation has shape {flat.shape}; needed is that of one environment, with"
+            f"the observation has shape {flat.shape}; it must be from one environment, with"
             " observation='dict' or 'flat' (an outlook does not say who the UEs are)"
         )
     columns, left_over = divmod(flat.size - 1, n)
@@ -344,7 +348,7 @@ def _unflatten(
 
 
 def _most_deadline_s(shown: Mapping[str, NDArray[Any]], scenario: Scenario) -> NDArray[Any]:
-    """(N,) the greatest deadlines that UEs can have."""
+    """Return (N,) the longest deadlines that UEs can have."""
     (constants,) = scenario.constants
     if constants["deadlines"] == SECONDS:
         return np.full(scenario.n_ues, constants["deadline_max"])

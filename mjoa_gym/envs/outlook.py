@@ -1,12 +1,12 @@
-"""An observation for learning agents: what each entry of a UE's menu, or a bid, would lead to.
+"""An observation for learning agents: the consequences of each menu entry, or of bids.
 
-Other observations say who the UEs are, how their channels are and what lies on the server. This one
-turns that into what matters for the decision: a few simulations for every entry of a UE's menu, at
-shares that the UE might get. It knows no network by name, so what is learned from it serves
-networks, devices and numbers of UEs never trained on.
+Other observations describe the UEs, their channels and the server's memory. This one turns them
+into what matters for the decision: a few simulations for every entry of a UE's menu, at shares that
+the UE might get. It identifies no network, so a policy that is trained on it also works with
+networks, devices and numbers of UEs that it was never trained on.
 
-Cost: 2 simulations per UE and entry of its menu; when streaming, 3 if the entry misses something.
-Where UEs bid for shares alone, one per UE, entry and bid that is tried; when streaming, 2.
+Cost: 2 simulations per UE and entry of its menu; when streaming, 3 if the entry misses parameters.
+Where UEs bid for shares alone: 1 per UE, entry and bid that is tried; when streaming, 2.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import NO_DEADLINES, inference_with
 
 PER_UE = 14
-"""Numbers that describe a UE in every scenario, see `RoundsEnv`."""
+"""Number of columns that describe a UE in every scenario; see `RoundsEnv`."""
 PER_ENTRY, PER_PROBE = 7, 6
-"""Numbers that describe an entry of its menu, or a bid that is tried, in every scenario."""
+"""Number of columns for a menu entry, and for a bid that is tried, in every scenario."""
 PROBES = GREATEST_BID ** np.array([(0, 0), (-1, -1), (1, 1), (1, 0), (0, 1)], dtype=np.float64)
 """(P, 2) bids for band and server that are tried where a UE bids for shares alone."""
 GENEROUS = 3.0
-"""How many times as large as an equal share a generous one is."""
+"""A generous share is this many times as large as an equal one."""
 LEAST, SPAN = np.exp(-7.0), 10.0
 
 
 class OutlookLayout(NamedTuple):
-    """Where the columns of a UE are: its own, then what the action view adds, then M entries'.
+    """The order of a UE's columns: its own, then the action view's, then those of M entries.
 
-    Where a UE bids for shares alone, the bids that are tried are in place of entries.
+    Where a UE bids for shares alone, the bids that are tried replace the entries.
     """
 
     added: int  # columns that the view adds
     entries: int  # M, or P
-    ue: int = PER_UE  # columns of its own
+    ue: int = PER_UE  # the UE's own columns
     entry: int = PER_ENTRY  # columns of an entry
-    most: int = ENTRIES  # what M is at most in any scenario
+    most: int = ENTRIES  # the maximum of M over all scenarios
 
     @staticmethod
     def of(view: MenuView) -> OutlookLayout:
-        """The layout for an action view of a scenario."""
+        """Return the layout for an action view of a scenario."""
         more = properties_of(view.scenario, view.persists)
         tries = isinstance(view, SharesView)
         entries, entry = (len(PROBES), PER_PROBE) if tries else (view.entries, PER_ENTRY)
@@ -80,17 +80,17 @@ class OutlookLayout(NamedTuple):
 
     @property
     def tries_bids(self) -> bool:
-        """Whether bids are tried in place of entries."""
+        """Whether the columns are of bids in place of entries."""
         return self.most == len(PROBES)
 
     @property
     def context(self) -> int:
-        """Columns before the entries'."""
+        """Number of columns before those of the entries."""
         return self.ue + self.added
 
     @property
     def columns(self) -> int:
-        """All columns."""
+        """Total number of columns."""
         return self.context + self.entries * self.entry
 
 
@@ -102,7 +102,7 @@ every entry."""
 
 
 def properties_of(scenario: Scenario, persists: bool) -> tuple[str, ...]:
-    """Those of `PROPERTIES` that a scenario has, in order."""
+    """Return those of `PROPERTIES` that a scenario has, in order."""
     has = {
         SHARED: persists and scenario.share_parameters,
         RETAINED: persists and scenario.retain,
@@ -113,9 +113,9 @@ def properties_of(scenario: Scenario, persists: bool) -> tuple[str, ...]:
 
 
 class OutlookSpace(gym.spaces.Box):
-    """`Box(0, 1, float32)` of shape (N, columns), which says what the columns are.
+    """`Box(0, 1, float32)` of shape (N, columns) that also describes its columns.
 
-    Spaces are equal only if their columns mean the same.
+    Spaces are equal only if their columns have the same meaning.
     """
 
     def __init__(self, view: MenuView) -> None:
@@ -133,14 +133,14 @@ class OutlookSpace(gym.spaces.Box):
 
 
 class Outlook(Observer):
-    """A row of numbers in [0, 1] for each UE: what the entries of its menu would lead to.
+    """A row of numbers in [0, 1] for each UE: the consequences of the entries of its menu.
 
-    A UE has columns of its own, what the action view adds (see `ActionView.features`), and then
-    those of the first entry of its menu, of the second and so on. `RoundsEnv`, the environments'
-    page, says what each of them is.
+    A UE has its own columns, then those of the action view (see `ActionView.features`), and then
+    those of the first entry of its menu, of the second and so on. The docstring of `RoundsEnv`
+    describes all of them.
 
     Attributes:
-        layout: What is where.
+        layout: Order and number of the columns.
     """
 
     views: ClassVar[type] = MenuView
@@ -157,7 +157,7 @@ class Outlook(Observer):
         return self._look_at(state, self.view.features(), self.view.turn(), threads)
 
     def __call__(self, observation: Mapping[str, Any], threads: int = 1) -> NDArray[np.float32]:
-        """The outlooks of a batch of E dictionary observations, which hold all that it takes.
+        """Return the outlooks for a batch of E dictionary observations.
 
         Raises:
             ValueError: If an entry is missing.
@@ -173,7 +173,7 @@ class Outlook(Observer):
     def _look_at(
         self, state: State, features: NDArray[np.float32], turn: NDArray[np.int64], threads: int
     ) -> NDArray[np.float32]:
-        """(E, N, columns) the outlooks of a state, in which it is the UEs' `turn` (E,)."""
+        """Return (E, N, columns): the outlooks of a state, in which UEs `turn` (E,) decide next."""
         view, scenario, layout = self.view, self.view.scenario, self.layout
         probes = PROBES if isinstance(view, SharesView) else PROBES[:0]
         n_envs, n_ues = state.population.dnn.shape
@@ -193,18 +193,18 @@ class Outlook(Observer):
 
 @njit(inline="always")
 def scaled(ratio):
-    """A number >= 0 on a logarithmic scale, 0 for 0 and 1 for e^3 and more."""
+    """Return a number >= 0 on a logarithmic scale: 0 for 0, and 1 for e^3 and more."""
     return min(1.0, np.log(ratio + LEAST) / SPAN + 0.7) if ratio > 0.0 else 0.0
 
 
 @njit(inline="always")
 def efficiency(level, constants):
-    """Bit/s per Hz at full band, from an SNR, or from the rate of a trace."""
+    """Return bit/s per Hz at full band, from an SNR or from the rate of a trace."""
     return level / constants.bandwidth_hz if constants.traced else np.log2(1.0 + level)
 
 
 LOCAL_S, COST, HERE = range(3)
-"""Rows of `sums` (3, N): all-local seconds, what these cost, and bytes on the server."""
+"""Rows of `sums` (3, N): all-local seconds, their cost, and bytes on the server."""
 
 
 @lean
@@ -212,7 +212,7 @@ def _look(
     seen, room, sums, state, features, turn, tables, numbers, rounds, persists, menus, placements,
     layout, probes, first, last,
 ):  # fmt: skip
-    """Fill `seen[first:last]`, zeros so far, with the outlooks of a state; see `RoundsEnv`."""
+    """Fill `seen[first:last]`, which is zero, with the outlooks of a state; see `RoundsEnv`."""
     constants, people, shared = numbers[0], state.population, numbers[0].share_parameters
     n_ues = people.dnn.shape[1]
     memory_bytes = max(constants.server_memory_bytes, 1.0)
@@ -258,7 +258,7 @@ def _look(
 
 @njit(inline="always")
 def _sum_up(room, sums, state, tables, constants, e, i):
-    """Put UE i's seconds and missing bytes into the room, and what they come to into `sums`."""
+    """Put UE i's seconds and missing bytes into the room, and their totals into `sums`."""
     people = state.population
     d = people.dnn[e, i]
     resident = state.resident[e, memory.row_of(people.dnn[e], i, constants.share_parameters)]
@@ -272,7 +272,7 @@ def _sum_up(room, sums, state, tables, constants, e, i):
 
 @njit(inline="always")
 def _missing_s(people, tables, constants, here, e, i):
-    """Seconds to upload all that UE i misses, at an equal share, over those of a period."""
+    """Return UE i's seconds to upload all missing bytes, at an equal share, over the period."""
     d, channel = people.dnn[e, i], channel_in(people, constants, e, i)
     size = 0.0
     for layer in range(tables.n_layers[d]):
@@ -284,7 +284,7 @@ def _missing_s(people, tables, constants, here, e, i):
 
 @njit(inline="always")
 def _add(own, state, tables, constants, persists, local_s, here, e, i):
-    """Fill the columns of UE i that only some scenarios have."""
+    """Fill those columns of UE i that only some scenarios have."""
     people, c = state.population, PER_UE
     dnn = people.dnn[e]
     if persists and constants.share_parameters:
@@ -312,7 +312,7 @@ def _add(own, state, tables, constants, persists, local_s, here, e, i):
 def _look_at_entries(
     own, room, state, tables, constants, persists, local_s, menus, placements, layout, e, i
 ):  # fmt: skip
-    """Fill the columns of UE i's entries, and its fewest seconds over them."""
+    """Fill the columns of UE i's entries, and the fewest seconds over them."""
     people = state.population
     n_ues, d, scratch = people.dnn.shape[1], people.dnn[e, i], scratch_in(room, i)
     inference = inference_in(room, tables, constants, d, i)
@@ -351,7 +351,7 @@ def _look_at_entries(
 
 @njit(inline="always")
 def _needs(placement, inference, parameter_bytes):
-    """Of a placement's edge layers: bytes missing, bytes on the server, and seconds to run them."""
+    """Return the edge layers' missing bytes, bytes on the server, and seconds to run."""
     missing = there = edge_s = 0.0
     for layer in range(len(inference.ue_s)):
         if placement[layer] == 1:
@@ -366,7 +366,7 @@ def _try_bids(
     own, room, state, tables, constants, persists, local_s, menus, placements, layout, probes, e,
     i,
 ):  # fmt: skip
-    """Fill the columns of the bids that are tried for UE i, and its fewest seconds over them."""
+    """Fill the columns of the bids that are tried for UE i, and the fewest seconds over them."""
     people, part = state.population, own[1]
     d, power = people.dnn[e, i], tables.power[people.device[e, i]]
     inference = inference_in(room, tables, constants, d, i)
@@ -387,7 +387,7 @@ def _try_bids(
         missing, _, edge_s = _needs(placements[row], inference, tables.parameter_bytes[d])
         to = own[layout.ue + layout.added + layout.entry * probe :][: layout.entry]
         to[0] = 1.0 if row % menus.entries > 0 else 0.0
-        to[1] = min(1.0, seconds / local_s)  # not a logarithm: differences are what is gained
+        to[1] = min(1.0, seconds / local_s)  # not a logarithm: differences are the gains
         to[2] = min(1.0, seconds_for(missing, link.up) / local_s)
         to[3] = min(1.0, edge_s * link.slowdown / local_s)
         there = 0.0
@@ -413,7 +413,7 @@ def _try_bids(
 def _add_to(
     to, outline, inference, link, seconds, kept, local_s, power, people, constants, persists, e, i
 ):  # fmt: skip
-    """Fill the columns of an entry, or of a bid, that only some scenarios have."""
+    """Fill those columns of an entry, or of a bid, that only some scenarios have."""
     c = 0
     if persists and constants.retain:
         to[c] = min(1.0, kept)

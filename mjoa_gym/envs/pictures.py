@@ -1,4 +1,4 @@
-"""What environments keep for drawing: the last round of the first few of them."""
+"""Data that environments keep for drawing: the last round of the first few environments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pictures:
-    """The scenes of a batch of environments; made only where somebody wants to see them."""
+    """The scenes of a batch of environments; created only if a render mode is set."""
 
     def __init__(self, batch: Batch, title: str) -> None:
         from mjoa_gym.rendering import MOST_DRAWN
@@ -25,7 +25,7 @@ class Pictures:
         self._scenes: list[Scene | None] = [None] * min(batch.n_envs, MOST_DRAWN)
 
     def problems(self) -> list[Instance]:
-        """The instances that the environments to be drawn pose now."""
+        """Return the current instances of the environments that are drawn."""
         return [self.batch.instance(e) for e in range(len(self._scenes))]
 
     def note(
@@ -35,7 +35,7 @@ class Pictures:
         outcome: Outcome,
         complete: NDArray[np.bool_],
     ) -> None:
-        """Keep what has come of problems where a round is complete."""
+        """Keep the outcome of the problems whose rounds are complete."""
         for e in np.flatnonzero(complete[: len(self._scenes)]).tolist():
             self._scenes[e] = self._scene(
                 e,
@@ -53,7 +53,7 @@ class Pictures:
             self._scenes[e] = None
 
     def scenes(self) -> list[Scene]:
-        """What to draw; before its first round every UE is shown as if on its own."""
+        """Return the scenes to draw; before the first round, every UE runs all layers itself."""
         nobody = np.zeros(self.batch.scenario.n_ues, dtype=np.bool_)
         return [
             scene or self._scene(e, self.batch.instance(e), nobody)
@@ -81,7 +81,7 @@ class Pictures:
         return Scene(instance, name=self.title, memory=memory, **more)
 
     def _shared(self, instance: Instance, held: NDArray[np.float64]) -> dict[str, Any]:
-        """What `Memory` says of an instance's UEs if the server holds (D, L) of all networks."""
+        """Return the fields of `Memory` for an instance's UEs if the server holds (D, L)."""
         scenario = self.batch.scenario
         tables = scenario.tables
         networks = [scenario.profiles.index(ue.dnn) for ue in instance.ues]

@@ -26,9 +26,9 @@ VectorStep = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_
 
 
 class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
-    """E environments in one compiled loop; equal, number by number, to `SyncVectorEnv` of them.
+    """E environments in one compiled loop, with exactly the numbers of a `SyncVectorEnv` of them.
 
-    Only the masks of `multidiscrete` have another form in `infos`: rows of a matrix (see
+    Only the masks of `multidiscrete` have a different form in `infos`: rows of a matrix (see
     `sampling_masks`).
 
     Args:
@@ -38,11 +38,11 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         threads: Threads that share the work; by default as many as this process may use. Results
             do not depend on it.
         max_episode_steps: Steps after which an episode is truncated, as by `TimeLimit`, if it has
-            not ended before; by default (and with -1) only its rounds count.
-        **arguments: Those of the environment.
+            not ended before. By default (and with -1) only the rounds count.
+        **arguments: The arguments of the environment.
 
     Raises:
-        ValueError: Naming argument, value and what is allowed.
+        ValueError: If an argument is invalid; names it, its value and what is allowed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -100,11 +100,12 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         Environments that have never begun are shown as zeros.
 
         Args:
-            seed: s, for seeds s, s + 1, ...; or one for each environment; None goes on.
+            seed: A seed s, for seeds s, s + 1, ...; or one for each environment. None keeps the
+                current random streams.
             options: Only `reset_mask` is known.
 
         Raises:
-            ValueError: If there are other options, or the seeds or the mask do not fit.
+            ValueError: If there are other options, or the seeds or the mask have a wrong shape.
         """
         which = self._reset_mask(dict(options or {}))
         if seed is None or isinstance(seed, (int, np.integer)):
@@ -126,7 +127,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         return marked(self.core.observe(), self._begun), infos
 
     def step(self, actions: Any) -> VectorStep:
-        """Act in every environment; those that are over begin anew, as `autoreset_mode` says.
+        """Act in every environment; those that are over restart according to `autoreset_mode`.
 
         Raises:
             ValueError: If an action is not allowed; nothing has changed then.
@@ -153,23 +154,24 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
         return self.core.observe(), rewards, np.zeros_like(over), over.copy(), infos
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(E, choices) which choices of the next actions mean something of their own."""
+        """Return (E, choices) bool: False for the choices of the next actions that are void."""
         return self.core.action_masks()
 
     def sampling_masks(self) -> NDArray[Any] | None:
-        """(E,) masks as `single_action_space.sample` takes them; None if nothing can be void.
+        """Return (E,) masks for `single_action_space.sample`; None if no choice can be void.
 
-        `infos["action_mask"]` has them as rows of a matrix: to split those takes longer than a
-        step.
+        `infos["action_mask"]` has them as rows of a matrix, because splitting them takes longer
+        than a step.
         """
         masks = self.core.view.masks(self.core.dnn)
         return None if masks is None else self.core.view.sampling_masks(masks)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """What each environment's method gives, or its attribute is, as `SyncVectorEnv` says it.
+        """Call a method, or get an attribute, of each environment, like `SyncVectorEnv`.
 
         Raises:
-            AttributeError: If it is none of OF_EACH, OF_ALL, the spaces or what `set_attr` has set.
+            AttributeError: If the name is not in OF_EACH or OF_ALL, no space, and not set by
+                `set_attr`.
         """
         if name in self._attributes:
             return self._attributes[name]
@@ -186,21 +188,22 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     get_attr = call
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Note an attribute for each environment: a list or tuple of E values, or one for all.
+        """Set an attribute for each environment: a list or tuple of E values, or one for all.
 
         Raises:
-            AttributeError: If environments have it already; what they are is said when making them.
+            AttributeError: If environments already have it; their properties are fixed when they
+                are made.
             ValueError: If there are not E values.
         """
         if hasattr(self, name):
-            raise AttributeError(f"{name!r} cannot be set: make environments with another one")
+            raise AttributeError(f"{name!r} cannot be set: make new environments instead")
         given = values if isinstance(values, (list, tuple)) else [values] * self.num_envs
         if len(given) != self.num_envs:
             raise ValueError(f"values has {len(given)} entries for {self.num_envs} environments")
         self._attributes[name] = tuple(given)
 
     def render(self) -> tuple[Any, ...] | None:
-        """A frame or a text for every environment; beyond the first nine, none is drawn.
+        """Return a frame or a text for every environment; only the first nine are drawn.
 
         Gymnasium's `wrappers.vector.RecordVideo` tiles them.
         """
@@ -208,7 +211,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
             gym.logger.warn("render() needs a render_mode: make_vec(..., render_mode='rgb_array')")
             return None
         self._need_reset(~self._begun)
-        from mjoa_gym import rendering  # drawing libraries are loaded by those who draw
+        from mjoa_gym import rendering  # drawing libraries are loaded only when needed
 
         scenes = self.core.pictures.scenes()
         if self.render_mode == "rgb_array":
@@ -219,7 +222,7 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
     def _finish(
         self, outcome: Outcome, complete: NDArray[np.bool_], over: NDArray[np.bool_]
     ) -> dict[str, Any]:
-        """Say how the episodes of `over` (E,) ended, and begin anew."""
+        """Return the final infos of the episodes of `over` (E,), and start new ones."""
         observation, last = self.core.observe(), np.full(self.num_envs, None, dtype=object)
         for e in np.flatnonzero(over).tolist():
             last[e] = row(observation, e)
@@ -244,28 +247,28 @@ class RoundsVectorEnv(gym.vector.VectorEnv[Any, Any, NDArray[Any]]):
             raise ValueError(f"options={options!r}: only reset_mask is known")
         if mask.shape != everybody.shape or mask.dtype != np.bool_ or not mask.any():
             raise ValueError(
-                f"options['reset_mask'] has shape {mask.shape} and dtype {mask.dtype}; needed is"
-                f" bool of shape {everybody.shape}, with one entry true at least"
+                f"options['reset_mask'] has shape {mask.shape} and dtype {mask.dtype}; it must be"
+                f" bool of shape {everybody.shape}, with at least one true entry"
             )
         return mask.copy()
 
 
 class ColdStartVectorEnv(RoundsVectorEnv):
-    """`MJOA/ColdStart-v1`, many at once; see `ColdStartEnv` and `RoundsVectorEnv`."""
+    """Many `MJOA/ColdStart-v1` at once; see `ColdStartEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = False
     title: ClassVar[str] = "ColdStart"
 
 
 class StreamingVectorEnv(RoundsVectorEnv):
-    """`MJOA/Streaming-v1`, many at once; see `StreamingEnv` and `RoundsVectorEnv`."""
+    """Many `MJOA/Streaming-v1` at once; see `StreamingEnv` and `RoundsVectorEnv`."""
 
     persists: ClassVar[bool] = True
     title: ClassVar[str] = "Streaming"
 
 
 def available_threads() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -279,7 +282,7 @@ def _mode(given: AutoresetMode | str) -> AutoresetMode:
 
 
 def _batched(entries: dict[str, NDArray[Any]], which: NDArray[np.bool_]) -> dict[str, Any]:
-    """Entries (E, ...) that `which` (E,) has, as Gymnasium's vector environments say it."""
+    """Return the infos of the environments `which` (E,), in the form of Gymnasium's vectors."""
     infos: dict[str, Any] = {}
     for key, values in entries.items():
         infos[key] = marked(values, which)

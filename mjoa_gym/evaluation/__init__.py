@@ -1,4 +1,4 @@
-"""Planners and agents on the same episodes, and what comes of it."""
+"""Evaluation of planners and agents on the same episodes."""
 
 from mjoa_gym.evaluation.comparison import Comparison, compare
 

@@ -1,4 +1,4 @@
-"""What is evaluated: agents; and planners as agents, which see and act as any other does."""
+"""Agents to evaluate, and planners as agents, which observe and act like any other agent."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ PlanAction = dict[str, np.ndarray]
 
 
 class Agent(Protocol):
-    """What can be evaluated: Stable-Baselines3's `predict`, and attributes that may be absent.
+    """An agent to evaluate: Stable-Baselines3's `predict`, and optional attributes.
 
-    `action_view` names the action view (default "plan"), `observation` the observation (default
-    what the view's agents usually want). With `batches = True`, `predict` takes several episodes'
-    observations at once, with a leading axis; else it is asked for one episode after the other.
+    `action_view` names the action view (default "plan"), and `observation` the observation (the
+    default depends on the view). With `batches = True`, `predict` takes the observations of several
+    episodes at once, with a leading axis. Otherwise it is called for one episode after the other.
     """
 
     def predict(self, observation: Any, *, deterministic: bool) -> Any:
-        """The action and a state; `state`, `episode_start`, `action_masks` are given if named."""
+        """Return the action and a state.
+
+        `state`, `episode_start` and `action_masks` are passed if the method has such parameters.
+        """
         ...
 
 
 class PlannerAgent:
-    """A planner as an agent for `action="plan"`, which plans from the observation alone.
+    """A planner as an agent for `action="plan"` that plans from the observation alone.
 
     Args:
         planner: One of `mjoa_gym.planners.planner_names()`, or a function `Instance -> Plan`.
-        scenario: The environment's; `n_ues` may differ, the observation counts.
-        threads: How many plan at the same time for a batch of observations.
+        scenario: The environment's scenario. `n_ues` may differ from the observation's.
+        threads: Number of threads that plan for a batch of observations.
 
     Raises:
-        ValueError: If no planner has that name (with the nearest one).
+        ValueError: If no planner has that name; suggests the nearest one.
     """
 
     def __init__(
@@ -64,12 +67,12 @@ class PlannerAgent:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[PlanAction, AgentState]:
-        """The action for an observation, or for a batch of them with a leading axis; and the state.
+        """Return the action for an observation, or for a batch with a leading axis; and the state.
 
-        Planners remember nothing, and are always deterministic.
+        Planners have no memory and are always deterministic.
 
         Raises:
-            TypeError: If the planner gives something else than a plan.
+            TypeError: If the planner does not return a plan.
             ValueError: If its plan does not fit the instance.
         """
         if np.ndim(observation["dnn"]) == 1:
@@ -96,7 +99,7 @@ class PlannerAgent:
 
 
 class LowerBoundAgent(PlannerAgent):
-    """Stays local; `bound_s` is the least weighted mean latency that any plan could have had."""
+    """Stays local; `bound_s` is a lower bound on the weighted mean latency of any plan."""
 
     bound_s = 0.0
 
@@ -109,7 +112,7 @@ class LowerBoundAgent(PlannerAgent):
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
-    """What a function takes and gives; None for compiled code, which need not say."""
+    """Return the signature of a function; None for compiled code that does not have one."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):

@@ -1,10 +1,14 @@
-"""What stands for an agent: a name, a text such as `mypackage.mymodule:my_planner`, or an object.
+"""Sources of agents: a name, a text such as `mypackage.mymodule:my_planner`, or an object.
 
-A source knows what its agent is called and on what it depends, and makes it, in this process or in
-another. Functions, classes and objects are told apart like this: a class is called; what has a
-`predict` is an agent; a function that must be given one argument, not called `scenario`, is a
-planner; any other function is called, and gives an agent or a planner. What is called gets
-`scenario=` if it has a parameter of that name.
+A source knows the label of its agent and the files that it depends on. It makes the agent, in this
+process or in another one. Objects are distinguished as follows:
+
+* A class is called.
+* An object with a `predict` method is an agent.
+* A function with one required argument, which is not called `scenario`, is a planner.
+* Any other function is called, and returns an agent or a planner.
+
+Classes and functions that are called get `scenario=` if they have a parameter of that name.
 """
 
 from __future__ import annotations
@@ -30,43 +34,43 @@ from mjoa_gym.planners.registry import PLANNERS, planner_names, planner_of
 from mjoa_gym.validation import choice
 
 LOWER_BOUND = "lower-bound"
-"""Stands among the planners for the certified bound, which has latencies but no plan."""
+"""Name of the certified bound among the planners; it has latencies but no plan."""
 LEARNED, CARDS = "agents.learned_agent:LearnedAgent", "agents.cards:read"
-"""What reads a folder with a card, and its card; a clone of the repository has them."""
+"""Functions that read an agent's folder, and its card; only a clone of the repository has them."""
 
 
 @dataclass(frozen=True, eq=False)
 class AgentSource:
-    """What makes an agent for a setting, in this process or in another."""
+    """Makes an agent for a setting, in this process or in another one."""
 
-    label: str  # what the agent is called in tables
+    label: str  # the agent's name in tables
     agent: Callable[[Setting], Agent]
-    files: Sequence[Path] = ()  # what it depends on beside this package
+    files: Sequence[Path] = ()  # files that it depends on besides this package
     batches: bool = False  # whether it takes several episodes' observations at once
-    checked: bool = False  # whether making it is safe, and tells whether it is for the setting
+    checked: bool = False  # whether making it is safe and checks that it supports the setting
 
     def check(self, setting: Setting) -> None:
-        """Raise a ValueError if it is known that the agent is not for a setting."""
+        """Raise a ValueError if the agent is known not to support a setting."""
         if self.checked:
             self.agent(setting)
 
     @property
     def version(self) -> str:
-        """Changes whenever the agent does, as far as its files tell."""
+        """A digest that changes whenever the agent's files do."""
         return digest((self.label + digest_of(self.files)).encode())
 
 
 def source_of(given: Any, label: str | None = None) -> AgentSource:
-    """What a name, a text or an object stands for.
+    """Return the source that a name, a text or an object stands for.
 
     Args:
         given: A planner's name, a folder with a card, `ppo:path/of/model.zip` (or another
-            algorithm), `package.module:name` or `path/of/file.py:name`, each of them as
-            `label=...`, too; or a planner, an agent, a model, or what makes one.
-        label: What to call it; a text calls itself.
+            algorithm), `package.module:name` or `path/of/file.py:name`, each optionally written as
+            `label=...`; or a planner, an agent, a model, or a function or class that makes one.
+        label: The agent's label; the default for a text is the text.
 
     Raises:
-        ValueError: If it stands for nothing (with the nearest name).
+        ValueError: If there is no such agent; suggests the nearest name.
     """
     if isinstance(given, (str, os.PathLike)):
         return _source_of_text(os.fspath(given), label)
@@ -76,7 +80,7 @@ def source_of(given: Any, label: str | None = None) -> AgentSource:
         make = partial(saved_model.saved_agent, type(given), frozen, label)
         return AgentSource(label, make, batches=True, checked=True)
     if not callable(given) and not hasattr(given, "predict"):
-        raise ValueError(f"{label}={given!r}: is no planner, no agent, and makes none")
+        raise ValueError(f"{label}={given!r}: is not a planner or an agent, and does not make one")
     return _source_of_object(label, given)
 
 
@@ -99,7 +103,7 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
         algorithm = algorithm.lower().replace("_", "-")
         there = any(map(os.path.exists, (path, f"{path}.zip")))
         known = algorithm in saved_model.ALGORITHMS
-        if known and (there or find_spec(algorithm) is None):  # else a module is called like it
+        if known and (there or find_spec(algorithm) is None):  # else it may be a module's name
             make = partial(saved_model.saved_agent, algorithm, path, name)
             found = saved_model.model_files(path)
             return AgentSource(name, make, found, batches=True, checked=True)
@@ -109,7 +113,7 @@ def _source_of_text(text: str, label: str | None) -> AgentSource:
             name, lambda setting: agent_from(imported(text)[1], setting), files_of(module), batches
         )
     if Path(text).suffix == ".zip":
-        raise ValueError(f"agent={text!r}: which algorithm saved it? Say, for instance, ppo:{text}")
+        raise ValueError(f"agent={text!r}: which algorithm saved it? For example, ppo:{text}")
     if Path(text).name != text:
         raise ValueError(f"agent={text!r}: there is no such folder")
     choice("agent", text, (*planner_names(), LOWER_BOUND))
@@ -124,7 +128,7 @@ def _source_of_object(label: str, thing: Any) -> AgentSource:
 
 def _bound(setting: Setting) -> Agent:
     if setting.persists:
-        raise ValueError("the lower bound is known for a cold start only")
+        raise ValueError("the lower bound is known only for a cold start")
     return LowerBoundAgent(setting.scenario)
 
 
@@ -137,14 +141,14 @@ def _learned(folder: str, setting: Setting) -> Agent:
 
 
 def agent_from(thing: Any, setting: Setting) -> Agent:
-    """An agent from a planner, an agent, or what makes one (see above); else a ValueError."""
+    """Return an agent from a planner, an agent, or something that makes one; else a ValueError."""
     if isinstance(thing, type) or not (hasattr(thing, "predict") or _is_planner(thing)):
         signature = signature_of(thing)
         asks = signature is not None and "scenario" in signature.parameters
         thing = thing(scenario=setting.scenario) if asks else thing()
     if not hasattr(thing, "predict"):
         if not callable(thing):
-            raise ValueError(f"{type(thing).__name__} is no planner, and has no `predict`")
+            raise ValueError(f"{type(thing).__name__} is not a planner, and has no `predict`")
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
         return saved_model.model_agent(thing, setting)
@@ -152,7 +156,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
 
 
 def _is_planner(thing: Callable[..., Any]) -> bool:
-    """Whether a function plans, rather than makes something that does."""
+    """Return whether a function is a planner, rather than makes a planner or an agent."""
     signature = signature_of(thing)
     if signature is None or signature.return_annotation in (Plan, "Plan"):
         return True
@@ -164,7 +168,7 @@ def _is_planner(thing: Callable[..., Any]) -> bool:
 
 
 def _of_clone(text: str) -> tuple[ModuleType, Any]:
-    """A module of the package `agents`, and what it has; an ImportError if it needs an extra."""
+    """Import a module of the package `agents` and an object in it; ImportError without an extra."""
     try:
         return imported(text)
     except ValueError as error:
@@ -174,6 +178,6 @@ def _of_clone(text: str) -> tuple[ModuleType, Any]:
         if missing.name != "agents":
             raise missing from None
         raise ValueError(
-            "the package `agents` is needed, which is in the repository, not in the wheel: "
-            "install a clone of it with pip install -e '.[train]'"
+            "the package `agents` is needed. It is in the repository, not in the wheel: "
+            "install a clone of the repository with pip install -e '.[train]'"
         ) from error

@@ -1,8 +1,9 @@
-"""Planners and agents on the same episodes: `compare` plays them and gives a `Comparison`.
+"""Planners and agents on the same episodes: `compare` plays them and returns a `Comparison`.
 
-Everything is paired: agents meet the same episodes, and intervals resample episodes, for all agents
-the same ones (`mjoa_gym.evaluation.statistics`). The interquartile mean is SciPy's trimmed mean.
-From the CSV files of a comparison, its tables and figures can be made again without playing.
+Everything is paired: all agents play the same episodes, and the intervals resample the same
+episodes for all agents (`mjoa_gym.evaluation.statistics`). The interquartile mean is SciPy's
+trimmed mean. The tables and figures of a comparison can be made again from its CSV files, without
+playing.
 """
 
 from __future__ import annotations
@@ -38,43 +39,43 @@ BY_EPISODE = ("latency_s", "local_s", "reward", "planning_s")
 BY_ROUND = ("latency_s", "reward")
 EPISODES, ROUNDS, FAILURES = "episodes.csv", "by_round.csv", "failures.txt"
 SEED = re.compile(r"-seed\d+$")
-"""How the label of an agent ends that was trained with several seeds."""
+"""Ending of the label of an agent that was trained with several seeds."""
 HEADER = (
     "Agent", "Training seeds", "Latency, ms", "Against {reference}", "Cost against {reference}",
     "Interquartile mean, ms", "Probability of improvement", "Reward", "Planning, ms",
 )  # fmt: skip
 COST = HEADER[4]
-"""A column of scenarios with prices."""
+"""A column for scenarios with prices."""
 
 
 class Standing(NamedTuple):
-    """How a family did; latencies are means over UEs and rounds of an episode."""
+    """The performance of a family; latencies are means over UEs and rounds of an episode."""
 
     runs: int  # training seeds
     latency_s: float
     change: Estimate  # against the reference, as a fraction; negative is better
     middle_s: float  # interquartile mean over episodes
-    improvement: float  # how probably an episode is faster than the reference's; ties count half
+    improvement: float  # probability of a faster episode than the reference's; ties count half
     reward: float
-    cost_change: Estimate  # of `1 - reward`, the cost in units of all-local, as `change`
+    cost_change: Estimate  # like `change`, of the cost in units of all-local, `1 - reward`
     planning_s: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several agents reached on the same episodes, with a table and a report.
+    """The results of several agents on the same episodes, with a table and a report.
 
-    Agents whose labels differ in their training seed only are taken together, as one family.
+    Agents whose labels differ only in their training seed form a family.
 
     Attributes:
-        seeds: Of the episodes.
+        seeds: Seeds of the episodes.
         episodes: By agent's label, (seeds, columns of `BY_EPISODE`) means over rounds; NaN where an
             agent has not played.
-        rounds: By the label of agents that have played all, (rounds, columns of `BY_ROUND`) means
-            over episodes.
+        rounds: By the label of agents that have played all episodes, (rounds, columns of
+            `BY_ROUND`) means over episodes.
         reference: The family that the others are compared with; "" for none.
-        failures: The agents that could not play on, and why.
-        setting: Where they played, if that is known.
+        failures: The agents that failed, and why.
+        setting: The setting in which they played, if it is known.
     """
 
     seeds: Sequence[int]
@@ -92,7 +93,7 @@ class Comparison:
         failures: Sequence[Failure] = (),
         setting: Setting | None = None,
     ) -> Comparison:
-        """From what was played: by agent's label and seed, a row per round."""
+        """Make a comparison from played episodes: by agent's label and seed, a row per round."""
         episodes, rounds = {}, {}
         nothing = [np.nan] * len(BY_EPISODE)
         columns = [BY_EPISODE.index(name) for name in BY_ROUND]
@@ -118,19 +119,19 @@ class Comparison:
 
     @property
     def families(self) -> dict[str, list[str]]:
-        """The labels of each family, of agents that have played all episodes."""
+        """The labels of each family's agents that have played all episodes."""
         found: dict[str, list[str]] = {}
         for label in self.rounds:
             found.setdefault(SEED.sub("", label), []).append(label)
         return found
 
     def by_episode(self, family: str, name: str = "latency_s") -> NDArray[np.float64]:
-        """(training seeds, seeds) a column of `BY_EPISODE`."""
+        """Return a column of `BY_EPISODE` as (training seeds, seeds)."""
         column = BY_EPISODE.index(name)
         return np.array([self.episodes[label][:, column] for label in self.families[family]])
 
     def with_more(self, other: Comparison, order: Sequence[str]) -> Comparison:
-        """These and other agents' episodes of the same seeds, in the order of their labels."""
+        """Return these and other agents' episodes of the same seeds, with labels in `order`."""
         episodes, rounds = (
             {label: each[label] for label in order if label in each}
             for each in ({**self.episodes, **other.episodes}, {**self.rounds, **other.rounds})
@@ -140,9 +141,9 @@ class Comparison:
 
     @staticmethod
     def kept(folder: Path, seeds: Sequence[int], labels: Collection[str]) -> Comparison:
-        """What a folder's CSV files say of the agents that are asked for and played these seeds.
+        """Read the results of the given agents and seeds from a folder's CSV files.
 
-        Agents of which they do not are left out; so is everybody if there are no files.
+        Agents without such results are left out; without files, all agents are.
         """
         played, by_round = _numbers(folder / EPISODES), _numbers(folder / ROUNDS)
         whole = [x for x in labels if x in by_round and list(played.get(x, ())) == list(seeds)]
@@ -153,22 +154,22 @@ class Comparison:
         return Comparison(seeds, episodes, rounds, next(iter(whole), ""))
 
     def table(self) -> str:
-        """How everybody did, as text: the fastest first, then who could not play on."""
+        """Return the results as text: the fastest agent first, then the agents that failed."""
         found = table(self)
         failures = [f"Could not play on: {failure}" for failure in self.failures]
         return "\n\n".join(["\n".join([found.text(), *failures]), found.caption])
 
     def save(self, folder: str | Path) -> Path:
-        """Write CSV files, tables, figures and `report.html`; returns the folder.
+        """Write CSV files, tables, figures and `report.html`; return the folder.
 
-        Without matplotlib there are no figures.
+        Without matplotlib, there are no figures.
         """
         save(self, Path(folder))
         return Path(folder)
 
 
 def _numbers(file: Path) -> dict[str, dict[int, list[float]]]:
-    """By the agent and the number in the first columns of a CSV file, the other columns."""
+    """Return the columns of a CSV file by the agent and the number in its first columns."""
     found: dict[str, dict[int, list[float]]] = {}
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as content:
@@ -178,7 +179,7 @@ def _numbers(file: Path) -> dict[str, dict[int, list[float]]]:
 
 
 def standing(results: Comparison, family: str) -> Standing:
-    """How a family did; without a reference it is compared with itself."""
+    """Return the performance of a family; without a reference it is compared with itself."""
     from scipy.stats import trim_mean  # takes a second to import
 
     own = results.by_episode(family)
@@ -199,7 +200,7 @@ def standing(results: Comparison, family: str) -> Standing:
 
 
 def table(results: Comparison) -> Table:
-    """How everybody did, the fastest family first, then who could not play on."""
+    """Return the results of all families, the fastest first, then the agents that failed."""
     standings = {family: standing(results, family) for family in results.families}
     rows = []
     for family, own in sorted(standings.items(), key=lambda pair: pair[1].latency_s):
@@ -236,7 +237,7 @@ def table(results: Comparison) -> Table:
 
 
 def learned_against_planners(results: Comparison) -> Table:
-    """The mean latency of trained families, against every other agent's."""
+    """Return the mean latency of trained families against that of every other agent."""
     learned = [f for f, labels in results.families.items() if SEED.search(labels[0])]
     seconds = {family: results.by_episode(family) for family in results.families}
     others = [family for family in seconds if family not in learned]
@@ -248,7 +249,7 @@ def learned_against_planners(results: Comparison) -> Table:
 
 
 def latency_figure(results: Comparison) -> Figure:
-    """Mean latencies; the interval is that of the ratio to the reference."""
+    """Draw mean latencies; the interval belongs to the ratio to the reference."""
     from mjoa_gym.evaluation.plots import GREY, OURS, bars_figure
 
     bars = {}
@@ -265,7 +266,7 @@ def latency_figure(results: Comparison) -> Figure:
 
 
 def rounds_figure(results: Comparison) -> Figure:
-    """Mean latency in every round of the episode."""
+    """Draw the mean latency in every round of the episode."""
     from matplotlib.ticker import MaxNLocator
 
     from mjoa_gym.evaluation.plots import lines_figure, planner_looks
@@ -283,21 +284,21 @@ def rounds_figure(results: Comparison) -> Figure:
 
 
 def _write_figures(results: Comparison, folder: Path) -> list[tuple[str, bytes]]:
-    """Write the figures; returns captions and PNGs. There are none without matplotlib."""
+    """Write the figures; return captions and PNGs. There are none without matplotlib."""
     if not results.families or find_spec("matplotlib") is None:
         return []
     from mjoa_gym.evaluation.plots import write_figure
 
     caption = f"Mean latency; {len(results.seeds)} episodes."
     figures = [(caption, write_figure(latency_figure(results), folder / "latency"))]
-    if results.setting is None or results.setting.persists:  # else rounds are all alike
+    if results.setting is None or results.setting.persists:  # else all rounds are alike
         caption = "Mean latency round by round: uploads of early rounds pay in later ones."
         figures.append((caption, write_figure(rounds_figure(results), folder / "rounds")))
     return figures
 
 
 def save(results: Comparison, folder: Path) -> Section:
-    """Write numbers, tables, figures and a report of them; returns the report's section."""
+    """Write numbers, tables, figures and a report; return the report's section."""
     tables = table(results), learned_against_planners(results)
     figures = _write_figures(results, folder)
     shown = Section("Who is faster?", figures, [each for each in tables if each.rows])
@@ -345,28 +346,28 @@ def compare(
     """Let planners and agents play the same episodes.
 
     Args:
-        agents: By label: a planner (a function `Instance -> Plan`), a planner's name, an agent or
-            what makes one, a model of Stable-Baselines3, or a text as on the command line
-            (`mjoa_gym.evaluation.agent_source`).
+        agents: By label: a planner (a function `Instance -> Plan`), a planner's name, an agent,
+            something that makes an agent, a model of Stable-Baselines3, or a text as on the command
+            line (`mjoa_gym.evaluation.agent_source`).
         env: The environment's id, or "streaming" or "cold-start".
-        episodes: How many; all agents meet the same ones.
-        seed: Of the first.
-        n_ues: Overrides the scenario's.
-        scenario: What `Scenario.of` takes.
-        rounds: Overrides the scenario's.
-        reference: The label of whom the others are compared with; default "mjoa-mu" if there is one
-            of that name, else the first.
-        processes: Episodes that are played at a time, in processes of their own; 0 for this one,
-            where an agent that is stuck in compiled code cannot be ended.
-        timeout_s: What a decision may take.
-        progress: Whether to show a bar; None for wherever somebody looks.
+        episodes: Number of episodes; all agents play the same ones.
+        seed: Seed of the first episode.
+        n_ues: Number of UEs; overrides the scenario's.
+        scenario: Anything that `Scenario.of` accepts.
+        rounds: Rounds of an episode; overrides the scenario's.
+        reference: The label that the others are compared with; by default "mjoa-mu" if there is
+            such a label, else the first.
+        processes: Number of processes that play episodes. With 0, this process plays them, and an
+            agent that is stuck in compiled code cannot be stopped.
+        timeout_s: Maximum seconds of a decision.
+        progress: Whether to show a progress bar; None for only if standard error is a terminal.
 
     Raises:
-        ValueError: Naming argument, value and what is allowed. What goes wrong while an agent plays
-            spoils its own results only: see `Comparison.failures`.
+        ValueError: If an argument is invalid; names it, its value and what is allowed. An error
+            while an agent plays affects only its own results: see `Comparison.failures`.
     """
     if not isinstance(agents, Mapping) or not agents:
-        raise ValueError(f"agents={agents!r}: a dictionary of agents by their labels is needed")
+        raise ValueError(f"agents={agents!r}: must be a dictionary of agents by their labels")
     given = Scenario.of(dict(scenario) if isinstance(scenario, Mapping) else scenario)
     setting = Setting(env, given.with_changes(n_ues=n_ues, rounds=rounds))
     sources = [source_of(agent, str(label)) for label, agent in agents.items()]
@@ -384,10 +385,10 @@ def play_comparison(
     folder: Path | None = None,
     fresh: bool = False,
 ) -> Comparison:
-    """Let agents play the same episodes, but for those that a folder's journal has.
+    """Let agents play the same episodes, except those that a folder's journal already has.
 
-    Raises a ValueError, before anything is played, if two agents have the same label, or one is not
-    for the setting.
+    Raises a ValueError, before anything is played, if two agents have the same label, or an agent
+    does not support the setting.
     """
     labels = [source.label for source in sources]
     if twice := {label for label in labels if labels.count(label) > 1}:

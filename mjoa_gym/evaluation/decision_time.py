@@ -1,4 +1,4 @@
-"""How long planners and agents take to decide: alone, many at once, with more layers, more UEs."""
+"""Decision times of planners and agents: alone, in batches, with more layers, with more UEs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from mjoa_gym.world.scenario import Scenario
 
 MANY = 1024
 EPISODES = 4
-"""Episodes that are played to time decisions one by one."""
+"""Number of episodes that are played to time decisions one by one."""
 REPEATS = 5
 UPLINK_BPS, DOWNLINK_BPS = 40e6, 80e6
 
 
 def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
-    """Milliseconds of a decision for all UEs of a round, on one thread, side by side in one run.
+    """Measure the milliseconds of a decision for all UEs of a round, on one thread, in one run.
 
-    A planner has no batches; of a learned agent whose view asks one UE after the other, a batch is
-    timed for one of its turns, times the number of UEs.
+    Planners have no batches. If a learned agent's view decides for one UE after the other, a batch
+    is timed for one turn and multiplied by the number of UEs.
     """
     rows: list[tuple[str, ...]] = []
     base = 0.0
@@ -80,7 +80,7 @@ class Timing(NamedTuple):
 
 
 def measure_layers(dnns: Sequence[str]) -> list[Timing]:
-    """PBT-DP on every network, for one UE of the default scenario's kind."""
+    """Time PBT-DP on every network, for one UE like those of the default scenario."""
     scenario = Scenario(dnns=tuple(dnns))
     tables = scenario.tables
     timings = []
@@ -93,7 +93,7 @@ def measure_layers(dnns: Sequence[str]) -> list[Timing]:
 
 
 def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
-    """Whole plans of rounds of the default scenario with more and more UEs."""
+    """Time whole plans for rounds of the default scenario with increasing numbers of UEs."""
     timings = []
     for count in bar(counts, desc="timing plans", leave=False):
         instance = first_instance(Scenario(n_ues=count))
@@ -105,13 +105,16 @@ def measure_ues(planners: Sequence[str], counts: Sequence[int]) -> list[Timing]:
 
 
 def first_instance(scenario: Scenario, seed: int = 0) -> Instance:
-    """The first round of a cold-start episode."""
+    """Return the first round of a cold-start episode."""
     env = gym.make("MJOA/ColdStart-v1", scenario=scenario, disable_env_checker=True)
     return decode_observation(env.reset(seed=seed)[0], scenario)
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """After one call that may compile; fewer repeats where a call takes long."""
+    """Return the median seconds of repeated calls, after one call that may compile.
+
+    There are fewer repeats if a call takes long.
+    """
     call()
     taken: list[float] = []
     while len(taken) < REPEATS and sum(taken) < 2.0:

@@ -1,7 +1,7 @@
-"""Episodes that agents play: where, with which seeds, and what every round measures.
+"""Episodes that agents play: their setting, their seeds, and the measurements of every round.
 
-All agents meet the same episodes (same seeds), each through its own action view, and every row is
-measured in the same way, whoever acts.
+All agents play the same episodes (same seeds), each through its own action view, and every row is
+measured in the same way for all agents.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from mjoa_gym.world.scenario import Scenario
 
 ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v1", "streaming": "MJOA/Streaming-v1"}
 FIRST_SEED = 1_000_000
-"""Evaluations begin here; nothing is trained or tuned on these seeds."""
+"""First seed of evaluations; nothing is trained or tuned on seeds from here."""
 KINDS = ("all on the UE", "all at the edge", "one change of side", "several changes")
-"""Kinds of placements, to see whether a setting is degenerate."""
+"""Kinds of placements, to show whether a setting is degenerate."""
 ASIDE = ("state", "episode_start", "deterministic", "action_masks")
-"""What Stable-Baselines3's and sb3-contrib's `predict` take beside the observation."""
+"""What the `predict` of Stable-Baselines3 and sb3-contrib accepts besides the observation."""
 
 Watch = Callable[[int, bool], Any]
-"""Told the round, and whether a decision begins or ends."""
+"""A callback that gets the round, and whether a decision begins or ends."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where agents are evaluated: "cold-start", "streaming" or an environment's id; a scenario.
+    """The setting of an evaluation: "cold-start", "streaming" or an environment's id; a scenario.
 
     Raises:
-        ValueError: If there is no such environment (with the nearest one).
+        ValueError: If there is no such environment; suggests the nearest one.
     """
 
     environment: str
@@ -62,11 +62,11 @@ class Setting:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever anything in the setting does."""
+        """A digest that changes whenever anything in the setting does."""
         return digest(json.dumps(asdict(self), sort_keys=True, default=_plain).encode())
 
     def environments(self, agent: Agent, count: int) -> gym.vector.VectorEnv[Any, Any, Any]:
-        """So many environments with the action view and the observation of an agent."""
+        """Make `count` environments with the action view and the observation of an agent."""
         return gym.make_vec(
             ENVIRONMENTS[self.environment],
             num_envs=count,
@@ -78,40 +78,39 @@ class Setting:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON knows, of parts of scenarios that it does not."""
+    """Return a JSON-compatible form of those parts of scenarios that JSON does not support."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
 class PlayError(RuntimeError):
-    """An agent could not play on; the argument is the round, from 0, the cause what was raised."""
+    """An agent failed; the argument is the round, from 0, and the cause is its exception."""
 
 
 def view_of(agent: Agent) -> str:
-    """The name of an agent's action view."""
+    """Return the name of an agent's action view."""
     return getattr(agent, "action_view", "plan")
 
 
 def play(
     agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch = lambda *_: None
 ) -> list[list[Row]]:
-    """Play an episode per seed: all together, or one after the other if the agent knows no batches.
+    """Play an episode per seed: all together, or one after the other if the agent has no batches.
 
-    Somebody may watch, who is told of every decision before it is made, and after.
+    `watch` is called before and after every decision.
 
     Returns:
-        For each seed a row per round:
-        `round`; `latency_s` and `local_s`, weighted means over the UEs, and `ue_latency_s` of each;
-        `missed`, the part of the UEs that has missed a deadline, and `energy_j`, the mean of their
-        joules, where it is known; `reward`; `planning_s`, from observation to action (of all of the
-        round's actions if the view needs several; the mean over episodes that are decided
-        together); per UE its network `dnn`, the share of its layers at the edge `edge_share`, the
-        `kind` of its placement (index into `KINDS`) and a checksum `placement` that tells different
-        ones apart.
+        For each seed, a row per round with `round`; `latency_s` and `local_s`, weighted means over
+        the UEs, and `ue_latency_s` of each UE; `missed`, the fraction of the UEs that missed a
+        deadline; `energy_j`, the mean of their joules, if it is known; `reward`; `planning_s`, the
+        seconds from observation to action (of all the round's actions if the view needs several;
+        the mean over episodes that are decided together); and per UE, its network `dnn`, the
+        fraction of its layers at the edge `edge_share`, the `kind` of its placement (index into
+        `KINDS`) and a checksum `placement` that distinguishes placements.
 
     Raises:
-        PlayError: From what the agent raised, or from what the environment says of its action.
+        PlayError: If the agent raises an exception, or the environment refuses its action.
     """
     if getattr(agent, "batches", False):
         return _play(agent, setting, seeds, watch)
@@ -119,7 +118,7 @@ def play(
 
 
 def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) -> list[list[Row]]:
-    """Episodes that are played together."""
+    """Play episodes together."""
     envs = setting.environments(agent, len(seeds))
     core: Core = envs.unwrapped.core  # type: ignore[attr-defined]
     episodes: list[list[Row]] = [[] for _ in seeds]
@@ -128,7 +127,7 @@ def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) ->
         observation, _ = envs.reset(seed=list(seeds))  # type: ignore[arg-type] # a seed for each
         _warm_up(agent, setting, observation)
         planning_s, over = 0.0, np.zeros(len(seeds), dtype=np.bool_)
-        while not over.all():  # all of them have equally many rounds
+        while not over.all():  # all have the same number of rounds
             dnn, weight = core.dnn.copy(), core.batch.state.population.weight.copy()
             watch(len(episodes[0]), True)
             start = time.perf_counter()
@@ -149,9 +148,9 @@ def _play(agent: Agent, setting: Setting, seeds: Sequence[int], watch: Watch) ->
 
 
 class Decider:
-    """Asks an agent for a batch's actions, with as much as its `predict` takes.
+    """Asks an agent for a batch's actions, with the arguments that its `predict` accepts.
 
-    An agent that knows no batches sees what a single environment would show it.
+    An agent without batches gets what a single environment would show it.
     """
 
     def __init__(self, agent: Agent, core: Core) -> None:
@@ -162,7 +161,7 @@ class Decider:
         self._starts = np.ones(core.batch.state.round.shape, dtype=np.bool_)
 
     def __call__(self, observation: Any) -> Any:
-        """The actions."""
+        """Return the actions."""
         aside = {"state": self._state, "episode_start": self._starts, "deterministic": True}
         if "action_masks" in self._asks:
             masks = self._core.view.masks(self._core.dnn)
@@ -176,7 +175,7 @@ class Decider:
 
 
 def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
-    """Which of `ASIDE` a `predict` takes; masks only by their name."""
+    """Return which of `ASIDE` a `predict` accepts; masks only if it names them."""
     signature = signature_of(predict)
     parameters: Any = {} if signature is None else signature.parameters
     all_but_masks = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -184,9 +183,9 @@ def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
-    """Let what has to be compiled or loaded be so before planning is timed; only our own code.
+    """Compile and load our own code before planning is timed.
 
-    An agent that somebody brought might remember that it was asked.
+    Other agents are not called, because they might remember the call.
     """
     if type(agent) is PlannerAgent and agent.planner in PLANNERS.values():
         _compile(agent.planner, setting.environment, setting.scenario.upload)
@@ -196,7 +195,7 @@ def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
 
 @cache
 def _compile(planner: Any, environment: str, upload: str) -> None:
-    """Let a planner plan two small problems, once per process: a chain and a DAG."""
+    """Let a planner solve two small problems, once per process: a chain and a DAG."""
     for dnn in ("alexnet", "googlenet"):
         scenario = Scenario(n_ues=2, rounds=1, dnns=(dnn,), upload=upload)
         agent = PlannerAgent(planner, scenario)
@@ -212,11 +211,11 @@ def _rows(
     info: Mapping[str, Any],
     reward: NDArray[np.float64],
 ) -> list[Row]:
-    """What a round measured, for every environment."""
+    """Return the measurements of a round, for every environment."""
     part = weight / weight.sum(axis=1, keepdims=True)
     latency_s = (part * info["latency_s"]).sum(axis=1)
     local_s = (part * info["local_s"]).sum(axis=1)
-    if isinstance(agent, LowerBoundAgent):  # which is not what it did
+    if isinstance(agent, LowerBoundAgent):  # the bound is not what it played
         bound = {"latency_s": agent.bound_s, "local_s": float(local_s[0])}
         return [bound | {"reward": 1.0 - agent.bound_s / bound["local_s"]}]
     assert core.decision is not None
@@ -236,7 +235,7 @@ def _rows(
 
 
 def _placements(scenario: Scenario, dnns: NDArray[Any], placements: NDArray[np.int8]) -> Row:
-    """What an environment's placements look like, UE by UE."""
+    """Describe an environment's placements, UE by UE."""
     row: Row = {"dnn": [], "edge_share": [], "kind": [], "placement": []}
     for d, padded in zip(dnns, placements, strict=True):
         profile = scenario.profiles[d]

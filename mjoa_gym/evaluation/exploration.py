@@ -1,8 +1,8 @@
-"""What would the edge gain one UE: every planner on one inference, and what it depends on.
+"""The gain from the edge for one UE: every planner on one inference, and what the gain depends on.
 
-All latencies are what a plan really takes under the timing model, never what its planner assumes.
-A comparison costs what its planners cost (`docs/planners.md`): milliseconds for most, about a
-second for `mjoa-mu` on a network with hundreds of layers that is no chain.
+All latencies are those of the plan under the timing model, not those that its planner assumes. A
+comparison takes as long as its planners (`docs/planners.md`): milliseconds for most, and about a
+second for `mjoa-mu` on a non-chain network with hundreds of layers.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from mjoa_gym.validation import choice, positive
 LOCAL, EDGE, OURS = "local-only", "edge-only", "mjoa-mu"
 """The references, and the expert."""
 NOT_FOR_ONE_UE = ("random", "iao", "far-sighted", "oracle")
-"""No system; Neurosurgeon's cut when alone; MJOA-MU where nothing follows; takes minutes to search
-shares that are not shared."""
+"""Planners that are left out for one UE, because they are not a system, equal Neurosurgeon's cut
+for a single UE, equal MJOA-MU without later rounds, or take minutes to search shares that a single
+UE does not share."""
 
 ROUNDING = 1e-12
-"""Relative difference of two sums of the same seconds."""
+"""Maximum relative difference between two sums of the same seconds."""
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
-"""Shows how far a loop over the sequence has come, as `tqdm` does."""
+"""Shows the progress of a loop over the sequence, as `tqdm` does."""
 
 
 def one_ue_planners() -> tuple[str, ...]:
-    """The planners that differ for one UE, references first.
+    """Return the planners that differ for one UE, references first.
 
-    Left out are `NOT_FOR_ONE_UE` and the combinations of partitioning and allocation ("a+b").
+    `NOT_FOR_ONE_UE` and the combinations of partitioning and allocation ("a+b") are left out.
     """
     names = [n for n in planner_names() if "+" not in n and n not in NOT_FOR_ONE_UE]
     return tuple(sorted(names, key=lambda name: name not in (LOCAL, EDGE)))
@@ -43,12 +44,12 @@ def one_ue_planners() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one planner would do, and what comes of it."""
+    """The plan of one planner, and its result."""
 
     planner: str
-    upload: str  # the mode that it planned for and that it is measured in
+    upload: str  # the mode in which it planned and is measured
     instance: Instance  # of one UE
-    plan: Plan  # with all of band and server: there is nobody to leave a part to
+    plan: Plan  # with the whole band and server, as there is no other UE
     timeline: Timeline
 
     @property
@@ -63,20 +64,20 @@ class Answer:
 
     @property
     def gain_s(self) -> float:
-        """Seconds less than with everything on the UE; negative for harm, 0 within rounding."""
+        """Seconds saved against all-local execution; negative if slower, 0 within rounding."""
         local_s = self.instance.ues[0].local_s
         saved_s = local_s - self.latency_s
         return saved_s if abs(saved_s) > ROUNDING * local_s else 0.0
 
     @property
     def gain(self) -> float:
-        """The fraction of the all-local latency that is saved, below 1; 0 if there is none."""
+        """The fraction of the all-local latency that is saved, below 1; 0 if that latency is 0."""
         local_s = self.instance.ues[0].local_s
         return self.gain_s / local_s if local_s > 0 else 0.0
 
     @property
     def uploaded_bytes(self) -> float:
-        """Parameters that this inference waits for."""
+        """Bytes of parameters that this inference waits for."""
         ue = self.instance.ues[0]
         missing = 0.0 if self.upload == "preinstalled" else 1.0 - ue.resident
         return float((ue.dnn.parameter_bytes * missing * self.placement).sum())
@@ -88,10 +89,10 @@ def answers_of(
     uploads: Sequence[str] | None = None,
     progress: Progress = iter,
 ) -> dict[tuple[str, str], Answer]:
-    """Every planner's answer for one UE, by upload mode and planner.
+    """Return every planner's answer for one UE, by upload mode and planner.
 
-    By default these are `one_ue_planners()`, which plan anew for every mode, and the instance's
-    mode. Raises a ValueError if there is not one UE, or a name is unknown.
+    The defaults are `one_ue_planners()` and the instance's mode. The planners plan again for every
+    mode. Raises a ValueError if the instance does not have exactly one UE, or a name is unknown.
     """
     if instance.n_ues != 1:
         raise ValueError(f"instance has {instance.n_ues} UEs: must be 1")
@@ -111,7 +112,7 @@ def latencies_against(
     planners: Sequence[str] | None = None,
     progress: Progress = iter,
 ) -> dict[str, NDArray[np.float64]]:
-    """(len(instances),) seconds of each planner, which plans anew for every instance of one UE."""
+    """Return seconds (len(instances),) of each planner, which plans again for every instance."""
     names = _known(planners)
     seconds = {name: np.empty(len(instances)) for name in names}
     for k, name in progress([(k, name) for k in range(len(instances)) for name in names]):
@@ -120,12 +121,12 @@ def latencies_against(
 
 
 def with_faster_network(instance: Instance, factor: float) -> Instance:
-    """The same UEs with rates `factor` times as high in both directions."""
+    """Return the same UEs with rates `factor` times as high in both directions."""
     speed = positive("factor", factor)
 
     def faster(ue: UE) -> UE:
         if ue.uplink_bps is None or ue.downlink_bps is None:
-            return ue  # a wider band does it
+            return ue  # a wider band increases its rates
         up, down = ue.uplink_bps * speed, ue.downlink_bps * speed
         return replace(ue, uplink_bps=up, downlink_bps=down)
 
@@ -134,14 +135,14 @@ def with_faster_network(instance: Instance, factor: float) -> Instance:
 
 
 def with_faster_server(instance: Instance, factor: float) -> Instance:
-    """The same UEs with a server `factor` times as fast."""
+    """Return the same UEs with a server `factor` times as fast."""
     speed = positive("factor", factor)
     ues = (replace(ue, edge_seconds=ue.edge_seconds / speed) for ue in instance.ues)
     return replace(instance, ues=tuple(ues))
 
 
 def placement_text(placement: ArrayLike, most: int | None = None) -> str:
-    """A placement as ranges of layers, as "UE 0-3, edge 4-9"; beyond `most`, they are counted."""
+    """Format a placement as ranges of layers ("UE 0-3, edge 4-9"); count those beyond `most`."""
     sides = np.asarray(placement)
     starts = np.flatnonzero(np.diff(sides, prepend=-1)).tolist()
     if len(starts) == 1:
@@ -155,7 +156,7 @@ def placement_text(placement: ArrayLike, most: int | None = None) -> str:
 
 
 def _alone(planner: str, instance: Instance) -> Plan:
-    """A plan with everything for the one UE; some planners give a UE that stays local nothing."""
+    """Return a plan with all resources for the one UE; some planners give local UEs nothing."""
     plan = plan_with(planner, instance)
     return Plan(plan.placements, [1.0], [1.0], plan.prefetch)
 

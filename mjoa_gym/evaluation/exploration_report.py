@@ -22,17 +22,15 @@ from mjoa_gym.rendering.interactive import Choice, timeline_html
 from mjoa_gym.rendering.style import amount, duration
 
 RANGES_SHOWN = 4
-"""Ranges of layers of a placement in tables that people read."""
-PLANS_ANEW = (
-    "Every planner plans anew for every way of uploading; the last of the list keeps the best plan."
-)
+"""Maximum number of a placement's ranges of layers in tables for readers."""
+PLANS_ANEW = "Every planner plans again for every upload mode; the last entry keeps the best plan."
 
 
 class Curves(NamedTuple):
-    """How latencies depend on one quantity, which is `here` in the comparison.
+    """Latencies as a function of one quantity, whose value in the comparison is `here`.
 
-    The figure's title, the quantity's label with its unit, (V,) values of it, and by planner (V,)
-    seconds; files are called by the name.
+    The fields are the figure's title, the quantity's label with its unit, its values (V,), and
+    seconds (V,) by planner. Files are named after `name`.
     """
 
     name: str
@@ -44,9 +42,9 @@ class Curves(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """Everything that was found out about one UE; answers are by upload mode and planner.
+    """All results for one UE; answers are by upload mode and planner.
 
-    Table and figures are about one upload mode.
+    Table and figures show one upload mode.
     """
 
     title: str
@@ -58,19 +56,19 @@ class Exploration(NamedTuple):
 
     @property
     def chosen(self) -> list[Answer]:
-        """The answers in the upload mode that was asked about."""
+        """The answers in the requested upload mode."""
         return [a for a in self.answers.values() if a.upload == self.upload]
 
     @property
     def best(self) -> Answer:
-        """The fastest of them, ours if it is among the fastest."""
+        """The fastest of the chosen answers; our planner's if it is among the fastest."""
         fastest = min(a.latency_s for a in self.chosen)
         tied = [a for a in self.chosen if a.latency_s <= fastest * (1 + 1e-9)]
         return next((a for a in tied if a.planner == OURS), tied[0])
 
 
 def comparison_table(found: Exploration) -> Table:
-    """The planners, the references first and the others by latency, for people."""
+    """Return a table of the planners for readers: the references first, the others by latency."""
     answers = sorted(
         found.chosen,
         key=lambda a: (a.planner != LOCAL, a.planner != EDGE, a.latency_s, a.planner != OURS),
@@ -93,7 +91,7 @@ def comparison_table(found: Exploration) -> Table:
 
 
 def verdict(found: Exploration) -> str:
-    """The answer in a sentence."""
+    """Return the answer in a sentence."""
     best = found.best
     local = duration(best.instance.ues[0].local_s)
     if best.gain <= 0:
@@ -105,7 +103,7 @@ def verdict(found: Exploration) -> str:
 
 
 def write_exploration(found: Exploration, out: Path) -> Path:
-    """Write page, figures and CSV files into a folder; returns the page's path. Needs plotly."""
+    """Write page, figures and CSV files into a folder; return the page's path. Needs plotly."""
     figures = {c.name: encoded(curves_figure(found, c), "png") for c in found.curves}
     files: dict[str, str | bytes] = {f"{name}.png": png for name, png in figures.items()}
     files |= {f"{curves.name}.csv": _curves_table(curves).csv() for curves in found.curves}
@@ -118,7 +116,7 @@ def write_exploration(found: Exploration, out: Path) -> Path:
 
 
 def curves_figure(found: Exploration, curves: Curves) -> Figure:
-    """Latency against the quantity, both logarithmic; what is far worse than local is cut off."""
+    """Draw latency against the quantity, both logarithmic; cut off latencies far above local."""
     look = planner_looks([name for name in curves.seconds if name != OURS], OURS, LOCAL)
     labels = f"{curves.title}, {found.upload} uploading", curves.label, "latency (s)"
     figure = lines_figure(curves.values, curves.seconds, look, labels, "both")
@@ -134,7 +132,7 @@ def curves_figure(found: Exploration, curves: Curves) -> Figure:
 
 
 def _page(found: Exploration, figures: Mapping[str, bytes]) -> str:
-    best, dashed = found.best, "Dashed: the value above. Every planner plans anew."
+    best, dashed = found.best, "Dashed: the value above. Every planner plans again at each point."
     below = [
         "<h2>What every planner would do</h2>",
         f"<p>{html.escape(verdict(found))} {PLANS_ANEW}</p>",
@@ -146,7 +144,7 @@ def _page(found: Exploration, figures: Mapping[str, bytes]) -> str:
     ordered = sorted(found.answers, key=lambda key: (key != first, key[0] != found.upload))
     shown: dict[Choice, Timeline] = {key: found.answers[key].timeline for key in ordered}
     worlds = {answer.upload: answer.instance for answer in found.answers.values()}
-    for mode, world in worlds.items():  # the best plan, though made for one of them
+    for mode, world in worlds.items():  # the best plan, which was made for one of them, in all
         shown[mode, f"{best.planner}, plan for {best.upload}"] = timelines(world, best.plan)[0]
     compared = ("serial" if found.upload == "parallel" else "parallel", best.planner)
     return timeline_html(

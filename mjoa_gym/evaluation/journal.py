@@ -1,4 +1,4 @@
-"""Results on disk: append-only JSON lines, so that a killed run goes on where it stopped."""
+"""Results on disk: append-only JSON lines, so that a killed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 FILE = "journal.jsonl"
 Row = dict[str, Any]
-"""What one round of an episode measured (see `mjoa_gym.evaluation.episodes.play`)."""
+"""Measurements of one round of an episode (see `mjoa_gym.evaluation.episodes.play`)."""
 Key = tuple[Any, ...]
-"""Whose episode: texts and numbers."""
+"""Identifies an episode by texts and numbers."""
 DECIDING = ("agent.py", "episodes.py")
-"""The files of this folder that results depend on; the others only tell of them."""
+"""The files of this folder that results depend on; the others only report results."""
 
 
 class Journal:
-    """An append-only file of JSON lines, the first of which says what the others belong to.
+    """An append-only file of JSON lines, the first of which identifies the configuration.
 
-    A line that a kill left incomplete is cut off when the file is opened again. Its "setting" and
-    "code" must be the same then, unless it begins afresh; `entries` are the lines that were there.
+    When an existing file is opened, an incomplete last line is cut off. The file's "setting" and
+    "code" must then be the same, unless `fresh` starts a new file. `entries` are the lines read.
 
     Raises:
         ValueError: If the file belongs to another configuration or other code.
@@ -34,7 +34,7 @@ class Journal:
         content = path.read_bytes() if path.exists() and not fresh else b""
         whole = content[: content.rfind(b"\n") + 1]
         first, *self.entries = map(json.loads, whole.splitlines() or [b"{}"])
-        if not self.entries:  # nothing that could be mixed
+        if not self.entries:  # there is nothing to mix with
             path.unlink(missing_ok=True)
             self.append(identity)
             return
@@ -44,12 +44,12 @@ class Journal:
             if first.get(key) != identity[key]:
                 raise ValueError(
                     f"{path} holds results of another {what} ({first.get(key)} instead of "
-                    f"{identity[key]}): results are not mixed. Begin anew with --fresh, or keep "
-                    "them and write elsewhere with --out."
+                    f"{identity[key]}). Results must not be mixed: start again with --fresh, or "
+                    "keep them and write elsewhere with --out."
                 )
 
     def append(self, entry: Row) -> None:
-        """Add a line; it is on disk when this returns."""
+        """Append a line; it is on disk when this method returns."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -68,14 +68,14 @@ class EpisodeStore:
             self.rows = {tuple(entry["key"]): entry["rows"] for entry in self._journal.entries}
 
     def add(self, key: Key, rows: list[Row]) -> None:
-        """Keep a finished episode; if there is a journal, it is on disk when this returns."""
+        """Add a finished episode; with a journal, it is on disk when this method returns."""
         if self._journal is not None:
             self._journal.append({"key": key, "rows": rows})
         self.rows[key] = rows
 
 
 def code_fingerprint() -> str:
-    """Changes whenever code or data does that results depend on: the world and the episode."""
+    """Return a digest that changes with the code and data that results depend on."""
     here = Path(__file__).parent
     package = here.parent
     telling = {here, package / "rendering", package / "cli"}
@@ -85,10 +85,10 @@ def code_fingerprint() -> str:
 
 
 def digest_of(files: Sequence[Path]) -> str:
-    """Changes whenever a file does, or one is added, removed or renamed."""
+    """Return a digest that changes when a file changes, or is added, removed or renamed."""
     return digest(b"".join(f.name.encode() + f.read_bytes() for f in sorted(files)))
 
 
 def digest(data: bytes) -> str:
-    """A short name of some bytes that no others have."""
+    """Return a short hash of some bytes."""
     return hashlib.sha256(data).hexdigest()[:16]

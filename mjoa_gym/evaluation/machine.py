@@ -1,4 +1,4 @@
-"""What results were made with: processor, system, versions."""
+"""The machine that produced results: processor, system, versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("mjoa-gym", "numpy", "scipy", "numba", "gymnasium", "matplotlib")
 
 
 def machine(*more: str) -> dict[str, str]:
-    """The machine, the versions of what results depend on and of more packages, and the date."""
+    """Return the machine, the versions of our dependencies and of `more` packages, and the date."""
     return {
         "Processor": processor(),
         "Cores": str(os.cpu_count()),
@@ -26,7 +26,7 @@ def machine(*more: str) -> dict[str, str]:
 
 
 def version_of(package: str) -> str:
-    """The installed version of a package, or "unknown"."""
+    """Return the installed version of a package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -34,7 +34,7 @@ def version_of(package: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system provides it."""
     info = Path("/proc/cpuinfo")
     text = info.read_text("utf-8", "replace") if info.exists() else ""
     found = re.search(r"^(?:model name|Model)\s*: (.+)", text, re.MULTILINE)

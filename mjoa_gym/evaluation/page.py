@@ -1,4 +1,4 @@
-"""Reports as one HTML file with everything inside, and the marked parts of Markdown pages."""
+"""Reports as self-contained HTML files, and the marked parts of Markdown pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Section(NamedTuple):
     note: str = ""
 
     def html(self, ours: str = "") -> str:
-        """The section, its first table open; nothing if there is nothing in it."""
+        """Return the section with its first table open; "" if the section is empty."""
         if not self.figures and not self.tables:
             return ""
         parts = [f"<h2>{html.escape(self.title)}</h2>", self.note]
@@ -36,7 +36,7 @@ class Section(NamedTuple):
 
 
 def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> str:
-    """A page that needs nothing else; it ends with the machine and the versions of everything."""
+    """Return a self-contained page that ends with the machine and all versions."""
     head = html.escape(title)
     style = (resources.files("mjoa_gym.evaluation") / "page.css").read_text("utf-8")
     shown = [
@@ -54,7 +54,7 @@ def page(title: str, parts: Sequence[str], failures: Sequence[object] = ()) -> s
 
 
 def figure_html(caption: str, png: bytes) -> str:
-    """A figure with the picture inside."""
+    """Return a figure with its picture embedded."""
     data, text = base64.b64encode(png).decode(), html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
@@ -63,21 +63,21 @@ def figure_html(caption: str, png: bytes) -> str:
 
 
 def items_html(sentences: Sequence[str]) -> str:
-    """Sentences as a list; nothing if there are none."""
+    """Return sentences as an HTML list; "" if there are none."""
     items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def items(sentences: Sequence[str]) -> str:
-    """Sentences as a Markdown list."""
+    """Return sentences as a Markdown list."""
     return "\n".join(f"* {sentence}" for sentence in sentences)
 
 
 def update_pages(paths: Sequence[Path], parts: Mapping[str, str]) -> None:
-    """Replace the marked parts of pages, each in all pages that have its markers.
+    """Replace the marked parts of pages, each part in all pages that have its markers.
 
     Raises:
-        ValueError: If a page has none of the parts, or one without both its markers.
+        ValueError: If a page has none of the parts, or lacks one of a part's two markers.
         OSError: If a page cannot be read or written.
     """
     for path in paths:

@@ -1,4 +1,4 @@
-"""How figures look: planners, axes, files. No pyplot, no display."""
+"""The style of figures: planners, axes, files. It needs no pyplot and no display."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ MARKERS = "osD^vPX<>*"
 LEGEND: dict[str, Any] = {"loc": "outside right center", "frameon": False, "fontsize": 8.5}
 
 Look = dict[str, Any]
-"""How a planner's line is drawn, in matplotlib's words."""
+"""Matplotlib options for a planner's line."""
 
 
 def line_look(
     colour: str, marker: str, size: float, width: float, style: str = "-", order: int = 3
 ) -> Look:
-    """A line with markers, above those of a lower order."""
+    """Return the look of a line with markers, drawn above lines of a lower order."""
     look = {"color": colour, "marker": marker, "ms": size, "lw": width, "ls": style}
     return {**look, "mec": "white", "mew": 0.5, "zorder": order}
 
 
 def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, Look]:
-    """Ours is wide and beneath all, the reference dotted, `names` have colour and marker each.
+    """Return the look of each planner's line.
 
-    Lines get thinner one after the other, so that those that coincide are all seen.
+    Our line is wide and below the others, the reference is dotted, and each of `names` has its own
+    colour and marker. Each line is thinner than the one before, so that coinciding lines stay
+    visible.
     """
     looks = {reference: line_look(INK, "", 0.0, 1.2, ":", 4)}
     others = [name for name in names if name != reference]
@@ -58,7 +60,7 @@ def lines_figure(
     labels: tuple[str, str, str],
     grid: str = "y",
 ) -> Figure:
-    """A line for each name over a logarithmic axis; labels are the title, that of x, that of y."""
+    """Draw a line for each name over a logarithmic axis; `labels` are title, x and y labels."""
     figure = new_figure(7.6, 4.0)
     axes = figure.subplots()
     for name, ys in lines.items():
@@ -73,7 +75,7 @@ def lines_figure(
 def bars_figure(
     bars: Mapping[str, tuple[Estimate, str]], label: str, colours: Mapping[str, str]
 ) -> Figure:
-    """Horizontal bars, each with an interval and a text beside it, the smallest on top."""
+    """Draw horizontal bars with an interval and a text next to each, the smallest on top."""
     names = sorted(bars, key=lambda name: -bars[name][0].value)
     figure = new_figure(8.2, 0.9 + 0.32 * len(names))
     axes = figure.subplots()
@@ -81,7 +83,7 @@ def bars_figure(
     errors = np.abs(values[:, 1:].T - values[:, 0])
     drawn = [colours.get(name, COLOURS[4]) for name in names]
     axes.barh(names, values[:, 0], xerr=errors, color=drawn, ecolor=INK, error_kw={"lw": 1})
-    limit = min(values.max(), 4 * float(np.median(values[:, 0])))  # longer bars leave the axes
+    limit = min(values.max(), 4 * float(np.median(values[:, 0])))  # longer bars are cut off
     for y, name in enumerate(names):
         axes.annotate(
             bars[name][1], (min(values[y].max(), limit), y), (5, 0), textcoords="offset points",
@@ -93,12 +95,12 @@ def bars_figure(
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure; width and height are in inches."""
+    """Return an empty figure; width and height are in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def dress(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
-    """Title, labels, and a grid along "x", "y", "both" or nothing ("")."""
+    """Add title, labels, and a grid along "x", "y", "both" or none ("")."""
     axes.set_title(title, fontsize=10, loc="left", color=INK)
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
@@ -111,14 +113,14 @@ def dress(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
 
 
 def plain_log(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, written plainly."""
+    """Put ticks with plain numbers at 1, 2 and 5 times powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 
 
 def encoded(figure: Figure, kind: str) -> bytes:
-    """The figure as a file: "png" or "svg", the same bytes for the same figure."""
+    """Return the figure as a "png" or "svg" file: the same bytes for the same figure."""
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "mjoa-gym"}):
@@ -127,7 +129,7 @@ def encoded(figure: Figure, kind: str) -> bytes:
 
 
 def write_figure(figure: Figure, stem: Path) -> bytes:
-    """Write the figure as `stem`.svg and `stem`.png; returns the latter's content."""
+    """Write the figure as `stem`.svg and `stem`.png; return the content of the PNG."""
     for kind in ("svg", "png"):
         content = encoded(figure, kind)
         write(stem.with_name(f"{stem.name}.{kind}"), content)

@@ -1,8 +1,8 @@
-"""Agents at play in processes of their own, where nothing that they do can stop the others.
+"""Agents that play in separate processes, so that a failure of one does not stop the others.
 
-An agent that raises, crashes its process or takes too long for a decision spoils its own results
-only. Processes are fresh ones (not forks: numeric libraries have threads), do not run the caller's
-main module again, and end with this one.
+If an agent raises an exception, crashes its process or takes too long for a decision, only its own
+results are lost. The processes are new ones (not forks, because numeric libraries have threads).
+They do not run the caller's main module again, and end with this process.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PR_SET_PDEATHSIG = 1
 class Playing(NamedTuple):
     """How episodes are played.
 
-    `processes` at a time are played in processes of their own; with 0 in this one, one after the
-    other, where nothing ends an agent that is stuck. A decision may take `timeout_s`, starting and
-    making an agent `TIMEOUT_S`. Agents that take several episodes at once are given `together`.
+    There are `processes` separate processes. With 0, this process plays the episodes one after the
+    other, and nothing stops an agent that is stuck. A decision may take `timeout_s`, and starting
+    and making an agent may take `TIMEOUT_S`. Agents with batches get `together` episodes at once.
     """
 
     processes: int = 2
@@ -56,11 +56,11 @@ class Playing(NamedTuple):
 
 
 Play = Callable[[Agent, Setting, Sequence[int], Watch], list[list[Row]]]
-"""Plays episodes in place of `episodes.play`; it can be sent to another process."""
+"""A function that plays episodes in place of `episodes.play`; it must be picklable."""
 
 
 class Job(NamedTuple):
-    """Episodes that an agent is to play in a setting: by seed, the key of the results; and how."""
+    """Episodes for an agent to play in a setting: the key of the results by seed, and how."""
 
     source: AgentSource
     setting: Setting
@@ -69,9 +69,9 @@ class Job(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What ended an agent's part in an evaluation, after which episodes and in which round.
+    """Why an agent dropped out of an evaluation, and in which episodes and round.
 
-    The round is None, and so may be the seeds, if nothing was played yet; `reason` is a line.
+    The round is None, and the seeds may be, if nothing was played yet. `reason` is one line.
     """
 
     agent: str
@@ -102,9 +102,9 @@ Played = list[list[Row]] | Failure
 def play_missing(
     jobs: Iterable[Job], store: EpisodeStore, how: Playing, unit: str = "episode"
 ) -> list[Failure]:
-    """Play the episodes that a store lacks, and put each there as soon as it is finished.
+    """Play the episodes that a store lacks, and store each as soon as it is finished.
 
-    Returns the agents that could not play on, and why.
+    Returns the agents that failed, and why.
     """
     total, missing = 0, []
     for job in jobs:
@@ -128,9 +128,9 @@ def play_missing(
 
 
 def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
-    """Play jobs, several at a time; an agent that has failed once is not asked again.
+    """Play jobs, several at a time; after a failure, an agent plays no further jobs.
 
-    They come in the order in which they end, with what came of them. Raises a ValueError if an
+    Yields the jobs with their results in the order in which they end. Raises a ValueError if an
     agent cannot be sent to another process.
     """
     failed: set[str] = set()
@@ -138,7 +138,7 @@ def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
     here = ((job, _played(job.source, job.setting, tuple(job.episodes), job.play)) for job in left)
     for job, played in _in_processes(left, how) if how.processes else here:
         if isinstance(played, Failure):
-            if job.source.label in failed:  # two at a time have failed
+            if job.source.label in failed:  # two jobs failed at the same time
                 continue
             failed.add(job.source.label)
             played = played._replace(agent=job.source.label)
@@ -146,7 +146,7 @@ def play_all(jobs: Iterable[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
 
 
 def _in_processes(jobs: Iterator[Job], how: Playing) -> Iterator[tuple[Job, Played]]:
-    """As `play_all`; a thread for each process waits for what it says."""
+    """Do `play_all`; a thread for each process waits for its messages."""
     threads = ThreadPoolExecutor(how.processes)
     idle: list[Worker] = []
     busy: dict[Future[tuple[Job, Played]], Worker] = {}
@@ -181,16 +181,16 @@ class Worker:
             [sys.executable, "-c", START.format(path=sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,  # unless the user says so
+            env={"OMP_NUM_THREADS": "1"} | os.environ,  # unless the user has set it
         )
 
     @property
     def lives(self) -> bool:
-        """Whether it can play another job."""
+        """Whether the process can play another job."""
         return not self._late and self._process.poll() is None
 
     def play(self, job: Job) -> tuple[Job, Played]:
-        """What comes of a job; a failure if the process ends."""
+        """Return the result of a job; a failure if the process ends."""
         how = cloudpickle.dumps((job.setting, job.play))
         order = packed(job.source), how, tuple(job.episodes)
         orders, answers = self._process.stdin, self._process.stdout
@@ -205,7 +205,7 @@ class Worker:
                 at = message.round
                 self._limit_to(0.0 if message.begins else TIMEOUT_S)
             return job, message
-        except Exception:  # it has ended
+        except Exception:  # the process has ended
             self._process.kill()
             status = self._process.wait()
             by = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
@@ -215,18 +215,18 @@ class Worker:
             self._deadline = math.inf
 
     def _limit_to(self, least_s: float) -> None:
-        """What it does from now on may take so long, or as long as a decision."""
+        """Limit the time from now on to `least_s`, or to that of a decision if it is longer."""
         self._limit_s = max(self._timeout_s, least_s)
         self._deadline = time.monotonic() + self._limit_s
 
     def check(self) -> None:
-        """Kill the process if it takes too long."""
+        """Kill the process if it has exceeded its time limit."""
         if time.monotonic() > self._deadline:
             self._late = f"no decision within {self._limit_s:g} s"
             self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, whatever it does, and leave nothing of it."""
+        """Kill the process, whatever it is doing, and clean up."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -236,27 +236,27 @@ class Worker:
 
 @lru_cache(maxsize=64)
 def packed(source: AgentSource) -> bytes:
-    """A source to be sent to another process; a ValueError if that cannot be done."""
+    """Pickle a source for another process; raise a ValueError if that is not possible."""
     try:
         return cloudpickle.dumps(source)
     except Exception as error:
         raise ValueError(
             f"{source.label} cannot be sent to another process ({type(error).__name__}: {error}); "
-            "give a function or class that makes it, or play with processes=0"
+            "pass a function or class that makes it, or play with processes=0"
         ) from error
 
 
 def serve() -> None:
-    """Play jobs from standard input until it ends; the agent's own output goes to standard error.
+    """Play jobs from standard input until it ends; redirect the agent's output to standard error.
 
-    The process ends when standard input does, whatever the agent is doing.
+    The process ends with standard input, whatever the agent is doing.
     """
     orders: queue.Queue[Any] = queue.Queue()
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, too
-    if sys.platform == "linux":  # even from compiled code that gives no other thread a chance
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too
+    if sys.platform == "linux":  # works even if compiled code blocks all other threads
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def listen() -> None:
@@ -272,7 +272,7 @@ def serve() -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         source, how, seeds = orders.get()
-        _seed_everything(seeds[0])  # whatever was played before here
+        _seed_everything(seeds[0])  # so that earlier jobs have no effect
         try:
             setting, play = pickle.loads(how)
             order = _unpacked(source), setting, seeds, play
@@ -286,7 +286,7 @@ def _unpacked(content: bytes) -> AgentSource:
     return pickle.loads(content)
 
 
-@lru_cache(maxsize=1)  # jobs of an agent and a setting follow each other
+@lru_cache(maxsize=1)  # jobs with the same agent and setting follow each other
 def _agent(source: AgentSource, setting: Setting) -> Agent:
     return source.agent(setting)
 
@@ -298,7 +298,7 @@ def _played(
     instead: Play | None,
     watch: Watch = lambda *_: None,
 ) -> Played:
-    """What an agent's episodes came to."""
+    """Return the results of an agent's episodes."""
     try:
         return (instead or play)(_agent(source, setting), setting, seeds, watch)
     except (Exception, SystemExit) as error:
@@ -306,7 +306,7 @@ def _played(
 
 
 def _failure(label: str, seeds: tuple[int, ...], error: BaseException) -> Failure:
-    at = None  # it cannot be made, or has no environment
+    at = None  # the agent or its environment could not be made
     if isinstance(error, PlayError):
         at, error = error.args[0], error.__cause__ or error
     reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -314,7 +314,7 @@ def _failure(label: str, seeds: tuple[int, ...], error: BaseException) -> Failur
 
 
 def _seed_everything(seed: int) -> None:
-    """Make an agent that draws from global generators repeat itself."""
+    """Seed the global generators, so that agents that use them are reproducible."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - what agents may draw from
     if "torch" in sys.modules:

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, where somebody looks and tqdm is installed."""
+"""Progress bars on standard error, if it is a terminal and tqdm is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NoBar(list[Any]):
-    """What stands in for a bar where there is none: what it would count, and nothing is shown."""
+    """Replaces a bar that is not shown: a list of the items that it would count."""
 
     def __enter__(self) -> NoBar:
         return self
@@ -23,9 +23,9 @@ class NoBar(list[Any]):
 
 
 def bar(iterable: Iterable[Any] = (), shown: bool | None = None, **options: Any) -> Any:
-    """A bar of tqdm's over an iterable, or over `total` steps if that is among the options.
+    """Return a tqdm bar over an iterable, or over `total` steps if that is among the options.
 
-    It is shown, or not; None is for wherever standard error is a terminal.
+    `shown` says whether to show it; None means only if standard error is a terminal.
     """
     try:
         from tqdm import tqdm

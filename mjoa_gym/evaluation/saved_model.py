@@ -1,6 +1,6 @@
 """Models of Stable-Baselines3 and sb3-contrib as agents: their files, their views, their masks.
 
-Loading a model runs code that is in its file, as it does everywhere: load only what you trust.
+Loading a model runs code from its file, so load only files that you trust.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ ALGORITHMS = {
     **{name.lower(): (CONTRIB, name) for name in ("ARS", "QRDQN", "TQC", "TRPO", "CrossQ")},
     "maskable-ppo": (CONTRIB, "MaskablePPO"),
     "recurrent-ppo": (CONTRIB, "RecurrentPPO"),
-    "ppo-lstm": (CONTRIB, "RecurrentPPO"),  # what RL-Zoo calls it
+    "ppo-lstm": (CONTRIB, "RecurrentPPO"),  # its name in RL-Zoo
 }
-"""By name: the package and the class."""
+"""The package and the class of each algorithm, by name."""
 STATISTICS = ("{stem}_vecnormalize.pkl", "vecnormalize.pkl", "vec_normalize.pkl")
-"""The names of a file with `VecNormalize`'s statistics beside a model's."""
+"""Names of a file with `VecNormalize`'s statistics next to a model's file."""
 CHECKPOINT = re.compile(r"(.+)_(\d+)_steps")
-"""How SB3's `CheckpointCallback` calls a model; its statistics are called likewise."""
+"""File name of a model from SB3's `CheckpointCallback`; its statistics have a similar name."""
 FOR_TRAINING = {"learning_rate": 0.0, "lr_schedule": None, "clip_range": 0.0}
-"""Parts of a saved model that need not be read to play."""
+"""Parts of a saved model that are not needed to play."""
 
 
 @dataclass(frozen=True)
 class ModelAgent:
-    """What has Stable-Baselines3's `predict` and spaces, as an agent."""
+    """An object with Stable-Baselines3's `predict` and spaces, as an agent."""
 
     action_view: str
     observation: str
@@ -53,7 +53,7 @@ class ModelAgent:
 def model_agent(
     model: Any, setting: Setting, statistics: Any = None, label: str = "the model"
 ) -> ModelAgent:
-    """The agent of a model in a setting; a ValueError if no view and observation has its spaces."""
+    """Return a model's agent in a setting; ValueError if no view and observation has its spaces."""
 
     @wraps(model.predict)
     def predict(observation: Any, **aside: Any) -> Any:
@@ -70,12 +70,12 @@ def model_agent(
 
 
 def is_sb3(model: Any, kind: str = "") -> bool:
-    """Whether an object is one of Stable-Baselines3's, of a class of that name or any."""
+    """Return whether an object is from Stable-Baselines3, of the class `kind` or any."""
     return any(c.__module__.startswith(SB3) and kind in c.__name__ for c in type(model).__mro__)
 
 
 def frozen_model(model: Any) -> tuple[bytes, bytes]:
-    """A model that was trained just now, and its statistics, as they would be saved."""
+    """Return the bytes of a model in memory, and of its statistics, as they would be saved."""
     content = io.BytesIO()
     model.save(content)
     return content.getvalue(), pickle.dumps(model.get_vec_normalize_env())
@@ -84,10 +84,10 @@ def frozen_model(model: Any) -> tuple[bytes, bytes]:
 def saved_agent(
     algorithm: str | type, saved: str | tuple[bytes, bytes], label: str, setting: Setting
 ) -> ModelAgent:
-    """The agent of a saved model; what is saved is a path (see `model_files`) or a frozen model.
+    """Return the agent of a saved model: a path (see `model_files`) or a frozen model.
 
-    Raises an ImportError without the library, a ValueError if the file is no such model, or the
-    model not for the setting.
+    Raises an ImportError without the library, and a ValueError if the file is not such a model, or
+    the model does not fit the setting.
     """
     kind: Any = algorithm
     if isinstance(algorithm, str):
@@ -100,18 +100,18 @@ def saved_agent(
             io.BytesIO(parts[0]), device="cpu", custom_objects=dict(FOR_TRAINING), **buffers
         )
         statistics = pickle.loads(parts[1]) if len(parts) > 1 else None
-    except Exception as error:  # SB3 checks next to nothing
+    except Exception as error:  # SB3 checks almost nothing
         where = saved if isinstance(saved, str) else "the model"
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{where} is no model of {kind.__name__}: {reason}") from error
+        raise ValueError(f"{where} is not a model of {kind.__name__}: {reason}") from error
     return model_agent(model, setting, statistics, label)
 
 
 def model_files(path: str) -> Sequence[Path]:
-    """A model's file, and the file with `VecNormalize`'s statistics if there is one beside it.
+    """Return a model's file, and the file with `VecNormalize`'s statistics next to it, if any.
 
-    A path may lack ".zip", or be a folder of RL-Zoo: its best model, or the only one. Raises a
-    ValueError if there is no such file, or several could be meant.
+    A path may lack ".zip", or be a folder of RL-Zoo, which stands for its best or only model.
+    Raises a ValueError if there is no such file, or the path is ambiguous.
     """
     model = _model_file(Path(path))
     names = [name.format(stem=model.stem) for name in STATISTICS]
@@ -140,7 +140,7 @@ def _model_file(path: Path) -> Path:
 
 
 def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
-    """Why a model is not for a setting, on one line."""
+    """Explain on one line why a model does not fit a setting."""
     own, seen = model.action_space, model.observation_space
     name = next((n for n, view in views.items() if type(view.space) is type(own)), "box")
     kind = "dict" if isinstance(seen, Dict) else "flat"
@@ -159,9 +159,9 @@ def _misfit(label: str, model: Any, setting: Setting, views: Any) -> str:
 
 
 def _ues(seen: Space[Any], ours: Space[Any], of_all: int, n_ues: int) -> int:
-    """The number of UEs whose observations are as long as those that a model has seen; or 0.
+    """Return the number of UEs for which observations have the model's length; 0 if none does.
 
-    `of_all` numbers of a flat observation concern all UEs together.
+    `of_all` numbers of a flat observation belong to all UEs together.
     """
     if isinstance(seen, Dict):
         speed = seen.spaces.get("speed")

@@ -1,7 +1,7 @@
 """Statistics over paired units: means, reductions, gaps, with bootstrap intervals.
 
-A *unit* is what is resampled: a round where every round has fresh UEs (cold start), else a whole
-episode. Every planner and agent meets the same ones.
+Resampling draws *units*. A unit is a round if every round has fresh UEs (cold start), else a whole
+episode. All planners and agents play the same units.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ class Estimate(NamedTuple):
 
     @property
     def negated(self) -> Estimate:
-        """Of the opposite quantity: a reduction as a change."""
+        """The estimate of the negated quantity: a reduction as a change."""
         return Estimate(-self.value, -self.high, -self.low)
 
 
 class Reduction(NamedTuple):
     """How much lower one planner's mean latency is than another's, as a fraction.
 
-    Beside it the largest reduction of a single unit, and (RESAMPLES,) bootstrap values of the mean.
+    It also has the largest reduction of a single unit, and (RESAMPLES,) bootstrap values of the
+    mean.
     """
 
     mean: Estimate
@@ -42,13 +43,13 @@ class Reduction(NamedTuple):
 
 
 def bootstrap(values: NDArray[np.float64]) -> Estimate:
-    """The mean of (units,) values with its percentile bootstrap interval."""
+    """Return the mean of (units,) values with its percentile bootstrap interval."""
     means = values[_resamples(len(values))].mean(axis=1)
     return _estimate(float(values.mean()), means)
 
 
 def reduction(latency: NDArray[np.float64], base: NDArray[np.float64]) -> Reduction:
-    """The reduction from (units,) of a base to (units,) of a planner, resampled in pairs."""
+    """Return the reduction from a base (units,) to a planner (units,), resampled in pairs."""
     if latency.shape != base.shape:
         raise ValueError(f"not paired: {latency.shape} and {base.shape} units")
     chosen = _resamples(len(base))
@@ -58,7 +59,7 @@ def reduction(latency: NDArray[np.float64], base: NDArray[np.float64]) -> Reduct
 
 
 def change(runs: NDArray[np.float64], base: NDArray[np.float64]) -> Estimate:
-    """How much more than a base (units,) runs (training seeds, units) take, as a fraction of it.
+    """Return the change from a base (units,) to runs (training seeds, units), as a fraction.
 
     Training seeds are resampled too.
     """
@@ -71,24 +72,24 @@ def change(runs: NDArray[np.float64], base: NDArray[np.float64]) -> Estimate:
 
 
 def mean_reduction(reductions: Sequence[Reduction]) -> Estimate:
-    """The mean over settings; their resamples go together, as their seeds are the same."""
+    """Return the mean over settings, resample by resample, as the settings share their seeds."""
     values = [r.mean.value for r in reductions]
     return _estimate(float(np.mean(values)), np.mean([r.resampled for r in reductions], axis=0))
 
 
 def gap(latency: NDArray[np.float64], bound: NDArray[np.float64]) -> Estimate:
-    """The mean relative excess over a lower bound."""
+    """Return the mean relative excess over a lower bound."""
     return bootstrap((latency / bound - 1.0).ravel())
 
 
 @lru_cache(maxsize=8)
 def _resamples(n: int) -> NDArray[np.int64]:
-    """(RESAMPLES, n) indices, always the same for the same n."""
+    """Return (RESAMPLES, n) indices, always the same for the same n."""
     return np.random.default_rng(n).integers(n, size=(RESAMPLES, n))
 
 
 def _shares_of(resamples: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(RESAMPLES, n) which part of each resample every one of n is."""
+    """Return (RESAMPLES, n) the fraction of each resample that each of n units makes up."""
     n = resamples.shape[1]
     return np.array([np.bincount(row, minlength=n) for row in resamples]) / n
 

@@ -12,14 +12,17 @@ from mjoa_gym.evaluation.statistics import Estimate
 
 
 class Table(NamedTuple):
-    """A table; numbers are text already."""
+    """A table; its numbers are already text."""
 
     caption: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
     def text(self, left: Sequence[int] = (0,)) -> str:
-        """As columns without those that are empty; `left` are aligned there, the others right."""
+        """Return the table as aligned columns: `left` to the left, the others to the right.
+
+        Empty columns are left out.
+        """
         used = [k for k in range(len(self.header)) if not k or any(row[k] for row in self.rows)]
         cells = [self.header, *self.rows]
         widths = {k: max(len(row[k]) for row in cells) for k in used}
@@ -34,19 +37,19 @@ class Table(NamedTuple):
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """As a GitHub table."""
+        """Return the table as a GitHub table."""
         head = f"| {' | '.join(self.header)} |"
         line = "|" + "|".join(["---"] + ["---:"] * (len(self.header) - 1)) + "|"
         return "\n".join([head, line, *(f"| {' | '.join(row)} |" for row in self.rows)])
 
     def csv(self) -> str:
-        """As comma-separated values."""
+        """Return the table as comma-separated values."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
         return text.getvalue()
 
     def html(self, ours: str = "") -> str:
-        """As HTML; the row of `ours` stands out."""
+        """Return the table as HTML; the row of `ours` is highlighted."""
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
         body = ""
         for row in self.rows:
@@ -58,21 +61,21 @@ class Table(NamedTuple):
 
 
 def with_captions(tables: Sequence[Table]) -> str:
-    """Tables as Markdown, each with its caption below; those without rows are left out."""
+    """Return tables as Markdown with captions below; tables without rows are left out."""
     return "\n\n".join(f"{t.markdown()}\n\n{t.caption}".strip() for t in tables if t.rows)
 
 
 def percent(estimate: Estimate, sign: str = "-") -> str:
-    """A fraction with its interval; a change has the sign "+"."""
+    """Format a fraction with its interval; for a change, use the sign "+"."""
     value, low, high = (f"{100 * part:{sign}.1f}" for part in estimate)
     return f"{value} % [{low}, {high}]"
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds as milliseconds with three digits."""
+    """Format seconds as milliseconds with three digits."""
     return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
 def digits(number: float) -> str:
-    """A number for a file."""
+    """Format a number for a file."""
     return f"{number:.9g}"

@@ -1,4 +1,4 @@
-"""Code that users bring, in modules and files."""
+"""User code in modules and files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mjoa_gym.validation import did_you_mean
 
 
 def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
-    """The module and the object that `package.module:name` or `file.py:name` stand for.
+    """Import the module and the object that `package.module:name` or `file.py:name` stands for.
 
-    Modules are looked for in the current directory, too. Raises a ValueError, which calls the text
-    `what`, if there is no such thing, or the module cannot be imported.
+    Modules may be in the current directory. Raises a ValueError if there is no such object, or the
+    module cannot be imported. The message calls the text `what`.
     """
     where, _, path = text.rpartition(":")
     try:
@@ -41,7 +41,7 @@ def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
 
 
 def _module_of_file(text: str) -> ModuleType:
-    """A file as a module; those beside it can be imported from it."""
+    """Import a file as a module; it can import the files next to it."""
     file = Path(text).resolve()
     name = f"{file.stem}_{digest(str(file).encode())}"
     if name in sys.modules:
@@ -63,7 +63,7 @@ def _module_of_file(text: str) -> ModuleType:
 
 
 def files_of(module: ModuleType | None) -> list[Path]:
-    """The Python files of a module's package, or those beside it if it is in none."""
+    """Return the Python files of a module's package, or those next to it without a package."""
     file = getattr(module, "__file__", None)
     if module is None or file is None:
         return []

@@ -1,1 +1,1 @@
-"""Networks that are executed layer by layer, and how long each layer takes."""
+"""Execution of networks layer by layer, and the measurement of layer times."""

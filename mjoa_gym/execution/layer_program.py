@@ -1,7 +1,7 @@
-"""What executing one layer means: which nodes of an exported program, on what, in which order.
+"""The execution of one layer: its nodes in an exported program, their inputs and their order.
 
-A node that depends neither on an input nor on a parameter has one value for good. A node that
-depends on parameters alone is executed by every layer that reads it.
+A node that depends neither on an input nor on a parameter has a constant value. A node that depends
+only on parameters is executed by every layer that reads it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _Resolver = Callable[[Values], Any]
 
 
 class Slot(NamedTuple):
-    """One tensor of a bundle: a node's value, or one item of it."""
+    """One tensor of a bundle: a node's value, or one item of that value."""
 
     node: Node
     item: int | None
 
 
 def slots_of(nodes: Iterable[Node]) -> tuple[Slot, ...]:
-    """The tensors that make up the values of some nodes."""
+    """Return the tensors that make up the values of some nodes."""
     slots: list[Slot] = []
     for node in nodes:
         items = ops.items_read(node)
@@ -37,24 +37,24 @@ def slots_of(nodes: Iterable[Node]) -> tuple[Slot, ...]:
 
 
 def fill(values: Values, slots: tuple[Slot, ...], bundle: tuple[torch.Tensor, ...]) -> None:
-    """Puts the tensors of a bundle where the nodes that read them look."""
+    """Store the tensors of a bundle as values for the nodes that read them."""
     if len(bundle) != len(slots):
         raise ValueError(f"bundle: got {len(bundle)} tensors; {len(slots)} are needed")
     for (node, item), tensor in zip(slots, bundle, strict=True):
         if item is None:
             values[node] = tensor
         else:
-            values.setdefault(node, {})[item] = tensor  # items that nobody reads are absent
+            values.setdefault(node, {})[item] = tensor  # items that no node reads are absent
 
 
 def take(values: Values, slots: tuple[Slot, ...]) -> tuple[torch.Tensor, ...]:
-    """The tensors of a bundle."""
+    """Return the tensors of a bundle."""
     return tuple(values[node] if item is None else values[node][item] for node, item in slots)
 
 
 @dataclass(frozen=True)
 class NodeCall:
-    """One node with its function and what it is called with."""
+    """One node with its function and arguments."""
 
     node: Node
     function: Callable[..., Any]
@@ -63,13 +63,13 @@ class NodeCall:
 
     @staticmethod
     def of(node: Node) -> NodeCall:
-        """A step that does what the node says."""
+        """Make the call that executes a node."""
         arguments = tuple(map(_resolver, node.args))
         keywords = {key: _resolver(value) for key, value in node.kwargs.items()}
         return NodeCall(node, _function(node), arguments, keywords)
 
     def __call__(self, values: Values) -> None:
-        """Executes the node and notes its value."""
+        """Execute the node and store its value."""
         arguments = [resolve(values) for resolve in self.arguments]
         keywords = {key: resolve(values) for key, resolve in self.keywords.items()}
         values[self.node] = self.function(*arguments, **keywords)
@@ -95,10 +95,10 @@ def _resolver(argument: Any) -> _Resolver:
 
 
 def _function(node: Node) -> Callable[..., Any]:
-    """The node's operator, made independent of how its input lies in memory.
+    """Return the node's operator, made independent of the memory layout of its input.
 
-    Which views need no copy was found out for the exported strides, and a tensor that has been sent
-    lies densely.
+    The export determined the views that need no copy for the exported strides, but a tensor that
+    has been sent is contiguous.
     """
     aten = torch.ops.aten
     if node.target in (aten.view.default, aten._unsafe_view.default):

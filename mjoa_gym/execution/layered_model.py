@@ -1,8 +1,9 @@
 """A torch network that can be executed layer by layer, on one machine or on several.
 
 `LayeredModel` pairs a DNN with the nodes of its exported program. A layer reads the *bundles* of
-its predecessors and makes its own: the tensors that its readers need, no more, so that a bundle
-has exactly as many bytes as the DNN says. Operators are called one by one, without compiling.
+its predecessors and makes its own bundle. A bundle holds only the tensors that its readers need, so
+that it has exactly as many bytes as the DNN says. Operators are called one by one, without
+compiling.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class TensorSpec(NamedTuple):
 
     @staticmethod
     def of(tensor: Tensor) -> TensorSpec:
-        """The spec of a tensor."""
+        """Return the spec of a tensor."""
         return TensorSpec(tuple(tensor.shape), tensor.dtype)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer: the steps that execute it and the parameters that these read."""
+    """One layer: the steps that execute it, and the parameters that they read."""
 
     steps: tuple[NodeCall, ...]
     constants: tuple[Node, ...]
@@ -61,22 +62,22 @@ class LayeredModel:
     """A network as a `DNN` whose layers can be executed.
 
     Two sides that build it from the same module and inputs get the same layers. Parameters move
-    between them, everything else is part of the program and known to both: buffers (the running
-    statistics of batch normalisation), constants and what follows from these alone. Its bytes are
-    in no layer's parameter bytes.
+    between them. Everything else is part of the program and known to both: buffers (the running
+    statistics of batch normalisation), constants, and values that follow from these alone. Their
+    bytes are not part of any layer's parameter bytes.
 
-    A parameter that several layers read is *charged* to one, the one that computes most with it,
-    and counted there (`parameter_names`). The others *need* its values all the same (`needs`): a
-    GPT-2 whose embedding runs at the edge needs the matrix there that is charged to the head. A
-    DNN knows no such debts, so the simulator lets these layers have the values for nothing.
+    A parameter that several layers read is *charged* to the layer that computes most with it, and
+    counted there (`parameter_names`). The other layers *need* its values too (`needs`): a GPT-2
+    whose embedding runs at the edge needs the matrix there, although the matrix is charged to the
+    head. A DNN does not model this, so the simulator gives the values to these layers for free.
 
     Layers are executed in evaluation mode and without gradients. The result equals the module's up
     to rounding, and bit for bit where torch has no fused kernel for a part of the module.
 
-    Build it with `from_torch`. Immutable, and `run` may be called from several threads.
+    Build a model with `from_torch`. It is immutable, and `run` may be called from several threads.
 
     Attributes:
-        dnn: The profile, at layer granularity; layers are counted as in it.
+        dnn: The profile, at layer granularity; it defines the numbers of the layers.
     """
 
     def __init__(self, traced: Trace, parameters: Mapping[str, Tensor], name: str) -> None:
@@ -105,15 +106,15 @@ class LayeredModel:
         *,
         keep_parameters: bool = True,
     ) -> LayeredModel:
-        """The layers of a module; the arguments are those of `DNN.from_torch`.
+        """Build the layers of a module; the arguments are like those of `DNN.from_torch`.
 
         Args:
-            module: On the device that the layers shall run on. (On the meta device they compute
-                shapes only.) Its parameters and buffers are referred to, not copied.
+            module: The module, on the device on which the layers are to run. (On the meta device
+                they compute only shapes.) Its parameters and buffers are referenced, not copied.
             example_inputs: A tensor, a tuple of positional inputs or a dict of keyword inputs.
             name: Default: the module's class.
-            keep_parameters: False for a side that gets all parameters from the other: `parameters`
-                then gives tensors on the meta device.
+            keep_parameters: False for a side that gets all parameters from the other side.
+                `parameters` then returns tensors on the meta device.
 
         Raises:
             ValueError: If the module cannot be exported, or changes its buffers when it runs.
@@ -131,23 +132,26 @@ class LayeredModel:
         return LayeredModel(traced, parameters, name or type(module).__name__)
 
     def parameter_names(self, layer: int) -> tuple[str, ...]:
-        """The parameters charged to a layer, each to one only; of a tied one its first name."""
+        """Return the parameters charged to a layer; a tied one has its first name.
+
+        Each parameter is charged to only one layer.
+        """
         return self._charged[layer]
 
     def needs(self, layer: int) -> tuple[str, ...]:
-        """The parameters that a layer reads, wherever they are charged."""
+        """Return the parameters that a layer reads, whichever layer they are charged to."""
         return tuple(self._layers[layer].parameters.values())
 
     def parameters(self, layer: int) -> dict[str, Tensor]:
-        """The values of the parameters that are charged to a layer, not copied."""
+        """Return the values of the parameters that are charged to a layer, without a copy."""
         return {name: self._parameters[name] for name in self._charged[layer]}
 
     def needed_parameters(self, layer: int) -> dict[str, Tensor]:
-        """The values of the parameters that a layer reads, as `run` wants them."""
+        """Return the values of the parameters that a layer reads, for `run`."""
         return {name: self._parameters[name] for name in self.needs(layer)}
 
     def bundle_specs(self, tensor: int) -> tuple[TensorSpec, ...]:
-        """Shapes and types of what a layer makes; -1: of the network's input."""
+        """Return shapes and types of a layer's bundle; -1 is the network's input."""
         values = [
             ops.value_of(node) if item is None else ops.value_of(node)[item]
             for node, item in self._slots[tensor]
@@ -155,19 +159,19 @@ class LayeredModel:
         return tuple(map(TensorSpec.of, values))
 
     def constants(self) -> dict[str, Tensor]:
-        """Buffers and constants that the program holds, by their names in it."""
+        """Return the program's buffers and constants, by their names in it."""
         return {node.name: value for node, value in stored_values(self._program).items()}
 
     def description(self) -> str:
-        """All operators with their arguments as code; the same for equal networks and one torch."""
+        """Return all operators and arguments as code, equal for equal networks and torch builds."""
         modules = self._program.graph_module.named_modules()
         return "\n".join(f"{name}: {m.code}" for name, m in modules if isinstance(m, GraphModule))
 
     def inputs(self, example_inputs: Any) -> Bundle:
-        """The network's input as a bundle, from inputs like those that `from_torch` was given.
+        """Return the network's input as a bundle, from inputs like those given to `from_torch`.
 
         Raises:
-            ValueError: If they differ in structure, shape or type from what was exported.
+            ValueError: If they differ in structure, shape or type from the exported inputs.
         """
         arguments, keywords = as_arguments(example_inputs)
         expected = self._program.call_spec.in_spec
@@ -187,16 +191,16 @@ class LayeredModel:
     def run(
         self, layer: int, bundles: Mapping[int, Bundle], parameters: Mapping[str, Tensor]
     ) -> Bundle:
-        """Executes a layer.
+        """Execute a layer.
 
         Args:
-            layer: Which.
-            bundles: At least those of its predecessors, -1 for the network's input. The tensors
-                need not lie in memory as they did where they were made.
-            parameters: At least those that it `needs`, by name.
+            layer: The number of the layer.
+            bundles: At least the bundles of its predecessors; -1 is the network's input. The memory
+                layout of the tensors may differ from the one with which they were made.
+            parameters: At least the parameters that it `needs`, by name.
 
         Returns:
-            Its bundle. Tensors may share memory with its inputs and be views.
+            The layer's bundle. Tensors may share memory with the inputs and be views.
         """
         values: Values = {node: self._known[node] for node in self._layers[layer].constants}
         for predecessor in self.dnn.predecessors[layer]:
@@ -209,7 +213,7 @@ class LayeredModel:
 
     @torch.no_grad()
     def outputs(self, bundles: Mapping[int, Bundle]) -> Any:
-        """The network's result, as the module returns it, from the bundles of its sinks."""
+        """Return the network's result, like the module's, from the bundles of its sinks."""
         values = dict(self._known)
         for sink in self.dnn.is_sink.nonzero()[0]:
             fill(values, self._slots[int(sink)], bundles[int(sink)])
@@ -222,7 +226,7 @@ class LayeredModel:
         return pytree.tree_unflatten(flat, self._program.call_spec.out_spec)
 
     def _constant_values(self) -> Values:
-        """The values of all nodes that depend on no input and no parameter and are of use."""
+        """Return the values of all used nodes that depend on no input and no parameter."""
         values: Values = stored_values(self._program)
         results = (result for result in self._results if isinstance(result, Node))
         with torch.no_grad():

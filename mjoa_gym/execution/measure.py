@@ -1,8 +1,8 @@
 """Measures how long a device takes for each layer of a network.
 
-The layers are executed one after the other by `LayeredModel`, so a time holds the calls of all its
-operators, about 20 µs of Python included: what an eager framework or the project's testbed needs,
-more than a compiled engine does.
+`LayeredModel` executes the layers one after the other, so a time includes the calls of all the
+layer's operators and about 20 µs of Python. This is what an eager framework or the project's
+testbed needs, and more than a compiled engine needs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def layer_seconds(
     warm_up: int = 3,
     on_repeat: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Median seconds of every layer, on the device that the model's tensors are on.
+    """Return median seconds of every layer, on the device of the model's tensors.
 
     Args:
-        model: With its parameters.
+        model: The model with its parameters.
         example_inputs: As for `LayeredModel.inputs`.
-        repeats: Measured inferences.
-        warm_up: Inferences before that, which do not count.
+        repeats: Number of measured inferences.
+        warm_up: Number of inferences before these, which do not count.
         on_repeat: Called after every inference.
 
     Returns:

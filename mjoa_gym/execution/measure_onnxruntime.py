@@ -1,9 +1,10 @@
 """Layer times in ONNX Runtime, from its own profile of one session.
 
-The module is exported to ONNX once and run as a whole, optimised as usual: convolutions with their
-norms and activations folded in, but nothing that would run a layer in parts of two. Every node that
-is left is put down to the layer that makes its output; what only rearranges data, to its reader's.
-A layer whose operators were all folded into others takes no time of its own.
+The module is exported to ONNX once and run as a whole with the usual optimisations: norms and
+activations are folded into convolutions, but no optimisation mixes parts of two layers. Every
+remaining node is attributed to the layer that makes its output; nodes that only rearrange data are
+attributed to their reader's layer. A layer takes no time if all its operators were folded into
+other layers.
 
 Needs the extra `onnx`, onnxruntime and onnxscript; the export takes seconds.
 """
@@ -40,10 +41,10 @@ def onnxruntime_layer_seconds(
     threads: int = 1,
     on_repeat: Callable[[], None] = lambda: None,
 ) -> tuple[DNN, NDArray[np.float64]]:
-    """The profile of a module and (L,) median seconds of its layers on this machine's CPU.
+    """Return a module's profile and (L,) median seconds of its layers on this machine's CPU.
 
-    The module is there, with weights; threads are those within an operator; all else is as for
-    `layer_seconds`.
+    The module is on the CPU, with weights. `threads` is the number of threads within an operator.
+    The other arguments are as for `layer_seconds`.
     """
     traced = trace(module, inputs)
     layers = fuse(traced.graph)
@@ -51,7 +52,7 @@ def onnxruntime_layer_seconds(
     with TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the exporter itself uses
+            warnings.simplefilter("ignore")  # about features that the exporter itself uses
             program = torch.onnx.export(traced.program, inputs, dynamo=True, verbose=False)
             assert program is not None
             program.save(str(exported))
@@ -72,7 +73,7 @@ def _node_seconds(
     threads: int,
     on_repeat: Callable[[], None],
 ) -> dict[str, float]:
-    """Median seconds of every node that ONNX Runtime executes, by name."""
+    """Return median seconds of every node that ONNX Runtime executes, by name."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,9 +107,9 @@ def _nodes(path: Path) -> list[Any]:
 def _layers_of_values(
     nodes: Iterable[Any], traced: Trace, layer_of_operator: dict[int, int]
 ) -> dict[str, int]:
-    """The layer that makes a tensor of the file, for those that an operator of the trace makes.
+    """Map the file's tensors that an operator of the trace makes to that operator's layer.
 
-    The exporter notes the torch node that a node stems from, and the modules it is in.
+    The exporter records the torch node that each node comes from, and the modules that contain it.
     """
     by_node = {node.name: layer_of_operator[i] for i, node in enumerate(traced.made_by)}
     by_module = {op.name: layer_of_operator[i] for i, op in enumerate(traced.graph.operators)}
@@ -125,7 +126,7 @@ def _layers_of_values(
 
 
 def _layers_of_nodes(nodes: list[Any], made_in: dict[str, int]) -> dict[str, int]:
-    """The layer of every node: that of its output, or of the first that reads it."""
+    """Return the layer of every node: the layer of its output, or of its first reader."""
     wanted_in = dict(made_in)
     where: dict[str, int] = {}
     for node in reversed(nodes):
@@ -134,7 +135,7 @@ def _layers_of_nodes(nodes: list[Any], made_in: dict[str, int]) -> dict[str, int
             where[node.name] = known[0]
             for given in node.input:
                 wanted_in.setdefault(given, known[0])
-    for node in nodes:  # behind the last layer: views of outputs
+    for node in nodes:  # after the last layer: views of outputs
         if node.name not in where:
             above = [made_in[given] for given in node.input if given in made_in]
             where[node.name] = max(above, default=0)

@@ -1,7 +1,7 @@
-"""Makes profiles of a user's own models.
+"""Profiles of users' own models.
 
-A network becomes a graph of operators (`graph`), which are fused into layers (`fuse`); both know
-no framework. What reads torch modules is in the modules ``torch_*``, which import torch;
-what reads ONNX files in ``onnx_*``, which import onnx.
-Nothing is imported here, so that `import mjoa_gym` stays light.
+A network becomes a graph of operators (`graph`), which are fused into layers (`fuse`). Both are
+independent of any framework. The modules ``torch_*`` read torch modules and import torch. The
+modules ``onnx_*`` read ONNX files and import onnx. This package imports nothing, so that
+`import mjoa_gym` stays light.
 """

@@ -1,16 +1,16 @@
-"""Fuses operators into layers, the way an inference runtime would run them.
+"""Fuses operators into layers, as an inference runtime would run them.
 
-Each step contracts one edge of the graph, and only an edge whose source has a single reader or
-whose target has a single input: such a contraction cannot close a cycle.
+Each step contracts one edge of the graph. The source of the edge must have a single reader, or its
+target a single input, so that the contraction cannot close a cycle.
 
-1. A cheap operator (pointwise, normalisation, softmax) with one input joins the layer it reads
-   when nobody else reads that layer: convolution + BatchNorm + ReLU become one layer. Operators
-   that enlarge their input (padding, upsampling) do not, since the layer would then have to send
+1. A cheap operator (pointwise, normalisation, softmax) with one input joins the layer that it reads
+   if that layer has no other reader: convolution + BatchNorm + ReLU become one layer. Operators
+   that enlarge their input (padding, upsampling) do not, because the layer would then have to send
    the larger tensor; they join their only reader instead.
-2. A cheap operator whose only reader also has all of its inputs joins that reader
-   (``x * sigmoid(x)``); step 1 may apply afterwards.
-3. A cheap layer left over (its input has other readers, as in front of a pre-normalised
-   transformer block) joins its only reader if that is a heavy layer.
+2. A cheap operator whose only reader also reads all of the operator's inputs joins that reader
+   (``x * sigmoid(x)``). Step 1 may apply afterwards.
+3. A remaining cheap layer (its input has other readers, as in front of a pre-normalised transformer
+   block) joins its only reader if that reader is a heavy layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Edge = tuple[int, int]  # a set and its only reader
 
 
 class Layer(NamedTuple):
-    """Operators that are executed together; only the last is read from outside the layer."""
+    """Operators that are executed together; other layers read only the last one."""
 
     name: str
     kind: str
@@ -39,15 +39,15 @@ class Layer(NamedTuple):
 
 
 def fuse(graph: OperatorGraph) -> list[Layer]:
-    """The network's layers in a topological order, predecessors before readers."""
+    """Return the network's layers in a topological order, predecessors before readers."""
     groups = _Groups(graph.operators)
-    while groups.step():  # until no rule fits anywhere
+    while groups.step():  # until no rule applies anywhere
         pass
     return groups.layers()
 
 
 def as_columns(name: str, layers: Sequence[Layer], input_bytes: int) -> dict[str, Any]:
-    """The arguments of the `DNN` that consists of these layers."""
+    """Return the arguments of the `DNN` that consists of these layers."""
     return {
         "name": name,
         "flops": [layer.flops for layer in layers],
@@ -61,10 +61,10 @@ def as_columns(name: str, layers: Sequence[Layer], input_bytes: int) -> dict[str
 
 
 class _Groups:
-    """Sets of operators that form one layer each; a set is known by its last operator.
+    """Sets of operators that form one layer each; the last operator identifies its set.
 
-    Only the last operator is read from outside, since a set grows by absorbing operators that
-    nobody else reads.
+    Only the last operator is read from outside, because a set grows by absorbing operators that
+    have no other readers.
     """
 
     def __init__(self, operators: tuple[Operator, ...]) -> None:
@@ -77,12 +77,12 @@ class _Groups:
                 self.readers[source].add(index)
 
     def step(self) -> bool:
-        """Applies the first rule that fits anywhere, wherever it fits; tells whether one did."""
+        """Apply the first rule that applies anywhere, wherever it does; return whether one did."""
         rules = (self._into_producer, self._into_sharing_reader, self._into_heavy_reader)
         return any(self._sweep(rule) for rule in rules)
 
     def layers(self) -> list[Layer]:
-        """One layer per set, always the earliest next whose inputs are there."""
+        """Return one layer per set: next is always the earliest set whose inputs exist."""
         first = {group: min(members) for group, members in self.members.items()}
         missing = {group: len(inputs - {INPUT}) for group, inputs in self.inputs.items()}
         ready = [(first[group], group) for group, count in missing.items() if count == 0]
@@ -160,5 +160,5 @@ class _Groups:
 
 
 def _weight(operator: Operator) -> tuple[int, bool, int, bool]:
-    """Orders the operators of a layer; the heaviest gives it its name and kind."""
+    """Return the sort key of a layer's operators; the heaviest one names the layer and its kind."""
     return operator.macs, operator.kind == "embedding", operator.light_flops, not operator.cheap

@@ -1,15 +1,15 @@
-"""A network as a graph of operators with costs and bytes, whatever framework it came from.
+"""A network as a graph of operators with costs and bytes, independent of the framework.
 
 A `Tracer` collects the operators in execution order; `mjoa_gym.profiles.fuse` turns the graph into
 a DNN.
 
-* Views are dropped. `output_bytes` counts the part of a value that is read through views, each part
-  once: of a sequence whose first token alone is read, that token.
-* A parameter that several operators read is charged to the one with most MACs, the first of
-  several: the tied head of a language model needs its matrix to run elsewhere, while the look-up in
-  the same matrix, which costs next to nothing, does not.
-* A network output that other operators read as well gets an operator of its own without any cost,
-  so that the outputs of a network are exactly the outputs of its sinks.
+* Views are dropped. `output_bytes` counts the parts of a value that are read through views, each
+  part once: if only the first token of a sequence is read, it counts that token.
+* A parameter that several operators read is charged to the one with the most MACs, or the first of
+  several such operators: the tied head of a language model needs its matrix to run elsewhere, while
+  the look-up in the same matrix, which costs almost nothing, does not.
+* A network output that operators also read gets its own operator without any cost, so that the
+  outputs of a network are exactly the outputs of its sinks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 def names(text: str) -> frozenset[str]:
-    """The operators in a text, with spaces between them."""
+    """Return the names of operators in a text, separated by spaces."""
     return frozenset(text.split())
 
 
@@ -34,7 +34,7 @@ class UnknownOperatorWarning(UserWarning):
 
 
 class Cost(NamedTuple):
-    """What an operator costs: multiply-accumulates, or FLOPs if there are none.
+    """The cost of an operator: multiply-accumulates, or FLOPs if there are none.
 
     The kind is one of `mjoa_gym.layers.KINDS`, "other" if the cost is unknown.
     """
@@ -46,17 +46,17 @@ class Cost(NamedTuple):
 
 @dataclass
 class Operator:
-    """One operator that does work; views and input-independent operators are not among these."""
+    """One operator that does work, so no view and not independent of the input."""
 
-    name: str  # path of the module that runs it, with the operator's name where that is not a leaf
-    kind: str  # layer kind, of its `Cost`
+    name: str  # path of the module that runs it, with the operator's name if that is not a leaf
+    kind: str  # layer kind from its `Cost`
     macs: int  # multiply-accumulates
     light_flops: int  # FLOPs of an operator without multiply-accumulates, else 0
     cheap: bool  # whether it may be fused into a neighbour
     grows: bool  # whether its output has more bytes than its inputs together
-    inputs: tuple[int, ...]  # ascending indices of the operators it reads, `INPUT` among them
+    inputs: tuple[int, ...]  # ascending indices of the operators it reads; may include `INPUT`
     parameter_bytes: int = 0  # of the parameters charged to it
-    output_bytes: int = 0  # what its readers need of its output, each part once
+    output_bytes: int = 0  # the parts of its output that its readers need, each part once
 
 
 class OperatorGraph(NamedTuple):
@@ -68,31 +68,31 @@ class OperatorGraph(NamedTuple):
 
 @dataclass(frozen=True)
 class Source(Generic[Value]):
-    """Where a value's data comes from: the operator, and the narrowest view on the way."""
+    """The source of a value's data: the operator, and the narrowest view in between."""
 
     index: int
     view: Value
 
 
 class Tracer(Generic[Value]):
-    """Operators with what they make, read and need."""
+    """Collects operators with the values that they make and read, and their parameters."""
 
     def __init__(self, size: Callable[[Value], int]) -> None:
-        self.size = size  # tells a value's bytes
+        self.size = size  # returns a value's bytes
         self.operators: list[Operator] = []
         self.made: list[tuple[Value, ...]] = []  # per operator the values that it makes
         self.needed: list[tuple[Any, ...]] = []  # per operator the parameters that it reads
-        self.sources: dict[Value, Source[Value]] = {}  # of what depends on the network's input
+        self.sources: dict[Value, Source[Value]] = {}  # of values that depend on the input
         self.unknown: set[str] = set()  # operators whose cost is not known
         self._read: dict[int, dict[Value, None]] = {}
         self._names: dict[str, int] = {}
 
     def add_input(self, value: Value) -> None:
-        """Notes an input of the network."""
+        """Add an input of the network."""
         self.sources[value] = Source(INPUT, value)
 
     def add_view(self, value: Value, of: Value) -> None:
-        """Notes a value that is another one, or a part of it."""
+        """Add a value that is the same as another one, or a part of it."""
         whole = self.sources[of]
         narrower = self.size(value) < self.size(whole.view)
         self.sources[value] = Source(whole.index, value) if narrower else whole
@@ -106,7 +106,7 @@ class Tracer(Generic[Value]):
         made: Iterable[Value],
         needed: Iterable[Any] = (),
     ) -> None:
-        """Notes an operator: what it reads, makes and needs of parameters."""
+        """Add an operator: the values that it reads and makes, and the parameters it needs."""
         index, made = len(self.operators), tuple(made)
         taken = sum(self.size(self.sources[value].view) for value in read)
         light_flops = 0 if cost.macs else cost.light_flops
@@ -120,7 +120,7 @@ class Tracer(Generic[Value]):
         self.needed.append(tuple(needed))
 
     def add_outputs(self, outputs: Iterable[Value]) -> None:
-        """Notes what the network puts out; call it after all operators."""
+        """Add the outputs of the network; call this after all operators."""
         inner = {source for operator in self.operators for source in operator.inputs}
         for value in dict.fromkeys(outputs):
             source = self.sources.get(value)
@@ -132,7 +132,7 @@ class Tracer(Generic[Value]):
                 self._note_reads([value])
 
     def charge(self, size: Callable[[Any], int]) -> tuple[tuple[Any, ...], ...]:
-        """Charges the parameters, whose bytes `size` tells; returns those of each operator."""
+        """Charge the parameters, whose bytes `size` returns; return those of each operator."""
         charged: list[list[Any]] = [[] for _ in self.operators]
         users: dict[Any, list[int]] = {}
         for index, needed in enumerate(self.needed):
@@ -145,18 +145,18 @@ class Tracer(Generic[Value]):
         return tuple(map(tuple, charged))
 
     def parts(self, index: int) -> tuple[Value, ...]:
-        """The views that are read of what an operator makes, or all of it where that is less."""
+        """Return the views of an operator's output that are read, or all of it if that is less."""
         made, read = self.made[index], tuple(self._read.get(index, ()))
         return read if sum(map(self.size, read)) < sum(map(self.size, made)) else made
 
     def graph(self, inputs: Iterable[Value]) -> OperatorGraph:
-        """The operators with the bytes of what is read of them."""
+        """Return the operators with the bytes of their outputs that are read."""
         for index, operator in enumerate(self.operators):
             operator.output_bytes = sum(map(self.size, self.parts(index)))
         return OperatorGraph(tuple(self.operators), sum(map(self.size, inputs)))
 
     def _note_reads(self, values: Iterable[Value]) -> tuple[int, ...]:
-        """Notes which parts of which values are read; returns the producers."""
+        """Record which parts of which values are read; return their producers."""
         sources = [self.sources[value] for value in values]
         for source in sources:
             self._read.setdefault(source.index, {})[source.view] = None
@@ -173,7 +173,7 @@ class Tracer(Generic[Value]):
 
 
 def warn_of_unknown(operators: Iterable[str], stacklevel: int = 2) -> None:
-    """Warn, once for all of them, of operators that were counted as zero FLOPs."""
+    """Warn once about all operators that were counted as zero FLOPs."""
     unknown = sorted(set(operators))
     if unknown:
         warnings.warn(

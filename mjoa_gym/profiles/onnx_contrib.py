@@ -1,12 +1,13 @@
-"""Operators outside ONNX's own domain: what each puts out, and its multiply-accumulates.
+"""Operators outside ONNX's own domain: their outputs, and their multiply-accumulates.
 
-Those of ONNX Runtime, as its quantiser and its optimiser write them, and the linear models of
-scikit-learn, which keep their weights in attributes. What ONNX Runtime has under another name, with
-scales between the inputs, turned matrices or the channels last, is read as ONNX's own operator
-(`standard`).
+These are operators of ONNX Runtime, as its quantiser and its optimiser write them, and the linear
+models of scikit-learn, which keep their weights in attributes. ONNX Runtime's variants of ONNX's
+operators (another name, scales between the inputs, transposed matrices, channels last) are read as
+ONNX's own operator (`standard`).
 
-Attention counts every row with every column, masked ones too, as ONNX's own does. Cached keys count
-as far as the file tells: up to a stored `total_sequence_length` or local window, else all of them.
+Attention counts every row with every column, including masked ones, like ONNX's own attention.
+Cached keys count as far as the file states them: up to a stored `total_sequence_length` or local
+window, else all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from onnx_ir import DataType
 from mjoa_gym.profiles.onnx_program import Step, Tensor, TensorType
 
 Known = tuple[list[TensorType], int]
-"""The types of an operator's outputs, and its multiply-accumulates."""
+"""Types of an operator's outputs, and its multiply-accumulates."""
 Rule = Callable[[Step, str], Known]
 
 RULES: dict[str, Rule] = {}
@@ -46,8 +47,8 @@ _FORMS: dict[str, _Form] = {
     "DynamicQuantizeLSTM": ("LSTM", (0, 1, 2), 0),
     "DequantizeLinear QuantizeLinear GatherND GridSample Pad Trilu": ("", _ALL, None),
 }
-"""ONNX's own operator that does the same (of the same name: ""), which inputs it takes, and, where
-it does not take their types, the input whose type the output has."""
+"""ONNX's own equivalent operator ("" for the same name), the inputs that it takes, and, if it does
+not support their types, the input whose type the output has."""
 STANDARD: dict[str, _Form] = {
     "GreaterOrEqual": ("Greater", _ALL, None),
     "LessOrEqual": ("Less", _ALL, None),
@@ -61,7 +62,7 @@ _MAYBE_BY_COLUMNS = {_DOMAIN + "QOrderedMatMul", _DOMAIN + "MatMulBlockQuantized
 
 
 def standard(step: Step) -> Step:
-    """The step as ONNX's own operator that does the same, channels first and not quantised."""
+    """Return the step as ONNX's own equivalent operator, channels first and not quantised."""
     if step.op not in STANDARD:
         return step
     op, which, like = STANDARD[step.op]
@@ -87,7 +88,7 @@ def standard(step: Step) -> Step:
 
 
 def as_written(step: Step, found: TensorType) -> TensorType:
-    """What the step puts out where its standard form puts out `found`."""
+    """Return the output type of a step whose standard form has the output type `found`."""
     shape, dtype = found
     if _has_channels_last(step):
         shape = (shape[0], *shape[2:], shape[1])
@@ -102,7 +103,7 @@ def _has_channels_last(step: Step) -> bool:
 
 
 def _is_turned(step: Step, op: str, index: int) -> bool:
-    """Whether rows and columns of an input have to change places."""
+    """Return whether an input must be transposed."""
     if step.op in _MAYBE_BY_COLUMNS and index == 1:
         left, right = (step.tensor(n).shape for n in STANDARD[step.op][1])
         return left[-1] != right[-2]
@@ -112,13 +113,13 @@ def _is_turned(step: Step, op: str, index: int) -> bool:
 
 
 def known(step: Step) -> Known | None:
-    """What is known of an operator by its rule here, None if it has none."""
+    """Return what an operator's rule in this module says; None if it has no rule."""
     rule = RULES.get(step.op)
     return None if rule is None else rule(step, step.op.rpartition(".")[2])
 
 
 def _rule(*names: str, domain: str = _DOMAIN) -> Callable[[Rule], Rule]:
-    """Registers the rule of some operators; it gets the operator's name without a domain, too."""
+    """Register the rule of some operators; it also gets the operator's name without a domain."""
 
     def register(rule: Rule) -> Rule:
         RULES.update(dict.fromkeys((domain + name for name in names), rule))
@@ -149,7 +150,7 @@ def _packed_weights(step: Step, op: str) -> Known:
 
 @_rule("MoE", "QMoE")
 def _experts(step: Step, op: str) -> Known:
-    """Each token goes through the `k` experts that are chosen for it."""
+    """Count a mixture of experts: each token goes through `k` chosen experts."""
     data, wide = step.tensor(0), step.tensor(2).shape[1]
     second, third = (4, 6) if op == "MoE" else (5, 8)
     inner = wide // 2 if step.integer("swiglu_fusion") else wide
@@ -161,7 +162,7 @@ def _experts(step: Step, op: str) -> Known:
 @_rule("Attention", "QAttention", "DecoderMaskedSelfAttention", "QOrderedAttention")
 @_rule("LongformerAttention", "PackedAttention")
 def _self_attention(step: Step, op: str) -> Known:
-    """Attention with the projections before it."""
+    """Count attention with the projections before it."""
     data, heads = step.tensor(0), max(step.integer("num_heads"), 1)
     weights = [step.tensor(n) for n in ((5, 6, 7) if op == "QOrderedAttention" else (1,))]
     _fit(step, all(weight.shape[0] == data.shape[-1] for weight in weights))
@@ -183,7 +184,7 @@ def _self_attention(step: Step, op: str) -> Known:
 
 @_rule("MultiHeadAttention", "DecoderMaskedMultiHeadAttention", "PackedMultiHeadAttention")
 def _attention(step: Step, op: str) -> Known:
-    """Attention of query, key and value, which may be in one tensor or in two."""
+    """Count attention of query, key and value, which may be in one tensor or in two."""
     query, key = step.tensor(0), step.given(1)
     heads, packed = max(step.integer("num_heads"), 1), op == "PackedMultiHeadAttention"
     lead = query.shape[: 1 if packed else 2]
@@ -206,7 +207,7 @@ def _attention(step: Step, op: str) -> Known:
 
 @_rule("GroupQueryAttention", "SparseAttention", "PagedAttention")
 def _grouped_attention(step: Step, op: str) -> Known:
-    """Attention in which several heads of the query share one of key and value."""
+    """Count attention in which several heads of the query share one of key and value."""
     query, past = step.tensor(0), step.given(3)
     heads, groups = step.integer("num_heads"), step.integer("kv_num_heads")
     parts = heads if step.given(1) else heads + 2 * groups
@@ -231,7 +232,7 @@ def _grouped_attention(step: Step, op: str) -> Known:
 
 
 def _columns(step: Step, rows: int, past: Tensor | None, in_place: bool = False) -> int:
-    """How many keys there are, with those of the past (..., rows, width of a head)."""
+    """Return the number of keys, including those of the past (..., rows, width of a head)."""
     if past is None or len(past.shape) < 4:
         return rows
     shared = in_place or step.integer("past_present_share_buffer")
@@ -250,7 +251,7 @@ def _decoder_attention(step: Step, op: str) -> Known:
 
 @_rule("LinearAttention")
 def _linear_attention(step: Step, op: str) -> Known:
-    """Updates a state per head with every token and reads it."""
+    """Count the update and the reading of a state per head for every token."""
     query, key, value = (step.tensor(n) for n in range(3))
     groups = max(step.integer("kv_num_heads"), 1)
     heads, width = max(step.integer("q_num_heads"), groups), value.shape[-1] // groups

@@ -1,8 +1,8 @@
-"""What an ONNX operator is: its layer kind, whether it computes anything, and what it costs.
+"""Properties of ONNX operators: the layer kind, whether it computes anything, and its cost.
 
 The counts are those of `torch_operators`. Multiply-accumulates (MACs) are exact for convolutions,
-matrix products (quantised ones, too), recurrent layers and attention. An operator that is in none
-of the groups below counts zero FLOPs and is reported.
+matrix products (including quantised ones), recurrent layers and attention. An operator in none of
+the groups below counts as zero FLOPs and is reported.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _NO_PARAMETER = {
 
 
 def is_view(step: Step) -> bool:
-    """Whether the operator only renames, selects or repeats elements of its first input."""
+    """Return whether the operator only renames, selects or repeats elements of its first input."""
     if step.op in VIEWS:
         return True
     if step.op == "Cast":
@@ -72,19 +72,19 @@ def is_view(step: Step) -> bool:
 
 
 def is_cheap(step: Step, kind: str) -> bool:
-    """Whether a runtime would run the operator as part of its neighbour's kernel."""
+    """Return whether a runtime would run the operator as part of its neighbour's kernel."""
     return kind in ("elementwise", "norm") and standard(step).op not in NOT_FUSED
 
 
 def holds_parameter(step: Step, index: int) -> bool:
-    """Whether input `index` of the operator can be a parameter, not a mere setting."""
+    """Return whether input `index` of the operator can be a parameter, not just a setting."""
     if step.op in ("Mul", "Div", "Pow") and step.tensor(index).size == 1:
         return False
     return index not in _NO_PARAMETER.get(step.op, ())
 
 
 def cost_of(step: Step) -> Cost:
-    """Kind and costs of an operator that is no view."""
+    """Return kind and costs of an operator that is not a view."""
     step = standard(step)
     op, size = step.op, step.outputs[0].size if step.outputs else 0
     rule = known(step)
@@ -137,7 +137,7 @@ def _attention(step: Step) -> int:
 
 
 def _heads(step: Step, index: int) -> Shape:
-    """Batch, heads, rows and width of a head of the query (0), key (1) or value (2)."""
+    """Return batch, heads, rows and width of a head of the query (0), key (1) or value (2)."""
     shape = step.tensor(index).shape
     if len(shape) == 4:
         return shape
@@ -180,4 +180,4 @@ _PER_ELEMENT = {
     "com.microsoft.QEmbedLayerNormalization": ("embedding", NORM_FLOPS),
     "com.microsoft.GatherBlockQuantized": ("embedding", 0),
 }
-"""Layer kind and FLOPs per element put out of the other operators."""
+"""Layer kind and FLOPs per output element of the other operators."""

@@ -1,8 +1,9 @@
-"""Reads the structure of an ONNX file and leaves its weights where they are.
+"""Reads the structure of an ONNX file without its weights.
 
 Only shapes matter for a profile, so the payload of every tensor over `LARGE_PAYLOAD_BYTES` is
-skipped in the file, together with descriptions and metadata. Memory and time follow the structure,
-not the weights, and hit the limits below. Needs no library; nothing of the file is executed.
+skipped in the file, together with descriptions and metadata. Memory and time depend on the
+structure, not on the weights, and have the limits below. The module needs no library and executes
+nothing from the file.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import BinaryIO
 MAX_FILE_BYTES = 2**31 - 1
 """Protobuf's own limit; a larger network keeps its weights in external files."""
 MAX_STRUCTURE_BYTES = 64 * 2**20
-"""What may be left of a file without weights, descriptions and metadata."""
+"""Maximum size of a file without weights, descriptions and metadata."""
 MAX_FIELDS = 1_000_000
 MAX_DEPTH = 60
 MAX_NODES = 50_000
 LARGE_PAYLOAD_BYTES = 16 * 2**10
 LEFT_OUT = "bytes left out"
-"""Key in a tensor's external data that notes a skipped payload: its field and its size."""
+"""Key in a tensor's external data that records a skipped payload: its field and its size."""
 
 _PAYLOADS = {4: "float_data", 5: "", 7: "", 9: "raw_data", 10: "double_data", 11: ""}
-# What is kept of each message of onnx.proto, by field: as it is (""), a payload or a message.
+# The fields that are kept of each message of onnx.proto: unchanged (""), a payload or a message.
 _KEPT = {
     "model": {1: "", 7: "graph", 8: "", 25: "function"},
     "graph": {1: "node", **dict.fromkeys((2, 11, 12, 13), ""), 5: "tensor", 15: "sparse tensor"},
@@ -43,7 +44,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 def read_structure(path: str | os.PathLike[str]) -> bytes:
-    """The file without descriptions, metadata and the payload of large tensors.
+    """Return the file without descriptions, metadata and the payload of large tensors.
 
     Raises:
         OSError: If the file cannot be opened or read.
@@ -72,7 +73,7 @@ class _Scanner:
         self.position = self.fields = self.nodes = self.bytes_read = 0
 
     def message(self, kind: str, end: int, depth: int = 0) -> bytearray:
-        """What is kept of the message that ends at `end` of the file."""
+        """Return the kept part of the message that ends at byte `end` of the file."""
         if depth > MAX_DEPTH:
             raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
         out = bytearray()

@@ -1,4 +1,4 @@
-"""An ONNX model as protobuf messages: what is refused before any of it is looked into."""
+"""An ONNX model as protobuf messages, with the checks that precede all further processing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT, MAX_NODES
 
 MAX_FUNCTION_DEPTH = 32
 
-Key = tuple[str, str, str]  # what a node calls a function by: domain, name and overload
+Key = tuple[str, str, str]  # identifies a function that a node calls: domain, name and overload
 
 
 def parse(structure: bytes) -> onnx.ModelProto:
-    """The model of a file's structure; sparse tensors are dense ones whose data is left out."""
+    """Return the model of a file's structure; sparse tensors become dense ones without data."""
     try:
         model = onnx.ModelProto.FromString(structure)
     except DecodeError as error:
@@ -35,7 +35,7 @@ def parse(structure: bytes) -> onnx.ModelProto:
         for what, items in (("input", graph.input), ("initializer", graph.initializer)):
             for name, times in Counter(item.name for item in items).items():
                 if times > 1:
-                    raise ValueError(f"{what} {name!r} is there twice")
+                    raise ValueError(f"{what} {name!r} occurs twice")
     for node in chain(_all(model.graph.node), *(_all(f.node) for f in model.functions)):
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
@@ -50,7 +50,7 @@ def _count(
     counts: dict[Key, int],
     active: tuple[Key, ...],
 ) -> int:
-    """The number of nodes if functions were expanded: a few bytes can stand for billions."""
+    """Return the number of nodes with functions expanded: a few bytes can stand for billions."""
     total = 0
     for node in _all(nodes):
         total += 1
@@ -69,7 +69,7 @@ def _count(
 
 
 def _all(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those in the graphs inside them."""
+    """Yield the nodes, and those in the graphs inside them."""
     yield from nodes
     for graph in _graphs(nodes):
         yield from graph.node

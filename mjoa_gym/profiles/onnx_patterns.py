@@ -1,11 +1,11 @@
-"""Finds operators that an exporter has written out as several: attention, normalisation, rotation.
+"""Finds operators that an exporter decomposed: attention, normalisation, rotation.
 
 Torch's exporters scale query and key of attention, each by the square root of the scale:
 (a q)(a k)^T, a mask, softmax, times v. In torch it is one operator and in a runtime one kernel, so
-the products are put together again. Attention that the network's author wrote out, with another
-scaling, stays as it is, as in the torch importer. Layer normalisation is an operator of its own
-only since operator set 17; before, it is (x - mean) / sqrt(mean of squares + epsilon). A rotation
-(torch's roll) joins the two parts of a tensor in the other order.
+the products are combined again. Attention that the network's author decomposed, with another
+scaling, does not change, as in the torch importer. Layer normalisation is an operator only since
+operator set 17; before, it is (x - mean) / sqrt(mean of squares + epsilon). A rotation (torch's
+roll) joins the two parts of a tensor in the other order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST = 8  # operators between a product and the softmax
 
 
 class Pattern(NamedTuple):
-    """Steps that are one operator; nothing but the last one's output is read outside.
+    """Steps that form one operator; only the last step's output is read outside.
 
     The kind is "matmul" for attention, "norm" for layer normalisation, "roll" for a rotation.
     """
@@ -31,7 +31,7 @@ class Pattern(NamedTuple):
 
 
 def patterns(program: Program, needed: set[Step]) -> dict[Step, Pattern]:
-    """The patterns among the needed steps, each by its last step."""
+    """Return the patterns among the needed steps, by their last steps."""
     finder = _Finder(program, needed)
     found: dict[Step, Pattern] = {}
     taken: set[Step] = set()
@@ -45,7 +45,7 @@ def patterns(program: Program, needed: set[Step]) -> dict[Step, Pattern]:
 
 
 class _Finder:
-    """Looks around in the graph of steps."""
+    """Searches the graph of steps."""
 
     def __init__(self, program: Program, needed: set[Step]) -> None:
         self.maker = {tensor: step for step in needed for tensor in step.outputs}
@@ -68,7 +68,7 @@ class _Finder:
         return (*above, softmax, *guard, *below) if above and below else ()
 
     def _guard(self, tensor: Tensor) -> tuple[Step, ...]:
-        """What replaces the result for rows without any key: where(isnan(tensor), 0, tensor)."""
+        """Return the steps where(isnan(tensor), 0, tensor), for rows without any key."""
         readers = self.readers.get(tensor, [])
         if self.reads[tensor] != 2 or {step.op for step in readers} != {"IsNaN", "Where"}:
             return ()
@@ -76,7 +76,7 @@ class _Finder:
         return (test, choice) if self._only_reader(test.outputs[0]) is choice else ()
 
     def _scores(self, tensor: Tensor, left: int) -> tuple[Step, ...]:
-        """The steps from the scaled product to a tensor that nothing else reads."""
+        """Return the steps from the scaled product to a tensor that has no other readers."""
         step = self.maker.get(tensor)
         if step is None or self.reads[tensor] != 1 or left == 0:
             return ()
@@ -92,7 +92,7 @@ class _Finder:
         return ()
 
     def _weighted(self, tensor: Tensor, left: int) -> tuple[Step, ...]:
-        """The steps from the softmax's result to its product with the values."""
+        """Return the steps from the softmax's result to its product with the values."""
         step = self._only_reader(tensor)
         if step is None or left == 0:
             return ()
@@ -117,7 +117,10 @@ class _Finder:
         return False
 
     def _is_turned_key(self, tensor: Tensor) -> bool:
-        """Whether heads were merged, matrices turned and heads split: a scale of 1 leaves that."""
+        """Return whether heads were merged, matrices transposed and heads split.
+
+        This remains of a scaling by 1.
+        """
         for op in ("Reshape", "Transpose", "Reshape"):
             step = self.maker.get(tensor)
             if step is None or step.op != op or tensor.constant:
@@ -151,7 +154,7 @@ class _Finder:
         return (*parts, join) if whole else ()
 
     def _upwards(self, tensor: Tensor | None, ops: tuple[str, ...]) -> list[Step]:
-        """The makers of a tensor, its maker first, if they are these operators, else nothing."""
+        """Return the makers of a tensor, its own first, if they are these operators, else []."""
         chain: list[Step] = []
         for op in ops:
             step = self._made_by(tensor, op)
@@ -162,7 +165,7 @@ class _Finder:
         return chain
 
     def _made_by(self, tensor: Tensor | None, op: str) -> Step | None:
-        """The maker of a tensor that is read once, if it is this operator."""
+        """Return the maker of a tensor that is read once, if it is this operator, else None."""
         step = None if tensor is None else self.maker.get(tensor)
         return step if step and step.op == op and self.reads[step.outputs[0]] == 1 else None
 

@@ -1,8 +1,8 @@
-"""Reads ONNX files in a process of its own, since anybody can make a file.
+"""Reads ONNX files in a separate process, because files are not trusted.
 
-This process looks at the file's structure only (`onnx_file`) and imports no library for it. What
-parses and computes runs in a child with limits on memory and time, and hands back plain numbers and
-texts as JSON. Starting it and importing onnx takes one to two seconds.
+This process reads only the file's structure (`onnx_file`) and imports no library for it. A child
+process with limits on memory and time does the parsing and computing, and returns plain numbers and
+texts as JSON. Starting the child and importing onnx take one to two seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 from mjoa_gym.profiles.graph import warn_of_unknown
 from mjoa_gym.profiles.onnx_file import read_structure
 
-MAX_MEMORY_BYTES = 2 * 2**30  # of address space, libraries included
+MAX_MEMORY_BYTES = 2 * 2**30  # of address space, including libraries
 MAX_CPU_SECONDS = 60
-MAX_SECONDS = 180  # until a child is given up, however little of the processor it got
+MAX_SECONDS = 180  # until a child is killed, however little processor time it got
 _LONGEST_MESSAGE = 600
 _INSTALL = "pip install 'mjoa-gym[onnx]'"
 _CHILD = """
@@ -45,15 +45,15 @@ def profile(
     stacklevel: int = 1,
     apart: bool = True,
 ) -> dict[str, Any]:
-    """The arguments of the `DNN` of a file, at layer granularity.
+    """Return the arguments of the `DNN` of a file, at layer granularity.
 
-    The arguments are those of `DNN.from_onnx`. Without `apart` no child is started, and whoever
-    made the file is trusted. A `stacklevel` of 1 lets warnings name the caller of this function.
+    The arguments are those of `DNN.from_onnx`. Without `apart` no child is started, so the file
+    must be trusted. A `stacklevel` of 1 makes warnings name the caller of this function.
 
     Raises:
         ImportError: If onnx or onnx-ir is missing, with how to install it.
         OSError: If the file cannot be opened or read.
-        ValueError: Naming the file and what is wrong with it, or what is not supported.
+        ValueError: If the file is invalid or not supported; names the file and the reason.
     """
     for package in ("onnx", "onnx_ir"):
         if importlib.util.find_spec(package) is None:
@@ -86,12 +86,12 @@ def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
 def columns_here(
     structure: bytes, folder: str, input_shapes: Mapping[str, Sequence[int]], name: str
 ) -> Read:
-    """Does the work in this process; a ValueError says whatever is wrong with the structure."""
+    """Do the work in this process; a ValueError says what is wrong with the structure."""
     from mjoa_gym.profiles.onnx_model import parse
 
     try:
         model = parse(structure)
-        # What follows takes its time to import, and is not needed for a file that is refused.
+        # These imports are slow, and a file that is refused does not need them.
         from mjoa_gym.profiles.fuse import as_columns, fuse
         from mjoa_gym.profiles.onnx_trace import trace_program
         from mjoa_gym.profiles.onnx_walk import walk
@@ -110,7 +110,7 @@ def columns_here(
 
 
 def _columns_apart(structure: bytes, *request: Any) -> Read:
-    """Has a child do the same; it gets the structure and gives back JSON."""
+    """Let a child do the same; it gets the structure and returns JSON."""
     limits = (MAX_MEMORY_BYTES, MAX_CPU_SECONDS)
     package = str(Path(__file__).parents[1])
     places = os.pathsep.join(os.path.abspath(place) for place in sys.path)
@@ -141,11 +141,11 @@ def _columns_apart(structure: bytes, *request: Any) -> Read:
 
 
 def answer() -> None:
-    """What the child does: reads a request and a structure, and writes the answer as JSON."""
+    """Read a request and a structure in the child, and write the answer as JSON."""
     limits, request = json.loads(sys.stdin.buffer.readline())
     _limit_this_process(*limits)
     answers = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries is not an answer
     try:
         found: Any = ("", columns_here(sys.stdin.buffer.read(), *request))
     except (ImportError, ValueError) as error:
@@ -155,7 +155,7 @@ def answer() -> None:
 
 
 def _limit_this_process(memory_bytes: int, cpu_seconds: int) -> None:
-    with contextlib.suppress(ImportError):  # Windows has none: only the time is limited
+    with contextlib.suppress(ImportError):  # Windows has no such limits: only the time is limited
         import resource
 
         limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_CPU": cpu_seconds, "RLIMIT_CORE": 0}
@@ -163,5 +163,5 @@ def _limit_this_process(memory_bytes: int, cpu_seconds: int) -> None:
             which = getattr(resource, limit)
             hard = resource.getrlimit(which)[1]
             amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-            with contextlib.suppress(ValueError, OSError):  # macOS does not take every limit
+            with contextlib.suppress(ValueError, OSError):  # macOS does not accept every limit
                 resource.setrlimit(which, (amount, hard))

@@ -20,11 +20,11 @@ TensorType = tuple[Shape, ir.DataType]  # shape and element type of an output
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of the graph, with the file's name for it; two of equal content are still two."""
+    """A tensor of the graph, with its name in the file; tensors are compared by identity."""
 
     shape: Shape
     dtype: ir.DataType
-    value: NDArray[Any] | None = None  # its elements where they are known and few, else None
+    value: NDArray[Any] | None = None  # its elements if they are known and few, else None
     constant: bool = False  # whether it does not depend on the network's input
     parameter: bool = False  # whether it is stored in the file
     name: str = ""
@@ -47,42 +47,42 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk or on a wire, without padding between elements; texts have no length."""
+        """Bytes on disk or on a wire, without padding between elements; 0 for texts."""
         return 0 if self.dtype == ir.DataType.STRING else -(-self.size * self.dtype.bitwidth // 8)
 
 
 @dataclass(eq=False)
 class Step:
-    """One executed operator: what it is given and the tensors it makes."""
+    """One executed operator with its inputs and outputs."""
 
-    op: str  # the operator; outside ONNX's own domain with the domain in front and a dot between
-    name: str  # the node's name, or one made of its outputs
+    op: str  # the operator; outside ONNX's own domain, "domain.operator"
+    name: str  # the node's name, or one made from its outputs
     attributes: Mapping[str, ir.Attr]
-    inputs: tuple[Tensor | None, ...]  # the tensors; None for an optional one that is left out
+    inputs: tuple[Tensor | None, ...]  # the tensors; None for an omitted optional one
     opsets: Mapping[str, int]  # the version of each domain's operators
     outputs: tuple[Tensor, ...] = ()
 
     def given(self, index: int) -> Tensor | None:
-        """Input `index`, None if it is left out."""
+        """Return input `index`, or None if it is omitted."""
         return self.inputs[index] if index < len(self.inputs) else None
 
     def tensor(self, index: int) -> Tensor:
-        """Input `index`, which must be there."""
+        """Return input `index`; raise a ValueError if it is omitted."""
         tensor = self.given(index)
         if tensor is None:
             raise ValueError(f"input {index} is missing")
         return tensor
 
     def present(self) -> list[Tensor]:
-        """The inputs that are not left out."""
+        """Return the inputs that are not omitted."""
         return [tensor for tensor in self.inputs if tensor is not None]
 
     def setting(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute: a number, a text, a tuple of these, or a tensor."""
+        """Return the value of an attribute: a number, a text, a tuple of these, or a tensor."""
         return self.attributes[name].value if name in self.attributes else default
 
     def integer(self, name: str, default: int = 0) -> int:
-        """A whole-number attribute."""
+        """Return the value of a whole-number attribute."""
         value = self.setting(name, default)
         if not isinstance(value, int):
             raise ValueError(f"attribute {name} must be a whole number")
@@ -103,7 +103,7 @@ class NodeError(ValueError):
 
 @contextmanager
 def errors_of(op: str, name: str, remark: str = "") -> Iterator[None]:
-    """Turns whatever goes wrong with a node into an error that names it and ends with a remark."""
+    """Turn any error with a node into an error that names the node and ends with a remark."""
     try:
         yield
     except (NodeError, MemoryError):

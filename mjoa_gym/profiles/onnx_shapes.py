@@ -1,9 +1,9 @@
-"""Shapes and small values of what ONNX operators put out, by onnx itself.
+"""Shapes and small values of the outputs of ONNX operators, computed by onnx itself.
 
 Exporters compute shapes inside the graph (Shape, Gather, Concat, Reshape). All dimensions are
-numbers here, so these few numbers are computed on the way, by onnx's reference implementation.
-What onnx does not know is in `onnx_contrib`; what it has otherwise than runtimes, and forms of the
-first operator sets, are here.
+numbers here, so onnx's reference implementation computes these few numbers along the way.
+Operators that onnx does not know are in `onnx_contrib`. This module handles operators for which
+onnx differs from runtimes, and forms of the first operator sets.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from mjoa_gym.profiles.onnx_costs import CONVOLUTIONS, ELEMENTWISE, GATES, NORMS
 from mjoa_gym.profiles.onnx_program import Shape, Step, Tensor, TensorType
 from mjoa_gym.profiles.onnx_tensors import MAX_VALUE_ELEMENTS, has_values, is_left_out
 
-_LARGEST_SETTING = 2**10  # elements; larger values decide no shape
-_FIRST_WITH_SHAPES = 6  # of the operator sets
+_LARGEST_SETTING = 2**10  # elements; larger values determine no shape
+_FIRST_WITH_SHAPES = 6  # first operator set with shape inference
 _RESHAPES = names("Flatten Reshape Squeeze Transpose Unsqueeze")
 _COMPUTED = names("""Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum
 Div Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less
@@ -40,7 +40,7 @@ Transpose Unsqueeze Where Xor""")
 
 
 def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> None:
-    """Writes forms of operator sets 1 to 4, and of careless writers, as onnx has them, in place."""
+    """Convert forms of operator sets 1 to 4, and of careless writers, to onnx's; in place."""
     if op == "Reshape" and "shape" in given:
         shape = np.array(given.pop("shape").value, np.int64)
         inputs.append(Tensor(shape.shape, ir.DataType.INT64, shape, True))
@@ -52,14 +52,14 @@ def modern(op: str, given: dict[str, ir.Attr], inputs: list[Tensor | None]) -> N
         given["to"] = ir.AttrInt64("to", ir.DataType[given["to"].value.upper()])
     elif op in GATES:
         given.setdefault("output_sequence", ir.AttrInt64("output_sequence", 1))
-    elif op == "Range":  # runtimes also take lists of one
+    elif op == "Range":  # runtimes also accept lists of one element
         for n, tensor in enumerate(inputs):
             if tensor and tensor.value is not None and tensor.shape == (1,):
                 inputs[n] = replace(tensor, shape=(), value=tensor.value.reshape(()))
 
 
 def types_of(step: Step, n_outputs: int) -> list[TensorType | None]:
-    """Shape and type of each output, None where nothing tells them."""
+    """Return shape and type of each output, or None if they are not known."""
     plain = standard(step)
     rule = known(plain)
     types = [*(rule[0] if rule else _inferred(plain, n_outputs)), *[None] * n_outputs][:n_outputs]
@@ -75,9 +75,9 @@ def types_of(step: Step, n_outputs: int) -> list[TensorType | None]:
 
 
 def values_of(step: Step, types: list[TensorType | None]) -> list[NDArray[Any] | None]:
-    """The values of a constant operator's outputs, nothing where they are not followed.
+    """Return the values of a constant operator's outputs, or None if they are not followed.
 
-    Types that are not known yet are filled in.
+    Unknown types in `types` are filled in.
     """
     large = types[0] is not None and math.prod(types[0][0]) > MAX_VALUE_ELEMENTS
     results = [] if step.op not in _COMPUTED or large else _computed(step, len(types))
@@ -105,14 +105,14 @@ def _computed(step: Step, n_outputs: int) -> Sequence[Any]:
             attributes[attribute.name] = ir.serde.serialize_tensor(attribute.value)
     if any(tensor.value is None for tensor in step.present()):
         return []
-    from onnx.reference.ops import load_op  # takes its time
+    from onnx.reference.ops import load_op  # a slow import
 
     arrays = [None if tensor is None else tensor.value for tensor in step.inputs]
     operator = load_op("", step.op, _version(step, ""))
     try:
         with np.errstate(all="ignore"):
             result = operator.eval(*arrays, n_outputs=n_outputs, **attributes)
-    except Exception:  # nobody may need the value
+    except Exception:  # the value may not be needed
         return []
     return result if isinstance(result, tuple) else [result]
 
@@ -140,7 +140,7 @@ def _inferred(step: Step, n_outputs: int) -> list[TensorType | None]:
 
 
 def _own(step: Step, schema: defs.OpSchema | None) -> list[ir.Attr]:
-    """The attributes that the operator has in its version; writers add others."""
+    """Return the attributes that exist in the operator's version; writers add others."""
     own = schema.attributes if schema else {}
     given = [attribute for name, attribute in step.attributes.items() if name in own]
     if step.opsets.get("", _FIRST_WITH_SHAPES) >= _FIRST_WITH_SHAPES:
@@ -150,14 +150,14 @@ def _own(step: Step, schema: defs.OpSchema | None) -> list[ir.Attr]:
 
 
 def _version(step: Step, domain: str) -> int:
-    """The version of a domain's operators; the first ones of onnx's own know no shapes."""
+    """Return the version of a domain's operators, but one with shapes for onnx's own domain."""
     version = step.opsets.get(domain, 1 if domain else defs.onnx_opset_version())
     return version if domain else max(version, _FIRST_WITH_SHAPES)
 
 
 @cache
 def _schema(domain: str, name: str, version: int) -> defs.OpSchema | None:
-    """The operator in that version, else the newest."""
+    """Return the operator in this version, else in the newest."""
     for newest in (version, 2**30):
         with contextlib.suppress(defs.SchemaError):
             schema = defs.get_schema(name, newest, domain)
@@ -174,7 +174,7 @@ def _type(found: TypeProto) -> TensorType | None:
 
 
 def _scaled(step: Step) -> Shape | None:
-    """The shape of a tensor that is scaled: runtimes multiply in float32, onnx in double."""
+    """Return the shape of a scaled tensor: runtimes multiply in float32, onnx in double."""
     if step.op not in ("Resize", "Upsample"):
         return None
     shape = list(step.tensor(0).shape)
@@ -190,7 +190,7 @@ def _scaled(step: Step) -> Shape | None:
 
 
 def _check(step: Step, shape: Shape) -> None:
-    """Refuses what onnx lets through."""
+    """Refuse invalid shapes that onnx accepts."""
     first = step.tensor(0).shape if step.inputs else ()
     if step.op in _RESHAPES and math.prod(shape) != math.prod(first):
         raise ValueError(f"shape {first} cannot become {shape}")

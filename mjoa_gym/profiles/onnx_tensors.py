@@ -1,6 +1,6 @@
 """The tensors that an ONNX file declares and stores, as shapes.
 
-Values are known only of small tensors that are stored inside the file.
+Values are known only for small tensors that are stored inside the file.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from mjoa_gym.profiles.onnx_file import LEFT_OUT
 from mjoa_gym.profiles.onnx_program import Shape, Tensor, TensorType
 from mjoa_gym.validation import did_you_mean
 
-MAX_VALUE_ELEMENTS = 2**16  # larger tensors are known by their shape only
+MAX_VALUE_ELEMENTS = 2**16  # only the shapes of larger tensors are known
 _UNKNOWN = {"any", "dyn", "dynamic", "none", "null", "undefined", "unk", "unknown"}
 
 
 class Dimensions:
-    """Turns declared shapes, with names for open sides, into numbers.
+    """Turns declared shapes, with names for open dimensions, into numbers.
 
-    What a caller gives wins over the file. A name stands for one number in the whole file, unless
-    it says nothing ("?", "unknown", what is no identifier) or stands for several in what is given.
+    Shapes from the caller override the file's. A name stands for one number in the whole file,
+    unless it is meaningless ("?", "unknown", anything that is not an identifier) or the given
+    shapes imply several numbers for it.
     """
 
     def __init__(self, given: Mapping[str, Shape]) -> None:
         self.given = given
         self.named: dict[str, int | None] = {}
-        self.remarks: list[str] = []  # where what is given has other dimensions than the file
+        self.remarks: list[str] = []  # where given shapes differ from the file
 
     def inputs(self, declared: Iterable[ir.Value]) -> dict[ir.Value, Tensor]:
-        """One tensor per network input; a ValueError if a side is open, or one is no tensor."""
+        """Return one tensor per input; a ValueError for an open dimension, or no tensor."""
         values = {str(value.name): value for value in declared}
         for name, shape in self.given.items():  # a name bound by one input may be used by another
             if name not in values:
@@ -42,13 +43,13 @@ class Dimensions:
         tensors = {}
         for name, value in values.items():
             if not isinstance(value.type, ir.TensorType):
-                raise ValueError(f"input {name!r} is {value.type or 'of no type'}, no tensor")
+                raise ValueError(f"input {name!r} is {value.type or 'of no type'}, not a tensor")
             shape = self.given[name] if name in self.given else self._shape(value)
             tensors[value] = Tensor(shape, value.type.dtype, name=name)
         return tensors
 
     def declared(self, value: ir.Value) -> TensorType | None:
-        """A declared shape and element type; None where a side is open or another one is given."""
+        """Return a declared shape and type; None if a dimension is open or given otherwise."""
         if value.shape is None or not isinstance(value.type, ir.TensorType) or self.remarks:
             return None
         sides = [self._side(side) for side in value.shape]
@@ -56,7 +57,7 @@ class Dimensions:
         return (shape, value.type.dtype) if len(shape) == len(sides) else None
 
     def _bind(self, value: ir.Value, given: Shape) -> None:
-        """Notes the numbers that names of open sides stand for."""
+        """Record the numbers that names of open dimensions stand for."""
         declared = given if value.shape is None else tuple(value.shape)
         fits = len(declared) == len(given)
         for dim, side in zip(declared, given, strict=False):
@@ -69,7 +70,7 @@ class Dimensions:
             self.remarks.append(f"input_shapes[{value.name!r}]={given}, in the file {value.shape}")
 
     def _side(self, dim: int | ir.SymbolicDim) -> int | None:
-        """The number of a side, None where it is open: unnamed, below 1 or of an unknown name."""
+        """Return a dimension, or None if it is open: unnamed, below 1 or with an unknown name."""
         if isinstance(dim, int):
             return dim if dim > 0 else None
         return self.named.get(_name(dim) or "")
@@ -93,14 +94,14 @@ class Dimensions:
 
 
 def _name(dim: int | ir.SymbolicDim) -> str | None:
-    """The name of an open side, None if it says nothing."""
+    """Return the name of an open dimension, or None if it is meaningless."""
     name = "" if isinstance(dim, int) else dim.value or ""
     says_nothing = not name.isidentifier() or keyword.iskeyword(name) or name.lower() in _UNKNOWN
     return None if says_nothing else name
 
 
 def stored_tensor(stored: ir.TensorProtocol, folder: Path, name: str | None) -> Tensor:
-    """A tensor of the file; external data must lie in the model's folder and is not read."""
+    """Return a tensor of the file; external data must be in the model's folder and is not read."""
     shape, dtype = tuple(stored.shape.numpy()), stored.dtype
     tensor = Tensor(shape, dtype, None, True, True, name or "")
     if isinstance(stored, ir.ExternalTensor):
@@ -119,14 +120,14 @@ def stored_tensor(stored: ir.TensorProtocol, folder: Path, name: str | None) -> 
 
 
 def is_left_out(stored: ir.TensorProtocol) -> bool:
-    """Whether the data of a stored tensor is outside the file or was not read."""
+    """Return whether the data of a stored tensor is outside the file or was not read."""
     if isinstance(stored, ir.TensorProtoTensor):
         return any(entry.key == LEFT_OUT for entry in stored.raw.external_data)
     return isinstance(stored, ir.ExternalTensor)
 
 
 def has_values(dtype: ir.DataType) -> bool:
-    """Whether values of this type are followed: NumPy knows it."""
+    """Return whether values of this type are followed, because NumPy supports it."""
     return dtype != ir.DataType.STRING and dtype.numpy().kind in "biuf"
 
 
@@ -139,7 +140,7 @@ def _check_size(tensor: Tensor, size: int) -> None:
 def _check_external(tensor: Tensor, stored: ir.ExternalTensor, folder: Path) -> None:
     location = str(stored.location)
     what = f"tensor {tensor.name!r} has its data in {location!r}"
-    parts = PureWindowsPath(location)  # knows both separators
+    parts = PureWindowsPath(location)  # supports both separators
     if not parts.parts or parts.anchor or ".." in parts.parts or "\0" in location:
         raise ValueError(f"{what}; external data lies in the model's folder")
     if stored.length is not None:
@@ -147,7 +148,7 @@ def _check_external(tensor: Tensor, stored: ir.ExternalTensor, folder: Path) -> 
     place = folder / location
     try:
         inside = place.resolve().is_relative_to(folder.resolve())
-        size = place.stat().st_size if place.exists() else None  # sizes are known without it
+        size = place.stat().st_size if place.exists() else None  # the other checks work without it
         regular = size is None or place.is_file()
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{what}: {error}") from error

@@ -1,10 +1,10 @@
-"""Turns an ONNX model into the graph of operators that the torch importer makes, too.
+"""Turns an ONNX model into a graph of operators like that of the torch importer.
 
-Rules, beside those of `graph`:
+Rules, besides those of `graph`:
 
 * A stored tensor is a parameter unless it is a scalar, holds int64, bool or text (indices, shapes,
   masks), or is a running statistic of batch normalisation.
-* What an exporter computes from shapes counts as constant.
+* Values that an exporter computes from shapes count as constant.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_PARAMETERS = (DataType.INT64, DataType.BOOL, DataType.STRING)
 
 
 def trace_program(program: Program) -> tuple[OperatorGraph, list[str]]:
-    """The graph of operators, and those among them whose cost is not known."""
+    """Return the graph of operators, and those operators whose cost is not known."""
     tracer = _ProgramTracer(program)
     return tracer.run(), sorted(tracer.unknown)
 
@@ -79,7 +79,7 @@ class _ProgramTracer(Tracer[Tensor]):
         self.add(name, cost, cheap, read, made, waiting)
 
     def _parameters_of(self, step: Step, in_attention: bool) -> dict[Tensor, None]:
-        """The parameters that an operator reads, itself or through constant operators."""
+        """Return the parameters that an operator reads, directly or through constant operators."""
         found: dict[Tensor, None] = {}
         for index, tensor in enumerate(step.inputs):
             if tensor is None or not tensor.constant or not holds_parameter(step, index):
@@ -105,7 +105,7 @@ def _cost(pattern: Pattern) -> Cost:
 
 
 def _needed(program: Program) -> tuple[set[Step], set[Tensor]]:
-    """The steps that an output depends on, and the tensors that these or the caller read."""
+    """Return the steps that an output depends on, and the tensors that they or the caller read."""
     read = set(program.outputs)
     steps = set()
     for step in reversed(program.steps):
@@ -117,7 +117,7 @@ def _needed(program: Program) -> tuple[set[Step], set[Tensor]]:
 
 
 def _name(name: str, parameters: dict[Tensor, None]) -> str:
-    """The path of the module where its weight tells it, else the node's name."""
+    """Return the path of the module if its weight's name has it, else the node's name."""
     for parameter in parameters:
         path, _, last = parameter.name.rpartition(".")
         if path and last == "weight":

@@ -1,4 +1,4 @@
-"""Walks an ONNX graph in execution order and works out the shape of every tensor.
+"""Walks an ONNX graph in execution order and infers the shape of every tensor.
 
 An `If` whose condition is known is replaced by its branch, and a function by its body. Nothing is
 computed with activations or weights.
@@ -24,7 +24,7 @@ Attributes = Mapping[str, ir.Attr]
 
 
 def walk(proto: ModelProto, folder: Path, input_shapes: Mapping[str, Shape]) -> Program:
-    """The program of a model; a ValueError names what is not valid or not supported."""
+    """Return the program of a model; a ValueError names what is invalid or not supported."""
     try:
         model = ir.from_proto(proto)
         model.graph.sort()
@@ -77,12 +77,12 @@ class _Walk:
         for value in values:
             tensor = self.tensors.get(value)
             if tensor is None:
-                raise ValueError(f"output {value.name!r} is made by no node")
+                raise ValueError(f"output {value.name!r} is not made by any node")
             found.append(tensor)
         return found
 
     def _visit(self, nodes: Iterable[ir.Node], arguments: Attributes) -> None:
-        """Visits nodes; `arguments` are the attributes that a function is called with."""
+        """Visit nodes; `arguments` are the attributes of the surrounding function call."""
         for node in nodes:
             op = f"{node.domain}.{node.op_type}".removeprefix(".")
             name = node.name or ", ".join(v.name for v in node.outputs if v.name) or op
@@ -117,7 +117,7 @@ class _Walk:
 
     def _read(self, value: ir.Value | None) -> Tensor | None:
         if value is not None and value not in self.tensors:
-            raise ValueError(f"reads {value.name!r}, which nothing before it makes")
+            raise ValueError(f"reads {value.name!r}, which no earlier node makes")
         return None if value is None else self.tensors[value]
 
     def _step(self, node: ir.Node, step: Step) -> Sequence[Tensor]:
@@ -133,7 +133,7 @@ class _Walk:
         return outputs
 
     def _declared(self, value: ir.Value) -> TensorType:
-        """What the file says of an output that onnx cannot work out."""
+        """Return what the file declares about an output that onnx cannot infer."""
         declared = self.dimensions.declared(value)
         if declared is None and (value.uses() or value.is_graph_output()):
             raise ValueError(
@@ -177,6 +177,6 @@ class _Walk:
 
 
 def _weights_in(given: Attributes) -> list[Tensor]:
-    """The lists of real numbers among the attributes, as stored tensors."""
+    """Return the lists of real numbers among the attributes, as stored tensors."""
     lists = [a for a in given.values() if a.type == ir.AttributeType.FLOATS and len(a.value) > 1]
     return [Tensor((len(a.value),), ir.DataType.FLOAT, None, True, True, a.name) for a in lists]

@@ -1,6 +1,7 @@
 """Turns a torch module and example inputs into a graph of operators with costs and bytes.
 
-Costs what `torch.export` costs: 0.1 to 3 s for common networks on the meta device, without weights.
+It takes as long as `torch.export`: 0.1 to 3 s for common networks on the meta device, without
+weights.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from mjoa_gym.profiles.torch_program import ancestors, check_sizes, export, refu
 
 
 class Trace(NamedTuple):
-    """A module's operators, and how they are found again in its exported program.
+    """A module's operators, and their places in its exported program.
 
     An operator "output" repeats a view of an earlier one.
     """
 
-    graph: OperatorGraph  # the operators, which know no torch
-    program: ExportedProgram  # what was exported
+    graph: OperatorGraph  # the operators, independent of torch
+    program: ExportedProgram  # the exported program
     made_by: tuple[Node, ...]  # per operator the node whose value it makes
     parts: Mapping[int, tuple[Node, ...]]  # also for `INPUT`: the nodes whose values readers need
     charged: tuple[tuple[str, ...], ...]  # per operator the names of the parameters charged to it
@@ -35,19 +36,19 @@ class Trace(NamedTuple):
 
 
 def profile(module: nn.Module, example_inputs: Any, name: str | None = None) -> dict[str, Any]:
-    """The arguments of the `DNN` of a module, at layer granularity."""
+    """Return the arguments of the `DNN` of a module, at layer granularity."""
     graph = trace(module, example_inputs, stacklevel=3).graph
     return as_columns(name or type(module).__name__, fuse(graph), graph.input_bytes)
 
 
 def trace(module: nn.Module, example_inputs: Any, stacklevel: int = 1) -> Trace:
-    """Exports `module` in inference mode and counts its operators.
+    """Export `module` in inference mode and count its operators.
 
-    Works on the meta device (no weights, no arithmetic) and on any other. All inputs together
-    count as the one input tensor of the network. Rules, beside those of `graph`:
+    This works on the meta device (no weights, no arithmetic) and on any other. All inputs together
+    count as the one input tensor of the network. Rules, besides those of `graph`:
 
     * Operators that do not depend on an input are folded into their readers: their parameters
-      count as read by all of these, their MACs as done by the first.
+      count as read by all readers, and their MACs as done by the first.
     * Buffers (the running statistics of batch normalisation) are not parameters and not counted.
     * Copies are dropped like views.
 
@@ -127,7 +128,7 @@ class _ModuleTracer(Tracer[Node]):
         for source in node.all_input_nodes:
             waiting.update(self.pending.get(source, {}))
             folded.update(self.folded.get(source, {}))
-        if not read:  # independent of the input: its readers pay
+        if not read:  # independent of the input: its readers are charged
             self.pending[node] = waiting
             cost = ops.cost_of(node, counter, set())
             self.folded[node] = folded | {node: cost} if cost.macs else folded

@@ -1,7 +1,7 @@
-"""What an ATen operator is: its kind, whether it computes anything, and what it costs.
+"""Properties of ATen operators: the kind, whether it computes anything, and its cost.
 
-Multiply-accumulates (MACs) are counted by PyTorch's own FLOP counter, which knows every matrix
-product, convolution and attention. Everything else gets a modest count of this module's own:
+PyTorch's own FLOP counter, which supports every matrix product, convolution and attention, counts
+multiply-accumulates (MACs). This module counts all other operators approximately:
 
 * pointwise operators (additions, activations, casts): 1 FLOP per output element;
 * batch normalisation: 2 per output element (scale and shift); layer, group and instance
@@ -11,8 +11,8 @@ product, convolution and attention. Everything else gets a modest count of this 
 * data movement (concatenation, padding, embedding look-up, nearest upsampling): 0; bags of
   embeddings 1 per element read.
 
-Control flow is one operator: `torch.cond` costs what its dearer branch costs, `map` and `scan` what
-their body costs, times the length of what they go through.
+Control flow is one operator: `torch.cond` costs as much as its more expensive branch, and `map` and
+`scan` cost as much as their body times the length of the sequence that they process.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ fill hardswish prelu log_sigmoid floor_divide __and__ __or__ __xor__ special_exp
 isclose absolute negative multiply subtract divide cosine_similarity pairwise_distance dist
 fake_quantize_per_tensor_affine fake_quantize_per_channel_affine quantize_per_tensor dequantize""")
 FAMILIES = names("batch_norm layer_norm group_norm instance_norm rms_norm softmax pool embedding")
-"""Parts of names that tell what an operator does."""
+"""Parts of names that identify the kind of an operator."""
 NOT_FUSED = names("cat stack index gather cond map_impl scan")
 
 
 def _per_row(*shapes: Any, out_shape: Any = None, **_: Any) -> int:
-    """2 FLOPs for every element of the largest operand: a dot or matrix-vector product."""
+    """Count 2 FLOPs per element of the largest operand: a dot or matrix-vector product."""
     return 2 * max(math.prod(shape) for shape in shapes if isinstance(shape, torch.Size))
 
 
 def _product(first: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """2 FLOPs per output (of a group's, once) and column of the first operand."""
+    """Count 2 FLOPs per output (once for a group) and column of the first operand."""
     return 2 * math.prod(out_shape[-len(first) :]) * first[-1]
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, side: int = -2, **__: Any) -> int:
-    """Both products of every query with every key, masked or not; `side` counts the keys."""
+    """Count both products of every query and key, masked or not; `side` is the keys' axis."""
     return 2 * math.prod(query[:-1]) * key[side] * (query[-1] + value[-1])
 
 
@@ -85,7 +85,7 @@ def _distances(first: Any, second: Any, *_: Any, out_shape: Any = None, **__: An
 
 
 def _trilinear(*arguments: Any, out_shape: Any = None, **_: Any) -> int:
-    """2 FLOPs for every element of the product of three tensors, which is then summed."""
+    """Count 2 FLOPs per element of the product of three tensors, which is then summed."""
     shapes = []
     for shape, added in zip(arguments[:3], arguments[3:6], strict=True):
         sides = list(shape)
@@ -105,17 +105,17 @@ _FORMULAS: dict[str, Any] = {
     **dict.fromkeys(("_cdist_forward", "_euclidean_dist"), _distances),
     "_trilinear": _trilinear,
 }
-"""FLOPs by the operator's name, of whatever library, where `FlopCounterMode` has no formula."""
+"""FLOPs by operator name, in any library, where `FlopCounterMode` has no formula."""
 EXTRA_FLOPS: dict[Any, Any] = {
     getattr(torch.ops.aten, name): formula
     for name, formula in _FORMULAS.items()
     if hasattr(torch.ops.aten, name)
 }
-"""The same for operators that others are made of, for its `custom_mapping`."""
+"""The same for operators that other operators consist of, for its `custom_mapping`."""
 
 
 def op_name(node: Node) -> str:
-    """The operator's name without namespace and overload, such as ``conv2d``."""
+    """Return the operator's name without namespace and overload, such as ``conv2d``."""
     if node.target is operator.getitem:
         return "getitem"
     schema = getattr(node.target, "_schema", None)
@@ -125,14 +125,14 @@ def op_name(node: Node) -> str:
 
 
 def is_view(node: Node) -> bool:
-    """Whether the operator only renames or copies elements of its input (inference mode)."""
+    """Return whether the operator only renames or copies elements of its input (inference mode)."""
     if node.target is operator.getitem or op_name(node) in COPIES:
         return True
     return bool(getattr(node.target, "is_view", False))
 
 
 def is_known(node: Node) -> bool:
-    """Whether the FLOPs of an operator without multiply-accumulates are known."""
+    """Return whether the FLOPs of an operator without multiply-accumulates are known."""
     target, name = node.target, op_name(node)
     if isinstance(target, torch._ops.OpOverload):
         if torch.Tag.pointwise in target.tags:
@@ -146,17 +146,17 @@ def is_known(node: Node) -> bool:
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors in a node's value, which may be one tensor or a sequence."""
+    """Return the tensors in a node's value, which may be one tensor or a sequence."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def value_of(node: Node) -> Any:
-    """The fake tensor (or tuple of them) that the node stands for."""
+    """Return the fake tensor (or tuple of them) that the node stands for."""
     return node.meta.get("val")
 
 
 def items_read(node: Node) -> list[int] | None:
-    """Of an operator with several outputs, the positions of the tensors that are read."""
+    """Return the positions of the tensors that are read, for an operator with several outputs."""
     value = value_of(node)
     if not isinstance(value, (list, tuple)):
         return None
@@ -165,7 +165,7 @@ def items_read(node: Node) -> list[int] | None:
 
 
 def num_bytes(node: Node) -> int:
-    """Bytes of the node's value; of several outputs, those that are read."""
+    """Return the bytes of the node's value; of several outputs, those that are read."""
     value, items = value_of(node), items_read(node)
     if items is not None:
         value = [value[item] for item in items]
@@ -173,13 +173,13 @@ def num_bytes(node: Node) -> int:
 
 
 def num_elements(node: Node) -> int:
-    """Elements of the node's first (or only) output."""
+    """Return the number of elements of the node's first (or only) output."""
     found = tensors(value_of(node))
     return found[0].numel() if found else 0
 
 
 def kind_of(node: Node, macs: int) -> str:
-    """The layer kind of one operator; ``macs`` tells the heavy operators from the others."""
+    """Return the layer kind of an operator; ``macs`` distinguishes heavy operators from others."""
     name = op_name(node)
     if macs > 0:
         if "conv" in name:
@@ -200,15 +200,15 @@ def kind_of(node: Node, macs: int) -> str:
 
 
 def is_cheap(node: Node, kind: str) -> bool:
-    """Whether a runtime would run the operator as part of its neighbour's kernel."""
+    """Return whether a runtime would run the operator as part of its neighbour's kernel."""
     return kind in ("elementwise", "norm") and op_name(node) not in NOT_FUSED
 
 
 def light_flops(node: Node, kind: str) -> int:
-    """FLOPs of an operator without multiply-accumulates, as counted in this module's docstring."""
+    """Return the FLOPs of an operator without multiply-accumulates (see the module's docstring)."""
     name = op_name(node)
     size = num_elements(node)
-    if "embedding_bag" in name:  # adds up the rows that it looks up
+    if "embedding_bag" in name:  # sums the rows that it looks up
         return num_elements(node.all_input_nodes[1]) * _shape_of(node)[-1]
     if kind in ("embedding", "other") or name in MOVES:
         return 0
@@ -225,10 +225,10 @@ def light_flops(node: Node, kind: str) -> int:
 
 
 def count_macs(node: Node, counter: Any) -> int:
-    """Multiply-accumulates of one operator, by running it on meta tensors.
+    """Return the multiply-accumulates of one operator, by running it on meta tensors.
 
-    The counter is an entered ``torch.utils.flop_counter.FlopCounterMode``; it sees shapes only,
-    so no arithmetic takes place. (On CPU tensors it would miss scaled-dot-product attention.)
+    The counter is an entered ``torch.utils.flop_counter.FlopCounterMode``. It sees only shapes, so
+    no arithmetic takes place. (On CPU tensors it would miss scaled-dot-product attention.)
     """
     target: Any = node.target
     arguments: Any = node.args
@@ -252,15 +252,15 @@ def count_macs(node: Node, counter: Any) -> int:
     before = counter.get_total_flops()
     try:
         target(*_map(arguments, on_meta), **_map(node.kwargs, on_meta))
-    except Exception:  # of another library, without shape rules
+    except Exception:  # an operator of another library, without shape rules
         return 0
     return (counter.get_total_flops() - before) // 2
 
 
 def cost_of(node: Node, counter: Any, unknown: set[str]) -> Cost:
-    """What an operator costs, with the branches or the body that it executes.
+    """Return the cost of an operator, with the branches or the body that it executes.
 
-    The operators whose cost is not known, it or some inside it, go into `unknown`.
+    Operators whose cost is not known, this one or those inside it, are added to `unknown`.
     """
     name, graphs = op_name(node), _graphs_in(node)
     if graphs and name == "while_loop":
@@ -282,7 +282,7 @@ def cost_of(node: Node, counter: Any, unknown: set[str]) -> Cost:
 
 
 def _cost_of_graph(graph: GraphModule, counter: Any, unknown: set[str]) -> Cost:
-    """The sum of what the operators of a branch or body cost; the dearest gives its kind."""
+    """Return the total cost of a branch's or body's operators; the costliest gives its kind."""
     nodes = [node for node in graph.graph.nodes if node.op == "call_function" and not is_view(node)]
     costs = [cost_of(node, counter, unknown) for node in nodes]
     dearest = max(costs, key=lambda cost: cost[1:], default=Cost("elementwise", 0, 0))
@@ -296,7 +296,7 @@ def _graphs_in(node: Node) -> list[GraphModule]:
 
 
 def _shape_of(argument: Any) -> Any:
-    """The shape of a node's tensor, or of its first; other arguments as they are."""
+    """Return the shape of a node's tensor, or of its first; other arguments do not change."""
     found = tensors(value_of(argument)) if isinstance(argument, Node) else ()
     return found[0].shape if found else argument
 

@@ -1,4 +1,4 @@
-"""Exports a module, and says in a sentence or two why one cannot be exported."""
+"""Exports a module, and explains in a sentence or two why a module cannot be exported."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ _FAULTS = (
         "make torch.export.export(module, example_inputs) succeed, or profile parts of it",
     ),
 )
-"""What an error says, what that means and what to do; the first that fits counts."""
+"""Pattern of an error, its meaning and what to do; the first match counts."""
 
 
 def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
-    """The module as a graph of ATen operators, in inference mode and without in-place operators.
+    """Export the module to ATen operators, in inference mode and without in-place operators.
 
-    Inputs are brought to the module's device; its training flags are restored afterwards.
+    Inputs are moved to the module's device. The module's training flags are restored afterwards.
 
     Raises:
-        ValueError: With the reason, if torch cannot export it.
+        ValueError: If torch cannot export it; gives the reason.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module={module!r}: a torch.nn.Module is needed")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
-            "module: torch.export takes no ScriptModule; give the module it was made of"
+            "module: torch.export does not support a ScriptModule; pass the original module"
         )
     arguments, keywords = pytree.tree_map_only(
         torch.Tensor, lambda tensor: _beside(module, tensor), as_arguments(example_inputs)
@@ -81,7 +81,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
             program = torch.export.export(module, arguments, keywords)
             # Without decompositions this only removes in-place operators and aliases.
             program = program.run_decompositions({})
-        except Exception as error:  # torch raises whatever its tracing meets
+        except Exception as error:  # torch raises any error that occurs while tracing
             refuse_empty(example_inputs, f" ({error})"[:200])
             raise ValueError(_reason(module, error)) from error
     if left_out:
@@ -94,7 +94,7 @@ def export(module: nn.Module, example_inputs: Any) -> ExportedProgram:
 
 
 def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments from a tensor, a tuple or list, or a dict."""
+    """Return positional and keyword arguments from a tensor, a tuple or list, or a dict."""
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,), {}
     if isinstance(example_inputs, Mapping):
@@ -108,7 +108,7 @@ def as_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def refuse_empty(example_inputs: Any, remark: str = "") -> None:
-    """Raises a ValueError if inputs have no elements, such as a batch of 0."""
+    """Raise a ValueError if inputs have no elements, such as a batch of 0."""
     leaves, _ = pytree.tree_flatten_with_path(example_inputs)
     tensors = ((path, leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor))
     empty = [f"{pytree.keystr(k)} has shape {tuple(t.shape)}" for k, t in tensors if not t.numel()]
@@ -118,7 +118,7 @@ def refuse_empty(example_inputs: Any, remark: str = "") -> None:
 
 
 def check_sizes(program: ExportedProgram) -> None:
-    """Refuses a program in which a tensor's size depends on data, and names the operator."""
+    """Refuse a program in which a tensor's size depends on data, and name the operator."""
     graphs = [part for part in program.graph_module.modules() if isinstance(part, GraphModule)]
     for node in itertools.chain.from_iterable(part.graph.nodes for part in graphs):
         for tensor in ops.tensors(ops.value_of(node)):
@@ -131,14 +131,14 @@ def check_sizes(program: ExportedProgram) -> None:
 
 
 def results_of(program: ExportedProgram) -> list[Any]:
-    """What the module returns, flat: nodes, or plain values; changed buffers are not among it."""
+    """Return the module's flat results: nodes, or plain values, without changed buffers."""
     (flat,) = next(node for node in program.graph.nodes if node.op == "output").args
     pairs = zip(flat, program.graph_signature.output_specs, strict=True)
     return [value for value, spec in pairs if spec.kind == OutputKind.USER_OUTPUT]
 
 
 def ancestors(nodes: Iterable[Node], known: Container[Node] = ()) -> set[Node]:
-    """These nodes and all that they depend on, but for what is known and what only that needs."""
+    """Return these nodes and all that they depend on, without known nodes and their own needs."""
     stack, found = list(nodes), set[Node]()
     while stack:
         node = stack.pop()
@@ -149,7 +149,7 @@ def ancestors(nodes: Iterable[Node], known: Container[Node] = ()) -> set[Node]:
 
 
 def _beside(module: nn.Module, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the module's device, if it is on one; of a meta tensor an empty stand-in."""
+    """Return the tensor on the module's device, if it has one; an empty one for a meta tensor."""
     held = {part.device for part in itertools.chain(module.parameters(), module.buffers())}
     if len(held) != 1 or tensor.device in held:
         return tensor
@@ -171,7 +171,7 @@ def _inference_mode(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch from printing graphs, and from warning of what it uses of its own."""
+    """Keep torch from printing graphs, and from warning about its own internals."""
     loggers = [logger for logger in map(logging.getLogger, _CHATTY) if not logger.disabled]
     nowhere = io.StringIO()
     for logger in loggers:
@@ -191,7 +191,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _plain_outputs(module: nn.Module, left_out: set[str]) -> Iterator[None]:
-    """Replaces outputs that torch cannot take apart by None and notes their types."""
+    """Replace outputs that torch cannot decompose by None, and record their types."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, _PLAIN):
@@ -217,7 +217,7 @@ def _plain_outputs(module: nn.Module, left_out: set[str]) -> Iterator[None]:
 
 
 def _reason(module: nn.Module, error: Exception) -> str:
-    """One line with the reason, one with what to do."""
+    """Return one line with the reason, and one with what to do."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]
     reason, advice = next(what for sign, *what in _FAULTS if re.search(sign, text))

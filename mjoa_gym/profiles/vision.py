@@ -1,4 +1,4 @@
-"""Torchvision beside a CPU build of torch."""
+"""Torchvision with a CPU build of torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def import_torchvision() -> Any:
-    """Imports torchvision, even where its compiled operators do not load.
+    """Import torchvision, even if its compiled operators do not load.
 
-    A wheel that was built for CUDA fails to load them next to a CPU build of torch, and then its
-    import stops at the first operator without a schema. The classification models need none.
+    A wheel that was built for CUDA cannot load them with a CPU build of torch, and then its import
+    stops at the first operator without a schema. The classification models need none of them.
     """
     try:
         import torchvision
@@ -24,7 +24,7 @@ def import_torchvision() -> Any:
 
 
 def define_operators() -> None:
-    """Defines the operators without which torchvision's import stops; calling them still fails."""
+    """Define the operators without which torchvision's import stops; calling them still fails."""
     for name in ("nms", "qnms"):
         schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         torch.library.define(f"torchvision::{name}", schema)

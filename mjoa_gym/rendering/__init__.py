@@ -1,8 +1,8 @@
-"""Rounds as pictures: what an environment did, as RGB frames or as text; timelines as figures.
+"""Pictures of rounds: an environment's rounds as RGB frames or as text, and timelines as figures.
 
-Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, so that
-uploads are seen to overlap execution; beside them is what the server has of its parameters. Single
-inferences also as a page to look into (`timeline_html`, which needs plotly instead).
+Every UE has four lanes - processor, uplink, edge share, downlink - on one common time axis, which
+shows how uploads overlap execution. The UE's parameters on the server are next to the lanes. Single
+inferences can also be drawn as an interactive page (`timeline_html`, which needs plotly instead).
 Matplotlib is imported only when a picture is drawn, without a display and without pyplot's global
 state.
 """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LANES_PX, GAP_PX = 72, 30
-"""Heights of a timeline's lanes, and of what is between two timelines: the second one's title."""
+"""Heights of a timeline's lanes, and of the gap between timelines, which has the next title."""
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 84, 24, 52, 50
 SMALL, NORMAL, BIG = 9.5, 11.0, 12.5
 """Font sizes in pixels."""
@@ -32,19 +32,19 @@ SMALL, NORMAL, BIG = 9.5, 11.0, 12.5
 def gantt_figure(
     timelines: Sequence[Timeline], titles: Sequence[str] | None = None, width: int = 960
 ) -> Figure:
-    """A Gantt chart of what every UE's four resources do, one block per timeline.
+    """Draw a Gantt chart of the four resources of every UE, with one block per timeline.
 
     Args:
         timelines: One per UE, or several of one UE to compare them.
         titles: One per timeline; default "UE 0", "UE 1", ...; the latency is added to each.
-        width: Pixels.
+        width: Width in pixels.
 
     Returns:
         A matplotlib figure on an Agg canvas; `figure.savefig(path)` writes it in any format.
 
     Raises:
         ImportError: If matplotlib is not installed, with how to install it.
-        ValueError: If there are no timelines, or not one title for each.
+        ValueError: If there are no timelines, or the number of titles differs.
     """
     names, n = checked_titles(timelines, titles), len(timelines)
     height = TOP_PX + n * LANES_PX + (n - 1) * GAP_PX + BOTTOM_PX
@@ -71,7 +71,7 @@ def gantt_figure(
 
 
 def _draw_timeline(axes: Axes, timeline: Timeline, span: float, room: int) -> None:
-    """The lanes, with bars at least a pixel wide, so that nothing goes unseen."""
+    """Draw the lanes, with bars at least a pixel wide, so that all are visible."""
     scale, pixel = unit_for(span)[0], span / room
     axes.set(xlim=(0, span * scale), ylim=(len(LANES) - 0.5, -0.5))
     axes.set_yticks(range(len(LANES)), list(LANES.values()))
@@ -101,7 +101,7 @@ def _draw_timeline(axes: Axes, timeline: Timeline, span: float, room: int) -> No
 
 
 def _write_title(axes: Axes, timeline: Timeline, name: str, span: float, room: int) -> None:
-    """A timeline's name, latency and how much of its upload runs beside execution."""
+    """Write a timeline's name, its latency, and how much of its upload overlaps execution."""
     title = f"{name}   {duration(timeline.latency, span)}"
     axes.set_title(title, loc="left", fontsize=points(BIG), fontweight="bold", pad=3)
     share = overlap(timeline)

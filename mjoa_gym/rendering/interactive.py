@@ -1,9 +1,9 @@
-"""Timelines as a web page to look into: one file, opened without a network or a server.
+"""Timelines as an interactive web page: one file that opens without a network or a server.
 
-The four resources are lanes; a switch per dimension of the choice (say, how parameters are uploaded
-and who plans) selects the timeline that is drawn, and a second one beside it. Plotly draws, zooms
-and shows what is under the pointer; `page/` has the page around it. A page is 2 MB, nearly all of
-it Plotly's JavaScript, embedded compressed, plus about 40 bytes per interval of every timeline.
+The four resources are lanes. Switches (for example, for the upload mode and the planner) select the
+timeline that is drawn, and a second one next to it. Plotly draws, zooms and shows what is under the
+pointer; `page/` has the rest of the page. A page has 2 MB, almost all of it Plotly's compressed
+JavaScript, plus about 40 bytes per interval of every timeline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import LANES, STYLES, overlap
 from mjoa_gym.validation import zero_or_more
 
-Choice = tuple[str, ...]  # which option of every switch
+Choice = tuple[str, ...]  # the chosen option of every switch
 
 
 def timeline_html(
@@ -38,23 +38,23 @@ def timeline_html(
     compare_with: Choice | None = None,
     below: str = "",
 ) -> str:
-    """A page with one inference's timelines, and switches between them.
+    """Return a page with one inference's timelines, and switches between them.
 
     Args:
         dnn: The network of all timelines.
-        timelines: What to show, by the option of every switch; the first is shown first. There need
-            not be one for every combination.
+        timelines: The timelines by the options of all switches; the first is shown first. Not every
+            combination needs a timeline.
         uplink_bps: Bits per second of the uplink, for the bytes of parts of parameters.
         switches: The switches' names.
-        title: Of the page.
-        subtitle: A line under it.
-        compare_with: What is drawn below the first timeline at first; default nothing.
+        title: Title of the page.
+        subtitle: A line under the title.
+        compare_with: The timeline that is drawn below the first one at first; default none.
         below: HTML to put below the chart.
 
     Raises:
         ImportError: If plotly is not installed, with how to install it.
-        ValueError: If there are no timelines, one has another number of options than there are
-            switches, `compare_with` is not among them, or the rate is not one.
+        ValueError: If there are no timelines, a timeline does not have one option for each switch,
+            `compare_with` is not one of the timelines, or the rate is invalid.
     """
     data = page_data(dnn, timelines, uplink_bps, switches, compare_with)
     written = json.dumps(data, allow_nan=False, separators=(",", ":"))
@@ -67,7 +67,7 @@ def timeline_html(
         "PLOTLY": _plotly_base64(),
         "SCRIPT": _asset("page.js"),
     }
-    # one pass: what is put in is not searched for names of other parts
+    # one pass, so that inserted parts are not searched for names of other parts
     return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], _asset("page.html"))
 
 
@@ -78,9 +78,9 @@ def page_data(
     switches: Sequence[str],
     compare_with: Choice | None = None,
 ) -> dict[str, Any]:
-    """What the page's script reads, ready for JSON; arguments and errors as in `timeline_html`.
+    """Return the data of the page's script, for JSON; arguments and errors as in `timeline_html`.
 
-    Equal timelines are stored once. A time that is never is None.
+    Equal timelines are stored once. Infinite times become None.
     """
     if not timelines:
         raise ValueError("timelines is empty: a page shows at least one")
@@ -120,7 +120,7 @@ def page_data(
 
 
 def _timeline_data(timeline: Timeline) -> dict[str, Any]:
-    """A timeline; an interval is its kind's index, layer, start and end."""
+    """Return a timeline's data; an interval has its kind's index, layer, start and end."""
     kinds = list(STYLES)
     return {
         "latency": _finite(timeline.latency),
@@ -142,7 +142,7 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly_base64() -> str:
-    """Plotly's JavaScript, compressed to a third: the page unpacks it."""
+    """Return Plotly's JavaScript, compressed to a third, which the page unpacks."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:

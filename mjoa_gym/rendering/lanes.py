@@ -11,12 +11,12 @@ from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import LANES, STYLES, layer_label, unit_for
 
-LEAST_LABELLED_PX = 11.0  # lanes that are lower than this have no names
+LEAST_LABELLED_PX = 11.0  # lower lanes have no names
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 class LaneBlock(NamedTuple):
-    """Where a UE's lanes are: from time 0 to `span_s`, and from the top of the first one down."""
+    """The position of a UE's lanes: from time 0 to `span_s`, from the top of the first one down."""
 
     left: float
     right: float
@@ -25,17 +25,17 @@ class LaneBlock(NamedTuple):
     span_s: float
 
     def x(self, seconds: float) -> float:
-        """The pixel of a time, within the lanes."""
+        """Return the pixel of a time, within the lanes."""
         return self.left + min(seconds / self.span_s, 1.0) * (self.right - self.left)
 
     @property
     def height(self) -> float:
-        """Pixels of all lanes."""
+        """Height of all lanes in pixels."""
         return len(LANES) * self.lane_px
 
 
 def draw_lanes(sheet: Sheet, block: LaneBlock, end_s: float, size: float) -> None:
-    """The strips behind the bars, until the round ends, with their names where they are legible."""
+    """Draw the strips behind the bars, until the round ends, with names if they are legible."""
     gap = _gap(block)
     for lane, label in enumerate(LANES.values()):
         y = block.top + lane * block.lane_px
@@ -46,7 +46,7 @@ def draw_lanes(sheet: Sheet, block: LaneBlock, end_s: float, size: float) -> Non
 
 
 def draw_ticks(sheet: Sheet, blocks: Sequence[LaneBlock], bottom: float, size: float) -> None:
-    """The time axis below the blocks, which share it, with a line through them at each tick."""
+    """Draw the common time axis below the blocks, with a line through them at each tick."""
     first = blocks[0]
     scale, name = unit_for(first.span_s)
     sheet.box(first.left, bottom, first.right - first.left, 1, GREY)
@@ -64,7 +64,7 @@ def draw_ticks(sheet: Sheet, blocks: Sequence[LaneBlock], bottom: float, size: f
 
 
 def draw_bars(sheet: Sheet, block: LaneBlock, timeline: Timeline, size: float) -> None:
-    """What the UE's resources do, and a dashed line where its inference ends."""
+    """Draw what the UE's resources do, and a dashed line where its inference ends."""
     for lane, resource in enumerate(LANES):
         for interval in timeline.by_resource[resource]:
             if interval.start < block.span_s and interval.end > interval.start:
@@ -75,7 +75,7 @@ def draw_bars(sheet: Sheet, block: LaneBlock, timeline: Timeline, size: float) -
 
 
 def _draw_bar(sheet: Sheet, block: LaneBlock, y: float, interval: Interval, size: float) -> None:
-    """One interval, at least a pixel wide, so that nothing goes unseen; numbered where it fits."""
+    """Draw an interval, at least a pixel wide so that it is visible, with its number if it fits."""
     style = STYLES[interval.resource, interval.what]
     height = block.lane_px - _gap(block)
     left = block.x(interval.start)
@@ -89,12 +89,12 @@ def _draw_bar(sheet: Sheet, block: LaneBlock, y: float, interval: Interval, size
 
 
 def _gap(block: LaneBlock) -> int:
-    """Pixels between two lanes."""
+    """Return the pixels between two lanes."""
     return 2 if block.lane_px >= 14 else 1 if block.lane_px >= 4 else 0
 
 
 def _ticks(span: float, most: int) -> list[float]:
-    """At most so many round numbers above 0, and 0."""
+    """Return 0 and at most `most` round numbers above 0."""
     magnitude = 10.0 ** np.floor(np.log10(span / most))
     step = next(s for s in TICK_STEPS if span / (magnitude * s) <= most * (1 + 1e-9)) * magnitude
     return [float(round(k * step, 12)) for k in range(int(span / step * (1 + 1e-9)) + 1)]

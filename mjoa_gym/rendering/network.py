@@ -1,6 +1,6 @@
-"""A network as a picture: its layers with what they compute and hold, its tensors with their bytes.
+"""A network as a picture: its layers with FLOPs and parameters, and its tensors with their bytes.
 
-About 1 s for 200 layers. Needs matplotlib.
+It takes about 1 s for 200 layers and needs matplotlib.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ COLOURS = {
 
 
 def network_figure(dnn: DNN) -> Figure:
-    """The graph from top to bottom; `figure.savefig(path)` writes any format.
+    """Draw the graph from top to bottom; `figure.savefig(path)` writes any format.
 
-    A box has the layer's number, name, FLOPs and parameter bytes; the number under it is what its
-    readers receive. Long networks continue at the top of the next column.
+    A box has the layer's number, name, FLOPs and parameter bytes; the number under it is the bytes
+    that its readers receive. Long networks continue at the top of the next column.
     """
     plan = layout(dnn.predecessors)
     width, height = max(plan.width * BOX_INCHES, 7.0), (plan.height + 1.2) * ROW_INCHES

@@ -1,7 +1,7 @@
-"""Where a network's layers are drawn: in rows by depth, few crossings, long graphs in columns.
+"""The layout of a network's picture: rows by depth, few crossings, long graphs in columns.
 
-A tensor that is read further down passes through a narrow place in every row between, once, however
-many layers read it.
+A tensor that is read further down passes through a narrow place in every row in between, only once,
+however many layers read it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NamedTuple
 from mjoa_gym.layers import INPUT
 
 SWEEPS = 8
-PASSAGE_WIDTH = 0.16  # the room, in boxes, that a tensor takes where it passes by
+PASSAGE_WIDTH = 0.16  # width, in boxes, of a tensor that passes by
 
 Place = tuple[int, int]
-"""A row, and the tensor that is made there (`INPUT`: the input) or passes by."""
+"""A row, and the tensor that is made there (`INPUT`: the input) or passes through it."""
 Point = tuple[int, float, float]
-"""Column, x to the right in boxes, y down in rows; of a box its centre."""
+"""Column, x to the right in boxes, and y down in rows; the centre of a box."""
 
 
 class Route(NamedTuple):
@@ -35,14 +35,14 @@ class Route(NamedTuple):
 class NetworkLayout(NamedTuple):
     """Places of boxes and lines."""
 
-    boxes: dict[int, Point]  # where every tensor's producer is
+    boxes: dict[int, Point]  # position of every tensor's producer
     routes: list[Route]  # the edges
-    width: float  # of the whole, in boxes
-    height: float  # of the whole, in rows
+    width: float  # total width, in boxes
+    height: float  # total height, in rows
 
 
 def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> NetworkLayout:
-    """Places for the layers of a network and its input."""
+    """Return places for the layers of a network and its input."""
     edges = [(source, layer) for layer, sources in enumerate(predecessors) for source in sources]
     row_of = {INPUT: 0}
     for layer, sources in enumerate(predecessors):
@@ -85,7 +85,7 @@ def layout(predecessors: Sequence[Sequence[int]], rows_per_column: int = 48) -> 
 def _across(
     rows: list[list[Place]], joined: list[tuple[Place, Place]], boxes: set[Place]
 ) -> dict[Place, float]:
-    """The x of every place: each row in the order of what it is joined to, above and below."""
+    """Return the x of every place: rows are sorted by the places they connect to."""
     above: defaultdict[Place, list[Place]] = defaultdict(list)
     below: defaultdict[Place, list[Place]] = defaultdict(list)
     for upper, lower in joined:
@@ -94,7 +94,7 @@ def _across(
     x: dict[Place, float] = {}
 
     def spread(row: list[Place]) -> None:
-        """Side by side in the given order, centred on 0."""
+        """Place a row side by side in the given order, centred on 0."""
         widths = [1.0 if place in boxes else PASSAGE_WIDTH for place in row]
         left = -sum(widths) / 2
         for place, width in zip(row, widths, strict=True):
@@ -114,7 +114,7 @@ def _across(
 
 
 def _column_starts(widths: list[int], most: int) -> list[int]:
-    """Columns of at most so many rows that end where little passes from row to row."""
+    """Choose columns of at most `most` rows that end where few tensors pass from row to row."""
     starts = [0]
     while len(widths) - starts[-1] > most:
         reach = range(starts[-1] + most * 2 // 3, starts[-1] + most + 1)

@@ -11,11 +11,11 @@ from mjoa_gym.rendering.style import DROPPED, GONE, RESIDENT, STYLES, amount, fa
 
 EMPTY = "#e9e9ee"
 UPLOADED, PREFETCHED = STYLES["uplink", "parameters"].face, STYLES["uplink", "prefetch"].face
-TONES = (RESIDENT, "#8fcdf0")  # of the UEs' parts of the server's bar, in turn
+TONES = (RESIDENT, "#8fcdf0")  # alternating tones of the UEs' parts of the server's bar
 
 
 def draw_stock(sheet: Sheet, layout: SceneLayout, i: int, stock: Stock) -> None:
-    """UE i's layers, each a cell that is filled as far as its parameters are on the server."""
+    """Draw UE i's layers as cells, each filled by the fraction of its parameters on the server."""
     left, right, top = layout.shelf, layout.border, layout.top + i * layout.block
     text_size = layout.normal if layout.above else layout.small
     said = layout.above or (round(1.35 * text_size) if layout.block > 2.6 * text_size else 0)
@@ -40,9 +40,9 @@ def draw_stock(sheet: Sheet, layout: SceneLayout, i: int, stock: Stock) -> None:
 
 
 def _draw_cell(sheet: Sheet, cell: tuple[float, float, float, float], stock: Stock, k: int) -> None:
-    """One layer, filled from below: what was there, what was uploaded, what was prefetched.
+    """Draw a layer, filled from below: what was there, was uploaded, and was prefetched.
 
-    What is dropped is faded.
+    Dropped parts are faded.
     """
     x, y, width, height = cell
     sheet.box(x, y, width, height, EMPTY)
@@ -60,7 +60,7 @@ def _draw_cell(sheet: Sheet, cell: tuple[float, float, float, float], stock: Sto
 def _mark_cell(
     sheet: Sheet, cell: tuple[float, float, float, float], dropped: bool, label: str, size: float
 ) -> None:
-    """The layer's number, and a cross if it was dropped; colour alone where a cell is small."""
+    """Write the layer's number, and a cross if it was dropped; in a small cell, only a colour."""
     x, y, width, height = cell
     if dropped and (width < 12 or height < 2.2 * size):
         sheet.box(x, y, width, height, DROPPED)
@@ -74,7 +74,7 @@ def _mark_cell(
 def _write_stock(
     sheet: Sheet, layout: SceneLayout, baseline: float, size: float, stock: Stock
 ) -> None:
-    """How much of the UE's network is on the server, and what the round changed."""
+    """Write how much of the UE's network is on the server, and what the round changed."""
     left, right = layout.shelf, layout.border
     if stock.left:
         text = f"left, with {amount(stock.bytes_of(stock.after))}"
@@ -97,7 +97,7 @@ def _write_stock(
 
 
 def draw_server(sheet: Sheet, layout: SceneLayout, memory: ServerMemory) -> None:
-    """What the server keeps, per UE, what it dropped and lost with UEs, and its limit."""
+    """Draw what the server keeps per UE, what it dropped and lost with UEs, and its limit."""
     left, right = layout.shelf, layout.border
     y, height = layout.bottom + 3, round(1.3 * layout.normal)
     sheet.box(left, y, right - left, height, EMPTY)
@@ -122,7 +122,7 @@ def draw_server(sheet: Sheet, layout: SceneLayout, memory: ServerMemory) -> None
 
 
 def _write_server(sheet: Sheet, layout: SceneLayout, baseline: float, memory: ServerMemory) -> None:
-    """What the bar says, in bytes: kept, dropped, left, limit; shorter where there is no room."""
+    """Write the bar's bytes: kept, dropped, left, limit; shorter if there is little room."""
     x, right, size = layout.shelf, layout.border, layout.normal
     lost = [(memory.dropped, "dropped", DROPPED), (memory.gone, "left", GREY)]
     for form in ("server keeps {0}", "{0}", "{0}"):

@@ -1,7 +1,7 @@
-"""A scene as a picture of any size: a title, every UE's lanes, and the server's memory beside them.
+"""A scene as a picture of any size: a title, every UE's lanes, and the server's memory.
 
-The layout depends on the size, the number of UEs and whether there is a memory, never on what
-happens: the frames of an episode, and those of several environments, lie on each other exactly.
+The layout depends only on the size, the number of UEs and whether there is a memory. So the frames
+of an episode, and those of several environments, align exactly.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mjoa_gym.rendering.sheet import GREY, GRID, INK, STRIP, Sheet, text_width
 from mjoa_gym.rendering.style import DROPPED, GONE, LANES, RESIDENT, STYLES, duration, round_span
 from mjoa_gym.validation import frozen
 
-TILE = (640, 360)  # pixels of a picture among others
+TILE = (640, 360)  # pixels of a picture in a vector
 LEAST = (320, 180)
 MOST_DRAWN = 9  # environments of a vector that are drawn
 
 
 def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
-    """A scene as an image (height, width, 3), for videos and `render_mode="rgb_array"`.
+    """Draw a scene as an image (height, width, 3), for videos and `render_mode="rgb_array"`.
 
     Raises:
         ImportError: If matplotlib is not installed, with how to install it.
@@ -36,11 +36,12 @@ def scene_rgb(scene: Scene, width: int = WIDTH, height: int = HEIGHT) -> NDArray
 
 
 def scene_frames(scenes: Sequence[Scene], num_envs: int) -> tuple[NDArray[np.uint8], ...]:
-    """A frame (360, 640, 3) for every environment, as `VectorEnv.render` is to return them.
+    """Draw a frame (360, 640, 3) for every environment, as `VectorEnv.render` returns them.
 
     Args:
-        scenes: Of the first environments, as many as are worth drawing (`MOST_DRAWN`).
-        num_envs: Environments in all; those without a scene share one empty, read-only frame.
+        scenes: Scenes of the first environments, at most `MOST_DRAWN`.
+        num_envs: Number of all environments; those without a scene share one empty, read-only
+            frame.
     """
     drawn = tuple(scene_rgb(scene, *TILE) for scene in scenes)
     return drawn + (_not_drawn(),) * (num_envs - len(drawn))
@@ -48,7 +49,7 @@ def scene_frames(scenes: Sequence[Scene], num_envs: int) -> tuple[NDArray[np.uin
 
 @lru_cache(maxsize=1)
 def _not_drawn() -> NDArray[np.uint8]:
-    """The frame of an environment that is not drawn."""
+    """Return the frame of an environment that is not drawn."""
     sheet = Sheet(*TILE)
     sheet.box(0, 0, *TILE, STRIP)
     sheet.write(TILE[0] / 2, TILE[1] / 2, "not drawn", 13.0, GREY, align=0.5)
@@ -56,7 +57,7 @@ def _not_drawn() -> NDArray[np.uint8]:
 
 
 def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
-    """The picture as boxes and texts."""
+    """Return the picture as boxes and texts."""
     if width < LEAST[0] or height < LEAST[1]:
         raise ValueError(f"size {width} x {height}: must be at least {LEAST[0]} x {LEAST[1]}")
     sheet = Sheet(int(width), int(height))
@@ -84,7 +85,7 @@ def scene_sheet(scene: Scene, width: int, height: int) -> Sheet:
 
 
 def _lane_block(layout: SceneLayout, i: int, span_s: float) -> LaneBlock:
-    """Where UE i's lanes are."""
+    """Return the position of UE i's lanes."""
     pad = max(1.0, 0.08 * layout.block) if layout.block > 8 else 0.0
     lane_px = (layout.block - layout.above - pad) / len(LANES)
     if lane_px > 3:
@@ -94,7 +95,7 @@ def _lane_block(layout: SceneLayout, i: int, span_s: float) -> LaneBlock:
 
 
 def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
-    """How far the episode is, which round this is, and how it went."""
+    """Draw the progress of the episode, the number of the round, and its result."""
     if scene.rounds:
         sheet.box(0, 0, sheet.width, 3, GRID)
         done = sheet.width * min(1.0, scene.round / scene.rounds)
@@ -110,7 +111,7 @@ def _draw_head(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
 
 
 def _draw_legend(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
-    """What the colours mean: always the same entries, so that frames align."""
+    """Draw the legend of the colours, always with the same entries, so that frames align."""
     styles = dict.fromkeys(STYLES.values())
     if scene.memory is None:
         del styles[STYLES["uplink", "prefetch"]]
@@ -143,7 +144,7 @@ def _draw_legend(sheet: Sheet, layout: SceneLayout, scene: Scene) -> None:
 
 
 def _draw_name(sheet: Sheet, layout: SceneLayout, scene: Scene, i: int) -> None:
-    """Who a UE is, its latency alone and now, and its shares where there is room."""
+    """Draw a UE's name, its latency alone and now, and its shares if there is room."""
     ue = scene.instance.ues[i]
     latency, alone = duration(scene.latency_s[i]), f"(alone {duration(ue.local_s)})"
     top = layout.top + i * layout.block
@@ -168,7 +169,7 @@ def _draw_name(sheet: Sheet, layout: SceneLayout, scene: Scene, i: int) -> None:
 def _draw_name_beside(
     sheet: Sheet, layout: SceneLayout, top: float, texts: tuple[str, str, str]
 ) -> None:
-    """A UE's name and latency to the left of its lanes: in two lines, in one, or not at all."""
+    """Draw a UE's name and latency to the left of its lanes: in two lines, in one, or none."""
     name, latency, alone = texts
     size, middle = layout.small, top + layout.block / 2
     room = layout.left - layout.margin - 5

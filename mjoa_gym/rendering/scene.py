@@ -1,4 +1,4 @@
-"""What a picture of an environment shows: one round, and what it did to the server's memory."""
+"""The content of a picture of an environment: one round, and its effect on the server's memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from mjoa_gym.model.instance import Instance, Plan, timelines
 from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.rendering.style import amount, duration
 
-LEAST_FRACTION = 1e-9  # differences of resident fractions below this are rounding
+LEAST_FRACTION = 1e-9  # smaller differences of resident fractions are rounding errors
 
 
 class Memory(NamedTuple):
-    """What becomes of the server's memory when a round is over.
+    """The server's memory after a round.
 
     Attributes:
-        limit_bytes: Parameters that the server keeps between rounds.
+        limit_bytes: Maximum bytes of parameters that the server keeps between rounds.
         kept: Per UE of the round (L,) or longer, or (N, L): the fractions of its layers that are
-            still there when the next round begins; 0 for those of a UE that left.
+            still there when the next round begins; 0 for a UE that left.
         left: (N,) whether each UE left after the round.
-        counted: Per UE (L,) or longer, or (N, L): whether a layer's bytes count with this UE; where
-            parameters are shared, they count once. Default all. What a UE had is not gone with it
-            then.
-        others_bytes: What is kept of networks that none of the UEs runs.
-        dropped_bytes: What was dropped, of all networks; default by what the UEs have lost.
+        counted: Per UE (L,) or longer, or (N, L): whether a layer's bytes count for this UE; all by
+            default. Where parameters are shared, they count once, and do not leave with a UE.
+        others_bytes: Bytes kept of networks that none of the UEs runs.
+        dropped_bytes: Bytes dropped, of all networks; by default computed from the UEs' losses.
     """
 
     limit_bytes: float
@@ -41,20 +40,20 @@ class Memory(NamedTuple):
 
 
 class Stock(NamedTuple):
-    """What a UE has on the server: its P layers with parameters, and how the round changes it."""
+    """A UE's P layers with parameters on the server, and how the round changes them."""
 
     layers: NDArray[np.int64]  # (P,) their numbers
     sizes: NDArray[np.float64]  # (P,) bytes
     before: NDArray[np.float64]  # (P,) fraction of each that was on the server when the round began
     uploaded: NDArray[np.float64]  # (P,) fraction that this inference's uploads added
     prefetched: NDArray[np.float64]  # (P,) fraction that prefetching added
-    dropped: NDArray[np.float64]  # (P,) fraction dropped after the round, for want of memory
+    dropped: NDArray[np.float64]  # (P,) fraction dropped after the round, for lack of memory
     kept: NDArray[np.float64]  # (P,) fraction on the server when the next round begins
-    left: bool  # whether the UE left, and everything of it
+    left: bool  # whether the UE left, with all its parameters
     counted: NDArray[np.bool_]  # (P,) whether a layer's bytes count here
 
     def bytes_of(self, fractions: NDArray[np.float64]) -> float:
-        """Bytes in given fractions (P,) of the layers."""
+        """Return the bytes in given fractions (P,) of the layers."""
         return float(self.sizes @ fractions)
 
     @property
@@ -74,18 +73,18 @@ class Stock(NamedTuple):
 
 
 class ServerMemory(NamedTuple):
-    """Bytes after a round: kept of every UE, dropped, gone with UEs that left, kept at most."""
+    """Bytes after a round: kept of every UE, dropped, lost with UEs that left, and the limit."""
 
     kept: tuple[float, ...]
     dropped: float
     gone: float
     limit_bytes: float
     others: float = 0.0
-    """Kept of networks that none of the UEs runs."""
+    """Bytes kept of networks that none of the UEs runs."""
 
     @property
     def kept_text(self) -> str:
-        """What is kept: "191 of 250 MB"."""
+        """The kept bytes as text: "191 of 250 MB"."""
         kept, limit = sum(self.kept) + self.others, self.limit_bytes
         if limit == np.inf:
             return f"{amount(kept)}, no limit"
@@ -93,7 +92,7 @@ class ServerMemory(NamedTuple):
 
     @property
     def shown_bytes(self) -> float:
-        """Bytes of a whole bar, so that of what has to go something is seen too; above 0."""
+        """Bytes of a whole bar, above 0; it exceeds the limit to show some of the dropped bytes."""
         if 0 < self.limit_bytes < np.inf:
             return self.limit_bytes * 4 / 3
         return max(1.0, sum(self.kept) + self.others + self.dropped + self.gone)
@@ -101,20 +100,20 @@ class ServerMemory(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All that a picture of an environment shows.
+    """Everything that a picture of an environment shows.
 
     Attributes:
-        instance: The round's problem, with what was resident when it began.
-        plan: The agent's answer; None before the first round: every UE is shown on its own.
-        name: What the title begins with.
-        round: Rounds that are over, this one included; 0 before the first.
-        rounds: Rounds of an episode, or None not to say.
-        reward: Of the round, or None.
-        round_s: Seconds that the round lasted; default until the last UE is done.
+        instance: The round's problem, with what was resident at its start.
+        plan: The agent's answer; None before the first round, when every UE runs all layers itself.
+        name: The start of the title.
+        round: Number of rounds that are over, including this one; 0 before the first.
+        rounds: Rounds of an episode, or None to omit them.
+        reward: Reward of the round, or None.
+        round_s: Seconds of the round; default until the last inference ends.
         memory: The server's memory after the round, or None if it keeps nothing between rounds.
 
     Raises:
-        ValueError: If the plan or the memory is not that of the instance's UEs.
+        ValueError: If the plan or the memory does not fit the instance's UEs.
     """
 
     instance: Instance
@@ -146,23 +145,23 @@ class Scene:
 
     @cached_property
     def timelines(self) -> tuple[Timeline, ...]:
-        """Of every UE."""
+        """The timeline of every UE."""
         return timelines(self.instance, self.answer, self.round_s)
 
     @cached_property
     def latency_s(self) -> NDArray[np.float64]:
-        """(N,) seconds."""
+        """(N,) seconds of the UEs' inferences."""
         return np.array([timeline.latency for timeline in self.timelines])
 
     @cached_property
     def end_s(self) -> float:
-        """When the round ends; at least the last finite latency, and above 0."""
+        """The time at which the round ends; at least the last finite latency, and above 0."""
         finite = self.latency_s[np.isfinite(self.latency_s)]
         return max([self.round_s or 0.0, *finite.tolist()]) or 1.0
 
     @cached_property
     def stocks(self) -> tuple[Stock, ...]:
-        """What every UE has on the server; empty if it keeps nothing between rounds."""
+        """Every UE's part of the server's memory; empty if it keeps nothing between rounds."""
         if self.memory is None:
             return ()
         return tuple(_stock(self, i, self.memory) for i in range(self.instance.n_ues))
@@ -182,7 +181,7 @@ class Scene:
 
 
 def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
-    """UE i's part of the server's memory."""
+    """Return UE i's part of the server's memory."""
     ue, placement = scene.instance.ues[i], scene.answer.placements[i]
     layers = np.flatnonzero(ue.dnn.parameter_bytes > 0)
     shared, everything = memory.counted is not None, np.ones(len(layers), np.bool_)
@@ -208,14 +207,14 @@ def _stock(scene: Scene, i: int, memory: Memory) -> Stock:
 
 
 def headline(scene: Scene) -> str:
-    """What is shown: "Streaming · round 3 of 20"."""
+    """Return the title: "Streaming · round 3 of 20"."""
     of = "" if scene.rounds is None else f" of {scene.rounds}"
     now = f"before round {scene.round + 1}" if scene.plan is None else f"round {scene.round}"
     return f"{scene.name} · {now}{of}" if scene.name else f"{now}{of}"
 
 
 def summaries(scene: Scene) -> tuple[str, ...]:
-    """How the round went, from long to short: its reward and the mean latency of its UEs.
+    """Return texts on the round's reward and mean latency, from long to short.
 
     The mean is weighted if the weights differ.
     """

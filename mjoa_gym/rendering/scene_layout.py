@@ -1,4 +1,4 @@
-"""Where the parts of a scene's picture are, for any size and number of UEs."""
+"""The positions of the parts of a scene's picture, for any size and number of UEs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import NamedTuple
 from mjoa_gym.rendering.style import LANES
 
 WIDTH, HEIGHT = 1280, 720
-"""Pixels of a picture, unless asked for otherwise."""
+"""Default size of a picture in pixels."""
 
 
 class SceneLayout(NamedTuple):
-    """Where things are, in pixels."""
+    """Positions and sizes, in pixels."""
 
     small: float  # font size of numbers and notes
     normal: float  # font size of legend and axes
     big: float  # font size of the UEs' names
     head: float  # font size of the title
     margin: float  # free space at the borders
-    left: float  # where the lanes begin
-    right: float  # where they end
-    shelf: float  # where the memory begins
-    border: float  # where it ends
-    top: float  # where the first UE's block begins
-    bottom: float  # where the last one ends
+    left: float  # start of the lanes
+    right: float  # end of the lanes
+    shelf: float  # start of the memory
+    border: float  # end of the memory
+    top: float  # start of the first UE's block
+    bottom: float  # end of the last UE's block
     block: float  # height of a UE's block
-    above: float  # height of the names above the lanes; 0 where they are to the left of them
+    above: float  # height of the names above the lanes; 0 if they are to the left of the lanes
 
 
 def layout_of(width: int, height: int, n_ues: int, memory: bool) -> SceneLayout:
-    """The layout for a size and a number of UEs."""
+    """Return the layout for a size and a number of UEs."""
     factor = min(width / WIDTH, height / HEIGHT)
     small, normal = max(9.0, 11.5 * factor), max(9.5, 13.0 * factor)
     big, head = max(10.0, 14.0 * factor), max(13.0, 20.0 * factor)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 DPI = 100
-MARGIN = 2  # pixels that characters may reach beyond their advance
+MARGIN = 2  # pixels by which characters may extend beyond their advance
 INK, GREY, GRID, STRIP = "#1b1b1f", "#62626d", "#dcdce2", "#f3f3f6"
 
 
 class Text(NamedTuple):
-    """A line of text: where its baseline starts, in pixels from the top left, and how it looks."""
+    """A line of text: the start of its baseline, in pixels from the top left, and its style."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Text(NamedTuple):
 class Sheet:
     """A picture's boxes (x, y, width, height, colour), painted in order, and the texts on top.
 
-    All is in pixels from the top left; colours are "#rrggbb".
+    All positions are in pixels from the top left; colours are "#rrggbb".
     """
 
     width: int
@@ -43,11 +43,11 @@ class Sheet:
     texts: list[Text] = field(default_factory=list)
 
     def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """Note a filled box."""
+        """Add a filled box."""
         self.boxes.append((x, y, width, height, colour))
 
     def frame(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """Note the outline of a box, 2 pixels thick, inside it."""
+        """Add the outline of a box, 2 pixels thick, inside it."""
         for left, top, w, h in (
             (x, y, width, 2), (x, y + height - 2, width, 2),
             (x, y, 2, height), (x + width - 2, y, 2, height),
@@ -55,7 +55,7 @@ class Sheet:
             self.box(left, top, w, h, colour)
 
     def dashes(self, x: float, top: float, bottom: float, colour: str, dash: float = 4) -> None:
-        """Note a dashed upright line."""
+        """Add a dashed vertical line."""
         y = top
         while y < bottom:
             self.box(x, y, 1, min(dash, bottom - y), colour)
@@ -72,7 +72,7 @@ class Sheet:
         align: float = 0.0,
         room: float = np.inf,
     ) -> float:
-        """Note a text, shortened to `room` pixels; returns where it ends.
+        """Add a text, shortened to `room` pixels; return the x at which it ends.
 
         It starts (`align` 0), is centred (0.5) or ends (1) at x; its baseline is at y.
         """
@@ -83,10 +83,10 @@ class Sheet:
         return x + (1 - align) * width
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The picture as an image (height, width, 3).
+        """Paint the picture as an image (height, width, 3).
 
-        Boxes and texts are aligned to pixels; a box is at least one wide, so that nothing goes
-        unseen.
+        Boxes and texts are aligned to pixels. A box is at least one pixel wide, so that it is
+        visible.
         """
         from PIL import Image, ImageDraw
 
@@ -103,7 +103,7 @@ class Sheet:
 
 
 def shortened(text: str, size: float, bold: bool, room: float) -> str:
-    """The text, or as much of it as fits `room` pixels with an ellipsis; "" if not even that."""
+    """Return the text, shortened with an ellipsis to `room` pixels; "" if nothing fits."""
     if text_width(text, size, bold) <= room:
         return text
     for end in range(len(text) - 1, 0, -1):
@@ -115,13 +115,13 @@ def shortened(text: str, size: float, bold: bool, room: float) -> str:
 
 @lru_cache(maxsize=8192)
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Pixels that a text takes."""
+    """Return the width of a text in pixels."""
     return font(size, bold).getlength(text)
 
 
 @lru_cache(maxsize=64)
 def font(size: float, bold: bool) -> FreeTypeFont:
-    """The font that comes with matplotlib, so that a picture is the same on every machine."""
+    """Return matplotlib's own font, so that pictures are the same on every machine."""
     data = require_matplotlib().get_data_path()
     from PIL.ImageFont import Layout, truetype
 
@@ -131,7 +131,7 @@ def font(size: float, bold: bool) -> FreeTypeFont:
 
 @lru_cache(maxsize=4096)
 def _mask(text: str, size: float, bold: bool) -> tuple[Image, int]:
-    """A text's coverage, kept because most are the same in every frame, and its baseline's row."""
+    """Return a text's coverage and its baseline's row; cached, because frames repeat most texts."""
     from PIL import Image, ImageDraw
 
     face = font(size, bold)
@@ -142,12 +142,12 @@ def _mask(text: str, size: float, bold: bool) -> tuple[Image, int]:
 
 
 def points(pixels: float) -> float:
-    """A font's size as matplotlib takes it."""
+    """Return a font's size in points, for matplotlib."""
     return pixels * 72 / DPI
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, its size in pixels, on an Agg canvas: without pyplot or a display."""
+    """Return an empty figure, with its size in pixels, on an Agg canvas, without pyplot."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -158,7 +158,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def require_matplotlib() -> Any:
-    """Matplotlib, without its pyplot and the global state of that; an error says how to get it."""
+    """Return matplotlib without pyplot and its global state; an error says how to install it."""
     try:
         import matplotlib
     except ImportError as error:

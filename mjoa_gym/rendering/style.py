@@ -1,4 +1,4 @@
-"""What every kind of chart shares: lanes, colours, units and the numbers beside them."""
+"""The common style of all charts: lanes, colours, units and numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LANES = {"ue": "processor", "uplink": "uplink", "edge": "edge share", "downlink"
 
 
 class Style(NamedTuple):
-    """How one kind of interval looks."""
+    """The look of one kind of interval."""
 
     label: str  # its name in the legend
-    short: str  # its name where there is little room
-    face: str  # fill colour, from the Okabe-Ito palette (told apart by colour-blind readers)
+    short: str  # its name if there is little room
+    face: str  # fill colour, from the Okabe-Ito palette (safe for colour-blind readers)
     ink: str  # colour of the layer number on it
     glyph: str  # its character in text
 
@@ -32,30 +32,33 @@ STYLES = {
     ("uplink", "activation"): ACTIVATION,
     ("downlink", "activation"): ACTIVATION,
 }
-"""How each (resource, what) of an interval is drawn."""
+"""The style of each (resource, what) of an interval."""
 RESIDENT, DROPPED, GONE = "#56B4E9", "#D55E00", "#b9b9c4"
-"""Colours of the server's memory: there before the round, dropped after it, its UE left."""
+"""Colours of the server's memory: there before the round, dropped after it, left with its UE."""
 
 
 def faded(colour: str) -> str:
-    """A colour "#rrggbb" on its way to white."""
+    """Return a colour "#rrggbb" mixed with white."""
     return "#" + "".join(f"{(int(colour[k : k + 2], 16) + 2 * 255) // 3:02x}" for k in (1, 3, 5))
 
 
 UNITS = ((1.0, "s", 2.0), (1e3, "ms", 2e-3), (1e6, "µs", 0.0))
-"""Units per second, name, and the least time it is used for."""
+"""Units per second, name, and the shortest time for which the unit is used."""
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))  # bytes per unit, and its name
 SPANS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-"""Where time axes end, times a power of ten."""
+"""Ends of time axes, times a power of ten."""
 
 
 def unit_for(seconds: float) -> tuple[float, str]:
-    """Units per second and the name of the unit that suits a time."""
+    """Return units per second and the name of the unit that suits a time."""
     return next((scale, unit) for scale, unit, least in UNITS if seconds >= least)
 
 
 def duration(seconds: float, unit_of: float | None = None) -> str:
-    """A time with three digits, or all before the point, in the unit that suits it or another."""
+    """Format a time with three digits, or all before the point, in the unit that suits it.
+
+    With `unit_of`, the unit is the one that suits that time.
+    """
     if not np.isfinite(seconds):
         return "never finishes"
     scale, unit = unit_for(seconds if unit_of is None else unit_of)
@@ -63,7 +66,7 @@ def duration(seconds: float, unit_of: float | None = None) -> str:
 
 
 def amount(size: float, unit_of: float | None = None, unit: bool = True) -> str:
-    """Bytes with three digits, as "58.1 MB", in the unit of `unit_of` bytes if that is given."""
+    """Format bytes with three digits, as "58.1 MB", in the unit of `unit_of` bytes if given."""
     if not np.isfinite(size):
         return "no limit"
     suiting = size if unit_of is None else unit_of
@@ -77,18 +80,18 @@ def _digits(value: float) -> str:
 
 
 def round_span(seconds: float) -> float:
-    """The next round number, so that time axes seldom change from picture to picture."""
+    """Return the next round number, so that time axes seldom change between pictures."""
     magnitude = 10.0 ** np.floor(np.log10(seconds))
     return float(magnitude * next(s for s in SPANS if seconds <= magnitude * s * (1 + 1e-9)))
 
 
 def layer_label(interval: Interval) -> str:
-    """The layer's number; "in" for the network's input."""
+    """Return the layer's number; "in" for the network's input."""
     return "in" if interval.layer < 0 else str(interval.layer)
 
 
 def checked_titles(timelines: Sequence[Timeline], titles: Sequence[str] | None) -> Sequence[str]:
-    """The titles, or "UE 0", "UE 1", ...; a ValueError if there is not one for each timeline."""
+    """Return the titles, or "UE 0", "UE 1", ...; a ValueError if their number does not fit."""
     if not timelines:
         raise ValueError("timelines is empty: a chart shows at least one")
     if titles is None:
@@ -99,7 +102,7 @@ def checked_titles(timelines: Sequence[Timeline], titles: Sequence[str] | None) 
 
 
 def span_of(timelines: Sequence[Timeline]) -> float:
-    """The last finite time in any timeline, above 0."""
+    """Return the last finite time in any timeline, above 0."""
     times = [0.0]
     for timeline in timelines:
         times += [timeline.latency, *(t for i in timeline.intervals for t in (i.start, i.end))]
@@ -107,10 +110,10 @@ def span_of(timelines: Sequence[Timeline]) -> float:
 
 
 def overlap(timeline: Timeline) -> float:
-    """The fraction of the parameter upload during which the UE or the edge executes, in [0, 1].
+    """Return the fraction of the parameter upload in which the UE or the edge executes, in [0, 1].
 
-    This is what parallel uploading has over serial uploading. Prefetches do not count; 0 if nothing
-    is uploaded.
+    This is the advantage of parallel over serial uploading. Prefetches do not count. The result is
+    0 if nothing is uploaded.
     """
     uploads = [i for i in timeline.by_resource["uplink"] if i.what == "parameters"]
     total = sum(u.end - u.start for u in uploads)

@@ -24,24 +24,26 @@ LABEL = max(map(len, LANES.values()))
 LEAST_COLUMNS = 40
 MEMORY_LEGEND = "memory by layer: █ was there ▒ uploaded ░ prefetched ▄ in part × dropped - left"
 WEIGHT = {"execute": 4.0, "activation": 2.0, "parameters": 1.0, "prefetch": 0.5}
-"""A row for all resources together shows what its UE does, and what it waits for if nothing."""
-BESIDE = 24  # characters of a UE's number, network and latency where they are beside its row
+"""A row for all resources shows what its UE executes, or else what it waits for."""
+BESIDE = 24  # characters of a UE's number, network and latency next to its row
 
 
 def gantt_text(
     timelines: Sequence[Timeline], titles: Sequence[str] | None = None, width: int = 80
 ) -> str:
-    """The chart of `gantt_figure` as lines of at most `width` characters.
+    """Return the chart of `gantt_figure` as lines of at most `width` characters.
 
-    A character shows what its lane does for most of that time; numbers are layers, where they fit.
+    A character shows what its lane does for most of that time. Numbers are layers; they are written
+    if they fit.
 
     Args:
         timelines: One per UE.
         titles: One per timeline; default "UE 0", "UE 1", ...; the latency is added to each.
-        width: Characters, at least 40.
+        width: Width in characters, at least 40.
 
     Raises:
-        ValueError: If there are no timelines, not one title for each, or too little width.
+        ValueError: If there are no timelines, the number of titles differs, or `width` is too
+            small.
     """
     if width < LEAST_COLUMNS:
         raise ValueError(f"width={width!r}: must be at least {LEAST_COLUMNS}")
@@ -57,18 +59,19 @@ def gantt_text(
 
 
 def scene_text(scene: Scene, columns: int = 80, lines: int = 40) -> str:
-    """A scene as text, in the most detailed of three forms that fits.
+    """Return a scene as text, in the most detailed of three forms that fits.
 
-    With few UEs each has a row for each of its resources and one for its layers on the server; with
-    more a title and one row for all resources together; with many all of this in one row.
+    With few UEs, each has a row for each of its resources and one for its layers on the server.
+    With more UEs, each has a title and one row for all resources. With many UEs, each has all of
+    this in one row.
 
     Args:
-        scene: What to show.
-        columns: Characters of a line at most, at least 40.
-        lines: Lines at most, as long as that leaves one for every UE and seven besides.
+        scene: The scene to show.
+        columns: Maximum characters of a line, at least 40.
+        lines: Maximum number of lines; there are always one for every UE and seven others.
 
     Raises:
-        ValueError: If there is too little width.
+        ValueError: If `columns` is too small.
     """
     if columns < LEAST_COLUMNS:
         raise ValueError(f"columns={columns!r}: must be at least {LEAST_COLUMNS}")
@@ -80,7 +83,7 @@ def scene_text(scene: Scene, columns: int = 80, lines: int = 40) -> str:
 
 
 def _head(scene: Scene, columns: int) -> list[str]:
-    """Which round it is and how it went, in one line or in two."""
+    """Return the round's number and result, in one line or in two."""
     title, says = headline(scene), summaries(scene)
     if len(title) + 3 + len(says[0]) <= columns:
         return [f"{title} · {says[0]}"]
@@ -88,7 +91,7 @@ def _head(scene: Scene, columns: int) -> list[str]:
 
 
 def _in_full(scene: Scene, columns: int) -> list[str]:
-    """A title, four lanes and the memory for every UE."""
+    """Return a title, four lanes and the memory for every UE."""
     cells, span = columns - LABEL - 3, round_span(scene.end_s)
     rows = []
     for i, timeline in enumerate(scene.timelines):
@@ -107,7 +110,7 @@ def _in_full(scene: Scene, columns: int) -> list[str]:
 
 
 def _in_two_rows(scene: Scene, columns: int) -> list[str]:
-    """A title with the memory, and one row for all resources, for every UE."""
+    """Return a title with the memory, and one row for all resources, for every UE."""
     span = round_span(scene.end_s)
     rows = []
     for i, timeline in enumerate(scene.timelines):
@@ -119,7 +122,7 @@ def _in_two_rows(scene: Scene, columns: int) -> list[str]:
 
 
 def _in_one_row(scene: Scene, columns: int) -> list[str]:
-    """Name, latency, activity and memory of every UE in one row."""
+    """Return name, latency, activity and memory of every UE in one row."""
     span = round_span(scene.end_s)
     shown = scene.memory is not None and columns >= 70
     cells = columns - BESIDE - 2 - (15 if shown else 0)
@@ -133,7 +136,7 @@ def _in_one_row(scene: Scene, columns: int) -> list[str]:
 
 
 def _title(scene: Scene, i: int) -> str:
-    """Who a UE is and how it fares: "UE 0 · alexnet · 582 ms (alone 1.05 s)"."""
+    """Return a UE's name and latency: "UE 0 · alexnet · 582 ms (alone 1.05 s)"."""
     ue, latency = scene.instance.ues[i], scene.latency_s[i]
     return f"UE {i} · {ue.dnn.name} · {duration(latency)} (alone {duration(ue.local_s)})"
 
@@ -143,12 +146,12 @@ def _framed(label: str, row: str) -> str:
 
 
 def _time_row(span: float, cells: int) -> str:
-    """The two ends of the time axis below lanes of `cells` characters."""
+    """Return the two ends of the time axis below lanes of `cells` characters."""
     return f"{'0':>{LABEL + 3}}{duration(span):>{cells - 1}}"
 
 
 def _legend(scene: Scene) -> str:
-    """What the characters of an activity row mean."""
+    """Return the legend of the characters of an activity row."""
     return f"█ UE executes  e edge executes  ▓ activation  ▒ parameters{_prefetch(scene)}"
 
 
@@ -157,7 +160,7 @@ def _prefetch(scene: Scene) -> str:
 
 
 def _lanes(timeline: Timeline, span: float, cells: int) -> list[str]:
-    """A row for each resource, with layer numbers where they fit."""
+    """Return a row for each resource, with layer numbers if they fit."""
     glyphs, weight = [style.glyph for style in STYLES.values()], dict.fromkeys(WEIGHT, 1.0)
     rows = []
     for resource, lane in LANES.items():
@@ -174,7 +177,7 @@ def _lanes(timeline: Timeline, span: float, cells: int) -> list[str]:
 
 
 def _activity_row(timeline: Timeline, span: float, cells: int) -> str:
-    """All four resources as one row of `cells` characters."""
+    """Return all four resources as one row of `cells` characters."""
     glyphs = ["e" if kind[0] == "edge" else style.glyph for kind, style in STYLES.items()]
     return "".join(_busiest(timeline.intervals, span, cells, glyphs, WEIGHT))
 
@@ -186,7 +189,7 @@ def _busiest(
     glyphs: Sequence[str],
     weight: Mapping[str, float],
 ) -> list[str]:
-    """For each of `cells` equal parts of the span, the glyph of the kind that takes most of it."""
+    """Return the glyph of the longest kind in each of `cells` equal parts of the span."""
     bounds = np.linspace(0.0, span, cells + 1)
     kinds = list(STYLES)
     busy = np.zeros((len(kinds), cells))
@@ -199,7 +202,7 @@ def _busiest(
 
 
 def _layer_row(stock: Stock, cells: int) -> str:
-    """A UE's layers on the server, a character each, or the largest of several."""
+    """Return a UE's layers on the server, a character per layer, or for the largest of several."""
     n = len(stock.layers)
     cells = max(1, min(cells, n))
     bounds = pairwise(k * n // cells for k in range(cells + 1))
@@ -211,7 +214,7 @@ def _layer_row(stock: Stock, cells: int) -> str:
 
 
 def _layer(stock: Stock, k: int) -> str:
-    """A layer's state after the round."""
+    """Return the character of a layer's state after the round."""
     after = stock.after[k]
     if after <= 0:
         return "·"
@@ -226,7 +229,7 @@ def _layer(stock: Stock, k: int) -> str:
 
 
 def _note(stock: Stock) -> str:
-    """How much of a UE's network is on the server, and what changed."""
+    """Return how much of a UE's network is on the server, and what changed."""
     if stock.left:
         return f"left, {amount(stock.bytes_of(stock.after))}"
     total = stock.total_bytes
@@ -238,14 +241,14 @@ def _note(stock: Stock) -> str:
 
 
 def _short_note(stock: Stock) -> str:
-    """Kept and total, in at most 14 characters."""
+    """Return kept and total bytes, in at most 14 characters."""
     total = stock.total_bytes
     kept = f"{amount(stock.kept_bytes, total, unit=False)}/{amount(total)}"
     return "left" if stock.left else kept
 
 
 def _server(scene: Scene, columns: int) -> list[str]:
-    """The server's memory: a bar with the digit of every UE, and its sums."""
+    """Return the server's memory: a bar with the digit of every UE, and its sums."""
     memory = scene.server
     if memory is None:
         return []
@@ -258,7 +261,7 @@ def _server(scene: Scene, columns: int) -> list[str]:
 
 
 def _server_bar(memory: ServerMemory, cells: int) -> str:
-    """The bytes of every UE, what was dropped, and the limit, as `cells` characters."""
+    """Return the bytes of every UE, the dropped bytes, and the limit, as `cells` characters."""
     few = len(memory.kept) <= 10
     glyphs = [*(str(i) if few else "█" for i in range(len(memory.kept))), "+", "×"]
     sizes = [0.0, *memory.kept, memory.others, memory.dropped]

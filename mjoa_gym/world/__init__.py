@@ -1,1 +1,1 @@
-"""What happens from round to round: who is there, what stays on the server, many at once."""
+"""The dynamics from round to round: the UEs, the server's memory, and batches of environments."""

@@ -1,4 +1,4 @@
-"""Many environments side by side: their state, and threads that share the work."""
+"""A batch of environments: their state, and threads that share the work."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mjoa_gym.world.randomness import new_stream
 from mjoa_gym.world.rounds import Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
 
-LEAST_PART = 16  # environments below which another thread costs more than it gains
+LEAST_PART = 16  # with fewer environments, another thread costs more than it gains
 
 
 class Batch:
-    """E environments of one scenario; a single one is a batch of one.
+    """E environments of one scenario; a single environment is a batch of one.
 
-    UEs and their parameters stay from round to round if it `persists`. Results do not depend on how
-    many threads share the work.
+    If the batch `persists`, UEs and their parameters stay from round to round. Results do not
+    depend on how many threads share the work.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int, threads: int = 1) -> None:
@@ -49,14 +49,16 @@ class Batch:
         rounds.begin(self.scenario, self.state, which)
 
     def over(self) -> NDArray[np.bool_]:
-        """(E,) whether an episode has seen all its rounds."""
+        """Return (E,) bool: whether the episode has played all its rounds."""
         return self.state.round >= self.scenario.rounds
 
     def play(self, decision: Decision, which: NDArray[np.bool_], endless: bool) -> Outcome:
         """Play one round in the environments of `which` (E,).
 
-        A decision may be `endless`, leave a UE without a share that it needs: a ValueError then
-        says so, and nothing has changed.
+        `endless` says that a decision may leave a UE without a share that it needs.
+
+        Raises:
+            ValueError: If the decision does; nothing has changed then.
         """
         outcome = rounds.new_outcome(self.n_envs, self.scenario.n_ues)
         if endless:
@@ -83,7 +85,7 @@ class Batch:
         in_parts(part, self.n_envs, self.threads)
 
     def instance(self, e: int) -> Instance:
-        """The problem that environment `e` poses now."""
+        """Return the current problem of environment `e`."""
         scenario, state, people = self.scenario, self.state, self.state.population.of(e)
         if not self.persists:
             return to_instance(scenario, people)
@@ -107,16 +109,16 @@ def in_parts(call: Callable[[int, int], None], n: int, threads: int) -> None:
 
 @lru_cache(maxsize=8)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """The threads of this process: a fork does not inherit them."""
+    """Return the threads of this process, because a fork does not inherit them."""
     return ThreadPoolExecutor(threads - 1, thread_name_prefix=f"mjoa-gym-{process}")
 
 
 def _refuse_endless(seconds: NDArray[np.float64], decision: Decision) -> None:
-    """Raise a ValueError if an inference never ends, for want of a share that it needs."""
+    """Raise a ValueError if an inference never ends because it lacks a share."""
     for e, i in np.argwhere(~np.isfinite(seconds)):
         names = ("bandwidth_share", "compute_share")
         share, name = min((getattr(decision, name)[e, i], name) for name in names)
         raise ValueError(
-            f"{name}[{i}]={share}: UE {i} has layers at the edge, so it needs a share with which "
-            "its inference ends"
+            f"{name}[{i}]={share}: UE {i} has layers at the edge, so it needs a larger share for "
+            "its inference to end"
         )

@@ -1,14 +1,16 @@
 """The server's memory: which uploaded parameters are still there in the next round.
 
-It has R rows of layers. Each UE has a row of its own; where parameters are shared, each network
-has, and UEs with the same network use the same row. The unit is one layer of a row; a layer that is
-uploaded in part occupies its part. Networks may have layers in common: the first of them that has a
-layer *owns* it (`Tables.owner`), and the others' rows repeat what the owner has.
+The memory has R rows of layers. Each UE has its own row. Where parameters are shared, each network
+has a row instead, and UEs with the same network use the same row. The unit is one layer of a row. A
+layer that is uploaded in part occupies only that part. Networks may have layers in common: the
+first network that has a layer *owns* it (`Tables.owner`), and the rows of the other networks repeat
+the owner's state.
 
 A layer is *used* in a round if it was placed at the edge or if any of its parameters arrived. While
-there is more than fits, the layer that has been unused for the most rounds is dropped whole; layers
-that are to be *retained* only after all others. Among equally old ones, the one with most bytes
-there goes first (the fewest layers are lost), then that of the later row, then the later layer.
+the layers do not fit, the layer that has been unused for the most rounds is dropped whole. Layers
+that are to be *retained* are dropped only after all others. Among equally old layers, the layer
+with the most bytes on the server goes first (so the fewest layers are lost), then the one of the
+later row, then the later layer.
 """
 
 from __future__ import annotations
@@ -18,24 +20,24 @@ from numba import njit
 from mjoa_gym.model.compiling import lean, lean_inner
 
 RETAINED = 1 << 30
-"""Subtracted from the idle rounds of marked layers until memory has dropped what does not fit."""
+"""Subtracted from the idle rounds of marked layers while layers are dropped."""
 
 
 @njit(inline="always")
 def row_of(dnn, i, shared):
-    """The row of UE i, among UEs with networks `dnn` (N,)."""
+    """Return the row of UE i, among UEs with networks `dnn` (N,)."""
     return dnn[i] if shared else i
 
 
 @njit(inline="always")
 def network_of(dnn, row, shared):
-    """The network of a row."""
+    """Return the network of a row."""
     return row if shared else dnn[row]
 
 
 @njit(inline="always")
 def owner_of(tables, row, layer):
-    """The row and the layer of the owner of a row's layer."""
+    """Return the row and the layer of the owner of a row's layer."""
     if not tables.borrows[row]:
         return row, layer
     return divmod(tables.owner[row, layer], tables.owner.shape[1])
@@ -43,10 +45,10 @@ def owner_of(tables, row, layer):
 
 @lean
 def settle(resident, idle, placement, sent):
-    """Add what a UE has sent in a round, and count the rounds since each layer was used; in place.
+    """Add what a UE sent in a round, and count the rounds since each layer was used; in place.
 
-    `resident` (L,) are fractions, `idle` (L,) is 0 for layers that are not on the server, `sent`
-    (>= L,) says which fraction of the missing part of each layer arrived.
+    `resident` (L,) are fractions, `idle` (L,) is 0 for layers that are not on the server, and
+    `sent` (>= L,) is the fraction of each layer's missing part that arrived.
     """
     for layer in range(len(resident)):
         before = resident[layer]
@@ -60,7 +62,8 @@ def settle(resident, idle, placement, sent):
 def count_writers(dnn, tables, writers):
     """Count the UEs (N,) that run each row's network (R,).
 
-    At least 2 everywhere if networks have layers in common: then all UEs go through `combine`.
+    If networks have layers in common, every count is at least 2, so that all UEs go through
+    `combine`.
     """
     several = 0
     for row in range(len(writers)):
@@ -73,10 +76,10 @@ def count_writers(dnn, tables, writers):
 
 @lean
 def combine(dnn, placement, sent, tables, used, arrived):
-    """Note at the owners of a UE's layers what it has placed and sent (>= L,); in place.
+    """Record what a UE placed and sent (>= L,) at the owners of its layers; in place.
 
-    `used` and `arrived` (R, L) become the largest of what all UEs have placed and sent: what
-    arrives twice counts once.
+    `used` and `arrived` (R, L) become the maximum over all UEs of what they placed and sent: bytes
+    that arrive twice count once.
     """
     for layer in range(tables.n_layers[dnn]):
         row, own = owner_of(tables, dnn, layer)
@@ -86,7 +89,7 @@ def combine(dnn, placement, sent, tables, used, arrived):
 
 @lean
 def repeat(resident, idle, tables):
-    """Let the rows (R, L) repeat what is at the owners of their layers."""
+    """Copy the state of the owners of layers into the rows (R, L) that repeat it."""
     for row in range(len(resident)):
         for layer in range(tables.n_layers[row] if tables.borrows[row] else 0):
             there, own = owner_of(tables, row, layer)
@@ -98,7 +101,7 @@ def repeat(resident, idle, tables):
 def retain(dnn, i, placement, tables, shared, idle):
     """Make the layers that UE i marks (>= L,) younger, in `idle` (R, L), than all unmarked ones.
 
-    `forget_marks` takes this back after `evict`.
+    `forget_marks` undoes this after `evict`.
     """
     if shared and tables.borrows[dnn]:
         for layer in range(tables.n_layers[dnn]):
@@ -113,7 +116,7 @@ def retain(dnn, i, placement, tables, shared, idle):
 
 @lean
 def forget_marks(idle):
-    """Let idle rounds (R, L) be what they were before `retain`."""
+    """Restore the idle rounds (R, L) from before `retain`."""
     for row in range(len(idle)):
         own = idle[row]
         for layer in range(len(own)):
@@ -122,9 +125,9 @@ def forget_marks(idle):
 
 @lean
 def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
-    """Drop layers until the rest fits, those first that have not been used for long; in place.
+    """Drop the least recently used layers until the rest fits; in place.
 
-    `resident` and `idle` (R, L) are of rows, which belong to UEs with networks `dnn` (N,) or are
+    `resident` and `idle` (R, L) describe rows, which belong to UEs with networks `dnn` (N,) or are
     `shared`. Layers that `retain` has marked go last. `next_of` (R,) is overwritten.
 
     Returns:
@@ -147,7 +150,7 @@ def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
                 total -= held
                 next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
             if total <= memory_bytes or row < 0:
-                # without the differences' rounding errors
+                # sum again, without the rounding errors of the differences
                 total = bytes_there(resident, dnn, sizes, shared)
                 if total <= memory_bytes or row < 0:
                     break
@@ -158,7 +161,7 @@ def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
 
 @lean_inner
 def _next_of_row(resident, idle, sizes, n_layers):
-    """The layer of a row (L,) that is dropped first; -1 if nothing is there."""
+    """Return the layer of a row (L,) that is dropped first; -1 if the row is empty."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
     for layer in range(n_layers):
         if resident[layer] > 0.0 and idle[layer] >= oldest:
@@ -170,7 +173,7 @@ def _next_of_row(resident, idle, sizes, n_layers):
 
 @lean_inner
 def _next_row(resident, idle, dnn, sizes, shared, next_of):
-    """The row whose next layer is dropped first; -1 if nothing is there."""
+    """Return the row whose next layer is dropped first; -1 if the memory is empty."""
     oldest, most, found = -2 * RETAINED, 0.0, -1
     for row in range(len(resident)):
         layer = next_of[row]
@@ -184,7 +187,7 @@ def _next_row(resident, idle, dnn, sizes, shared, next_of):
 
 @lean_inner
 def bytes_there(resident, dnn, sizes, shared):
-    """The bytes of all layers that are on the server; `sizes` (D, L) are those of whole ones."""
+    """Return the bytes of all layers on the server; `sizes` (D, L) are bytes of whole layers."""
     total = 0.0
     for row in range(len(resident)):
         own, whole = resident[row], sizes[network_of(dnn, row, shared)]

@@ -1,9 +1,9 @@
 """The UEs of a round: they arrive, move on, leave and are replaced.
 
-A population holds E environments of N UEs each. Every round draws the same amount of random numbers
-per UE, whatever happens; so environments with the same seed stay comparable under different plans.
+A population holds E environments of N UEs each. Every round draws the same number of random numbers
+per UE, whatever happens, so environments with the same seed stay comparable under different plans.
 
-In a scenario with a trace, links are what it says, and neither distance nor fading has an effect.
+In a scenario with a trace, links follow the trace, and distance and fading have no effect.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mjoa_gym.world.trace import DOWN, MESSAGE, UP, length_s, row_at, within_tra
     DNN, DEVICE, SPEED, WEIGHT, DISTANCE, FADE_UP, FADE_DOWN, SHADOW, SHADOW_TOO, TURN, DEPARTURE,
     OFFSET, DEADLINE, DRAWS,
 ) = range(14)  # fmt: skip
-"""What a UE's random numbers of a round are for, and how many there are at most.
+"""Purposes of a UE's random numbers of a round, and their maximum number.
 
-The offset is drawn only where links follow a trace, the deadline only where there are deadlines.
+The offset is drawn only if links follow a trace, and the deadline only if there are deadlines.
 """
 
 
 class Population(NamedTuple):
-    """The UEs of a round, each (E, N); or (N,), those of one environment."""
+    """The UEs of a round; each array is (E, N), or (N,) for one environment."""
 
     dnn: NDArray[np.int64]  # index into the scenario's networks
     device: NDArray[np.int64]  # index into the scenario's UE devices
@@ -41,26 +41,26 @@ class Population(NamedTuple):
     weight: NDArray[np.float64]  # in the objective
     distance_m: NDArray[np.float64]  # to the base station
     shadowing_db: NDArray[np.float64]  # loss above the log-distance model's, positive or negative
-    up: NDArray[np.float64]  # linear uplink SNR at full band; of a trace, bit/s with all of it
-    down: NDArray[np.float64]  # likewise of the downlink
-    message_s: NDArray[np.float64]  # seconds of a message beside its bytes
-    clock_s: NDArray[np.float64]  # where in its trace the UE is, from the start; 0 without one
-    deadline_s: NDArray[np.float64]  # of each inference; inf without one
+    up: NDArray[np.float64]  # linear uplink SNR at full band; with a trace, bit/s at full band
+    down: NDArray[np.float64]  # likewise for the downlink
+    message_s: NDArray[np.float64]  # seconds that a message takes in addition to its bytes
+    clock_s: NDArray[np.float64]  # the UE's position in its trace, from the start; 0 without one
+    deadline_s: NDArray[np.float64]  # of each inference; inf without a deadline
 
     def of(self, e: int) -> Population:
-        """The population of one environment, copied."""
+        """Return a copy of the population of one environment."""
         return Population(*(values[e].copy() for values in self))
 
 
 class Memory(NamedTuple):
-    """What the server of one environment holds, in the rows of `memory`."""
+    """The memory of one environment's server, in the rows of `memory`."""
 
     resident: NDArray[np.float64]  # (R, L) fractions
     idle: NDArray[Any]  # (R, L) rounds since each layer was used
 
 
 def empty_population(n_envs: int, n_ues: int) -> Population:
-    """Room for E x N UEs, all zeros and without deadlines."""
+    """Allocate E x N UEs, all zeros and without deadlines."""
     dnn_and_device = np.zeros((2, n_envs, n_ues), dtype=np.int64)
     reals = np.zeros((9, n_envs, n_ues))
     reals[-1] = np.inf  # no deadlines
@@ -68,7 +68,7 @@ def empty_population(n_envs: int, n_ues: int) -> Population:
 
 
 def random_population(scenario: Scenario, n_ues: int, rng: np.random.Generator) -> Population:
-    """N newcomers, arrays of shape (N,)."""
+    """Draw N new UEs, arrays of shape (N,)."""
     population = empty_population(1, n_ues)
     streams, everywhere = np.array([new_stream(rng)]), np.ones(1, np.bool_)
     draws, given = np.empty(DRAWS), (scenario.constants, scenario.traces, scenario.tables.local_s)
@@ -83,10 +83,10 @@ def to_instance(
     memory: Memory | None = None,
     over: int = 0,
 ) -> Instance:
-    """The problem that N UEs pose, arrays (N,), when so many rounds are over.
+    """Return the problem of N UEs, arrays (N,), when `over` rounds are over.
 
-    Where parameters stay, `memory` is what the server holds, or just `resident` (N, L) what it
-    holds of each UE, padded fractions.
+    Where parameters stay, pass the server's `memory`, or only `resident` (N, L), the padded
+    resident fractions of each UE.
     """
     tables, names = scenario.tables, link_names(scenario)
     if memory is not None:
@@ -114,19 +114,19 @@ def to_instance(
 
 
 def link_names(scenario: Scenario) -> dict[str, str]:
-    """What a `UE` and an observation say of links, and what `Population` calls it."""
+    """Map what a `UE` and an observation say about links to the names in `Population`."""
     if scenario.traced:
         return {"uplink_bps": "up", "downlink_bps": "down", "message_s": "message_s"}
     return {"snr_up": "up", "snr_down": "down"}
 
 
 def _rows(scenario: Scenario, population: Population) -> NDArray[np.int64]:
-    """(N,) the UEs' rows of memory."""
+    """Return (N,) the UEs' rows of memory."""
     return population.dnn if scenario.share_parameters else np.arange(len(population.dnn))
 
 
 def _horizon(scenario: Scenario, population: Population, memory: Memory, over: int) -> Horizon:
-    """What is known of later rounds."""
+    """Return what is known about later rounds."""
     n_layers, idle = scenario.tables.n_layers, memory.idle[_rows(scenario, population)]
     absent = set(range(len(n_layers)) if scenario.share_parameters else ()) - {*population.dnn}
     return Horizon(
@@ -152,9 +152,9 @@ def _cut(row: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def _expected_snrs(scenario: Scenario, population: Population) -> dict[str, NDArray[np.float64]]:
-    """SNRs of later rounds: without fades, which do not last.
+    """Return SNRs of later rounds, without fades, which do not last.
 
-    Both directions share the path loss, so the mean of their gains tells more than either.
+    Both directions share the path loss, so the mean of their gains estimates it better than either.
     """
     powers = (scenario.ue_power_dbm, scenario.edge_power_dbm)
     up, down = (float(radio.from_db(power_dbm)) for power_dbm in powers)
@@ -168,10 +168,10 @@ def _expected_snrs(scenario: Scenario, population: Population) -> dict[str, NDAr
 
 @lean
 def arrivals(population, streams, numbers, traces, local_s, which, draws, first, last):
-    """Fill the environments `first` to `last` that are of `which` (E,) with fresh UEs.
+    """Fill the environments `first` to `last` that are in `which` (E,) with fresh UEs.
 
-    Their streams move on; `numbers` (1,) is `Scenario.constants`, `traces` `Scenario.traces`,
-    `local_s` (D, K) are all-local seconds at full speed, `draws` (DRAWS,) is overwritten.
+    Their streams advance. `numbers` (1,) is `Scenario.constants`, `traces` is `Scenario.traces`,
+    `local_s` (D, K) are all-local seconds at full speed, and `draws` (DRAWS,) is overwritten.
     """
     constants = numbers[0]
     for e in range(first, last):
@@ -185,11 +185,11 @@ def arrivals(population, streams, numbers, traces, local_s, which, draws, first,
 
 @lean
 def next_round(population, e, streams, constants, traces, local_s, round_s, left, draws):
-    """Move environment `e` on by a round.
+    """Advance environment `e` by a round.
 
-    Those who stay walk for `round_s` seconds and see their shadowing drift, or their trace goes on
-    for as long. Who leaves is replaced at once, by someone with another network if the scenario has
-    more than one. `left` (N,) says who has left; the rest is as in `arrivals`.
+    UEs that stay walk for `round_s` seconds and their shadowing drifts, or their trace advances by
+    that time. A UE that leaves is replaced at once, by a UE with another network if the scenario
+    has more than one. `left` (N,) marks the UEs that left. The rest is as in `arrivals`.
     """
     for i in range(population.dnn.shape[1]):
         draw(streams, e, constants, draws)
@@ -215,7 +215,7 @@ def draw(streams, e, constants, draws):
 
 @njit(inline="always")
 def arrive(population, e, i, dnn, constants, traces, local_s, draws):
-    """Make UE `i` of environment `e` a newcomer with the given network, but for its link."""
+    """Make UE `i` of environment `e` a new UE with the given network; its link is not set."""
     population.dnn[e, i] = dnn
     population.device[e, i] = index(draws[DEVICE], constants.n_devices)
     population.speed[e, i] = between(draws[SPEED], constants.ue_speed_min, constants.ue_speed_max)
@@ -236,7 +236,7 @@ def arrive(population, e, i, dnn, constants, traces, local_s, draws):
 
 @njit(inline="always")
 def deadline_unit_s(population, e, i, constants, local_s):
-    """The seconds in which the deadline of UE `i` is drawn: its all-local ones, or one."""
+    """Return the unit of the drawn deadline of UE `i`: its all-local seconds, or one second."""
     if constants.deadlines == FACTORS:
         return local_s[population.dnn[e, i], population.device[e, i]] / population.speed[e, i]
     return 1.0
@@ -244,7 +244,7 @@ def deadline_unit_s(population, e, i, constants, local_s):
 
 @njit(inline="always")
 def stay(population, e, i, constants, traces, round_s, draws):
-    """Move UE `i` of environment `e`, and its shadowing or its trace."""
+    """Move UE `i` of environment `e`, and update its shadowing or its position in the trace."""
     population.distance_m[e, i] = radio.moved_distance_m(
         population.distance_m[e, i],
         constants.speed_m_per_s * round_s,
@@ -265,7 +265,7 @@ def stay(population, e, i, constants, traces, round_s, draws):
 
 @njit(inline="always")
 def connect(population, e, i, constants, traces, draws):
-    """The link of UE `i` of environment `e` where it is now."""
+    """Set the link of UE `i` of environment `e` at its current position."""
     if constants.traced:
         trace = traces[i % len(traces)]
         row = trace[row_at(trace, population.clock_s[e, i])]
@@ -278,7 +278,7 @@ def connect(population, e, i, constants, traces, draws):
 
 @njit(inline="always")
 def fade(population, e, i, constants, draws):
-    """The SNRs of UE `i` of environment `e` where it stands now."""
+    """Set the SNRs of UE `i` of environment `e` at its current position."""
     loss_db = population.shadowing_db[e, i] + radio.path_loss_db(
         population.distance_m[e, i], constants.path_loss_exponent, constants.reference_loss_db
     )
@@ -295,11 +295,11 @@ def fade(population, e, i, constants, draws):
 
 @njit(inline="always")
 def index(uniform, n):
-    """A whole number from 0 to n - 1; 0 if n is 0."""
+    """Map a uniform to a whole number from 0 to n - 1; 0 if n is 0."""
     return min(int(uniform * n), max(0, n - 1))
 
 
 @njit(inline="always")
 def between(uniform, low, high):
-    """A number from `low` to `high`."""
+    """Map a uniform to a number from `low` to `high`."""
     return radio.within(low + uniform * (high - low), low, high)

@@ -1,8 +1,8 @@
 """Random numbers inside kernels: one stream per environment, 64 bits of state each.
 
 SplitMix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014) is a
-counter and a hash: any number of streams, seeded by NumPy's generator, can go on inside one
-compiled loop, and an environment draws the same numbers alone and among a thousand.
+counter and a hash. Any number of streams, seeded by NumPy's generator, can advance inside one
+compiled loop, and an environment draws the same numbers alone and among a thousand others.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ S30, S27, S31, S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
 def new_stream(rng: np.random.Generator) -> np.uint64:
-    """The state of a stream, drawn from a generator."""
+    """Return the initial state of a stream, drawn from a generator."""
     return rng.integers(0, 1 << 64, dtype=np.uint64)
 
 
 @lean
 def fill_uniform(streams: NDArray[np.uint64], e: int, out: NDArray[np.float64]) -> None:
-    """The next uniforms in [0, 1) of stream `e`, each with 53 random bits; the stream moves on."""
+    """Fill `out` with the next uniforms in [0, 1) of stream `e`, with 53 random bits each."""
     state = streams[e]
     for i in range(len(out)):
         state += STEP
@@ -37,5 +37,5 @@ def fill_uniform(streams: NDArray[np.uint64], e: int, out: NDArray[np.float64]) 
 
 @njit(cache=True, nogil=True)
 def normal(first, second):
-    """A standard normal number from two uniforms in [0, 1) (Box and Muller, 1958)."""
+    """Return a standard normal number from two uniforms in [0, 1) (Box and Muller, 1958)."""
     return np.sqrt(-2.0 * np.log1p(-first)) * np.cos(2.0 * np.pi * second)

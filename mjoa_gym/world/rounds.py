@@ -1,7 +1,7 @@
-"""One round of many environments: every UE's inference under a decision, and what follows from it.
+"""One round of many environments: every UE's inference under a decision, and its consequences.
 
-This is all of an environment's dynamics, for one environment and for thousands: a compiled loop
-over environments, each with its own random stream.
+This module holds all of an environment's dynamics, for one environment and for thousands: a
+compiled loop over environments, each with its own random stream.
 
 Cost: O(layers + edges) per UE, and O(N L) more per environment where parameters persist.
 """
@@ -32,51 +32,51 @@ from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import Tables, channel_with, inference_with
 
 NOTHING = -1
-"""In place of a row of placements: no layer."""
+"""Stands for a row of placements without any layer."""
 
 
 class State(NamedTuple):
-    """What E environments are in between two rounds; kernels change it in place."""
+    """The state of E environments between two rounds; kernels change it in place."""
 
     population: Population  # E x N UEs
     resident: NDArray[np.float64]  # (E, R, L) resident fractions, in the rows of `memory`
     idle: NDArray[np.int32]  # (E, R, L) rounds since each resident layer was used
-    round: NDArray[np.int64]  # (E,) how many rounds are over
+    round: NDArray[np.int64]  # (E,) number of rounds that are over
     stream: NDArray[np.uint64]  # (E,) random streams (see `randomness`)
 
 
 class Decision(NamedTuple):
     """An answer to one round of E environments with N UEs and at most L layers.
 
-    Who runs what is said by rows of a table of placements, because most agents choose among few.
+    Each UE refers to a row in a table of placements, because most agents choose among few.
     """
 
     placements: NDArray[np.int8]  # (rows, L) 0 = UE, 1 = edge; zeros after a network's last layer
     outlines: NDArray[np.uint8]  # (rows, L + 1) their outlines (`kernel.outline_of`)
     placement_of: NDArray[np.int64]  # (E, N) each UE's row
     prefetch_of: NDArray[np.int64]  # (E, N) the row that is uploaded in addition, or NOTHING
-    retain_of: NDArray[np.int64]  # (E, N) the row whose layers are to be dropped last, or NOTHING
+    retain_of: NDArray[np.int64]  # (E, N) the row whose layers are dropped last, or NOTHING
     bandwidth_share: NDArray[np.float64]  # (E, N) each >= 0, an environment's sum at most 1
     compute_share: NDArray[np.float64]  # (E, N) likewise
 
 
 class Outcome(NamedTuple):
-    """What decisions have led to; zeros for environments that did not play."""
+    """The outcome of decisions; zeros for environments that did not play."""
 
-    latency_s: NDArray[np.float64]  # (E, N) seconds; inf if a share that is needed is next to zero
+    latency_s: NDArray[np.float64]  # (E, N) seconds; inf if a needed share is close to zero
     local_s: NDArray[np.float64]  # (E, N) seconds with every layer on the UE
-    round_s: NDArray[np.float64]  # (E,) how long the round has lasted
-    reward: NDArray[np.float64]  # (E,) 1 minus the UEs' costs over those all-local
-    left: NDArray[np.bool_]  # (E, N) who left after the round
-    resident_bytes: NDArray[np.float64]  # (E,) what the server keeps
-    dropped_bytes: NDArray[np.float64]  # (E,) what it has dropped for want of memory
+    round_s: NDArray[np.float64]  # (E,) seconds of the round
+    reward: NDArray[np.float64]  # (E,) 1 minus the UEs' costs over their all-local costs
+    left: NDArray[np.bool_]  # (E, N) whether the UE left after the round
+    resident_bytes: NDArray[np.float64]  # (E,) bytes that the server keeps
+    dropped_bytes: NDArray[np.float64]  # (E,) bytes that it dropped for lack of memory
     energy_j: NDArray[np.float64]  # (E, N) joules; 0 unless the scenario `knows_energy`
-    missed: NDArray[np.bool_]  # (E, N) who has missed a deadline
-    own_reward: NDArray[np.float64]  # (E, N) what the reward would be if each UE were alone
+    missed: NDArray[np.bool_]  # (E, N) whether the UE missed its deadline
+    own_reward: NDArray[np.float64]  # (E, N) the reward if the UE were alone
 
 
 def new_state(scenario: Scenario, n_envs: int) -> State:
-    """Room for E environments that have not begun."""
+    """Allocate the state of E environments that have not begun."""
     shape = (n_envs, scenario.memory_rows, scenario.tables.width)
     return State(
         empty_population(n_envs, scenario.n_ues),
@@ -88,7 +88,7 @@ def new_state(scenario: Scenario, n_envs: int) -> State:
 
 
 def new_outcome(n_envs: int, n_ues: int) -> Outcome:
-    """An outcome of nothing."""
+    """Return an outcome of zeros."""
     latency_s, local_s, energy_j, own_reward = np.zeros((4, n_envs, n_ues))
     round_s, reward, resident_bytes, dropped_bytes = np.zeros((4, n_envs))
     left, missed = np.zeros((2, n_envs, n_ues), dtype=np.bool_)
@@ -101,7 +101,7 @@ def new_outcome(n_envs: int, n_ues: int) -> Outcome:
 def outlines_of(
     placements: NDArray[np.int8], dnn: NDArray[np.int64], tables: Tables
 ) -> NDArray[np.uint8]:
-    """(rows, L + 1) outlines of placements (rows, L) of the networks `dnn` (rows,)."""
+    """Return outlines (rows, L + 1) of placements (rows, L) of the networks `dnn` (rows,)."""
     outlines = np.zeros((len(placements), placements.shape[1] + 1), np.uint8)
     graphs = (tables.offsets, tables.predecessors, tables.is_sink, tables.n_layers)
     _write_outlines(outlines, placements, dnn, *graphs)
@@ -120,7 +120,7 @@ def _write_outlines(outlines, placements, dnn, offsets, predecessors, is_sink, n
 def rows_of(
     decision: Decision, which: NDArray[np.int64], n_layers: Iterable[int]
 ) -> list[NDArray[np.int8]]:
-    """Per UE (L,) the row of a decision's placements that it has chosen (N,), or zeros."""
+    """Return each UE's chosen row (L,) of a decision's placements, or zeros for NOTHING."""
     return [
         np.zeros(n, dtype=np.int8) if row == NOTHING else decision.placements[row, :n]
         for row, n in zip(which, n_layers, strict=True)
@@ -128,7 +128,7 @@ def rows_of(
 
 
 def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
-    """What was decided in environment `e`, as a plan for the instance that it answers."""
+    """Return the decision in environment `e` as a plan for the instance that it answers."""
     n_layers = [ue.dnn.n_layers for ue in instance.ues]
     chosen = (decision.placement_of, decision.prefetch_of, decision.retain_of)
     placements, prefetch, retain = (rows_of(decision, which[e], n_layers) for which in chosen)
@@ -137,14 +137,14 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
 
 
 START, END, THERE, UP_START, UP_END, SENT, ROWS = range(7)
-"""Rows of `Room.rows`, and how many there are."""
+"""Rows of `Room.rows`, and their number."""
 
 
 class Room(NamedTuple):
     """Work arrays for the UEs of one environment."""
 
     ue_s: NDArray[np.float64]  # (N, L) seconds of the layers on each UE
-    missing_bytes: NDArray[np.float64]  # (N, L) parameters that are not on the server
+    missing_bytes: NDArray[np.float64]  # (N, L) bytes of parameters that are not on the server
     rows: NDArray[np.float64]  # (N, 6, L + 1) as in `kernel.Scratch`; `sent` as in `upload`
     outline: NDArray[np.uint8]  # (N, L + 1) as in `kernel.Scratch`
     n_up: NDArray[np.int64]  # (N,) activations sent
@@ -155,7 +155,7 @@ class Room(NamedTuple):
 
 
 def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
-    """Work arrays for N UEs and L layers; with the rows of memory where parameters stay."""
+    """Allocate work arrays for N UEs and L layers, with rows of memory if parameters stay."""
     ue_s, missing_bytes = np.empty((2, n_ues, width))
     rows = np.empty((n_ues, ROWS, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
@@ -167,7 +167,7 @@ def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
 
 @njit(inline="always")
 def inference_in(room, tables, constants, d, i):
-    """UE i's inference of network d; its times and missing bytes are in the room."""
+    """Return UE i's inference of network d, with the times and missing bytes of the room."""
     return inference_with(tables, d, room.ue_s[i], room.missing_bytes[i], constants.mode)
 
 
@@ -196,7 +196,7 @@ def link_in(population, e, i, decision, constants):
 
 @lean_inner
 def load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
-    """Write down a UE's seconds and missing bytes, (L,) each; returns its all-local seconds."""
+    """Fill in a UE's seconds and missing bytes, (L,) each; return its all-local seconds."""
     local_s = 0.0
     for layer in range(len(ue_s)):
         ue_s[layer] = at_full_speed[layer] / speed
@@ -209,7 +209,7 @@ def load(ue_s, missing_bytes, at_full_speed, speed, parameter_bytes, resident):
 
 @njit(inline="always")
 def load_ue(room, tables, constants, state, e, i):
-    """Put UE i's seconds and missing bytes into the room; returns its all-local seconds."""
+    """Put UE i's seconds and missing bytes into the room; return its all-local seconds."""
     people = state.population
     d = people.dnn[e, i]
     n = tables.n_layers[d]
@@ -225,7 +225,7 @@ def load_ue(room, tables, constants, state, e, i):
 
 @njit(inline="always")
 def local_cost(tables, constants, people, local_s, e, i):
-    """What UE i costs all-local, from its all-local seconds."""
+    """Return what UE i costs all-local, from its all-local seconds."""
     counts_s = objective.priced(
         local_s,
         energy.local_j(tables.power[people.device[e, i]], local_s),
@@ -241,7 +241,7 @@ def infer(room, tables, constants, state, decision, link, e, i):
     """Simulate UE i's inference in environment e.
 
     Returns:
-        Its seconds, those all-local, and the inference.
+        Its seconds, its all-local seconds, and the inference.
     """
     local_s = load_ue(room, tables, constants, state, e, i)
     inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
@@ -266,9 +266,9 @@ def play(
 ) -> None:
     """Play one round of the environments `first` to `last`, in place.
 
-    Those that are not of `which` (E,) are left alone; `outcome` is filled for the others. Unless
-    the round `moves_on`, that is all, and the state remains. There is a kernel for either kind of
-    environment, so that nobody waits for the compilation of what happens only in the other.
+    Environments that are not in `which` (E,) do not change. For the others, `outcome` is filled.
+    The state advances only if the round `moves_on`. Each kind of environment has its own kernel, so
+    that you do not wait for the compilation of code that only the other kind needs.
     """
     if persists:
         _stream(
@@ -286,7 +286,7 @@ def play(
 
 @lean
 def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
-    """Simulate the inferences of the environments `first` to `last` that are of `which` (E,)."""
+    """Simulate the inferences of the environments `first` to `last` that are in `which` (E,)."""
     constants = numbers[0]
     for e in range(first, last):
         if which[e]:
@@ -296,7 +296,7 @@ def _infer(room, tables, numbers, state, decision, which, outcome, first, last):
 
 @lean
 def _stream(room, tables, numbers, traces, moves_on, state, decision, which, outcome, first, last):
-    """`play` where UEs and their parameters stay."""
+    """Do `play` for environments in which UEs and their parameters stay."""
     constants, people = numbers[0], state.population
     for e in range(first, last):
         if not which[e]:
@@ -341,7 +341,7 @@ def _stream(room, tables, numbers, traces, moves_on, state, decision, which, out
 
 @njit(inline="always")
 def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
-    """Simulate the inferences of environment e, in a round of at least so many seconds."""
+    """Simulate the inferences of environment e, in a round of at least `least_s` seconds."""
     people, round_s = state.population, least_s
     for i in range(people.dnn.shape[1]):
         link = link_in(people, e, i, decision, constants)
@@ -359,7 +359,7 @@ def infer_all(room, tables, constants, state, decision, outcome, least_s, e):
 
 @njit(inline="always")
 def judge(tables, constants, people, outcome, e):
-    """The reward of environment e's round, and who has missed a deadline."""
+    """Fill in the reward of environment e's round, and which UEs missed a deadline."""
     energy_price, miss_price = constants.energy_price_s_per_j, constants.miss_price_s
     took = local = 0.0
     for i in range(people.dnn.shape[1]):
@@ -379,7 +379,7 @@ def judge(tables, constants, people, outcome, e):
 
 @njit(inline="always")
 def forget(state, e, i):
-    """Drop what UE i has on the server."""
+    """Drop UE i's parameters from the server."""
     for layer in range(state.resident.shape[2]):
         state.resident[e, i, layer] = 0.0
         state.idle[e, i, layer] = 0
@@ -387,7 +387,7 @@ def forget(state, e, i):
 
 @njit(inline="always")
 def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
-    """Write down in the room what UE i uploads in `round_s` seconds; returns its inference."""
+    """Put what UE i uploads in `round_s` seconds into the room; return its inference."""
     inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
     row = decision.placement_of[e, i]
     marked = decision.prefetch_of[e, i]
@@ -408,7 +408,7 @@ def upload_of(room, tables, constants, state, decision, link, e, i, round_s):
 
 @njit(inline="always")
 def settle_ue(room, tables, state, decision, row, e, i):
-    """Bring what UE i has uploaded to a row that is its own in this round."""
+    """Add UE i's uploads to a row that no other UE writes to in this round."""
     n = tables.n_layers[state.population.dnn[e, i]]
     placement = decision.placements[decision.placement_of[e, i]]
     memory.settle(state.resident[e, row, :n], state.idle[e, row, :n], placement, room.rows[i, SENT])
@@ -416,7 +416,7 @@ def settle_ue(room, tables, state, decision, row, e, i):
 
 @njit(inline="always")
 def settle_all(room, tables, constants, state, decision, e):
-    """Bring what the UEs of environment e have uploaded to the server."""
+    """Add the uploads of the UEs of environment e to the server's memory."""
     dnn, resident, idle = state.population.dnn[e], state.resident[e], state.idle[e]
     if not constants.share_parameters:
         for i in range(len(dnn)):
@@ -443,7 +443,7 @@ def settle_all(room, tables, constants, state, decision, e):
 
 @njit(inline="always")
 def mark(tables, constants, state, decision, e):
-    """Mark what is to be retained in environment e; see `memory.retain`."""
+    """Mark the layers to retain in environment e; see `memory.retain`."""
     dnn, shared = state.population.dnn[e], constants.share_parameters
     for i in range(len(dnn)):
         row = decision.retain_of[e, i]
@@ -452,12 +452,12 @@ def mark(tables, constants, state, decision, e):
 
 
 def of_ues(rows: NDArray[Any], dnn: NDArray[np.int64], shared: bool) -> NDArray[Any]:
-    """(E, N, L) what UEs with networks `dnn` (E, N) have in rows (E, R, L) of memory, copied."""
+    """Return a copy (E, N, L) of the rows (E, R, L) of memory of UEs with networks `dnn` (E, N)."""
     return rows[np.arange(len(dnn))[:, None], dnn] if shared else rows.copy()
 
 
 def begin(scenario: Scenario, state: State, which: NDArray[np.bool_]) -> None:
-    """Start an episode in some environments: fresh UEs, an empty server."""
+    """Start an episode in the environments of `which` (E,): fresh UEs and an empty server."""
     given = scenario.constants, scenario.traces, scenario.tables.local_s
     arrivals(state.population, state.stream, *given, which, np.empty(DRAWS), 0, len(which))
     state.resident[which] = 0.0

@@ -1,4 +1,4 @@
-"""The setting of an environment: who is there, with which radio, server and clock."""
+"""The setting of an environment: its UEs, radio, server and clock."""
 
 from __future__ import annotations
 
@@ -32,59 +32,60 @@ from mjoa_gym.world.trace import UP, checked_names, load_trace, no_trace, relati
 
 @dataclass(frozen=True)
 class Scenario:
-    """A setting; every default's source is in `docs/scenarios.md`.
+    """A setting; `docs/scenarios.md` gives the source of every default.
 
     Attributes:
         name: Label, for reports.
-        n_ues: UEs in a round, N.
+        n_ues: Number of UEs in a round, N.
         rounds: Rounds of an episode.
-        dnns: The networks UEs run, one drawn uniformly per UE; catalogue names or `DNN`s.
+        dnns: The networks that UEs run, one drawn uniformly per UE; catalogue names or `DNN`s.
         granularity: "layer" or "block": how catalogue networks are loaded.
-        parameter_bits: Of each parameter when it is sent and kept: 32, 16, 8 or 4.
-        activation_bits: Of each number of an activation when it is sent, likewise.
+        parameter_bits: Bits of each parameter as sent and kept: 32, 16, 8 or 4.
+        activation_bits: Bits of each number of an activation as sent: 32, 16, 8 or 4.
         ue_devices: UE devices, one drawn uniformly per UE; names, files or `Device`s. Naming one
             twice makes it twice as likely (the same holds for `dnns`).
-        ue_speed_min: Least speed of a UE as a factor of its device's (uniform).
-        ue_speed_max: Greatest.
-        weight_min: Least weight of a UE in the objective (uniform).
-        weight_max: Greatest.
-        edge_device: The server, whole.
-        edge_speed: Speed of the server as a factor of its device's.
+        ue_speed_min: Minimum speed of a UE as a factor of its device's speed (uniform).
+        ue_speed_max: Maximum of this factor.
+        weight_min: Minimum weight of a UE in the objective (uniform).
+        weight_max: Maximum weight.
+        edge_device: The device that is the whole server.
+        edge_speed: Speed of the server as a factor of its device's speed.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
-        message_s: Seconds after its last byte has left until what was sent is of use.
+        message_s: Seconds from sending the last byte of a message until it can be used.
         bandwidth_hz: The band, shared by all UEs, the same in both directions.
-        ue_power_dbm: Transmit power of a UE, all of it in its part of the band.
+        ue_power_dbm: Transmit power of a UE, concentrated on its share of the band.
         edge_power_dbm: Transmit power of the base station, over the whole band.
         noise_dbm_per_hz: Noise power density.
-        path_loss_exponent: Of the log-distance model.
+        path_loss_exponent: Exponent of the log-distance model.
         reference_loss_db: Path loss at 1 m.
-        distance_min_m: UEs are uniform over an annulus around the base station: inner radius.
-        distance_max_m: Outer radius.
+        distance_min_m: Inner radius of the annulus around the base station over which UEs are
+            uniform.
+        distance_max_m: Outer radius of it.
         shadowing_db: Standard deviation of the log-normal shadowing.
         rayleigh_fading: Whether each round and direction draws an independent Rayleigh fade.
-        snr_min_db: SNRs at full band are clipped where they are drawn: least.
-        snr_max_db: Greatest.
-        period_s: Streaming: least seconds of a round; every UE issues one inference per round.
-        server_memory_bytes: Streaming: parameters that the server keeps between rounds.
-        share_parameters: Streaming: whether a UE finds what others have uploaded of the same layers
-            (`DNN.fingerprints`), and the server keeps it once, also when they leave.
-        retain: Streaming: whether a decision says which layers are to be dropped last.
-        departure_probability: Streaming: of each UE after each round.
-        shadowing_correlation: Streaming: from one round to the next, in [0, 1].
-        speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
+        snr_min_db: Lower limit to which drawn SNRs at full band are clipped.
+        snr_max_db: Upper limit.
+        period_s: Streaming: minimum seconds of a round; every UE issues one inference per round.
+        server_memory_bytes: Streaming: bytes of parameters that the server keeps between rounds.
+        share_parameters: Streaming: whether a UE can use equal layers that others have uploaded
+            (`DNN.fingerprints`). The server keeps such layers once, and also when UEs leave.
+        retain: Streaming: whether a decision chooses the layers that are dropped last.
+        departure_probability: Streaming: probability that a UE leaves after a round.
+        shadowing_correlation: Streaming: correlation from one round to the next, in [0, 1].
+        speed_m_per_s: Streaming: walking speed of UEs, each round in a new random direction.
         trace: Measured links in place of the radio model (`docs/uplinks.md`): a packaged trace, a
-            CSV file, or a list of them, of which UE i plays the one i mod their number.
-        deadline_factor_min: Least deadline of a UE as a factor of its network's all-local seconds
-            on it (uniform, drawn when it arrives); None for no deadlines, or for those in seconds.
-        deadline_factor_max: Greatest.
-        deadline_min_s: Least deadline in seconds (uniform, drawn when a UE arrives); None for none.
-        deadline_max_s: Greatest.
-        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as in the objective;
-            above 0, the power of all UE devices must be known.
+            CSV file, or a list of these. From a list, UE i plays trace i modulo its length.
+        deadline_factor_min: Minimum deadline of a UE as a factor of its all-local seconds (uniform,
+            drawn when the UE arrives); None for no deadlines, or for deadlines in seconds.
+        deadline_factor_max: Maximum of this factor.
+        deadline_min_s: Minimum deadline in seconds (uniform, drawn when a UE arrives), or None.
+        deadline_max_s: Maximum deadline.
+        energy_price_s_per_j: Seconds of latency that a joule of a UE's energy counts as in the
+            objective. If it is above 0, the power of all UE devices must be known.
         miss_price_s: Seconds of latency that a missed deadline counts as in the objective.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If a field is invalid; names the field, its value and what is allowed.
     """
 
     name: str = "default"
@@ -146,16 +147,16 @@ class Scenario:
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        """The packaged scenarios, for `Scenario.load`."""
+        """Return the packaged scenarios, for `Scenario.load`."""
         files = (resources.files("mjoa_gym.world") / "scenarios").iterdir()
         return ("default", *sorted(f.name[:-5] for f in files if f.name.endswith(".yaml")))
 
     @staticmethod
     def load(name_or_path: str | Path) -> Scenario:
-        """A packaged scenario by name, or one from a YAML file (a path ending in .yaml or .yml).
+        """Load a packaged scenario by name, or one from a YAML file (ending in .yaml or .yml).
 
-        A file holds the fields that differ from the defaults, or from those of the scenario that
-        its `base` names; paths of traces are taken from its folder.
+        A file holds the fields that differ from the defaults, or from the scenario that its `base`
+        names. Paths of traces are relative to the file's folder.
 
         Raises:
             ValueError: If there is no such name, or the content is not allowed.
@@ -174,13 +175,13 @@ class Scenario:
 
     @staticmethod
     def from_dict(settings: Mapping[str, Any]) -> Scenario:
-        """A scenario from the fields that differ from the defaults.
+        """Make a scenario from the fields that differ from the defaults.
 
-        With `base`, a packaged scenario's name, from the fields that differ from that scenario's;
-        its name then is "{base} with" these, unless it is one of them.
+        With `base`, a packaged scenario's name, the fields are those that differ from that
+        scenario. The name then is "{base} with" these fields, unless they include a name.
 
         Raises:
-            ValueError: On an unknown field (with the nearest one), or a value not allowed.
+            ValueError: If a field is unknown (suggests the nearest one) or invalid.
         """
         changes = dict(settings)
         name = validation.choice("base", changes.pop("base", "default"), Scenario.names())
@@ -195,10 +196,10 @@ class Scenario:
 
     @staticmethod
     def of(given: Scenario | Mapping[str, Any] | str | Path | None) -> Scenario:
-        """A scenario from whatever an environment's `scenario` argument may be.
+        """Make a scenario from anything that an environment's `scenario` argument accepts.
 
         Raises:
-            TypeError: If it is something else.
+            TypeError: If the argument has another type.
             ValueError: If its content is not allowed.
         """
         if given is None:
@@ -214,10 +215,10 @@ class Scenario:
         return Scenario.load(given)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON or YAML; `Scenario.from_dict` turns them back.
+        """Return all fields, ready for JSON or YAML and for `Scenario.from_dict`.
 
         Raises:
-            ValueError: If the scenario holds objects where files can only hold names.
+            ValueError: If the scenario holds objects where a file can hold only names.
         """
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for key in ("dnns", "ue_devices", "trace"):
@@ -229,7 +230,7 @@ class Scenario:
         return plain
 
     def with_changes(self, **changes: Any) -> Scenario:
-        """The same scenario but for the fields given; None leaves a field as it is."""
+        """Return a copy with the given fields changed; None leaves a field unchanged."""
         changes = {key: value for key, value in changes.items() if value is not None}
         return replace(self, **changes) if changes else self
 
@@ -240,7 +241,7 @@ class Scenario:
 
     @property
     def most_deadline_s(self) -> float:
-        """The greatest deadline that a UE can have; inf without deadlines."""
+        """The longest deadline that a UE can have; inf without deadlines."""
         kind, _, most = self._deadlines
         if kind == FACTORS:
             return most * float(self.tables.local_s.max()) / self.ue_speed_min
@@ -253,7 +254,7 @@ class Scenario:
 
     @property
     def _deadlines(self) -> tuple[int, float, float]:
-        """Of which kind deadlines are, the least and the greatest."""
+        """Kind of the deadlines, and their minimum and maximum."""
         for kind, (low, high) in _DEADLINES.items():
             if getattr(self, low) is not None:
                 return kind, getattr(self, low), getattr(self, high)
@@ -265,7 +266,7 @@ class Scenario:
         if tuple(given) not in ((), *_DEADLINES.values()):
             factors, seconds = map(list, _DEADLINES.values())
             allowed = f"{factors}, or {seconds}, or none of them"
-            raise ValueError(f"deadlines: got {list(given)}; needed are {allowed}")
+            raise ValueError(f"deadlines: got {list(given)}; they must be {allowed}")
         for name, value in given.items():
             object.__setattr__(self, name, validation.positive(name, value))
         if given:
@@ -282,7 +283,7 @@ class Scenario:
 
     @cached_property
     def profiles(self) -> tuple[DNN, ...]:
-        """(D,) the networks of `dnns`, as they are sent."""
+        """(D,) the networks of `dnns`, at the precision at which they are sent."""
         dnns = (_load_dnn(d, self.granularity) if isinstance(d, str) else d for d in self.dnns)
         return tuple(dnn.at_precision(self.parameter_bits, self.activation_bits) for dnn in dnns)
 
@@ -298,7 +299,7 @@ class Scenario:
 
     @cached_property
     def tables(self) -> Tables:
-        """What never changes, as arrays for kernels; shared by equal scenarios."""
+        """Everything that never changes, as arrays for kernels; shared by equal scenarios."""
         return tables_of(self.profiles, self.devices, self.server, self.edge_speed)
 
     @property
@@ -308,12 +309,12 @@ class Scenario:
 
     @property
     def traced(self) -> bool:
-        """Whether links are measured ones."""
+        """Whether the links are measured."""
         return self.trace is not None
 
     @cached_property
     def traces(self) -> NDArray[np.float64]:
-        """(F, R, 4) the traces of `trace`, as `world.trace.stacked` has them; F = 0 without."""
+        """(F, R, 4) the traces of `trace`, as from `world.trace.stacked`; F = 0 without a trace."""
         if self.trace is None:
             return no_trace()
         names = (self.trace,) if isinstance(self.trace, str) else self.trace
@@ -321,7 +322,7 @@ class Scenario:
 
     @cached_property
     def link_limits(self) -> NDArray[np.float64]:
-        """(2, 3) the least and the greatest of what a link is like: up, down, message.
+        """(2, 3) minimum and maximum of the properties of a link: up, down, message.
 
         Up and down are SNRs, or rates of measured links (`population.Population`).
         """
@@ -335,7 +336,8 @@ class Scenario:
     def constants(self) -> NDArray[np.void]:
         """(1,) the numbers that kernels read, named as in `CONSTANTS`.
 
-        An array, because a kernel takes it much sooner than two dozen numbers, or one record.
+        This is an array because passing one to a kernel is much faster than passing two dozen
+        numbers, or one record.
         """
         deadlines, deadline_min, deadline_max = self._deadlines
         derived = {
@@ -360,11 +362,11 @@ class Scenario:
         return np.array([tuple(numbers)], CONSTANTS).view(np.recarray)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scenario:
-        return self  # immutable; `gym.make` copies its arguments deeply
+        return self  # immutable; `gym.make` deep-copies its arguments
 
 
 def _packaged(name: str) -> dict[str, Any]:
-    """The fields in which a packaged scenario differs from the defaults."""
+    """Return the fields in which a packaged scenario differs from the defaults."""
     if name == "default":
         return {}
     file = resources.files("mjoa_gym.world") / "scenarios" / f"{name}.yaml"
@@ -424,4 +426,4 @@ _DEADLINES = {
     FACTORS: ("deadline_factor_min", "deadline_factor_max"),
     SECONDS: ("deadline_min_s", "deadline_max_s"),
 }
-"""The fields that say what deadlines there are, by their kinds."""
+"""The fields that define deadlines, by kind of deadline."""

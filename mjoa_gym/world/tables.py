@@ -1,4 +1,4 @@
-"""What never changes during an episode, as padded arrays that kernels can index."""
+"""Everything that never changes during an episode, as padded arrays that kernels can index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mjoa_gym.validation import frozen, non_negative_vector
 class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
-    Those not listed are (D, ...) as in `Inference`.
+    Arrays without a comment are (D, ...), as in `Inference`.
     """
 
     n_layers: NDArray[np.int64]  # (D,) layers of each network
@@ -36,15 +36,15 @@ class Tables(NamedTuple):
     parameter_bytes: NDArray[np.float64]  # (D, L)
     input_bytes: NDArray[np.float64]
     owner: NDArray[np.int64]
-    """(D, L) where else a layer's parameters are: the first network and layer that hold the same
-    bytes, as `d * L + l`. Most layers own theirs."""
+    """(D, L) the first network and layer that hold the same parameters, as `d * L + l`. Most layers
+    own theirs."""
     borrows: NDArray[np.bool_]  # (D,) whether a network has layers that another one owns
     owned_bytes: NDArray[np.float64]  # (D, L) `parameter_bytes` of layers that own theirs, else 0
     power: NDArray[np.float64]  # (K, 4) watts of each kind of UE, as in `Power`; NaN if not known
 
     @property
     def width(self) -> int:
-        """The greatest number of layers, L: rows of this length fit every network."""
+        """The maximum number of layers, L: rows of this length fit every network."""
         return self.is_sink.shape[1]
 
 
@@ -61,20 +61,20 @@ REAL = (
     "energy_price_s_per_j", "miss_price_s", "deadline_min", "deadline_max",
 )  # fmt: skip
 NO_DEADLINES, FACTORS, SECONDS = range(3)
-"""What `deadlines` may be: none, factors of all-local seconds, or seconds."""
+"""Values of `deadlines`: none, factors of all-local seconds, or seconds."""
 CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
-"""A scenario's numbers; `Scenario.constants` says which it derives."""
+"""A scenario's numbers; `Scenario.constants` derives some of them."""
 
 
 @lru_cache(maxsize=32)
 def tables_of(
     dnns: tuple[DNN, ...], devices: tuple[Device, ...], server: Device, edge_speed: float
 ) -> Tables:
-    """The tables of networks, UE devices and a server that runs at `edge_speed` times its speed.
+    """Return the tables of networks, UE devices and a server, at `edge_speed` times its speed.
 
     Raises:
-        ValueError: If a device's times do not fit a network, or a network takes no time at all on
-            a UE (there would be nothing to gain).
+        ValueError: If a device's times do not fit a network, or a network takes no time on a UE
+            (so nothing could be gained).
     """
     ue_s = [[_seconds(device, dnn) for device in devices] for dnn in dnns]
     for dnn, rows in zip(dnns, ue_s, strict=True):
@@ -93,9 +93,9 @@ def stacked(
     ue_s: Sequence[Sequence[NDArray]],
     powers: Sequence[Power | None] = (None,),
 ) -> Tables:
-    """The tables of D inferences with nothing resident, each with (K, L) seconds on UEs.
+    """Return the tables of D inferences with nothing resident, each with (K, L) seconds on UEs.
 
-    `powers` are those of the K kinds of UE.
+    `powers` belong to the K kinds of UE.
     """
 
     def padded(name: str) -> NDArray:
@@ -120,7 +120,7 @@ def stacked(
 
 @njit(cache=True, nogil=True, inline="always")
 def inference_with(tables, d, ue_s, missing_bytes, mode):
-    """An inference of network d as views, with (>= L,) seconds on a UE and missing bytes."""
+    """Return an inference of network d as views; seconds and missing bytes are (>= L,)."""
     n = tables.n_layers[d]
     return Inference(
         tables.offsets[d, : n + 1],
@@ -138,7 +138,7 @@ def inference_with(tables, d, ue_s, missing_bytes, mode):
 
 @njit(cache=True, nogil=True, inline="always")
 def channel_with(constants, up, down, message_s):
-    """The channel of a UE whose link is like this (`population.Population`)."""
+    """Return the channel of a UE whose link has these properties (`population.Population`)."""
     traced, band_hz = constants.traced != 0, constants.bandwidth_hz
     return Channel(
         up if traced else band_hz,

@@ -1,4 +1,4 @@
-"""Measured links: files that say what a UE's rates were, moment by moment (`docs/uplinks.md`)."""
+"""Measured links: files with a UE's rates over time (`docs/uplinks.md`)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SECONDS, UP, DOWN, MESSAGE = range(4)
 """Columns of a trace as an array."""
 SUFFIXES = (".csv", ".tsv")
 FOLDER = Path(__file__).with_name("traces")
-"""Of the packaged traces; `scripts/make_trace.py` writes them."""
+"""Folder of the packaged traces; `scripts/make_trace.py` writes them."""
 
 
 def trace_names() -> tuple[str, ...]:
-    """The packaged traces, sorted."""
+    """Return the packaged traces, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
 def checked_names(name: str, value: Any) -> str | tuple[str, ...] | None:
-    """Names of traces: None, one, or several; the paths of files are made absolute.
+    """Check names of traces: None, one, or several; make the paths of files absolute.
 
     Raises:
-        ValueError: If it is something else; the name says of what field.
+        ValueError: If the value is anything else; the message names the field.
     """
     if value is None:
         return None
@@ -48,29 +48,30 @@ def checked_names(name: str, value: Any) -> str | tuple[str, ...] | None:
 
 
 def relative_to(folder: Path, value: Any) -> Any:
-    """The same traces with the paths of files taken from a folder; what is no name is left."""
+    """Return the names with paths of files relative to a folder; other values do not change."""
     if isinstance(value, list):
         return [relative_to(folder, one) for one in value]
     return str(folder / value) if isinstance(value, str) and is_file(value) else value
 
 
 def is_file(name: str | Path) -> bool:
-    """Whether a trace's name is a path: those of files end in .csv or .tsv."""
+    """Return whether a trace's name is a path, which ends in .csv or .tsv."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
 def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
-    """A trace as an array (rows + 1, 4), read-only: seconds from its start, rates, message.
+    """Load a trace as a read-only array (rows + 1, 4): seconds from its start, rates, message.
 
-    The last row is the moment at which the trace begins again: the row before it lasts as long as
-    the one before that (1 s if there is none).
+    The last row is the time at which the trace repeats: the row before it lasts as long as its
+    predecessor (1 s if there is none).
 
     Args:
         name_or_path: One of `trace_names()`, or a path that ends in .csv or .tsv.
-        message_s: Of the rows, where the file says nothing of it.
+        message_s: Message seconds of the rows if the file has no such column.
 
     Raises:
-        ValueError: If there is no such name, or naming the file, the line and what is wrong.
+        ValueError: If there is no such name, or the file is invalid; names the file, the line and
+            what is wrong.
         OSError: If the file cannot be read.
     """
     path = Path(name_or_path)
@@ -83,7 +84,7 @@ def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def _loaded(path: Path, message_s: float, version: tuple[int, int]) -> NDArray[np.float64]:
-    """A file as it is now: scenarios are changed in a field much more often than their files."""
+    """Read this version of a file once: scenarios change much more often than their files."""
     return files.read(path, partial(_parse, message_s))
 
 
@@ -108,22 +109,22 @@ def _parse(message_s: float, content: bytes) -> NDArray[np.float64]:
 
 
 def stacked(traces: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """(F, R, 4) traces; shorter ones are filled up with their last row.
+    """Stack traces to (F, R, 4); shorter ones are padded with their last row.
 
-    So `[f, -1, SECONDS]` is when trace f begins again. The array is not read-only: pickling would
-    make it writeable, and kernels are compiled for either kind.
+    So `[f, -1, SECONDS]` is the time at which trace f repeats. The array is not read-only, because
+    pickling would make it writeable and kernels would be compiled once for each kind.
     """
     most = max(map(len, traces))
     return np.stack([np.pad(t, ((0, most - len(t)), (0, 0)), "edge") for t in traces])
 
 
 def no_trace() -> NDArray[np.float64]:
-    """What `stacked` would give of no traces, (0, 1, 4)."""
+    """Return what `stacked` would return for no traces, (0, 1, 4)."""
     return np.empty((0, 1, 4))
 
 
 def mean_of(trace: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4,) the means over time of a trace's rates and message; that of its seconds is of no use."""
+    """Return (4,) the means over time of a trace's columns; that of the seconds has no meaning."""
     lasts = np.diff(trace[:, SECONDS])
     mean: NDArray[np.float64] = lasts @ trace[:-1] / lasts.sum()
     return mean
@@ -131,7 +132,7 @@ def mean_of(trace: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lean_inner
 def row_at(trace, seconds):
-    """The last row of a trace (R, 4) at or before a moment, counted from its start."""
+    """Return the last row of a trace (R, 4) at or before a time, counted from its start."""
     low, high = 0, len(trace) - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -144,11 +145,11 @@ def row_at(trace, seconds):
 
 @njit(inline="always")
 def length_s(trace):
-    """Seconds until a trace (R, 4) begins again."""
+    """Return the seconds after which a trace (R, 4) repeats."""
     return trace[len(trace) - 1, SECONDS]
 
 
 @njit(inline="always")
 def within_trace(trace, seconds):
-    """A moment counted from the trace's start, as one before it begins again."""
+    """Return a time since the trace's start modulo its length."""
     return seconds % length_s(trace)

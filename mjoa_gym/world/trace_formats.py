@@ -1,4 +1,4 @@
-"""Other formats of measured links, as traces (`docs/uplinks.md`)."""
+"""Conversion of other formats of measured links to traces (`docs/uplinks.md`)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mjoa_gym.validation import as_number, choice, finite, non_negative, positiv
 from mjoa_gym.world.trace import NEEDED, OPTIONAL
 
 PACKET_BITS = 8 * 1500
-"""What a line of a Mahimahi trace stands for."""
+"""Bits that a line of a Mahimahi trace stands for."""
 MOST_DIGITS = 15
-"""Of such a line: 30,000 years."""
+"""Maximum number of digits in such a line, enough for 30,000 years."""
 MOST_ROWS = 10**6
 UNITS = {"bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6}
 NO_VALUE = ("", "-", "nan", "none", "null")
-"""How files say, in lower case, that something was not measured."""
+"""Values, in lower case, that mark missing measurements in files."""
 
 
 def as_csv(rows: NDArray[np.float64]) -> str:
-    """The text of a trace's file, from (R, 3 or 4) columns as `world.trace` names them."""
+    """Return the text of a trace's file, from the columns (R, 3 or 4) that `world.trace` names."""
     names = (*NEEDED, *OPTIONAL)[: rows.shape[1]]
     lines = (",".join(f"{value:.12g}" for value in row) for row in rows.tolist())
     return "\n".join([",".join(names), *lines]) + "\n"
@@ -34,19 +34,19 @@ def as_csv(rows: NDArray[np.float64]) -> str:
 def from_mahimahi(
     uplink: Path, downlink: Path, window_s: float, least_bps: float
 ) -> NDArray[np.float64]:
-    """A trace (R, 3) from two packet-delivery traces, as `mm-link` takes them.
+    """Make a trace (R, 3) from two packet-delivery traces for Mahimahi's `mm-link`.
 
-    Each line is a whole number of milliseconds, at which 1500 bytes may leave; the greatest is
-    where the file begins again. The shorter file is repeated.
+    Each line is a whole number of milliseconds, at which 1500 bytes may leave. The file repeats
+    after the last of them. The shorter file is repeated.
 
     Args:
         uplink: The file of the uplink.
-        downlink: That of the downlink.
-        window_s: Seconds of a row, in whole milliseconds: its rate is what may leave then.
-        least_bps: Rates below it are raised to it.
+        downlink: The file of the downlink.
+        window_s: Seconds of a row, in whole milliseconds. Its rate is what may leave in this time.
+        least_bps: Lower rates are raised to this rate.
 
     Raises:
-        ValueError: Naming what is wrong.
+        ValueError: If an argument or a file is invalid; says what is wrong.
         OSError: If a file cannot be read.
     """
     window_ms = max(1, round(positive("window_s", window_s) * 1e3))
@@ -55,7 +55,7 @@ def from_mahimahi(
     length_ms = max(times[-1] for times in chances)
     n = -(-int(length_ms) // window_ms)
     if n > MOST_ROWS:
-        raise ValueError(f"window_s={window_s!r}: would give {n} rows; at most {MOST_ROWS} can be")
+        raise ValueError(f"window_s={window_s!r}: would give {n} rows; the limit is {MOST_ROWS}")
     ends = np.minimum(np.arange(1, n + 1) * window_ms, length_ms)
     lasts_s = np.diff(ends, prepend=0.0) / 1e3
     rates = [PACKET_BITS * _counts(times, ends) / lasts_s for times in chances]
@@ -64,7 +64,7 @@ def from_mahimahi(
 
 
 def _opportunities(content: bytes) -> NDArray[np.int64]:
-    """The times of a packet-delivery trace, in milliseconds."""
+    """Return the times of a packet-delivery trace, in milliseconds."""
     times: list[int] = []
     for number, line in enumerate(files.decode(content).splitlines(), start=1):
         if not (text := line.strip()):
@@ -82,7 +82,7 @@ def _opportunities(content: bytes) -> NDArray[np.int64]:
 
 
 def _counts(times: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(R,) opportunities in windows with these ends, which count as theirs; with repetitions."""
+    """Count the opportunities (R,) in windows up to and including `ends`, with repetitions."""
     length = int(times[-1])
     rounds, rest = np.divmod(ends, length)
     until = rounds * len(times) + np.searchsorted(times, rest, side="right")
@@ -92,16 +92,16 @@ def _counts(times: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table of measurements says what.
+    """The columns of a table of measurements.
 
     Attributes:
         uplink: Column of the uplink's rate.
         downlink: Column of the downlink's rate.
-        unit: Of both: "bit/s", "kbit/s" or "Mbit/s".
-        time: Column of the time; None if rows are to follow each other after `every_s`.
-        time_format: As `datetime.strptime` takes it; None if times are seconds.
-        every_s: See `time`.
-        ping: Column of the ping in milliseconds, half of which a message costs; None without.
+        unit: Unit of both: "bit/s", "kbit/s" or "Mbit/s".
+        time: Column of the time; None if rows are `every_s` apart.
+        time_format: Format for `datetime.strptime`; None if times are seconds.
+        every_s: Seconds between rows, without `time`.
+        ping: Column of the ping in milliseconds, half of which is the cost of a message; or None.
     """
 
     uplink: str
@@ -114,13 +114,13 @@ class Columns:
 
 
 def from_table(path: Path, columns: Columns, least_bps: float) -> tuple[NDArray[np.float64], int]:
-    """A trace (R, 3 or 4) from a table of measurements, and how many rows were left out.
+    """Make a trace (R, 3 or 4) from a table of measurements; return it and the rows left out.
 
-    Those are rows in which something was not measured (`NO_VALUE`), and rows that are no later than
-    the one before. Seconds count from the first row.
+    Rows with a missing measurement (`NO_VALUE`) and rows that are not later than the one before are
+    left out and counted. Seconds count from the first row.
 
     Raises:
-        ValueError: Naming the file, the line and what is wrong.
+        ValueError: If the file is invalid; names the file, the line and what is wrong.
         OSError: If the file cannot be read.
     """
     choice("unit", columns.unit, tuple(UNITS))
@@ -157,7 +157,7 @@ def _parse(columns: Columns, least_bps: float, content: bytes) -> tuple[NDArray[
 
 
 def _moment(row: dict[str, str], columns: Columns, k: int) -> float:
-    """The seconds of a row that would be number k."""
+    """Return the seconds of a row that would become row k."""
     if columns.time is None:
         return k * columns.every_s
     text = row[columns.time.lower()]

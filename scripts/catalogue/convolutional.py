@@ -1,7 +1,7 @@
 """Published convolutional networks that torchvision does not have, as plain modules.
 
-Detectors give raw detection maps: decoding them (sigmoids, anchors, non-maximum suppression) is not
-part of them.
+Detectors return raw detection maps. Decoding (sigmoids, anchors, non-maximum suppression) is not
+included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCKS = (
 def _mlpconv(
     inputs: int, widths: tuple[int, int, int], kernel: int, stride: int = 1, padding: int = 0
 ) -> list[nn.Module]:
-    """A convolution and the two 1x1 convolutions (the "MLP") behind it, each with a ReLU."""
+    """Return a convolution and the two 1x1 convolutions (the "MLP") after it, each with a ReLU."""
     first, second, third = widths
     convolutions = (
         nn.Conv2d(inputs, first, kernel, stride, padding),
@@ -60,7 +60,7 @@ def _named(**layers: nn.Module) -> nn.Module:
 def _conv(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, relu: bool = False
 ) -> nn.Module:
-    """A convolution, normalised, with MobileNet's ReLU or YOLO's leaky one behind it."""
+    """Return a normalised convolution with MobileNet's ReLU or YOLO's leaky one after it."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     behind = {"relu": nn.ReLU()} if relu else {"leaky": nn.LeakyReLU(0.1)}
     return _named(conv=conv, norm=nn.BatchNorm2d(outputs), **behind)
@@ -86,7 +86,7 @@ def _same_pool() -> nn.Module:
 
 
 def _pyramid(*widths: int) -> dict[str, nn.Module]:
-    """Convolutions of growing width with a halving pool behind each."""
+    """Return convolutions of growing width with a halving pool after each."""
     layers: dict[str, nn.Module] = {}
     for number, (inputs, width) in enumerate(pairwise((3, *widths)), start=1):
         layers |= {f"conv{number}": _conv(inputs, width), f"pool{number}": nn.MaxPool2d(2)}

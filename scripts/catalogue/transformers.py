@@ -55,7 +55,7 @@ class Block(nn.Module):
 class Bert(nn.Module):
     """BERT-base, uncased: encoder and pooler. Token ids in, the pooled vector out.
 
-    All tokens are of the first segment and none is masked.
+    All tokens belong to the first segment, and none is masked.
     """
 
     def __init__(self, vocabulary: int = 30522, positions: int = 512, width: int = 768) -> None:

@@ -1,4 +1,4 @@
-"""The models of the catalogue: where each comes from and what it is fed."""
+"""The models of the catalogue: the source and the input of each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .transformers import Bert, Gpt2
 class Model:
     """One entry: how to build the network and its input."""
 
-    title: str  # the name people know it by
-    architecture: str  # where it was taken from
+    title: str  # the usual name
+    architecture: str  # the source
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (1, 3, 224, 224)  # of the input
     token_ids: bool = False  # the input is int64 token ids instead of a float32 image
 
     def example(self, device: str) -> tuple[nn.Module, tuple[torch.Tensor]]:
-        """The module in inference mode and its example input; on "meta" neither holds any data."""
+        """Return the module in inference mode and its example input; on "meta" without data."""
         with torch.device(device):
             inputs = example(self.shape, torch.int64 if self.token_ids else torch.float32)
             return self.build().eval(), (inputs,)

@@ -1,4 +1,4 @@
-"""What is compared, and what it gives: a grid of cells, a journal while it runs, files after."""
+"""The comparison and its results: a grid of cells, a journal during the run, files after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mjoa_gym.validation import count, positive
 
 COLD, RESIDENT = "cold", "resident"
 JOINS = "joins on the UE"
-"""In a planner's place: layers with several inputs on the UE, all others at the edge, installed."""
+"""Replaces a planner: layers with several inputs on the UE, all others at the edge, installed."""
 CONDITIONS, ROWS, TIMES, TIMELINE = (
     "conditions.json", "measurements.csv", "layer_times.json", "timeline.json",
 )  # fmt: skip
@@ -27,7 +27,7 @@ READ: dict[Any, Any] = {
     "str": str, "int": int, "float": float,
     "bool | None": {"True": True, "False": False, "": None}.__getitem__,
 }  # fmt: skip
-"""What makes a field of a text, by the field's type."""
+"""Functions that parse a field from text, by the field's type."""
 Note = dict[str, Any]
 
 
@@ -37,20 +37,20 @@ class Grid:
 
     models: tuple[str, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
     rates_mbps: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0)  # of both directions
-    planners: tuple[str, ...] = (  # of cold inferences, in each of `uploads`
+    planners: tuple[str, ...] = (  # for cold inferences, in each of `uploads`
         "local-only", "edge-only", "single-cut", "dads-serial", "pbt-dp+equal",
     )  # fmt: skip
     uploads: tuple[str, ...] = ("serial", "parallel")
     other_uploads: tuple[str, ...] = ("whole", "preinstalled")  # with the last planner only
     residents: tuple[str, ...] = ("pbt-dp+equal", "mjoa-mu-prefetch")  # planners of rows of queries
-    queries: int = 10  # of such a row
-    cap_s: float = 16.0  # what would take longer by prediction is not run
-    repeat_s: float = 3.0  # what is shorter is repeated until it took so long together,
-    repeats: int = 9  # but at most so many times, all plans of a rate in turn; the median counts
+    queries: int = 10  # queries of a row
+    cap_s: float = 16.0  # inferences with a longer prediction are not run
+    repeat_s: float = 3.0  # shorter inferences are repeated until they took this long in total,
+    repeats: int = 9  # but at most this often, all plans of a rate in turn; the median counts
     profile_repeats: int = 7  # inferences whose median gives the layer times
     ue_slowdown: float = 10.0  # how much slower than this machine the UE is
     edge_slowdown: float = 1.0  # the same for its share of the server
-    paced: bool = False  # layers count as what was measured at first, whatever they take
+    paced: bool = False  # layers count with their first measured times, whatever they take
     shaped_below: bool = False  # the operating system shapes the links, in a network namespace
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class Grid:
             slowdown(name, getattr(self, name))
 
     def but(self, changes: Mapping[str, Any]) -> Grid:
-        """Another grid; lists, which JSON and command lines have, stand for tuples."""
+        """Return a changed grid; lists, as in JSON and command lines, become tuples."""
         settings = (asdict(self) | changes).items()
         return Grid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
 
     def cells(self, model: str) -> Iterator[GridCell]:
-        """A model's cells."""
+        """Yield a model's cells."""
         for rate in self.rates_mbps:
             for upload in self.uploads:
                 for planner in self.planners:
@@ -86,7 +86,7 @@ QUICK = Grid(
     profile_repeats=3,
 )  # fmt: skip
 PACED = {"paced": True, "edge_slowdown": 4.0}
-"""What makes a grid independent of the machine's noise: the server has slack, too."""
+"""Changes that make a grid independent of the machine's noise: the server has slack too."""
 
 
 @dataclass(frozen=True)
@@ -102,26 +102,26 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Measurement(GridCell):
-    """What came of a cell, or of one query of it; one line of `measurements.csv`."""
+    """The result of a cell, or of one query of it; one line of `measurements.csv`."""
 
     query: int  # from 1
     placement: str  # a digit per layer, 0 = UE
     predicted_s: float  # simulated with the layer times and the cost of a message measured before
-    bytes_only_s: float  # the same without the cost of messages beside their bytes
+    bytes_only_s: float  # the same without the cost of messages besides their bytes
     in_turn_s: float  # the same if a message kept its link busy until it is usable
-    own_times_s: float = math.nan  # with the layer times of the very inference, where it had some
+    own_times_s: float = math.nan  # the same with the layer times of this inference, if known
     measured_s: float = math.nan  # median of the repeats; NaN if it was not run
     runs: int = 0  # repeats
     same_as: str = ""  # the planner with the same placement, whose measurement this is
-    correct: bool | None = None  # all outputs were those of local execution; None if it was not run
-    failure: str = ""  # what went wrong with the server
-    overhead_bytes: int = 0  # on the uplink, beside parameters and activations
-    noise: float = math.nan  # the repeats' median distance from their median, relative to it
+    correct: bool | None = None  # whether outputs equal local execution's; None if not run
+    failure: str = ""  # the server's failure
+    overhead_bytes: int = 0  # on the uplink, besides parameters and activations
+    noise: float = math.nan  # the repeats' median deviation from their median, relative to it
     overruns: int = 0  # paced layers that were late, in all repeats together
 
     @property
     def cell(self) -> GridCell:
-        """The cell that this belongs to."""
+        """The cell of this measurement."""
         return GridCell(*(getattr(self, each.name) for each in fields(GridCell)))
 
     @property
@@ -131,7 +131,7 @@ class Measurement(GridCell):
 
     @property
     def mode(self) -> str:
-        """The line of the error table that this belongs to."""
+        """The line of the error table for this measurement."""
         if "1" not in self.placement:
             return "on the UE"
         if self.planner == JOINS and "0" in self.placement:  # a chain has no joins
@@ -141,16 +141,16 @@ class Measurement(GridCell):
 
 @dataclass(eq=False)
 class Measurements:
-    """Everything that a report is made of."""
+    """Everything that a report needs."""
 
-    grid: Grid  # what was run; of the models and rates, the last that were asked for
-    machine: dict[str, str]  # what it was run on
+    grid: Grid  # what was run, with the models and rates of the last run
+    machine: dict[str, str]  # the machine on which it was run
     rows: list[Measurement] = field(default_factory=list)
     layer_times: dict[str, list[Note]] = field(default_factory=dict)  # by model, each time
     timeline: Note | None = None  # an inference to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files that tell their readers everything."""
+        """Write files with all results."""
         conditions = {"grid": asdict(self.grid), "machine": self.machine}
         write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
         texts = [tuple("" if x is None else str(x) for x in astuple(row)) for row in self.rows]
@@ -164,7 +164,7 @@ class Measurements:
 
     @classmethod
     def load(cls, folder: Path) -> Measurements:
-        """Read them again."""
+        """Read these files."""
         conditions, times = (
             json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
         )
@@ -185,9 +185,9 @@ class Measurements:
 
 
 class MeasurementStore(Measurements):
-    """The results of a comparison that is running, each safe in a `Journal`.
+    """The results of a running comparison, each saved in a `Journal`.
 
-    Models and rates may be added to it; all else of the grid must be the same.
+    You can add models and rates to it; the rest of the grid must be the same.
     """
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
@@ -200,11 +200,11 @@ class MeasurementStore(Measurements):
             self._take(**entry)
 
     def add(self, cells: Sequence[GridCell], rows: Sequence[Measurement]) -> None:
-        """Keep cells that were finished together."""
+        """Save cells that were finished together."""
         self.keep(cells=[asdict(c) for c in cells], rows=[asdict(row) for row in rows])
 
     def keep(self, **entry: Any) -> None:
-        """Keep a model's `layer_times` of just now, or the `timeline` that the report shows."""
+        """Save a model's latest `layer_times`, or the `timeline` that the report shows."""
         self._journal.append(entry)
         self._take(**entry)
 

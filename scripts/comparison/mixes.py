@@ -1,4 +1,4 @@
-"""Several UEs: mixes, rates, planners to compare; a journal while it runs, files after."""
+"""Several UEs: mixes, rates, planners to compare; a journal during the run, files after it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIXES: dict[str, tuple[tuple[str, float], ...]] = {
         ("squeezenet1_1", 3.0),
     ),
 }  # fmt: skip
-"""UEs by the name of their mix: each UE's network and weight."""
+"""The UEs of each mix, by its name: each UE's network and weight."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class RoundGrid:
         "local-only", "pbt-dp+equal", "dads-serial", OURS, "mjoa-mu-prefetch",
     )  # fmt: skip
     residents: tuple[str, ...] = ("pbt-dp+equal", OURS, "mjoa-mu-prefetch")  # planners of rows
-    repeats: int = 3  # of a cold round; the median counts
-    rounds: int = 10  # of a row
-    budget_s: float = 2.0  # of the planner
+    repeats: int = 3  # repeats of a cold round; the median counts
+    rounds: int = 10  # rounds of a row
+    budget_s: float = 2.0  # time limit of the planner
     profile_repeats: int = 5  # inferences whose median gives the layer times
     ue_slowdown: float = 20.0  # how much slower than this machine each UE is
     edge_slowdown: float = 2.5  # the same for the server
-    paced: bool = True  # layers count as what was measured at first, whatever they take
+    paced: bool = True  # layers count with their first measured times, whatever they take
 
     def __post_init__(self) -> None:
         for mix in self.mixes:
@@ -62,12 +62,12 @@ class RoundGrid:
             slowdown(name, getattr(self, name))
 
     def but(self, changes: Mapping[str, Any]) -> RoundGrid:
-        """Another grid; lists, which JSON and command lines have, stand for tuples."""
+        """Return a changed grid; lists, as in JSON and command lines, become tuples."""
         settings = (asdict(self) | changes).items()
         return RoundGrid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
 
     def cells(self, mix: str) -> Iterator[RoundCell]:
-        """A mix's cells."""
+        """Yield a mix's cells."""
         for rate in self.rates_mbps:
             for planner in self.planners:
                 yield RoundCell(mix, rate, planner, COLD)
@@ -96,7 +96,7 @@ class RoundCell:
 class Part(RoundCell):
     """A UE's part in a round; one line of `measurements.csv`."""
 
-    round: int  # of its cell, from 1; a cold round's repeats count, too
+    round: int  # number within its cell, from 1; a cold round's repeats count too
     ue: int  # its place in the mix
     model: str
     weight: float
@@ -105,7 +105,7 @@ class Part(RoundCell):
     compute_share: float
     predicted_s: float
     measured_s: float = math.nan
-    correct: bool | None = None  # whether its outputs were those of local execution
+    correct: bool | None = None  # whether its outputs equal local execution's
     failure: str = ""
     overruns: int = 0  # paced layers that were late
     planned_by: str = ""
@@ -113,13 +113,13 @@ class Part(RoundCell):
 
     @property
     def cell(self) -> RoundCell:
-        """The cell that this belongs to."""
+        """The cell of this part."""
         return RoundCell(*(getattr(self, each.name) for each in fields(RoundCell)))
 
 
 @dataclass(eq=False)
 class Rounds:
-    """Everything that a report is made of."""
+    """Everything that a report needs."""
 
     grid: RoundGrid
     machine: dict[str, str]
@@ -128,7 +128,7 @@ class Rounds:
     timeline: Note | None = None  # a round to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files that tell their readers everything."""
+        """Write files with all results."""
         conditions = {"grid": asdict(self.grid), "machine": self.machine}
         write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
         texts = [tuple("" if x is None else str(x) for x in astuple(part)) for part in self.parts]
@@ -140,7 +140,7 @@ class Rounds:
 
     @classmethod
     def load(cls, folder: Path) -> Rounds:
-        """Read them again."""
+        """Read these files."""
         conditions, tables = (
             json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
         )
@@ -156,10 +156,10 @@ class Rounds:
 
 
 class RoundStore(Rounds):
-    """The results of a comparison that is running, each safe in a `Journal`.
+    """The results of a running comparison, each saved in a `Journal`.
 
-    Mixes and rates may be added to it; all else of the grid must be the same. Where layers are
-    paced, their tables are kept, so that what is measured later is held against the same ones.
+    You can add mixes and rates to it; the rest of the grid must be the same. If layers are paced,
+    their tables are saved, so that later measurements use the same ones.
     """
 
     def __init__(self, folder: Path, grid: RoundGrid, fresh: bool = False) -> None:
@@ -172,11 +172,11 @@ class RoundStore(Rounds):
             self._take(**entry)
 
     def add(self, cell: RoundCell, parts: Sequence[Part]) -> None:
-        """Keep a cell that is finished."""
+        """Save a finished cell."""
         self.keep(cell=asdict(cell), parts=[asdict(part) for part in parts])
 
     def keep(self, **entry: Any) -> None:
-        """Keep a model's `table`, or the `timeline` that the report shows."""
+        """Save a model's `table`, or the `timeline` that the report shows."""
         self._journal.append(entry)
         self._take(**entry)
 

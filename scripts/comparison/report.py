@@ -1,4 +1,4 @@
-"""What the comparison has found: errors, the order of planners, figures, a report."""
+"""The results of the comparison: errors, the order of planners, figures, a report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mjoa_gym.rendering import gantt_figure
 
 AIM_MEDIAN, AIM_P90 = 0.05, 0.12
 PACED_MEDIAN, PACED_P90 = 0.02, 0.05
-"""The aims where layers are paced, on any machine."""
+"""The aims if layers are paced, on any machine."""
 AIM_REGRET, AIM_SHARE = 0.03, 0.95
 MODE_MARKERS = {
     "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
@@ -40,19 +40,19 @@ class Errors(NamedTuple):
     """Relative errors of n inferences, predicted against measured."""
 
     n: int
-    median: float  # of the absolute errors, as are the next two
+    median: float  # of the absolute errors, like the next two
     p90: float
     worst: float
-    bias: float  # the mean of the signed ones: below 0 where the simulator promises too much
+    bias: float  # the mean of the signed errors: below 0 if the simulator promises too much
 
 
 def measured(rows: Sequence[Measurement]) -> list[Measurement]:
-    """Every inference that was run, once."""
+    """Return every inference that was run, once."""
     return [row for row in rows if row.was_run and not row.same_as and not row.failure]
 
 
 def errors(rows: Sequence[Measurement], predicted: str = "predicted_s") -> Errors:
-    """The errors of one of the predictions of rows that were run."""
+    """Return the errors of one of the predictions, for rows that were run."""
     signed = np.array([getattr(row, predicted) / row.measured_s - 1.0 for row in rows])
     size = np.abs(signed)
     numbers = np.median(size), np.quantile(size, 0.9), size.max(), signed.mean()
@@ -60,7 +60,7 @@ def errors(rows: Sequence[Measurement], predicted: str = "predicted_s") -> Error
 
 
 def by_model_and_mode(rows: Sequence[Measurement]) -> dict[tuple[str, str], list[Measurement]]:
-    """Measured rows in groups, and all of a model and of a mode as "all"."""
+    """Return measured rows in groups; "all" has all rows of a model or of a mode."""
     groups: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for row in measured(rows):
         for key in product((row.model, "all"), (row.mode, "all")):
@@ -69,25 +69,25 @@ def by_model_and_mode(rows: Sequence[Measurement]) -> dict[tuple[str, str], list
 
 
 class PlannerChoice(NamedTuple):
-    """What trusting the simulator leads to, among the planners of a model, rate and upload mode."""
+    """The result of trusting the simulator, among the planners of a model, rate and upload mode."""
 
     model: str
     rate_mbps: float
     upload: str
-    planners: int  # how many were run
-    tau: float  # Kendall's rank correlation of predicted and measured; NaN if all plans are one
+    planners: int  # number of planners that were run
+    tau: float  # Kendall's rank correlation of predicted and measured; NaN for equal plans
     best: str  # the planner that the simulator prefers
     regret: float  # how much longer it took than the best in reality
-    noise: float  # by how much repeats of these inferences differ; 0 if that is not known
+    noise: float  # how much repeats of these inferences differ; 0 if not known
 
     @property
     def good(self) -> bool:
-        """Whether it is as good as the best, as far as the machine's noise allows to say."""
+        """Whether it is as good as the best, within the machine's noise."""
         return self.regret <= max(AIM_REGRET, self.noise)
 
 
 def choices(rows: Sequence[Measurement], uploads: Sequence[str]) -> list[PlannerChoice]:
-    """One per model, rate and upload mode."""
+    """Return one choice per model, rate and upload mode."""
     groups: dict[tuple[str, float, str], list[Measurement]] = defaultdict(list)
     for row in rows:
         if row.scenario == COLD and row.upload in uploads and row.was_run and not row.failure:
@@ -108,7 +108,7 @@ def _choice(key: tuple[str, float, str], rows: list[Measurement]) -> PlannerChoi
 
 
 def scatter_figure(rows: Sequence[Measurement]) -> Figure:
-    """Predicted against measured seconds, every inference once."""
+    """Draw predicted against measured seconds, every inference once."""
     groups = by_model_and_mode(rows)
     models = (model for model, mode in groups if mode == "all" and model != "all")
     colours = dict(zip(models, cycle(COLOURS), strict=False))
@@ -136,7 +136,7 @@ def scatter_figure(rows: Sequence[Measurement]) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """A measured timeline under the predicted one."""
+    """Draw a measured timeline under the predicted one."""
     timelines, heads = [], []
     for part, what in (("predicted", "simulated"), ("measured", "measured")):
         latency_s, intervals = content[part]["latency_s"], content[part]["intervals"]
@@ -147,7 +147,7 @@ def timeline_figure(content: Note) -> Figure:
 
 
 def publish(results: Measurements, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
-    """Write everything, and the parts of pages; returns the report's path."""
+    """Write everything, and the parts of pages; return the report's path."""
     results.save(out)
     write(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
     if results.timeline is not None:
@@ -166,7 +166,7 @@ def publish(results: Measurements, out: Path, command: str, pages: Sequence[Path
 
 
 def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
-    """The two sentences that matter most."""
+    """Return the two most important sentences."""
     error, found = errors(measured(rows), PREDICTED[0]), choices(rows, grid.uploads)
     return [
         f"Over {error.n} real inferences on two processes, the simulated latency is off by "
@@ -178,7 +178,7 @@ def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
 
 
 def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
-    """What was found, as a list of sentences, against the aims."""
+    """Return the findings as a list of sentences, compared with the aims."""
     e, bytes_only, own = (errors(measured(rows), predicted) for predicted in PREDICTED)
     found = choices(rows, grid.uploads)
     differ = [c for c in found if not math.isnan(c.tau)]
@@ -209,7 +209,7 @@ def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
 
 
 def _on_noise(rows: Sequence[Measurement], grid: Grid) -> list[str]:
-    """Whether layers were paced, and what the machine's noise did."""
+    """Return whether layers were paced, and the effect of the machine's noise."""
     run = measured(rows)
     if grid.paced:
         layers = sum(row.runs * len(row.placement) for row in run)
@@ -231,7 +231,7 @@ def _on_noise(rows: Sequence[Measurement], grid: Grid) -> list[str]:
 
 
 def _on_messages(rows: Sequence[Measurement]) -> list[str]:
-    """What plans with many messages in a row say about the cost of a message."""
+    """Return what plans with many successive messages show about the cost of a message."""
     many = [row for row in measured(rows) if row.mode == JOINS]
     if not many:
         return []
@@ -250,7 +250,7 @@ def _percent(part: float, sign: str = "-") -> str:
 
 
 def _good(found: Sequence[PlannerChoice]) -> str:
-    """In how many of some cases trusting the simulator is good enough."""
+    """Return in how many of the cases trusting the simulator is good enough."""
     if not found:
         return "none of 0 cases"
     good = sum(c.good for c in found)
@@ -258,7 +258,7 @@ def _good(found: Sequence[PlannerChoice]) -> str:
 
 
 def error_table(rows: Sequence[Measurement], whole: bool = True) -> Table:
-    """The errors per model and mode, or per model and per mode only."""
+    """Return the errors per model and mode, or only per model and per mode."""
     groups = by_model_and_mode(rows)
     models = dict.fromkeys(model for model, _ in groups if model != "all")
     lines = [
@@ -281,7 +281,7 @@ def _error_cells(group: Sequence[Measurement]) -> list[str]:
 
 
 def message_table(rows: Sequence[Measurement]) -> Table:
-    """Every plan with many messages in a row, and three ways to charge them."""
+    """Return every plan with many successive messages, and three ways to charge them."""
     lines = [
         (row.model, f"{row.rate_mbps:g}", f"{1e3 * row.measured_s:.0f}",
          *(_percent(errors([row], predicted).bias, "+") for predicted in MESSAGES))
@@ -293,7 +293,7 @@ def message_table(rows: Sequence[Measurement]) -> Table:
 
 
 def choice_table(found: Sequence[PlannerChoice]) -> Table:
-    """Rank correlation and regret per case."""
+    """Return rank correlation and regret per case."""
     header = ("Model", "Mbit/s", "Mode", "Planners", "Tau", "Simulator's best", "Regret")
     lines = [
         (c.model, f"{c.rate_mbps:g}", c.upload, str(c.planners),
@@ -304,7 +304,7 @@ def choice_table(found: Sequence[PlannerChoice]) -> Table:
 
 
 def drift_table(layer_times: dict[str, list[Note]]) -> Table:
-    """All layers' times at first and at last in each model's part of the grid, and their spread."""
+    """Return the first and last layer times in each model's part of the grid, and their spread."""
     lines = []
     for model, notes in layer_times.items():
         cells = [model]
@@ -320,7 +320,7 @@ def drift_table(layer_times: dict[str, list[Note]]) -> Table:
 
 
 def latency_table(rows: Sequence[Measurement]) -> Table:
-    """Every cold cell: measured and simulated milliseconds."""
+    """Return measured and simulated milliseconds of every cold cell."""
     lines = [
         (row.model, f"{row.rate_mbps:g}", row.upload, row.planner,
          f"{row.placement.count('1')}/{len(row.placement)}", f"{1e3 * row.predicted_s:.0f}",

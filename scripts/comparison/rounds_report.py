@@ -1,4 +1,4 @@
-"""What rounds of several UEs have shown: errors, planners' order, gains promised and measured."""
+"""The results of rounds of several UEs: errors, planners' order, promised and measured gains."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ class Objective(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Relative to what was measured; below 0: the simulator promises too much."""
+        """The error relative to the measurement; below 0 if the simulator promises too much."""
         return self.predicted_s / self.measured_s - 1.0
 
 
 class Order(NamedTuple):
-    """What trusting the simulator leads to among the planners of a mix and a rate."""
+    """The result of trusting the simulator among the planners of a mix and a rate."""
 
     mix: str
     rate_mbps: float
     tau: float  # Kendall's rank correlation; NaN if all are equal
     best: str  # the planner that the simulator prefers
-    regret: float  # how much more its objective was than that of the best in reality
+    regret: float  # how much higher its objective was than the best in reality
 
 
 def good(parts: Sequence[Part]) -> list[Part]:
-    """Those with a measurement in which nothing failed."""
+    """Return the parts with a measurement in which nothing failed."""
     return [part for part in parts if not part.failure and not math.isnan(part.measured_s)]
 
 
 def errors(parts: Sequence[Part]) -> np.ndarray:
-    """(n,) relative errors of UEs' latencies, predicted against measured."""
+    """Return (n,) relative errors of UEs' latencies, predicted against measured."""
     return np.array([part.predicted_s / part.measured_s - 1.0 for part in good(parts)])
 
 
 def objectives(parts: Sequence[Part]) -> dict[RoundCell, list[Objective]]:
-    """The rounds of every cell, in order; only those in which all UEs have a measurement."""
+    """Return the rounds of every cell, in order, in which all UEs have a measurement."""
     rounds: dict[tuple[RoundCell, int], list[Part]] = defaultdict(list)
     for part in good(parts):
         rounds[part.cell, part.round].append(part)
@@ -76,7 +76,7 @@ def objectives(parts: Sequence[Part]) -> dict[RoundCell, list[Objective]]:
 
 
 def totals(parts: Sequence[Part]) -> dict[RoundCell, Objective]:
-    """Every cell's objective: the median of cold repeats, the sum over a row of rounds."""
+    """Return every cell's objective: the median of cold repeats, the sum over a row of rounds."""
     found = {}
     for cell, rounds in objectives(parts).items():
         together: Callable[..., float] = np.median if cell.scenario == COLD else np.sum
@@ -86,7 +86,7 @@ def totals(parts: Sequence[Part]) -> dict[RoundCell, Objective]:
 
 
 def orders(parts: Sequence[Part]) -> list[Order]:
-    """One per mix and rate, of cold rounds."""
+    """Return one order per mix and rate, of cold rounds."""
     groups: dict[tuple[str, float], dict[str, Objective]] = defaultdict(dict)
     for cell, objective in totals(parts).items():
         if cell.scenario == COLD:
@@ -103,13 +103,13 @@ def orders(parts: Sequence[Part]) -> list[Order]:
 
 
 def gain(ours: Objective, other: Objective) -> tuple[float, float]:
-    """By how much ours is below another one: promised, and measured."""
+    """Return how much our objective is below another one: promised, and measured."""
     promised, measured = (1.0 - a / b for a, b in zip(ours, other, strict=True))
     return promised, measured
 
 
 def gains(parts: Sequence[Part], than: str) -> dict[RoundCell, tuple[float, float]]:
-    """What MJOA-MU gains over another planner, promised and measured, by its cold cell."""
+    """Return MJOA-MU's gain over another planner, promised and measured, by its cold cell."""
     found = totals(parts)
     pairs = {
         cell: found.get(RoundCell(cell.mix, cell.rate_mbps, than, COLD))
@@ -120,7 +120,7 @@ def gains(parts: Sequence[Part], than: str) -> dict[RoundCell, tuple[float, floa
 
 
 def verdict(results: Rounds) -> str:
-    """What was found, as a list of sentences, against the aims."""
+    """Return the findings as a list of sentences, compared with the aims."""
     parts, grid = results.parts, results.grid
     size = np.abs(errors(parts))
     middle, p90 = np.quantile(size, (0.5, 0.9))
@@ -171,7 +171,7 @@ def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
 
 
 def error_table(results: Rounds) -> Table:
-    """Errors per mix, scenario and all."""
+    """Return errors per mix, per scenario and in total."""
     lines = []
     for mix in (*dict.fromkeys(part.mix for part in results.parts), "all"):
         for scenario in (COLD, RESIDENT):
@@ -195,7 +195,7 @@ def error_table(results: Rounds) -> Table:
 
 
 def cell_table(results: Rounds) -> Table:
-    """Every cell's objective, promised and measured."""
+    """Return every cell's objective, promised and measured."""
     planning: dict[RoundCell, list[float]] = defaultdict(list)
     for part in results.parts:
         planning[part.cell].append(part.planning_s)
@@ -211,7 +211,7 @@ def cell_table(results: Rounds) -> Table:
 
 
 def order_table(results: Rounds) -> Table:
-    """The planners' order per mix and rate."""
+    """Return the planners' order per mix and rate."""
     lines = [
         (o.mix, f"{o.rate_mbps:g}", "-" if math.isnan(o.tau) else f"{o.tau:.2f}", o.best,
          _percent(o.regret))
@@ -221,7 +221,7 @@ def order_table(results: Rounds) -> Table:
 
 
 def gain_table(results: Rounds) -> Table:
-    """What MJOA-MU gains, promised and measured."""
+    """Return MJOA-MU's gains, promised and measured."""
     lines = []
     for than in (LOCAL, EQUAL, EARLIER):
         for cell, (promised, measured) in gains(results.parts, than).items():
@@ -231,7 +231,7 @@ def gain_table(results: Rounds) -> Table:
 
 
 def paired_figure(results: Rounds) -> Figure:
-    """Left: one UE's latency, promised and measured. Right: what MJOA-MU gains."""
+    """Draw one UE's latency, promised and measured (left), and MJOA-MU's gains (right)."""
     figure = new_figure(10.0, 4.8)
     left, right = figure.subplots(1, 2)
     colours = dict(zip(dict.fromkeys(p.planner for p in results.parts), cycle(COLOURS),
@@ -261,7 +261,7 @@ def paired_figure(results: Rounds) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """The measured timelines of all UEs of a round, each under the predicted one."""
+    """Draw the measured timelines of all UEs of a round, each under the predicted one."""
     drawn, heads = [], []
     for number, ue in enumerate(content["ues"], 1):
         for part, what in (("predicted", "simulated"), ("measured", "measured")):
@@ -273,7 +273,7 @@ def timeline_figure(content: Note) -> Figure:
 
 
 def publish(results: Rounds, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
-    """Write everything, and the parts of pages; returns the report's path.
+    """Write everything, and the parts of pages; return the report's path.
 
     Raises:
         ValueError: If nothing was measured.

@@ -1,4 +1,4 @@
-"""Runs the mixes: UEs in processes of their own, the server and its controller in this one."""
+"""Runs the mixes: UEs in separate processes, the server and its controller in this one."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from mjoa_gym.testbed.settings import ServerSettings
 MEGA = 1e6
 MEASURING_BPS = 1e9
 BUSY = 0.5
-"""Share of their stretched time in which UEs execute layers, all that share a core together."""
+"""Fraction of stretched time in which UEs execute layers, in total over all UEs of a core."""
 PATIENCE_S = 30.0
-"""A machine that is busy is no reason to give a measurement up."""
+"""Long timeouts, because a busy machine is no reason to abort a measurement."""
 
 
 class UEProcess:
-    """A UE that does what it is told; see `ue_worker`."""
+    """A UE process that follows orders; see `ue_worker`."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
 
     async def do(self, what: str, **order: Any) -> Any:
-        """Tell it to do something; returns what it answers, an OSError if it has ended."""
+        """Send an order and return the answer; raise an OSError if the process has ended."""
         assert self.process.stdin is not None
         self.process.stdin.write((json.dumps({"do": what} | order) + "\n").encode())
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Its next line."""
+        """Return the next line of the process."""
         assert self.process.stdout is not None
         if not (line := await self.process.stdout.readline()):
             raise OSError("a UE's process has ended; see above")
@@ -58,7 +58,7 @@ class UEProcess:
 
 @contextlib.asynccontextmanager
 async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterator[list[UEProcess]]:
-    """A UE process for each network, all on one core."""
+    """Start a UE process for each network, all on one core."""
     worker = Path(__file__).with_name("ue_worker.py")
     started: list[UEProcess] = []
     try:
@@ -73,7 +73,7 @@ async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterat
             )  # fmt: skip
             started.append(UEProcess(process))
         for ue in started:
-            await ue.answer()  # it is ready
+            await ue.answer()  # the process is ready
         yield started
     finally:
         for ue in started:
@@ -84,7 +84,7 @@ async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterat
 
 
 def run_rounds(store: RoundStore) -> None:
-    """Run what is not done, and show a progress bar; an OSError if a process ends."""
+    """Run what is not done, and show a progress bar; raise an OSError if a process ends."""
     clock.run(_run(store))
 
 
@@ -127,7 +127,7 @@ async def _run_mix(
 
 
 async def _measure(store: RoundStore, ues: dict[str, UEProcess], port: int, token: str) -> None:
-    """Every network's layer times; if they are paced, those that were measured first are kept."""
+    """Measure every network's layer times; if layers are paced, keep the first measurement."""
     grid = store.grid
     for model, ue in ues.items():
         if not (grid.paced and model in store.tables):
@@ -156,14 +156,14 @@ class Mixed:
         self.log = log
 
     async def join(self, token: str) -> None:
-        """Let every UE know its table."""
+        """Send every UE its table."""
         for ue, (model, weight) in zip(self.ues, self.mix, strict=True):
             table, paced = self.store.tables[model], self.store.grid.paced
             port = self.server.port
             await ue.do("join", port=port, token=token, table=table, weight=weight, paced=paced)
 
     async def run(self, cell: RoundCell) -> list[Part]:
-        """A cell's rounds."""
+        """Run a cell's rounds."""
         controller, grid = self.server.controller, self.store.grid
         assert controller is not None
         rate_bps = cell.rate_mbps * MEGA
@@ -178,12 +178,12 @@ class Mixed:
         return parts
 
     async def _rounds(self, cell: RoundCell, before: int, count: int) -> list[Part]:
-        """Some rounds, from nothing at the server."""
+        """Run some rounds, starting with an empty server."""
         begun = len(self.log)
         answers = await asyncio.gather(*(ue.do("rounds", count=count) for ue in self.ues))
-        for ue in self.ues:  # not before all are done, for the others would have its shares
+        for ue in self.ues:  # after all are done, because the others would get its shares
             await ue.do("leave")
-        while self.server.sessions:  # they leave
+        while self.server.sessions:  # until all have left
             await asyncio.sleep(0.005)
         said = self.log[begun:]
         rounds = [event for event in said if "round_s" in event and "planned" not in event]
@@ -197,7 +197,7 @@ class Mixed:
         return parts
 
     def _taken(self, event: dict[str, Any], answer: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """What a UE says of a round, if it took part."""
+        """Return what a UE reports about a round, if it took part."""
         return next((taken for taken in answer if taken["round"] == event["round"]), None)
 
     def _part(
@@ -216,7 +216,7 @@ class Mixed:
     def _keep_timeline(
         self, cell: RoundCell, event: dict[str, Any], rows: Sequence[Any], said: Sequence[Any]
     ) -> None:
-        """Of our planner's first cold round at a middling rate, for the report."""
+        """Save the timeline of our planner's first cold round at a medium rate, for the report."""
         rates = sorted(self.store.grid.rates_mbps)
         middle = rates[len(rates) // 2]
         if (cell.planner, cell.scenario, cell.rate_mbps) != (OURS, COLD, middle):
@@ -242,7 +242,7 @@ class Mixed:
 def replayed(
     event: dict[str, Any], said: Sequence[dict[str, Any]], server: EdgeServer
 ) -> tuple[Instance, Plan]:
-    """The instance and the plan of a round, from what the controller has said."""
+    """Return the instance and the plan of a round, from the controller's messages."""
     joined = {each["joined"]: each for each in said if "joined" in each}
     programs: dict[str, LayeredProgram] = server._programs
     ues = []

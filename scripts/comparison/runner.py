@@ -1,4 +1,4 @@
-"""Runs the grid: measures layer times, asks planners, executes plans, notes both latencies."""
+"""Runs the grid: measures layer times, calls planners, executes plans, records both latencies."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from mjoa_gym.testbed.ue import MeasuredInference, Pacing, UserEquipment
 
 MEGA = 1e6
 FAST_MBPS = 10_000.0
-"""What the operating system's links have while nothing is measured that depends on them."""
+"""Rate of the operating system's links while nothing is measured that depends on them."""
 MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
 
 
 class Planned(NamedTuple):
-    """A planner's answer, and of what it knew the part that changes between queries."""
+    """A planner's answer, and the part of its input that changes between queries."""
 
     placement: NDArray[np.int8]  # (L,) 0 = UE
     resident: NDArray[np.float64] | None  # (L,) fractions of parameters at the server, if any
@@ -64,11 +64,11 @@ class ModelRun:
         self.program, self.inputs = program_of(self.model, {})
         self.dnn = self.program.dnn
         self.times: LayerTimes
-        self.pacing: Pacing | None = None  # as soon as there are layer times, if it is to be
+        self.pacing: Pacing | None = None  # set once there are layer times, if layers are paced
         self.expected: Any = None
 
     def ue(self, rate_mbps: float) -> UserEquipment:
-        """A UE with links of this rate."""
+        """Make a UE with links of this rate."""
         settings = UESettings(
             self.server.token,
             self.server.port,
@@ -80,23 +80,23 @@ class ModelRun:
             shaped_below=self.namespace is not None,
             edge_slowdown=self.grid.edge_slowdown,
             certificate=self.server.certificate,
-            stall_s=30.0,  # a busy machine is no reason to give a measurement up
+            stall_s=30.0,  # a busy machine is no reason to abort a measurement
         )
         return UserEquipment(self.program, self.executor, settings, self.pacing)
 
     def shape(self, rate_mbps: float) -> None:
-        """Have the operating system shape the links, if it is to."""
+        """Let the operating system shape the links, if the grid says so."""
         if self.namespace is not None:
             self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
 
     async def measure(self, when: str) -> None:
-        """Measure layer times on both sides, and the result that is to come out.
+        """Measure layer times on both sides, and compute the expected result.
 
-        If layers are paced, they count as what is measured the first time.
+        If layers are paced, their first measured times count.
         """
         if self.pacing is not None:
             return
-        self.shape(MEASURING_MBPS)  # the message cost is what is left beside this rate
+        self.shape(MEASURING_MBPS)  # the message cost is the rest besides this rate
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         self.expected = (await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))).outputs
@@ -112,13 +112,13 @@ class ModelRun:
     def predicted(
         self, cell: GridCell, planned: Planned, times: LayerTimes, dnn: DNN | None = None
     ) -> Timeline:
-        """The simulated inference, or that of another network with the same layers."""
+        """Simulate the inference, or that of another network with the same layers."""
         rate = cell.rate_mbps * MEGA
         instance = times.instance(dnn or self.dnn, rate, rate, planned.resident, cell.upload)
         return predict(instance, planned.placement, planned.marks)
 
     def own_times(self, got: MeasuredInference) -> LayerTimes:
-        """The layer times of an inference where it executed them, else those measured before."""
+        """Return an inference's own layer times, and those measured before for other layers."""
         n, before = self.dnn.n_layers, self.times
         ue_s, edge_s = (seconds_of(got.timeline, side, n) for side in ("ue", "edge"))
         return LayerTimes(
@@ -128,10 +128,10 @@ class ModelRun:
         )
 
     async def cold(self, cells: Sequence[GridCell], shown: Any) -> list[Measurement]:
-        """The rows of cold cells of one rate; a progress bar says which cell is executed.
+        """Return the rows of cold cells of one rate; a progress bar shows the current cell.
 
-        Each plan is executed once, then each once more and so on, so that a machine that is slow
-        for some seconds slows all plans down rather than all repeats of one.
+        All plans are executed once, then all once more and so on, so that a machine that is slow
+        for some seconds slows all plans down rather than all repeats of one plan.
         """
         plans = {cell: await self._plan(cell) for cell in cells}
         rows = {cell: self._row(cell, 1, planned) for cell, planned in plans.items()}
@@ -162,9 +162,9 @@ class ModelRun:
         return Planned(placement, resident, marks)
 
     async def _execute(self, cell: GridCell, planned: Planned) -> MeasuredInference:
-        """An inference at a server that has nothing yet, but what is to be preinstalled."""
+        """Run an inference with a server that holds only preinstalled parameters."""
         placement, _, marks = planned
-        async with self.ue(cell.rate_mbps) as ue:  # whom the server forgets in the end
+        async with self.ue(cell.rate_mbps) as ue:  # the server forgets it in the end
             if cell.upload == "preinstalled" and placement.any():
                 self.shape(FAST_MBPS)
                 await ue.install(list(self.program.to_upload(placement.tolist())))
@@ -172,7 +172,7 @@ class ModelRun:
             return await ue.infer(self.inputs, placement, cell.upload, marks)
 
     async def queries(self, cell: GridCell) -> list[Measurement]:
-        """The rows of queries between which parameters stay."""
+        """Return the rows of queries between which parameters stay."""
         self.shape(cell.rate_mbps)
         rows: list[Measurement] = []
         async with self.ue(cell.rate_mbps) as ue:
@@ -189,7 +189,7 @@ class ModelRun:
         placement = "".join(map(str, planned.placement.tolist()))
         bytes_only = replace(self.times, message_s=0.0)
         dnn = self.dnn
-        more = self.times.message_s * cell.rate_mbps * MEGA / BITS_PER_BYTE  # to keep a link busy
+        more = self.times.message_s * cell.rate_mbps * MEGA / BITS_PER_BYTE  # keeps a link busy
         larger = replace(
             dnn, output_bytes=dnn.output_bytes + more, input_bytes=dnn.input_bytes + more
         )
@@ -217,7 +217,7 @@ class ModelRun:
         )
 
     def _keep_timeline(self, cell: GridCell, planned: Planned, got: MeasuredInference) -> None:
-        """Of the first parallel plan of the last planner that is partial, at a middling rate."""
+        """Save the timeline of the last planner's first partial parallel plan at a medium rate."""
         if (
             self.store.timeline is None
             and (cell.planner, cell.upload) == (self.grid.planners[-1], "parallel")
@@ -235,10 +235,10 @@ class ModelRun:
 
 
 def run_grid(store: MeasurementStore) -> None:
-    """Run what is not done, with a server of its own, and show a progress bar.
+    """Run what is not done, with its own server, and show a progress bar.
 
-    Raises an EdgeError if the server fails while layer times are measured, an OSError if it does
-    not start, or this user cannot have a network namespace.
+    Raises an EdgeError if the server fails while layer times are measured, and an OSError if it
+    does not start, or the user may not create a network namespace.
     """
     ue_core, edge_core = cores()
     with ExitStack() as stack:
@@ -255,7 +255,7 @@ async def _run_models(
     executor: Executor,
     namespace: ShapedNamespace | None,
 ) -> None:
-    """Layer times are measured before a rate's cold cells and before its rows of queries."""
+    """Run models; measure layer times before a rate's cold cells and before its rows of queries."""
     cells = {model: list(store.grid.cells(model)) for model in store.grid.models}
     todo = {model: [c for c in own if c not in store.done] for model, own in cells.items()}
     total, left = (sum(map(len, each.values())) for each in (cells, todo))
@@ -280,12 +280,12 @@ async def _run_models(
 
 
 def _plan_of(row: Measurement) -> tuple[str, str]:
-    """What makes two plans of one rate the same; without offloading, the mode does not matter."""
+    """Return the key of equal plans at one rate; without offloading, the mode does not matter."""
     return row.placement, row.upload if "1" in row.placement else ""
 
 
 def _like(row: Measurement, same: Measurement) -> Measurement:
-    """The row of a planner with the measurement of the one that had the same idea first."""
+    """Return a planner's row with the measurement of the first planner with the same plan."""
     if row.cell == same.cell or not same.was_run:
         return row
     kept = ("planner", "upload", "predicted_s", "bytes_only_s", "in_turn_s")

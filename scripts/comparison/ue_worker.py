@@ -1,7 +1,7 @@
-"""A UE in a process of its own that does what it is told, one line of JSON at a time.
+"""A UE in a separate process that follows orders, one line of JSON at a time.
 
-Its first argument says what it is: the network, its core, its slowdown. It answers each line on
-standard output with one line, and ends with standard input.
+Its first argument defines the network, the core and the slowdown. It answers each line with one
+line on standard output, and ends with standard input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INFINITE = float("inf")
 
 
 class Worker:
-    """A network and its inputs, and what was said about them."""
+    """A network and its inputs, with the state from earlier orders."""
 
     def __init__(self, model: str, core: int | None, ue_slowdown: float, busy: float) -> None:
         self.model = model
@@ -42,7 +42,7 @@ class Worker:
         self.participant: Participant | None = None
 
     def ue(self, port: int, token: str, rate_bps: float = INFINITE, **more: Any) -> UserEquipment:
-        """Of a server; what it does is not given up because the machine is busy."""
+        """Make a UE of a server; it has long timeouts, because the machine may be busy."""
         settings = UESettings(
             token, port, model=self.model, ue_slowdown=self.slowdown, busy=self.busy, stall_s=30.0,
             uplink_bps=rate_bps, downlink_bps=rate_bps, **more,
@@ -58,7 +58,7 @@ class Worker:
         repeats: int,
         paced: bool,
     ) -> dict[str, Any]:
-        """The layer times, at a server that serves nobody else."""
+        """Return the layer times, with a server that serves no other UE."""
         ue = self.ue(port, token, rate_bps, edge_slowdown=edge_slowdown)
         times = await measure(ue, self.inputs, repeats, paced)
         return {
@@ -100,14 +100,14 @@ class Worker:
         return found
 
     async def leave(self) -> dict[str, Any]:
-        """Leave the server, where nothing stays then."""
+        """Leave the server, which then keeps nothing of this UE."""
         assert self.participant is not None, "it has joined"
         await self.participant.ue.close()
         return {}
 
 
 async def serve(worker: Worker, answers: Any) -> None:
-    """Do what standard input says."""
+    """Follow the orders on standard input."""
     lines = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -119,7 +119,7 @@ async def serve(worker: Worker, answers: Any) -> None:
 
 
 def main() -> None:
-    """Begin; whatever libraries print goes to standard error."""
+    """Run the worker; the output of libraries goes to standard error."""
     torch.set_num_threads(1)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)

@@ -1,1 +1,1 @@
-"""What makes the frozen instances, scenarios and best-known plans of `mjoa-bench-v1`."""
+"""Generates the frozen instances, scenarios and best-known plans of `mjoa-bench-v1`."""

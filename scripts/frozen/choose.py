@@ -19,11 +19,11 @@ from tests.random_dags import STYLES, predecessors_in_style
 from tests.random_dnns import random_dnn_arrays
 
 FIRST_SEED = 3_000_000
-"""Nothing else in this repository draws from these seeds."""
+"""First seed; nothing else in this repository uses seeds from here."""
 LEAST_GAIN = 0.02
-"""Instances in which MJOA-MU gains less over all-local are passed over: nothing to tell there."""
+"""Instances in which MJOA-MU gains less over all-local are skipped, as planners hardly differ."""
 MOST_NETWORKS = 4
-"""Random networks of one instance; its UEs draw from them."""
+"""Maximum number of random networks of an instance; its UEs draw from them."""
 UES = (1, 2, 3, 4, 5, 8, 10, 15, 25, 50)
 ALL = tuple(DNN.names())
 V1 = (
@@ -43,7 +43,7 @@ GROUPS = {"v1": 50, "ideal": 50, "chain": 35, "dag": 35, "costs": 30}
 
 
 def frozen_cases() -> tuple[list[Case], list[NDArray[np.float64]]]:
-    """The instances, and the tables of seconds from which their UEs' are."""
+    """Return the instances, and the tables from which their UEs' seconds are derived."""
     chosen: list[Case] = []
     tables: list[NDArray[np.float64]] = []
     for number, (group, count) in enumerate(GROUPS.items()):
@@ -62,7 +62,7 @@ def frozen_cases() -> tuple[list[Case], list[NDArray[np.float64]]]:
 
 
 def gain_of(instance: Instance) -> float:
-    """By which part MJOA-MU's plan costs less than all-local."""
+    """Return by which fraction MJOA-MU's plan costs less than all-local."""
     plan = plan_with("mjoa-mu", instance)
     return 1.0 - float(evaluate_cost(instance, plan).sum() / instance.local_cost.sum())
 
@@ -70,7 +70,7 @@ def gain_of(instance: Instance) -> float:
 def drawn(
     group: str, k: int, n_ues: int, rng: np.random.Generator
 ) -> tuple[Instance, list[NDArray[np.float64]]]:
-    """An instance of a group, and the tables of seconds that are in it."""
+    """Draw an instance of a group, and return it with its tables of seconds."""
     if group in ("chain", "dag"):
         return random_networks(group == "chain", n_ues, rng)
     if group == "costs":
@@ -78,7 +78,7 @@ def drawn(
         changes = {"base": base, "dnns": ALL, **COSTS[k % len(COSTS)]}
     else:
         kinds = V1 if group == "v1" else IDEAL
-        # every number of UEs meets every kind
+        # every number of UEs is combined with every kind
         kind = kinds[(k + k // len(UES)) % len(kinds)]
         changes = {"base": "ideal" if group == "ideal" else "default", **kind}
     scenario = Scenario.from_dict(changes).with_changes(n_ues=n_ues)
@@ -95,14 +95,14 @@ def drawn(
 def random_networks(
     chain: bool, n_ues: int, rng: np.random.Generator
 ) -> tuple[Instance, list[NDArray[np.float64]]]:
-    """UEs of different speeds with a few random networks, on links from poor to good."""
+    """Draw UEs of different speeds with a few random networks, on links from poor to good."""
     networks = list(islice(kinds_of(chain, rng), min(n_ues, MOST_NETWORKS)))
     ues = []
     for i in range(n_ues):
         dnn, own, server = networks[i % len(networks)]
         snrs = 10.0 ** rng.uniform(0, 3, size=2)
         speed, weight = rng.uniform(0.5, 2.0), rng.choice([1.0, rng.uniform(0.5, 2.0)])
-        # a server of a few times one UE's speed is shared by all of them: let it grow with them
+        # all UEs share a server with a few times one UE's speed, so its speed grows with them
         ues.append(UE(dnn, own / speed, server / n_ues**0.5, *snrs, weight=weight))
     band_hz = 10.0 ** rng.uniform(6.5, 7.5) * n_ues**0.5
     messages = float(rng.choice([0.0, 0.0, 0.002, 10.0 ** rng.uniform(-3, -1.5)]))
@@ -112,7 +112,7 @@ def random_networks(
 def kinds_of(
     chain: bool, rng: np.random.Generator
 ) -> Iterator[tuple[DNN, NDArray[np.float64], NDArray[np.float64]]]:
-    """Random networks, each with its seconds per layer on a UE and on the server."""
+    """Draw random networks, each with its seconds per layer on a UE and on the server."""
     styles = cycle(rng.permutation(STYLES).tolist())
     for style in styles:
         n_layers = int(np.exp(rng.uniform(np.log(4), np.log(60))))

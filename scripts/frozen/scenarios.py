@@ -15,7 +15,7 @@ from mjoa_gym.evaluation.processes import Playing
 from mjoa_gym.world.scenario import Scenario
 
 FIRST_SEED, SEEDS, APART, ROUNDS = 4_000_000, 50, 1_000, 12
-"""Nothing else in this repository draws from these seeds."""
+"""First seed; nothing else in this repository uses seeds from here."""
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "crowded": {"base": "crowded", "n_ues": 12},
@@ -37,11 +37,11 @@ CHANGES: dict[str, dict[str, Any]] = {
         "deadline_factor_min": 0.4, "deadline_factor_max": 0.9, "miss_price_s": 0.5,
     },
 }  # fmt: skip
-"""By identifier what differs from the defaults."""
+"""Differences from the defaults, by identifier."""
 
 
 def frozen_scenarios() -> dict[str, Any]:
-    """The scenarios with all of their fields, their seeds, and hashes of what these draw."""
+    """Return the scenarios with all fields, their seeds, and hashes of what these draw."""
     found: dict[str, Any] = {}
     for k, (name, changes) in enumerate(CHANGES.items()):
         scenario = Scenario.from_dict(changes).with_changes(name=f"bench-{name}", rounds=ROUNDS)
@@ -54,7 +54,7 @@ def frozen_scenarios() -> dict[str, Any]:
 
 
 def reference_costs(runs: Path) -> dict[str, list[float]]:
-    """What every episode costs with MJOA-MU without a limit, by scenario."""
+    """Return the cost of every episode with MJOA-MU without a limit, by scenario."""
     asked = Asked((DYNAMIC,), (NO_LIMIT,))
     result, remarks = run(source_of("mjoa-mu"), "mjoa-mu", asked, Playing(1), runs / "reference")
     if remarks or result.lacks(DYNAMIC, NO_LIMIT):

@@ -1,4 +1,4 @@
-"""Searches for the best plans of the frozen instances: every planner, then longer than they do."""
+"""Searches for the best plans of the frozen instances: with every planner, then for longer."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mjoa_gym.planners.registry import PLANNERS
 ENTRIES, TRIED, WIDTH = 160, 96, 256
 """Entries per UE, changes tried, and nodes of PBT-DP's trees: two to four times the oracle's."""
 LONGER_S = 3.0
-"""Seconds after which the long search begins no further turn."""
+"""Seconds after which the long search starts no further iteration."""
 GLANCE_S, COARSE = 0.3, 8
-"""Seconds for MJOA-MU, and cells per UE of the bound, where it must be quick."""
+"""Seconds for MJOA-MU, and cells per UE of the bound, for a quick search."""
 SPREAD = 0.5
-"""Of the factors, on a logarithmic scale, on the shares at which the long search asks."""
+"""Spread, on a logarithmic scale, of the random factors on shares in the long search."""
 LONG = "long search"
 
 
 def best_plans(journal: Path, quick: bool = False) -> dict[str, Best]:
-    """The best plan of every instance and its bound; the journal keeps what has been found.
+    """Return the best plan of every instance and its bound; the journal keeps the results.
 
-    If it is to be quick, instances that the journal lacks are looked at only briefly, and are not
-    kept there: a later search goes on with them.
+    A quick search looks only briefly at instances that the journal lacks, and does not add them to
+    it, so that a later search covers them.
     """
     kept = Journal(journal, {"setting": hashes()["instances.json.gz"], "code": "search/1"})
     found = {entry["id"]: entry for entry in kept.entries}
@@ -55,7 +55,7 @@ def best_plans(journal: Path, quick: bool = False) -> dict[str, Best]:
 
 
 def searched(instance: Instance) -> Plain:
-    """The best plan that any planner or the long search finds, and the bound."""
+    """Return the best plan that any planner or the long search finds, and the bound."""
     plans: dict[str, Plan] = {}
     costs: dict[str, float] = {}
     for name, planner in PLANNERS.items():
@@ -77,7 +77,7 @@ def searched(instance: Instance) -> Plain:
 
 
 def glanced(instance: Instance) -> Plain:
-    """MJOA-MU's plan within moments, and the bound of UEs that have everything to themselves."""
+    """Return MJOA-MU's plan after a short time, and the bound of UEs with all resources each."""
     plan = plan_with("mjoa-mu", instance, GLANCE_S)
     cost = float(evaluate_cost(instance, plan).sum())
     free = JointSearch(replace(instance, energy_price_s_per_j=0.0, miss_price_s=0.0))
@@ -86,12 +86,12 @@ def glanced(instance: Instance) -> Plain:
 
 
 def without_marks(plan: Plan) -> Plan:
-    """The plan without prefetches, which mean nothing in a cold start but cost energy."""
+    """Return the plan without prefetches, which only cost energy in a cold start."""
     return Plan(plan.placements, plan.bandwidth_share, plan.compute_share)
 
 
 def longer(instance: Instance, plans: list[Plan]) -> Plan:
-    """MJOA-MU's search from the best plans that are known, with more of everything."""
+    """Return the result of MJOA-MU's search from the best known plans, with larger limits."""
     rng, start = np.random.default_rng(0), time.monotonic()
     search = JointSearch(instance, ENTRIES, TRIED)
     packed, portfolio = search.packed, search.portfolio

@@ -1,1 +1,1 @@
-"""How `bench_env.py` measures environments: what takes part, and how each is stepped."""
+"""The measurements of `bench_env.py`: the contenders, and how each is stepped."""

@@ -1,4 +1,4 @@
-"""What takes part: groups of environments that are compared with each other."""
+"""The contenders: groups of environments that are compared with each other."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Contender:
 
     name: str
     make: Callable[[], Player]
-    view: str = ""  # the action view, where there are several
-    observation: str = ""  # "flat", "dict" or "outlook", likewise
-    ues: int = 0  # in each environment, 0 if it has none
-    network: str = ""  # the one that all UEs run, if it is only one
+    view: str = ""  # the action view, if there are several
+    observation: str = ""  # "flat", "dict" or "outlook", if there are several
+    ues: int = 0  # UEs of each environment, 0 if it has none
+    network: str = ""  # the network that all UEs run, if it is only one
     calls_per_round: int = 1  # actions until all UEs have been served once
 
 
 @dataclass(frozen=True)
 class Group:
-    """One table; ratios are to those of the rows named in `references` that take part."""
+    """One table; ratios are to those rows named in `references` that take part."""
 
     title: str
     contenders: list[Contender]
@@ -50,9 +50,9 @@ class Group:
 
 
 def ours(env_id: str, view: str, n_envs: int, observation: str = "", **kwargs: Any) -> Contender:
-    """Our environment; `n_envs=0` is the scalar one."""
+    """Return our environment; `n_envs=0` is the scalar one."""
     observation = observation or ("dict" if view == "plan" else "flat")
-    if view != "plan":  # whose observation is a dictionary by default
+    if view != "plan":  # with "plan", the observation is a dictionary by default
         kwargs["observation"] = observation
     scenario = Scenario.of(kwargs.get("scenario")).with_changes(n_ues=kwargs.get("n_ues"))
 
@@ -67,7 +67,7 @@ def ours(env_id: str, view: str, n_envs: int, observation: str = "", **kwargs: A
 
 
 def mobile_env(size: str, n_ues: int) -> Contender:
-    """mobile-env with one agent for all UEs."""
+    """Return mobile-env with one agent for all UEs."""
 
     def make() -> Player:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -78,7 +78,7 @@ def mobile_env(size: str, n_ues: int) -> Contender:
 
 
 def scalar_group() -> Group:
-    """Environments made with `gym.make`."""
+    """Return environments made with `gym.make`."""
     rows = [Contender("CartPole-v1", lambda: ScalarPlayer(gym.make("CartPole-v1")))]
     for env_id in IDS:
         rows += [ours(env_id, view, 0) for view in ("multidiscrete", "box", "discrete")]
@@ -88,9 +88,9 @@ def scalar_group() -> Group:
 
 
 def vector_group(n_envs: int, all_views: bool) -> Group:
-    """Native vector environments; mobile-env, which has none, runs one at a time.
+    """Return native vector environments; mobile-env, which has none, runs one at a time.
 
-    Ours use all processors, the others one.
+    Our environments use all processors, the others use one.
     """
 
     def cartpole() -> Player:
@@ -112,13 +112,13 @@ def vector_group(n_envs: int, all_views: bool) -> Group:
 
 
 def ue_group(n_envs: int, view: str) -> Group:
-    """The number of UEs."""
+    """Return environments with different numbers of UEs."""
     rows = [ours(env_id, view, n_envs, n_ues=n) for env_id in IDS for n in UE_COUNTS]
     return Group(f"Against the number of UEs, {n_envs:,} environments at once", rows)
 
 
 def layer_group(n_envs: int, view: str) -> Group:
-    """The number of layers: one network per scenario."""
+    """Return environments with different numbers of layers: one network per scenario."""
     rows = [
         replace(ours(env_id, view, n_envs, scenario={"dnns": [name]}), network=name)
         for env_id in IDS
@@ -128,7 +128,7 @@ def layer_group(n_envs: int, view: str) -> Group:
 
 
 def sb3_groups(env_id: str, view: str, n_envs: int, n_steps: int) -> Iterator[Group]:
-    """Stable-Baselines3: stepping its `VecEnv`s, and PPO's collection of experience over them."""
+    """Yield groups for stepping Stable-Baselines3's `VecEnv`s, and for PPO's collection on them."""
     said = {"action": view, "observation": "flat"} if "MJOA/" in env_id else {}
 
     def native() -> Any:
@@ -156,7 +156,7 @@ def sb3_groups(env_id: str, view: str, n_envs: int, n_steps: int) -> Iterator[Gr
 
 
 def simulator_group(name: str) -> Group:
-    """Simulating random placements of a network, beside the simulator that tests compare with."""
+    """Return the simulation of random placements, with our kernel and the tests' simulator."""
     from tests.reference_simulator import reference_simulate
 
     dnn = DNN.load(name)

@@ -1,7 +1,7 @@
-"""Where the time of a step goes.
+"""The parts of a step's time.
 
 Many environments are stepped on one thread with random actions, and the parts are timed. Inferences
-are simulated once more on their own; the rest of the round is what it takes beyond that.
+are simulated a second time without the rest of the round, and the difference is the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .contenders import IDS
 PARTS = ("simulating the inferences", "the rest of the round", "decoding the action",
          "the flat observation", "masks, information, bookkeeping", "all")  # fmt: skip
 WARM_UP = 25
-"""Steps before the first that counts: compilation, and an episode that fills the memory."""
+"""Number of untimed first steps, for compilation and for an episode that fills the memory."""
 
 
 class Timed:
@@ -41,7 +41,7 @@ class Timed:
 
 
 def parts_table(n_envs: int, steps: int = 100) -> Table:
-    """The parts of both environments' steps, so many environments at once."""
+    """Return the parts of both environments' steps, with `n_envs` environments at once."""
     columns = [seconds_of_parts(env_id, n_envs, steps) for env_id in IDS]
     rows = [
         (part, *(f"{1e6 * seconds / n_envs:.1f}" for seconds in both))
@@ -52,7 +52,7 @@ def parts_table(n_envs: int, steps: int = 100) -> Table:
 
 
 def seconds_of_parts(env_id: str, n_envs: int, steps: int) -> list[float]:
-    """Median seconds of the parts in `PARTS` of all environments' step."""
+    """Return median seconds of the parts in `PARTS` of a step of all environments."""
     envs: Any = gym.make_vec(
         env_id, n_envs, vectorization_mode="vector_entry_point", action="multidiscrete", threads=1
     )

@@ -1,7 +1,7 @@
 """Players: each steps one kind of environment through a recorded sequence of random actions.
 
-A first, untimed pass samples the actions, valid ones where the environment gives a mask; the timed
-passes replay them from the same seed. So neither sampling nor seeding is timed, stepping and the
+A first, untimed pass samples the actions, valid ones if the environment provides a mask. The timed
+passes replay them from the same seed. So sampling and seeding are not timed, but stepping and the
 resets within the sequence are.
 """
 
@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 SEED = 0
-RECORDING_BYTES = 64e6  # at most, per environment
+RECORDING_BYTES = 64e6  # maximum per environment
 
 
 class Player:
@@ -29,19 +29,19 @@ class Player:
         self.actions: list[Any] = []
         self.transitions = 0  # of single environments, in one pass
         self.passes = 1  # in a turn
-        self.resetting: Any = False  # where the next step is a reset
+        self.resetting: Any = False  # environments whose next step is a reset
 
     def start(self) -> dict[str, Any]:
-        """Begin with the one seed; returns the info."""
+        """Start with the fixed seed; return the info."""
         self.resetting = False
         return self.env.reset(seed=SEED)[1]
 
     def step(self, action: Any) -> dict[str, Any]:
-        """One step, and a reset if the environment leaves that to others; returns the info."""
+        """Step, and reset if the environment does not reset itself; return the info."""
         raise NotImplementedError
 
     def prepare(self, seconds: float) -> None:
-        """Record until a pass takes so long, or the record is too large; not timed."""
+        """Record until a pass takes `seconds`, or the record is too large; not timed."""
         rng = np.random.default_rng(SEED)
         self.action_space.seed(SEED)
         info = self.start()
@@ -59,7 +59,7 @@ class Player:
         self.passes = max(1, round(seconds / max(stepping, 1e-9)))
 
     def play(self) -> tuple[float, int]:
-        """One turn: seconds, and transitions of single environments."""
+        """Play one turn; return seconds, and transitions of single environments."""
         seconds, step = 0.0, self.step
         for _ in range(self.passes):
             self.start()
@@ -70,12 +70,12 @@ class Player:
         return seconds, self.passes * self.transitions
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
         self.env.close()
 
 
 class ScalarPlayer(Player):
-    """For `gymnasium.Env`; whatever ends is reset at once."""
+    """For `gymnasium.Env`; finished episodes are reset at once."""
 
     def step(self, action: Any) -> dict[str, Any]:
         """See `Player`."""
@@ -86,7 +86,7 @@ class ScalarPlayer(Player):
 class VectorPlayer(Player):
     """For `gymnasium.vector.VectorEnv` with NEXT_STEP autoreset.
 
-    The call that resets an environment is time spent, but no transition, and not counted as one.
+    The time of a call that resets an environment counts, but it does not count as a transition.
     """
 
     def step(self, action: Any) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class CollectPlayer(Player):
 
 
 class CallPlayer(Player):
-    """For a function that simulates so many inferences; each counts as a step."""
+    """For a function that simulates `inferences` inferences; each counts as a step."""
 
     def __init__(self, call: Callable[[], object], inferences: int) -> None:
         self.call, self.transitions = call, inferences
@@ -166,14 +166,14 @@ class CallPlayer(Player):
         return timeit(self.call, number=self.passes), self.passes * self.transitions
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
 
 def sample_valid(space: gym.Space[Any], mask: Any, rng: np.random.Generator) -> Any:
-    """A random action, or one per environment; uniform over what the mask allows, if there is one.
+    """Sample a random action, or one per environment, uniformly over what a mask allows.
 
-    A mask is (..., n) bool; for several choices at once their masks one after the other, or in a
-    tuple (or an array of tuples), as our environments' `info` has them.
+    A mask is (..., n) bool. For several choices at once, their masks are concatenated, or in a
+    tuple (or an array of tuples), as in our environments' `info`.
     """
     if mask is None:
         return space.sample()

@@ -1,4 +1,4 @@
-"""Action views: ways to say the same decision to the one environment, by name."""
+"""Action views, by name: different ways to express a decision to the same environment."""
 
 from mjoa_gym.envs.actions.base import ActionView
 from mjoa_gym.envs.actions.box import BoxView
@@ -28,7 +28,7 @@ ACTION_VIEWS: dict[str, type[ActionView]] = {
 
 
 def action_view(name: str, scenario: Scenario, persists: bool, n_envs: int = 1) -> ActionView:
-    """The named view for E environments of a scenario; a ValueError says which there are."""
+    """Return the named view for E environments of a scenario; a ValueError lists the names."""
     return ACTION_VIEWS[choice("action", name, tuple(ACTION_VIEWS))](scenario, persists, n_envs)
 
 

@@ -1,4 +1,4 @@
-"""What an action view is: one way for an agent to say what it wants."""
+"""The interface of an action view: one way for an agent to express its decisions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mjoa_gym.world.scenario import Scenario
 class ActionView(ABC):
     """Turns the actions of E environments into decisions.
 
-    A view may ask for several actions per round (for instance one per UE): `decode` then says which
-    environments' decisions are complete, and observations tell agents where they stand.
+    A view may ask for several actions per round (for instance one per UE). `decode` then returns
+    which environments' decisions are complete, and observations show the progress of the round.
     """
 
     space: gym.Space[Any]  # of one environment
-    endless = False  # whether it has actions that withhold a needed share, for `Batch` to refuse
-    observation = "flat"  # what the view's agents usually want
-    one_by_one = False  # whether there is an action for one UE after the other; one decides else
+    endless = False  # whether actions can withhold a needed share; `Batch` then refuses them
+    observation = "flat"  # the default observation with this view
+    one_by_one = False  # whether each action decides for one UE, instead of one action for all
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         self.scenario = scenario
         self.persists = persists  # whether parameters stay, so that prefetching makes sense
-        self.retains = persists and scenario.retain  # whether it is said what is to be kept
+        self.retains = persists and scenario.retain  # whether decisions choose what to keep
         self.n_envs = n_envs
         self.shape = (scenario.n_ues, scenario.tables.width)
 
@@ -37,32 +37,32 @@ class ActionView(ABC):
     def decode(
         self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
     ) -> tuple[Decision | None, NDArray[np.bool_]]:
-        """The decisions that actions stand for.
+        """Return the decisions that actions stand for.
 
         Args:
-            actions: Those of E environments, as a sample of `batch_space(space, E)`.
-            state: What the environments are in.
-            which: (E,) who acts; the others' actions are ignored.
-            threads: That may share the work.
+            actions: The actions of E environments, as a sample of `batch_space(space, E)`.
+            state: The state of the environments.
+            which: (E,) the environments that act; the other environments' actions are ignored.
+            threads: Threads that may share the work.
 
         Returns:
-            The decisions (None if none is complete), and (E,) bool: whose is complete now.
+            The decisions (None if none is complete), and (E,) bool: which are complete now.
 
         Raises:
-            ValueError: Naming what is not allowed; the view is unchanged then.
+            ValueError: If an action is not allowed; the view is unchanged then.
         """
 
     @abstractmethod
     def encode(self, plan: Plan, instance: Instance | None = None) -> Any:
-        """The action for a plan, or the nearest there is; (N,) actions if they are one by one.
+        """Return the action for a plan, or the nearest one; (N,) actions if they are one by one.
 
         Args:
             plan: The plan.
-            instance: The problem it answers; views that do not say every plan need it.
+            instance: The problem it answers. Views that cannot express every plan need it.
         """
 
     def single(self, action: Any) -> Any:
-        """The action of one environment as that of a batch of one."""
+        """Return the action of one environment as the action of a batch of one."""
         return np.asarray(action)[None]
 
     def restart(self, which: NDArray[np.bool_]) -> None:
@@ -70,30 +70,30 @@ class ActionView(ABC):
         return
 
     def masks(self, dnn: NDArray[np.int64]) -> NDArray[np.int8] | None:
-        """(E, choices) 1 where a choice means something of its own, 0 where it is void.
+        """Return (E, choices): 0 where a choice is void, else 1.
 
         The choices of a `MultiDiscrete` action are concatenated. None if no choice can be void.
         """
         return None
 
     def sampling_masks(self, masks: NDArray[np.int8]) -> NDArray[Any]:
-        """(E, ...) `masks` (E, choices) in the form that `space.sample` takes."""
+        """Return `masks` (E, choices) as (E, ...) in the form that `space.sample` takes."""
         return masks
 
     def extra_spaces(self) -> dict[str, gym.Space[Any]]:
-        """Entries that the view adds to the dictionary of observations of one environment."""
+        """Return the entries that the view adds to one environment's dictionary observation."""
         return {}
 
     def extra_observation(self) -> dict[str, NDArray[Any]]:
-        """Their values now, with a leading axis E, newly allocated."""
+        """Return the current values of `extra_spaces`, with a leading axis E, newly allocated."""
         return {}
 
     def features(self) -> NDArray[np.float32]:
-        """(E, N, X) in [0, 1], what the view adds to each UE in a flat observation."""
+        """Return (E, N, X) in [0, 1]: what the view adds to each UE in a flat observation."""
         return np.zeros((self.n_envs, self.shape[0], 0), dtype=np.float32)
 
     def turn(self) -> NDArray[np.int64]:
-        """(E,) the UE that a flat observation begins with."""
+        """Return (E,) the UE that a flat observation begins with."""
         return np.zeros(self.n_envs, dtype=np.int64)
 
 
@@ -101,10 +101,10 @@ KINDS = {"ui": "whole numbers", "bui": "whole numbers or bool", "fui": "numbers"
 
 
 def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
-    """`given` as an array of the shape and one of the dtype kinds, or a ValueError."""
+    """Return `given` as an array, or raise a ValueError if its shape or dtype kind is wrong."""
     array = np.asarray(given)
     if array.shape != shape:
-        one = shape[0] == 1  # a scalar environment's users know no leading axis
+        one = shape[0] == 1  # users of a scalar environment see no leading axis
         got, needed = (array.shape[1:], shape[1:]) if one else (array.shape, shape)
         raise ValueError(f"{name} has shape {got}; {needed} is needed")
     if array.dtype.kind not in kinds:
@@ -115,7 +115,7 @@ def checked(name: str, given: Any, shape: tuple[int, ...], kinds: str) -> NDArra
 def real_numbers(
     given: Any, shape: tuple[int, ...], which: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Actions (E, numbers) as a copy with zeros for those who do not act, or a ValueError."""
+    """Return a copy of actions (E, numbers) with zeros outside `which` (E,); refuse NaN."""
     numbers = checked("action", given, shape, "fui").astype(np.float64)
     numbers[~which] = 0.0
     for e, k in np.argwhere(np.isnan(numbers)):

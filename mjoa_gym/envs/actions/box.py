@@ -1,4 +1,4 @@
-"""Real numbers, several per UE, for PPO and SAC."""
+"""The view with several real numbers per UE, for PPO and SAC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BID_RANGE = 8.0  # bids range from 1 / BID_RANGE to BID_RANGE; an action of 0 bi
 
 
 class BoxView(MenuView):
-    """`Box(-1, 1)`: for each UE in turn a few numbers (see `RoundsEnv`)."""
+    """`Box(-1, 1)`: a few numbers for each UE in turn (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 
@@ -43,7 +43,10 @@ class BoxView(MenuView):
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
-        """The action nearest to a plan (`MenuView.choices`, errors too): middles of menu parts."""
+        """Return the action nearest to a plan, in the middles of the menu's parts.
+
+        See `MenuView.choices`, also for errors.
+        """
         choice = self.choices(plan, instance)
         assert instance is not None
         size = self.sizes[[self.scenario.profiles.index(ue.dnn) for ue in instance.ues]]
@@ -55,7 +58,7 @@ class BoxView(MenuView):
 
 @lean
 def _choose(choice, own, sizes, dnn):
-    """Fill in what UEs' numbers (E, N, 3 to 5) stand for."""
+    """Fill in the choices that the UEs' numbers (E, N, 3 to 5) stand for."""
     last = own.shape[2] - 1
     for e in range(dnn.shape[0]):
         for i in range(dnn.shape[1]):
@@ -71,12 +74,12 @@ def _choose(choice, own, sizes, dnn):
 
 @njit(inline="always")
 def _part(number, size):
-    """Which of `size` equal parts of [-1, 1] a number is in, or nearest to."""
+    """Return which of `size` equal parts of [-1, 1] contains a number, or is nearest to it."""
     return min(int((within(number, -1.0, 1.0) + 1.0) / 2.0 * size), size - 1)
 
 
 def _exponent(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The bids' exponents in [-1, 1] that give shares (N,), the largest and the least centred."""
+    """Return the bids' exponents in [-1, 1] that give shares (N,), with their range centred."""
     used = shares > 0
     if not used.any():
         return np.zeros_like(shares)

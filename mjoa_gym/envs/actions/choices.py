@@ -1,4 +1,4 @@
-"""What the learned views have in common: placements from a menu, shares by bidding."""
+"""The common part of the learned views: placements from a menu, shares by bidding."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
 
 BIDS: NDArray[np.float64] = np.sqrt(2.0) ** np.arange(8)
-"""The bids that whole numbers can say, level by level; half an octave apart."""
-LEAST = 1e-300  # in place of a sum of no bids
+"""The bids that whole numbers stand for, level by level, half an octave apart."""
+LEAST = 1e-300  # replaces a sum of zero bids
 
 
 class Choice(NamedTuple):
-    """What UEs have chosen, each array (..., N).
+    """The UEs' choices; each array is (..., N).
 
-    `prefetch` is not read where nothing persists, `retain` not where the scenario has none.
+    `prefetch` is not read where nothing persists, and `retain` not where the scenario has none.
     """
 
-    entry: NDArray[np.int64]  # of the menu of each UE's network: its placement
-    prefetch: NDArray[np.int64]  # what it has at the edge is uploaded in addition; 0 for nothing
-    retain: NDArray[np.int64]  # what it has at the edge is dropped last; 0 for nothing
+    entry: NDArray[np.int64]  # the menu entry that each UE takes as its placement
+    prefetch: NDArray[np.int64]  # the entry whose edge layers are also uploaded; 0 for nothing
+    retain: NDArray[np.int64]  # the entry whose edge layers are dropped last; 0 for nothing
     bandwidth_bid: NDArray[np.float64]  # > 0
     compute_bid: NDArray[np.float64]  # > 0
 
@@ -38,23 +38,23 @@ class Menus(NamedTuple):
 
     sizes: NDArray[np.int64]  # (D,) entries of each network
     outlines: NDArray[np.uint8]  # (D * M, L + 1) of all entries, menu after menu
-    bytes: NDArray[np.float64]  # (D * M,) of the parameters of what each entry has at the edge
+    bytes: NDArray[np.float64]  # (D * M,) bytes of the parameters of each entry's edge layers
     fits: NDArray[np.bool_]  # (D * M,) whether these fit into the memory
-    entries: int  # M, those of the longest menu
+    entries: int  # M, the number of entries of the longest menu
 
 
 class MenuView(ActionView):
     """Each UE takes its placement from its network's menu, and bids for shares.
 
-    Entry 0 of every menu is all on the UE, the last one is all at the edge. A share is a UE's bid
-    over the sum of the bids of all UEs that need the resource: band is needed by those that place
-    or prefetch something at the edge, the server by those that place something there. Bids are
-    positive, so every action is a plan in which every inference ends.
+    Entry 0 of every menu places all layers on the UE, and the last entry places all at the edge. A
+    share is a UE's bid over the sum of the bids of all UEs that need the resource. UEs that place
+    or prefetch something at the edge need the band. UEs that place something there need the server.
+    Bids are positive, so every action is a plan in which every inference ends.
 
-    `entries` is M, those of the longest menu; `sizes` (D,) has those of each network's. The
-    `placements` (D * M, L) are menu after menu, zeros after a network's last entry or layer.
-    `wrapped` (D, M) is the entry that a number below M stands for; where it `exists`, itself.
-    `menus` is the same for kernels.
+    `entries` is M, the number of entries of the longest menu; `sizes` (D,) has the number of each
+    network's menu. `placements` (D * M, L) holds menu after menu, with zeros after a network's last
+    entry or layer. `wrapped` (D, M) is the entry that a number below M stands for: the number
+    itself where the entry `exists`. `menus` holds the same for kernels.
     """
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
@@ -74,7 +74,7 @@ class MenuView(ActionView):
         self.menus = Menus(self.sizes, self.outlines, sizes, fits, self.entries)
 
     def decision(self, choice: Choice, dnn: NDArray[np.int64]) -> Decision:
-        """What choices of E x N UEs with networks `dnn` come to; entries wrap around the menu."""
+        """Return the decision of E x N UEs with networks `dnn`; entries wrap around the menu."""
         decision = Decision(
             self.placements,
             self.outlines,
@@ -88,11 +88,13 @@ class MenuView(ActionView):
         return decision
 
     def choices(self, plan: Plan, instance: Instance | None) -> Choice:
-        """The choice, arrays of shape (N,), that comes nearest to a plan.
+        """Return the choice, arrays of shape (N,), that comes nearest to a plan.
 
-        Of the menu, a UE takes the plan's placement if it is there, else the entry that is fastest
-        with the plan's shares; to prefetch, the entry that leads to what the plan has at the edge
-        or prefetches, but for the fewest bytes; to retain, likewise. Bids are the plan's shares.
+        As its placement, a UE takes the plan's placement if it is on the menu, else the entry that
+        is fastest with the plan's shares. To prefetch, it takes the entry that, together with the
+        placement, differs by the fewest missing bytes from what the plan places at the edge or
+        prefetches. To retain, it takes the entry that differs by the fewest bytes. Bids are the
+        plan's shares.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
@@ -103,7 +105,7 @@ class MenuView(ActionView):
         return Choice(entry, prefetch, retain, plan.bandwidth_share, plan.compute_share)
 
     def _choose(self, plan: Plan, instance: Instance, i: int) -> tuple[int, int, int]:
-        """UE i's entries of the menu: to place, to prefetch and to retain."""
+        """Return UE i's entries of the menu: to place, to prefetch and to retain."""
         ue, packed = instance.ues[i], instance.packed
         d, n = self.scenario.profiles.index(ue.dnn), ue.dnn.n_layers
         rows = self.placements[d * self.entries : d * self.entries + self.sizes[d], :n]
@@ -124,7 +126,7 @@ class MenuView(ActionView):
 
 
 def answered(plan: Plan, instance: Instance | None) -> Instance:
-    """The instance that a plan answers; a ValueError without one, or if they do not fit."""
+    """Return the instance that a plan answers; a ValueError if it is None or does not fit."""
     if instance is None:
         raise ValueError("instance=None: this view needs the instance that the plan answers")
     plan.check_fits(instance)
@@ -134,9 +136,9 @@ def answered(plan: Plan, instance: Instance | None) -> Instance:
 def single_bids(
     bandwidth: NDArray[np.float64], compute: NDArray[np.float64], offloads: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """(N,) one bid for both resources: the geometric mean of two, scaled to the same sum.
+    """Return (N,) one bid for both resources: the geometric mean of two, scaled to the same sum.
 
-    UEs that do not offload need no server: theirs is the bid for the band.
+    UEs that do not offload need no server: they keep their bid for the band.
     """
     scale = bandwidth[offloads].sum() / max(compute[offloads].sum(), LEAST)
     return np.where(offloads, np.sqrt(bandwidth * compute * scale), bandwidth)
@@ -145,7 +147,7 @@ def single_bids(
 def whole_numbers(
     given: Any, counts: NDArray[np.int64], which: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Actions (E, n) below `counts` (n,), as a copy with zeros for those who do not act."""
+    """Return a copy of actions (E, n) below `counts` (n,), with zeros outside `which` (E,)."""
     chosen = checked("action", given, (len(which), len(counts)), "ui").astype(np.int64)
     in_range("action", chosen, counts, which)
     chosen[~which] = 0
@@ -153,7 +155,7 @@ def whole_numbers(
 
 
 def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bool_]) -> None:
-    """Raise a ValueError unless the choices (E, n) of those who act are in `[0, counts)`, (n,)."""
+    """Raise a ValueError unless choices (E, n) are in `[0, counts)`, (n,), where `which` (E,)."""
     e, k = _first_outside(choices, counts, which)
     if e >= 0:
         where = f"[{k}]" if choices.shape[1] > 1 else ""
@@ -162,7 +164,7 @@ def in_range(name: str, choices: NDArray[Any], counts: Any, which: NDArray[np.bo
 
 @lean
 def _first_outside(choices, counts, which):
-    """Where the first choice (E, n) is that is not in `[0, counts)`; (-1, -1) if there is none."""
+    """Return the indices of the first choice (E, n) outside `[0, counts)`; (-1, -1) for none."""
     for e in range(choices.shape[0]):
         if which[e]:
             for k in range(choices.shape[1]):
@@ -197,6 +199,9 @@ def _decide(decided, choice, dnn, wrapped, persists, retains):
 
 
 def level_of(shares: NDArray[np.float64], bids: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The levels whose bids come nearest to shares (N,), in the logarithm, the largest on top."""
+    """Return the levels whose bids come nearest to shares (N,) on a logarithmic scale.
+
+    The largest share gets the highest level.
+    """
     wanted = np.log(np.maximum(shares, LEAST) / max(shares.max(), LEAST)) + np.log(bids[-1])
     return np.abs(wanted[:, None] - np.log(bids)).argmin(axis=1)

@@ -1,4 +1,4 @@
-"""Whole numbers, one UE after the other, for DQN."""
+"""The view with one whole number for one UE after the other, for DQN."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class DiscreteView(OneByOneView):
         return self.decision(choice, dnn)
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The round's actions (N,) nearest to a plan (see `MenuView.choices`, errors too).
+        """Return the round's actions (N,) nearest to a plan.
 
-        A bid is the geometric mean of the two shares, to the nearest level. Whatever a plan
-        prefetches or retains, it is everything here.
+        See `MenuView.choices`, also for errors. A bid is the geometric mean of the two shares, to
+        the nearest level. If the plan prefetches or retains any layer, the action does so with all.
         """
         choice = self.choices(plan, instance)
         prefetch, retain = ((own > 0).astype(np.int64) for own in choice[1:3])
@@ -59,7 +59,7 @@ class DiscreteView(OneByOneView):
         return self._masks[dnn[np.arange(self.n_envs), self.turn()]]
 
     def _void(self) -> NDArray[np.int8]:
-        """(D, actions) 0 for what some other action says, or nothing."""
+        """Return (D, actions): 0 for actions that duplicate another one or have no meaning."""
         entry, prefetch, *_, level = np.unravel_index(np.arange(self.space.n), self.parts)
         means = self.exists[:, entry] == 1
         means &= ~((prefetch == 1) & (entry == self.sizes[:, None] - 1))

@@ -1,4 +1,4 @@
-"""Whole numbers, several per UE, for PPO and MaskablePPO."""
+"""The view with several whole numbers per UE, for PPO and MaskablePPO."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mjoa_gym.world.scenario import Scenario
 
 
 class MultiDiscreteView(MenuView):
-    """`MultiDiscrete` of one dimension: for each UE in turn a few numbers (see `RoundsEnv`)."""
+    """`MultiDiscrete` of one dimension: a few numbers for each UE in turn (see `RoundsEnv`)."""
 
     space: gym.spaces.MultiDiscrete
 
     def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
         super().__init__(scenario, persists, n_envs)
-        self.chosen = 1 + persists + self.retains  # how many entries of the menu
+        self.chosen = 1 + persists + self.retains  # how many of a UE's numbers are menu entries
         entries = [self.entries] * self.chosen
         self.space = gym.spaces.MultiDiscrete(
             np.array([*entries, len(BIDS), len(BIDS)] * scenario.n_ues, dtype=np.int64)
@@ -44,7 +44,10 @@ class MultiDiscreteView(MenuView):
         return self.decision(choice, dnn), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The action nearest to a plan (`MenuView.choices`, errors too); bids to nearest levels."""
+        """Return the action nearest to a plan, with bids rounded to levels.
+
+        See `MenuView.choices`, also for errors.
+        """
         choice = self.choices(plan, instance)
         entries = [choice.entry, choice.prefetch, choice.retain][: self.chosen]
         levels = (level_of(bid, BIDS) for bid in (choice.bandwidth_bid, choice.compute_bid))
@@ -55,6 +58,6 @@ class MultiDiscreteView(MenuView):
         return self._masks[dnn].reshape(len(dnn), -1)
 
     def sampling_masks(self, masks: NDArray[np.int8]) -> NDArray[np.object_]:
-        """(E,) tuples with an array of int8 for each number of the action."""
+        """Return (E,) tuples with an array of int8 for each number of the action."""
         parts = map(masks.__getitem__, self._parts)
         return np.fromiter(zip(*parts, strict=True), dtype=np.object_, count=len(masks))

@@ -1,4 +1,4 @@
-"""Whole numbers, one UE after the other: what views for DQN have in common."""
+"""The common part of the views for DQN: one whole number for one UE after the other."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ UNDECIDED = -1
 class OneByOneView(MenuView):
     """`Discrete`: N actions make a round, one for each UE in order.
 
-    An action is a UE's numbers, the last one counting fastest. Observations say whose turn it is,
-    and what the UEs before have chosen: UNDECIDED or the action.
+    An action combines a UE's numbers into one; the last number varies fastest. Observations show
+    which UE's turn it is, and for each UE its action in this round, or UNDECIDED.
 
-    `parts` has how many choices there are of each number.
+    `parts` is the number of choices for each of the numbers.
     """
 
     space: gym.spaces.Discrete
@@ -39,14 +39,14 @@ class OneByOneView(MenuView):
 
     @abstractmethod
     def counts(self) -> tuple[int, ...]:
-        """How many choices there are of each number of a UE."""
+        """Return the number of choices for each number of a UE."""
 
     @abstractmethod
     def decided(
         self, parts: Sequence[NDArray[np.int64]], state: State, which: NDArray[np.bool_],
         threads: int,
     ) -> Decision:  # fmt: skip
-        """The decisions for the numbers (E, N) of UEs whose rounds are complete."""
+        """Return the decisions for the numbers (E, N) of UEs whose rounds are complete."""
 
     def decode(
         self, actions: Any, state: State, which: NDArray[np.bool_], threads: int = 1
@@ -73,7 +73,7 @@ class OneByOneView(MenuView):
     def extra_spaces(self) -> dict[str, gym.Space[Any]]:
         """See `ActionView.extra_spaces`."""
         n = self.scenario.n_ues
-        last = max(n - 1, 1)  # Gymnasium warns of a box that holds one point
+        last = max(n - 1, 1)  # Gymnasium warns about a box that holds one point
         return {
             "turn": gym.spaces.Box(0, last, (1,), dtype=np.int64),
             "chosen": gym.spaces.Box(UNDECIDED, int(self.space.n) - 1, (n,), dtype=np.int64),
@@ -88,7 +88,7 @@ class OneByOneView(MenuView):
         return self.features_of(self._chosen)
 
     def features_of(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(E, N, X) features of what the UEs have chosen, (E, N)."""
+        """Return the features (E, N, X) of what the UEs have chosen, (E, N)."""
         parts = np.stack(np.unravel_index(np.maximum(chosen, 0), self.parts), axis=-1)
         most = np.maximum(np.array(self.parts) - 1, 1)
         decided = chosen != UNDECIDED

@@ -18,7 +18,7 @@ from mjoa_gym.world.scenario import Scenario
 
 
 class Shares(gym.spaces.Box):
-    """The unit simplex and everything below it: float64 of shape (..., N), last axis sums <= 1.
+    """The unit simplex and all points below it: float64 (..., N), whose last axis sums to <= 1.
 
     Sampling is uniform over the simplex itself (Dirichlet with all ones), so a sampled action uses
     the whole resource.
@@ -28,7 +28,7 @@ class Shares(gym.spaces.Box):
         super().__init__(0.0, 1.0, shape, np.float64, seed)
 
     def sample(self, mask: None = None, probability: None = None) -> NDArray[np.float64]:
-        """A point of the simplex; masks are not supported.
+        """Return a point of the simplex; masks are not supported.
 
         Raises:
             ValueError: If a mask or probability is given.
@@ -39,7 +39,7 @@ class Shares(gym.spaces.Box):
         return parts / parts.sum(axis=-1, keepdims=True)
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is an array of shares."""
+        """Return whether `x` is an array of shares."""
         return super().contains(x) and bool(np.all(np.sum(x, axis=-1) <= 1.0 + SHARE_TOLERANCE))
 
     def __repr__(self) -> str:
@@ -57,10 +57,10 @@ def _batch_shares(space: Shares, n: int = 1) -> Shares:
 
 
 class PlanView(ActionView):
-    """`Dict(placements, bandwidth_share, compute_share)`; streaming: `prefetch`, perhaps `retain`.
+    """`Dict(placements, bandwidth_share, compute_share)`; streaming adds `prefetch` and `retain`.
 
-    Entries of `placements`, `prefetch` and `retain` beyond a UE's last layer are ignored. Nothing
-    else is repaired: what is not a plan raises.
+    There is `retain` only if the scenario sets it. Entries of `placements`, `prefetch` and `retain`
+    beyond a UE's last layer are ignored. Nothing else is repaired: any other invalid plan raises.
     """
 
     space: gym.spaces.Dict
@@ -92,7 +92,7 @@ class PlanView(ActionView):
         dnn = state.population.dnn
         if not isinstance(actions, Mapping) or set(actions) != set(self.space):
             keys = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
-            raise ValueError(f"action: got {keys}; needed is a dict of {sorted(self.space)}")
+            raise ValueError(f"action: got {keys}; it must be a dict of {sorted(self.space)}")
         tables = self.scenario.tables
         exists = np.arange(self.shape[1]) < tables.n_layers[dnn, None]
         placements = self._marks("placements", actions["placements"], exists, which)
@@ -115,10 +115,10 @@ class PlanView(ActionView):
         return decision, which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> dict[str, NDArray[Any]]:
-        """The action that is exactly this plan, but for marks that mean nothing here.
+        """Return the action for exactly this plan, without marks that this view does not use.
 
         Raises:
-            ValueError: If the plan is for another number of UEs, or for networks that are too deep.
+            ValueError: If the plan has another number of UEs, or too many layers.
         """
         action: dict[str, NDArray[Any]] = {
             "placements": self._padded("placements", plan.placements),
@@ -132,7 +132,7 @@ class PlanView(ActionView):
     def _marks(
         self, name: str, given: Any, exists: NDArray[np.bool_], which: NDArray[np.bool_]
     ) -> NDArray[np.int8]:
-        """(E x N, L)."""
+        """Return the marks as (E x N, L)."""
         marks = checked(name, given, (self.n_envs, *self.shape), "bui")
         if np.any((marks[which] != 0) & (marks[which] != 1)):
             raise ValueError(f"{name} has entries other than 0 and 1")
@@ -140,7 +140,7 @@ class PlanView(ActionView):
         return np.where(used, marks, 0).astype(np.int8).reshape(-1, self.shape[1])
 
     def _shares(self, name: str, given: Any, which: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """(E, N)."""
+        """Return the shares as (E, N)."""
         given = checked(name, given, (self.n_envs, self.shape[0]), "fui")
         shares = given.astype(np.float64)  # a copy
         shares[~which] = 0.0

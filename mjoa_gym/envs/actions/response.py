@@ -1,12 +1,13 @@
 """The common part of the views that bid for shares alone: placements follow from the shares.
 
-In a round's best plan every UE's placement is the best at its shares, whatever the others do. So a
-learner may leave placements to the environment, which simulates the entries of a UE's menu and
-takes the one that costs least. Such a view cannot express placements that are not on the menu,
-shares between two levels, or, where parameters persist, placements that only pay in later rounds.
+In the best plan of a round, every UE's placement is the best one for the UE's shares, whatever the
+other UEs do. So a learner can leave the placements to the environment, which simulates the entries
+of a UE's menu and takes the one that costs least. Such a view cannot express placements that are
+not on the menu, shares between two levels, or, where parameters persist, placements that pay off
+only in later rounds.
 
-Cost: one simulation per UE and entry, and one more for UEs that have layers at the edge; where
-parameters persist, one more for all.
+Cost: one simulation per UE and entry, and one more for UEs that have layers at the edge. Where
+parameters persist, one more for all UEs.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from mjoa_gym.world.rounds import (
 )
 
 GREATEST_BID = 2.0**1.5
-"""Bids are nothing, or factors from the reciprocal of this to this."""
+"""A bid is 0, or a factor from the reciprocal of this number to this number."""
 
 
 class Bids(NamedTuple):
-    """What UEs have said, factors >= 0 on what they would cost all-local; each array (E, N)."""
+    """The UEs' bids: factors >= 0 on what they would cost all-local; each array is (E, N)."""
 
     bandwidth: NDArray[np.float64]
     compute: NDArray[np.float64]
@@ -51,19 +52,19 @@ class SharesView(MenuView):
     """Each UE bids for shares, and takes the entry of its menu that costs least at its shares.
 
     A bid is a factor on what the UE's inference would cost all-local: with equal factors, shares
-    are as these costs. A share is a bid over the sum of all. UEs that then need nothing give theirs
-    to the others, who choose again at the shares that they get.
+    are proportional to these costs. A share is a bid over the sum of all bids. UEs that then need
+    nothing give their shares to the other UEs, which choose again at their new shares.
 
-    Where parameters persist, a UE uploads in addition what its *target* has at the edge, an entry
-    of its menu. Targets fit into the server's memory together, and are the best to have there at
-    the first shares (see `targets`). If the scenario has `retain`, the server drops their layers
-    last.
+    Where parameters persist, each UE has a *target*, an entry of its menu, and also uploads the
+    layers that the target places at the edge. Together the targets fit into the server's memory,
+    and they are the best ones to keep there at the first shares (see `targets`). If the scenario
+    sets `retain`, the server drops their layers last.
     """
 
     observation = "outlook"
 
     def respond(self, bids: Bids, state: State, which: NDArray[np.bool_], threads: int) -> Decision:
-        """The decisions that follow from bids, for the environments of `which` (E,)."""
+        """Return the decisions that follow from bids, for the environments of `which` (E,)."""
         scenario, shape = self.scenario, state.population.dnn.shape
         decision = Decision(
             self.placements,
@@ -87,7 +88,7 @@ class SharesView(MenuView):
         return decision
 
     def bids_of(self, plan: Plan, instance: Instance | None) -> Bids:
-        """The bids, arrays of shape (N,), that come nearest to a plan; shares of 0 stay 0.
+        """Return the bids, arrays of shape (N,), that come nearest to a plan; 0 stays 0.
 
         Raises:
             ValueError: Without an instance, or if the plan does not fit it.
@@ -125,7 +126,7 @@ def _respond(
         _share(bandwidth[e])
         _share(compute[e])
         for i in range(bandwidth.shape[1]):
-            if compute[e, i] > 0.0:  # with more than before it has layers at the edge, too
+            if compute[e, i] > 0.0:  # its shares grew, so it still has layers at the edge
                 _place(decided, room, state, tables, constants, menus, e, i)
 
 
@@ -141,7 +142,7 @@ def _share(bids):
 
 @lean_inner
 def _place(decided, room, state, tables, constants, menus, e, i):
-    """Choose UE i's placement for the shares that it has in the decision."""
+    """Choose UE i's placement for its shares in the decision."""
     placement_of, _, _, bandwidth, compute = decided
     people = state.population
     link = link_over(channel_in(people, constants, e, i), bandwidth[e, i], compute[e, i])
@@ -152,7 +153,10 @@ def _place(decided, room, state, tables, constants, menus, e, i):
 
 @lean_inner
 def cheapest(inference, link, is_target, room, people, tables, constants, menus, e, i):
-    """The row that costs UE i least at its link (all-local among equals), and its seconds."""
+    """Return the row that costs UE i least at its link, and its seconds.
+
+    All-local is preferred among equals.
+    """
     d, power, scratch = people.dnn[e, i], tables.power[people.device[e, i]], scratch_in(room, i)
     first = best = d * menus.entries
     least = best_s = np.inf

@@ -1,4 +1,4 @@
-"""Shares alone as actions: whole numbers, real numbers, or one UE after the other."""
+"""Views whose actions are shares alone: whole numbers, real numbers, or one UE after the other."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mjoa_gym.world.rounds import Decision, State
 from mjoa_gym.world.scenario import Scenario
 
 PER_RANGE = 3
-"""Levels above a bid of 1, and below."""
+"""Number of levels above a bid of 1, and below it."""
 LEVELS: NDArray[np.float64] = np.append(
     0.0, GREATEST_BID ** (np.arange(-PER_RANGE, PER_RANGE + 1) / PER_RANGE)
 )
-"""The bids that whole numbers can say: nothing, and seven that are half an octave apart."""
+"""The bids that whole numbers stand for: 0, and seven that are half an octave apart."""
 EVEN = 1 + PER_RANGE
 """The level that bids 1."""
 
 
 def centred(bids: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) exponents in (-1, 1] that give these bids but for a common factor; -1 for bids of 0.
+    """Return exponents (N,) in (-1, 1] that give these bids up to a common factor; -1 for 0.
 
-    The largest and the least are centred.
+    Their range is centred.
     """
     used = bids > 0.0
     if not used.any():
@@ -41,16 +41,16 @@ def centred(bids: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def nearest_levels(bids: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The levels (N,) whose bids come nearest to these but for a common factor; 0 stays 0."""
+    """Return the levels (N,) whose bids are nearest to these up to a common factor; 0 stays 0."""
     exponent = centred(bids) * PER_RANGE
     highest = exponent.max()
-    exponent += np.ceil(highest - 0.5 - 1e-9) - highest  # ratios of levels stay what they are
+    exponent += np.ceil(highest - 0.5 - 1e-9) - highest  # ratios of levels do not change
     above = np.clip(np.rint(exponent), -PER_RANGE, PER_RANGE).astype(np.int64)
     return np.where(bids > 0.0, EVEN + above, 0)
 
 
 class SharesMultiDiscreteView(SharesView):
-    """`MultiDiscrete` of one dimension: for each UE in turn a few numbers (see `RoundsEnv`)."""
+    """`MultiDiscrete` of one dimension: a few numbers for each UE in turn (see `RoundsEnv`)."""
 
     space: gym.spaces.MultiDiscrete
 
@@ -68,12 +68,12 @@ class SharesMultiDiscreteView(SharesView):
         return self.respond(bids, state, which, threads), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The action nearest to a plan (see `SharesView.bids_of`, errors too)."""
+        """Return the action nearest to a plan (see `SharesView.bids_of`, also for errors)."""
         return np.stack([*map(nearest_levels, self.bids_of(plan, instance))], axis=-1).ravel()
 
 
 class SharesBoxView(SharesView):
-    """`Box(-1, 1)`: for each UE in turn a few numbers (see `RoundsEnv`)."""
+    """`Box(-1, 1)`: a few numbers for each UE in turn (see `RoundsEnv`)."""
 
     space: gym.spaces.Box
 
@@ -92,13 +92,13 @@ class SharesBoxView(SharesView):
         return self.respond(bids, state, which, threads), which
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.float32]:
-        """The action nearest to a plan (see `SharesView.bids_of`, errors too)."""
+        """Return the action nearest to a plan (see `SharesView.bids_of`, also for errors)."""
         exponents = map(centred, self.bids_of(plan, instance))
         return np.stack([*exponents], axis=-1).ravel().astype(np.float32)
 
 
 class SharesDiscreteView(OneByOneView, SharesView):
-    """`Discrete`: a level for both bids of one UE after the other, see `RoundsEnv`."""
+    """`Discrete`: one level for both bids, for one UE after the other (see `RoundsEnv`)."""
 
     def counts(self) -> tuple[int, ...]:
         """See `OneByOneView.counts`."""
@@ -113,9 +113,9 @@ class SharesDiscreteView(OneByOneView, SharesView):
         return self.respond(Bids(LEVELS[level], LEVELS[level]), state, which, threads)
 
     def encode(self, plan: Plan, instance: Instance | None = None) -> NDArray[np.int64]:
-        """The round's actions (N,) nearest to a plan (see `SharesView.bids_of`, errors too).
+        """Return the round's actions (N,) nearest to a plan.
 
-        A bid is the geometric mean of the two.
+        See `SharesView.bids_of`, also for errors. A bid is the geometric mean of the two.
         """
         bandwidth, compute = self.bids_of(plan, instance)
         return nearest_levels(single_bids(bandwidth, compute, compute > 0.0))

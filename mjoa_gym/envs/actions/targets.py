@@ -1,13 +1,13 @@
-"""What UEs that only bid for shares upload and retain where parameters persist: their targets.
+"""The targets: what UEs that only bid for shares upload and retain where parameters persist.
 
-Memory seldom has room for what is best for each UE, so it has a price. The price is the lowest at
-which all targets fit into the server's memory together, when each UE takes the entry of its menu
-for which
+Memory seldom has room for what is best for each UE, so it has a price. Each UE takes the entry of
+its menu that minimises
 
     what it will cost with the entry's parameters on the server + price * their bytes
 
-is least. This is the Lagrangian of a multiple-choice knapsack. Where parameters are shared, UEs
-with the same network have one target, and their costs add up.
+The price is the lowest one at which all targets fit into the server's memory together. This is the
+Lagrangian of a multiple-choice knapsack. Where parameters are shared, UEs with the same network
+have one target, and their costs add up.
 
 Cost: one simulation per UE and entry, and O(STEPS N M) for the price.
 """
@@ -31,29 +31,29 @@ INSTALLED = int(Upload.PREINSTALLED)
 STEPS = 40
 """Halvings of the price's range, on a logarithmic scale."""
 SPAN = 1e15
-"""The greatest price over the least that is tried."""
+"""The highest price over the lowest price that is tried."""
 
 
 class Targets(NamedTuple):
     """Work arrays for the targets of N UEs with at most M entries each."""
 
-    costs: NDArray[np.float64]  # (N, M) of later inferences, what is needed being on the server
+    costs: NDArray[np.float64]  # (N, M) of later inferences, with their parameters on the server
     leader: NDArray[np.int64]  # (N,) the first UE that has the same target
-    entry: NDArray[np.int64]  # (N,) of the menu
+    entry: NDArray[np.int64]  # (N,) the target, an entry of the menu
 
 
 def new_targets(n_ues: int, entries: int) -> Targets:
-    """Room for N UEs with menus of at most M entries."""
+    """Allocate the arrays for N UEs with menus of at most M entries."""
     leader, entry = np.zeros((2, n_ues), np.int64)
     return Targets(np.zeros((n_ues, entries)), leader, entry)
 
 
 @lean_inner
 def aim(decided, room, targets, state, tables, constants, menus, e):
-    """Choose the targets in environment e, and mark what of them is to be uploaded and retained.
+    """Choose the targets in environment e, and mark their layers to upload and to retain.
 
     Where layers can be retained, a UE that has uploaded all of its target uploads what would be
-    best for itself: that is dropped first.
+    best for it alone. The server drops those layers first.
     """
     dnn = state.population.dnn[e]
     _foresee(decided, room, targets, state, tables, constants, menus, e)
@@ -75,9 +75,9 @@ def aim(decided, room, targets, state, tables, constants, menus, e):
 
 @lean_inner
 def _foresee(decided, room, targets, state, tables, constants, menus, e):
-    """Fill in what UEs will cost with each entry, at their shares, and who leads them.
+    """Fill in what UEs will cost with each entry, at their shares, and the UEs' leaders.
 
-    A UE without a share of the server is assumed to get an equal one later.
+    A UE without a share of the server is assumed to get an equal share later.
     """
     _, _, _, bandwidth, compute = decided
     people = state.population
@@ -101,7 +101,7 @@ def _foresee(decided, room, targets, state, tables, constants, menus, e):
 
 @njit(inline="always")
 def counted(seconds, outline, inference, link, power, people, constants, e, i):
-    """Seconds that UE i's inference counts as, its energy and its deadline included."""
+    """Return the seconds that UE i's inference counts as, including its energy and deadline."""
     joules, energy_price = 0.0, constants.energy_price_s_per_j
     if energy_price > 0.0:
         joules = energy.inference_j(power, outline, inference, link, seconds)
@@ -118,7 +118,7 @@ def _fit(targets, dnn, menus, memory_bytes):
     high = 0.0
     for i in range(len(dnn)):
         high += targets.costs[i, 0]
-    low = high / SPAN  # at the highest price a byte costs more than all there is to gain
+    low = high / SPAN  # at the highest price, a byte costs more than any gain
     for _ in range(STEPS):
         price = (low * high) ** 0.5
         if _choose(targets, dnn, menus, price) > memory_bytes:
@@ -130,7 +130,7 @@ def _fit(targets, dnn, menus, memory_bytes):
 
 @lean_inner
 def _choose(targets, dnn, menus, price):
-    """Choose the targets at a price per byte; returns the bytes of all."""
+    """Choose the targets at a price per byte; return their total bytes."""
     total = 0.0
     for i in range(len(dnn)):
         if targets.leader[i] < i:
@@ -150,7 +150,7 @@ def _choose(targets, dnn, menus, price):
 
 @lean_inner
 def _own_best(costs, menus, first, d):
-    """The entry that will cost least, of those that fit into memory."""
+    """Return the entry that will cost least among those that fit into memory."""
     best = 0
     for entry in range(menus.sizes[d]):
         if costs[entry] < costs[best] and menus.fits[first + entry]:
@@ -160,7 +160,7 @@ def _own_best(costs, menus, first, d):
 
 @njit(inline="always")
 def sends(target, placement, inference):
-    """Whether a target misses something that the placement (outlines, both) does not upload."""
+    """Return whether a target misses layers that the placement (both outlines) does not upload."""
     for layer in range(len(inference.ue_s)):
         more = target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE
         if more and inference.missing_bytes[layer] > 0.0:

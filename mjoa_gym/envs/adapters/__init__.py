@@ -1,4 +1,4 @@
-"""Bridges to libraries that do not take Gymnasium's vector environments as they are.
+"""Adapters for libraries that do not accept Gymnasium's vector environments directly.
 
-Each module needs the library it is named after; importing this package needs none of them.
+Each module needs the library that it is named after. Importing this package needs none of them.
 """

@@ -1,4 +1,4 @@
-"""Every UE an agent of its own: PettingZoo's parallel interface (extra `multiagent`)."""
+"""PettingZoo's parallel interface, in which every UE is an agent (extra `multiagent`)."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ Step = tuple[dict[str, Any], dict[str, float], Flags, Flags, Infos]
 class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
     """N agents `ue_0`, `ue_1`, ...: each chooses its UE's placement and bids, or bids alone.
 
-    A share is an agent's bid over the sum of the bids of all that need the resource, so agents
-    compete for band and server. When a UE leaves (streaming), its agent goes on with the newcomer.
+    A share is an agent's bid over the sum of the bids of all agents that need the resource, so
+    agents compete for band and server. When a UE leaves (streaming), its agent continues with the
+    UE that replaces it.
 
-    An agent's observation is that of the environment, beginning with its own UE; `state()` is the
-    same beginning with UE 0. Its action is its UE's part of the environment's (see
-    `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's, with the UE's
-    own `latency_s`, `local_s`, `energy_j`, `missed`, `left` and `action_mask` (a tuple with an
-    array for each number, for `action_space(agent).sample(mask)`).
+    An agent's observation is the environment's observation, beginning with its own UE. `state()`
+    is the same, beginning with UE 0. An agent's action is its UE's part of the environment's action
+    (see `mjoa_gym.envs.RoundsEnv`). `infos[agent]` has the same keys as the environment's `info`,
+    with the UE's own `latency_s`, `local_s`, `energy_j`, `missed`, `left` and `action_mask` (a
+    tuple with an array for each number, for `action_space(agent).sample(mask)`).
 
     Args:
         env_id: "MJOA/ColdStart-v1" or "MJOA/Streaming-v1".
         action: "multidiscrete", "box", "shares" or "shares-box".
-        reward: "team": all get the environment's reward, the weighted reduction of all UEs' costs.
-            "own": each gets its own UE's, 1 minus what its inference costs over that all-local,
-            which is 1 - T / T(local) unless energy or missed deadlines have a price.
-        n_ues: As for the environment, and so are the others.
-        scenario: What `Scenario.of` takes.
+        reward: "team": all agents get the environment's reward, the weighted reduction of all UEs'
+            costs. "own": each agent gets the reduction of its own UE's cost: 1 minus the cost of
+            its inference over the cost of running it all-local. This is 1 - T / T(local) unless
+            energy or missed deadlines have a price.
+        n_ues: As for the environment, like the other arguments.
+        scenario: Anything that `Scenario.of` accepts.
         rounds: Length of an episode.
         render_mode: "rgb_array" or "ansi".
-        observation: "flat" or "outlook"; by default what the action view's agents usually want.
+        observation: "flat" or "outlook"; the default depends on the action view.
 
     Raises:
-        ValueError: Naming argument, value and what is allowed.
+        ValueError: If an argument is invalid; names it, its value and what is allowed.
     """
 
     def __init__(
@@ -88,11 +90,11 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         self._seen: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
     def observation_space(self, agent: str) -> gym.Space[Any]:
-        """The observation space of an agent; all agents' are alike."""
+        """Return the observation space of an agent; the spaces of all agents are equal."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> gym.Space[Any]:
-        """The action space of an agent; all agents' are alike."""
+        """Return the action space of an agent; the spaces of all agents are equal."""
         return self.action_spaces[agent]
 
     def reset(
@@ -104,10 +106,10 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         return self._observations(), self._infos(info)
 
     def step(self, actions: dict[str, Any]) -> Step:
-        """Play one round; after the end, when there are no agents, nothing happens.
+        """Play one round. After the end, when there are no agents, an empty step does nothing.
 
         Raises:
-            ValueError: If an agent has no action, or one that is not allowed; nothing has changed.
+            ValueError: If an action is missing or not allowed; nothing has changed then.
             ResetNeeded: Before the first `reset`, and if there are actions after the end.
         """
         if not self.agents:
@@ -116,7 +118,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
             return {}, {}, {}, {}, {}
         if set(actions) != set(self.agents):
             raise ValueError(
-                f"actions: got {sorted(actions)}; needed is one for each {self.agents}"
+                f"actions: got {sorted(actions)}; there must be one for each of {self.agents}"
             )
         for agent, action in actions.items():
             if np.shape(action) != self.action_spaces[agent].shape:
@@ -143,17 +145,17 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         )
 
     def state(self) -> NDArray[np.float32]:
-        """The observation that begins with UE 0; there is none before the first `reset`."""
+        """Return the observation that begins with UE 0; it exists after the first `reset`."""
         if not self._seen.size:
             raise ResetNeeded("there is no state: call reset() first")
         return self._seen.copy()
 
     def render(self) -> Any:
-        """As the environment's."""
+        """Render as the environment does."""
         return self.env.render()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
     def _own_space(self) -> gym.Space[Any]:
         joint, n = self.env.action_space, len(self.possible_agents)
@@ -169,7 +171,7 @@ class OffloadingParallelEnv(ParallelEnv[str, Any, Any]):
         if self._seen.ndim == 2:  # an outlook, a row for each UE
             return np.roll(self._seen, -i, axis=0)
         n = len(self.possible_agents)
-        of_ues = n * columns_of(self.env.scenario, self.env.persists)  # the rest is of all
+        of_ues = n * columns_of(self.env.scenario, self.env.persists)  # the rest belongs to all UEs
         blocks, rest = self._seen[:of_ues].reshape(n, -1), self._seen[of_ues:]
         return np.append(np.roll(blocks, -i, axis=0), rest)
 

@@ -1,8 +1,8 @@
 """Stable-Baselines3 and sb3-contrib at the speed of a vector environment.
 
-SB3's algorithms take a `VecEnv` of their own. `StableBaselinesVecEnv` makes one of any Gymnasium
-vector environment that resets a finished episode in the same step, and adds little to its cost.
-Install the library with the extra `sb3`.
+SB3's algorithms need SB3's own `VecEnv`. `StableBaselinesVecEnv` turns any Gymnasium vector
+environment that resets a finished episode in the same step into one, at little extra cost. Install
+the library with the extra `sb3`.
 
     from stable_baselines3 import PPO
     from mjoa_gym.envs.adapters.stable_baselines3 import make_vec_env
@@ -36,23 +36,25 @@ except ImportError as error:
     raise ImportError("stable-baselines3 is needed: pip install 'mjoa-gym[sb3]'") from error
 
 Infos = Literal["lean", "full"]
-READ_AT_THE_END = ("episode", "is_success")  # what SB3 reads of a finished episode's info
+READ_AT_THE_END = ("episode", "is_success")  # what SB3 reads from a finished episode's info
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """A Gymnasium vector environment in the shape that SB3 asks for.
+    """A Gymnasium vector environment with the interface that SB3 expects.
 
-    With `infos="lean"` the dictionary of an environment is empty, except in the step that ends its
-    episode: then it has what SB3 reads, `terminal_observation`, `TimeLimit.truncated`, and
-    `episode` and `is_success` where the environment gives them. With `infos="full"` each has all
-    that the environment says in every step, and `TimeLimit.truncated`, as from SB3's own
-    `DummyVecEnv`; that takes a Python dictionary with a slice of each array per environment and
-    step. `VecMonitor(..., info_keywords=...)` and callbacks that look at `infos` need it.
+    With `infos="lean"`, the dictionary of an environment is empty, except in the step that ends its
+    episode. Then it has what SB3 reads: `terminal_observation`, `TimeLimit.truncated`, and
+    `episode` and `is_success` where the environment provides them. With `infos="full"`, each
+    dictionary has the environment's whole info in every step, and `TimeLimit.truncated`, like those
+    of SB3's `DummyVecEnv`. This costs a Python dictionary with a slice of each array per
+    environment and step. `VecMonitor(..., info_keywords=...)` and callbacks that read `infos` need
+    it.
 
-    Attributes and methods are looked up in the single environments where there are some (as in
-    `SyncVectorEnv`). A vector environment without such has one value for all: `get_attr` repeats
-    it, `env_method` expects one result per environment (`action_masks()` for `MaskablePPO`: the
-    rows of an array), and neither `env_method` nor `set_attr` can be confined to some `indices`.
+    Attributes and methods are looked up in the single environments, if there are any (as in
+    `SyncVectorEnv`). A vector environment without single ones has one value for all: `get_attr`
+    repeats it, `env_method` expects one result per environment (for `action_masks()` and
+    `MaskablePPO`, the rows of an array), and neither `env_method` nor `set_attr` can be limited to
+    some `indices`.
 
     Raises:
         ValueError: If the environment does not reset in the same step.
@@ -78,7 +80,7 @@ class StableBaselinesVecEnv(VecEnv):
         if seeds[0] is None:
             seeds = None
         elif seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-            seeds = int(seeds[0])  # every vector environment counts up from it
+            seeds = int(seeds[0])  # every vector environment counts up from this seed
         observations, infos = self.env.reset(seed=seeds, options=self._options[0] or None)
         self.reset_infos = [_row(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
@@ -86,7 +88,7 @@ class StableBaselinesVecEnv(VecEnv):
         return observations
 
     def seed_alike(self, seed: int, copies: int) -> None:
-        """Let each `copies` environments in a row begin with the same seed: they meet the same UEs.
+        """Give each group of `copies` consecutive environments the same seed, so the same UEs.
 
         Raises:
             ValueError: If `copies` does not divide the number of environments.
@@ -96,13 +98,13 @@ class StableBaselinesVecEnv(VecEnv):
         self._seeds = [seed + i // copies for i in range(self.num_envs)]
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
-        """Say what the next `reset` gets; the same for all environments.
+        """Set the options of the next `reset`; they are the same for all environments.
 
         Raises:
             ValueError: If a list has different options.
         """
         if isinstance(options, list) and any(each != options[0] for each in options):
-            raise ValueError(f"options={options}: a vector environment takes the same for all")
+            raise ValueError(f"options={options}: they must be the same for all environments")
         super().set_options(options)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -110,7 +112,7 @@ class StableBaselinesVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step all environments; whatever ended has already begun anew."""
+        """Step all environments; finished episodes have already restarted."""
         observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
         dones = terminations | truncations
         timeouts = truncations & ~terminations
@@ -131,13 +133,13 @@ class StableBaselinesVecEnv(VecEnv):
         timeouts: NDArray[np.bool_],
         infos: dict[str, Any],
     ) -> None:
-        """Put into the rows of finished episodes what belongs to their last step."""
+        """Add the entries that belong to the last step to the rows of finished episodes."""
         last = infos.get("final_info", {})
         keys = [mark + key for key in READ_AT_THE_END for mark in ("", "_")]
         read = {key: source[key] for source in (infos, last) for key in keys if key in source}
         for i in ended:
             self.reset_infos[i] = {}
-            if self.infos == "full":  # so far the row is of the reset that followed
+            if self.infos == "full":  # so far the row describes the reset that followed
                 self.reset_infos[i], rows[i] = rows[i], _row(last, i)
                 self.reset_infos[i].pop("TimeLimit.truncated")
             rows[i] |= _row(read, i)
@@ -149,12 +151,12 @@ class StableBaselinesVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """A picture of each environment, if `render_mode` is "rgb_array"."""
+        """Return a picture of each environment, if `render_mode` is "rgb_array"."""
         frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The value of an attribute in each environment."""
+        """Return the value of an attribute in each environment."""
         chosen = list(self._get_indices(indices))
         base = self.env.unwrapped
         if hasattr(base, "envs"):
@@ -201,13 +203,13 @@ class StableBaselinesVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether each single environment, where there are such, has a wrapper."""
+        """Return whether each single environment, if there are any, has a wrapper."""
         envs = getattr(self.env.unwrapped, "envs", None)
         chosen = self._get_indices(indices)
         return [envs is not None and is_wrapped(envs[i], wrapper_class) for i in chosen]
 
     def _layer_with(self, name: str) -> VectorEnv[Any, Any, Any]:
-        """The outermost of the vector wrappers, or the environment, that has an attribute."""
+        """Return the outermost vector wrapper, or the environment, that has an attribute."""
         layer: Any = self.env
         while layer is not layer.unwrapped and not hasattr(layer, name):
             layer = layer.env
@@ -231,12 +233,12 @@ def make_vec_env(
     """Make a registered environment `n_envs` times, for Stable-Baselines3.
 
     Args:
-        env_id: A registered id; for this package's `mjoa_gym` has to be imported, or
-            `"mjoa_gym:MJOA/..."` given.
-        n_envs: How many.
-        seed: Environment i gets `seed + i // copies` at the first reset; None for random ones.
-        copies: How many environments in a row meet the same UEs, whatever is done in them; only
-            with a seed.
+        env_id: A registered id. For this package's ids, import `mjoa_gym` first, or write
+            `"mjoa_gym:MJOA/..."`.
+        n_envs: Number of environments.
+        seed: Environment i gets `seed + i // copies` at the first reset; None for random seeds.
+        copies: Number of consecutive environments that meet the same UEs, whatever the actions;
+            only with a seed.
         vectorization_mode: The environment's own vector form, or "sync" or "async" copies of the
             scalar one.
         infos: See `StableBaselinesVecEnv`.
@@ -255,7 +257,7 @@ def make_vec_env(
 
 
 def _row(infos: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """What a vector environment's info says about environment i in this step."""
+    """Return what a vector environment's info says about environment i in this step."""
     row: dict[str, Any] = {}
     for key, values in infos.items():
         if key in ("final_obs", "final_info") or (key[:1] == "_" and key[1:] in infos):

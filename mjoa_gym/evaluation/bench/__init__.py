@@ -1,1 +1,1 @@
-"""`mjoa-bench-v1`: frozen instances and scenarios, results that anybody can check, one ranking."""
+"""`mjoa-bench-v1`: frozen instances and scenarios, results that you can check, and a ranking."""

@@ -1,4 +1,4 @@
-"""Scores every answer of a submission again, and says which do not come to what they claim."""
+"""Scores every answer of a submission again, and reports those that do not match their claim."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mjoa_gym.model.instance import Plan
 def faults_of(
     result: Result, sample: int | None = None, progress: bool | None = False
 ) -> Iterator[str]:
-    """What is wrong with a submission, answer by answer; nothing if all of it reproduces.
+    """Yield what is wrong with a submission, answer by answer; nothing if all of it reproduces.
 
     Args:
         result: The submission.
-        sample: How many answers of each track and budget are looked at; all by default.
-        progress: Whether to show a bar; None for wherever somebody looks.
+        sample: Number of answers of each track and budget to check; all by default.
+        progress: Whether to show a progress bar; None for only if standard error is a terminal.
     """
     best = best_known()
     todo = [
@@ -43,14 +43,14 @@ def faults_of(
 
 
 def static_fault(key: Key, answer: Row, best: Best) -> str:
-    """What is wrong with an answer to an instance; nothing if it reproduces."""
+    """Return what is wrong with an answer to an instance; "" if it reproduces."""
     if "invalid" in answer:
         return ""
     instance = cases()[key[0]].instance
     try:
         cost = cost_of(instance, read_plan(answer["plan"]))
     except ValueError as error:
-        return f"the plan is no answer: {error}"
+        return f"the plan is not an answer: {error}"
     if fault := difference("the plan costs", cost, answer["cost"]):
         return fault
     if cost < best.bound * (1.0 - REPRODUCES):
@@ -59,7 +59,7 @@ def static_fault(key: Key, answer: Row, best: Best) -> str:
 
 
 def dynamic_fault(key: Key, rows: list[Row], budget: str) -> str:
-    """What is wrong with an episode; nothing if it reproduces."""
+    """Return what is wrong with an episode; "" if it reproduces."""
     scene, seed = scenes()[key[0]], int(key[1])
     try:
         plans = [read_plan(row["plan"]) for row in rows]
@@ -77,13 +77,13 @@ def dynamic_fault(key: Key, rows: list[Row], budget: str) -> str:
 
 
 def is_local(plan: Plan) -> bool:
-    """Whether a plan leaves everything on the UEs, and uploads and retains nothing."""
+    """Return whether a plan leaves all layers on the UEs, and uploads and retains nothing."""
     rows = (*plan.placements, *(plan.prefetch or ()), *(plan.retain or ()))
     return not any(row.any() for row in rows)
 
 
 def difference(what: str, now: float, claimed: Any) -> str:
-    """What to say of a number that is not what is claimed; nothing if it is."""
+    """Return a message about a number that differs from its claim; "" if it does not."""
     if abs(now - claimed) <= REPRODUCES * abs(now):
         return ""
     return f"{what} {now!r}, not {claimed!r}"

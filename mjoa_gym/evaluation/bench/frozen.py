@@ -1,7 +1,7 @@
-"""What `mjoa-bench-v1` consists of: instances, scenarios, and what is known of them.
+"""The content of `mjoa-bench-v1`: instances, scenarios, and what is known about them.
 
-Instances, scenarios and the reference's costs never change; another choice gets another name. Only
-the best-known plans improve (`improving`). `hashes.json` tells whether a file is what it was.
+Instances, scenarios and the reference's costs never change; a new choice gets a new name. Only the
+best-known plans improve (`improving`). `hashes.json` shows whether a file has changed.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ BEST, HASHES = "best.json.gz", "hashes.json"
 FROZEN = (INSTANCES, SCENARIOS, REFERENCE)
 """The files that never change."""
 ANSWERED = FROZEN[:2]
-"""Those that are answered."""
+"""The files whose problems are answered."""
 MOST_BYTES = 256 * 2**20
-"""Far more than any file of the benchmark needs, unpacked."""
+"""Maximum size of an unpacked file, far more than any file of the benchmark needs."""
 
 T = TypeVar("T")
 
 EQUAL = 1e-6
-"""Costs that differ by less, relatively, are equal: an instance is solved, a plan is no better."""
+"""Relative difference below which costs are equal: the instance is solved, a plan is no better."""
 REPRODUCES = 1e-9
-"""How far, relatively, a cost may be from what the simulator says; rounding differs by machine."""
+"""Maximum relative difference of a cost from the simulator's; rounding differs by machine."""
 INVALID = 10.0
-"""What an invalid answer costs, in units of all-local; and the most that any answer costs."""
+"""Cost of an invalid answer in units of all-local, which is also the maximum of any answer."""
 
 
 class Best(NamedTuple):
-    """What is known of an instance.
+    """What is known about an instance.
 
     Attributes:
-        plan: The best plan that is known.
-        cost: What it costs, in weighted seconds.
-        bound: No plan costs less; certified.
-        found_by: Which planner or search has found the plan.
+        plan: The best known plan.
+        cost: Its cost in weighted seconds.
+        bound: Certified lower bound: no plan costs less.
+        found_by: The planner or search that found the plan.
     """
 
     plan: Plan
@@ -64,7 +64,7 @@ class Best(NamedTuple):
     found_by: str
 
     def to_plain(self) -> Plain:
-        """As JSON."""
+        """Return the entry as JSON."""
         return self._asdict() | {"plan": plain_plan(self.plan)}
 
 
@@ -78,27 +78,27 @@ class Scene:
 
     @property
     def setting(self) -> Setting:
-        """Where its episodes are played."""
+        """The setting of its episodes."""
         return Setting("streaming", self.scenario)
 
 
 def evenly(items: Sequence[T], count: int | None) -> list[T]:
-    """So many of the items, evenly spread; all of them by default."""
+    """Return `count` of the items, evenly spread; all of them by default."""
     if count is None or count >= len(items):
         return list(items)
     return [items[k] for k in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def pack(content: Any) -> bytes:
-    """JSON, compressed; equal content gives equal bytes."""
+    """Return compressed JSON; equal content gives equal bytes."""
     return gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 9, mtime=0)
 
 
 def unpack(data: bytes) -> bytes:
-    """What is compressed, or the data itself if nothing is.
+    """Return the uncompressed data; data that is not compressed is returned as it is.
 
     Raises:
-        ValueError: If it is cut off, damaged or too large.
+        ValueError: If the data is cut off, damaged or too large.
     """
     if data[:2] != b"\x1f\x8b":
         return data
@@ -108,48 +108,48 @@ def unpack(data: bytes) -> bytes:
     except zlib.error as error:
         raise ValueError(f"is damaged: {error}") from error
     if unzip.unconsumed_tail:
-        raise ValueError(f"has more than {MOST_BYTES:,} bytes when it is unpacked")
+        raise ValueError(f"has more than {MOST_BYTES:,} bytes when unpacked")
     if not unzip.eof:
         raise ValueError("is cut off: the end of the compressed data is missing")
     return content
 
 
 def content_of(path: Path) -> Any:
-    """The JSON in a file, compressed or not; a ValueError names the file and what is wrong."""
+    """Return the JSON in a file, compressed or not; a ValueError names the file and the fault."""
     return files.read(path, lambda data: files.parse_json(unpack(data)))
 
 
 def hash_of(path: Path) -> str:
-    """The SHA-256 of what a file holds, unpacked."""
+    """Return the SHA-256 of a file's unpacked content."""
     return hashlib.sha256(unpack(path.read_bytes())).hexdigest()
 
 
 @cache
 def hashes() -> Mapping[str, str]:
-    """By file what its hash must be, as `hashes.json` says it."""
+    """Return the required hash of each file, from `hashes.json`."""
     return content_of(FOLDER / HASHES)
 
 
 @cache
 def identity() -> dict[str, str]:
-    """The hashes of what is answered, and what a result thus belongs to."""
+    """Return the hashes of the answered files, which identify the problems of a result."""
     return {name.partition(".")[0]: hashes()[name] for name in ANSWERED}
 
 
 @cache
 def cases() -> dict[str, Case]:
-    """The instances of the static track, by their identifiers."""
+    """Return the instances of the static track by identifier."""
     return {case.id: case for case in read_cases(content_of(FOLDER / INSTANCES))}
 
 
 @cache
 def scenes() -> dict[str, Scene]:
-    """The scenarios of the dynamic track, by their identifiers."""
+    """Return the scenarios of the dynamic track by identifier."""
     return read_scenes(content_of(FOLDER / SCENARIOS))
 
 
 def read_scenes(content: Mapping[str, Any]) -> dict[str, Scene]:
-    """The scenarios of a file's content."""
+    """Return the scenarios of a file's content."""
     return {
         name: Scene(
             name, Scenario.from_dict(one["fields"]), range(one["first_seed"], one["last_seed"] + 1)
@@ -160,7 +160,7 @@ def read_scenes(content: Mapping[str, Any]) -> dict[str, Scene]:
 
 @cache
 def reference() -> dict[tuple[str, int], float]:
-    """By scenario and seed what an episode costs with MJOA-MU that takes its time."""
+    """Return the cost of each episode with MJOA-MU without a time limit, by scenario and seed."""
     content = content_of(FOLDER / REFERENCE)["costs"]
     return {
         (scene.id, seed): cost
@@ -170,9 +170,9 @@ def reference() -> dict[tuple[str, int], float]:
 
 
 def draws_of(scene: Scene) -> str:
-    """A hash of a scenario's networks and devices, and of who comes in its episodes.
+    """Return a hash of a scenario's networks and devices, and of the UEs in its episodes.
 
-    To six digits: machines differ in the last ones.
+    Numbers are rounded to six digits, because machines differ in the last ones.
     """
     count = len(scene.seeds)
     agent = PlannerAgent(local_only, scene.scenario)
@@ -202,7 +202,7 @@ def draws_of(scene: Scene) -> str:
 
 
 def best_known(file: Path | None = None) -> dict[str, Best]:
-    """What is known of every instance, from a file or as packaged."""
+    """Read what is known about every instance, from a file or the package."""
     content = content_of(file or FOLDER / BEST)["instances"]
     return {
         name: Best(read_plan(one["plan"]), one["cost"], one["bound"], one["found_by"])
@@ -211,14 +211,14 @@ def best_known(file: Path | None = None) -> dict[str, Best]:
 
 
 def write_best(best: Mapping[str, Best], file: Path) -> None:
-    """Write what is known of every instance, and the file's hash beside it."""
+    """Write what is known about every instance, and the file's hash next to it."""
     known = {name: one.to_plain() for name, one in sorted(best.items())}
     files.write(file, pack({"benchmark": NAME, "instances": known}))
     write_hashes(file.parent, [file.name])
 
 
 def write_hashes(folder: Path, names: list[str]) -> None:
-    """Note the hashes of some files; the others' stay."""
+    """Update the hashes of some files, and keep the others."""
     path = folder / HASHES
     known = content_of(path) if path.exists() else {}
     known |= {name: hash_of(folder / name) for name in names}

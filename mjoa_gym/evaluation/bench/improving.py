@@ -1,4 +1,4 @@
-"""Takes over better plans from a submission: the best-known plans only ever improve."""
+"""Adopts better plans from a submission, so that the best-known plans only improve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mjoa_gym.evaluation.bench.result import STATIC, Result
 
 
 class Improvement(NamedTuple):
-    """A better plan: of which instance, and what the best one cost before and costs now."""
+    """A better plan: its instance, and the cost of the best plan before and now."""
 
     instance: str
     before: float
@@ -29,14 +29,14 @@ class Improvement(NamedTuple):
 
 
 def improve(result: Result, file: Path = FOLDER / BEST) -> list[Improvement]:
-    """Replace best-known plans by those of a submission that cost less, and are checked.
+    """Replace best-known plans by plans of a submission that cost less and pass the check.
 
     Args:
-        result: The submission; whether its plans were late does not matter.
-        file: Where the best-known plans are; it is written if anything improves.
+        result: The submission. Late plans count too.
+        file: The file of the best-known plans; it is written if any plan improves.
 
     Raises:
-        ValueError: If a plan that would be taken over does not reproduce, or beats the bound.
+        ValueError: If a better plan does not reproduce, or costs less than the bound.
     """
     known = best_known(file)
     before = dict(known)

@@ -1,8 +1,8 @@
-"""Instances and plans as JSON: what is written and read again is equal to the last bit.
+"""Instances and plans as JSON, which are equal to the last bit after writing and reading.
 
-Networks of the catalogue are written by name, with a digest that tells whether they still are the
-same; others in full. A UE's seconds per layer are those of a table, divided by a factor, so that
-UEs with the same network and device share a table.
+Networks of the catalogue are written by name, with a digest that shows whether they have changed.
+Other networks are written in full. A UE's seconds per layer are a table divided by a factor, so
+that UEs with the same network and device share a table.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PRICES = ("message_s", "energy_price_s_per_j", "miss_price_s")
 SNRS, RATES = ("snr_up", "snr_down"), ("uplink_bps", "downlink_bps")
 AMOUNTS = ("flops", "parameter_bytes", "output_bytes")
 NEAR = range(-2, 3)
-"""How many floating-point numbers beside a quotient are tried, to find the factor it came from."""
+"""Number of floats around a quotient that are tried to find the original factor."""
 
 Plain = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A frozen instance: its identifier, the group that it is of, and the instance."""
+    """A frozen instance: its identifier, its group, and the instance."""
 
     id: str
     group: str
@@ -44,11 +44,11 @@ class Case:
 
 
 class Writer:
-    """Collects instances; `content` is what is to be written.
+    """Collects instances; `content` is the content to write.
 
     Args:
-        tables: Arrays of seconds per layer of which UEs' seconds may be a quotient; those that are
-            in none of them are written in full.
+        tables: Arrays of seconds per layer. UEs' seconds that are not a quotient of one of them are
+            written in full.
     """
 
     def __init__(self, tables: Iterable[NDArray[np.float64]] = ()) -> None:
@@ -61,10 +61,10 @@ class Writer:
         self._instances: list[Plain] = []
 
     def add(self, case: Case) -> None:
-        """Collect a case; a ValueError says what of it cannot be written."""
+        """Collect a case; raise a ValueError if a part of it cannot be written."""
         instance = case.instance
         if instance.horizon is not None or any(ue.resident.any() for ue in instance.ues):
-            raise ValueError(f"{case.id}: something is resident, or stays; only a cold start fits")
+            raise ValueError(f"{case.id}: something is resident, or stays: must be a cold start")
         self._instances.append(
             {
                 "id": case.id, "group": case.group, "upload": instance.upload,
@@ -75,7 +75,7 @@ class Writer:
         )  # fmt: skip
 
     def content(self) -> Plain:
-        """Everything that has been added."""
+        """Return everything that has been added."""
         return {
             "schema": SCHEMA,
             "networks": [network for _, network in self._networks.values()],
@@ -110,7 +110,7 @@ class Writer:
         return self._networks[key][0]
 
     def _quotient(self, seconds: NDArray[np.float64]) -> list[float]:
-        """The table and the factor that give these seconds exactly."""
+        """Return the table and the factor that give exactly these seconds."""
         whole = seconds.tobytes()
         if whole not in self._tables:
             for table in self._offered.get(len(seconds), {}).values():
@@ -124,7 +124,7 @@ class Writer:
 
 
 def factor_between(table: NDArray[np.float64], seconds: NDArray[np.float64]) -> float | None:
-    """The factor by which a table has been divided to give exactly these seconds, or None."""
+    """Return the factor by which a table was divided to give exactly these seconds, or None."""
     used = seconds > 0
     if not used.any() or not np.array_equal(used, table > 0):
         return None
@@ -140,10 +140,10 @@ def factor_between(table: NDArray[np.float64], seconds: NDArray[np.float64]) -> 
 
 
 def read_cases(content: Any) -> tuple[Case, ...]:
-    """The cases of a file's content.
+    """Return the cases in a file's content.
 
     Raises:
-        ValueError: Naming what is wrong with it, or which network of the catalogue has changed.
+        ValueError: If the content is invalid, or a network of the catalogue has changed.
     """
     content = mapping("the instances", content)
     if content.get("schema") != SCHEMA:
@@ -177,7 +177,7 @@ def _instance(
 
 
 def digest_of(dnn: DNN) -> str:
-    """Changes whenever something of a network does that a plan's latency depends on."""
+    """Return a digest of all properties of a network that a plan's latency depends on."""
     parts = [getattr(dnn, name) for name in AMOUNTS]
     parts += [dnn.predecessor_offsets, dnn.predecessor_indices, np.array([dnn.input_bytes])]
     ordered = (part.astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)
@@ -212,12 +212,12 @@ def _shipped(name: str, parameter_bits: int, activation_bits: int) -> DNN:
 
 
 def _number(value: float) -> int | float:
-    """Whole numbers without a decimal point."""
+    """Return whole numbers as int, so that they have no decimal point."""
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def plain_plan(plan: Plan) -> Plain:
-    """A plan as JSON: per UE a text with a digit for every layer; and both shares."""
+    """Return a plan as JSON: a text per UE with a digit for every layer, and both shares."""
     rows = {
         "edge": plan.placements,
         "prefetch": plan.prefetch or (),
@@ -233,7 +233,7 @@ def plain_plan(plan: Plan) -> Plain:
 
 
 def read_plan(plain: Any) -> Plan:
-    """The plan of what `plain_plan` gives; a ValueError says what is wrong with it."""
+    """Return the plan from `plain_plan`'s output; a ValueError says what is wrong with it."""
     plain = mapping("plan", plain)
     known = ("edge", "prefetch", "retain", "bandwidth", "compute")
     if unknown := set(plain) - set(known):

@@ -1,7 +1,8 @@
-"""What a planner or agent answers to the frozen problems, and how long it takes.
+"""Answers of a planner or agent to the frozen problems, and their times.
 
-Every answer is timed beside the reference kernel. An answer that raises, is no plan, or never ends
-is invalid; one that takes more than `LATE` budgets is late. In both cases the UEs stay local.
+The reference kernel is timed next to every answer. An answer is invalid if the agent raises an
+exception, does not return a plan, or returns one with which an inference never ends. An answer that
+takes more than `LATE` budgets is late. In both cases the UEs stay local.
 """
 
 from __future__ import annotations
@@ -31,35 +32,35 @@ from mjoa_gym.world.rounds import NOTHING, Decision, Outcome
 from mjoa_gym.world.scenario import Scenario
 
 NO_LIMIT = "none"
-"""The budget of those who may take their time."""
+"""The budget of answers without a time limit."""
 LATE = 2.0
-"""An answer is late if it takes more than so many budgets."""
+"""An answer is late if it takes more than this many budgets."""
 COLD_START = Setting("cold-start", Scenario())
-"""For whom planners of the static track are made; they see the instance alone."""
+"""The setting for which planners of the static track are made; they see only the instance."""
 WARM_UP_SEED = 0
 ONE = np.ones(1, dtype=np.bool_)
-"""One environment, which acts."""
+"""Selects the one environment."""
 
 
 def takes_budget(planner: Planner) -> bool:
-    """Whether a planner can be told how long it may take, as `budget_s`."""
+    """Return whether a planner accepts a time limit, as `budget_s`."""
     signature = signature_of(planner)
     told = signature is not None and "budget_s" in signature.parameters
     return told or _anytime(planner) is not None
 
 
 def _anytime(planner: Planner) -> str | None:
-    """The name of a planner of `ANYTIME`, which `plan_with` tells its budget."""
+    """Return the name of a planner in `ANYTIME`, to which `plan_with` passes the budget."""
     return next((name for name in ANYTIME if PLANNERS[name] is planner), None)
 
 
 def is_late(seconds: float, reference_s: float, budget: str) -> bool:
-    """Whether an answer that took so many seconds is late on a budget in milliseconds."""
+    """Return whether an answer that took these seconds is late on a budget in milliseconds."""
     return budget != NO_LIMIT and normalised(seconds, reference_s) > LATE * float(budget) / 1e3
 
 
 class Clocked:
-    """A planner that is told its budget in the seconds of this machine, if it takes one."""
+    """A planner that gets its budget in the seconds of this machine, if it accepts a budget."""
 
     def __init__(self, planner: Planner, budget: str) -> None:
         self._call: Callable[..., Plan] = planner
@@ -71,12 +72,12 @@ class Clocked:
         self.reference_s = NOMINAL_S
 
     def tick(self) -> float:
-        """Time the reference kernel, and return what it takes now."""
+        """Time the reference kernel, and return its current seconds."""
         self.reference_s = reference_seconds()
         return self.reference_s
 
     def __call__(self, instance: Instance) -> Plan:
-        """The plan."""
+        """Return the plan."""
         if self._budget_s is None:
             return self._call(instance)
         return self._call(instance, budget_s=self._budget_s / normalised(1.0, self.reference_s))
@@ -87,7 +88,7 @@ def answer_cases(
 ) -> list[list[Row]]:
     """Let a planner answer frozen instances, by their numbers: one row each.
 
-    A row has `seconds`, `reference_s`, and either `plan` and `cost` or, as `invalid`, the reason.
+    A row has `seconds`, `reference_s`, and either `plan` and `cost`, or `invalid` with the reason.
     """
     if not isinstance(agent, PlannerAgent):
         raise PlayError(None) from ValueError("the static track is for planners: Instance -> Plan")
@@ -102,8 +103,8 @@ def answer_cases(
 
 
 def answered(planner: Clocked, case: Case) -> Row:
-    """A planner's answer to an instance that it has not seen."""
-    instance = replace(case.instance)  # nothing that has been computed of it is kept
+    """Return a planner's answer to an instance that it has not seen."""
+    instance = replace(case.instance)  # drops everything that was computed and cached for it
     row: Row = {"reference_s": planner.tick()}
     watch = Stopwatch()
     try:
@@ -119,7 +120,7 @@ def answered(planner: Clocked, case: Case) -> Row:
 
 
 def cost_of(instance: Instance, plan: Plan) -> float:
-    """What a plan costs, in weighted seconds; a ValueError says why it is no answer."""
+    """Return a plan's cost in weighted seconds; a ValueError says why it is not an answer."""
     cost = float(evaluate_cost(instance, plan).sum())
     if not np.isfinite(cost):
         raise ValueError("an inference never ends, for want of a share that it needs")
@@ -127,7 +128,7 @@ def cost_of(instance: Instance, plan: Plan) -> float:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in a line."""
+    """Return what went wrong, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -135,7 +136,7 @@ _seen: list[tuple[Any, ...]] = []
 
 
 def _first_time(*key: Any) -> bool:
-    """Whether this process sees a key for the first time; its first part is known by identity."""
+    """Return whether a key is new to this process; its first part is compared by identity."""
     if any(own[0] is key[0] and own[1:] == key[1:] for own in _seen):
         return False
     _seen.append(key)
@@ -143,7 +144,7 @@ def _first_time(*key: Any) -> bool:
 
 
 def _warm(planner: Planner, budget: str) -> None:
-    """Let what has to be compiled or loaded be so before planning is timed."""
+    """Compile and load everything before planning is timed."""
     if not _first_time(planner, budget):
         return
     clocked = Clocked(planner, budget)
@@ -154,7 +155,7 @@ def _warm(planner: Planner, budget: str) -> None:
 
 
 def warm_up_instances() -> list[Instance]:
-    """A chain, a DAG, and one with deadlines and messages; none of them is of the benchmark."""
+    """Return a chain, a DAG, and an instance with deadlines and messages, not in the benchmark."""
     ues = []
     for name in ("alexnet", "googlenet"):
         dnn = DNN.load(name)
@@ -169,8 +170,8 @@ def play_episodes(
 ) -> list[list[Row]]:
     """Play frozen episodes, one after the other: for each seed a row per round.
 
-    A row has `seconds`, `reference_s`, `cost`, `local` (what all-local costs), and the plan that
-    was carried out: the agent's, or all-local where that was late or, as `invalid` says, no plan.
+    A row has `seconds`, `reference_s`, `cost`, `local` (the cost of all-local), and the executed
+    plan: the agent's, or all-local if the agent's was late or invalid. `invalid` has the reason.
     """
     planner = agent.planner if isinstance(agent, PlannerAgent) else None
     clock, new = Clocked(planner or local_only, budget), _first_time(planner or agent, setting)
@@ -182,7 +183,7 @@ def play_episodes(
 
 
 def _warm_episode(agent: Agent, setting: Setting) -> None:
-    """As `_warm`: let the agent decide two rounds of an episode that does not count."""
+    """Warm up like `_warm`: let the agent decide two rounds of an episode that does not count."""
     with suppress(Exception, SystemExit):
         game = Game(agent, setting, WARM_UP_SEED)
         for _ in range(2):
@@ -209,7 +210,7 @@ def _episode(
             decision = game.decision_of(local_only(game.instance))
         try:
             played = game.advance(decision)
-        except ValueError as error:  # an inference that never ends
+        except ValueError as error:  # an inference never ends
             reason = reason_of(error)
             played = game.advance(game.decision_of(local_only(game.instance)))
         rows.append(row | played | ({"invalid": reason} if reason else {}))
@@ -217,12 +218,12 @@ def _episode(
 
 
 def lost_answer(seconds: float, reason: str) -> list[Row]:
-    """What stands for an answer that ended a planner's process."""
+    """Return the row for an answer that ended a planner's process."""
     return [{"seconds": seconds, "reference_s": reference_seconds(), "invalid": reason}]
 
 
 def lost_episode(setting: Setting, seed: int, seconds: float, reason: str) -> list[Row]:
-    """What stands for an episode in which an agent's process ended: all-local, every round."""
+    """Return the rows for an episode in which an agent's process ended: all-local every round."""
     game = Game(PlannerAgent(local_only, setting.scenario), setting, seed)
     rows: list[Row] = []
     while not game.over:
@@ -234,7 +235,7 @@ class Game:
     """An episode that is played decision by decision, by an agent or from plans.
 
     Attributes:
-        instance: The problem of this round.
+        instance: The problem of the current round.
     """
 
     def __init__(self, agent: Agent, setting: Setting, seed: int) -> None:
@@ -247,11 +248,11 @@ class Game:
 
     @property
     def over(self) -> bool:
-        """Whether the episode has seen all its rounds."""
+        """Whether all rounds of the episode have been played."""
         return bool(self._core.batch.over()[0])
 
     def decided(self) -> Decision:
-        """The agent's decision of this round, which may take several actions."""
+        """Return the agent's decision for this round, which may take several actions."""
         core = self._core
         try:
             while True:
@@ -265,13 +266,13 @@ class Game:
             raise
 
     def decision_of(self, plan: Plan) -> Decision:
-        """A plan as a decision; a ValueError if it is not one for this round."""
+        """Return a plan as a decision; raise a ValueError if it does not fit this round."""
         plan.check_fits(self.instance)
         action = self._plans.single(self._plans.encode(plan))
         return self._plans.decode(action, self._core.batch.state, ONE)[0]
 
     def advance(self, decision: Decision) -> Row:
-        """Carry out a decision: what it costs, what all-local costs, and the plan that it is.
+        """Execute a decision; return its cost, the cost of all-local, and the decision as a plan.
 
         Raises a ValueError, and nothing changes, if an inference never ends.
         """
@@ -287,7 +288,7 @@ class Game:
 
 
 def plan_of(decision: Decision, instance: Instance) -> Plan:
-    """The plan that a decision of one environment is."""
+    """Return a decision of one environment as a plan."""
 
     def marks(rows: NDArray[np.int64]) -> list[NDArray[np.int8]]:
         table = decision.placements
@@ -303,7 +304,7 @@ def plan_of(decision: Decision, instance: Instance) -> Plan:
 
 
 def replayed(setting: Setting, seed: int, plans: Sequence[Plan]) -> list[Row]:
-    """What an episode costs, round by round, if these plans are carried out."""
+    """Return the cost of an episode, round by round, if these plans are executed."""
     agent = PlannerAgent(local_only, setting.scenario)
     game = Game(agent, setting, seed)
     rows: list[Row] = []
@@ -317,9 +318,9 @@ def replayed(setting: Setting, seed: int, plans: Sequence[Plan]) -> list[Row]:
 
 
 def counted(row: Mapping[str, Any], local: float, budget: str) -> float:
-    """What an answer counts as: what it costs, at most `INVALID` times all-local.
+    """Return the cost that an answer counts as: its cost, but at most `INVALID` times all-local.
 
-    An invalid answer counts as that much, a late one as all-local.
+    An invalid answer counts as this maximum, and a late answer as all-local.
     """
     if "invalid" in row:
         return INVALID * local
@@ -329,5 +330,5 @@ def counted(row: Mapping[str, Any], local: float, budget: str) -> float:
 
 
 def episode_cost(rows: Sequence[Mapping[str, Any]], budget: str) -> float:
-    """What an episode counts as: the mean over its rounds."""
+    """Return the cost that an episode counts as: the mean over its rounds."""
     return float(np.mean([counted(row, row["local"], budget) for row in rows]))

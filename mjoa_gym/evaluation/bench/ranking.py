@@ -17,20 +17,20 @@ from mjoa_gym.evaluation.statistics import Estimate, mean_reduction, reduction
 from mjoa_gym.evaluation.table import Table, percent, with_captions
 
 SOLVED = 1e-4
-"""An instance is solved by a plan that costs at most so much more, relatively, than the best."""
+"""Maximum relative excess over the best known cost with which a plan solves an instance."""
 MARK = "*"
-"""Stands at the label of a submission that is not complete."""
+"""Mark at the label of an incomplete submission."""
 
 
 class Misses(NamedTuple):
-    """How many answers were late, and how many invalid."""
+    """The numbers of late and of invalid answers."""
 
     late: int
     invalid: int
 
 
 class Gaps(NamedTuple):
-    """A submission's static track on a budget; each (answers,)."""
+    """A submission's static track on a budget; each array is (answers,)."""
 
     best: NDArray[np.float64]  # excess over the best-known cost, as a fraction of it
     bound: NDArray[np.float64]  # likewise over the certified bound
@@ -41,12 +41,12 @@ class Changes(NamedTuple):
     """A submission's dynamic track on a budget."""
 
     ratio: NDArray[np.float64]  # (episodes,) cost over that of MJOA-MU without a limit
-    change: Estimate  # of the mean cost against that, a mean over scenarios
+    change: Estimate  # of the mean cost against MJOA-MU's, a mean over scenarios
     misses: Misses
 
 
 class Standing:
-    """What a submission has reached."""
+    """The results of a submission."""
 
     def __init__(self, result: Result, best: Mapping[str, Best]) -> None:
         self.result = result
@@ -59,13 +59,13 @@ class Standing:
 
     @cached_property
     def static(self) -> dict[str, Gaps]:
-        """By budget, of those that have been run."""
+        """The static track by budget, for the budgets that have been run."""
         found = {budget: self._gaps(budget) for budget in (*BUDGETS, NO_LIMIT)}
         return {budget: gaps for budget, gaps in found.items() if len(gaps.best)}
 
     @cached_property
     def dynamic(self) -> dict[str, Changes]:
-        """Likewise."""
+        """The dynamic track by budget, for the budgets that have been run."""
         found = {budget: self._changes(budget) for budget in (*BUDGETS, NO_LIMIT)}
         return {budget: one for budget, one in found.items() if one is not None}
 
@@ -103,9 +103,9 @@ class Standing:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """By track, the geometric mean of the costs over the yardstick's, over all budgets.
+        """By track, the geometric mean of the costs over the reference's, over all budgets.
 
-        A track that is not there on every budget has none.
+        A track that was not run on every budget has no score.
         """
         found: dict[str, float] = {}
         static, dynamic = self.static, self.dynamic
@@ -117,25 +117,25 @@ class Standing:
 
     @property
     def score(self) -> float:
-        """What submissions with both tracks are ranked by: less is better; NaN without both."""
+        """The score by which complete submissions are ranked: less is better; NaN if incomplete."""
         scores = self.scores
         return geometric(list(scores.values())) if len(scores) == len(TRACKS) else float("nan")
 
 
 def misses_of(rows: Sequence[Mapping[str, float]], budget: str) -> Misses:
-    """How many of some answers are late or invalid."""
+    """Count the late and the invalid answers."""
     invalid = sum("invalid" in row for row in rows)
     late = [is_late(r["seconds"], r["reference_s"], budget) for r in rows if "invalid" not in r]
     return Misses(sum(late), invalid)
 
 
 def geometric(ratios: Sequence[float] | NDArray[np.float64]) -> float:
-    """The geometric mean."""
+    """Return the geometric mean."""
     return float(np.exp(np.mean(np.log(ratios))))
 
 
 def ranked(results: Sequence[Result]) -> list[Standing]:
-    """The best first: those with both tracks, then those with one, by what they have."""
+    """Sort submissions, the best first: those with both tracks, then those with one."""
     labels = [result.label for result in results]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"several submissions are called {', '.join(sorted(twice))}")
@@ -144,20 +144,20 @@ def ranked(results: Sequence[Result]) -> list[Standing]:
 
     def place(one: Standing) -> tuple[float, ...]:
         order = (one.score, one.scores.get(STATIC, np.nan), one.scores.get(DYNAMIC, np.nan))
-        # what is not there comes last
+        # missing scores come last
         return tuple(np.nan_to_num(score, nan=np.inf) for score in order)
 
     return sorted(standings, key=place)
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """The ranking, then each track on every budget, then what is not complete."""
+    """Return the ranking, then each track on every budget, then the incomplete submissions."""
     standings = ranked(results)
     return [ranking_table(standings), static_table(standings), dynamic_table(standings)]
 
 
 def ranking_table(standings: Sequence[Standing]) -> Table:
-    """One row per submission."""
+    """Return the table with one row per submission."""
     rows = []
     for place, one in enumerate(standings, 1):
         scores = [one.score, *(one.scores.get(track, np.nan) for track in TRACKS)]
@@ -186,7 +186,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
 
 
 def static_table(standings: Sequence[Standing]) -> Table:
-    """A row for each submission and budget."""
+    """Return the table with a row for each submission and budget."""
     rows = []
     for one in standings:
         for budget, (best, bound, misses) in one.static.items():
@@ -211,7 +211,7 @@ def static_table(standings: Sequence[Standing]) -> Table:
 
 
 def dynamic_table(standings: Sequence[Standing]) -> Table:
-    """A row for each submission and budget."""
+    """Return the table with a row for each submission and budget."""
     rows = [
         (
             one.label, _budget(budget), percent(change, "+"), f"{100 * ratio.min() - 100:+.1f} %",
@@ -234,12 +234,12 @@ def dynamic_table(standings: Sequence[Standing]) -> Table:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     return f"# {NAME}\n\n{with_captions(tables(results))}\n"
 
 
 def html_page(results: Sequence[Result]) -> str:
-    """The tables as a page that needs nothing else."""
+    """Return the tables as a self-contained page."""
     ranking, *more = tables(results)
     parts = [Section("Ranking", tables=[ranking]), Section("Each track", tables=more)]
     return page(NAME, [part.html() for part in parts])

@@ -1,7 +1,7 @@
-"""A yardstick for machines: a fixed piece of work, timed beside every answer.
+"""A reference for the speed of machines: a fixed piece of work that is timed next to every answer.
 
-The kernel is not to be changed, and calls nothing that may change: two numbers along a chain of
-layers, as in the timing model, over and over.
+Do not change the kernel. It calls nothing that may change: it repeats a recursion of two numbers
+along a chain of layers, as in the timing model.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 from numba import njit
 
 NOMINAL_S = 1e-3
-"""What the kernel takes on the machine in whose seconds budgets are: about one core of a server of
-the year 2023."""
+"""Seconds of the kernel on the nominal machine, in whose seconds budgets are given. The machine is
+about one core of a server from 2023."""
 SCHEDULER = Path("/proc/thread-self/schedstat")
 LAYERS, REPEATS, TRIES = 64, 6_000, 3
 
 
 @njit(cache=True, nogil=True)
 def chain_times(own, sent, there, repeats):
-    """The sum of what a chain takes at ever slower links; `own`, `sent`, `there` are (L,)."""
+    """Return a chain's total time over ever slower links; `own`, `sent`, `there` are (L,)."""
     total = 0.0
     for k in range(repeats):
         t, s, slower = 0.0, 0.0, 1.0 + 1e-3 * k
@@ -39,7 +39,7 @@ _WORK = tuple(np.random.default_rng(0).uniform(0.5, 1.5, size=(3, LAYERS)))
 
 
 def reference_seconds() -> float:
-    """What the kernel takes now, on this machine: the least of a few times."""
+    """Return the kernel's current seconds on this machine: the minimum of a few runs."""
     least = np.inf
     for _ in range(TRIES):
         start = time.perf_counter()
@@ -49,10 +49,10 @@ def reference_seconds() -> float:
 
 
 class Stopwatch:
-    """Seconds since it was made, less those for which this thread waited for a processor.
+    """Measures the seconds since its creation, without those spent waiting for a processor.
 
-    On a busy machine others' work thus counts little. Linux tells how long a thread has waited;
-    elsewhere all seconds count.
+    So other processes on a busy machine count little. Linux reports how long a thread has waited;
+    on other systems all seconds count.
     """
 
     def __init__(self) -> None:
@@ -60,13 +60,13 @@ class Stopwatch:
         self._start = time.perf_counter()
 
     def read(self) -> float:
-        """The seconds."""
+        """Return the seconds."""
         seconds = time.perf_counter() - self._start
         return max(seconds - (_waited_s() - self._waited_s), 1e-9)
 
 
 def _waited_s() -> float:
-    """For how long this thread has waited for a processor, ever."""
+    """Return the total seconds for which this thread has waited for a processor."""
     try:
         return int(SCHEDULER.read_bytes().split()[1]) * 1e-9
     except (OSError, IndexError, ValueError):
@@ -74,5 +74,5 @@ def _waited_s() -> float:
 
 
 def normalised(seconds: float, reference_s: float) -> float:
-    """Seconds of a machine on which the kernel takes `reference_s`, as those of the nominal one."""
+    """Convert seconds of a machine with kernel time `reference_s` to those of the nominal one."""
     return seconds * (NOMINAL_S / reference_s)

@@ -1,7 +1,7 @@
-"""A submission's file: what a planner or agent answered, so that anybody can score it again.
+"""A submission's file with the answers of a planner or agent, which you can score again.
 
-`docs/bench.md` describes the schema. Reading checks every field; whether the answers are what they
-claim, `checking` finds out.
+`docs/bench.md` describes the schema. Reading checks every field; `checking` finds out whether the
+answers match their claims.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mjoa_gym.validation import choice, mapping, number, short
 
 SCHEMA = "mjoa-gym/bench-result/1"
 BUDGETS = ("1", "10", "100", "1000")
-"""Milliseconds per decision that are ranked."""
+"""The ranked budgets, in milliseconds per decision."""
 STATIC, DYNAMIC = TRACKS = ("static", "dynamic")
 FIELDS = (
     "schema", "benchmark", "label", "planner", "takes_budget", "made", "covers", *TRACKS,
@@ -29,10 +29,10 @@ FIELDS = (
 )  # fmt: skip
 ANSWER = {"seconds": True, "reference_s": True, "plan": False, "cost": False, "invalid": False}
 ROUND = {**ANSWER, "plan": True, "cost": True, "local": True}
-"""The fields of an answer and of a round, and whether they must be there."""
+"""The fields of an answer and of a round, and whether they are required."""
 
 Key = tuple[str, ...]
-"""Which answer: (instance,), or (scenario, seed)."""
+"""Identifies an answer: (instance,), or (scenario, seed)."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Result:
     """A submission.
 
     Attributes:
-        label: What tables call it.
-        planner: How it was named on the command line.
-        takes_budget: Whether it is told the budget; if not, its answers without one count for all
-            budgets, those that are late as all-local.
+        label: Its name in tables.
+        planner: Its name on the command line.
+        takes_budget: Whether the planner gets the budget. If not, its answers without a budget
+            count for all budgets, and late ones count as all-local.
         made: The machine, the versions and the date.
-        tracks: By track and budget ("1" ... or "none", in milliseconds), the answers by `Key`: of
-            the static track one row each, of the dynamic one a list of rows.
+        tracks: The answers by track, budget ("1" ... or "none", in milliseconds) and `Key`: one row
+            each for the static track, and a list of rows for the dynamic track.
     """
 
     label: str
@@ -56,24 +56,24 @@ class Result:
     tracks: Mapping[str, Mapping[str, Mapping[Key, Any]]]
 
     def answer(self, track: str, budget: str, key: Key) -> Any:
-        """The answer that counts on a budget; None if there is none."""
+        """Return the answer that counts on a budget; None if there is none."""
         own = self.tracks[track].get(budget, {}).get(key)
         if own is not None or self.takes_budget:
             return own
         free = self.tracks[track].get(NO_LIMIT, {}).get(key)
         if free is None or track == STATIC:
             return free
-        # rounds depend on each other: a late decision would have led elsewhere
+        # rounds depend on each other: a late decision would have changed the later rounds
         late = any(is_late(row["seconds"], row["reference_s"], budget) for row in free)
         return None if late else free
 
     def lacks(self, track: str, budget: str) -> int:
-        """How many of a track's answers are not there."""
+        """Return the number of a track's missing answers."""
         return sum(self.answer(track, budget, key) is None for key in keys_of(track))
 
     @property
     def partial(self) -> str:
-        """What is missing, in words; nothing if both tracks are complete."""
+        """A description of what is missing; "" if both tracks are complete."""
         parts = []
         for track in TRACKS:
             count = len(keys_of(track))
@@ -85,7 +85,7 @@ class Result:
         return "; ".join(parts)
 
     def to_plain(self) -> Plain:
-        """As JSON, with a checksum."""
+        """Return the submission as JSON, with a checksum."""
         static, dynamic = (
             {budget: _nested(answers) for budget, answers in self.tracks[track].items()}
             for track in TRACKS
@@ -105,32 +105,32 @@ class Result:
 
 
 def keys_of(track: str) -> list[Key]:
-    """All answers of a track."""
+    """Return the keys of all answers of a track."""
     if track == STATIC:
         return [(name,) for name in cases()]
     return [(scene.id, str(seed)) for scene in scenes().values() for seed in scene.seeds]
 
 
 def covers(tracks: Mapping[str, Mapping[str, Mapping[Key, Any]]]) -> Plain:
-    """How many answers there are, by track and budget."""
+    """Return the number of answers by track and budget."""
     return {
         track: {budget: len(rows) for budget, rows in tracks[track].items()} for track in TRACKS
     }
 
 
 def checksum_of(plain: Mapping[str, Any]) -> str:
-    """Of a file's content but for the checksum itself."""
+    """Return the checksum of a file's content without the checksum itself."""
     rest = {key: value for key, value in plain.items() if key != "checksum"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_result(path: Path) -> Result:
-    """A submission from its file.
+    """Read a submission from its file.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: Naming the file, the field and what is allowed.
+        ValueError: If the content is invalid; names the file, the field and what is allowed.
     """
     content = content_of(path)
     try:
@@ -140,13 +140,13 @@ def read_result(path: Path) -> Result:
 
 
 def result_of(content: Any) -> Result:
-    """A submission from the content of its file; a ValueError says what is wrong with it."""
+    """Make a submission from a file's content; a ValueError says what is wrong with it."""
     content = mapping("the result", content)
     if content.get("schema") != SCHEMA:
         raise ValueError(f"schema={short(content.get('schema'))}: this version reads {SCHEMA!r}")
     _check_keys("the result", content, dict.fromkeys(FIELDS, True))
     if content["checksum"] != checksum_of(content):
-        raise ValueError("checksum: the content is not what was written")
+        raise ValueError("checksum: the content has changed since it was written")
     _check_benchmark(mapping("benchmark", content["benchmark"]))
     for name in ("label", "planner"):
         if not isinstance(content[name], str) or not 0 < len(content[name]) <= 200:
@@ -166,8 +166,8 @@ def _check_benchmark(given: Mapping[str, Any]) -> None:
     for name, own in identity().items():
         if given.get(name) != own:
             raise ValueError(
-                f"benchmark.{name}={short(given.get(name))}: is of other {name} than those of "
-                f"{NAME} ({own[:12]}...): the result is stale; run it again"
+                f"benchmark.{name}={short(given.get(name))}: differs from the {name} of {NAME} "
+                f"({own[:12]}...): the result is stale; run it again"
             )
 
 
@@ -228,7 +228,7 @@ def _check_keys(where: str, given: Mapping[str, Any], fields: Mapping[str, bool]
 
 
 def _nested(answers: Mapping[Key, Any]) -> Plain:
-    """Answers by instance, or by scenario and seed."""
+    """Return the answers by instance, or by scenario and seed."""
     nested: Plain = {}
     for key, answer in answers.items():
         if len(key) == 1:

@@ -1,4 +1,4 @@
-"""Runs a planner or agent on the frozen problems; what is finished is kept in a journal."""
+"""Runs a planner or agent on the frozen problems, and keeps finished answers in a journal."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
 from mjoa_gym.planners.registry import Planner
 
 GIVE_UP = 5
-"""After so many answers on a budget that end its process, an agent is not asked again there."""
+"""After this many answers on a budget that end its process, an agent is not called again there."""
 ANSWERING = ("instances.py", "playing.py", "reference.py")
 """The files of this folder that answers depend on."""
 
 
 class Asked(NamedTuple):
-    """What is to be run: tracks, budgets in milliseconds, and how much of each track.
+    """What to run: tracks, budgets in milliseconds, and how much of each track.
 
-    Of the instances so many are asked for, evenly spread; of each scenario so many seeds, and of
-    the scenarios these.
+    `instances` is a number of instances, evenly spread, and `seeds` the number of seeds of each
+    scenario. None stands for all.
     """
 
     tracks: Sequence[str] = TRACKS
@@ -50,22 +50,22 @@ class Asked(NamedTuple):
 def run(
     source: AgentSource, text: str, asked: Asked, how: Playing, folder: Path, fresh: bool = False
 ) -> tuple[Result, list[str]]:
-    """Play what a folder's journal lacks.
+    """Play everything that a folder's journal lacks.
 
     Args:
-        source: Whom.
-        text: What the result says of who it is.
-        asked: What.
-        how: In which processes.
-        folder: Where the journal is.
-        fresh: Whether to forget it.
+        source: The planner or agent.
+        text: Its name in the result.
+        asked: What to run.
+        how: The processes in which to play.
+        folder: Folder of the journal.
+        fresh: Whether to discard an existing journal.
 
     Returns:
         The result, and remarks on what went wrong.
 
     Raises:
-        ValueError: If it is no planner, and the static track is asked for; if there is a journal of
-            other problems or other code; or if no answer was obtained.
+        ValueError: If the static track is requested for an agent that is not a planner, if the
+            journal belongs to other problems or other code, or if there is no answer.
     """
     here = Path(__file__).parent
     setting = json.dumps([identity(), digest_of([here / name for name in ANSWERING])])
@@ -82,15 +82,15 @@ def run(
             if answers:
                 tracks[track][budget] = answers
     if not any(tracks.values()):
-        raise ValueError("; ".join(remarks) or f"{source.label}: nothing was asked for")
+        raise ValueError("; ".join(remarks) or f"{source.label}: there is nothing to run")
     return result, remarks
 
 
 def planner_in(source: AgentSource, needed: bool) -> Planner | None:
-    """The planner that a source stands for; None if it is an agent, which may not be `needed`."""
+    """Return a source's planner; for an agent return None, or raise a ValueError if `needed`."""
     try:
         agent = source.agent(COLD_START if needed else scenes()["default"].setting)
-    except ValueError:  # an agent for some of the scenarios, perhaps
+    except ValueError:  # it may be an agent for only some of the scenarios
         if needed:
             raise
         return None
@@ -98,22 +98,22 @@ def planner_in(source: AgentSource, needed: bool) -> Planner | None:
         return agent.planner
     if needed:
         raise ValueError(
-            f"{source.label}: the static track is for planners, functions Instance -> Plan; agents "
-            "take part in the dynamic one: --track dynamic"
+            f"{source.label}: the static track is for planners, functions Instance -> Plan; for "
+            "agents, use --track dynamic"
         )
     return None
 
 
 def made_by() -> dict[str, str]:
-    """The machine, the versions and the date, and how busy the machine is."""
+    """Return the machine, the versions, the date, and how busy the machine is."""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return machine() | {"Processes that wanted a core": load}
 
 
 def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
-    """On which budgets answers are needed: those that take none answer without one first.
+    """Return the budgets to play; planners that accept no budget start without one.
 
-    That is all for the static track; in the dynamic one a late decision changes what follows.
+    That is enough for the static track. In the dynamic track, a late decision changes later rounds.
     """
     if timely:
         return list(asked.budgets)
@@ -130,11 +130,11 @@ def _played(
     how: Playing,
     store: EpisodeStore,
 ) -> tuple[dict[Key, Any], list[str]]:
-    """A track's answers on a budget, but for those that a result has already; and remarks."""
+    """Return a track's answers on a budget, without those already in a result; and remarks."""
     jobs = (static_jobs if track == STATIC else dynamic_jobs)(source, budget, asked)
     wanted: list[Job] = []
     for job in jobs:
-        # what was on time without a limit is the same with one
+        # answers that were on time without a limit are the same with one
         left = {
             s: k for s, k in job.episodes.items() if result.answer(track, budget, k[3:]) is None
         }
@@ -147,7 +147,7 @@ def _played(
 
 
 def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
-    """The instances, as one job; their numbers are its seeds."""
+    """Return one job for the instances, whose numbers are its seeds."""
     names = list(cases())
     chosen = evenly(list(range(len(names))), asked.instances)
     key = STATIC, budget, source.version
@@ -156,7 +156,7 @@ def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
 
 
 def dynamic_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
-    """A job for every scenario."""
+    """Return a job for every scenario."""
     key = DYNAMIC, budget, source.version
     how = partial(play_episodes, budget=budget)
     return [
@@ -170,13 +170,13 @@ def dynamic_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
 
 
 def _play_through(jobs: list[Job], track: str, how: Playing, store: EpisodeStore) -> list[str]:
-    """Play until everything is answered: what ended the agent's process is an invalid answer."""
+    """Play until everything is answered; if the agent's process ends, the answer is invalid."""
     remarks: list[str] = []
     while failures := play_missing(jobs, store, how, "instance" if track == STATIC else "episode"):
         for failure in failures:
             remarks.append(str(failure))
             job = next(job for job in jobs if set(failure.seeds) <= set(job.episodes))
-            if failure.round is None:  # it cannot be made for this
+            if failure.round is None:  # the agent cannot be made for this setting
                 jobs = [other for other in jobs if other is not job]
                 continue
             gone = (
@@ -190,7 +190,7 @@ def _play_through(jobs: list[Job], track: str, how: Playing, store: EpisodeStore
 def _lose(
     seeds: Sequence[int], job: Job, track: str, how: Playing, store: EpisodeStore, failure: Failure
 ) -> None:
-    """Note the answers that an agent's end has cost."""
+    """Record the answers that were lost when an agent's process ended."""
     for seed in seeds:
         key: Any = job.episodes[seed]
         if key not in store.rows:

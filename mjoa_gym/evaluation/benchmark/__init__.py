@@ -1,1 +1,1 @@
-"""The benchmark: every planner through the environments, over a suite of settings, to a report."""
+"""The benchmark: runs every planner over a suite of settings, and writes a report."""

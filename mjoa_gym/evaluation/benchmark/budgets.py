@@ -1,4 +1,4 @@
-"""Plan quality against planning time, of the planners that have a plan at any time."""
+"""Plan quality against planning time, for planners that can stop at any time with a plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.registry import ANYTIME
 
 NO_LIMIT = math.inf
-"""The budget of a planner that has none."""
+"""The budget of a planner without a time limit."""
 
 
 class Budgeted(NamedTuple):
@@ -32,15 +32,15 @@ class Budgeted(NamedTuple):
     point: str
     seed: int
     budget_ms: float
-    seconds: float  # that planning took
-    latency_s: float  # weighted mean of the UEs
+    seconds: float  # planning time
+    latency_s: float  # weighted mean over the UEs
 
 
 class Reached(NamedTuple):
-    """How good a planner's plans are with a budget, at one point of the sweep."""
+    """Quality of a planner's plans with a budget, at one point of the sweep."""
 
     gap: float  # mean excess over the best known latency, as a fraction of it
-    seconds: float  # median that planning took
+    seconds: float  # median planning time
 
 
 Gaps = dict[tuple[str, str, float], Reached]
@@ -48,10 +48,10 @@ Gaps = dict[tuple[str, str, float], Reached]
 
 
 def plans_on_budgets(results: SuiteResults, sweep: Sweep) -> list[Budgeted]:
-    """The plans of a sweep's planners: without a limit, as played; on budgets, measured here.
+    """Return the plans of a sweep's planners: without a limit as played, on budgets as measured.
 
-    One search after the other, on one thread. Everything is compiled before, and every search
-    begins with an instance that has not been planned for.
+    The searches run one after the other, on one thread. Everything is compiled before, and every
+    search starts with an instance that has not been planned for.
     """
     plans = list(_played(results, sweep))
     planners = [p for p in results.planners(sweep, [OUR_WORLD]) if p in ANYTIME]
@@ -78,7 +78,7 @@ def _played(results: SuiteResults, sweep: Sweep) -> Iterator[Budgeted]:
 
 
 def _measured(planner: str, instance: Instance, budget_s: float) -> tuple[float, float]:
-    """The seconds that planning took, and the weighted mean latency of the plan."""
+    """Return the planning time in seconds, and the weighted mean latency of the plan."""
     start = time.perf_counter()
     plan = plan_with(planner, instance, budget_s)
     seconds = time.perf_counter() - start
@@ -87,7 +87,7 @@ def _measured(planner: str, instance: Instance, budget_s: float) -> tuple[float,
 
 
 def gaps_of(plans: Sequence[Budgeted]) -> Gaps:
-    """What was reached; the best known latency of an instance is that of the best of the plans."""
+    """Return the quality reached; an instance's best known latency is that of its best plan."""
     best: dict[tuple[str, int], float] = {}
     groups: dict[tuple[str, str, float], list[Budgeted]] = {}
     for plan in plans:
@@ -104,7 +104,7 @@ def gaps_of(plans: Sequence[Budgeted]) -> Gaps:
 
 
 def budget_table(sweep: Sweep, gaps: Gaps) -> Table:
-    """One row per planner and point: the gap with every budget, and what planning took."""
+    """Return one row per planner and point: the gap with every budget, and the planning time."""
     budgets = [*sweep.budgets_ms, NO_LIMIT]
     rows = [
         (planner, p.label, *(_shown(gaps.get((planner, p.label, budget))) for budget in budgets))
@@ -131,7 +131,7 @@ def _milliseconds(budget_ms: float) -> str:
 
 
 def budget_caption(sweep: Sweep, reference: str) -> str:
-    """The caption of the figure."""
+    """Return the caption of the figure."""
     return (
         "How far a plan is from the best known one when planning is stopped after the time on the "
         f"axis: the mean excess of the latency over {sweep.seeds} instances for each line. The "

@@ -1,4 +1,4 @@
-"""What parallel uploading changes, shown on one inference: a picture, and a page to look into."""
+"""The effect of parallel uploading on one inference: a picture, and an interactive page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ CANDIDATES = 16
 
 
 class Example(NamedTuple):
-    """One UE's inference, alone and with parallel uploading, and the plans that are shown of it.
+    """The inference of a single UE with parallel uploading, and the plans that are shown for it.
 
-    They are an earlier system's with serial uploading, the same with parallel uploading, and ours.
+    These are an earlier system's plan with serial uploading, the same plan with parallel uploading,
+    and our plan.
     """
 
     suite: Suite
@@ -35,7 +36,7 @@ class Example(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """Of the picture."""
+        """The caption of the picture."""
         return (
             f"One UE alone on a band of {self.instance.bandwidth_hz / 1e6:g} MHz: of {CANDIDATES} "
             "random ones, the one with the largest reduction. Serial uploading leaves the uplink "
@@ -43,7 +44,7 @@ class Example(NamedTuple):
         )
 
     def figure(self) -> Figure:
-        """The three timelines."""
+        """Draw the three timelines."""
         titles = (
             f"{self.instance.ues[0].dnn.name}, {self.earlier}, serial uploading",
             "the same placement, parallel uploading",
@@ -52,7 +53,7 @@ class Example(NamedTuple):
         return gantt_figure(self.shown, titles, width=1040)
 
     def page(self) -> str:
-        """The timelines of all the suite's planners, in both worlds, as a page of its own."""
+        """Return a page with the timelines of all the suite's planners, in both worlds."""
         suite, ue, band = self.suite, self.instance.ues[0], self.instance.bandwidth_hz
         names = dict.fromkeys((suite.ours, self.earlier, *suite.earlier, suite.reference))
         known = [name for name in names if name in planner_names()]
@@ -74,7 +75,7 @@ class Example(NamedTuple):
 
 
 def find_example(suite: Suite) -> Example:
-    """Of some random inferences, that on which ours gains most on the best serial plan."""
+    """Find the random inference on which our plan gains most over the best serial plan."""
     earlier = "dads-serial" if "dads-serial" in planner_names() else suite.reference
     scenario = Scenario(n_ues=1, rounds=1)
     found = []

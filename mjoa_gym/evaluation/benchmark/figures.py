@@ -39,19 +39,19 @@ BUDGET_LOOKS: tuple[plots.Look, ...] = (
     {"marker": "o", "ms": 6.5, "lw": 3.0, "alpha": 0.55, "mec": "white", "mew": 0.5},
     {"marker": "s", "ms": 3.5, "lw": 1.2, "ls": "--"},
 )
-"""One planner after the other, each on top of the one before, which it often coincides with."""
+"""Looks of successive planners; each line is drawn over the previous ones, which may coincide."""
 DOTTED: plots.Look = {"ls": ":", "lw": 1.2}
 ALIKE = 0.03
-"""Planners whose means differ by less than this part at every point share a line."""
+"""Planners whose means differ by less than this fraction at every point share a line."""
 FAR_WORSE = 1.6
-"""Times the all-local latency, what is above is not shown."""
+"""Latencies above this multiple of the all-local latency are not shown."""
 BELOW = LEGEND | {"loc": "outside lower center"}
 WIDTH = 9.6
-"""Inches, of a figure as wide as the report."""
+"""Width in inches of a figure as wide as the report."""
 
 
 def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
-    """How a suite's planners are drawn; those of its other sweeps count, to look the same there."""
+    """Return the looks of a suite's planners, which are the same in all its sweeps."""
     suite = results.suite
     lines = (s for s in suite.sweeps if s.kind in LINES)
     names = dict.fromkeys(p for s in lines for p in s.planners)
@@ -63,11 +63,11 @@ def looks(results: SuiteResults, sweep: Sweep) -> dict[str, plots.Look]:
 def one_line_each(
     lines: Mapping[str, NDArray[np.float64]], alone: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The planners to draw, each with those that its line stands for, itself first.
+    """Return the planners to draw, each with the planners that its line stands for, itself first.
 
     Args:
-        lines: What is drawn of each planner, positive.
-        alone: Planners that share no line.
+        lines: Positive values to draw for each planner.
+        alone: Planners that never share a line.
     """
     shared: dict[str, list[str]] = {}
     for name, values in lines.items():
@@ -83,14 +83,14 @@ def one_line_each(
 def _shown(
     results: SuiteResults, sweep: Sweep, means: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, list[str]]:
-    """The planners to draw, as of `one_line_each`; those that are always far worse are left out."""
+    """Return the planners to draw, as `one_line_each` does, without those that are far worse."""
     alone = sweep.ours, results.suite.ours, results.suite.reference
     worst = FAR_WORSE * means[results.suite.reference].max()
     return one_line_each({p: s for p, s in means.items() if s.min() < worst}, alone)
 
 
 def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Mean latency against the swept quantity, a panel per world; and what ours reduces it by."""
+    """Draw mean latency against the swept quantity, a panel per world, and our reductions."""
     compared = sweep.worlds if sweep.kind == "sweep" else ()
     found = {world: against(results, [sweep], world) for world in compared}
     n_panels = len(sweep.worlds) + any(found.values())
@@ -117,7 +117,7 @@ def sweep_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def overview_figure(results: SuiteResults) -> Figure | None:
-    """What ours reduces latency by in every sweep, and what changes its latency most."""
+    """Draw our latency reduction in every sweep, and what changes our latency most."""
     sweeps, effects = [s for s in results.suite.sweeps if s.kind == "sweep"], changes(results)
     reductions = {w: [against(results, [s], w) for s in sweeps] for w in (THEIR_WORLD, OUR_WORLD)}
     if not effects or not all(all(found) for found in reductions.values()):
@@ -151,7 +151,7 @@ def _draw_estimates(
     shift: float = 0.0,
     label: str | None = None,
 ) -> None:
-    """Fractions in per cent with their intervals, one below the other."""
+    """Draw fractions in per cent with their intervals, one below the other."""
     values = 100 * np.array(estimates)
     axes.errorbar(
         values[:, 0], np.arange(len(values)) + shift, xerr=np.abs(values[:, 1:].T - values[:, 0]),
@@ -160,7 +160,7 @@ def _draw_estimates(
 
 
 def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]) -> None:
-    """How much lower ours is than the strongest earlier system of each point, in either world."""
+    """Draw our reduction against the strongest earlier system of each point, in either world."""
     numeric = _is_numeric(sweep)
     for k, (world, overview) in enumerate(sorted(found.items(), reverse=True)):
         if overview is not None:
@@ -179,7 +179,7 @@ def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]
 
 
 def energy_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Mean latency against mean energy of a UE, a line per planner through all prices."""
+    """Draw mean latency against mean energy of a UE, with a line per planner through all prices."""
     figure = new_figure(6.5, 4.2)
     axes, look = figure.subplots(), looks(results, sweep)
     for planner in results.planners(sweep, [OUR_WORLD]):
@@ -205,7 +205,7 @@ def energy_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def deadline_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """The part of the deadlines that are met, over the swept quantity."""
+    """Draw the fraction of deadlines that are met, over the swept quantity."""
     lines = {
         planner: 100.0 * (1.0 - results.means(sweep, OUR_WORLD, planner, "missed"))
         for planner in results.planners(sweep, [OUR_WORLD])
@@ -217,7 +217,7 @@ def deadline_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Streaming: mean latency in every round of the episode, at the middle point."""
+    """Draw, for streaming, mean latency in every round of the episode, at the middle point."""
     means = {
         planner: 1e3 * results.column(sweep, sweep.middle, OUR_WORLD, planner).mean(axis=0)
         for planner in results.planners(sweep, [OUR_WORLD])
@@ -233,7 +233,7 @@ def rounds_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def ablation_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """An ablation: mean latency of each variant; the interval is that of its ratio to ours."""
+    """Draw an ablation: mean latency of each variant; the interval is of its ratio to ours."""
     point, world, ours = sweep.points[0].label, sweep.worlds[0], results.suite.ours
     base = float(results.column(sweep, point, world, ours).mean())
     bars = {}
@@ -249,7 +249,7 @@ def ablation_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def gap_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Mean excess over the certified lower bound, per planner, all points together."""
+    """Draw the mean excess over the certified lower bound, per planner, over all points."""
     seconds = {
         planner: np.concatenate(
             [results.column(sweep, p.label, OUR_WORLD, planner).ravel() for p in sweep.points]
@@ -290,7 +290,7 @@ def _set_x(axes: Axes, sweep: Sweep) -> None:
 
 
 def _limit_y(panels: Sequence[Axes], results: SuiteResults, sweep: Sweep) -> None:
-    """Logarithmic axes, all the same, that leave out what is much worse than all-local."""
+    """Set equal logarithmic axes that leave out latencies far above all-local."""
     reference = results.suite.reference
     local_s = max(results.means(sweep, world, reference).max() for world in sweep.worlds)
     low = min(axes.dataLim.y0 for axes in panels)
@@ -301,7 +301,7 @@ def _limit_y(panels: Sequence[Axes], results: SuiteResults, sweep: Sweep) -> Non
 
 
 def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Histograms of the share of layers at the edge, per network, for our planner."""
+    """Draw histograms of the fraction of layers at the edge, per network, for our planner."""
     shares: dict[str, list[float]] = {}
     for row in _rounds(results, sweep, results.suite.ours):
         for dnn, share in zip(row["dnn"], row["edge_share"], strict=True):
@@ -318,7 +318,7 @@ def placement_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
-    """Which kinds of placements each planner chooses, and how many different ones."""
+    """Draw the kinds of placements that each planner chooses, and the number of different ones."""
     planners = [p for p in results.planners(sweep, [OUR_WORLD]) if p != LOWER_BOUND]
     figure = new_figure(8.4, 1.2 + 0.3 * len(planners))
     axes = figure.subplots()
@@ -343,13 +343,13 @@ def diversity_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def _rounds(results: SuiteResults, sweep: Sweep, planner: str) -> list[Row]:
-    """A planner's rounds at all points of a sweep, in our world."""
+    """Return a planner's rounds at all points of a sweep, in our world."""
     points = [(sweep.name, p.label, OUR_WORLD, planner) for p in sweep.points]
     return [row for key in points for rows in results.rows.get(key, ()) for row in rows]
 
 
 def runtime_figure(timings: Sequence[Timing]) -> Figure:
-    """Planning time: PBT-DP against layers, whole plans against UEs."""
+    """Draw planning time: PBT-DP against layers, whole plans against UEs."""
     figure = new_figure(9.6, 3.8)
     left, right = figure.subplots(1, 2)
     layers, ues = ([t for t in timings if bool(t.label) == alone] for alone in (True, False))
@@ -378,7 +378,7 @@ def runtime_figure(timings: Sequence[Timing]) -> Figure:
 
 
 def budget_figure(results: SuiteResults, sweep: Sweep, gaps: Gaps) -> Figure:
-    """The gap to the best known plan against the time for planning; a colour per point."""
+    """Draw the gap to the best known plan against the planning time, with a colour per point."""
     figure = new_figure(7.6, 4.4)
     axes = figure.subplots()
     reference, budgets = results.suite.reference, sweep.budgets_ms
@@ -406,7 +406,7 @@ def budget_figure(results: SuiteResults, sweep: Sweep, gaps: Gaps) -> Figure:
 
 
 def _name_points(axes: Axes, timings: Sequence[Timing]) -> None:
-    """Write the networks' names, but for points that lie next to one that has its name."""
+    """Write the networks' names, except at points that lie next to a point with a name."""
     named: list[tuple[float, float]] = []
     for t in sorted(timings, key=lambda t: (t.layers, t.seconds)):
         place = np.log(t.layers), np.log(t.seconds)

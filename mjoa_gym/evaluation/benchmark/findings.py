@@ -1,4 +1,4 @@
-"""What a run found, in sentences: three for the reader in a hurry, and the rest."""
+"""The findings of a run in sentences: a summary of three, and the rest."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mjoa_gym.evaluation.statistics import Reduction
 from mjoa_gym.evaluation.table import Table, milliseconds, percent
 
 NEAREST = 3
-"""Settings that are named as the nearest to the paper's figure."""
+"""Number of settings that are named as the nearest to the paper's figure."""
 
 
 def summary(results: SuiteResults) -> list[str]:
-    """How long UEs wait, how much that is below the earlier systems, and the paper's figure."""
+    """Return the UEs' waiting time, our reduction against earlier systems, and the paper's."""
     found = [_waiting(results), _reductions(results), _claim(results)]
     shown = [sentence for sentence in found if sentence]
     return shown or [f"{results.suite.ours} or the earlier systems did not run."]
 
 
 def findings(results: SuiteResults) -> list[str]:
-    """What else the run found; nothing where a planner did not run."""
+    """Return the other findings of the run; nothing where a planner did not run."""
     by_kind = {"deadlines": _deadlines, "energy": _energy}
     found = [_same_uploading(results), _one_cut(results), _nearest(results)]
     found += [by_kind[s.kind](results, s) for s in results.suite.sweeps if s.kind in by_kind]
@@ -37,7 +37,7 @@ def findings(results: SuiteResults) -> list[str]:
 
 
 def changes(results: SuiteResults) -> list[tuple[Sweep, Effect, Reduction]]:
-    """The suite's effects on the latency of our plans, the largest first."""
+    """Return the suite's effects on the latency of our plans, the largest first."""
     found = [
         (sweep, effect, _change(results, sweep, effect))
         for sweep in results.suite.sweeps
@@ -48,7 +48,7 @@ def changes(results: SuiteResults) -> list[tuple[Sweep, Effect, Reduction]]:
 
 
 def effect_table(results: SuiteResults) -> Table:
-    """One row per effect: by how much the latency of our plans changes, and with what."""
+    """Return one row per effect: the change of our plans' latency, and its cause."""
     rows = [
         (effect.what, percent(change.mean.negated, "+"), sweep.ours, f"{sweep.environment}")
         for sweep, effect, change in changes(results)
@@ -58,7 +58,7 @@ def effect_table(results: SuiteResults) -> Table:
 
 
 def _waiting(results: SuiteResults) -> str:
-    """How long a UE waits with ours, the strongest earlier system, and alone."""
+    """Return how long a UE waits with ours, with the strongest earlier system, and alone."""
     suite = results.suite
     if not suite.compared:
         return ""
@@ -78,7 +78,7 @@ def _waiting(results: SuiteResults) -> str:
 
 
 def _reductions(results: SuiteResults) -> str:
-    """By how much ours is below the earlier systems over all settings, in either world."""
+    """Return our reduction against the earlier systems over all settings, in either world."""
     typical = [s for s in results.suite.compared if s.typical]
     serial, same = (against(results, typical, world) for world in (THEIR_WORLD, OUR_WORLD))
     if serial is None or same is None:
@@ -92,7 +92,7 @@ def _reductions(results: SuiteResults) -> str:
 
 
 def _claim(results: SuiteResults) -> str:
-    """The largest reductions beside the paper's figure."""
+    """Return the largest reductions, compared with the paper's figure."""
     found = against(results, [s for s in results.suite.compared if s.typical], THEIR_WORLD)
     if found is None:
         return ""
@@ -110,7 +110,7 @@ def _setting(found: Versus) -> str:
 
 
 def _same_uploading(results: SuiteResults) -> str:
-    """The largest reductions where the earlier systems upload as ours does."""
+    """Return the largest reductions if the earlier systems upload as ours does."""
     found = against(results, [s for s in results.suite.compared if s.typical], OUR_WORLD)
     if found is None:
         return ""
@@ -123,7 +123,7 @@ def _same_uploading(results: SuiteResults) -> str:
 
 
 def _one_cut(results: SuiteResults) -> str:
-    """Which opponent it takes: the best single cut, which knows of uploading."""
+    """Return the reductions against the best single cut that takes uploading into account."""
     found = against(results, results.suite.compared, THEIR_WORLD, ONE_CUT)
     if found is None:
         return ""
@@ -137,7 +137,7 @@ def _one_cut(results: SuiteResults) -> str:
 
 
 def _nearest(results: SuiteResults) -> str:
-    """The settings that come nearest to the paper's figure, favourable ones included."""
+    """Return the settings that come nearest to the paper's figure, including favourable ones."""
     found = against(results, results.suite.compared, THEIR_WORLD)
     if found is None:
         return ""
@@ -155,7 +155,7 @@ def _change(results: SuiteResults, sweep: Sweep, effect: Effect) -> Reduction:
 
 
 def _deadlines(results: SuiteResults, sweep: Sweep) -> str:
-    """Which part of the deadlines are met at the point in the middle."""
+    """Return the fraction of deadlines that are met at the middle point."""
     other = results.strongest(sweep, sweep.middle, OUR_WORLD)
     who = (sweep.ours, other or "", results.suite.reference)
     if not _ran(results, sweep, *who):
@@ -171,7 +171,7 @@ def _deadlines(results: SuiteResults, sweep: Sweep) -> str:
 
 
 def _energy(results: SuiteResults, sweep: Sweep) -> str:
-    """How energy and latency change if energy has the price of the point in the middle."""
+    """Return how energy and latency change if energy has the price of the middle point."""
     if not _ran(results, sweep, sweep.ours, results.suite.reference):
         return ""
 

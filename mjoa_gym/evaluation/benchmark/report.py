@@ -1,4 +1,4 @@
-"""Everything a finished run leaves behind: CSVs, figures, the report, the README's table."""
+"""The outputs of a finished run: CSVs, figures, the report, the README's table."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ OVERVIEW = (
     "world changes the latency of our plans. Bars are 95 % intervals."
 )
 FEW_EPISODES = 20
-"""Below, percentile bootstraps of episodes' means are known to be too narrow (83 % instead of 95 %
-with 5, found by playing 30 others)."""
+"""With fewer episodes, percentile bootstraps of their means are too narrow (with 5 they cover 83 %
+instead of 95 %, as a test with 30 other episodes showed)."""
 COLUMNS = (
     "sweep", "point", "x", "environment", "world", "planner", "seed", "round", "n_ues",
     "weighted_mean_s", "local_weighted_mean_s", "reward", "planning_s",
     "ue_mean_s", "ue_median_s", "ue_p95_s", "ue_max_s", "edge_share_per_dnn", "placement_kinds",
 )  # fmt: skip
-"""Of the CSV; a lower bound has no placements. Shares per DNN are name=share."""
+"""Columns of the CSV; a lower bound has no placements. Shares per DNN are name=share."""
 LATENCY = (
     "Mean latency. What is far worse than all-local is not shown. Planners within "
     f"{100 * draw.ALIKE:.0f} % of each other at every point share a line."
@@ -75,9 +75,9 @@ def publish(
 ) -> Path:
     """Write all outputs of a run and return the report's path.
 
-    The report repeats the command, and shows more sections than the suite's. In the pages, the
-    parts `benchmark` (the summary) and `benchmark-results` (all findings and the overview) are
-    replaced. Failures are of planners that could not play on.
+    The report shows the command, and the given sections in addition to the suite's. In the pages,
+    the parts `benchmark` (the summary) and `benchmark-results` (all findings and the overview) are
+    replaced. Failures are those of planners that stopped playing.
     """
     results = SuiteResults(suite, played)
     write(out / "rounds.csv", rounds_csv(suite, played))
@@ -112,7 +112,7 @@ def publish(
 
 
 def _opening(results: SuiteResults, out: Path) -> list[str]:
-    """The summary, a figure of it, and what else was found."""
+    """Return the summary, its figure, and the other findings."""
     shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in summary(results))
     figure = draw.overview_figure(results)
     drawn = [] if figure is None else [figure_html(*_shown(out, "overview", OVERVIEW, figure))]
@@ -120,7 +120,7 @@ def _opening(results: SuiteResults, out: Path) -> list[str]:
 
 
 def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
-    """The tidy CSV of a run: one row per setting, planner, seed and round, as in the suite."""
+    """Return the tidy CSV of a run: one row per setting, planner, seed and round."""
     rows = [_flat(suite, cell, row) for cell in suite.cells() for row in played.get(cell, ())]
     texts = [tuple(str(row.get(name, "")) for name in COLUMNS) for row in rows]
     return Table("", COLUMNS, texts).csv()
@@ -152,12 +152,12 @@ def _flat(suite: Suite, cell: Cell, row: Row) -> Row:
 
 
 def _shown(out: Path, name: str, caption: str, figure: Figure) -> tuple[str, bytes]:
-    """Write a figure; returns what a section shows of it."""
+    """Write a figure; return its caption and PNG for a section."""
     return caption, write_figure(figure, out / "figures" / name)
 
 
 def _example(suite: Suite, out: Path) -> Section:
-    """One inference, also as a page to look into if plotly is installed."""
+    """Write one inference, also as an interactive page if plotly is installed."""
     example, note = find_example(suite), ""
     figure = _shown(out, "serial_against_parallel", example.caption, example.figure())
     if find_spec("plotly") is not None:
@@ -170,7 +170,7 @@ def _example(suite: Suite, out: Path) -> Section:
 
 
 def _of_sweep(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
-    """Write a sweep's tables and figures; returns what is shown of them."""
+    """Write a sweep's tables and figures; return their section."""
     tables = tables_of(results, sweep)
     figures = []
     for k, table in enumerate(tables):
@@ -231,7 +231,7 @@ def _budgets(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
 
 
 def findings_section(results: SuiteResults, table: Table, command: str) -> str:
-    """For a page: what was found, the overview, and of what it is."""
+    """Return the part of a page with the findings, the overview, and its samples."""
     found = items([*summary(results), *findings(results)])
     return (
         f"{found}\n\n{table.markdown()}\n\n{table.caption}; {samples(results.suite)}. Repeat it "
@@ -240,7 +240,7 @@ def findings_section(results: SuiteResults, table: Table, command: str) -> str:
 
 
 def samples(suite: Suite) -> str:
-    """Of what the overview is made, and what its intervals are worth."""
+    """Describe the samples behind the overview, and the quality of its intervals."""
     sizes = sorted({(s.seeds, s.rounds) for s in suite.compared})
     parts = [f"{n} seeds of {rounds} rounds" for n, rounds in sizes]
     others = [s for s in suite.sweeps if s.kind == "sweep" and s not in suite.compared]

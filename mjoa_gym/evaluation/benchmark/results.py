@@ -1,8 +1,8 @@
-"""The results of a suite by setting and planner, ours against the others, tables.
+"""The results of a suite by setting and planner, comparisons of ours with the others, and tables.
 
-An earlier system lives in the serial world: it starts to upload a layer when the layer's inputs are
-there. Ours lives in the parallel world. The second comparison gives the earlier systems parallel
-uploading too, so that what remains is due to planning alone.
+An earlier system plays in the serial world: it starts to upload a layer when the layer's inputs
+exist. Ours plays in the parallel world. The second comparison gives the earlier systems parallel
+uploading too, so that the remaining difference is due to planning alone.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ OVERVIEW = (
     "setting, with 95 % bootstrap intervals over paired instances"
 )
 ONE_CUT = "single-cut"
-"""Our control: the best single cut, which is charged for uploading when it plans."""
+"""Our control: the best single cut, which accounts for uploading when it plans."""
 
 
 class SuiteResults:
-    """All rows of a run, by setting and planner; of planners that have played all of its seeds."""
+    """All rows of a run, by setting and planner, of planners that have played all of its seeds."""
 
     def __init__(self, suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> None:
         self.suite = suite
@@ -48,26 +48,26 @@ class SuiteResults:
     def column(
         self, sweep: Sweep, point: str, world: str, planner: str, name: str = "latency_s"
     ) -> NDArray[np.float64]:
-        """(seeds, rounds) of a column of the rows."""
+        """Return a column of the rows as (seeds, rounds)."""
         episodes = self.rows[sweep.name, point, world, planner]
         return np.array([[row[name] for row in rows] for rows in episodes])
 
     def means(
         self, sweep: Sweep, world: str, planner: str, name: str = "latency_s"
     ) -> NDArray[np.float64]:
-        """(points,) means of a planner's column of the rows over a sweep."""
+        """Return (points,) means of a column of a planner's rows over a sweep."""
         columns = (self.column(sweep, p.label, world, planner, name) for p in sweep.points)
         return np.array([column.mean() for column in columns])
 
     def units(self, sweep: Sweep, point: str, world: str, planner: str) -> NDArray[np.float64]:
-        """(units,) latencies that are resampled: of instances, or means of whole episodes."""
+        """Return the resampled latencies (units,): of instances, or means of whole episodes."""
         latency = self.column(sweep, point, world, planner)
         return latency.mean(axis=1) if sweep.environment == "streaming" else latency.ravel()
 
     def summary(
         self, sweep: Sweep, point: str, world: str, planner: str
     ) -> tuple[Estimate, float, float, float]:
-        """Seconds of one planner in one setting: mean, median and p95 latency, mean planning."""
+        """Return a planner's seconds in a setting: mean, median and p95 latency, mean planning."""
         latency = self.column(sweep, point, world, planner)
         median, p95 = np.percentile(latency, (50, 95))
         planning_s = self.column(sweep, point, world, planner, "planning_s").mean()
@@ -77,25 +77,25 @@ class SuiteResults:
     def reduction(
         self, sweep: Sweep, point: str, ours: tuple[str, str], other: tuple[str, str]
     ) -> Reduction:
-        """The reduction of one world and planner against another, on paired instances."""
+        """Return the reduction of one world and planner against another, on paired instances."""
         local, their_local = (self.column(sweep, point, *who, "local_s") for who in (ours, other))
         if sweep.environment == "cold-start" and not np.allclose(local, their_local, rtol=1e-12):
-            raise ValueError(f"{sweep.name}/{point}: {ours} and {other} met other instances")
+            raise ValueError(f"{sweep.name}/{point}: {ours} and {other} met different instances")
         return self.between(sweep, (point, *ours), (point, *other))
 
     def between(
         self, sweep: Sweep, one: tuple[str, str, str], other: tuple[str, str, str]
     ) -> Reduction:
-        """The reduction of one point, world and planner against another; seeds are the same."""
+        """Return the reduction of one point, world and planner against another, on equal seeds."""
         return reduction_of(self.units(sweep, *one), self.units(sweep, *other))
 
     def strongest(self, sweep: Sweep, point: str, world: str) -> str | None:
-        """The earlier system with the lowest mean latency in a setting; None if none ran."""
+        """Return the earlier system with the lowest mean latency in a setting; None if none ran."""
         ran = [p for p in self.suite.earlier if (sweep.name, point, world, p) in self.rows]
         return min(ran, key=lambda p: self.column(sweep, point, world, p).mean(), default=None)
 
     def planners(self, sweep: Sweep, worlds: Sequence[str] = ()) -> list[str]:
-        """A sweep's planners that ran at all its points, in all of the worlds."""
+        """Return a sweep's planners that ran at all its points, in all of the worlds."""
         points = [p.label for p in sweep.points]
         settings = [(sweep.name, p, w) for p in points for w in worlds or sweep.worlds]
         return [p for p in sweep.planners if all((*s, p) in self.rows for s in settings)]
@@ -139,9 +139,9 @@ class Overview(NamedTuple):
 def against(
     results: SuiteResults, sweeps: Sequence[Sweep], world: str, planner: str | None = None
 ) -> Overview | None:
-    """Ours against a planner in a world, wherever both ran; None if that is nowhere.
+    """Compare ours with a planner in a world, wherever both ran; None if that is nowhere.
 
-    Without a planner, against the earlier system that is best in each setting.
+    Without a planner, ours is compared with the best earlier system of each setting.
     """
     found = []
     for sweep in sweeps:
@@ -155,7 +155,7 @@ def against(
 
 
 def overview_table(results: SuiteResults) -> Table:
-    """One row per sweep: ours against the strongest earlier system, in either world."""
+    """Return one row per sweep: ours against the strongest earlier system, in either world."""
     header = (
         "Sweep", "Mean reduction, earlier systems serial", "Largest of a setting",
         "Largest of an instance", "Mean reduction, earlier systems parallel",
@@ -175,14 +175,14 @@ def overview_table(results: SuiteResults) -> Table:
 
 
 def _cells(found: Overview | None) -> tuple[str, str]:
-    """The mean reduction, and the largest of a setting."""
+    """Return the mean reduction, and the largest of a setting."""
     if found is None:
         return "-", "-"
     return percent(found.mean), f"{100 * found.largest.mean:.1f} % at {found.largest.point}"
 
 
 def baseline_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """One row per other planner: the reduction of ours against it over a sweep."""
+    """Return one row per other planner: the reduction of ours against it over a sweep."""
     rows = [
         (
             planner,
@@ -204,14 +204,14 @@ def point_table(
     what: str,
     cells: Callable[[str], Iterable[str]],
 ) -> Table:
-    """One row per planner: its cells, one for every point."""
+    """Return one row per planner: its cells, one for every point."""
     header = (sweep.label, *(point.label for point in sweep.points))
     rows = [(planner, *cells(planner)) for planner in results.planners(sweep, [world])]
     return Table(f"{sweep.title}: {what}", header, rows)
 
 
 def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
-    """Mean latencies."""
+    """Return the table of mean latencies."""
 
     def cells(planner: str) -> Iterable[str]:
         return map(milliseconds, results.means(sweep, world, planner))
@@ -220,7 +220,7 @@ def latency_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
 
 
 def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
-    """One row per planner at the middle point: mean, median, p95, planning time."""
+    """Return one row per planner at the middle point: mean, median, p95, planning time."""
     rows = []
     for planner in sweep.planners:
         if (sweep.name, sweep.middle, world, planner) in results.rows:
@@ -232,7 +232,7 @@ def detail_table(results: SuiteResults, sweep: Sweep, world: str) -> Table:
 
 
 def energy_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """Mean latencies and mean joules of a UE."""
+    """Return the table of mean latencies and mean joules of a UE."""
 
     def cells(planner: str) -> Iterable[str]:
         seconds = results.means(sweep, OUR_WORLD, planner)
@@ -244,7 +244,7 @@ def energy_table(results: SuiteResults, sweep: Sweep) -> Table:
 
 
 def deadline_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """The part of the deadlines that are met."""
+    """Return the table of the fractions of deadlines that are met."""
 
     def cells(planner: str) -> Iterable[str]:
         missed = results.means(sweep, OUR_WORLD, planner, "missed")
@@ -254,7 +254,7 @@ def deadline_table(results: SuiteResults, sweep: Sweep) -> Table:
 
 
 def gap_table(results: SuiteResults, sweep: Sweep) -> Table:
-    """One row per planner: excess over the certified lower bound, at every point."""
+    """Return one row per planner: excess over the certified lower bound, at every point."""
     bounds = {p.label: results.column(sweep, p.label, OUR_WORLD, LOWER_BOUND) for p in sweep.points}
     rows = [
         (
@@ -272,7 +272,7 @@ def gap_table(results: SuiteResults, sweep: Sweep) -> Table:
 
 
 def tables_of(results: SuiteResults, sweep: Sweep) -> list[Table]:
-    """The tables of a sweep."""
+    """Return the tables of a sweep."""
     if sweep.kind == "optimum" and LOWER_BOUND in sweep.planners:
         return [gap_table(results, sweep)]
     if sweep.kind == "energy":

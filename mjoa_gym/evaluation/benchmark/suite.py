@@ -1,8 +1,8 @@
-"""What a benchmark runs: sweeps over settings, read from a YAML file, and its cells.
+"""The content of a benchmark: sweeps over settings, read from a YAML file, and their cells.
 
 A sweep's *point* is an environment and a scenario that differs from the default in the suite's and
-the sweep's fields; a *world* is how models are uploaded. A *cell* is one planner at one point, in
-one world, with one seed; the same seed means the same UEs for every planner, world and point.
+the sweep's fields. A *world* is an upload mode. A *cell* is one planner at one point, in one world,
+with one seed. The same seed means the same UEs for every planner, world and point.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mjoa_gym.world.scenario import Scenario
 
 SUITES = resources.files("mjoa_gym.evaluation") / "suites"
 SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "ours")
-"""Fields of sweeps that a suite may have, for all sweeps that do not say otherwise."""
+"""Fields of sweeps that a suite may set, for all sweeps that do not set them."""
 SHOWN = "about", "brought", "title", "label", "phrase", "planners", "effects"
-"""Fields that change the report, and not what is played in a cell."""
+"""Fields that change the report, but not what is played in a cell."""
 KINDS_OF_SWEEPS = "sweep", "condition", "energy", "deadlines", "ablation", "optimum", "budgets"
-"""Lines over a quantity; the same of a quantity that the headline leaves out, because it changes
-the world and not only its size; latency against energy; deadlines that are met; bars; gaps to the
-lower bound; and gaps by planning time."""
+"""Kinds of sweeps: lines over a quantity; lines over a quantity that the headline leaves out,
+because it changes the world and not only its size; latency against energy; met deadlines; bars;
+gaps to the lower bound; and gaps by planning time."""
 
 
 class Point(NamedTuple):
@@ -67,25 +67,26 @@ class Cell(NamedTuple):
 class Sweep:
     """One swept quantity.
 
-    The headline's mean counts it if it is `typical`, not if it was chosen because it is favourable.
+    The headline's mean includes `typical` sweeps, not those that were chosen because they are
+    favourable.
     """
 
     name: str
     title: str  # for headings
     label: str  # for the axis
-    phrase: str  # a point in a sentence, "a band of {} MHz"; default the label and the point
+    phrase: str  # describes a point in a sentence, "a band of {} MHz"; default: label and point
     points: tuple[Point, ...]
     planners: tuple[str, ...]
     ours: str  # the planner whose reductions are reported; default the suite's
     seeds: int  # episodes per planner, point and world
     rounds: int
-    scenario: dict[str, Any]  # as for `Scenario.from_dict`, points aside
+    scenario: dict[str, Any]  # as for `Scenario.from_dict`, without the points' fields
     kind: str = "sweep"  # (lines), or another of KINDS_OF_SWEEPS
     environment: str = "cold-start"
     worlds: tuple[str, ...] = ("parallel",)
     typical: bool = True
     budgets_ms: tuple[float, ...] = ()  # planning times that are allowed, for "budgets"
-    effects: tuple[Effect, ...] = ()  # that the report's opening compares with each other
+    effects: tuple[Effect, ...] = ()  # compared with each other in the report's opening
 
     def __post_init__(self) -> None:
         choice(f"{self.name}: kind", self.kind, KINDS_OF_SWEEPS)
@@ -106,9 +107,9 @@ class Sweep:
             for point in (effect.base, effect.point):
                 choice(f"{self.name}: effects: point", point, labels)
         if self.environment == "streaming" and LOWER_BOUND in self.planners:
-            raise ValueError(f"{self.name}: the lower bound is known for cold-start only")
+            raise ValueError(f"{self.name}: the lower bound is known only for cold-start")
         for label in labels:
-            self.setting_at(label, self.worlds[0])  # which refuses what is not allowed
+            self.setting_at(label, self.worlds[0])  # raises if it is invalid
 
     def _check_budgets(self) -> None:
         if not self.budgets_ms:
@@ -121,14 +122,14 @@ class Sweep:
             raise ValueError(f"{self.name}: the lower bound has no plan")
 
     def setting_at(self, point: str, world: str) -> Setting:
-        """Where planners play at one point in one world."""
+        """Return the setting at one point in one world."""
         changes = next(p.changes for p in self.points if p.label == point)
         own = {"rounds": self.rounds, **self.scenario, **changes, "upload": world}
         scenario = Scenario.from_dict({"name": f"{self.name}: {point}", **own})
         return Setting(self.environment, scenario)
 
     def at(self, point: str) -> str:
-        """A point in the words of a sentence."""
+        """Return a description of a point for use in a sentence."""
         number = point.replace(".", "", 1).isdigit()
         return self.phrase.format(f"{float(point):.3g}" if number else point)
 
@@ -140,18 +141,18 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark; its name is that of the folder of its results."""
+    """A benchmark; the folder of its results has its name."""
 
     name: str
     about: str
     ours: str  # the planner whose reductions are reported
     reference: str  # the planner that offloads nothing
-    earlier: tuple[str, ...]  # the systems before ours, which is held against their strongest
+    earlier: tuple[str, ...]  # the earlier systems; ours is compared with the strongest
     first_seed: int  # seeds are this, this + 1, ...; training uses smaller ones
     sweeps: tuple[Sweep, ...]
     timed_ues: tuple[int, ...] = (1, 2, 5, 10, 20)  # numbers of UEs that plans are timed for
     timed_dnns: tuple[str, ...] = DNN.names()  # networks that PBT-DP is timed for
-    brought: tuple[AgentSource, ...] = ()  # planners beside the sweeps' (see `with_planners`)
+    brought: tuple[AgentSource, ...] = ()  # planners besides the sweeps' (see `with_planners`)
 
     def __post_init__(self) -> None:
         if not self.sweeps:
@@ -164,20 +165,20 @@ class Suite:
 
     @property
     def compared(self) -> tuple[Sweep, ...]:
-        """The sweeps of which the headline is taken: cold starts over a swept quantity."""
+        """The sweeps of the headline: cold starts over a swept quantity."""
         return tuple(s for s in self.sweeps if (s.kind, s.environment) == ("sweep", "cold-start"))
 
     def sweep(self, name: str) -> Sweep:
-        """The sweep of that name."""
+        """Return the sweep with this name."""
         return next(sweep for sweep in self.sweeps if sweep.name == name)
 
     def source(self, planner: str) -> AgentSource:
-        """What a planner of a sweep is."""
+        """Return the source of a sweep's planner."""
         found = (source for source in self.brought if source.label == planner)
         return next(found, None) or source_of(planner)
 
     def with_planners(self, texts: Sequence[str]) -> Suite:
-        """The suite with more planners, or agents, in every sweep (see `source_of`)."""
+        """Return the suite with more planners, or agents, in every sweep (see `source_of`)."""
         brought = [source_of(text) for text in texts]
         labels = [source.label for source in brought]
         for sweep in self.sweeps:
@@ -189,7 +190,7 @@ class Suite:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever anything that is played does; who plans and the wording do not count."""
+        """A digest of everything that is played, without the planners and the wording."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in SHOWN}
         content["sweeps"] = [
             {name: value for name, value in asdict(sweep).items() if name not in SHOWN}
@@ -198,7 +199,7 @@ class Suite:
         return digest(json.dumps(content, sort_keys=True, default=str).encode())
 
     def cells(self) -> Iterator[Cell]:
-        """All cells; those of one setting and seed lie next to each other."""
+        """Yield all cells; those of one setting and seed follow each other."""
         for s in self.sweeps:
             for point in s.points:
                 seeds = range(self.first_seed, self.first_seed + s.seeds)
@@ -208,7 +209,7 @@ class Suite:
 
 
 def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
-    """Play all cells that a store lacks, and put them there; returns who could not play on."""
+    """Play all cells that a store lacks, and add them to it; return the planners that failed."""
     setting = cache(lambda sweep, point, world: suite.sweep(sweep).setting_at(point, world))
     source = cache(suite.source)
     jobs = (
@@ -219,31 +220,31 @@ def run_suite(suite: Suite, store: EpisodeStore, how: Playing) -> list[Failure]:
 
 
 def keys_of(suite: Suite) -> dict[Cell, tuple[Any, ...]]:
-    """All cells, and what their results are kept under."""
+    """Return all cells, and the keys of their results."""
     version = cache(lambda planner: suite.source(planner).version)
     return {cell: (*cell, version(cell.planner)) for cell in suite.cells()}
 
 
 def played_cells(suite: Suite, store: EpisodeStore) -> dict[Cell, list[Row]]:
-    """The cells that a store has."""
+    """Return the cells that a store has."""
     return {c: store.rows[key] for c, key in keys_of(suite).items() if key in store.rows}
 
 
 def suite_names() -> tuple[str, ...]:
-    """The packaged suites."""
+    """Return the names of the packaged suites."""
     return tuple(sorted(f.name[:-5] for f in SUITES.iterdir() if f.name.endswith(".yaml")))
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
     """Read and check a packaged suite, or one from a file (a path ending in .yaml or .yml).
 
-    Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` hold for every
-    sweep that does not say otherwise (a sweep's `scenario` adds to the suite's). A sweep's `phrase`
-    says a point in a sentence, with `{}` for its label. Its `effects`, a list of
+    Top-level `planners`, `worlds`, `seeds`, `rounds`, `environment` and `scenario` apply to every
+    sweep that does not set them (a sweep's `scenario` adds to the suite's). A sweep's `phrase`
+    describes a point in a sentence, with `{}` for its label. Its `effects`, a list of
     `{what: ..., base: ..., point: ...}`, compare points, by their labels, in the report's opening.
 
     Raises:
-        ValueError: Naming the field, its value and what is allowed.
+        ValueError: If a field is invalid; names the field, its value and what is allowed.
         OSError: If the file cannot be read.
     """
     path = Path(name_or_path)
@@ -256,7 +257,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
 
 
 def suite_from(content: Mapping[str, Any], where: str = "suite") -> Suite:
-    """A suite from the content of its file (see `load_suite`)."""
+    """Make a suite from the content of its file (see `load_suite`)."""
     names = [f.name for f in fields(Suite) if f.name != "brought"]
     _check_keys(where, content, [*names, *SHARED])
     shared = {key: content[key] for key in SHARED if key in content}
@@ -278,9 +279,9 @@ def _sweep(name: str, given: Mapping[str, Any], shared: Mapping[str, Any]) -> Sw
 
 
 def _points(where: str, given: Mapping[str, Any]) -> tuple[Point, ...]:
-    """From `fields`, `values` and `scale` (numbers), or from `points` (label: changes)."""
+    """Make points from `fields`, `values` and `scale` (numbers), or `points` (label: changes)."""
     if ("values" in given) == ("points" in given):
-        raise ValueError(f"{where}: either `fields` and `values` or `points` is needed")
+        raise ValueError(f"{where}: needs either `fields` and `values`, or `points`")
     if "points" in given:
         labelled = enumerate(given["points"].items())
         return tuple(Point(str(label), float(x), dict(to or {})) for x, (label, to) in labelled)
@@ -306,7 +307,7 @@ def _check_keys(where: str, given: Any, allowed: Sequence[str]) -> None:
 
 
 def _made(where: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
-    """An object from what is given of its fields; lists become tuples."""
+    """Make an object from its given fields; lists become tuples."""
     for field in fields(kind):
         if field.name not in given and field.default is MISSING:
             raise ValueError(f"{where}: field {field.name!r} is missing")
