@@ -32,8 +32,8 @@ def command_line_page() -> str:
     top = command_line()
     lines = [
         "# Command line",
-        "`mjoa-gym` and `python -m mjoa_gym` are the same. Every command ends with status 0, with 1 "
-        "if something went wrong, with 2 if it was called wrongly and with 130 after Ctrl-C.",
+        "`mjoa-gym` and `python -m mjoa_gym` are the same. Every command ends with status 0, with "
+        "1 if something went wrong, with 2 if it was called wrongly and with 130 after Ctrl-C.",
         "| Command | What it does |\n|---|---|",
     ]
     commands = list(_subcommands(top))
@@ -62,7 +62,8 @@ def scenario_fields() -> str:
         changes = [
             f"`{field.name}`: {_value(getattr(scenario, field.name))}"
             for field in fields(Scenario)
-            if field.name != "name" and getattr(scenario, field.name) != getattr(default, field.name)
+            if field.name != "name"
+            and getattr(scenario, field.name) != getattr(default, field.name)
         ]
         changed.append(f"| `{name}` | {'; '.join(changes) or 'the defaults'} |")
     return f"""# Scenario fields
