@@ -38,7 +38,6 @@ def code_of(page: Path) -> Code:
             python.append(text)
         elif language == "bash":
             for line in text.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["mjoa-gym"]:
-                    commands.append(words[1:])
+                if line.startswith("mjoa-gym "):
+                    commands.append(shlex.split(line, comments=True)[1:])
     return Code(files, "\n".join(python), commands)

@@ -18,7 +18,7 @@ RUN = [
     *(f"tutorials/{page.name}" for page in DOCS.glob("tutorials/*")),
 ]
 NEEDS = {"tutorials/train.md": "stable_baselines3", "tutorials/two-machines.md": "torch"}
-LONG = ("tutorials/train.md", "tutorials/paper.md", "tutorials/network-and-device.md")
+LONG = {*NEEDS, "tutorials/paper.md", "tutorials/network-and-device.md"}
 STRICT = "import sys, warnings; sys.path.insert(0, '.'); warnings.simplefilter('error')\n"
 
 

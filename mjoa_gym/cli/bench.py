@@ -47,15 +47,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--journal", type=Path, metavar="FOLDER", help="(runs/bench/<label>)")
     add("--fresh", action="store_true", help="forget what an earlier run has answered")
     check = steps.add_parser("check", help="score every answer again")
-    check.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    check.add_argument("results", nargs="+", type=Path, metavar="FILE", help="of `run`")
     check.add_argument("--sample", type=int, metavar="N",
         help="of each track and budget only so many answers")  # fmt: skip
     table = steps.add_parser("table", help="rank submissions")
-    table.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    table.add_argument("results", nargs="+", type=Path, metavar="FILE", help="of `run`")
     table.add_argument("--out", type=Path, metavar="FOLDER",
         help="write table.md and table.html there; else Markdown is printed")  # fmt: skip
     better = steps.add_parser("improve", help="take over plans that are better than the best known")
-    better.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    better.add_argument("results", nargs="+", type=Path, metavar="FILE", help="of `run`")
     better.add_argument("--best", type=Path, default=FOLDER / BEST, metavar="FILE",
         help="with the best known plans (the package's)")  # fmt: skip
 

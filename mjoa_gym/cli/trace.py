@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     table = kinds.add_parser("table", help="a CSV file with a row for every measurement")
     add = table.add_argument
     add("file", type=Path, help="with the columns' names in its first line")
-    add("--uplink-column", required=True, metavar="NAME")
-    add("--downlink-column", required=True, metavar="NAME")
+    add("--uplink-column", required=True, metavar="NAME", help="of the rates up")
+    add("--downlink-column", required=True, metavar="NAME", help="of the rates down")
     add("--unit", default="Mbit/s", choices=tuple(UNITS), help="of both (default Mbit/s)")
     add("--time-column", metavar="NAME", help="default: rows follow each other, see --every")
     add("--time-format", metavar="FORMAT",
@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for each in (packets, table):
         each.add_argument("--least-mbps", type=float, default=0.1, metavar="MBPS",
             help="lower rates, zero too, are raised to it (default 0.1)")  # fmt: skip
-        each.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+        each.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
+            help="the trace to write")  # fmt: skip
 
 
 def execute(args: argparse.Namespace) -> int:

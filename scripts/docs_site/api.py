@@ -27,7 +27,7 @@ def package_pages() -> dict[str, str]:
 def _index(packages: list[str]) -> str:
     """What `import mjoa_gym` gives, and the list of packages."""
     rows = [
-        f"| [`{name}`]({name}.md) | {_first_line(_tree(_file(name)))} |"
+        f"| [`{name}`]({name}.md) | {_about(name)} |"
         for name in packages
         if name not in (*OWN_PAGES, "mjoa_gym")
     ]
@@ -64,12 +64,21 @@ def _page(package: str) -> str:
     own = [name for name in _defined(package) if not name.startswith("_")]
     if own:
         parts += ["## In the package itself", _directive(package, own)]
-    parts += [_module(name) for name in _modules(package)]
+    modules = _modules(package)
+    if len(modules) > 1:
+        rows = [f"| [{_short(name)}](#{_short(name)}) | {_about(name)} |" for name in modules]
+        parts += ["## Modules", "| Module | What it holds |\n|---|---|\n" + "\n".join(rows)]
+    parts += [_module(name) for name in modules]
     return "\n\n".join(parts) + "\n"
 
 
 def _module(name: str) -> str:
-    return f"## {name.rpartition('.')[2]}\n\n{_directive(name)}"
+    short = _short(name)
+    return f"## {short} {{ #{short} }}\n\n{_directive(name)}"
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _directive(name: str, members: list[str] | None = None) -> str:
@@ -128,8 +137,9 @@ def _defined(module: str) -> dict[str, str]:
     return found
 
 
-def _first_line(tree: ast.Module) -> str:
-    return _text(tree).partition("\n")[0]
+def _about(module: str) -> str:
+    """The first line of a module's docstring, as a table's cell."""
+    return _text(_tree(_file(module))).partition("\n")[0].replace("|", "\\|")
 
 
 def _text(tree: ast.Module) -> str:

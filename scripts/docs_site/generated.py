@@ -17,7 +17,7 @@ from mjoa_gym.planners.registry import ANYTIME, PLANNERS
 from mjoa_gym.testbed.commands import parser as testbed_command_line
 from mjoa_gym.world.scenario import Scenario
 
-USAGE_WIDTH = 88
+USAGE_WIDTH = 84
 _DOCS_PAGE = re.compile(r"`{1,2}docs/([\w-]+)\.md`{1,2}")
 
 
@@ -147,7 +147,7 @@ def _usage(name: str, parser: argparse.ArgumentParser) -> str:
 
 def _invocation(action: argparse.Action) -> str:
     metavar = action.metavar or (
-        "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+        "{" + ", ".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
     )
     if not action.option_strings:
         return f"`{metavar}`"
@@ -157,10 +157,8 @@ def _invocation(action: argparse.Action) -> str:
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     text = parser._get_formatter()._expand_help(action) if action.help else ""
-    words = [_cell(text)]
-    if action.option_strings and action.required:
-        words.append("*Required.*")
-    return " ".join(word for word in words if word)
+    needed = "required" if action.option_strings and action.required else ""
+    return "; ".join(part for part in (_cell(text), needed) if part)
 
 
 def _attributes(what: type) -> dict[str, str]:
@@ -189,7 +187,6 @@ def _cell(text: str) -> str:
 
 def _with_links(text: str) -> str:
     """Mentions of pages as links to them, from the folder ``reference``."""
-    text = re.sub(r"`\w+\.\w*`", lambda found: found[0], text)
     text = _DOCS_PAGE.sub(r"[\1](../\1.md)", text)
     return re.sub(r"(?<![`\w/])docs/([\w-]+)\.md", r"[\1](../\1.md)", text)
 
