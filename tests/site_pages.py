@@ -37,7 +37,7 @@ def code_of(page: Path) -> Code:
         elif language == "python":
             python.append(text)
         elif language == "bash":
-            for line in text.replace("\\\n", " ").splitlines():
-                if line.startswith("mjoa-gym "):
-                    commands.append(shlex.split(line, comments=True)[1:])
+            lines = text.replace("\\\n", " ").splitlines()
+            calls = [line for line in lines if line.startswith("mjoa-gym ")]
+            commands += [shlex.split(line, comments=True)[1:] for line in calls]
     return Code(files, "\n".join(python), commands)
