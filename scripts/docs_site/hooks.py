@@ -7,7 +7,7 @@ from typing import Any
 from api import package_pages
 from generated import PAGES
 from links import PAGES as FILES
-from links import ROOT, copies, rewritten
+from links import ROOT, copies, indented, rewritten
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -32,6 +32,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links out of ``docs/`` lead to the copies, or to the public host."""
     try:
-        return rewritten(page.file.src_uri, markdown)
+        return indented(rewritten(page.file.src_uri, markdown))
     except FileNotFoundError as error:
         raise PluginError(str(error)) from error

@@ -81,5 +81,12 @@ def rewritten(page: str, markdown: str) -> str:
     return "".join(parts)
 
 
+def indented(markdown: str) -> str:
+    """The page with what is nested in lists indented by four, as Python-Markdown wants it."""
+    parts = _FENCED.split(markdown)
+    parts[::2] = [re.sub(r"^ {2,3}(?=\S)", "    ", text, flags=re.MULTILINE) for text in parts[::2]]
+    return "".join(parts)
+
+
 def _outside_code(markdown: str) -> list[str]:
     return _FENCED.split(markdown)[::2]
