@@ -1,9 +1,11 @@
 """What a release has to change at several places agrees."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from mjoa_gym import __version__
@@ -33,3 +35,21 @@ def test_the_workflow_does_what_contributors_are_told():
     for target in targets - {".venv/bin/.installed"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert any("bench check results/bench/*.json.gz" in step for step in steps)
+
+
+def test_the_package_index_gets_whole_addresses():
+    """The README's links and pictures, as the package's metadata have them."""
+    pytest.importorskip("hatch_fancy_pypi_readme", reason="needs the extra `dev`")
+    metadata = pytest.importorskip("hatchling.metadata.core", reason="needs the extra `dev`")
+    plugins = importlib.import_module("hatchling.plugin.manager").PluginManager()
+    text = metadata.ProjectMetadata(str(ROOT), plugins).core.readme
+    assert text.startswith("# mjoa-gym")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) >= 5
+    for target in targets:
+        assert re.match(r"https?://|#", target), target
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert any("raw.githubusercontent.com" in picture for picture in pictures)
+    for target in (*targets, *pictures):
+        place = re.match(r"https://\S+?/mjoa-gym/mjoa-gym/(?:blob/)?main/([^#]+)", target)
+        assert place is None or (ROOT / place[1]).exists(), target
