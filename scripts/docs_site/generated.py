@@ -18,7 +18,6 @@ from mjoa_gym.testbed.commands import parser as testbed_command_line
 from mjoa_gym.world.scenario import Scenario
 
 USAGE_WIDTH = 84
-_DOCS_PAGE = re.compile(r"`{1,2}docs/([\w-]+)\.md`{1,2}")
 
 
 def environments() -> str:
@@ -50,8 +49,8 @@ def command_line_page() -> str:
 def scenario_fields() -> str:
     """Every field of `Scenario`: type, default, meaning; and what the packaged ones change."""
     meanings = _attributes(Scenario)
-    rows = [
-        f"| `{field.name}` | {_value(field.default)} | {_cell(meanings[field.name])} |"
+    entries = [
+        f"`{field.name}`\n:   {_cell(meanings[field.name])} Default: {_value(field.default)}."
         for field in fields(Scenario)
         if field.default is not MISSING
     ]
@@ -71,9 +70,7 @@ def scenario_fields() -> str:
 A [`Scenario`][mjoa_gym.world.scenario.Scenario] is the setting of an environment.
 [Scenarios](../scenarios.md) says how to use one, and where the defaults come from.
 
-| Field | Default | Meaning |
-|---|---|---|
-{chr(10).join(rows)}
+{(2 * chr(10)).join(entries)}
 
 ## Packaged scenarios
 
@@ -186,8 +183,7 @@ def _cell(text: str) -> str:
 
 
 def _with_links(text: str) -> str:
-    """Mentions of pages as links to them, from the folder ``reference``."""
-    text = _DOCS_PAGE.sub(r"[\1](../\1.md)", text)
+    """Mentions of pages that are not code as links to them, from the folder ``reference``."""
     return re.sub(r"(?<![`\w/])docs/([\w-]+)\.md", r"[\1](../\1.md)", text)
 
 

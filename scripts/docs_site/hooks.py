@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from api import package_pages
@@ -35,3 +36,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return indented(rewritten(page.file.src_uri, markdown))
     except FileNotFoundError as error:
         raise PluginError(str(error)) from error
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Docstrings that name a page of ``docs/`` lead to it."""
+    up = "../" * page.url.count("/")
+    return re.sub(r"<code>docs/([\w-]+)\.md</code>", rf'<a href="{up}\1.html">\1</a>', html)
