@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 RLLIB  := .venv-rllib
 SUITE  ?= quick
 
-.PHONY: benchmark bench learned testbed testbed-multi test test-all test-browser test-oldest test-rllib lint clean
+.PHONY: benchmark bench docs learned testbed testbed-multi test test-all test-browser test-oldest test-rllib lint clean
 
 # CPU builds by their full names: plain `torch` would bring gigabytes of CUDA on Linux, and PyPI's
 # torchvision for Linux fits only that. Without an index that has both, torch alone, from a file.
@@ -57,6 +57,10 @@ bench: $(BIN)/.installed  ## the package's planners on the frozen benchmark, and
 		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz $(BENCH) || exit 1; done
 	$(BIN)/mjoa-gym bench check results/bench/*.json.gz
 	$(BIN)/mjoa-gym bench table results/bench/*.json.gz --out results/bench
+
+# The variable silences an advertisement for the theme's successor, which is not stable yet.
+docs: $(BIN)/.installed  ## the documentation site in build/site; a warning fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(BIN)/.installed  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

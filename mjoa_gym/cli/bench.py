@@ -48,15 +48,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--journal", type=Path, metavar="FOLDER", help="(runs/bench/<label>)")
     add("--fresh", action="store_true", help="discard the answers of an earlier run")
     check = steps.add_parser("check", help="score every answer again")
-    check.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    check.add_argument("results", nargs="+", type=Path, metavar="FILE", help="file of `bench run`")
     check.add_argument("--sample", type=int, metavar="N",
         help="check only N answers of each track and budget")  # fmt: skip
     table = steps.add_parser("table", help="rank submissions")
-    table.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    table.add_argument("results", nargs="+", type=Path, metavar="FILE", help="file of `bench run`")
     table.add_argument("--out", type=Path, metavar="FOLDER",
         help="write table.md and table.html there, instead of printing Markdown")  # fmt: skip
     better = steps.add_parser("improve", help="adopt plans that are better than the best known")
-    better.add_argument("results", nargs="+", type=Path, metavar="FILE")
+    better.add_argument("results", nargs="+", type=Path, metavar="FILE", help="file of `bench run`")
     better.add_argument("--best", type=Path, default=FOLDER / BEST, metavar="FILE",
         help="file of the best known plans (default: the package's)")  # fmt: skip
 

@@ -44,7 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="upload mode of the parameters (default parallel)")  # fmt: skip
     add("--resident", default="none", metavar="LAYERS",
         help="parameters on the server: none, all, or layers as 0-9,12 (default none)")  # fmt: skip
-    add("--granularity", default="layer", choices=("layer", "block"))
+    add("--granularity", default="layer", choices=("layer", "block"),
+        help="layers, or the blocks between cut layers (default layer)")  # fmt: skip
     add_input_options(parser)
     add("--planners", nargs="+", metavar="NAME", help="default: all that differ for one UE")
     add("--points", type=int, default=25, help="points per figure (default 25)")

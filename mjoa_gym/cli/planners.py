@@ -21,13 +21,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the names."""
-    rows = [(name, _about(name, planner_of(name))) for name in planner_names()]
+    rows = [(name, about(name, planner_of(name))) for name in planner_names()]
     print(Table("", ("planner", "what it does"), rows).text(left=(0, 1)))
     print("\nYour own: mjoa-gym evaluate mypackage.mymodule:my_planner")
     return 0
 
 
-def _about(name: str, planner: Planner) -> str:
+def about(name: str, planner: Planner) -> str:
+    """What a planner does, in a line: the first of its docstring."""
     if isinstance(planner, partial) and "+" in name:
         partition, rule = name.split("+")
         return f"Ablation: the placements of {partition}, the shares by {rule}."

@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     table = kinds.add_parser("table", help="a CSV file with a row for every measurement")
     add = table.add_argument
     add("file", type=Path, help="CSV file with the column names in its first line")
-    add("--uplink-column", required=True, metavar="NAME")
-    add("--downlink-column", required=True, metavar="NAME")
+    add("--uplink-column", required=True, metavar="NAME", help="column of the uplink rates")
+    add("--downlink-column", required=True, metavar="NAME", help="column of the downlink rates")
     add("--unit", default="Mbit/s", choices=tuple(UNITS), help="unit of both (default Mbit/s)")
     add("--time-column", metavar="NAME", help="default: rows are --every seconds apart")
     add("--time-format", metavar="FORMAT",
@@ -43,7 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for each in (packets, table):
         each.add_argument("--least-mbps", type=float, default=0.1, metavar="MBPS",
             help="raise lower rates, including zero, to this rate (default 0.1)")  # fmt: skip
-        each.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
+        each.add_argument("--out", type=Path, required=True, metavar="FILE.csv",
+            help="trace file to write")  # fmt: skip
 
 
 def execute(args: argparse.Namespace) -> int:

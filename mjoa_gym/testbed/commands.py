@@ -48,8 +48,8 @@ SIZES = {
 """Fields of `ServerSettings`: their options, in which unit these are, and what they say."""
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def parser() -> argparse.ArgumentParser:
+    """The command line of both sides."""
     parser = argparse.ArgumentParser(
         prog="mjoa-gym testbed", description="Execute a plan on two real processes."
     )
@@ -113,7 +113,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weight", type=float, default=1.0, help="of this UE's latency (default %(default)s)")
     add("--deadline-s", type=float, default=float("inf"), help="seconds (default: none)")
     add("--share", action="store_true", help="share layers by the digests of their parameters")
-    return parser.parse_args(argv)
+    return parser
 
 
 CONTROL: dict[str, tuple[str, float, str]] = {
@@ -150,7 +150,7 @@ def _add_control(server: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one side; returns the exit status."""
-    args = arguments(argv)
+    args = parser().parse_args(argv)
     if args.side == "certificate":
         for file in make_certificate(args.out, args.host):
             print(file)
