@@ -15,7 +15,7 @@ from mjoa_gym.model.instance import (
 from mjoa_gym.model.simulator import Interval, Timeline, simulate
 from mjoa_gym.world.scenario import Scenario
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "DNN",
