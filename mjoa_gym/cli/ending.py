@@ -14,7 +14,7 @@ EXTRAS = {
         "evaluation": ("matplotlib", "plotly", "tqdm"), "sb3": ("stable_baselines3", "sb3_contrib"),
         "torch": ("torch",), "testbed": ("torchvision", "msgspec", "cryptography"),
         "render": ("PIL",), "onnx": ("onnx",), "measure": ("onnxruntime", "onnxscript"),
-        "multiagent": ("pettingzoo",), "minari": ("minari", "h5py"),
+        "multiagent": ("pettingzoo",), "minari": ("minari",),
         "rllib": ("ray",), "train": ("tensorboard",),
     }.items()
     for package in packages
