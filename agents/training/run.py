@@ -109,7 +109,8 @@ def agent_of(model: BaseAlgorithm, config: TrainingConfig) -> Agent:
         return model_agent(model, config.setting)
     setting = config.setting
     policy: Any = model.policy
-    command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}"
+    scenario = f" --scenario {config.scenario}" if isinstance(config.scenario, str) else ""
+    command = f"python scripts/train.py --algo {config.algorithm} --env {config.env_id}{scenario}"
     card = {
         "format": cards.FORMAT,
         "algorithm": config.algorithm,
