@@ -68,6 +68,7 @@ class ControllerSettings:
         patience_s: or how many seconds more than that latency, whichever is longer.
         most_weight: Largest weight that a UE may give itself.
         most_share: Largest share of the band or the server that one of several UEs may have.
+        watched: Whether those who know the token may watch (see `live`).
     """
 
     planner: str = "mjoa-mu"
@@ -85,6 +86,7 @@ class ControllerSettings:
     patience_s: float = 2.0
     most_weight: float = 10.0
     most_share: float = 1.0
+    watched: bool = True
 
     def __post_init__(self) -> None:
         for name in ("uplink_bps", "downlink_bps"):
@@ -433,6 +435,12 @@ class Controller:
         asked = begin.placement, begin.prefetch, begin.upload
         member.begun = asked == (grant.placement, grant.prefetch, grant.upload)
         return member.begun
+
+    def phase(self, member: Member) -> str:
+        """What a UE is doing: "infers", "is done" while others are not, "waits", or "is idle"."""
+        if member in self._running:
+            return "infers" if member.done is None else "is done"
+        return "waits" if member.asked else "is idle"
 
     def rates(self, member: Member) -> tuple[float, float]:
         """Bits per second of a UE's uplink and downlink with its share."""
