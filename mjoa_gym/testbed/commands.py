@@ -242,11 +242,15 @@ async def _watch(args: argparse.Namespace) -> None:
     """Serve the page until told to end, or the server cannot be watched."""
     settings = UESettings(args.token, args.port, args.host, certificate=args.certificate)
     async with Watcher(settings, port_number("--page-port", args.page_port)) as watcher:
-        print(f"open {watcher.address}", flush=True)
-        ended = asyncio.create_task(_told_to_end().wait())
         watching = asyncio.create_task(watcher.run())
-        await asyncio.wait((ended, watching), return_when=asyncio.FIRST_COMPLETED)
-        for task in (ended, watching):
+        ended = asyncio.create_task(_told_to_end().wait())
+        connected = asyncio.create_task(watcher.connected.wait())
+        tasks = (watching, ended, connected)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if connected.done():
+            print(f"open {watcher.address}", flush=True)
+            await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching

@@ -98,7 +98,8 @@ class EdgeServer:
                 context = tls.server_context(s.certificate, s.key)
                 encrypted = {"ssl": context, "ssl_handshake_timeout": s.hello_s}
             if self.control is not None:
-                planner = await stack.enter_async_context(PlannerProcess(self.control.planner))
+                started = PlannerProcess(self.control.planner, self.control.share)
+                planner = await stack.enter_async_context(started)
                 self.controller = Controller(self.control, planner, s.memory_bytes, self._said)
                 if self.control.watched:
                     self.live = Live(self.controller, self.store)

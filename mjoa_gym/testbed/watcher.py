@@ -58,6 +58,7 @@ class Watcher:
     def __init__(self, settings: UESettings, page_port: int = 0) -> None:
         self.settings = settings
         self.key = secrets.token_urlsafe(16)
+        self.connected = asyncio.Event()  # set when it has seen the server for the first time
         self._lock = threading.Lock()  # pages are served by other threads
         self._connections = 0
         self._log = EventLog()
@@ -105,6 +106,7 @@ class Watcher:
                 look, patience_s = Look(since), self.settings.stall_s
                 answer = await connection.ask(Kind.LOOK, patience_s, header=look)
                 since = self._take(answer.payload)
+                self.connected.set()
                 await asyncio.sleep(ASK_S)
         finally:
             connection.close("watched enough")

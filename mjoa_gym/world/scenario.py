@@ -27,7 +27,15 @@ from mjoa_gym.world.tables import (
     Tables,
     tables_of,
 )
-from mjoa_gym.world.trace import UP, checked_names, load_trace, no_trace, relative_to, stacked
+from mjoa_gym.world.trace import (
+    UP,
+    Traces,
+    checked_names,
+    load_trace,
+    no_trace,
+    relative_to,
+    stacked,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class Scenario:
         shadowing_correlation: Streaming: from one round to the next, in [0, 1].
         speed_m_per_s: Streaming: how fast UEs walk, each round in a fresh direction.
         trace: Measured links in place of the radio model (`docs/uplinks.md`): a packaged trace, a
-            CSV file, or a list of them, of which UE i plays the one i mod their number.
+            CSV file, a `GivenTrace`, or a list of them, of which UE i plays the one i mod their
+            number.
         deadline_factor_min: Least deadline of a UE as a factor of its network's all-local seconds
             on it (uniform, drawn when it arrives); None for no deadlines, or for those in seconds.
         deadline_factor_max: Greatest.
@@ -122,7 +131,7 @@ class Scenario:
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
-    trace: str | tuple[str, ...] | None = None
+    trace: Traces = None
     deadline_factor_min: float | None = None
     deadline_factor_max: float | None = None
     deadline_min_s: float | None = None
@@ -222,9 +231,9 @@ class Scenario:
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for key in ("dnns", "ue_devices", "trace"):
             plain[key] = list(plain[key]) if isinstance(plain[key], tuple) else plain[key]
-        for key in ("dnns", "ue_devices", "edge_device"):
+        for key in ("dnns", "ue_devices", "edge_device", "trace"):
             values = plain[key] if isinstance(plain[key], list) else [plain[key]]
-            if not all(isinstance(value, str) for value in values):
+            if not all(value is None or isinstance(value, str) for value in values):
                 raise ValueError(f"{key} holds objects: only names can be written to a file")
         return plain
 
@@ -316,7 +325,7 @@ class Scenario:
         """(F, R, 4) the traces of `trace`, as `world.trace.stacked` has them; F = 0 without."""
         if self.trace is None:
             return no_trace()
-        names = (self.trace,) if isinstance(self.trace, str) else self.trace
+        names = self.trace if isinstance(self.trace, tuple) else (self.trace,)
         return stacked([load_trace(name, self.message_s) for name in names])
 
     @cached_property

@@ -4,26 +4,27 @@ const { kinds: KINDS, lanes: LANES } = JSON.parse(document.getElementById("data"
 const ASK_MS = 250, DELAY_S = 0.8, KEPT_S = 75, WINDOWS_S = [5, 15, 60];
 const MOST_ROUNDS = 200, SHOWN_ROUNDS = 40, TABLE_ROUNDS = 8, MOST_LINES = 30, GONE_S = 10;
 const LANE_PX = 19, GAP_PX = 3, TOP_PX = 15, AXIS_PX = 18, LABEL_PX = 74, CELLS_PX = 9, LEAST_PX = 1, NUMBERED_PX = 17;
-const PLAN_PX = 110, PLAN_LEFT_PX = 40;
+const PLAN_PX = 110, PLAN_LEFT_PX = 48, NARROW_PX = 700, ROUND_PX = 52;
 const UE_COLOURS = ["#3f6aa5", "#8a63a8", "#2f8f83", "#b06a4a", "#7c7f2e", "#a8507a", "#5b7486", "#6f5f52"];
 const SHARED_COLOUR = "#62626d", MISSED = "#d55e00", HELD = "#56b4e9", HELD_SHARED = "#62626d", PART = "#cfe6f5", EMPTY = "#e4e4ea";
 const lane = Object.keys(LANES);
 const $ = (id) => document.getElementById(id);
 
-let connection = 0, next = 0, paused = null, span = WINDOWS_S[1], clock = -Infinity, last = null;
+let connection = 0, next = 0, paused = null, span = WINDOWS_S[innerWidth > NARROW_PX ? 1 : 0], clock = -Infinity, last = null;
 let ues = new Map(), rounds = new Map(), lines = [];
 
 const seconds = () => performance.now() / 1e3;
 const edge = () => paused ?? clock + seconds() - DELAY_S; // the server's time at the right end
 const colour = (ue) => UE_COLOURS[(ue - 1) % UE_COLOURS.length];
-const percent = (part, sign = "") => `${part > 0 ? sign : ""}${(100 * part).toFixed(Math.abs(part) < 0.0995 ? 1 : 0)} %`;
+const percent = (part, sign = "") => `${part > 0 ? sign : ""}${(100 * part).toFixed(part && Math.abs(part) < 0.0995 ? 1 : 0)} %`.replace("-", "−");
 const digits = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
-const duration = (s) => (s >= 2 ? `${digits(s)} s` : `${digits(1e3 * s)} ms`);
+const duration = (s) => (s >= 0.9995 ? `${digits(s)} s` : `${digits(1e3 * s)} ms`);
 function amount(bytes) {
   const [scale, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]].find(([s]) => bytes >= s || s === 1);
   return `${digits(bytes / scale)} ${unit}`;
 }
 const median = (values) => { const v = [...values].sort((a, b) => a - b), h = v.length >> 1; return v.length % 2 ? v[h] : (v[h - 1] + v[h]) / 2; };
+const several = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const rate = (bps) => `${digits(bps / 1e6)} Mbit/s`;
 const channels = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 const lighter = (hex) => `rgb(${channels(hex).map((v) => Math.round(v + (255 - v) * 0.27)).join(",")})`;
@@ -106,8 +107,7 @@ const here = () => [...ues.values()].filter((ue) => ue.gone === null);
 function drawHead() {
   const { planner, rounds: n, uplink_bps: up, downlink_bps: down } = last.state;
   const cell = up === down ? `${rate(up)} each way` : `${rate(up)} up, ${rate(down)} down`;
-  const count = here().length;
-  $("subtitle").textContent = `${planner} plans for ${count} UE${count === 1 ? "" : "s"}; a cell of ${cell}; round ${n}`;
+  $("subtitle").textContent = `${planner} plans for ${several(here().length, "UE")}; a cell of ${cell}; round ${n}`;
 }
 function stack(id, parts, all) {
   $(id).replaceChildren(...parts.filter(([, part]) => part > 0).map(([name, part, face, text]) => {
@@ -120,14 +120,14 @@ function drawShared() {
   const present = here();
   for (const [id, key, what] of [["band", "band", "of the band"], ["compute", "compute", "of the server"]]) {
     const sum = present.reduce((total, ue) => total + ue[key], 0);
-    stack(id, present.map((ue) => [`UE ${ue.joined}  ${percent(ue[key])}`, ue[key], colour(ue.joined), `UE ${ue.joined}: ${percent(ue[key])} ${what}`]), Math.max(1, sum));
-    $(`${id}-text`).textContent = sum > 0 ? `${percent(Math.min(1, sum))} is given to ${present.filter((ue) => ue[key] > 0).length} UEs` : "nobody has any";
+    stack(id, present.map((ue) => [`UE ${ue.joined} ${percent(ue[key])}`, ue[key], colour(ue.joined), `UE ${ue.joined}: ${percent(ue[key])} ${what}`]), Math.max(1, sum));
+    $(`${id}-text`).textContent = sum > 0 ? `${percent(Math.min(1, sum))} is given to ${several(present.filter((ue) => ue[key] > 0).length, "UE")}` : "nobody has any";
   }
   const m = last.memory, own = Object.entries(m.ues);
   stack("memory", [...own.map(([ue, [bytes]]) => [`UE ${ue}`, bytes, colour(+ue), `UE ${ue}: ${amount(bytes)} of its own`]),
     ["shared", m.shared_bytes, SHARED_COLOUR, `shared by content: ${amount(m.shared_bytes)}`]], Math.max(m.capacity_bytes, m.used_bytes, 1));
   $("memory-text").textContent = `${amount(m.used_bytes)} of ${amount(m.capacity_bytes)} used`
-    + (m.shared_bytes ? `, ${amount(m.shared_bytes)} shared` : "") + (m.dropped ? `; ${m.dropped} layers dropped` : "");
+    + (m.shared_bytes ? `, ${amount(m.shared_bytes)} shared` : "") + (m.dropped ? `; ${several(m.dropped, "layer")} dropped` : "");
 }
 
 function card(ue) {
@@ -179,7 +179,14 @@ function lanesOf(ue, svg) {
     moving.append(element("line", { x1: x(t), x2: x(t), y1: TOP_PX, y2: bottom - GAP_PX, stroke: "#dcdce2" }));
   }
   for (const use of ue.uses.values()) if (use[3] >= from && use[2] <= right + 2) moving.append(...bar(ue, use, x, y, scale));
-  for (const round of rounds.values()) if (round.at >= from - 30 && round.at <= right + 2) moving.append(...marks(ue, round, x, y(0), bottom - GAP_PX));
+  let labelled = -Infinity; // so that labels do not overlap
+  for (const round of rounds.values()) {
+    if (round.at < from - 30 || round.at > right + 2 || !round.ues.includes(ue.joined)) continue;
+    moving.append(...marks(ue, round, x, y(0), bottom - GAP_PX));
+    if (x(round.at) < labelled) continue;
+    moving.append(element("text", { x: x(round.at) + 3, y: y(0) - 5 }, `round ${round.round}`));
+    labelled = x(round.at) + ROUND_PX + 6 * Math.max(0, String(round.round).length - 2);
+  }
   svg.replaceChildren(
     element("clipPath", { id: `clip-${ue.joined}` }, element("rect", { x: LABEL_PX, y: 0, width: width - LABEL_PX, height: bottom })),
     ...lane.flatMap((name, k) => [
@@ -207,9 +214,8 @@ function bar(ue, [kind, layer, start, end], x, y, scale) {
 }
 function marks(ue, round, x, top, bottom) {
   const k = round.ues.indexOf(ue.joined);
-  if (k < 0) return [];
   const upright = (t, extra) => element("line", { x1: x(t), x2: x(t), y1: top - 4, y2: bottom, ...extra });
-  const made = [upright(round.at, { stroke: "#62626d", class: "begins" }), element("text", { x: x(round.at) + 3, y: top - 5 }, `round ${round.round}`)];
+  const made = [upright(round.at, { stroke: "#9a9aa6", class: "begins" })];
   made.push(upright(round.at + round.predicted_s[k], { stroke: MISSED, "stroke-width": 1.5, "stroke-dasharray": "3 2", class: "planned" }));
   const took = round.measured_s?.[k];
   if (took != null) made.push(upright(round.at + took, { stroke: "#1b1b1f", "stroke-width": 1.5, class: "measured" }));
@@ -263,8 +269,8 @@ function planChart(ue, own) {
     if (one.measured != null) svg.append(element("circle", { cx: x(k), cy: y(one.measured), r: Math.min(4, pitch / 2.2), fill: one.failed ? MISSED : colour(ue.joined), class: "result" }, element("title", {}, told)));
   });
   svg.append(element("text", { x: PLAN_LEFT_PX + 6, y: PLAN_PX - 3 }, `round ${own[0].number}`), element("text", { x: x(own.length - 1) + pitch / 2, y: PLAN_PX - 3, "text-anchor": own.length > 6 ? "end" : "start" }, own.length > 6 ? own.at(-1).number : ""));
-  const found = errors.length ? `median error ${percent(median(errors))}` : "";
-  return element("figure", {}, element("figcaption", {}, element("strong", {}, `UE ${ue.joined}`), ` ${ue.model}  ${found}`), svg);
+  const found = errors.length ? `error ${percent(median(errors))}` : "";
+  return element("figure", {}, element("figcaption", {}, element("strong", {}, `UE ${ue.joined}`), ` ${ue.model}${found && ", "}${found}`), svg);
 }
 
 // ---- controls ----
