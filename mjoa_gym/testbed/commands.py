@@ -22,7 +22,7 @@ from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
-from mjoa_gym.testbed.controller import GRANTED_MODES, ControllerSettings
+from mjoa_gym.testbed.controller import COMPUTE, GRANTED_MODES, ControllerSettings
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Profile
 from mjoa_gym.testbed.models import model_names, program_of, server_program
@@ -145,6 +145,8 @@ def _add_control(server: argparse.ArgumentParser) -> None:
         add(option, dest=field, type=float, default=default, help=f"{said} (default %(default)g)")
     add("--upload", default=ControllerSettings.upload, choices=GRANTED_MODES,
         help="(default %(default)s)")  # fmt: skip
+    add("--compute", default=ControllerSettings.compute, choices=COMPUTE,
+        help="how layers of several UEs share the server (default %(default)s)")  # fmt: skip
     add("--first", type=int, default=ControllerSettings.first,
         help="UEs that are waited for when rounds begin (default %(default)s)")  # fmt: skip
     add("--share", action="store_true",
@@ -220,7 +222,8 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     else:
         given = {field: getattr(args, field) * unit for field, (_, unit, _) in CONTROL.items()}
         control = ControllerSettings(
-            args.controller, upload=args.upload, first=args.first, share=args.share,
+            args.controller, upload=args.upload, compute=args.compute, first=args.first,
+            share=args.share,
             watched=not args.unwatched, **given,
         )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:

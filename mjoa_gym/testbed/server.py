@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from mjoa_gym.testbed import frames, tls
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.controller import Controller, ControllerSettings, Member, slowdown_of
+from mjoa_gym.testbed.controller import (
+    FAIR,
+    LEAST_SHARE,
+    Controller,
+    ControllerSettings,
+    Member,
+    slowdown_of,
+)
 from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Begin, Frame, FrameReader, FrameWriter, Kind, ProtocolError
@@ -70,7 +77,8 @@ class EdgeServer:
         self.live: Live | None = None  # where there is a controller that may be watched
         self.store = ParameterStore(settings.memory_bytes, owner_bytes=settings.ue_memory_bytes)
         self.memory = TensorMemory(settings.activation_bytes, settings.query_bytes)
-        self.executor = Executor(settings.core, "edge layers")
+        fair = control is not None and control.compute == FAIR
+        self.executor = Executor(settings.core, "edge layers", fair)
         self._programs: dict[str, LayeredProgram] = {}
         self._seconds: dict[str, list[float]] = {}  # of each layer, for UEs that do not know
         self._building = asyncio.Lock()
@@ -367,7 +375,7 @@ class Session:
         assert self.police is not None
         self.police.set_rate(up_bps, self.reader.all_bytes)
         if self.query is not None and self.query.link is not None:
-            down_bps, self.query.work.slowdown = self._emulated()
+            down_bps, self.query.work.slowdown, self.query.work.share = self._emulated()
             self.query.link.set_rate(down_bps)
 
     def _expel(self, reason: str) -> None:
@@ -376,13 +384,15 @@ class Session:
         self.frames.write(Kind.ERROR, frames.Reason(reason))
         self.task.cancel()
 
-    def _emulated(self) -> tuple[float, float]:
-        """The rate of a member's downlink, and the slowdown of its layers at the server."""
+    def _emulated(self) -> tuple[float, float, float]:
+        """The rate of a member's downlink, the slowdown of its layers here, its share of them."""
         controller, member = self.server.controller, self.member
         assert controller is not None
         assert member is not None
         slower = 1.0 if self.table is not None else self.settings.slowdown
-        return controller.rates(member)[1], slower * slowdown_of(member.compute_share)
+        share = max(LEAST_SHARE, member.compute_share)
+        stretch = 1.0 if self.server.executor.fair else slowdown_of(member.compute_share)
+        return controller.rates(member)[1], slower * stretch, share
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -428,13 +438,13 @@ class Session:
     def _begin(self, begin: Begin) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
-        controller = self.server.controller
+        controller, share = self.server.controller, 1.0
         if controller is not None:
             if self.member is None or not controller.allows(self.member, begin):
                 reason = "the controller has not granted this"
                 self.frames.write(Kind.REFUSED, frames.Reason(reason))
                 return
-            rate, slowdown = self._emulated()
+            rate, slowdown, share = self._emulated()
             begin = msgspec.structs.replace(begin, downlink_bps=rate, slowdown=slowdown)
         try:
             s = self.server
@@ -448,6 +458,7 @@ class Session:
         if self.member is not None and s.live is not None:
             s.live.began(self.member)
         self.frames.write(Kind.STARTED, frames.Started(self._resident(), now()))
+        self.query.work.share = share
         s.executor.submit(self.query.work)
 
     def _running(self, frame: Frame) -> EdgeQuery:
