@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
-from comparison.measurements import COLD, RESIDENT  # noqa: E402
+from comparison.kept import COLD, RESIDENT  # noqa: E402
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds, RoundStore  # noqa: E402
 from comparison.rounds_report import (  # noqa: E402
     EQUAL,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from comparison.measurements import COLD, CONDITIONS, READ, RESIDENT, ROWS, TIMELINE, TIMES, Note
-from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest
+from comparison import kept
+from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note
 from mjoa_gym.evaluation.machine import machine
-from mjoa_gym.evaluation.table import Table
-from mjoa_gym.files import write
-from mjoa_gym.testbed.settings import slowdown
-from mjoa_gym.validation import choice, count, positive
+from mjoa_gym.testbed.controller import COMPUTE, STRETCHED
+from mjoa_gym.validation import choice
 
 OURS = "mjoa-mu"
 MIXES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -34,7 +29,7 @@ MIXES: dict[str, tuple[tuple[str, float], ...]] = {
 
 
 @dataclass(frozen=True)
-class RoundGrid:
+class RoundGrid(AnyGrid):
     """A comparison: cold rounds, and rows of rounds between which parameters stay."""
 
     mixes: tuple[str, ...] = ("two", "twins", "five")
@@ -50,21 +45,13 @@ class RoundGrid:
     ue_slowdown: float = 20.0  # how much slower than this machine each UE is
     edge_slowdown: float = 2.5  # the same for the server
     paced: bool = True  # layers count as what was measured at first, whatever they take
+    compute: str = STRETCHED  # how layers of several UEs share the server
 
     def __post_init__(self) -> None:
         for mix in self.mixes:
             choice("mixes", mix, MIXES)
-        for rate in self.rates_mbps:
-            positive("rates_mbps", rate)
-        for name in ("repeats", "rounds", "profile_repeats"):
-            count(name, getattr(self, name))
-        for name in ("ue_slowdown", "edge_slowdown"):
-            slowdown(name, getattr(self, name))
-
-    def but(self, changes: Mapping[str, Any]) -> RoundGrid:
-        """Another grid; lists, which JSON and command lines have, stand for tuples."""
-        settings = (asdict(self) | changes).items()
-        return RoundGrid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
+        choice("compute", self.compute, COMPUTE)
+        self.check(("repeats", "rounds"))
 
     def cells(self, mix: str) -> Iterator[RoundCell]:
         """A mix's cells."""
@@ -129,58 +116,32 @@ class Rounds:
 
     def save(self, folder: Path) -> None:
         """Write files that tell their readers everything."""
-        conditions = {"grid": asdict(self.grid), "machine": self.machine}
-        write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
-        texts = [tuple("" if x is None else str(x) for x in astuple(part)) for part in self.parts]
-        header = tuple(each.name for each in fields(Part))
-        write(folder / ROWS, Table("", header, texts).csv())
-        write(folder / TIMES, json.dumps(self.tables))
-        if self.timeline is not None:
-            write(folder / TIMELINE, json.dumps(self.timeline))
+        kept.save(folder, self.grid, self.machine, self.parts, Part, self.tables, self.timeline)
 
     @classmethod
     def load(cls, folder: Path) -> Rounds:
         """Read them again."""
-        conditions, tables = (
-            json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
-        )
-        with (folder / ROWS).open(newline="", encoding="utf-8") as file:
-            parts = [
-                Part(**{f.name: READ[f.type](line[f.name]) for f in fields(Part)})
-                for line in csv.DictReader(file)
-            ]
-        shown = folder / TIMELINE
-        timeline = json.loads(shown.read_text("utf-8")) if shown.exists() else None
-        grid = RoundGrid().but(conditions["grid"])
-        return cls(grid, conditions["machine"], parts, tables, timeline)
+        return cls(*kept.load(folder, RoundGrid(), Part))
 
 
-class RoundStore(Rounds):
-    """The results of a comparison that is running, each safe in a `Journal`.
+class RoundStore(Rounds, Keeping):
+    """The results of a comparison that is running.
 
-    Mixes and rates may be added to it; all else of the grid must be the same. Where layers are
-    paced, their tables are kept, so that what is measured later is held against the same ones.
+    Mixes and rates may be added to it; all else of the grid must be the same. It keeps a model's
+    `table`, so that what is measured later is held against the same one where layers are paced, or
+    the `timeline` that the report shows.
     """
 
     def __init__(self, folder: Path, grid: RoundGrid, fresh: bool = False) -> None:
         super().__init__(grid, machine("torch", "torchvision"))
         self.done: set[RoundCell] = set()
-        settings = asdict(grid) | {"mixes": (), "rates_mbps": ()}
-        identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
-        self._journal = Journal(folder / FILE, identity, fresh)
-        for entry in self._journal.entries:
-            self._take(**entry)
+        self.go_on(folder, grid, ("mixes", "rates_mbps"), fresh)
 
     def add(self, cell: RoundCell, parts: Sequence[Part]) -> None:
         """Keep a cell that is finished."""
         self.keep(cell=asdict(cell), parts=[asdict(part) for part in parts])
 
-    def keep(self, **entry: Any) -> None:
-        """Keep a model's `table`, or the `timeline` that the report shows."""
-        self._journal.append(entry)
-        self._take(**entry)
-
-    def _take(
+    def take(  # type: ignore[override]
         self,
         cell: Note | None = None,
         parts: Sequence[Note] = (),
@@ -188,6 +149,7 @@ class RoundStore(Rounds):
         table: Note | None = None,
         timeline: Note | None = None,
     ) -> None:
+        """See `Keeping.take`."""
         if cell is not None:
             self.done.add(RoundCell(**cell))
         self.parts += [Part(**part) for part in parts]

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comparison.measurements import COLD
+from comparison.kept import COLD
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundStore
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.instance import UE, Instance, Plan, timelines
@@ -114,7 +114,7 @@ async def _run_mix(
             await _measure(store, dict(zip(models, ues, strict=True)), alone.port, token)
         control = ControllerSettings(
             OURS, budget_s=grid.budget_s, first=len(ues), gather_s=PATIENCE_S,
-            patience_s=PATIENCE_S, period_s=1e-3, most_weight=1e6,
+            patience_s=PATIENCE_S, period_s=1e-3, most_weight=1e6, compute=grid.compute,
         )  # fmt: skip
         log: list[dict[str, Any]] = []
         async with EdgeServer(settings, programs, control, log.append) as server:
