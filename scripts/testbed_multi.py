@@ -34,7 +34,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         help="layers take what they take, on a quiet machine")  # fmt: skip
     add("--compute", choices=("stretched", "fair"),
         help="how layers of several UEs share the server (default stretched)")  # fmt: skip
-    add_usual_options(parser, "testbed-multi[-quick][-free][-fair]")
+    add("--tc", action="store_true", dest="shaped_below", default=None,
+        help="links shaped by the operating system: one bottleneck for all (root)")  # fmt: skip
+    add_usual_options(parser, "testbed-multi[-quick][-free][-fair][-tc]")
     return parser.parse_args(argv)
 
 
@@ -50,6 +52,7 @@ def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
 
     free, fair = args.paced is False, args.compute == "fair"
     name = f"testbed-multi{'-quick' * args.quick}{'-free' * free}{'-fair' * fair}"
+    name += "-tc" * bool(args.shaped_below)
     return name, Rounds.load, measure
 
 

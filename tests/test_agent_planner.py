@@ -169,13 +169,12 @@ def test_a_trained_agent_plans():
         planner(instance_of(share=False))
 
 
-def test_a_controller_asks_a_trained_agent(tmp_path):
+@pytest.mark.slow
+def test_a_controller_asks_a_trained_agent():
     """By the name that `evaluate` knows it by; without sharing it is refused at once."""
     pytest.importorskip("stable_baselines3")
     pytest.importorskip("msgspec")
     from mjoa_gym.testbed.planning import PlannerProcess, PlanningError
-
-    from .testbed_helpers import run
 
     given = instance_of(resident=False)
 
@@ -194,7 +193,7 @@ def test_a_controller_asks_a_trained_agent(tmp_path):
         assert any(sides.any() for sides in plan.placements)
         assert all("the agent gets ready for these UEs first" in text for text in refused)
 
-    run(main())
+    asyncio.run(asyncio.wait_for(main(), 300))
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,11 @@ async def open_connection(settings: UESettings, fingerprint: str | None) -> Conn
         context = None if s.certificate is None else tls.client_context(s.certificate)
         async with asyncio.timeout(s.connect_s):
             stream, writer = await asyncio.open_connection(
-                s.host, s.port, limit=frames.READ_AHEAD_BYTES, ssl=context
+                s.host,
+                s.port,
+                limit=frames.READ_AHEAD_BYTES,
+                ssl=context,
+                local_addr=None if s.own_host is None else (s.own_host, 0),
             )
     except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
         raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error

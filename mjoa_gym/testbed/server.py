@@ -450,7 +450,7 @@ class Session:
             s = self.server
             self.query = EdgeQuery(
                 begin, self.program, self, s.store, s.memory, s.executor, self.frames,
-                self.table,
+                self.table, self.settings.shaped_below,
             )  # fmt: skip
         except Refusal as error:
             self.frames.write(Kind.REFUSED, frames.Reason(str(error)))

@@ -46,6 +46,7 @@ class RoundGrid(AnyGrid):
     edge_slowdown: float = 2.5  # the same for the server
     paced: bool = True  # layers count as what was measured at first, whatever they take
     compute: str = STRETCHED  # how layers of several UEs share the server
+    shaped_below: bool = False  # the operating system shapes the links, of all UEs together
 
     def __post_init__(self) -> None:
         for mix in self.mixes:
