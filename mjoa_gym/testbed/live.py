@@ -4,7 +4,8 @@ Nothing of it is asked for, computed or kept while nobody watches, but for the p
 rounds. UEs say themselves what they execute and send (`Teller`), the server knows its own part. No
 tensor, no parameter, no token is in it.
 
-Cost: an answer takes 0.2 ms for five UEs, `LOOK_S` apart at least.
+Cost: for five UEs with networks of 60 layers, an answer takes 0.05 ms, twice a second 0.6 ms, when
+it says anew what is in the memory. Answers are `LOOK_S` apart at least.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Live:
 
     def observe(self, session: Session, on: bool) -> None:
         """Somebody begins, or ceases, to watch."""
+        if (session in self.observers) == on:
+            return
         (self.observers.add if on else self.observers.discard)(session)
         if len(self.observers) == on:  # the first has come, or the last has gone
             for ue in self.ues.values():

@@ -52,7 +52,7 @@ function take(event) {
     if (ues.has(event.left)) Object.assign(ues.get(event.left), { gone: event.at, phase: "has left", band: 0, compute: 0 });
     line(event.at, `UE ${event.left} has left: ${event.why}`);
   } else if ("planned" in event) {
-    rounds.set(event.round, event);
+    rounds.set(event.round, { ...event, weights: event.ues.map((ue) => ues.get(ue)?.weight ?? 1) });
     if (rounds.size > MOST_ROUNDS) rounds.delete(rounds.keys().next().value);
     event.ues.forEach((ue, k) => { if (ues.has(ue)) ues.get(ue).placement = event.placements[k]; });
     if (event.problem) line(event.at, `Round ${event.round}: ${event.problem}; ${event.planned_by}`);
@@ -244,8 +244,8 @@ function drawPlans() {
   $("rounds").tBodies[0].replaceChildren(...done.slice(-TABLE_ROUNDS).reverse().map(row));
 }
 function row(round) {
-  const weight = (ue) => ues.get(ue)?.weight ?? 1, whole = round.measured_s.every((s) => s != null);
-  const sum = (values) => values.reduce((total, s, k) => total + weight(round.ues[k]) * s, 0);
+  const whole = round.measured_s.every((s) => s != null);
+  const sum = (values) => values.reduce((total, s, k) => total + round.weights[k] * s, 0);
   const planned = sum(round.predicted_s), measured = whole ? sum(round.measured_s) : null;
   return element("tr", {}, ...[round.round, round.ues.join(", "), planned.toFixed(3), whole ? measured.toFixed(3) : "–",
     whole ? percent(planned / measured - 1, "+") : "–", duration(round.planning_s), round.overruns.reduce((a, b) => a + b, 0), round.planned_by]
