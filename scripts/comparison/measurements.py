@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from comparison import kept
-from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note
-from mjoa_gym.evaluation.machine import machine
+from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note, machine_now
 
 JOINS = "joins on the UE"
 """In a planner's place: layers with several inputs on the UE, all others at the edge, installed."""
@@ -140,7 +139,7 @@ class MeasurementStore(Measurements, Keeping):
     """
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
-        super().__init__(grid, machine("torch", "torchvision"))
+        super().__init__(grid, machine_now())
         self.done: set[GridCell] = set()  # the cells that are finished
         self.go_on(folder, grid, ("models", "rates_mbps"), fresh)
 

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from comparison import kept
-from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note
-from mjoa_gym.evaluation.machine import machine
+from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note, machine_now
 from mjoa_gym.testbed.controller import COMPUTE, STRETCHED
 from mjoa_gym.validation import choice
 
@@ -134,7 +133,7 @@ class RoundStore(Rounds, Keeping):
     """
 
     def __init__(self, folder: Path, grid: RoundGrid, fresh: bool = False) -> None:
-        super().__init__(grid, machine("torch", "torchvision"))
+        super().__init__(grid, machine_now())
         self.done: set[RoundCell] = set()
         self.go_on(folder, grid, ("mixes", "rates_mbps"), fresh)
 

@@ -22,6 +22,10 @@ from mjoa_gym.evaluation.table import Table
 from mjoa_gym.testbed.controller import FAIR
 
 FAIR_TURNS = "The server serves layers of different UEs in fair turns. "
+LINKS = {
+    False: "Each UE shapes its uplink to its share, the server the downlinks and its layers.",
+    True: "The operating system shapes the links: one bottleneck for all, divided as granted.",
+}
 EQUAL, EARLIER, LOCAL = "pbt-dp+equal", "dads-serial", "local-only"
 
 
@@ -290,17 +294,12 @@ def _report(results: Rounds, command: str) -> str:
         "![Several UEs, simulated and measured](gains.png)",
         "## How it was measured",
         "A server with a controller, and every UE in a process of its own: the UEs' layers on one "
-        "core, the server's on another. The cell's rate is shared; each UE shapes its uplink to "
-        f"its share, the server the downlinks and its layers. UEs are this machine slowed down "
+        "core, the server's on another. The cell's rate is shared. "
+        f"{LINKS[grid.shaped_below]} UEs are this machine slowed down "
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Cold rounds are "
         f"repeated {grid.repeats} times, from nothing at the server, and the median counts; rows "
         f"have {grid.rounds} rounds between which parameters stay, and their sum counts. "
-        + (
-            "The server serves layers of different UEs in fair turns. "
-            if grid.compute == FAIR
-            else ""
-        )
-        + "The simulator has the layer times that the controller was told.",
+        f"{FAIR_TURNS if grid.compute == FAIR else ''}The simulator has the layer times that the controller was told.",
         "\n".join(mixes),
         pages.machine_table(results.machine),
         f"Repeat it with `{command}`.",
