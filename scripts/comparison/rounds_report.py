@@ -299,7 +299,8 @@ def _report(results: Rounds, command: str) -> str:
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Cold rounds are "
         f"repeated {grid.repeats} times, from nothing at the server, and the median counts; rows "
         f"have {grid.rounds} rounds between which parameters stay, and their sum counts. "
-        f"{FAIR_TURNS if grid.compute == FAIR else ''}The simulator has the layer times that the controller was told.",
+        f"{FAIR_TURNS if grid.compute == FAIR else ''}The simulator has the layer times that the "
+        "controller was told.",
         "\n".join(mixes),
         pages.machine_table(results.machine),
         f"Repeat it with `{command}`.",
