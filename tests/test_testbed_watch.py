@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,37 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
 from mjoa_gym import Instance, Plan  # noqa: E402
-from mjoa_gym.testbed import live, watcher  # noqa: E402
+from mjoa_gym.testbed import clock, live, watcher  # noqa: E402
 from mjoa_gym.testbed.connection import EdgeError, open_connection  # noqa: E402
 from mjoa_gym.testbed.event_log import EventLog  # noqa: E402
-from mjoa_gym.testbed.frames import ALL_USES, OWN_USES, VERSION, Kind, Look, Used  # noqa: E402
+from mjoa_gym.testbed.frames import (  # noqa: E402
+    ALL_USES,
+    FROM_UE,
+    OWN_USES,
+    VERSION,
+    Kind,
+    Look,
+    Used,
+    encode,
+)
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.settings import UESettings  # noqa: E402
 from mjoa_gym.testbed.watcher import Watcher  # noqa: E402
 
+from .testbed_frames import HEADERS  # noqa: E402
 from .testbed_helpers import TOKEN, introduce, refusal, run, stranger, toy_server, until  # noqa: E402
 from .testbed_network import diamond  # noqa: E402
 from .testbed_rounds import controlled, participant, profile, rounds_of, take_part  # noqa: E402
 
 N = 7
 PLACEMENT = [1, 0, 1, 1, 1, 0, 1]
+TOLD = {
+    "at", "joined", "model", "layers", "parameter_bytes", "weight", "local_s", "left", "why",
+    "planned", "round", "date", "ues", "placements", "prefetch", "retain", "bandwidth_share",
+    "compute_share", "predicted_s", "planned_by", "problem", "planning_s", "over", "measured_s",
+    "failed", "overruns", "round_s", "ue", "uses",
+}  # fmt: skip
+"""Everything that events may have: nothing of it is a tensor, a parameter or a secret."""
 
 
 def some_at_the_edge(instance: Instance) -> Plan:
@@ -96,6 +114,10 @@ def test_two_ues_are_seen_live() -> None:
                 status, text = await asyncio.to_thread(got, f"{one.address}news?since=0")
                 assert status == 200
                 told = json.loads(text)
+        assert set(told) == {
+            "now", "lost", "state", "memory", "connection", "problem", "next", "events"
+        }  # fmt: skip
+        assert {key for event in told["events"] for key in event} <= TOLD
         assert told["memory"]["ues"] == {"1": [size, "###-#.#"], "2": [size, "###-#.#"]}
         joined = [event for event in told["events"] if "joined" in event]
         assert sorted(event["weight"] for event in joined) == [1.0, 2.0]
@@ -253,6 +275,37 @@ def test_who_only_watches_can_do_nothing_else() -> None:
     run(main())
 
 
+def test_fuzzed_observers_do_no_harm() -> None:
+    """Frames in any order, some of them damaged."""
+    network = diamond()
+    generator = random.Random(5)
+    kinds = sorted(FROM_UE - {Kind.HELLO})
+
+    async def attack(port: int) -> None:
+        connection = await open_connection(UESettings(TOKEN, port), None)
+        writer = connection.frames.writer
+        for sequence in range(1, generator.randrange(2, 8)):
+            kind = generator.choice([Kind.LOOK, Kind.PING, *kinds])
+            data = bytearray(encode(kind, sequence, HEADERS[kind]))
+            if generator.random() < 0.3:
+                data[generator.randrange(len(data))] = generator.randrange(256)
+            writer.write(bytes(data))
+            await asyncio.sleep(generator.choice([0, 0, 0.005]))
+        connection.close("")
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with controlled(network=network) as (server, _log):
+            for _ in range(80):
+                await attack(server.port)
+            await until(lambda: not server.sessions)
+            assert not server.live.observers
+            async with watching(server.port), participant(server.port, network) as a:
+                await take_part(a, network, 1)
+
+    run(main())
+
+
 def test_an_observer_takes_a_place_like_everybody() -> None:
     network = diamond()
 
@@ -371,28 +424,33 @@ def test_memory_and_answers_are_bounded() -> None:
     run(main())
 
 
-def test_the_command_serves_a_page_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", [TOKEN, "another"])
+def test_the_command_serves_a_page_and_ends(token: str) -> None:
     async def main() -> None:
         async with controlled() as (server, _log):
-            command = [
+            process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "mjoa_gym.testbed", "watch", "--port", str(server.port),
-                "--page-port", "0", "--token",
-            ]  # fmt: skip
-            wrong = await asyncio.to_thread(
-                subprocess.run, [*command, "another"], capture_output=True, text=True
-            )
-            assert wrong.returncode == 1
-            assert "wrong token" in wrong.stderr
-            with subprocess.Popen([*command, TOKEN], stdout=subprocess.PIPE, text=True) as process:
-                assert process.stdout is not None
-                line = await asyncio.to_thread(process.stdout.readline)
-                address = line.removeprefix("open ").strip()
-                assert (await asyncio.to_thread(got, address))[0] == 200
-                await until(lambda: bool(server.live.observers), 20)
-                process.send_signal(signal.SIGINT)
-                assert await asyncio.to_thread(process.wait, 20) == 0
+                "--page-port", "0", "--token", token, stdout=PIPE, stderr=PIPE,
+            )  # fmt: skip
+            assert process.stdout is not None
+            try:
+                line = (await process.stdout.readline()).decode()
+                if token == TOKEN:
+                    address = line.removeprefix("open ").strip()
+                    assert (await asyncio.to_thread(got, address))[0] == 200
+                    await until(lambda: bool(server.live.observers), 20)
+                    process.send_signal(signal.SIGINT)
+                    assert await process.wait() == 0
+                else:
+                    assert not line
+                    assert b"wrong token" in (await process.communicate())[1]
+                    assert process.returncode == 1
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
 
-    run(main())
+    clock.run(asyncio.wait_for(main(), 180))  # on a busy machine it takes a while to begin
 
 
 def test_the_versions_of_greetings_are_checked() -> None:

@@ -248,4 +248,5 @@ async def _expect(reader: FrameReader, kind: Kind) -> Any:
 
 
 def _why(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    name = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return str(error) or name
