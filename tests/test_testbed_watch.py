@@ -50,7 +50,7 @@ TOLD = {
     "at", "joined", "model", "layers", "parameter_bytes", "weight", "local_s", "left", "why",
     "planned", "round", "date", "ues", "placements", "prefetch", "retain", "bandwidth_share",
     "compute_share", "predicted_s", "planned_by", "problem", "planning_s", "over", "measured_s",
-    "failed", "overruns", "round_s", "ue", "uses",
+    "failed", "overruns", "round_s", "ue", "uses", "began",
 }  # fmt: skip
 """Everything that events may have: nothing of it is a tensor, a parameter or a secret."""
 

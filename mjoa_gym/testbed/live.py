@@ -118,6 +118,8 @@ class Live:
         """A UE has begun with what it was granted: its seconds count from now."""
         if (account := self._accounts.get(member.number)) is not None:
             account.origin = now()
+            began = {"began": member.number, "round": account.round, "at": account.origin}
+            self.log.add(began)
 
     def told(self, member: Member, said: Used) -> None:
         """A UE says what it uses; only what can be is believed, of its round, and not too much."""

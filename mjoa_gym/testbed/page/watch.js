@@ -4,7 +4,7 @@ const { kinds: KINDS, lanes: LANES } = JSON.parse(document.getElementById("data"
 const ASK_MS = 250, DELAY_S = 0.8, KEPT_S = 75, WINDOWS_S = [5, 15, 60];
 const MOST_ROUNDS = 200, SHOWN_ROUNDS = 40, TABLE_ROUNDS = 8, MOST_LINES = 30, GONE_S = 10;
 const LANE_PX = 19, GAP_PX = 3, TOP_PX = 15, AXIS_PX = 18, LABEL_PX = 74, CELLS_PX = 9, LEAST_PX = 1, NUMBERED_PX = 17;
-const PLAN_PX = 110, PLAN_LEFT_PX = 48, NARROW_PX = 700, ROUND_PX = 52;
+const PLAN_PX = 110, PLAN_LEFT_PX = 48, NARROW_PX = 700, ROUND_PX = 52, TICK_PX = 44;
 const UE_COLOURS = ["#3f6aa5", "#8a63a8", "#2f8f83", "#b06a4a", "#7c7f2e", "#a8507a", "#5b7486", "#6f5f52"];
 const SHARED_COLOUR = "#62626d", MISSED = "#d55e00", HELD = "#56b4e9", HELD_SHARED = "#62626d", PART = "#cfe6f5", EMPTY = "#e4e4ea";
 const lane = Object.keys(LANES);
@@ -52,10 +52,12 @@ function take(event) {
     if (ues.has(event.left)) Object.assign(ues.get(event.left), { gone: event.at, phase: "has left", band: 0, compute: 0 });
     line(event.at, `UE ${event.left} has left: ${event.why}`);
   } else if ("planned" in event) {
-    rounds.set(event.round, { ...event, weights: event.ues.map((ue) => ues.get(ue)?.weight ?? 1) });
+    rounds.set(event.round, { ...event, origins: new Map(), weights: event.ues.map((ue) => ues.get(ue)?.weight ?? 1) });
     if (rounds.size > MOST_ROUNDS) rounds.delete(rounds.keys().next().value);
     event.ues.forEach((ue, k) => { if (ues.has(ue)) ues.get(ue).placement = event.placements[k]; });
     if (event.problem) line(event.at, `Round ${event.round}: ${event.problem}; ${event.planned_by}`);
+  } else if ("began" in event) {
+    rounds.get(event.round)?.origins.set(event.began, event.at);
   } else if ("over" in event && rounds.has(event.over)) {
     Object.assign(rounds.get(event.over), event);
   }
@@ -112,7 +114,7 @@ function drawHead() {
 function stack(id, parts, all) {
   $(id).replaceChildren(...parts.filter(([, part]) => part > 0).map(([name, part, face, text]) => {
     const piece = element("span", { style: `width:${100 * part / all}%;background:${face}`, title: text });
-    if (part / all > 0.055) piece.textContent = name;
+    if ((part / all) * $(id).clientWidth > 7 * name.length + 8) piece.textContent = name;
     return piece;
   }));
 }
@@ -151,7 +153,7 @@ function cells(ue, y, width) {
       element("title", {}, `${ue.layers[layer]} (layer ${layer}): ${what}${size ? `, ${amount(size)}` : ""}`));
   });
 }
-function step(window) { return [0.5, 1, 2, 5, 10].find((s) => window / s <= 12) ?? 20; }
+const step = (scale) => [0.5, 1, 2, 5, 10].find((s) => s * scale >= TICK_PX) ?? 20; // seconds between lines
 function drawLanes() {
   const shown = [...ues.values()].sort((a, b) => a.joined - b.joined);
   const known = new Set(shown.map((ue) => `ue-${ue.joined}`));
@@ -175,7 +177,7 @@ function lanesOf(ue, svg) {
   svg.setAttribute("height", height);
   svg.setAttribute("aria-label", `lanes of UE ${ue.joined} over the last ${span} seconds`);
   const moving = element("g", { class: "moving", "data-base": base, "data-scale": scale });
-  for (let t = Math.ceil(from / step(span)) * step(span); t <= right + 2; t += step(span)) {
+  for (let t = Math.ceil(from / step(scale)) * step(scale); t <= right + 2; t += step(scale)) {
     moving.append(element("line", { x1: x(t), x2: x(t), y1: TOP_PX, y2: bottom - GAP_PX, stroke: "#dcdce2" }));
   }
   for (const use of ue.uses.values()) if (use[3] >= from && use[2] <= right + 2) moving.append(...bar(ue, use, x, y, scale));
@@ -197,9 +199,9 @@ function lanesOf(ue, svg) {
     ...axis(width, bottom + CELLS_PX + 4));
 }
 function axis(width, y) { // seconds before the right end
-  const marks = [];
-  for (let s = 0; s <= span; s += step(span)) {
-    const x = width - (s / span) * (width - LABEL_PX);
+  const marks = [], scale = (width - LABEL_PX) / span;
+  for (let s = 0; s <= span; s += step(scale)) {
+    const x = width - s * scale;
     marks.push(element("text", { x, y: y + 12, "text-anchor": s ? "middle" : "end" }, s ? `−${s} s` : "now"));
   }
   return marks.slice(0, -1);
@@ -216,9 +218,10 @@ function marks(ue, round, x, top, bottom) {
   const k = round.ues.indexOf(ue.joined);
   const upright = (t, extra) => element("line", { x1: x(t), x2: x(t), y1: top - 4, y2: bottom, ...extra });
   const made = [upright(round.at, { stroke: "#9a9aa6", class: "begins" })];
-  made.push(upright(round.at + round.predicted_s[k], { stroke: MISSED, "stroke-width": 1.5, "stroke-dasharray": "3 2", class: "planned" }));
+  const origin = round.origins.get(ue.joined) ?? round.at;
+  made.push(upright(origin + round.predicted_s[k], { stroke: MISSED, "stroke-width": 1.5, "stroke-dasharray": "3 2", class: "planned" }));
   const took = round.measured_s?.[k];
-  if (took != null) made.push(upright(round.at + took, { stroke: "#1b1b1f", "stroke-width": 1.5, class: "measured" }));
+  if (took != null) made.push(upright(origin + took, { stroke: "#1b1b1f", "stroke-width": 1.5, class: "measured" }));
   return made;
 }
 function scroll() { // between two drawings
