@@ -8,17 +8,12 @@ not matter, unless you pass `--free`.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-import time
 from pathlib import Path
+from typing import Any
+
+from comparison.command import add_usual_options, chosen, compare
 
 from mjoa_gym.cli.ending import command_line, run
-
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "docs" / "results.md",)
-CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
-"""Options that do not change what is measured."""
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -36,42 +31,40 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--ue-slowdown", type=float, help="how much slower than this machine each UE is")
     add("--edge-slowdown", type=float, help="how much slower the server is")
     add("--free", action="store_const", const=False, dest="paced",
-        help="do not pace layers, on a quiet machine")  # fmt: skip
-    add("--out", type=Path, help="folder of the results (default results/testbed-multi[...])")
-    add("--fresh", action="store_true", help="discard earlier results")
-    add("--report-only", action="store_true", help="only write the report, from earlier results")
-    add("--publish", action=argparse.BooleanOptionalAction, default=False,
-        help="replace the results in README.md and docs/results.md")  # fmt: skip
+        help="layers take what they take, on a quiet machine")  # fmt: skip
+    add("--compute", choices=("stretched", "fair"),
+        help="how layers of several UEs share the server (default stretched)")  # fmt: skip
+    add("--tc", action="store_true", dest="shaped_below", default=None,
+        help="links shaped by the operating system: one bottleneck for all (root)")  # fmt: skip
+    add_usual_options(parser, "testbed-multi[-quick][-free][-fair][-tc]")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; return the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = arguments(argv)
-    import torch
+def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
+    """See `compare`."""
     from comparison.mixes import QUICK, RoundGrid, Rounds, RoundStore
-    from comparison.rounds_report import publish
     from comparison.rounds_runner import run_rounds
 
-    start = time.monotonic()
-    torch.set_num_threads(1)
-    name = f"testbed-multi{'-quick' * args.quick}{'-free' * (args.paced is False)}"
-    out = args.out or ROOT / "results" / name
-    if args.report_only:
-        results = Rounds.load(out)
-    else:
-        grid = QUICK if args.quick else RoundGrid()
-        given = {key: x for key, x in vars(args).items() if hasattr(grid, key) and x is not None}
-        results = RoundStore(out, grid.but(given), args.fresh)
+    def measure(out: Path) -> Rounds:
+        results = RoundStore(out, chosen(args, QUICK if args.quick else RoundGrid()), args.fresh)
         run_rounds(results)
-    flags = [flag for flag in argv if flag not in CHOOSING]
-    command = (
-        f"python scripts/testbed_multi.py {shlex.join(flags)}" if flags else "make testbed-multi"
-    )
-    report = publish(results, out, command, PAGES if args.publish else ())
-    print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
-    return 0
+        return results
+
+    free, fair = args.paced is False, args.compute == "fair"
+    name = f"testbed-multi{'-quick' * args.quick}{'-free' * free}{'-fair' * fair}"
+    name += "-tc" * bool(args.shaped_below)
+    return name, Rounds.load, measure
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit status."""
+
+    def publish(*what: Any) -> Path:
+        from comparison import rounds_report
+
+        return rounds_report.publish(*what)
+
+    return compare(argv, arguments, ("testbed_multi.py", "testbed-multi"), prepare, publish)
 
 
 if __name__ == "__main__":

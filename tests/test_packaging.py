@@ -116,11 +116,13 @@ def test_the_installed_wheel_has_what_its_commands_need(elsewhere):
     code = """
 from mjoa_gym import DNN, Scenario
 from mjoa_gym.evaluation.benchmark.suite import load_suite, suite_names
-from mjoa_gym.rendering.interactive import _asset
+from mjoa_gym.rendering.interactive import asset
 assert [load_suite(name).name for name in suite_names()] == ["full", "quick"]
 assert [Scenario.load(name).name for name in Scenario.names()]
 assert [DNN.load(name).name for name in DNN.names()]
-assert all(_asset(f"page.{kind}") for kind in ("css", "html", "js"))
+for kind in ("css", "html", "js"):
+    assert asset(f"page.{kind}")
+    assert asset(f"watch.{kind}", "mjoa_gym.testbed")
 """
     done = ran(elsewhere, "python", "-c", code)
     assert done.returncode == 0, done.stderr

@@ -23,12 +23,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
 from comparison import runner  # noqa: E402
+from comparison.kept import COLD, CONDITIONS, RESIDENT, ROWS  # noqa: E402
 from comparison.measurements import (  # noqa: E402
-    COLD,
-    CONDITIONS,
     JOINS,
-    RESIDENT,
-    ROWS,
     Grid,
     GridCell,
     Measurement,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +123,10 @@ def test_plans_that_cannot_be_emulated_are_refused() -> None:
 
 
 class Sleeping(ToyNetwork):
-    """Its layers take a while, and no time of the core."""
+    """Its layers, a chain, take a while, and no time of the core."""
 
-    def __init__(self, seconds: float) -> None:
-        self.__dict__.update(ToyNetwork([[-1], [0], [1]]).__dict__)
+    def __init__(self, seconds: float, n_layers: int = 3) -> None:
+        self.__dict__.update(ToyNetwork([[n - 1] for n in range(n_layers)]).__dict__)
         self.seconds = seconds
 
     def run(self, layer: int, bundles: Any, parameters: Any) -> Any:
@@ -132,18 +134,28 @@ class Sleeping(ToyNetwork):
         return super().run(layer, bundles, parameters)
 
 
-def execute(networks: list[ToyNetwork], table: list[float] | None, slowdown: float) -> list[Work]:
-    """Works of several networks at a time on one executor, until they have ended."""
+def execute(
+    networks: list[ToyNetwork],
+    table: list[float] | None,
+    slowdown: float,
+    shares: Sequence[float] = (),
+) -> list[Work]:
+    """Works of several networks at a time on one executor, until they have ended.
+
+    With shares, it serves them in turns.
+    """
     ended = threading.Semaphore(0)
 
     def on_done(work: Work, _: Execution | None) -> None:
         if work.done:
             ended.release()
 
-    executor = Executor()
+    executor = Executor(fair=bool(shares))
     works = []
-    for network in networks:
-        work = Work(network, [0, 1, 2], network.parameters, slowdown, on_done, table=table)
+    for k, network in enumerate(networks):
+        layers = list(range(network.dnn.n_layers))
+        work = Work(network, layers, network.parameters, slowdown, on_done, table=table)
+        work.share = shares[k] if shares else 1.0
         work.bundles[-1] = (torch.randn(1, network.width),)
         works.append(work)
         executor.submit(work)
@@ -175,6 +187,54 @@ def test_works_that_share_a_thread_are_done_in_time() -> None:
     assert max(starts) - min(starts) < 0.02  # when they could begin, not when they were executed
     # told while another layer was being executed
     assert max(work.executions[-1].end for work in works) < min(starts) + 0.65
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_a_fair_executor_serves_one_layer_after_the_other(paced: bool) -> None:
+    """In proportion to the shares while several have something to do, and all of it to one."""
+    n, table = 12, [0.01] * 12
+    networks: list[ToyNetwork] = [Sleeping(0.0, n), Sleeping(0.0, n)]
+    works = execute(networks, table if paced else None, 3.0, [0.75, 0.25])
+    served = sorted((e.start, e.end, k) for k, work in enumerate(works) for e in work.executions)
+    for before, after in pairwise(served):
+        assert after[0] >= before[1] - 1e-9
+        if paced:  # both always have something to execute
+            assert after[0] == pytest.approx(before[1], abs=1e-9)
+    if paced:
+        first_ends = works[0].executions[-1].end
+        meanwhile = [k for _, end, k in served if end <= first_ends].count(1)
+        assert meanwhile == pytest.approx(n / 3, abs=1)
+        alone = [e.end - e.start for e in works[1].executions if e.start >= first_ends]
+        assert np.median(alone) == pytest.approx(0.03, abs=0.005)  # not stretched
+
+
+def test_a_work_that_comes_later_is_not_ahead() -> None:
+    """What it did not use while it was not there it does not get afterwards."""
+    executor, ended = Executor(fair=True), threading.Semaphore(0)
+
+    def on_done(work: Work, _: Execution | None) -> None:
+        if work.done:
+            ended.release()
+
+    works = []
+    for wait_s in (0.1, 0.0):
+        network = Sleeping(0.0, 40)
+        layers = list(range(40))
+        work = Work(network, layers, network.parameters, 2.0, on_done, table=[0.01] * 40)
+        work.share = 0.5
+        work.bundles[-1] = (torch.randn(1, network.width),)
+        executor.submit(work)
+        works.append(work)
+        time.sleep(wait_s)
+    for _ in works:
+        assert ended.acquire(timeout=20)
+    executor.close()
+    early, late = works
+    begun = late.executions[0].start
+    together = [e for e in early.executions if e.start > begun]
+    assert len(together) >= 10
+    turns = sorted((e.start, k) for k, w in enumerate((together, late.executions)) for e in w)
+    assert [k for _, k in turns[:10]].count(0) == pytest.approx(5, abs=1)
 
 
 def test_layers_that_take_longer_than_their_slot_are_counted() -> None:

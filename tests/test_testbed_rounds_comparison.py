@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 torch = pytest.importorskip("torch")
 pytest.importorskip("msgspec")
 
-from comparison.measurements import COLD, RESIDENT  # noqa: E402
+from comparison.kept import COLD, RESIDENT  # noqa: E402
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds, RoundStore  # noqa: E402
 from comparison.rounds_report import (  # noqa: E402
     EQUAL,
@@ -33,6 +33,7 @@ from comparison.rounds_report import (  # noqa: E402
 )
 
 from mjoa_gym.planners import planner_names  # noqa: E402
+from mjoa_gym.testbed.namespace import shaped_namespace  # noqa: E402
 
 
 def parts_of(
@@ -148,6 +149,33 @@ def test_the_grid_is_what_was_promised() -> None:
     for changes in ({"mixes": ("none",)}, {"rates_mbps": (0.0,)}, {"repeats": 0}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             RoundGrid(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_links_of_several_ues_that_the_kernel_divides(tmp_path: Path) -> None:
+    """One bottleneck for all UEs, and layers that are served in turns."""
+    try:
+        with shaped_namespace():
+            pass
+    except OSError as error:
+        pytest.skip(str(error))
+    command = [
+        sys.executable, "scripts/testbed_multi.py", "--quick", "--tc", "--mixes", "twins",
+        "--rates", "300", "--planners", "edge-only", "--residents", "--repeats", "1",
+        "--compute", "fair", "--out", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = Rounds.load(tmp_path)
+    assert results.grid.shaped_below
+    assert results.grid.compute == "fair"
+    assert all(part.correct for part in results.parts)
+    assert not any(part.failure for part in results.parts)
+    assert len(results.parts) == 3
+    assert all("0" not in part.placement for part in results.parts)
+    layers = sum(len(part.placement) for part in results.parts)
+    if sum(part.overruns for part in results.parts) < 0.02 * layers:  # the machine is quiet
+        assert np.median(np.abs(errors(results.parts))) < 0.25
 
 
 @pytest.mark.slow

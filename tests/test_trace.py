@@ -17,7 +17,15 @@ from mjoa_gym.envs.api_test import api_test
 from mjoa_gym.planners import plan_with
 from mjoa_gym.world.population import DRAWS, OFFSET
 from mjoa_gym.world.randomness import fill_uniform
-from mjoa_gym.world.trace import MESSAGE, UP, load_trace, mean_of, row_at, trace_names
+from mjoa_gym.world.trace import (
+    MESSAGE,
+    UP,
+    GivenTrace,
+    load_trace,
+    mean_of,
+    row_at,
+    trace_names,
+)
 from tests.pairs import every_pair
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -313,6 +321,22 @@ def test_a_file_is_read_again_when_it_has_changed(steps):
     steps.write_text(STEPS.replace("8e6", "9.5e6"))
     assert scenario.with_changes(n_ues=1).traces[0, 0, UP] == 9.5e6
     assert scenario.traces[0, 0, UP] == 8e6
+
+
+def test_a_trace_may_be_given_in_place_of_a_file(steps, other):
+    """The same scenario but for what can be written down."""
+    loaded = [load_trace(str(file), 0.0) for file in (steps, other)]
+    given = Scenario(trace=[GivenTrace(loaded[0]), str(other)], message_s=0.0)
+    files = Scenario(trace=[str(steps), str(other)], message_s=0.0)
+    assert np.array_equal(given.traces, files.traces)
+    assert np.array_equal(given.link_limits, files.link_limits)
+    alone = Scenario(trace=GivenTrace(loaded[0]))
+    assert alone.traced
+    assert np.array_equal(alone.with_changes(n_ues=2).traces[0], loaded[0])
+    with pytest.raises(ValueError, match="trace holds objects"):
+        alone.to_dict()
+    with pytest.raises(ValueError, match="trace holds objects"):
+        given.to_dict()
 
 
 def test_chance_is_seeded_by_rates():

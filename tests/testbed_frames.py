@@ -30,6 +30,9 @@ HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.REGISTER: PROFILE,
     Kind.ASK: {},
     Kind.DONE: {"round": 1, "latency_s": 0.5, "failed": 0, "overruns": 0},
+    Kind.USED: {"round": 1, "uses": [[0, 0, 0.0, 0.1], [1, -1, 0.0, 0.1]]},
+    Kind.OBSERVE: {"version": VERSION, "proof": bytes(32)},
+    Kind.LOOK: {"since": 0},
     Kind.TENSOR: CHUNK,
     Kind.ERROR: {"reason": "no"},
     Kind.GREETING: {"version": VERSION, "nonce": bytes(32)},
@@ -44,6 +47,8 @@ HEADERS: dict[Kind, dict[str, Any]] = {
     Kind.GRANT: BEGIN | {"ue": 1, "round": 1, "uplink_bps": 1e6, "predicted_s": 0.5},
     Kind.SHARES: {"uplink_bps": 1e6},
     Kind.OVER: {},
+    Kind.WATCHED: {"on": 1},
+    Kind.SEEN: {},
 }
 """The fields of every kind of frame, as they should be."""
 

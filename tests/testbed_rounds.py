@@ -70,7 +70,7 @@ async def controlled(
     usual = {"uplink_bps": RATE, "downlink_bps": RATE, "patience_s": 20.0}  # machines are busy
     settings = ControllerSettings(**usual | control)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge, "PlannerProcess", lambda _: PlannerHere(planner))
+        patch.setattr(edge, "PlannerProcess", lambda *_: PlannerHere(planner))
         async with EdgeServer(
             ServerSettings(TOKEN, **(server or {})),
             {"toy": lambda: LayeredProgram(served)},

@@ -141,8 +141,8 @@ def _learned(folder: str, setting: Setting) -> Agent:
 
 
 def agent_from(thing: Any, setting: Setting) -> Agent:
-    """Return an agent from a planner, an agent, or something that makes one; else a ValueError."""
-    if isinstance(thing, type) or not (hasattr(thing, "predict") or _is_planner(thing)):
+    """An agent from a planner, an agent, or what makes one (see above); else a ValueError."""
+    if isinstance(thing, type) or not (hasattr(thing, "predict") or is_planner(thing)):
         signature = signature_of(thing)
         asks = signature is not None and "scenario" in signature.parameters
         thing = thing(scenario=setting.scenario) if asks else thing()
@@ -155,8 +155,8 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
     return thing
 
 
-def _is_planner(thing: Callable[..., Any]) -> bool:
-    """Return whether a function is a planner, rather than makes a planner or an agent."""
+def is_planner(thing: Callable[..., Any]) -> bool:
+    """Whether a function plans, rather than makes something that does."""
     signature = signature_of(thing)
     if signature is None or signature.return_annotation in (Plan, "Plan"):
         return True

@@ -61,14 +61,14 @@ def timeline_html(
     parts = {
         "TITLE": html.escape(title),
         "SUBTITLE": html.escape(subtitle),
-        "STYLE": _asset("page.css"),
+        "STYLE": asset("page.css"),
         "BELOW": below,
         "DATA": written.replace("<", "\\u003c"),  # no layer's name can end the script
         "PLOTLY": _plotly_base64(),
-        "SCRIPT": _asset("page.js"),
+        "SCRIPT": asset("page.js"),
     }
-    # one pass, so that inserted parts are not searched for names of other parts
-    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], _asset("page.html"))
+    # one pass: what is put in is not searched for names of other parts
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], asset("page.html"))
 
 
 def page_data(
@@ -136,8 +136,9 @@ def _finite(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def _asset(name: str) -> str:
-    return (resources.files("mjoa_gym.rendering") / "page" / name).read_text("utf-8")
+def asset(name: str, package: str = "mjoa_gym.rendering") -> str:
+    """The text of a part of a page."""
+    return (resources.files(package) / "page" / name).read_text("utf-8")
 
 
 @lru_cache(maxsize=1)

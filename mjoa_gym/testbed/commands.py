@@ -22,19 +22,20 @@ from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.connection import KEEP_ALIVE_S, EdgeError
-from mjoa_gym.testbed.controller import GRANTED_MODES, ControllerSettings
+from mjoa_gym.testbed.controller import COMPUTE, GRANTED_MODES, ControllerSettings
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Profile
 from mjoa_gym.testbed.models import model_names, program_of, server_program
 from mjoa_gym.testbed.participant import Participant
 from mjoa_gym.testbed.processes import TOKEN_VARIABLE, available_cores
 from mjoa_gym.testbed.server import EdgeServer
-from mjoa_gym.testbed.settings import ServerSettings, UESettings
+from mjoa_gym.testbed.settings import ServerSettings, UESettings, port_number
 from mjoa_gym.testbed.tls import client_context, make_certificate
 from mjoa_gym.testbed.ue import Pacing, UserEquipment
+from mjoa_gym.testbed.watcher import Watcher
 from mjoa_gym.validation import choice, count, positive, positive_or_inf
 
-DEFAULT_PORT = 4790
+DEFAULT_PORT, PAGE_PORT = 4790, 4791
 MEGA = 1e6
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
@@ -56,17 +57,22 @@ def parser() -> argparse.ArgumentParser:
     sides = parser.add_subparsers(dest="side", required=True)
     server = sides.add_parser("server", help="the edge server")
     ue = sides.add_parser("ue", help="a UE")
-    for side in (server, ue):
+    watch = sides.add_parser("watch", help="a web page of what a server with a controller does")
+    for side in (server, ue, watch):
         add = side.add_argument
         add("--host", default=UESettings.host, help="address (default %(default)s)")
         add("--port", type=int, default=DEFAULT_PORT, help="port (default %(default)s)")
         add("--token", default=os.environ.get(TOKEN_VARIABLE, ""),
             help=f"shared secret (default: the environment's {TOKEN_VARIABLE})")  # fmt: skip
-        add("--core", type=int, help="core that executes layers (default: any)")
         add("--certificate", type=Path, metavar="FILE",
             help="encrypt (TLS): the server's certificate; needed beyond loopback")  # fmt: skip
+    for side in (server, ue):
+        add = side.add_argument
+        add("--core", type=int, help="core that executes layers (default: any)")
         add("--program", action="append", default=[], metavar="NAME=FILE",
             help="an exported program (.pt2), under a name that both sides use")  # fmt: skip
+    watch.add_argument("--page-port", type=int, default=PAGE_PORT,
+                       help="port of the page, on loopback (default %(default)s)")  # fmt: skip
     certificate = sides.add_parser("certificate", help="a certificate and its key, for TLS")
     add = certificate.add_argument
     add("--out", type=Path, default=Path(), help="folder to write them to (default: here)")
@@ -139,6 +145,8 @@ def _add_control(server: argparse.ArgumentParser) -> None:
         add(option, dest=field, type=float, default=default, help=f"{said} (default %(default)g)")
     add("--upload", default=ControllerSettings.upload, choices=GRANTED_MODES,
         help="(default %(default)s)")  # fmt: skip
+    add("--compute", default=ControllerSettings.compute, choices=COMPUTE,
+        help="how layers of several UEs share the server (default %(default)s)")  # fmt: skip
     add("--first", type=int, default=ControllerSettings.first,
         help="UEs that are waited for when rounds begin (default %(default)s)")  # fmt: skip
     add("--share", action="store_true",
@@ -146,6 +154,7 @@ def _add_control(server: argparse.ArgumentParser) -> None:
     add("--slowdown", type=float, default=ServerSettings.slowdown,
         help="how much slower than this machine the server is (default %(default)s)")  # fmt: skip
     add("--journal", type=Path, metavar="FILE", help="write what happens, as lines of JSON")
+    add("--unwatched", action="store_true", help="let nobody watch, whoever knows the token")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,6 +169,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)
     try:
+        if args.side == "watch":
+            clock.run(_watch(args))
+            return 0
         files = _files(args.program)
         allowed = available_cores()
         if args.core is not None and allowed and args.core not in allowed:
@@ -204,22 +216,47 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     )  # fmt: skip
     control = None
     if args.controller is None:
-        for option, given in (("--share", args.share), ("--journal", args.journal)):
-            if given:
-                raise ValueError(f"{option}: only with --controller")
+        for option in ("share", "journal", "unwatched"):
+            if getattr(args, option):
+                raise ValueError(f"--{option}: only with --controller")
     else:
         given = {field: getattr(args, field) * unit for field, (_, unit, _) in CONTROL.items()}
         control = ControllerSettings(
-            args.controller, upload=args.upload, first=args.first, share=args.share, **given
-        )
+            args.controller, upload=args.upload, compute=args.compute, first=args.first,
+            share=args.share,
+            watched=not args.unwatched, **given,
+        )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
         listener = _journal(args.journal, stack)
         server = await stack.enter_async_context(EdgeServer(settings, builders, control, listener))
         print(f"listening on {args.host}:{server.port}", flush=True)
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await ended.wait()
+        await _told_to_end().wait()
+
+
+def _told_to_end() -> asyncio.Event:
+    """Set by the signals that end a process."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    return ended
+
+
+async def _watch(args: argparse.Namespace) -> None:
+    """Serve the page until told to end, or the server cannot be watched."""
+    settings = UESettings(args.token, args.port, args.host, certificate=args.certificate)
+    async with Watcher(settings, port_number("--page-port", args.page_port)) as watcher:
+        watching = asyncio.create_task(watcher.run())
+        ended = asyncio.create_task(_told_to_end().wait())
+        connected = asyncio.create_task(watcher.connected.wait())
+        tasks = (watching, ended, connected)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if connected.done():
+            print(f"open {watcher.address}", flush=True)
+            await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
 
 
 def _journal(

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from mjoa_gym.testbed import frames, tls
 from mjoa_gym.testbed.clock import now
 from mjoa_gym.testbed.executor import Work
-from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter, Kind, ProtocolError
+from mjoa_gym.testbed.frames import Frame, FrameReader, FrameWriter, Header, Kind, ProtocolError
 from mjoa_gym.testbed.settings import UESettings
 
 KEEP_ALIVE_S = 5.0
-ANSWERS = (Kind.RESIDENT, Kind.REPORT, Kind.GRANT)
+ANSWERS = (Kind.RESIDENT, Kind.REPORT, Kind.GRANT, Kind.SEEN)
 
 
 class EdgeError(Exception):
@@ -43,10 +43,17 @@ class Connection:
         self.lost: str | None = None  # why the connection is closed
         self.heard_at = now()  # when the last frame arrived
         self.taken_in = 0  # bytes of payload that the server has taken in, as it last said
+        self.watched = asyncio.Event()  # set while somebody watches
         self._asked: asyncio.Future[Frame] | None = None
         self._tasks = [asyncio.create_task(job) for job in (self._listen(), self._keep_alive())]
 
-    async def ask(self, kind: Kind, patience_s: float, most_s: float | None = None) -> Frame:
+    async def ask(
+        self,
+        kind: Kind,
+        patience_s: float,
+        most_s: float | None = None,
+        header: Header | None = None,
+    ) -> Frame:
         """Send a frame and return its answer, one of `ANSWERS`; an EdgeError without one.
 
         Waits so long, again and again while the server takes in what is ahead, or, if there is a
@@ -55,7 +62,7 @@ class Connection:
         if self.lost is not None:
             raise EdgeError(self.lost)
         asked = self._asked = asyncio.get_running_loop().create_future()
-        self.frames.write(kind)
+        self.frames.write(kind, header)
         try:
             end = now() + (most_s or 0.0)
             while True:
@@ -102,6 +109,8 @@ class Connection:
                 if frame.kind in ANSWERS:
                     if self._asked is not None and not self._asked.done():
                         self._asked.set_result(frame)
+                elif frame.kind is Kind.WATCHED:
+                    (self.watched.set if frame.header.on else self.watched.clear)()
                 elif self.listener is not None:
                     self.listener.heard(frame)
         except ProtocolError as error:
@@ -172,14 +181,21 @@ class Watch:
                 self.connection.close(f"no progress for {self.hang_s:g} s")
 
 
-async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
-    """Connect and introduce oneself, with the fingerprint of one's program; or an EdgeError."""
+async def open_connection(settings: UESettings, fingerprint: str | None) -> Connection:
+    """Connect and introduce oneself, or an EdgeError.
+
+    With the fingerprint of one's program, or without one to watch only.
+    """
     s = settings
     try:
         context = None if s.certificate is None else tls.client_context(s.certificate)
         async with asyncio.timeout(s.connect_s):
             stream, writer = await asyncio.open_connection(
-                s.host, s.port, limit=frames.READ_AHEAD_BYTES, ssl=context
+                s.host,
+                s.port,
+                limit=frames.READ_AHEAD_BYTES,
+                ssl=context,
+                local_addr=None if s.own_host is None else (s.own_host, 0),
             )
     except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
         raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error
@@ -194,7 +210,10 @@ async def open_connection(settings: UESettings, fingerprint: str) -> Connection:
         async with asyncio.timeout(s.connect_s):
             greeting = await _expect(reader, Kind.GREETING)
         proof = hmac.digest(s.token.encode(), greeting.nonce, "sha256")
-        outgoing.write(Kind.HELLO, frames.Hello(frames.VERSION, proof, s.model, fingerprint))
+        if fingerprint is None:
+            outgoing.write(Kind.OBSERVE, frames.Observe(frames.VERSION, proof))
+        else:
+            outgoing.write(Kind.HELLO, frames.Hello(frames.VERSION, proof, s.model, fingerprint))
         async with asyncio.timeout(s.ready_s):
             ready = await _expect(reader, Kind.READY)
     except (ProtocolError, OSError, TimeoutError, EdgeError) as error:
@@ -229,4 +248,5 @@ async def _expect(reader: FrameReader, kind: Kind) -> Any:
 
 
 def _why(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    name = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return str(error) or name

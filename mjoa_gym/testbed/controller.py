@@ -45,8 +45,12 @@ from mjoa_gym.validation import choice, count, positive, positive_or_inf
 
 log = logging.getLogger(__name__)
 GRANTED_MODES = tuple(mode for mode in UPLOAD_MODES if mode != "preinstalled")
+COMPUTE = STRETCHED, FAIR = "stretched", "fair"
+"""Ways to share the server out."""
 LOCAL = "all on the UEs"
 LAST = "the last plan"
+LEAST_SHARE = 1.0 / MOST_SLOWDOWN
+"""Of the server, where layers are served in turns."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class ControllerSettings:
         budget_s: Seconds that the planner may take for a round.
         period_s: Least seconds of a round.
         upload: Upload mode of all inferences: "parallel", "serial" or "whole".
+        compute: How the server is shared out: layers are "stretched", or served in "fair" turns.
         share: Whether layers are shared by content: by the digests of their parameters.
         rounds: Rounds that far-sighted planners look ahead.
         first: How many UEs are waited for when rounds begin: at first, and after all have left.
@@ -68,6 +73,7 @@ class ControllerSettings:
         patience_s: or how many seconds more than that latency, whichever is longer.
         most_weight: Largest weight that a UE may give itself.
         most_share: Largest share of the band or the server that one of several UEs may have.
+        watched: Whether those who know the token may watch (see `live`).
     """
 
     planner: str = "mjoa-mu"
@@ -77,6 +83,7 @@ class ControllerSettings:
     budget_s: float = 1.0
     period_s: float = 0.01
     upload: str = "parallel"
+    compute: str = STRETCHED
     share: bool = False
     rounds: int = 10
     first: int = 1
@@ -85,6 +92,7 @@ class ControllerSettings:
     patience_s: float = 2.0
     most_weight: float = 10.0
     most_share: float = 1.0
+    watched: bool = True
 
     def __post_init__(self) -> None:
         for name in ("uplink_bps", "downlink_bps"):
@@ -100,6 +108,7 @@ class ControllerSettings:
         for name in ("rounds", "first"):
             count(name, getattr(self, name))
         choice("upload", self.upload, GRANTED_MODES)
+        choice("compute", self.compute, COMPUTE)
 
 
 @dataclass(eq=False)
@@ -433,6 +442,12 @@ class Controller:
         asked = begin.placement, begin.prefetch, begin.upload
         member.begun = asked == (grant.placement, grant.prefetch, grant.upload)
         return member.begun
+
+    def phase(self, member: Member) -> str:
+        """What a UE is doing: "infers", "is done" while others are not, "waits", or "is idle"."""
+        if member in self._running:
+            return "infers" if member.done is None else "is done"
+        return "waits" if member.asked else "is idle"
 
     def rates(self, member: Member) -> tuple[float, float]:
         """Bits per second of a UE's uplink and downlink with its share."""

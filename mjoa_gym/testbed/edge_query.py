@@ -34,6 +34,7 @@ class EdgeQuery(Half):
         executor: Executor,
         frames: FrameWriter,
         table: Sequence[float] | None = None,
+        shaped_below: bool = False,
     ) -> None:
         begin.check(program.dnn.n_layers)
         super().__init__(program, begin, executor, self._parameters, begin.slowdown, table=table)
@@ -57,7 +58,7 @@ class EdgeQuery(Half):
         self.here: dict[int, Mapping[str, Tensor]] = {
             layer: there.tensors() for layer, there in found if there is not None and there.complete
         }
-        self.link = Transmitter(frames, begin.downlink_bps)
+        self.link = Transmitter(frames, begin.downlink_bps, shaped_below=shaped_below)
         self._open = True
 
     def close(self) -> None:

@@ -16,6 +16,12 @@ Where several works share the thread, a layer's time begins when it could begin,
 had time for it: the slack of stretched times absorbs the waiting. The one that is due first goes
 first. A second thread then says when a layer is done while the first one executes another.
 
+A *fair* executor shares itself out in another way: it serves one layer after the other, each at its
+full speed, and works in proportion to their shares (start-time fair queueing: Goyal, Vin and Cheng,
+SIGCOMM 1996). A layer that has begun is not interrupted. Nobody has to wait while others have
+nothing to execute, so a work may be faster than its share says, and waits for a layer of another
+one at worst.
+
 Cost: about 0.1 ms per layer beside the layer itself, which the measured layer times contain.
 """
 
@@ -69,6 +75,7 @@ class Work:
     repeats: int = 1  # executions of a layer within its stretched time; at most `slowdown`
     table: Sequence[float] | None = None  # (L,) seconds that each layer counts as, if it is paced
     patient: bool = False  # whether all others go first
+    share: float = 1.0  # of a fair executor, above 0
     bundles: dict[int, Bundle] = field(default_factory=dict)  # what is here, by its producer
     executions: list[Execution] = field(default_factory=list)
     error: Exception | None = None
@@ -78,6 +85,7 @@ class Work:
     cancelled: bool = False
     ready_at: float | None = None  # since when the next layer could be executed
     overruns: list[Overrun] = field(default_factory=list)  # of a paced work
+    tag: float = 0.0  # of a fair executor: the virtual time at which its next layer may begin
 
     @property
     def done(self) -> bool:
@@ -134,11 +142,16 @@ class Work:
 class Executor:
     """The thread, on a core, or any if there is no such one; its lock guards all that it shares.
 
+    Args:
+        core: The core's number.
+        name: The thread's.
+        fair: Whether works are served in turn, by their shares, in place of being stretched.
+
     Raises:
         ValueError: If the core's number is negative.
     """
 
-    def __init__(self, core: int | None = None, name: str = "executor") -> None:
+    def __init__(self, core: int | None = None, name: str = "executor", fair: bool = False) -> None:
         if core is not None and core < 0:
             raise ValueError(f"core={core}: must be at least 0")
         lock = threading.RLock()
@@ -148,6 +161,9 @@ class Executor:
         self._works: list[Work] = []
         self._closed = False
         self._executing = False  # whether the thread is busy with a layer
+        self.fair = fair
+        self._free_at = 0.0  # when a fair executor has ended what it served last
+        self._virtual = 0.0  # its virtual time: the tag of the work that it serves
         self._threads = [threading.Thread(target=self._run, name=name, daemon=True)]
         self._threads[0].start()
 
@@ -155,6 +171,7 @@ class Executor:
         """Begin with a work."""
         with self._lock:
             self._works.append(work)
+            work.tag = self._virtual
             work.note_ready(now())
             if len(self._works) > 1 == len(self._threads):
                 name = f"{self._threads[0].name}, what is done"
@@ -249,6 +266,7 @@ class Executor:
                 execution, bundle = work.unfinished
                 if work.table is None:
                     execution = execution._replace(end=time)
+                self._free_at = max(self._free_at, execution.end)
                 work.unfinished = None
                 work.bundles[execution.layer] = bundle
                 work.executions.append(execution)
@@ -264,15 +282,17 @@ class Executor:
         """Execute the layer that is due first, of those that can start."""
         self._note_ready(now())
         ready = [work for work in self._works if work.ready_at is not None]
-        if not ready:
+        if not ready or (self.fair and any(work.running is not None for work in self._works)):
             return None
-        work = min(ready, key=lambda each: each.due)
+        work = min(ready, key=self._turn if self.fair else lambda each: each.due)
         found, since = work.next_layer(), work.ready_at
         work.ready_at = None
         if found is None or since is None:  # it has let go of its tensors
             return self._choose()
         shared = len(self._works) > 1 or work.table is not None
         since = since if shared else now()
+        if self.fair:
+            since, self._virtual = max(since, self._free_at), max(self._virtual, work.tag)
         work.running = found[0]
         self._executing = True
         self._beside.notify()
@@ -295,7 +315,15 @@ class Executor:
             return
         spent = (time.thread_time() - cpu_start) / times
         with self._lock:
-            work.unfinished = work.counted(layer, since, spent), bundle
+            execution = work.counted(layer, since, spent)
+            work.unfinished = execution, bundle
+            if self.fair:
+                work.tag = self._virtual + (execution.end - execution.start) / work.share
+
+    def _turn(self, work: Work) -> tuple[bool, float, float]:
+        """Who is served first by a fair executor: who is least ahead of its share."""
+        assert work.ready_at is not None, "it is ready"
+        return work.patient, max(self._virtual, work.tag), work.ready_at
 
     def _remove(self, work: Work) -> None:
         if work in self._works:

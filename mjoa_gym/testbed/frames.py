@@ -55,6 +55,13 @@ Digest = Annotated[bytes, Meta(max_length=32)]
 """SHA-256, or nothing."""
 Uses = Annotated[list[tuple[Natural, Seconds, Seconds]], Meta(max_length=MOST_ITEMS)]
 """Layer, start and end of each use of a resource."""
+OWN_USES = (
+    ("ue", "execute"), ("uplink", "activation"), ("uplink", "parameters"), ("uplink", "prefetch"),
+)  # fmt: skip
+ALL_USES = (*OWN_USES, ("edge", "execute"), ("downlink", "activation"))
+"""Resources and what they are used for; of the first ones only the UE knows."""
+OwnUse = tuple[Annotated[int, Meta(ge=0, lt=len(OWN_USES))], Layer, Seconds, Seconds]
+"""Its place in `OWN_USES`, its layer, start and end."""
 
 
 class ProtocolError(Exception):
@@ -217,6 +224,32 @@ class Done(Header, frozen=True):
     overruns: Natural  # of its paced layers
 
 
+class Used(Header, frozen=True):
+    """What a UE has used in a round, in seconds from its beginning, for those who watch."""
+
+    round: Natural
+    uses: Annotated[list[OwnUse], Meta(max_length=MOST_ITEMS)]
+
+
+class Observe(Header, frozen=True):
+    """Somebody who only watches introduces itself, with a proof that it knows the token."""
+
+    version: Literal[1]
+    proof: Secret
+
+
+class Look(Header, frozen=True):
+    """The number of the first event that is wanted."""
+
+    since: Natural
+
+
+class Watched(Header, frozen=True):
+    """Whether somebody watches, so that UEs are to say what they use."""
+
+    on: Flag
+
+
 class Shares(Header, frozen=True):
     """The rate that a UE's uplink has from now on."""
 
@@ -244,6 +277,9 @@ class Kind(IntEnum):
     REGISTER = 8, Profile
     ASK = 9  # for the next round's plan
     DONE = 10, Done
+    USED = 11, Used
+    OBSERVE = 12, Observe
+    LOOK = 13, Look
     TENSOR = 16, Chunk  # from either side; above are the UE's, below the server's
     ERROR = 17, Reason
     GREETING = 32, Greeting
@@ -258,6 +294,8 @@ class Kind(IntEnum):
     GRANT = 41, Grant
     SHARES = 42, Shares
     OVER = 43  # the round is: nothing more is to be uploaded
+    WATCHED = 44, Watched
+    SEEN = 45  # what has happened, as JSON
 
     def header(self, packed: bytes) -> Any:
         """The header of a frame of this kind; a ProtocolError if it is none."""

@@ -1,7 +1,9 @@
-"""Links shaped by the operating system: a network namespace for the server, and `tc` on both ends.
+"""Links shaped by the operating system: a network namespace for one side, and `tc` on both ends.
 
 Needs Linux, root, `ip` and `tc`. Both ends of a virtual Ethernet pair have a token-bucket filter of
-a small burst, so that packets, acknowledgements and congestion control are real, too.
+a small burst, so that packets, acknowledgements and congestion control are real, too. Where several
+UEs are in the namespace, each with an address of its own, the pair is the one bottleneck of all,
+and the kernel divides it among them (HTB).
 """
 
 from __future__ import annotations
@@ -10,13 +12,17 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 HOST_ADDRESS = "10.213.57.1"
 SERVER_ADDRESS = "10.213.57.2"
-PREFIX_LENGTH = 30
+ADDRESSES = "10.213.57.{}"
+FIRST_UE = 10
+PREFIX_LENGTH = 24
 BURST_BYTES = 1 << 14
 QUEUE_BYTES = 1 << 18
+LEAST_BPS = 1e5
+"""For what a UE without a share says: questions, answers, signs of life."""
 
 
 class ShapedNamespace:
@@ -26,6 +32,7 @@ class ShapedNamespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._divided: tuple[int, float] | None = None
         self._ends: list[tuple[list[str], str]] = [([], f"{name}-a"), (self.command, f"{name}-b")]
 
     @property
@@ -39,6 +46,42 @@ class ShapedNamespace:
             _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
                   "rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES),
                   "limit", str(QUEUE_BYTES))  # fmt: skip
+
+    def divide(self, cell_bps: float, rates: Sequence[tuple[float, float]]) -> None:
+        """Divide the pair among UEs in the namespace, which have the first `ue_addresses`.
+
+        Args:
+            cell_bps: What all of them have together, in either direction.
+            rates: Each UE's uplink and downlink.
+
+        Raises an OSError if `tc` refuses.
+        """
+        anew = self._divided != (len(rates), cell_bps)
+        for up, (inside, device) in enumerate(self._ends):
+            key = "src" if up else "dst"  # UEs are inside: there, it is the uplink's end
+            classes, rest = [], []
+            for k, (uplink_bps, downlink_bps) in enumerate(rates):
+                leaf, rate = 16 + k, _rate(max(LEAST_BPS, uplink_bps if up else downlink_bps))
+                classes.append(f"class replace dev {device} parent 1:1 classid 1:{leaf:x} {rate}")
+                rest += [
+                    f"qdisc add dev {device} parent 1:{leaf:x} bfifo limit {QUEUE_BYTES}",
+                    f"filter add dev {device} parent 1: protocol ip prio 1 u32 match ip {key} "
+                    f"{ue_address(k)}/32 flowid 1:{leaf:x}",
+                ]
+            if anew:
+                with contextlib.suppress(OSError):  # there may be none
+                    _call(*inside, "tc", "qdisc", "del", "dev", device, "root")
+                whole = f"class add dev {device} parent 1: classid 1:1 {_rate(cell_bps)}"
+                first = [f"qdisc add dev {device} root handle 1: htb default 1 r2q 1", whole]
+                classes = [*first, *classes, *rest]
+            _call(*inside, "tc", "-batch", "-", given="\n".join(classes))
+        self._divided = len(rates), cell_bps
+
+    def add_ues(self, count: int) -> None:
+        """Give the namespace the addresses of so many UEs."""
+        for k in range(count):
+            place = f"{ue_address(k)}/{PREFIX_LENGTH} dev {self._ends[1][1]}"
+            _call(*self.command, "ip", "addr", "add", *place.split())
 
     def open(self) -> None:
         """Make it."""
@@ -68,7 +111,17 @@ def shaped_namespace() -> Iterator[ShapedNamespace]:
                 _call("ip", *thing.split())
 
 
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+def ue_address(number: int) -> str:
+    """The address of a UE in a namespace, from number 0."""
+    return ADDRESSES.format(FIRST_UE + number)
+
+
+def _rate(bps: float) -> str:
+    rate = f"{round(bps)}bit"
+    return f"htb rate {rate} ceil {rate} burst {BURST_BYTES} cburst {BURST_BYTES} quantum 1514"
+
+
+def _call(*command: str, given: str = "") -> None:
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -10,6 +10,7 @@ import numpy as np
 from mjoa_gym.execution.layered_model import Bundle
 from mjoa_gym.testbed.connection import Connection, EdgeError
 from mjoa_gym.testbed.frames import Begin, Done, Grant, Kind, Profile, ProtocolError
+from mjoa_gym.testbed.live import Teller
 from mjoa_gym.testbed.query import Query
 from mjoa_gym.testbed.ue import MeasuredInference, UserEquipment
 
@@ -56,7 +57,12 @@ class Participant:
         settings = replace(self.ue.settings, uplink_bps=grant.uplink_bps)
         told = partial(self._tell, grant)
         begin = Begin(grant.placement, grant.prefetch, grant.upload, 1.0, grant.downlink_bps)
-        return Taken(grant, await self.ue.take(begin, inputs, infinite, settings, told))
+        connection = self._registered
+        assert connection is not None, "it has granted this"
+        async with Teller(self.ue, connection, grant.round) as teller:
+            inference = await self.ue.take(begin, inputs, infinite, settings, told)
+            teller.tell(inference.timeline)
+        return Taken(grant, inference)
 
     async def _ask(self) -> Grant:
         """Ask for a plan; an EdgeError without one."""

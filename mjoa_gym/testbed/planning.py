@@ -16,6 +16,8 @@ import signal
 import struct
 import sys
 from asyncio.subprocess import Process
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,7 +28,7 @@ from mjoa_gym.planners.trivial import local_only
 from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_SLOWDOWN
 
 START = "import sys; sys.path[:] = {path!r}; from mjoa_gym.testbed.planning import serve; serve()"
-START_S = 300.0
+START_S = 600.0
 """How long a planner may take to be ready; the first time, compiling may take minutes."""
 ANYTIME_SHARE = 0.7
 """Part of the budget that planners search for which have a plan at any time."""
@@ -66,12 +68,12 @@ def check_plan(plan: Any, instance: Instance) -> Plan:
     return plan
 
 
-def example() -> Instance:
+def example(share: bool = False) -> Instance:
     """Some problem; what is compiled for it is compiled for those of rounds."""
     dnn = DNN.load("resnet18")
     seconds = [0.01] * dnn.n_layers, [0.001] * dnn.n_layers
     ues = [UE(dnn, *seconds, uplink_bps=1e8, downlink_bps=1e8, message_s=1e-3) for _ in range(2)]
-    return Instance(ues, horizon=Horizon(1, 1.0, 1e9, retain=True))
+    return Instance(ues, horizon=Horizon(9, 1.0, 1e9, share_parameters=share, retain=True))
 
 
 def compile_checks() -> None:
@@ -81,14 +83,20 @@ def compile_checks() -> None:
 
 
 class PlannerProcess:
-    """A planner in a process of its own: a planner's name, or `module:callable`, `file.py:name`.
+    """A planner or an agent in a process of its own.
 
     Use as `async with PlannerProcess("mjoa-mu") as planner`; a ValueError if there is no such
     planner. One plan at a time.
+
+    Args:
+        planner: What `mjoa-gym evaluate` takes: a planner's name, `module:callable` or
+            `file.py:name`, a trained agent's folder, `ppo:path/of/model.zip`.
+        share: Whether instances will have shared parameters, for which an agent must be made.
     """
 
-    def __init__(self, planner: str) -> None:
+    def __init__(self, planner: str, share: bool = False) -> None:
         self.planner = planner
+        self.share = share
         self._process: Process | None = None  # as soon as it is ready
         self._starting: asyncio.Task[None] | None = None
 
@@ -133,7 +141,7 @@ class PlannerProcess:
         )  # fmt: skip
         try:
             async with asyncio.timeout(START_S):
-                problem = await _ask(process, self.planner)
+                problem = await _ask(process, (self.planner, self.share))
             if problem is not None:
                 raise PlanningError(problem)
         except TimeoutError as error:
@@ -193,8 +201,7 @@ def serve() -> None:
     if sys.platform == "linux":  # it ends with the server, whatever the planner is doing
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        name = _read(incoming)
-        plan = _planner(name)
+        plan = _planner(*_read(incoming))
     except Exception as error:
         _write(outgoing, " ".join(str(error).split()) or type(error).__name__)
         return
@@ -214,25 +221,54 @@ def serve() -> None:
             _write(outgoing, f"the planner gave {type(answer).__name__}, not a Plan")
 
 
-def _planner(name: str) -> Any:
+def _planner(name: str, share: bool) -> Any:
     """What plans an instance within a budget; the package's own planners are compiled already."""
+    from mjoa_gym.evaluation.agent_source import is_planner, source_of
+    from mjoa_gym.evaluation.saved_model import ALGORITHMS
     from mjoa_gym.evaluation.user_code import imported
     from mjoa_gym.planners.registry import ANYTIME, PLANNERS, plan_with, planner_of
 
-    if ":" in name:
+    if name in PLANNERS or (":" not in name and Path(name).name == name):
+        planner_of(name)  # there is such a planner
+        anytime = name in ANYTIME
+
+        def plan(instance: Instance, budget_s: float) -> Any:
+            return plan_with(name, instance, ANYTIME_SHARE * budget_s if anytime else None)
+
+        if name in PLANNERS:
+            plan(example(share), START_S)
+        return plan
+    before, colon, _ = name.partition(":")
+    if colon and before.lower().replace("_", "-") not in ALGORITHMS:  # those are saved models
         thing = imported(name, "planner")[1]
-        if not callable(thing):
+        if not callable(thing) and not hasattr(thing, "predict"):
             raise ValueError(f"planner={name!r}: {type(thing).__name__} cannot be called")
-        return lambda instance, _budget_s: thing(instance)
-    planner_of(name)
-    anytime = name in ANYTIME
+        if not (isinstance(thing, type) or hasattr(thing, "predict")) and is_planner(thing):
+            return lambda instance, _budget_s: thing(instance)
+    return _Deciding(source_of(name), share)
 
-    def plan(instance: Instance, budget_s: float) -> Any:
-        return plan_with(name, instance, ANYTIME_SHARE * budget_s if anytime else None)
 
-    if name in PLANNERS:
-        plan(example(), START_S)
-    return plan
+class _Deciding:
+    """An agent as a planner that gets ready for new UEs beside what goes on."""
+
+    def __init__(self, source: Any, share: bool) -> None:
+        from mjoa_gym.evaluation.agent_planner import AgentPlanner
+
+        self.planner = AgentPlanner(source)
+        self._preparing = ThreadPoolExecutor(1)
+        try:
+            self.planner(example(share))  # which compiles, too
+        except ValueError as error:
+            hint = "" if share else " (parameters are shared with --share)"
+            raise ValueError(f"{error}{hint}") from error
+
+    def __call__(self, instance: Instance, budget_s: float) -> Any:
+        ready = self._preparing.submit(self.planner.prepared, instance)
+        try:
+            ready.result(ANYTIME_SHARE * budget_s)
+        except TimeoutError as error:
+            raise RuntimeError("the agent gets ready for these UEs first") from error
+        return self.planner(instance)
 
 
 def _read(incoming: BinaryIO) -> Any:

@@ -17,10 +17,18 @@ from numpy.typing import NDArray
 
 from mjoa_gym.testbed import frames, tls
 from mjoa_gym.testbed.clock import now
-from mjoa_gym.testbed.controller import Controller, ControllerSettings, Member, slowdown_of
+from mjoa_gym.testbed.controller import (
+    FAIR,
+    LEAST_SHARE,
+    Controller,
+    ControllerSettings,
+    Member,
+    slowdown_of,
+)
 from mjoa_gym.testbed.edge_query import EdgeQuery
 from mjoa_gym.testbed.executor import Executor
 from mjoa_gym.testbed.frames import Begin, Frame, FrameReader, FrameWriter, Kind, ProtocolError
+from mjoa_gym.testbed.live import LOOK_S, Live
 from mjoa_gym.testbed.planning import PlannerProcess
 from mjoa_gym.testbed.police import Police
 from mjoa_gym.testbed.program import MEASUREMENTS, LayeredProgram, measured_seconds
@@ -66,9 +74,11 @@ class EdgeServer:
         self.control = control
         self.listener = listener
         self.controller: Controller | None = None
+        self.live: Live | None = None  # where there is a controller that may be watched
         self.store = ParameterStore(settings.memory_bytes, owner_bytes=settings.ue_memory_bytes)
         self.memory = TensorMemory(settings.activation_bytes, settings.query_bytes)
-        self.executor = Executor(settings.core, "edge layers")
+        fair = control is not None and control.compute == FAIR
+        self.executor = Executor(settings.core, "edge layers", fair)
         self._programs: dict[str, LayeredProgram] = {}
         self._seconds: dict[str, list[float]] = {}  # of each layer, for UEs that do not know
         self._building = asyncio.Lock()
@@ -96,8 +106,11 @@ class EdgeServer:
                 context = tls.server_context(s.certificate, s.key)
                 encrypted = {"ssl": context, "ssl_handshake_timeout": s.hello_s}
             if self.control is not None:
-                planner = await stack.enter_async_context(PlannerProcess(self.control.planner))
-                self.controller = Controller(self.control, planner, s.memory_bytes, self.listener)
+                started = PlannerProcess(self.control.planner, self.control.share)
+                planner = await stack.enter_async_context(started)
+                self.controller = Controller(self.control, planner, s.memory_bytes, self._said)
+                if self.control.watched:
+                    self.live = Live(self.controller, self.store)
                 rounds = asyncio.create_task(self.controller.run())
                 stack.push_async_callback(_cancel, rounds)
             self._server = await asyncio.start_server(
@@ -117,13 +130,17 @@ class EdgeServer:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
 
+    def _said(self, event: dict[str, Any]) -> None:
+        """The controller has said something."""
+        self.listener(event)
+        if self.live is not None:
+            self.live.said(event)
+
     async def load_program(self, model: str) -> LayeredProgram:
         """The program of a model, for a session that has just authenticated itself.
 
-        A ProtocolError if there is none, or no place for the session.
+        A ProtocolError if there is none.
         """
-        if sum(s.authenticated for s in self.sessions) > self.settings.sessions:
-            raise ProtocolError("too many sessions")
         if model not in self.builders:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
         if model not in self._programs:  # those of networks that are ready need not wait
@@ -190,6 +207,7 @@ class Session:
         self.frames = FrameWriter(writer)
         self.program: LayeredProgram
         self.authenticated = False  # whether the UE knows the token, and has a place
+        self.looked_at: float | None = None  # when it has last looked, if it only watches
         self.query: EdgeQuery | None = None  # what it has asked for
         self.task: asyncio.Task[None]
         self.registering = False
@@ -204,7 +222,9 @@ class Session:
         try:
             await self._authenticate()
             while (frame := await self._next(self.settings.idle_s)) is not None:
-                if frame.kind is Kind.REGISTER:
+                if self.looked_at is not None:
+                    await self._watch(frame)
+                elif frame.kind is Kind.REGISTER:
                     await self._register(frame.header)
                 else:
                     self._answer(frame)
@@ -229,6 +249,8 @@ class Session:
 
     def _leave(self, why: str) -> None:
         """End what this UE does here, once."""
+        if self.looked_at is not None and self.server.live is not None:
+            self.server.live.observe(self, on=False)
         self._end_query()
         if self.member is not None and self.server.controller is not None:
             self.server.controller.leave(self.member, why)
@@ -259,18 +281,48 @@ class Session:
         frame = await self._next(self.settings.hello_s)
         if frame is None:
             raise ConnectionResetError
-        if frame.kind is not Kind.HELLO:
+        if frame.kind not in (Kind.HELLO, Kind.OBSERVE):
             raise ProtocolError(f"{frame.kind.name} before HELLO")
-        hello: frames.Hello = frame.header
+        hello: frames.Hello | frames.Observe = frame.header
         proof = hmac.digest(self.settings.token.encode(), nonce, "sha256")
         if not hmac.compare_digest(hello.proof, proof):
             raise ProtocolError("wrong token")
+        if sum(s.authenticated for s in self.server.sessions) >= self.settings.sessions:
+            raise ProtocolError("too many sessions")
         self.authenticated = True
         try:
-            self.program = await self.server.load_program(hello.model)
+            if isinstance(hello, frames.Hello):
+                await self._introduced(hello)
+            else:
+                self._observes()
         except ProtocolError:
             self.authenticated = False  # it takes no place any more
             raise
+        self.frames.write(Kind.READY, frames.Ready(self.settings.payload_bytes))
+
+    def _observes(self) -> None:
+        if self.server.live is None:
+            raise ProtocolError("this server has no controller that may be watched")
+        self.looked_at = -LOOK_S
+        self.server.live.observe(self, on=True)
+
+    async def _watch(self, frame: Frame) -> None:
+        """Answer somebody who watches, but not too often."""
+        assert self.looked_at is not None, "else it is a UE's"
+        assert self.server.live is not None, "else it would have been refused"
+        if frame.kind is Kind.LOOK:
+            await asyncio.sleep(self.looked_at + LOOK_S - now())
+            self.looked_at = now()
+            self.frames.write(Kind.SEEN, payload=self.server.live.look(frame.header.since))
+        elif frame.kind is not Kind.PING:
+            raise ProtocolError(f"{frame.kind.name} from somebody who only watches")
+
+    def tell_watched(self, on: bool) -> None:
+        """Let a UE know whether somebody watches."""
+        self.frames.write(Kind.WATCHED, frames.Watched(int(on)))
+
+    async def _introduced(self, hello: frames.Hello) -> None:
+        self.program = await self.server.load_program(hello.model)
         if self.program.parameter_bytes > self.settings.model_bytes:
             raise ProtocolError(
                 f"the model has {self.program.parameter_bytes} bytes of parameters; at most "
@@ -282,7 +334,6 @@ class Session:
                 "operators, shapes, types and buffers must be equal"
             )
         self.model = hello.model
-        self.frames.write(Kind.READY, frames.Ready(self.settings.payload_bytes))
 
     async def _register(self, profile: frames.Profile) -> None:
         """Make it a member of the controller."""
@@ -307,6 +358,8 @@ class Session:
             retain=partial(store.retain, self), tell=self._tell,
             serving=lambda: self.query is not None, expel=self._expel,
         )  # fmt: skip
+        if self.server.live is not None:
+            self.server.live.joined(self, self.member)
 
     def _tell(self, message: frames.Grant | float | None) -> None:
         """Pass on what the controller says: a grant, another rate, or that the round is over."""
@@ -322,7 +375,7 @@ class Session:
         assert self.police is not None
         self.police.set_rate(up_bps, self.reader.all_bytes)
         if self.query is not None and self.query.link is not None:
-            down_bps, self.query.work.slowdown = self._emulated()
+            down_bps, self.query.work.slowdown, self.query.work.share = self._emulated()
             self.query.link.set_rate(down_bps)
 
     def _expel(self, reason: str) -> None:
@@ -331,13 +384,15 @@ class Session:
         self.frames.write(Kind.ERROR, frames.Reason(reason))
         self.task.cancel()
 
-    def _emulated(self) -> tuple[float, float]:
-        """The rate of a member's downlink, and the slowdown of its layers at the server."""
+    def _emulated(self) -> tuple[float, float, float]:
+        """The rate of a member's downlink, the slowdown of its layers here, its share of them."""
         controller, member = self.server.controller, self.member
         assert controller is not None
         assert member is not None
         slower = 1.0 if self.table is not None else self.settings.slowdown
-        return controller.rates(member)[1], slower * slowdown_of(member.compute_share)
+        share = max(LEAST_SHARE, member.compute_share)
+        stretch = 1.0 if self.server.executor.fair else slowdown_of(member.compute_share)
+        return controller.rates(member)[1], slower * stretch, share
 
     def _answer(self, frame: Frame) -> None:
         if frame.kind is Kind.PARAMETERS:
@@ -360,6 +415,10 @@ class Session:
             self._controlled(frame)[0].ask(self._controlled(frame)[1])
         elif frame.kind is Kind.DONE:
             self._controlled(frame)[0].finished(self._controlled(frame)[1], frame.header)
+        elif frame.kind is Kind.USED:
+            member = self._controlled(frame)[1]
+            if self.server.live is not None:
+                self.server.live.told(member, frame.header)
         elif frame.kind is not Kind.PING:
             raise ProtocolError(f"{frame.kind.name} at the wrong time")
 
@@ -379,24 +438,27 @@ class Session:
     def _begin(self, begin: Begin) -> None:
         if self.query is not None:
             raise ProtocolError("BEGIN within a query")
-        controller = self.server.controller
+        controller, share = self.server.controller, 1.0
         if controller is not None:
             if self.member is None or not controller.allows(self.member, begin):
                 reason = "the controller has not granted this"
                 self.frames.write(Kind.REFUSED, frames.Reason(reason))
                 return
-            rate, slowdown = self._emulated()
+            rate, slowdown, share = self._emulated()
             begin = msgspec.structs.replace(begin, downlink_bps=rate, slowdown=slowdown)
         try:
             s = self.server
             self.query = EdgeQuery(
                 begin, self.program, self, s.store, s.memory, s.executor, self.frames,
-                self.table,
+                self.table, self.settings.shaped_below,
             )  # fmt: skip
         except Refusal as error:
             self.frames.write(Kind.REFUSED, frames.Reason(str(error)))
             return
+        if self.member is not None and s.live is not None:
+            s.live.began(self.member)
         self.frames.write(Kind.STARTED, frames.Started(self._resident(), now()))
+        self.query.work.share = share
         s.executor.submit(self.query.work)
 
     def _running(self, frame: Frame) -> EdgeQuery:
@@ -406,6 +468,8 @@ class Session:
 
     def _end_query(self) -> None:
         if self.query is not None:
+            if self.server.live is not None:
+                self.server.live.note(self)
             self.query.close()
             self.query = None
             if self.police is not None:

@@ -47,6 +47,7 @@ class ServerSettings:
         hello_s: Seconds to authenticate.
         idle_s: Seconds without a frame until a UE's session is freed.
         slowdown: Where a controller plans, how much slower than this machine the server is.
+        shaped_below: The operating system shapes all links (see `namespace`).
         certificate: A file to encrypt with (TLS), and its
         key: file; without them, nothing is encrypted.
     """
@@ -66,6 +67,7 @@ class ServerSettings:
     hello_s: float = 5.0
     idle_s: float = 60.0
     slowdown: float = 1.0
+    shaped_below: bool = False
     certificate: Path | None = None
     key: Path | None = None
 
@@ -94,6 +96,7 @@ class UESettings:
         port: The server's port.
         host: The server's address.
         model: The network's name at the server.
+        own_host: The address that it connects from; None for any.
         uplink_bps: Bits per second towards the edge; infinity for no shaping.
         downlink_bps: Bits per second towards the UE.
         shaped_below: The operating system shapes both links to these rates (see `namespace`).
@@ -115,6 +118,7 @@ class UESettings:
     host: str = "127.0.0.1"
     model: str = "model"
     _: KW_ONLY
+    own_host: str | None = None
     uplink_bps: float = float("inf")
     downlink_bps: float = float("inf")
     shaped_below: bool = False

@@ -87,6 +87,17 @@ class ParameterStore:
         incoming = self.get(owner, layer)
         return 0 if incoming is None else incoming.received
 
+    def shares(self, owner: Owner, layer: int) -> bool:
+        """Whether what is here of a layer is shared."""
+        return self._key(owner, layer)[0] == SHARED
+
+    def held_bytes(self) -> Counter[Owner]:
+        """What the layers of each session take, and, as `SHARED`, those that are shared."""
+        held: Counter[Owner] = Counter()
+        for (owner, _), incoming in self._entries.items():
+            held[owner] += incoming.layout.total_bytes
+        return held
+
     def reserve(self, owner: Owner, wanted: Iterable[tuple[int, TensorLayout]]) -> bool:
         """Make room for layers and keep them until `release`; all of them or none."""
         wanted = list(wanted)

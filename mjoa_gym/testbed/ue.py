@@ -88,6 +88,7 @@ class UserEquipment:
             None if layout is None else Image(layout, program.network.parameters(layer))
             for layer, layout in enumerate(program.parameters)
         ]
+        self.query: Query | None = None  # the inference that is going on
         self._connection: Connection | None = None
         self._forgotten()
         self._turn = asyncio.Lock()
@@ -204,7 +205,11 @@ class UserEquipment:
             self.program, begin, self.executor, self._images, settings, inputs,
             connection, table,
         )  # fmt: skip
-        report = await self._see_through(query, until_s, on_complete)
+        self.query = query
+        try:
+            report = await self._see_through(query, until_s, on_complete)
+        finally:
+            self.query = None
         late = len(query.work.overruns) + (0 if report is None else report.overruns)
         result = MeasuredInference(
             self.program.network.outputs(query.work.bundles),

@@ -27,7 +27,15 @@ from mjoa_gym.world.tables import (
     Tables,
     tables_of,
 )
-from mjoa_gym.world.trace import UP, checked_names, load_trace, no_trace, relative_to, stacked
+from mjoa_gym.world.trace import (
+    UP,
+    Traces,
+    checked_names,
+    load_trace,
+    no_trace,
+    relative_to,
+    stacked,
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,15 @@ class Scenario:
         shadowing_correlation: Streaming: correlation from one round to the next, in [0, 1].
         speed_m_per_s: Streaming: walking speed of UEs, each round in a new random direction.
         trace: Measured links in place of the radio model (`docs/uplinks.md`): a packaged trace, a
-            CSV file, or a list of these. From a list, UE i plays trace i modulo its length.
-        deadline_factor_min: Minimum deadline of a UE as a factor of its all-local seconds (uniform,
-            drawn when the UE arrives); None for no deadlines, or for deadlines in seconds.
-        deadline_factor_max: Maximum of this factor.
-        deadline_min_s: Minimum deadline in seconds (uniform, drawn when a UE arrives), or None.
-        deadline_max_s: Maximum deadline.
-        energy_price_s_per_j: Seconds of latency that a joule of a UE's energy counts as in the
-            objective. If it is above 0, the power of all UE devices must be known.
+            CSV file, a `GivenTrace`, or a list of them, of which UE i plays the one i mod their
+            number.
+        deadline_factor_min: Least deadline of a UE as a factor of its network's all-local seconds
+            on it (uniform, drawn when it arrives); None for no deadlines, or for those in seconds.
+        deadline_factor_max: Greatest.
+        deadline_min_s: Least deadline in seconds (uniform, drawn when a UE arrives); None for none.
+        deadline_max_s: Greatest.
+        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as in the objective;
+            above 0, the power of all UE devices must be known.
         miss_price_s: Seconds of latency that a missed deadline counts as in the objective.
 
     Raises:
@@ -123,7 +132,7 @@ class Scenario:
     departure_probability: float = 0.02
     shadowing_correlation: float = 0.9
     speed_m_per_s: float = 1.4
-    trace: str | tuple[str, ...] | None = None
+    trace: Traces = None
     deadline_factor_min: float | None = None
     deadline_factor_max: float | None = None
     deadline_min_s: float | None = None
@@ -223,9 +232,9 @@ class Scenario:
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for key in ("dnns", "ue_devices", "trace"):
             plain[key] = list(plain[key]) if isinstance(plain[key], tuple) else plain[key]
-        for key in ("dnns", "ue_devices", "edge_device"):
+        for key in ("dnns", "ue_devices", "edge_device", "trace"):
             values = plain[key] if isinstance(plain[key], list) else [plain[key]]
-            if not all(isinstance(value, str) for value in values):
+            if not all(value is None or isinstance(value, str) for value in values):
                 raise ValueError(f"{key} holds objects: only names can be written to a file")
         return plain
 
@@ -317,7 +326,7 @@ class Scenario:
         """(F, R, 4) the traces of `trace`, as from `world.trace.stacked`; F = 0 without a trace."""
         if self.trace is None:
             return no_trace()
-        names = (self.trace,) if isinstance(self.trace, str) else self.trace
+        names = self.trace if isinstance(self.trace, tuple) else (self.trace,)
         return stacked([load_trace(name, self.message_s) for name in names])
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,44 @@ FOLDER = Path(__file__).with_name("traces")
 """Folder of the packaged traces; `scripts/make_trace.py` writes them."""
 
 
+@dataclass(frozen=True, eq=False)
+class GivenTrace:
+    """A trace that is in no file: (R, 4) seconds from its start, rates, message, as columns.
+
+    As in `load_trace`, the last row is the moment at which it begins again.
+    """
+
+    rows: NDArray[np.float64]
+
+
+Traces = str | GivenTrace | tuple[str | GivenTrace, ...] | None
+"""What a scenario may hold."""
+
+
 def trace_names() -> tuple[str, ...]:
     """Return the packaged traces, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.csv")))
 
 
-def checked_names(name: str, value: Any) -> str | tuple[str, ...] | None:
-    """Check names of traces: None, one, or several; make the paths of files absolute.
+def checked_names(name: str, value: Any) -> Traces:
+    """Names of traces: None, one, or several; the paths of files are made absolute.
+
+    Traces that are given in place of a name are left as they are.
 
     Raises:
         ValueError: If the value is anything else; the message names the field.
     """
-    if value is None:
-        return None
+    if value is None or isinstance(value, GivenTrace):
+        return value
     if isinstance(value, (str, Path)):
         return os.path.abspath(value) if is_file(value) else str(value)
-    if not isinstance(value, Sequence) or not all(isinstance(one, (str, Path)) for one in value):
+    if not isinstance(value, Sequence) or not all(
+        isinstance(one, (str, Path, GivenTrace)) for one in value
+    ):
         raise ValueError(f"{name}={value!r}: must be a packaged trace, a file, or a list of them")
     if not value:
         raise ValueError(f"{name} is empty: at least one is needed")
-    return tuple(os.path.abspath(one) if is_file(one) else str(one) for one in value)
+    return tuple(checked_names(name, one) for one in value)  # type: ignore[misc]
 
 
 def relative_to(folder: Path, value: Any) -> Any:
@@ -59,21 +78,23 @@ def is_file(name: str | Path) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def load_trace(name_or_path: str, message_s: float) -> NDArray[np.float64]:
-    """Load a trace as a read-only array (rows + 1, 4): seconds from its start, rates, message.
+def load_trace(name_or_path: str | GivenTrace, message_s: float) -> NDArray[np.float64]:
+    """A trace as an array (rows + 1, 4), read-only: seconds from its start, rates, message.
 
     The last row is the time at which the trace repeats: the row before it lasts as long as its
     predecessor (1 s if there is none).
 
     Args:
-        name_or_path: One of `trace_names()`, or a path that ends in .csv or .tsv.
-        message_s: Message seconds of the rows if the file has no such column.
+        name_or_path: One of `trace_names()`, a path that ends in .csv or .tsv, or a trace.
+        message_s: Of the rows, where the file says nothing of it.
 
     Raises:
         ValueError: If there is no such name, or the file is invalid; names the file, the line and
             what is wrong.
         OSError: If the file cannot be read.
     """
+    if isinstance(name_or_path, GivenTrace):
+        return name_or_path.rows
     path = Path(name_or_path)
     if not is_file(path):
         remark = "; a file's name ends in .csv or .tsv"

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest
-from mjoa_gym.evaluation.machine import machine
-from mjoa_gym.evaluation.table import Table
-from mjoa_gym.files import write
-from mjoa_gym.testbed.settings import slowdown
-from mjoa_gym.validation import count, positive
+from comparison import kept
+from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note, machine_now
 
-COLD, RESIDENT = "cold", "resident"
 JOINS = "joins on the UE"
-"""Replaces a planner: layers with several inputs on the UE, all others at the edge, installed."""
-CONDITIONS, ROWS, TIMES, TIMELINE = (
-    "conditions.json", "measurements.csv", "layer_times.json", "timeline.json",
-)  # fmt: skip
-READ: dict[Any, Any] = {
-    "str": str, "int": int, "float": float,
-    "bool | None": {"True": True, "False": False, "": None}.__getitem__,
-}  # fmt: skip
-"""Functions that parse a field from text, by the field's type."""
-Note = dict[str, Any]
+"""In a planner's place: layers with several inputs on the UE, all others at the edge, installed."""
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(AnyGrid):
     """A comparison: cold inferences, and rows of queries between which parameters stay."""
 
     models: tuple[str, ...] = ("alexnet", "vgg16", "resnet18", "googlenet", "mobilenet_v2")
@@ -54,19 +37,7 @@ class Grid:
     shaped_below: bool = False  # the operating system shapes the links, in a network namespace
 
     def __post_init__(self) -> None:
-        for rate in self.rates_mbps:
-            positive("rates_mbps", rate)
-        for name in ("queries", "repeats", "profile_repeats"):
-            count(name, getattr(self, name))
-        for name in ("cap_s", "repeat_s"):
-            positive(name, getattr(self, name))
-        for name in ("ue_slowdown", "edge_slowdown"):
-            slowdown(name, getattr(self, name))
-
-    def but(self, changes: Mapping[str, Any]) -> Grid:
-        """Return a changed grid; lists, as in JSON and command lines, become tuples."""
-        settings = (asdict(self) | changes).items()
-        return Grid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
+        self.check(("queries", "repeats"), ("cap_s", "repeat_s"))
 
     def cells(self, model: str) -> Iterator[GridCell]:
         """Yield a model's cells."""
@@ -150,65 +121,33 @@ class Measurements:
     timeline: Note | None = None  # an inference to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files with all results."""
-        conditions = {"grid": asdict(self.grid), "machine": self.machine}
-        write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
-        texts = [tuple("" if x is None else str(x) for x in astuple(row)) for row in self.rows]
-        header = tuple(each.name for each in fields(Measurement))
-        write(folder / ROWS, Table("", header, texts).csv())
-        write(folder / TIMES, json.dumps(self.layer_times))
-        if self.timeline is None:
-            (folder / TIMELINE).unlink(missing_ok=True)
-        else:
-            write(folder / TIMELINE, json.dumps(self.timeline))
+        """Write files that tell their readers everything."""
+        found = (self.grid, self.machine, self.rows, Measurement, self.layer_times, self.timeline)
+        kept.save(folder, *found)
 
     @classmethod
     def load(cls, folder: Path) -> Measurements:
-        """Read these files."""
-        conditions, times = (
-            json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
-        )
-        with (folder / ROWS).open(newline="", encoding="utf-8") as file:
-            rows = [
-                Measurement(
-                    **{
-                        f.name: READ[f.type](line[f.name])
-                        for f in fields(Measurement)
-                        if f.name in line
-                    }
-                )
-                for line in csv.DictReader(file)
-            ]
-        shown = folder / TIMELINE
-        timeline = json.loads(shown.read_text("utf-8")) if shown.exists() else None
-        return cls(Grid().but(conditions["grid"]), conditions["machine"], rows, times, timeline)
+        """Read them again."""
+        return cls(*kept.load(folder, Grid(), Measurement))
 
 
-class MeasurementStore(Measurements):
-    """The results of a running comparison, each saved in a `Journal`.
+class MeasurementStore(Measurements, Keeping):
+    """The results of a comparison that is running.
 
-    You can add models and rates to it; the rest of the grid must be the same.
+    Models and rates may be added to it; all else of the grid must be the same. It keeps a model's
+    `layer_times` of just now, or the `timeline` that the report shows.
     """
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
-        super().__init__(grid, machine("torch", "torchvision"))
+        super().__init__(grid, machine_now())
         self.done: set[GridCell] = set()  # the cells that are finished
-        settings = asdict(grid) | {"models": (), "rates_mbps": ()}
-        identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
-        self._journal = Journal(folder / FILE, identity, fresh)
-        for entry in self._journal.entries:
-            self._take(**entry)
+        self.go_on(folder, grid, ("models", "rates_mbps"), fresh)
 
     def add(self, cells: Sequence[GridCell], rows: Sequence[Measurement]) -> None:
         """Save cells that were finished together."""
         self.keep(cells=[asdict(c) for c in cells], rows=[asdict(row) for row in rows])
 
-    def keep(self, **entry: Any) -> None:
-        """Save a model's latest `layer_times`, or the `timeline` that the report shows."""
-        self._journal.append(entry)
-        self._take(**entry)
-
-    def _take(
+    def take(  # type: ignore[override]
         self,
         cells: Sequence[Note] = (),
         rows: Sequence[Note] = (),
@@ -216,6 +155,7 @@ class MeasurementStore(Measurements):
         layer_times: Note | None = None,
         timeline: Note | None = None,
     ) -> None:
+        """See `Keeping.take`."""
         self.done.update(GridCell(**cell) for cell in cells)
         self.rows += [Measurement(**row) for row in rows]
         if layer_times is not None:

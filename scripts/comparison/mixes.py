@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from comparison.measurements import COLD, CONDITIONS, READ, RESIDENT, ROWS, TIMELINE, TIMES, Note
-from mjoa_gym.evaluation.journal import FILE, Journal, code_fingerprint, digest
-from mjoa_gym.evaluation.machine import machine
-from mjoa_gym.evaluation.table import Table
-from mjoa_gym.files import write
-from mjoa_gym.testbed.settings import slowdown
-from mjoa_gym.validation import choice, count, positive
+from comparison import kept
+from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note, machine_now
+from mjoa_gym.testbed.controller import COMPUTE, STRETCHED
+from mjoa_gym.validation import choice
 
 OURS = "mjoa-mu"
 MIXES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -34,7 +28,7 @@ MIXES: dict[str, tuple[tuple[str, float], ...]] = {
 
 
 @dataclass(frozen=True)
-class RoundGrid:
+class RoundGrid(AnyGrid):
     """A comparison: cold rounds, and rows of rounds between which parameters stay."""
 
     mixes: tuple[str, ...] = ("two", "twins", "five")
@@ -49,22 +43,15 @@ class RoundGrid:
     profile_repeats: int = 5  # inferences whose median gives the layer times
     ue_slowdown: float = 20.0  # how much slower than this machine each UE is
     edge_slowdown: float = 2.5  # the same for the server
-    paced: bool = True  # layers count with their first measured times, whatever they take
+    paced: bool = True  # layers count as what was measured at first, whatever they take
+    compute: str = STRETCHED  # how layers of several UEs share the server
+    shaped_below: bool = False  # the operating system shapes the links, of all UEs together
 
     def __post_init__(self) -> None:
         for mix in self.mixes:
             choice("mixes", mix, MIXES)
-        for rate in self.rates_mbps:
-            positive("rates_mbps", rate)
-        for name in ("repeats", "rounds", "profile_repeats"):
-            count(name, getattr(self, name))
-        for name in ("ue_slowdown", "edge_slowdown"):
-            slowdown(name, getattr(self, name))
-
-    def but(self, changes: Mapping[str, Any]) -> RoundGrid:
-        """Return a changed grid; lists, as in JSON and command lines, become tuples."""
-        settings = (asdict(self) | changes).items()
-        return RoundGrid(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
+        choice("compute", self.compute, COMPUTE)
+        self.check(("repeats", "rounds"))
 
     def cells(self, mix: str) -> Iterator[RoundCell]:
         """Yield a mix's cells."""
@@ -128,59 +115,33 @@ class Rounds:
     timeline: Note | None = None  # a round to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files with all results."""
-        conditions = {"grid": asdict(self.grid), "machine": self.machine}
-        write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
-        texts = [tuple("" if x is None else str(x) for x in astuple(part)) for part in self.parts]
-        header = tuple(each.name for each in fields(Part))
-        write(folder / ROWS, Table("", header, texts).csv())
-        write(folder / TIMES, json.dumps(self.tables))
-        if self.timeline is not None:
-            write(folder / TIMELINE, json.dumps(self.timeline))
+        """Write files that tell their readers everything."""
+        kept.save(folder, self.grid, self.machine, self.parts, Part, self.tables, self.timeline)
 
     @classmethod
     def load(cls, folder: Path) -> Rounds:
-        """Read these files."""
-        conditions, tables = (
-            json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
-        )
-        with (folder / ROWS).open(newline="", encoding="utf-8") as file:
-            parts = [
-                Part(**{f.name: READ[f.type](line[f.name]) for f in fields(Part)})
-                for line in csv.DictReader(file)
-            ]
-        shown = folder / TIMELINE
-        timeline = json.loads(shown.read_text("utf-8")) if shown.exists() else None
-        grid = RoundGrid().but(conditions["grid"])
-        return cls(grid, conditions["machine"], parts, tables, timeline)
+        """Read them again."""
+        return cls(*kept.load(folder, RoundGrid(), Part))
 
 
-class RoundStore(Rounds):
-    """The results of a running comparison, each saved in a `Journal`.
+class RoundStore(Rounds, Keeping):
+    """The results of a comparison that is running.
 
-    You can add mixes and rates to it; the rest of the grid must be the same. If layers are paced,
-    their tables are saved, so that later measurements use the same ones.
+    Mixes and rates may be added to it; all else of the grid must be the same. It keeps a model's
+    `table`, so that what is measured later is held against the same one where layers are paced, or
+    the `timeline` that the report shows.
     """
 
     def __init__(self, folder: Path, grid: RoundGrid, fresh: bool = False) -> None:
-        super().__init__(grid, machine("torch", "torchvision"))
+        super().__init__(grid, machine_now())
         self.done: set[RoundCell] = set()
-        settings = asdict(grid) | {"mixes": (), "rates_mbps": ()}
-        identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
-        self._journal = Journal(folder / FILE, identity, fresh)
-        for entry in self._journal.entries:
-            self._take(**entry)
+        self.go_on(folder, grid, ("mixes", "rates_mbps"), fresh)
 
     def add(self, cell: RoundCell, parts: Sequence[Part]) -> None:
         """Save a finished cell."""
         self.keep(cell=asdict(cell), parts=[asdict(part) for part in parts])
 
-    def keep(self, **entry: Any) -> None:
-        """Save a model's `table`, or the `timeline` that the report shows."""
-        self._journal.append(entry)
-        self._take(**entry)
-
-    def _take(
+    def take(  # type: ignore[override]
         self,
         cell: Note | None = None,
         parts: Sequence[Note] = (),
@@ -188,6 +149,7 @@ class RoundStore(Rounds):
         table: Note | None = None,
         timeline: Note | None = None,
     ) -> None:
+        """See `Keeping.take`."""
         if cell is not None:
             self.done.add(RoundCell(**cell))
         self.parts += [Part(**part) for part in parts]

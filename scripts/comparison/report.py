@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle, product
@@ -14,17 +13,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
-from comparison.measurements import COLD, JOINS, Grid, Measurement, Measurements, Note
-from mjoa_gym.evaluation.page import items, update_pages
-from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
+from comparison import pages
+from comparison.kept import COLD, ROWS, Note
+from comparison.measurements import JOINS, Grid, Measurement, Measurements
+from comparison.pages import FREE, PACED, percent
+from mjoa_gym.evaluation.page import items
+from mjoa_gym.evaluation.plots import COLOURS, new_figure
 from mjoa_gym.evaluation.table import Table
-from mjoa_gym.files import write
-from mjoa_gym.model.simulator import Interval, Timeline
-from mjoa_gym.rendering import gantt_figure
 
-AIM_MEDIAN, AIM_P90 = 0.05, 0.12
-PACED_MEDIAN, PACED_P90 = 0.02, 0.05
-"""The aims if layers are paced, on any machine."""
 AIM_REGRET, AIM_SHARE = 0.03, 0.95
 MODE_MARKERS = {
     "on the UE": "s", "serial": "v", "parallel": "o", "whole": "D", "preinstalled": "^",
@@ -121,12 +117,9 @@ def scatter_figure(rows: Sequence[Measurement]) -> Figure:
             axes.scatter(*points, s=22, color=colours[model], marker=markers[mode], linewidths=0.9,
                          alpha=0.75)  # fmt: skip
     both = [s for row in groups["all", "all"] for s in (row.measured_s, row.predicted_s)]
-    line = np.array([min(both) * 0.8, max(both) * 1.25])
-    axes.fill_between(line, line * (1 - AIM_P90), line * (1 + AIM_P90), color="#dddddd", zorder=0,
-                      label=f"within {AIM_P90:.0%}", linewidth=0)  # fmt: skip
-    axes.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
-    axes.set(xscale="log", yscale="log", xlim=line, ylim=line,
-             xlabel="measured latency (s)", ylabel="simulated latency (s)")  # fmt: skip
+    line, part = pages.equality(axes, both), FREE[1]
+    axes.fill_between(line, line * (1 - part), line * (1 + part), color="#dddddd", zorder=0,
+                      label=f"within {part:.0%}", linewidth=0)  # fmt: skip
     for model, colour in colours.items():
         axes.scatter([], [], color=colour, label=model, s=22)
     for mode, marker in markers.items():
@@ -136,33 +129,28 @@ def scatter_figure(rows: Sequence[Measurement]) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """Draw a measured timeline under the predicted one."""
-    timelines, heads = [], []
-    for part, what in (("predicted", "simulated"), ("measured", "measured")):
-        latency_s, intervals = content[part]["latency_s"], content[part]["intervals"]
-        intervals = tuple(Interval(*row) for row in intervals)
-        timelines.append(Timeline(latency_s, intervals, np.zeros(0), latency_s))
-        heads.append(f"{content['model']}, {content['rate_mbps']:g} Mbit/s: {what}")
-    return gantt_figure(timelines, heads)
+    """A measured timeline under the predicted one."""
+    head = f"{content['model']}, {content['rate_mbps']:g} Mbit/s"
+    return pages.timelines_figure([content], [head])
 
 
-def publish(results: Measurements, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
-    """Write everything, and the parts of pages; return the report's path."""
-    results.save(out)
-    write(out / "scatter.png", encoded(scatter_figure(results.rows), "png"))
-    if results.timeline is not None:
-        drawn = timeline_figure(results.timeline)
-        write(out / "timeline.png", encoded(drawn, "png"))
-    report = out / "report.md"
-    write(report, _report(results, command))
-    for page in pages:
-        folder = Path(os.path.relpath(out, page.parent)).as_posix()
-        written = {
+def publish(results: Measurements, out: Path, command: str, into: Sequence[Path] = ()) -> Path:
+    """Write everything; returns the report's path. A ValueError if nothing was measured."""
+    if not measured(results.rows):
+        raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
+    shown = results.timeline
+    figures = {
+        "scatter.png": scatter_figure(results.rows),
+        "timeline.png": None if shown is None else timeline_figure(shown),
+    }
+
+    def parts(folder: str) -> dict[str, str]:
+        return {
             "testbed": items(summary(results.rows, results.grid)),
             "testbed-results": _page_part(results, folder, command),
         }
-        update_pages([page], written)
-    return report
+
+    return pages.publish(results, out, figures, _report(results, command), into, parts)
 
 
 def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
@@ -170,7 +158,7 @@ def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
     error, found = errors(measured(rows), PREDICTED[0]), choices(rows, grid.uploads)
     return [
         f"Over {error.n} real inferences on two processes, the simulated latency is off by "
-        f"{_percent(error.median)} in the median and by {_percent(error.p90)} in the 90th "
+        f"{percent(error.median)} in the median and by {percent(error.p90)} in the 90th "
         "percentile.",
         f"The simulator's best planner is the best in reality, or within {100 * AIM_REGRET:.0f} % "
         f"of it, in {_good(found)}.",
@@ -178,28 +166,28 @@ def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
 
 
 def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
-    """Return the findings as a list of sentences, compared with the aims."""
-    e, bytes_only, own = (errors(measured(rows), predicted) for predicted in PREDICTED)
+    """What was found, as a list of sentences, against the aims."""
+    run = measured(rows)
+    bytes_only, own = (errors(run, predicted) for predicted in PREDICTED[1:])
+    signed = np.array([row.predicted_s / row.measured_s - 1.0 for row in run])
     found = choices(rows, grid.uploads)
     differ = [c for c in found if not math.isnan(c.tau)]
     tau = np.mean([c.tau for c in differ]) if differ else math.nan
     wrong = sum(not row.correct for row in measured(rows))
     failed = sum(bool(row.failure) for row in rows)
-    aims = (PACED_MEDIAN, PACED_P90) if grid.paced else (AIM_MEDIAN, AIM_P90)
+    against = pages.errors_against(PACED if grid.paced else FREE, signed)
     sentences = [
         *_on_noise(rows, grid),
-        f"Median absolute error {_percent(e.median)} (aim: at most {100 * aims[0]:.0f} %), "
-        f"90th percentile {_percent(e.p90)} (aim: {100 * aims[1]:.0f} %), bias "
-        f"{_percent(e.bias, '+')}, over {e.n} different inferences.",
+        f"Median absolute error {against}, over {len(run)} different inferences.",
         f"Without the measured cost of a message, charging tensors for their bytes only: median "
-        f"{_percent(bytes_only.median)}, 90th percentile {_percent(bytes_only.p90)}.",
+        f"{percent(bytes_only.median)}, 90th percentile {percent(bytes_only.p90)}.",
         *_on_messages(rows),
         f"With the layer times that each inference itself had, the median error is "
-        f"{_percent(own.median)}: the rest is layers that did not take what they took before.",
+        f"{percent(own.median)}: the rest is layers that did not take what they took before.",
         f"The simulator's best planner is the best in reality or within {100 * AIM_REGRET:.0f} % of"
         f" it in {_good(found)} (aim: {100 * AIM_SHARE:.0f} %); of those in which the planners' "
         f"plans differ, in {_good(differ)}. Trusting it costs "
-        f"{_percent(max(c.regret for c in found))} at most.",
+        f"{percent(max(c.regret for c in found))} at most.",
         f"Rank correlation of the planners' latencies (Kendall's tau, where plans differ): "
         f"{tau:.2f} on average.",
         f"Results that differ from local execution: {wrong}. Inferences in which the server "
@@ -216,13 +204,12 @@ def _on_noise(rows: Sequence[Measurement], grid: Grid) -> list[str]:
         late = sum(row.overruns for row in run)
         return [
             "Paced: each layer is executed for real and counts as finished when its table says, so "
-            f"the machine's noise does not count. {late} of {layers} layers "
-            f"({_percent(late / max(layers, 1))}) took longer than their slot and were late."
+            f"the machine's noise does not count. {pages.late_layers(late, layers)}"
         ]
     noise = [row.noise for row in run if not math.isnan(row.noise)]
     if not noise:
         return []
-    middle, most = map(_percent, np.quantile(noise, (0.5, 0.9)))
+    middle, most = map(percent, np.quantile(noise, (0.5, 0.9)))
     return [
         "Free: layers take what they take. Repeats of the same inference, taken in turn, differ "
         f"from their median by {middle} (90th percentile {most}); planners that differ by less "
@@ -238,15 +225,11 @@ def _on_messages(rows: Sequence[Measurement]) -> list[str]:
     e, in_turn, bytes_only = (errors(many, predicted) for predicted in MESSAGES)
     return [
         f"Where many small tensors follow each other ({JOINS}, all else at the edge), messages do "
-        f"overlap: the bias is {_percent(e.bias, '+')} (worst error {_percent(e.worst)}). If each "
-        f"kept its link busy, it would be {_percent(in_turn.bias, '+')} "
-        f"({_percent(in_turn.worst)}), and with bytes only {_percent(bytes_only.bias, '+')} "
-        f"({_percent(bytes_only.worst)})."
+        f"overlap: the bias is {percent(e.bias, '+')} (worst error {percent(e.worst)}). If each "
+        f"kept its link busy, it would be {percent(in_turn.bias, '+')} "
+        f"({percent(in_turn.worst)}), and with bytes only {percent(bytes_only.bias, '+')} "
+        f"({percent(bytes_only.worst)})."
     ]
-
-
-def _percent(part: float, sign: str = "-") -> str:
-    return f"{100 * part:{sign}.1f} %"
 
 
 def _good(found: Sequence[PlannerChoice]) -> str:
@@ -276,15 +259,15 @@ def error_table(rows: Sequence[Measurement], whole: bool = True) -> Table:
 
 def _error_cells(group: Sequence[Measurement]) -> list[str]:
     e, *others = (errors(group, predicted) for predicted in PREDICTED)
-    cells = [str(e.n), *map(_percent, (e.median, e.p90, e.worst)), _percent(e.bias, "+")]
-    return cells + [_percent(size) for other in others for size in (other.median, other.p90)]
+    cells = [str(e.n), *map(percent, (e.median, e.p90, e.worst)), percent(e.bias, "+")]
+    return cells + [percent(size) for other in others for size in (other.median, other.p90)]
 
 
 def message_table(rows: Sequence[Measurement]) -> Table:
     """Return every plan with many successive messages, and three ways to charge them."""
     lines = [
         (row.model, f"{row.rate_mbps:g}", f"{1e3 * row.measured_s:.0f}",
-         *(_percent(errors([row], predicted).bias, "+") for predicted in MESSAGES))
+         *(percent(errors([row], predicted).bias, "+") for predicted in MESSAGES))
         for row in measured(rows)
         if row.mode == JOINS
     ]  # fmt: skip
@@ -297,7 +280,7 @@ def choice_table(found: Sequence[PlannerChoice]) -> Table:
     header = ("Model", "Mbit/s", "Mode", "Planners", "Tau", "Simulator's best", "Regret")
     lines = [
         (c.model, f"{c.rate_mbps:g}", c.upload, str(c.planners),
-         "-" if math.isnan(c.tau) else f"{c.tau:.2f}", c.best, _percent(c.regret))
+         "-" if math.isnan(c.tau) else f"{c.tau:.2f}", c.best, percent(c.regret))
         for c in found
     ]  # fmt: skip
     return Table("Choices", header, lines)
@@ -311,7 +294,7 @@ def drift_table(layer_times: dict[str, list[Note]]) -> Table:
         for side in ("ue_s", "edge_s"):
             sums = np.array([np.sum(note[side]) for note in notes])
             last, spread = sums[-1] / sums[0] - 1.0, sums.max() / sums.min() - 1.0
-            cells += [f"{sums[0]:.3f}", _percent(last, "+"), _percent(spread)]
+            cells += [f"{sums[0]:.3f}", percent(last, "+"), percent(spread)]
         message_s = np.median([note["message_s"] for note in notes])
         lines.append((*cells, f"{1e3 * message_s:.2f}"))
     header = ("Model", "On the UE, s", "At last", "Spread", "At the edge, s", "At last", "Spread",
@@ -325,7 +308,7 @@ def latency_table(rows: Sequence[Measurement]) -> Table:
         (row.model, f"{row.rate_mbps:g}", row.upload, row.planner,
          f"{row.placement.count('1')}/{len(row.placement)}", f"{1e3 * row.predicted_s:.0f}",
          f"{1e3 * row.measured_s:.0f}" if row.was_run else "not run",
-         _percent(errors([row]).bias, "+") if row.was_run else "", row.same_as)
+         percent(errors([row]).bias, "+") if row.was_run else "", row.same_as)
         for row in rows
         if row.scenario == COLD
     ]  # fmt: skip
@@ -337,7 +320,6 @@ def latency_table(rows: Sequence[Measurement]) -> Table:
 def _report(results: Measurements, command: str) -> str:
     rows, grid = results.rows, results.grid
     skipped = sum(not row.was_run for row in rows)
-    machine = [f"| {key} | {value} |" for key, value in results.machine.items()]
     sections = [
         "# Simulated against measured",
         verdict(rows, grid),
@@ -353,7 +335,7 @@ def _report(results: Measurements, command: str) -> str:
         "measured once.",
         f"Not run, because the simulator says more than {grid.cap_s:g} s: {skipped} of {len(rows)} "
         "(the table of all cells names them).",
-        "\n".join(["| | |\n|---|---|", *machine]),
+        pages.machine_table(results.machine),
         f"Repeat it with `{command}`.",
         "## Errors per model and mode",
         "Relative to the measured latency; bias below 0: the simulator promises too much. Each "

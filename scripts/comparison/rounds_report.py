@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -14,16 +13,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import kendalltau
 
-from comparison.measurements import COLD, RESIDENT, Note
+from comparison import pages
+from comparison.kept import COLD, RESIDENT, Note
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds
-from comparison.report import AIM_MEDIAN, AIM_P90, PACED_MEDIAN, PACED_P90
-from mjoa_gym.evaluation.page import items, update_pages
-from mjoa_gym.evaluation.plots import COLOURS, encoded, new_figure
+from comparison.pages import FREE, PACED, percent
+from mjoa_gym.evaluation.page import items
+from mjoa_gym.evaluation.plots import COLOURS, new_figure
 from mjoa_gym.evaluation.table import Table
-from mjoa_gym.files import write
-from mjoa_gym.model.simulator import Interval, Timeline
-from mjoa_gym.rendering import gantt_figure
+from mjoa_gym.testbed.controller import FAIR
 
+FAIR_TURNS = "The server serves layers of different UEs in fair turns. "
+LINKS = {
+    False: "Each UE shapes its uplink to its share, the server the downlinks and its layers.",
+    True: "The operating system shapes the links: one bottleneck for all, divided as granted.",
+}
 EQUAL, EARLIER, LOCAL = "pbt-dp+equal", "dads-serial", "local-only"
 
 
@@ -122,22 +125,20 @@ def gains(parts: Sequence[Part], than: str) -> dict[RoundCell, tuple[float, floa
 def verdict(results: Rounds) -> str:
     """Return the findings as a list of sentences, compared with the aims."""
     parts, grid = results.parts, results.grid
-    size = np.abs(errors(parts))
-    middle, p90 = np.quantile(size, (0.5, 0.9))
-    aims = (PACED_MEDIAN, PACED_P90) if grid.paced else (AIM_MEDIAN, AIM_P90)
+    signed = errors(parts)
+    against = pages.errors_against(PACED if grid.paced else FREE, signed)
     rounds = [each for rows in objectives(parts).values() for each in rows]
     found = orders(parts)
     taus = [order.tau for order in found if not math.isnan(order.tau)]
     sentences = [
         _pace(parts, grid),
-        f"Latency of one UE, predicted against measured: median error {_percent(middle)} (aim: at "
-        f"most {100 * aims[0]:.0f} %), 90th percentile {_percent(p90)} (aim: {100 * aims[1]:.0f} %)"
-        f", bias {_percent(errors(parts).mean(), '+')}, over {len(size)} inferences.",
+        f"Latency of one UE, predicted against measured: median error {against}, over "
+        f"{len(signed)} inferences.",
         f"Weighted sum of a round's latencies: median error "
-        f"{_percent(float(np.median([abs(each.error) for each in rounds])))} over {len(rounds)} "
+        f"{percent(float(np.median([abs(each.error) for each in rounds])))} over {len(rounds)} "
         "rounds.",
         f"Kendall's tau of the planners' order: {np.mean(taus):.2f} on average over {len(taus)} "
-        f"mixes and rates; trusting the simulator costs {_percent(max(o.regret for o in found))} "
+        f"mixes and rates; trusting the simulator costs {percent(max(o.regret for o in found))} "
         "at most." if taus else "All planners' plans are alike.",
     ]  # fmt: skip
     for than, what in ((LOCAL, "all-local execution"), (EQUAL, "equal shares"),
@@ -145,8 +146,8 @@ def verdict(results: Rounds) -> str:
         if both := list(gains(parts, than).values()):
             promised, measured = np.mean(both, axis=0)
             sentences.append(
-                f"MJOA-MU gains {_percent(measured)} over {what} in reality; the simulator "
-                f"promised {_percent(promised)} (means over {len(both)} mixes and rates, cold)."
+                f"MJOA-MU gains {percent(measured)} over {what} in reality; the simulator "
+                f"promised {percent(promised)} (means over {len(both)} mixes and rates, cold)."
             )
     wrong = sum(part.correct is False for part in parts)
     failed = sum(bool(part.failure) for part in parts)
@@ -165,8 +166,7 @@ def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
     layers, late = sum(len(part.placement) for part in parts), sum(p.overruns for p in parts)
     return (
         "Paced: each layer is executed for real and counts as finished when its table says. "
-        f"{late} of {layers} layers ({_percent(late / max(layers, 1))}) took longer than their "
-        "slot and were late."
+        f"{pages.late_layers(late, layers)}"
     )
 
 
@@ -180,14 +180,14 @@ def error_table(results: Rounds) -> Table:
                 continue
             size = np.abs(errors(own))
             rounds = [each for rows in objectives(own).values() for each in rows]
-            whole = _percent(float(np.median([abs(each.error) for each in rounds])))
+            whole = percent(float(np.median([abs(each.error) for each in rounds])))
             layers = sum(len(part.placement) for part in own)
             late = sum(part.overruns for part in own) / layers
             lines.append((
                 mix, "-" if mix == "all" else str(len(MIXES[mix])), scenario, str(len(size)),
-                _percent(float(np.median(size))), _percent(float(np.quantile(size, 0.9))),
-                _percent(float(size.max())), _percent(float(errors(own).mean()), "+"), whole,
-                _percent(late),
+                percent(float(np.median(size))), percent(float(np.quantile(size, 0.9))),
+                percent(float(size.max())), percent(float(errors(own).mean()), "+"), whole,
+                percent(late),
             ))  # fmt: skip
     header = ("Mix", "UEs", "Rounds", "Inferences", "Median", "90 %", "Worst", "Bias",
               "Median, weighted sum", "Late layers")  # fmt: skip
@@ -202,7 +202,7 @@ def cell_table(results: Rounds) -> Table:
     lines = [
         (cell.mix, f"{cell.rate_mbps:g}", cell.scenario, cell.planner,
          f"{objective.predicted_s:.3f}", f"{objective.measured_s:.3f}",
-         _percent(objective.error, "+"), f"{1e3 * float(np.median(planning[cell])):.0f}")
+         percent(objective.error, "+"), f"{1e3 * float(np.median(planning[cell])):.0f}")
         for cell, objective in totals(results.parts).items()
     ]  # fmt: skip
     header = ("Mix", "Mbit/s", "Rounds", "Planner", "Promised, s", "Measured, s", "Error",
@@ -214,7 +214,7 @@ def order_table(results: Rounds) -> Table:
     """Return the planners' order per mix and rate."""
     lines = [
         (o.mix, f"{o.rate_mbps:g}", "-" if math.isnan(o.tau) else f"{o.tau:.2f}", o.best,
-         _percent(o.regret))
+         percent(o.regret))
         for o in orders(results.parts)
     ]  # fmt: skip
     return Table("Order", ("Mix", "Mbit/s", "Tau", "Simulator's best", "Regret"), lines)
@@ -225,8 +225,8 @@ def gain_table(results: Rounds) -> Table:
     lines = []
     for than in (LOCAL, EQUAL, EARLIER):
         for cell, (promised, measured) in gains(results.parts, than).items():
-            lines.append((than, cell.mix, f"{cell.rate_mbps:g}", _percent(promised, "+"),
-                          _percent(measured, "+")))  # fmt: skip
+            lines.append((than, cell.mix, f"{cell.rate_mbps:g}", percent(promised, "+"),
+                          percent(measured, "+")))  # fmt: skip
     return Table("Gains", ("Over", "Mix", "Mbit/s", "Promised", "Measured"), lines)
 
 
@@ -241,10 +241,7 @@ def paired_figure(results: Rounds) -> Figure:
         left.scatter([p.measured_s for p in own], [p.predicted_s for p in own], s=14, alpha=0.6,
                      color=colour, label=planner, linewidths=0)  # fmt: skip
     both = [s for part in good(results.parts) for s in (part.measured_s, part.predicted_s)]
-    line = np.array([min(both) * 0.85, max(both) * 1.2])
-    left.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
-    left.set(xscale="log", yscale="log", xlim=line, ylim=line, xlabel="measured latency (s)",
-             ylabel="simulated latency (s)")  # fmt: skip
+    pages.equality(left, both)
     left.legend(fontsize=8, frameon=False, loc="upper left")
     marks = dict(zip((LOCAL, EQUAL, EARLIER), "so^", strict=True))
     for than, marker in marks.items():
@@ -261,18 +258,12 @@ def paired_figure(results: Rounds) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """Draw the measured timelines of all UEs of a round, each under the predicted one."""
-    drawn, heads = [], []
-    for number, ue in enumerate(content["ues"], 1):
-        for part, what in (("predicted", "simulated"), ("measured", "measured")):
-            latency_s, rows = ue[part]["latency_s"], ue[part]["intervals"]
-            intervals = tuple(Interval(*row) for row in rows)
-            drawn.append(Timeline(latency_s, intervals, np.zeros(0), latency_s))
-            heads.append(f"UE {number}, {ue['model']}: {what}")
-    return gantt_figure(drawn, heads)
+    """The measured timelines of all UEs of a round, each under the predicted one."""
+    heads = [f"UE {number}, {ue['model']}" for number, ue in enumerate(content["ues"], 1)]
+    return pages.timelines_figure(content["ues"], heads)
 
 
-def publish(results: Rounds, out: Path, command: str, pages: Sequence[Path] = ()) -> Path:
+def publish(results: Rounds, out: Path, command: str, into: Sequence[Path] = ()) -> Path:
     """Write everything, and the parts of pages; return the report's path.
 
     Raises:
@@ -280,25 +271,24 @@ def publish(results: Rounds, out: Path, command: str, pages: Sequence[Path] = ()
     """
     if not good(results.parts):
         raise ValueError(f"nothing was measured; {out} would be empty")
-    results.save(out)
-    write(out / "gains.png", encoded(paired_figure(results), "png"))
-    if results.timeline is not None:
-        write(out / "timelines.png", encoded(timeline_figure(results.timeline), "png"))
-    report = out / "report.md"
-    write(report, _report(results, command))
-    for page in pages:
-        folder = Path(os.path.relpath(out, page.parent)).as_posix()
+    shown = results.timeline
+    figures = {
+        "gains.png": paired_figure(results),
+        "timelines.png": None if shown is None else timeline_figure(shown),
+    }
+
+    def parts(folder: str) -> dict[str, str]:
         text = (
             f"{verdict(results)}\n\n![Several UEs, simulated and measured]({folder}/gains.png)\n\n"
             f"Repeat it with `{command}`. [The report]({folder}/report.md) has every cell."
         )
-        update_pages([page], {"testbed-multi-results": text})
-    return report
+        return {"testbed-multi-results": text}
+
+    return pages.publish(results, out, figures, _report(results, command), into, parts)
 
 
 def _report(results: Rounds, command: str) -> str:
     grid = results.grid
-    machine = [f"| {key} | {value} |" for key, value in results.machine.items()]
     mixes = [
         f"* *{mix}*: " + ", ".join(f"{model} (weight {weight:g})" for model, weight in MIXES[mix])
         for mix in dict.fromkeys(part.mix for part in results.parts)
@@ -309,14 +299,15 @@ def _report(results: Rounds, command: str) -> str:
         "![Several UEs, simulated and measured](gains.png)",
         "## How it was measured",
         "A server with a controller, and every UE in a process of its own: the UEs' layers on one "
-        "core, the server's on another. The cell's rate is shared; each UE shapes its uplink to "
-        f"its share, the server the downlinks and its layers. UEs are this machine slowed down "
+        "core, the server's on another. The cell's rate is shared. "
+        f"{LINKS[grid.shaped_below]} UEs are this machine slowed down "
         f"{grid.ue_slowdown:g} times, the server {grid.edge_slowdown:g} times. Cold rounds are "
         f"repeated {grid.repeats} times, from nothing at the server, and the median counts; rows "
-        f"have {grid.rounds} rounds between which parameters stay, and their sum counts. The "
-        "simulator has the layer times that the controller was told.",
+        f"have {grid.rounds} rounds between which parameters stay, and their sum counts. "
+        f"{FAIR_TURNS if grid.compute == FAIR else ''}The simulator has the layer times that the "
+        "controller was told.",
         "\n".join(mixes),
-        "\n".join(["| | |\n|---|---|", *machine]),
+        pages.machine_table(results.machine),
         f"Repeat it with `{command}`.",
         "## Errors",
         "Relative to the measured latency of each UE; bias below 0: the simulator promises too "
@@ -335,7 +326,3 @@ def _report(results: Rounds, command: str) -> str:
         shown = f"{results.timeline['mix']}, {results.timeline['rate_mbps']:g} Mbit/s"
         sections += ["## One round", f"{shown}, {OURS}.", "![Timelines](timelines.png)"]
     return "\n\n".join(sections) + "\n"
-
-
-def _percent(part: float, sign: str = "-") -> str:
-    return f"{100 * part:{sign}.1f} %"

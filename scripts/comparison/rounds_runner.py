@@ -8,25 +8,33 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comparison.measurements import COLD
+from comparison.kept import COLD
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundStore
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.instance import UE, Instance, Plan, timelines
 from mjoa_gym.testbed import clock
-from mjoa_gym.testbed.controller import ControllerSettings
+from mjoa_gym.testbed.controller import Controller, ControllerSettings
 from mjoa_gym.testbed.models import server_program
+from mjoa_gym.testbed.namespace import (
+    HOST_ADDRESS,
+    ShapedNamespace,
+    shaped_namespace,
+    ue_address,
+)
 from mjoa_gym.testbed.planning import PlannerProcess
 from mjoa_gym.testbed.processes import cores
 from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.testbed.server import EdgeServer
 from mjoa_gym.testbed.settings import ServerSettings
+from mjoa_gym.testbed.tls import make_certificate
 
 MEGA = 1e6
 MEASURING_BPS = 1e9
@@ -56,9 +64,75 @@ class UEProcess:
         return json.loads(line)
 
 
+class Links:
+    """Between the server and UEs on loopback, shaped by themselves."""
+
+    def __init__(self) -> None:
+        self.server: dict[str, Any] = {}  # settings
+        self.before: Sequence[str] = ()  # what stands before the UEs' commands
+
+    def of_ue(self, number: int, server: EdgeServer) -> dict[str, Any]:
+        """What a UE must know of the server, as JSON."""
+        return {"token": server.settings.token, "port": server.port}
+
+    def divide(self, event: dict[str, Any], controller: Controller | None) -> None:
+        """A round is planned: the UEs are to have their shares."""
+
+
+class KernelLinks(Links):
+    """Between the server and UEs in a namespace: one bottleneck, which the kernel divides."""
+
+    def __init__(self, namespace: ShapedNamespace, n_ues: int, folder: Path) -> None:
+        super().__init__()
+        self.namespace = namespace
+        self.n_ues = n_ues
+        certificate, key = make_certificate(folder, [HOST_ADDRESS])
+        self.server = {"host": HOST_ADDRESS, "certificate": certificate, "key": key}
+        self.before = namespace.command
+        namespace.add_ues(n_ues)
+        namespace.divide(n_ues * MEASURING_BPS, [(MEASURING_BPS, MEASURING_BPS)] * n_ues)
+
+    def of_ue(self, number: int, server: EdgeServer) -> dict[str, Any]:
+        """See `Links.of_ue`."""
+        own = {
+            "host": HOST_ADDRESS, "certificate": str(self.server["certificate"]),
+            "own_host": ue_address(number), "shaped_below": True,
+        }  # fmt: skip
+        return super().of_ue(number, server) | own
+
+    def divide(self, event: dict[str, Any], controller: Controller | None) -> None:
+        """See `Links.divide`."""
+        assert controller is not None, "it has planned"
+        settings = controller.settings
+        rates = [(0.0, 0.0)] * self.n_ues
+        for number, share in zip(event["ues"], event["bandwidth_share"], strict=True):
+            place = self._place(number, controller)
+            rates[place] = (share * settings.uplink_bps, share * settings.downlink_bps)
+        self.namespace.divide(max(settings.uplink_bps, settings.downlink_bps), rates)
+
+    def _place(self, number: int, controller: Controller) -> int:
+        """Which of the UEs a member of the controller is: they have addresses of their own."""
+        (member,) = (m for m in controller.members if m.number == number)
+        session = member.tell.__self__  # type: ignore[attr-defined]
+        peer = session.frames.writer.get_extra_info("peername")[0]
+        return [ue_address(k) for k in range(self.n_ues)].index(peer)
+
+
+@contextlib.contextmanager
+def _links(shaped_below: bool, n_ues: int) -> Iterator[Links]:
+    """The links of a mix; an OSError if this user cannot have those of the kernel."""
+    if not shaped_below:
+        yield Links()
+        return
+    with shaped_namespace() as namespace, tempfile.TemporaryDirectory() as folder:
+        yield KernelLinks(namespace, n_ues, Path(folder))
+
+
 @contextlib.asynccontextmanager
-async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterator[list[UEProcess]]:
-    """Start a UE process for each network, all on one core."""
+async def ue_processes(
+    models: Sequence[str], ue_slowdown: float, before: Sequence[str] = ()
+) -> AsyncIterator[list[UEProcess]]:
+    """A UE process for each network, all on one core; a command may stand before theirs."""
     worker = Path(__file__).with_name("ue_worker.py")
     started: list[UEProcess] = []
     try:
@@ -68,7 +142,7 @@ async def ue_processes(models: Sequence[str], ue_slowdown: float) -> AsyncIterat
                 "busy": BUSY / len(models),
             }  # fmt: skip
             process = await asyncio.create_subprocess_exec(
-                sys.executable, str(worker), json.dumps(what), stdin=PIPE, stdout=PIPE,
+                *before, sys.executable, str(worker), json.dumps(what), stdin=PIPE, stdout=PIPE,
                 limit=1 << 26, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             )  # fmt: skip
             started.append(UEProcess(process))
@@ -106,33 +180,51 @@ async def _run(store: RoundStore) -> None:
 async def _run_mix(
     store: RoundStore, mix: str, missing: Sequence[RoundCell], programs: Any, shown: Any
 ) -> None:
-    grid, token = store.grid, secrets.token_hex(16)
+    grid = store.grid
     models = [model for model, _ in MIXES[mix]]
-    settings = ServerSettings(token, core=cores()[1], slowdown=grid.edge_slowdown)
-    async with ue_processes(models, grid.ue_slowdown) as ues:
+    async with contextlib.AsyncExitStack() as stack:
+        cell_of_all = stack.enter_context(_links(grid.shaped_below, len(models)))
+        settings = ServerSettings(
+            secrets.token_hex(16), core=cores()[1], slowdown=grid.edge_slowdown,
+            shaped_below=grid.shaped_below, **cell_of_all.server,
+        )  # fmt: skip
+        starting = ue_processes(models, grid.ue_slowdown, cell_of_all.before)
+        ues = await stack.enter_async_context(starting)
         async with EdgeServer(settings, programs) as alone:
-            await _measure(store, dict(zip(models, ues, strict=True)), alone.port, token)
+            where = [cell_of_all.of_ue(k, alone) for k in range(len(ues))]
+            await _measure(store, models, ues, where)
         control = ControllerSettings(
             OURS, budget_s=grid.budget_s, first=len(ues), gather_s=PATIENCE_S,
-            patience_s=PATIENCE_S, period_s=1e-3, most_weight=1e6,
+            patience_s=PATIENCE_S, period_s=1e-3, most_weight=1e6, compute=grid.compute,
         )  # fmt: skip
         log: list[dict[str, Any]] = []
-        async with EdgeServer(settings, programs, control, log.append) as server:
+
+        def listen(event: dict[str, Any]) -> None:
+            log.append(event)
+            if "planned" in event:  # before anybody is told
+                cell_of_all.divide(event, server.controller)
+
+        async with EdgeServer(settings, programs, control, listen) as server:
             mixed = Mixed(store, mix, ues, server, log)
-            await mixed.join(token)
+            await mixed.join([cell_of_all.of_ue(k, server) for k in range(len(ues))])
             for cell in missing:
                 shown.set_postfix_str(f"{mix}, {cell.rate_mbps:g} Mbit/s, {cell.planner}")
                 store.add(cell, await mixed.run(cell))
                 shown.update()
 
 
-async def _measure(store: RoundStore, ues: dict[str, UEProcess], port: int, token: str) -> None:
-    """Measure every network's layer times; if layers are paced, keep the first measurement."""
+async def _measure(
+    store: RoundStore,
+    models: Sequence[str],
+    ues: Sequence[UEProcess],
+    where: Sequence[dict[str, Any]],
+) -> None:
+    """Every network's layer times; if they are paced, those that were measured first are kept."""
     grid = store.grid
-    for model, ue in ues.items():
+    for model, (ue, server) in dict(zip(models, zip(ues, where, strict=True), strict=True)).items():
         if not (grid.paced and model in store.tables):
             table = await ue.do(
-                "measure", port=port, token=token, rate_bps=MEASURING_BPS, paced=grid.paced,
+                "measure", server=server, rate_bps=MEASURING_BPS, paced=grid.paced,
                 edge_slowdown=grid.edge_slowdown, repeats=grid.profile_repeats,
             )  # fmt: skip
             store.keep(model=model, table=table)
@@ -155,12 +247,11 @@ class Mixed:
         self.server = server
         self.log = log
 
-    async def join(self, token: str) -> None:
-        """Send every UE its table."""
-        for ue, (model, weight) in zip(self.ues, self.mix, strict=True):
+    async def join(self, where: Sequence[dict[str, Any]]) -> None:
+        """Let every UE know its table, and how to reach the server."""
+        for ue, server, (model, weight) in zip(self.ues, where, self.mix, strict=True):
             table, paced = self.store.tables[model], self.store.grid.paced
-            port = self.server.port
-            await ue.do("join", port=port, token=token, table=table, weight=weight, paced=paced)
+            await ue.do("join", server=server, table=table, weight=weight, paced=paced)
 
     async def run(self, cell: RoundCell) -> list[Part]:
         """Run a cell's rounds."""

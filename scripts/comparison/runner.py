@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison.measurements import COLD, JOINS, GridCell, Measurement, MeasurementStore
+from comparison.kept import COLD
+from comparison.measurements import JOINS, GridCell, Measurement, MeasurementStore
 from mjoa_gym.dnn import DNN
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.link import BITS_PER_BYTE

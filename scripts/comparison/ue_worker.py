@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,25 +42,26 @@ class Worker:
         self.expected: Any = None
         self.participant: Participant | None = None
 
-    def ue(self, port: int, token: str, rate_bps: float = INFINITE, **more: Any) -> UserEquipment:
-        """Make a UE of a server; it has long timeouts, because the machine may be busy."""
+    def ue(self, server: dict[str, Any], rate_bps: float = INFINITE, **more: Any) -> UserEquipment:
+        """Of a server; what it does is not given up because the machine is busy."""
+        if "certificate" in server:
+            server = server | {"certificate": Path(server["certificate"])}
         settings = UESettings(
-            token, port, model=self.model, ue_slowdown=self.slowdown, busy=self.busy, stall_s=30.0,
+            **server, model=self.model, ue_slowdown=self.slowdown, busy=self.busy, stall_s=30.0,
             uplink_bps=rate_bps, downlink_bps=rate_bps, **more,
         )  # fmt: skip
         return UserEquipment(self.program, self.executor, settings)
 
     async def measure(
         self,
-        port: int,
-        token: str,
+        server: dict[str, Any],
         rate_bps: float,
         edge_slowdown: float,
         repeats: int,
         paced: bool,
     ) -> dict[str, Any]:
-        """Return the layer times, with a server that serves no other UE."""
-        ue = self.ue(port, token, rate_bps, edge_slowdown=edge_slowdown)
+        """The layer times, at a server that serves nobody else."""
+        ue = self.ue(server, rate_bps, edge_slowdown=edge_slowdown)
         times = await measure(ue, self.inputs, repeats, paced)
         return {
             "ue_s": times.ue_s.tolist(), "edge_s": times.edge_s.tolist(),
@@ -67,10 +69,10 @@ class Worker:
         }  # fmt: skip
 
     async def join(
-        self, port: int, token: str, table: dict[str, Any], weight: float, paced: bool
+        self, server: dict[str, Any], table: dict[str, Any], weight: float, paced: bool
     ) -> dict[str, Any]:
         """Become a participant of the controller's rounds."""
-        ue = self.ue(port, token)
+        ue = self.ue(server)
         if self.expected is None:
             local = await ue.infer(self.inputs, np.zeros(self.program.dnn.n_layers))
             self.expected = local.outputs

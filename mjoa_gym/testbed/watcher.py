@@ -1,0 +1,205 @@
+"""A web page of what a server with a controller does, for people: `mjoa-gym testbed watch`.
+
+The watcher asks the server four times a second what is new, however many pages are open, and keeps
+a bounded log of it. The page is served on loopback, to those who know its address: that has a
+random key, which is not the token. Nothing is loaded from anywhere else, and nothing can be changed
+through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import html
+import json
+import re
+import secrets
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from mjoa_gym.rendering.interactive import asset
+from mjoa_gym.rendering.style import LANES, STYLES
+from mjoa_gym.testbed.connection import EdgeError, open_connection
+from mjoa_gym.testbed.event_log import EventLog
+from mjoa_gym.testbed.frames import ALL_USES, Kind, Look
+from mjoa_gym.testbed.settings import UESettings
+
+LOOPBACK = "127.0.0.1"
+HERE = "mjoa_gym.testbed"
+ASK_S = 0.25
+RETRY_S = 1.0
+SLOW_S = 30.0
+"""A browser that takes longer to ask is not waited for."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src "
+    "'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Watcher:
+    """Watches a server, and serves the page from a thread of its own.
+
+    Use as `async with Watcher(settings) as watcher`, and let it `run`. An OSError if the page's
+    port is taken.
+
+    Args:
+        settings: Where the server is, and the token.
+        page_port: Of the page, on loopback; 0 for any free one.
+    """
+
+    def __init__(self, settings: UESettings, page_port: int = 0) -> None:
+        self.settings = settings
+        self.key = secrets.token_urlsafe(16)
+        self.connected = asyncio.Event()  # set when it has seen the server for the first time
+        self._lock = threading.Lock()  # pages are served by other threads
+        self._connections = 0
+        self._log = EventLog()
+        self._now: dict[str, Any] = {}
+        self._problem = "connecting"
+        self._pages = _Pages((LOOPBACK, page_port), self)
+        self._thread = threading.Thread(target=self._pages.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def address(self) -> str:
+        """The page's, for a browser on this machine."""
+        return f"http://{LOOPBACK}:{self._pages.server_address[1]}/{self.key}/"
+
+    async def __aenter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._pages.shutdown)
+        self._pages.server_close()
+
+    async def run(self) -> None:
+        """Watch for ever; an EdgeError if the server cannot be watched at first.
+
+        If it is lost later, the page says so, and the watcher comes back when the server does.
+        """
+        while True:
+            try:
+                await self._watch()
+            except EdgeError as error:
+                if self._connections == 0:
+                    raise
+                with self._lock:
+                    self._problem = str(error)
+            await asyncio.sleep(RETRY_S)
+
+    async def _watch(self) -> None:
+        """Watch until the connection is lost."""
+        connection = await open_connection(self.settings, None)
+        with self._lock:
+            self._connections += 1
+            self._log, self._problem, since = EventLog(), "", 0
+        try:
+            while True:
+                look, patience_s = Look(since), self.settings.stall_s
+                answer = await connection.ask(Kind.LOOK, patience_s, header=look)
+                since = self._take(answer.payload)
+                self.connected.set()
+                await asyncio.sleep(ASK_S)
+        finally:
+            connection.close("watched enough")
+            await connection.wait_closed()
+
+    def _take(self, payload: bytes) -> int:
+        """Take in what the server says; returns the number of the event that comes next."""
+        try:
+            said = json.loads(payload)
+            with self._lock:
+                for event in said.pop("events"):
+                    self._log.add(event, key=event.get("joined"))
+                    if "left" in event:
+                        self._log.drop(event["left"])
+                self._now = said
+            return int(said.pop("next"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EdgeError("what the server sends cannot be read") from error
+
+    def news(self, connection: int, since: int) -> bytes:
+        """What a page has not seen yet, as JSON: it has seen so many events of a connection."""
+        with self._lock:
+            found = self._log.since(since if connection == self._connections else 0)
+            head = self._now | {
+                "connection": self._connections, "problem": self._problem, "next": found.next,
+            }  # fmt: skip
+            return f'{json.dumps(head)[:-1]},"events":[{",".join(found.texts)}]}}'.encode()
+
+    def page(self) -> bytes:
+        """The page."""
+        kinds = [
+            {"resource": resource, "what": what, **STYLES[resource, what]._asdict()}
+            for resource, what in ALL_USES
+        ]
+        data = {"kinds": kinds, "lanes": LANES}
+        parts = {
+            "TITLE": html.escape(f"Testbed on {self.settings.host}:{self.settings.port}"),
+            "STYLE": asset("page.css") + asset("watch.css", HERE),
+            "DATA": json.dumps(data).replace("<", "\\u003c"),
+            "SCRIPT": asset("watch.js", HERE),
+        }
+        page = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], asset("watch.html", HERE))
+        return page.encode()
+
+
+class _Pages(ThreadingHTTPServer):
+    """Serves a watcher's page."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], watcher: Watcher) -> None:
+        self.watcher = watcher
+        super().__init__(address, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """The page and its news, for those who know the key."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = SLOW_S
+    server: _Pages
+
+    def do_GET(self) -> None:
+        """Answer."""
+        url = urlsplit(self.path)
+        key, _, what = url.path.removeprefix("/").partition("/")
+        watcher = self.server.watcher
+        if not hmac.compare_digest(key.encode(), watcher.key.encode()):
+            text = "The whole address is needed that `mjoa-gym testbed watch` has printed.\n"
+            self._answer(HTTPStatus.FORBIDDEN, "text/plain", text.encode())
+        elif what == "":
+            self._answer(HTTPStatus.OK, "text/html", watcher.page())
+        elif what == "news":
+            asked = parse_qs(url.query)
+            numbers = [asked.get(name, ["0"])[0] for name in ("connection", "since")]
+            if not all(text.isascii() and text.isdecimal() for text in numbers):
+                text = "connection and since: whole numbers are needed.\n"
+                self._answer(HTTPStatus.BAD_REQUEST, "text/plain", text.encode())
+                return
+            connection, since = (int(text[:18]) for text in numbers)
+            self._answer(HTTPStatus.OK, "application/json", watcher.news(connection, since))
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is no such page.\n")
+
+    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: addresses have the key in them."""
