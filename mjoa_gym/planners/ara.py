@@ -39,7 +39,7 @@ NUDGE = 1e-4
 """Relative change of a share that measures a marginal latency."""
 
 
-@compiled
+@lean_inner
 def cost_at(packed, placements, i, shares, r, share, scratch):
     """What UE i would cost if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
@@ -48,7 +48,7 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
     return cost(packed.weight[i], counts_of(packed, i, placement, beta, phi, scratch))
 
 
-@compiled
+@lean_inner
 def measure(packed, placements, i, shares, marginal, scratch):
     """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
     for r in range(2):

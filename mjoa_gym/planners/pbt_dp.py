@@ -62,7 +62,7 @@ def partition(inference, link, width, placement):
     n = len(inference.ue_s)
     scratch = kernel.new_scratch(n)
     prices = inference.prices
-    tree = tree_of(with_tolls(inference), tolled(link, prices), False)
+    tree = tree_of(inference, with_tolls(inference), tolled(link, prices), False)
     exact = tree.is_chain and inference.mode != Upload.WHOLE and prices.free
     best = judge(placement, inference, link, scratch)
     local = 0.0
@@ -116,22 +116,18 @@ def best_partition(
 
 @inner
 def with_tolls(inference):
-    """The inference with what computing counts as beside its time as time, for the tree.
+    """(L,) seconds on the UE, with what computing counts as beside its time, for the tree.
 
     No placement then takes longer than it counts as, because what happens along a path happens at
     different times and is paid for each time.
     """
     prices = inference.prices
     if prices.free:
-        return inference
+        return inference.ue_s
     ue_s = np.empty(len(inference.ue_s))
     for layer in range(len(ue_s)):
         ue_s[layer] = inference.ue_s[layer] * (1.0 + prices.computing)
-    return Inference(
-        inference.offsets, inference.predecessors, inference.is_sink, ue_s, inference.edge_s,
-        inference.output_bytes, inference.missing_bytes, inference.input_bytes, inference.mode,
-        prices,
-    )  # fmt: skip
+    return ue_s
 
 
 @lean_inner
@@ -156,7 +152,7 @@ def partition_bound(inference, link, width, front, limit):
         Seconds.
     """
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    tree = tree_of(inference, link, True)
+    tree = tree_of(inference, inference.ue_s, link, True)
     cap = UNLIMITED if tree.is_chain else front
     return min(limit, search(tree, width, cap, limit * ROUNDING, leaf)[1])
 

@@ -101,8 +101,10 @@ def finite(amount, rate):
 
 
 @inner
-def tree_of(inference, link, relaxed):
+def tree_of(inference, ue_s, link, relaxed):
     """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
+
+    `ue_s` (L,) are seconds on the UE.
 
     With WHOLE it is that of PARALLEL: it would only wait for more.
     """
@@ -120,7 +122,7 @@ def tree_of(inference, link, relaxed):
         if tensor > 0:
             layer = tensor - 1
             size = inference.output_bytes[layer]
-            seconds[tensor, UE] = finite(inference.ue_s[layer], 1.0)
+            seconds[tensor, UE] = finite(ue_s[layer], 1.0)
             seconds[tensor, EDGE] = finite(inference.edge_s[layer], link.slowdown)
             seconds[tensor, LOAD] = finite(inference.missing_bytes[layer], load)
             layers[tensor, END] = inference.offsets[tensor]

@@ -56,7 +56,7 @@ def settle(resident, idle, placement, sent):
         idle[layer] = 0 if used or after <= 0.0 else idle[layer] + 1
 
 
-@lean
+@lean_inner
 def count_writers(dnn, tables, writers):
     """Count the UEs (N,) that run each row's network (R,).
 
@@ -71,7 +71,7 @@ def count_writers(dnn, tables, writers):
         writers[dnn[i]] += 1
 
 
-@lean
+@lean_inner
 def combine(dnn, placement, sent, tables, used, arrived):
     """Note at the owners of a UE's layers what it has placed and sent (>= L,); in place.
 
@@ -84,7 +84,7 @@ def combine(dnn, placement, sent, tables, used, arrived):
         arrived[row, own] = max(arrived[row, own], sent[layer])
 
 
-@lean
+@lean_inner
 def repeat(resident, idle, tables):
     """Let the rows (R, L) repeat what is at the owners of their layers."""
     for row in range(len(resident)):
@@ -94,7 +94,7 @@ def repeat(resident, idle, tables):
             idle[row, layer] = idle[there, own]
 
 
-@lean
+@lean_inner
 def retain(dnn, i, placement, tables, shared, idle):
     """Make the layers that UE i marks (>= L,) younger, in `idle` (R, L), than all unmarked ones.
 
@@ -111,7 +111,7 @@ def retain(dnn, i, placement, tables, shared, idle):
         rounds[layer] -= RETAINED if placement[layer] & (rounds[layer] >= 0) else 0
 
 
-@lean
+@lean_inner
 def forget_marks(idle):
     """Let idle rounds (R, L) be what they were before `retain`."""
     for row in range(len(idle)):

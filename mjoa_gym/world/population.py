@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mjoa_gym.model import radio
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance, Stored
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import FACTORS, NO_DEADLINES
@@ -32,6 +33,7 @@ The offset is drawn only where links follow a trace, the deadline only where the
 """
 
 
+@by_reference
 class Population(NamedTuple):
     """The UEs of a round, each (E, N); or (N,), those of one environment."""
 

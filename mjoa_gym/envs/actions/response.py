@@ -23,6 +23,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.rounds import (
     NOTHING,
@@ -40,6 +41,7 @@ GREATEST_BID = 2.0**1.5
 """Bids are nothing, or factors from the reciprocal of this to this."""
 
 
+@by_reference
 class Bids(NamedTuple):
     """What UEs have said, factors >= 0 on what they would cost all-local; each array (E, N)."""
 
