@@ -53,7 +53,8 @@ class _Model(models.PrimitiveModel):
 def by_reference(named_tuple: NamedTupleClass) -> NamedTupleClass:
     """Declare a class of named tuples that kernels receive by reference.
 
-    Kernels read their fields by name; they do not unpack, return or replace them.
+    Kernels read their fields by name; they do not unpack, return or replace them. A kernel that
+    allocates counts a reference whenever it reads an array: outside of loops, where it matters.
     """
 
     @typeof_impl.register(named_tuple)
