@@ -21,7 +21,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 def inner(function: Callable[..., Any]) -> Any:
     """A kernel without an entrance from Python, which takes as long to compile as a small kernel.
 
-    For kernels that take many arrays; they cannot be called from Python.
+    For what only kernels call: a call from Python ends the process.
     """
     return _compiled(function, no_cpython_wrapper=True)
 

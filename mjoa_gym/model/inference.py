@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.objective import FREE, Prices
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.validation import choice, fraction_vector, non_negative_vector
 
 
@@ -38,11 +39,11 @@ class Upload(IntEnum):
 UPLOAD_MODES = tuple(mode.label for mode in Upload)
 
 
+@by_reference
 class Inference(NamedTuple):
     """What one inference asks of the resources, whatever the placement and the link.
 
-    Kernels only read its arrays. None that `inference_of` makes is read-only, though, like those of
-    an `Instance`: kernels are compiled for each type of array, and that would be another one.
+    Kernels only read its arrays.
     """
 
     offsets: NDArray[np.int64]  # (L + 1,) layer l reads `predecessors[offsets[l]:offsets[l + 1]]`

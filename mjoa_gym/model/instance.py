@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.devices import Power
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model import kernel, objective
-from mjoa_gym.model.compiling import compiled, either, inner, lean, lean_inner
+from mjoa_gym.model.compiling import compiled, either, lean, lean_inner
 from mjoa_gym.model.energy import energy_of, judge, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
+from mjoa_gym.model.reference import by_reference, reference
 from mjoa_gym.model.simulator import Timeline, timeline_of
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.validation import (
@@ -374,6 +375,7 @@ class Plan(_Rebuilt):
                     )
 
 
+@by_reference
 class Packed(NamedTuple):
     """An instance as flat arrays: UE i's layers are `first[i]..first[i + 1]`.
 
@@ -489,18 +491,18 @@ def packed_link(packed, i, bandwidth_share, compute_share):
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
 
 
-@inner
+@lean_inner
 def counts_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds that UE i's inference counts as; `placement` is (L,) of that UE."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
-    return judge(placement, packed_inference(packed, i), link, scratch)
+    return judge(placement, reference(packed_inference(packed, i)), link, scratch)
 
 
-@inner
+@lean_inner
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
     """Seconds of UE i's inference; `placement` is (L,) of that UE."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
-    return kernel.run(placement, packed_inference(packed, i), link, scratch)[1]
+    return kernel.run(placement, reference(packed_inference(packed, i)), link, scratch)[1]
 
 
 @lean_inner
@@ -549,7 +551,7 @@ def energies(packed, powers, placements, prefetch, bandwidth_share, compute_shar
     joules = np.empty(n_ues)
     for i in range(n_ues):
         a, b = packed.first[i], packed.first[i + 1]
-        inference = packed_inference(packed, i)
+        inference = reference(packed_inference(packed, i))
         link = packed_link(packed, i, bandwidth_share[i], compute_share[i])
         n_up, latency_s = kernel.run(placements[a:b], inference, link, scratch)
         marks, outline = prefetch[a:b], scratch.outline

@@ -34,31 +34,27 @@ AT_EDGE, WAITS, CROSSES, OUTPUT = 1, 2, 4, 8
 is sent to the other side, it is a sink."""
 
 
+START, END, THERE, UP_START, UP_END = range(5)
+"""Rows of a scratch's times: the start of each layer's execution; when each tensor exists where it
+is produced; when each that is sent has arrived on the other side; starts of the uplink's
+activations, in the order sent; their ends."""
+
+
 class Scratch(NamedTuple):
     """Work arrays for one inference; they hold its times afterwards.
 
-    Tensors are indexed from 0 = the network's input, so layer l's output is tensor l + 1.
+    Tensors are indexed from 0 = the network's input, so layer l's output is tensor l + 1. The times
+    are one array, because functions that receive more take longer to compile and to call.
     """
 
-    start: NDArray[np.float64]  # (L,) start of each layer's execution
-    end: NDArray[np.float64]  # (L + 1,) when each tensor exists where it is produced
-    there: NDArray[np.float64]  # (L + 1,) when each that is sent has arrived on the other side
+    rows: NDArray[np.float64]  # (>= 5, L + 1) seconds
     outline: NDArray[np.uint8]  # (L + 1,) of the placement, see `outline_of`
-    up_start: NDArray[np.float64]  # (L + 1,) starts of the uplink's activations, in the order sent
-    up_end: NDArray[np.float64]  # (L + 1,) their ends
 
 
 @register_jitable
 def new_scratch(n_layers):
     """Scratch for inferences of up to `n_layers` layers."""
-    return Scratch(
-        np.empty(n_layers),
-        np.empty(n_layers + 1),
-        np.empty(n_layers + 1),
-        np.empty(n_layers + 1, np.uint8),
-        np.empty(n_layers + 1),
-        np.empty(n_layers + 1),
-    )
+    return Scratch(np.empty((UP_END + 1, n_layers + 1)), np.empty(n_layers + 1, np.uint8))
 
 
 @lean_inner
@@ -166,7 +162,9 @@ def run(placement, inference, link, scratch):
 @lean_inner
 def follow(outline, inference, link, scratch):
     """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
-    start, end, there, _, up_start, up_end = scratch
+    rows = scratch.rows
+    start, end, there = rows[START], rows[END], rows[THERE]
+    up_start, up_end = rows[UP_START], rows[UP_END]
     n, mode, message = len(inference.ue_s), inference.mode, link.message
     end[0] = 0.0
     n_up = 0

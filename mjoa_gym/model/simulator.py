@@ -151,20 +151,21 @@ def _execution_and_tensors(
 ) -> list[Interval]:
     """The intervals of the processors and of the tensors, from the kernel's times."""
     intervals = []
+    starts, ends, _, up_starts, up_ends = scratch.rows.tolist()
     n_up, down_free = 0, 0.0
     for tensor in range(len(placement) + 1):
         layer = tensor - 1
         at_edge = layer != INPUT and placement[layer] == 1
-        end = float(scratch.end[tensor])
+        end = ends[tensor]
         if layer != INPUT:
             side = "edge" if at_edge else "ue"
-            intervals.append(Interval(side, "execute", layer, float(scratch.start[layer]), end))
+            intervals.append(Interval(side, "execute", layer, starts[layer], end))
         if scratch.outline[tensor] & kernel.CROSSES and at_edge:
             start = max(end, down_free)
             down_free = start + seconds_for(float(inference.output_bytes[layer]), link.down)
             intervals.append(Interval("downlink", "activation", layer, start, down_free))
         elif scratch.outline[tensor] & kernel.CROSSES:
-            start, end = float(scratch.up_start[n_up]), float(scratch.up_end[n_up])
+            start, end = up_starts[n_up], up_ends[n_up]
             intervals.append(Interval("uplink", "activation", layer, start, end))
             n_up += 1
     return intervals

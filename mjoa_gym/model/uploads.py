@@ -6,7 +6,7 @@ import numpy as np
 
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.model.kernel import AT_EDGE, ZERO, next_piece, release_time
+from mjoa_gym.model.kernel import AT_EDGE, END, UP_END, UP_START, ZERO, next_piece, release_time
 from mjoa_gym.model.link import seconds_for
 
 
@@ -38,7 +38,7 @@ def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segme
     Returns:
         The number of segments; at most 2 L + 1 are needed.
     """
-    up_start, up_end = scratch.up_start, scratch.up_end
+    end_of, up_start, up_end = scratch.rows[END], scratch.rows[UP_START], scratch.rows[UP_END]
     n, mode = len(inference.ue_s), inference.mode
     for layer in range(n):
         sent[layer] = 0.0
@@ -55,7 +55,7 @@ def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segme
             if now > until and len(segments) == 0:
                 return ZERO  # nothing more counts
             if mode == Upload.SERIAL:
-                release = release_time(layer, inference, outline, link.message, scratch.end)
+                release = release_time(layer, inference, outline, link.message, end_of)
                 now = max(now, release)
             left = duration = seconds_for(inference.missing_bytes[layer], link.up)
             sent_s = 0.0

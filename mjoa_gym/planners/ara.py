@@ -39,7 +39,7 @@ NUDGE = 1e-4
 """Relative change of a share that measures a marginal latency."""
 
 
-@compiled
+@lean_inner
 def cost_at(packed, placements, i, shares, r, share, scratch):
     """What UE i would cost if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
@@ -48,7 +48,7 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
     return cost(packed.weight[i], counts_of(packed, i, placement, beta, phi, scratch))
 
 
-@compiled
+@lean_inner
 def measure(packed, placements, i, shares, marginal, scratch):
     """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
     for r in range(2):
@@ -119,10 +119,10 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
     Returns:
         The weighted sum of latencies, and the prices of bandwidth and compute.
     """
-    n_ues, n, idle = len(choice), ZERO, 0.0
+    n_ues, n, idle, weight = len(choice), ZERO, 0.0, packed.weight
     for i in range(n_ues):
         if choice[i] == LOCAL:
-            idle += cost(packed.weight[i], packed.local_s[i])
+            idle += cost(weight[i], packed.local_s[i])
         else:
             n += 1
     if n == 0:
@@ -141,7 +141,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
         for j in range(n):
             i = users[j]
             link = packed_link(packed, i, trial[j, 0], trial[j, 1])
-            total += cost(packed.weight[i], highest(planes[j], n_planes[j], link))
+            total += cost(weight[i], highest(planes[j], n_planes[j], link))
         if idle + total >= limit:
             break
         total = idle
@@ -150,7 +150,7 @@ def settle(packed, portfolio, choice, shares, limit, rounds):
             latency, excess, lateness = learn_at(
                 packed, portfolio, i, k, trial[j, 0], trial[j, 1], scratch
             )
-            total += cost(packed.weight[i], latency + lateness)
+            total += cost(weight[i], latency + lateness)
             surprise = max(surprise, abs(excess) / latency if latency > 0.0 else 0.0)
             if excess != 0.0:
                 n_planes[j] = portfolio.n_planes[i, k]

@@ -35,6 +35,7 @@ from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_lin
 from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import Link
 from mjoa_gym.model.objective import cost
+from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound
 from mjoa_gym.planners.planes import highest
@@ -211,7 +212,7 @@ def certify(packed, i, cell, price_b, price_p, target):
     bound = target
     if seconds > 0.0:
         link = cell_link(packed, i, cell, price_b, price_p, seconds)
-        inference, limit = packed_inference(packed, i), seconds * (1.0 + 1e-12)
+        inference, limit = reference(packed_inference(packed, i)), seconds * (1.0 + 1e-12)
         least = partition_bound(inference, link, TREE_WIDTH, FRONT, limit)
         bound = min(target, cost(packed.weight[i], least) + price)
     cell[BOUND] = max(cell[BOUND], bound)

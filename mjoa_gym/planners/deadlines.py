@@ -16,6 +16,7 @@ from mjoa_gym.model.energy import judge_outline
 from mjoa_gym.model.instance import packed_inference, packed_link
 from mjoa_gym.model.kernel import new_scratch
 from mjoa_gym.model.objective import cost
+from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.portfolio import LOCAL
 
 FACTORS = (1.0, 1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 0.9, 0.7, 0.5)
@@ -81,7 +82,8 @@ def total_cost(packed, portfolio, choice, shares, limit, scratch):
         seconds = packed.local_s[i]
         if choice[i] != LOCAL:
             link = packed_link(packed, i, shares[i, 0], shares[i, 1])
-            inference, outline = packed_inference(packed, i), portfolio.outlines[i, choice[i]]
+            outline = portfolio.outlines[i, choice[i]]
+            inference = reference(packed_inference(packed, i))
             seconds = judge_outline(outline, inference, inference.prices, link, scratch)
         total += cost(packed.weight[i], seconds)
         if total >= limit:

@@ -106,8 +106,8 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     return Prospect(
         tables=tables,
         setting=RoundSetting(
-            packed.mode, horizon.period_s, horizon.server_memory_bytes, horizon.share_parameters,
-            horizon.retain,
+            packed.mode, horizon.period_s, horizon.server_memory_bytes,
+            int(horizon.share_parameters), int(horizon.retain),
         ),
         packed=packed,
         links=np.array([packed_link(later, i, even, even) for i in range(n_ues)]),

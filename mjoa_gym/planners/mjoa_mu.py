@@ -38,6 +38,7 @@ from mjoa_gym.dnn import DNN
 from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
+from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.ara import ROUNDS, settle
 from mjoa_gym.planners.deadlines import shift
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
@@ -328,7 +329,7 @@ def propose(packed, portfolio, asked, shares, width, ring, kept, choice):
         link = packed_link(packed, i, beta, phi)
         if link.up == np.inf or link.down == np.inf:
             continue
-        inference = packed_inference(packed, i)
+        inference = reference(packed_inference(packed, i))
         placement = np.empty(len(inference.ue_s), np.int8)
         for layer in range(len(placement)):
             placement[layer] = portfolio.outlines[i, choice[i], layer + 1] & AT_EDGE

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.objective import cost
+from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add
@@ -152,7 +153,8 @@ def fill_row(packed, i, b, shares, costs, placements):
         costs: (levels, levels) row b is overwritten.
         placements: (levels, levels, L) row b is overwritten; it must hold zeros before.
     """
-    inference, local = packed_inference(packed, i), cost(packed.weight[i], packed.local_s[i])
+    inference = reference(packed_inference(packed, i))
+    local = cost(packed.weight[i], packed.local_s[i])
     for c in range(len(shares)):
         costs[b, c] = local
         link = packed_link(packed, i, shares[b], shares[c])

@@ -60,14 +60,14 @@ def partition(inference, link, width, placement):
         counts as, which is what is minimised then.
     """
     n = len(inference.ue_s)
-    scratch = kernel.new_scratch(n)
-    prices = inference.prices
-    tree = tree_of(with_tolls(inference), tolled(link, prices), False)
+    scratch, outline = kernel.new_scratch(n), np.empty(n + 1, np.uint8)
+    prices, ue_s = inference.prices, inference.ue_s
+    tree = tree_of(inference, with_tolls(inference), tolled(link, prices), False)
     exact = tree.is_chain and inference.mode != Upload.WHOLE and prices.free
     best = judge(placement, inference, link, scratch)
     local = 0.0
     for layer in range(n):
-        local += inference.ue_s[layer]
+        local += ue_s[layer]
     local += prices.computing * local + late(prices, local)
     if not best <= local:
         best = local
@@ -77,8 +77,8 @@ def partition(inference, link, width, placement):
     if not exact:
         if tree.longest_block > LONG_BLOCK:
             run, last_run = RUN, LAST_RUN
-        best = best_single_cut(inference, link, scratch, placement, best)
-        best = improve(inference, link, scratch, placement, best, run)
+        best = best_single_cut(inference, link, scratch, placement, best, np.empty(n, np.int8))
+        best = improve(inference, link, scratch, placement, best, run, outline)
         if width == 0:
             return best
     leaves = np.empty((1 if exact else LEAVES, n), np.int8)
@@ -95,7 +95,7 @@ def partition(inference, link, width, placement):
         if latency > best * HOPELESS or n_differences(leaves[k], placement) == 0:
             continue
         if not exact:
-            latency = improve(inference, link, scratch, leaves[k], latency, run)
+            latency = improve(inference, link, scratch, leaves[k], latency, run, outline)
         if latency < best:
             best = latency
             for layer in range(n):
@@ -103,7 +103,7 @@ def partition(inference, link, width, placement):
     if n_leaves > 1:
         before, best = best, exchange(inference, link, scratch, placement, best, leaves[:n_leaves])
         if best < before or run < last_run:
-            best = improve(inference, link, scratch, placement, best, last_run)
+            best = improve(inference, link, scratch, placement, best, last_run, outline)
     return best
 
 
@@ -116,22 +116,18 @@ def best_partition(
 
 @inner
 def with_tolls(inference):
-    """The inference with what computing counts as beside its time as time, for the tree.
+    """(L,) seconds on the UE, with what computing counts as beside its time, for the tree.
 
     No placement then takes longer than it counts as, because what happens along a path happens at
     different times and is paid for each time.
     """
     prices = inference.prices
     if prices.free:
-        return inference
+        return inference.ue_s
     ue_s = np.empty(len(inference.ue_s))
     for layer in range(len(ue_s)):
         ue_s[layer] = inference.ue_s[layer] * (1.0 + prices.computing)
-    return Inference(
-        inference.offsets, inference.predecessors, inference.is_sink, ue_s, inference.edge_s,
-        inference.output_bytes, inference.missing_bytes, inference.input_bytes, inference.mode,
-        prices,
-    )  # fmt: skip
+    return ue_s
 
 
 @lean_inner
@@ -156,13 +152,13 @@ def partition_bound(inference, link, width, front, limit):
         Seconds.
     """
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    tree = tree_of(inference, link, True)
+    tree = tree_of(inference, inference.ue_s, link, True)
     cap = UNLIMITED if tree.is_chain else front
     return min(limit, search(tree, width, cap, limit * ROUNDING, leaf)[1])
 
 
-@inner
-def best_single_cut(inference, link, scratch, placement, best):
+@lean_inner
+def best_single_cut(inference, link, scratch, placement, best, trial):
     """The best placement with one side for layers below a cut and the other above, both ways.
 
     Cuts at which a processor or the uplink alone is busy for longer than the best so far are not
@@ -174,12 +170,12 @@ def best_single_cut(inference, link, scratch, placement, best):
         scratch: For the simulation.
         placement: (L,) one whose latency is `best`; overwritten if a cut is faster.
         best: Seconds.
+        trial: (L,) a work array.
 
     Returns:
         The latency.
     """
     n = len(placement)
-    trial = np.empty(n, np.int8)
     uploads = inference.mode != Upload.PREINSTALLED
     for first in range(2):
         ue = edge = load = 0.0
@@ -205,8 +201,8 @@ def best_single_cut(inference, link, scratch, placement, best):
     return best
 
 
-@inner
-def improve(inference, link, scratch, placement, best, longest):
+@lean_inner
+def improve(inference, link, scratch, placement, best, longest, outline):
     """Move layers to the other side as long as that helps: in runs, or with one that they read.
 
     Only layers at a border start a move: those that send to the other side or read from it. With
@@ -219,13 +215,13 @@ def improve(inference, link, scratch, placement, best, longest):
         placement: (L,) one whose latency is `best`; changes.
         best: Seconds.
         longest: Most layers of a run, consecutive ones on one side in program order.
+        outline: (L + 1,) a work array.
 
     Returns:
         The latency.
     """
     n = len(placement)
     always = BORDER if inference.mode == Upload.WHOLE else 0
-    outline = np.empty(n + 1, np.uint8)
     kernel.outline_of(placement, inference, outline)
     failed = 0
     layer = 0

@@ -101,16 +101,21 @@ def finite(amount, rate):
 
 
 @inner
-def tree_of(inference, link, relaxed):
+def tree_of(inference, ue_s, link, relaxed):
     """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
+
+    `ue_s` (L,) are seconds on the UE.
 
     With WHOLE it is that of PARALLEL: it would only wait for more.
     """
     n = len(inference.ue_s)
     edges = len(inference.predecessors)
+    offsets, predecessors, is_sink = inference.offsets, inference.predecessors, inference.is_sink
+    edge_s, output_bytes = inference.edge_s, inference.output_bytes
+    missing_bytes = inference.missing_bytes
     layers = np.zeros((max(n + 1, edges), COLUMNS), np.int64)
     for i in range(edges):
-        layers[i, INPUT] = inference.predecessors[i] + 1
+        layers[i, INPUT] = predecessors[i] + 1
     seconds = np.zeros((n + 1, TO_GO + 2 * LATE))
     serial = inference.mode == Upload.SERIAL
     load = 0.0 if inference.mode == Upload.PREINSTALLED else link.up
@@ -119,12 +124,12 @@ def tree_of(inference, link, relaxed):
     for tensor in range(n + 1):
         if tensor > 0:
             layer = tensor - 1
-            size = inference.output_bytes[layer]
-            seconds[tensor, UE] = finite(inference.ue_s[layer], 1.0)
-            seconds[tensor, EDGE] = finite(inference.edge_s[layer], link.slowdown)
-            seconds[tensor, LOAD] = finite(inference.missing_bytes[layer], load)
-            layers[tensor, END] = inference.offsets[tensor]
-            layers[tensor, IS_SINK] = inference.is_sink[layer]
+            size = output_bytes[layer]
+            seconds[tensor, UE] = finite(ue_s[layer], 1.0)
+            seconds[tensor, EDGE] = finite(edge_s[layer], link.slowdown)
+            seconds[tensor, LOAD] = finite(missing_bytes[layer], load)
+            layers[tensor, END] = offsets[tensor]
+            layers[tensor, IS_SINK] = is_sink[layer]
             for i in range(layers[layer, END], layers[tensor, END]):
                 p = layers[i, INPUT]
                 layers[p, LAST_READER] = tensor

@@ -21,6 +21,7 @@ from mjoa_gym.model.instance import Packed, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.link import Link, link_over
 from mjoa_gym.model.objective import cost
+from mjoa_gym.model.reference import by_reference, reference
 from mjoa_gym.planners.planes import highest, learn
 
 LOCAL = 0
@@ -33,6 +34,7 @@ STEPS, MOST_STEPS = (2.0, 1.25, 1.06), 12
 """Factors by which shares vary in the search for those that an entry is worth, and how often."""
 
 
+@by_reference
 class Portfolio(NamedTuple):
     """Up to K placements for each of N UEs of at most L layers; entry `LOCAL` is all-local."""
 
@@ -85,7 +87,7 @@ def same(one, other, n):
     return True
 
 
-@njit(inline="always")
+@lean_inner
 def learn_at(packed, portfolio, i, k, beta, phi, scratch):
     """Simulate UE i's entry k at some shares, and keep the plane found there if it is new.
 
@@ -95,7 +97,7 @@ def learn_at(packed, portfolio, i, k, beta, phi, scratch):
     link = packed_link(packed, i, beta, phi)
     latency, excess, lateness, portfolio.n_planes[i, k] = learn(
         portfolio.outlines[i, k],
-        packed_inference(packed, i),
+        reference(packed_inference(packed, i)),
         link,
         scratch,
         portfolio.planes[i, k],
@@ -112,7 +114,7 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
     """
     size, n = portfolio.size[i], packed.first[i + 1] - packed.first[i]
     scratch = kernel.new_scratch(n)
-    kernel.outline_of(placement, packed_inference(packed, i), scratch.outline)
+    kernel.outline_of(placement, reference(packed_inference(packed, i)), scratch.outline)
     for k in range(size):
         if same(scratch.outline, portfolio.outlines[i, k], n):
             return k

@@ -62,7 +62,8 @@ def greedy_prefetch(
 def add_runs(inference, link, following):
     """Extend the edge layers of the next inference by the runs that gain most per missing byte.
 
-    `following` (L,), its placement, changes; the missing bytes of what is taken become 0.
+    `following` (L,), its placement, changes; the missing bytes of what is taken become 0. Slices
+    are not assigned: that takes Numba 5 s more to compile, for the text of an error.
     """
     n = len(following)
     missing = inference.missing_bytes
@@ -73,8 +74,8 @@ def add_runs(inference, link, following):
     while True:
         best_rate, best_first, best_end, best_latency = 0.0, 0, 0, now
         for first in range(0, n, stride):
-            trial[:] = following
-            held[:] = missing
+            for layer in range(n):
+                trial[layer], held[layer] = following[layer], missing[layer]
             sent = 0.0
             for end in range(first + 1, n + 1):
                 trial[end - 1] = 1
@@ -87,11 +88,12 @@ def add_runs(inference, link, following):
                 if gain / sent > best_rate and gain > LEAST_GAIN * now:
                     best_rate, best_latency = gain / sent, latency
                     best_first, best_end = first, end
-            missing[:] = held
+            for layer in range(n):
+                missing[layer] = held[layer]
         if best_rate == 0.0:
             return
-        following[best_first:best_end] = 1
-        missing[best_first:best_end] = 0.0
+        for layer in range(best_first, best_end):
+            following[layer], missing[layer] = 1, 0.0
         now = best_latency
 
 
@@ -131,7 +133,7 @@ def saved_s(
     parameter_bytes: NDArray[np.float64],
 ) -> float:
     """Seconds by which an inference ends earlier if what it has at the edge is on the server."""
-    cold = inference._replace(missing_bytes=parameter_bytes)
+    cold = inference._replace(missing_bytes=parameter_bytes.copy())
     there = inference._replace(missing_bytes=np.where(placement == 1, 0.0, parameter_bytes))
     alone = np.zeros_like(placement)
     best_partition(cold, link, WIDTH, alone)

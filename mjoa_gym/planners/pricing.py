@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import compiled, inner, lean_inner
+from mjoa_gym.model.compiling import compiled, inner, lean, lean_inner
 from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
 from mjoa_gym.model.objective import cost
@@ -38,8 +38,9 @@ SURPRISES, PRECISION = 3, 1e-4
 latency over the planes at which none are."""
 
 
-@compiled
-def value_all(packed, portfolio, price_b, price_p, slack):
+def value_all(
+    packed: Packed, portfolio: Portfolio, price_b: float, price_p: float, slack: float
+) -> float:
     """Value the entries at new prices, and find the shares that they are worth.
 
     That takes a search for those entries only whose value may be within `slack` of the UE's least.
@@ -50,6 +51,12 @@ def value_all(packed, portfolio, price_b, price_p, slack):
         The dual value: no choice of entries costs less (on chains).
     """
     scratch = new_scratch(portfolio.outlines.shape[2] - 1)
+    return _value_all(packed, portfolio, price_b, price_p, slack, scratch)
+
+
+@lean
+def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
+    """`value_all`, without allocating."""
     t = 1.0
     if price_b < portfolio.prices[0]:
         t = price_b / portfolio.prices[0]

@@ -21,11 +21,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mjoa_gym.model.compiling import compiled, lean
+from mjoa_gym.model.compiling import compiled, inner, lean, lean_inner
 from mjoa_gym.model.energy import IDLE, TRANSMIT, counted, judge_outline, prefetch_j
 from mjoa_gym.model.instance import Packed, packed_link, packed_prices
 from mjoa_gym.model.link import Link, seconds_for
 from mjoa_gym.model.objective import Prices, cost, late
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
     NOTHING,
@@ -50,7 +51,7 @@ GAIN = 1e-5
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
 UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
-EVERYONE = -1
+EVERYONE = np.int64(-1)
 """In place of the UE that a decision changes."""
 
 
@@ -64,11 +65,12 @@ class RoundSetting(NamedTuple):
     mode: int
     period_s: float
     server_memory_bytes: float
-    common: bool
-    retain: bool
+    common: int  # 0 or 1, as in a scenario's constants: kernels would be compiled anew for bool
+    retain: int
     share_parameters: bool = False
 
 
+@by_reference
 class Forecast(NamedTuple):
     """What follows from a decision for every UE, in this round and after it.
 
@@ -99,6 +101,7 @@ def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int
     )
 
 
+@by_reference
 class Prospect(NamedTuple):
     """One environment's round and what is assumed of the rounds after it."""
 
@@ -127,14 +130,14 @@ class Prospect(NamedTuple):
     room: Room
 
 
-@lean
+@lean_inner
 def copy(source, target):
     """Copy a row."""
     for k in range(len(source)):
         target[k] = source[k]
 
 
-@lean
+@lean_inner
 def same(one, other):
     """Whether two rows are equal."""
     for k in range(len(one)):  # noqa: SIM110 - Numba's way
@@ -143,7 +146,7 @@ def same(one, other):
     return True
 
 
-@lean
+@lean_inner
 def link_under(packed, decision, i):
     """UE i's link with the shares that are decided."""
     return packed_link(packed, i, decision.bandwidth_share[0, i], decision.compute_share[0, i])
@@ -167,7 +170,7 @@ def later_counts(prospect, i, outline, inference, link):
     return judge_outline(outline, inference, prices, link, scratch_in(prospect.room, i))
 
 
-@compiled
+@inner
 def set_least(prospect):
     """Write down the seconds of all placements in later rounds with everything resident."""
     outlines, least = prospect.decision.outlines, prospect.least
@@ -183,7 +186,7 @@ def set_least(prospect):
         prospect.guess[i], prospect.least_of[i] = fastest, least[fastest]
 
 
-@lean
+@lean_inner
 def best_later(prospect, i, resident):
     """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident.
 
@@ -203,7 +206,7 @@ def best_later(prospect, i, resident):
     return best
 
 
-@lean
+@lean_inner
 def begin_ue(prospect, i):
     """Replay UE i's inference of this round."""
     state, decision = prospect.state, prospect.decision
@@ -223,7 +226,7 @@ def begin_ue(prospect, i):
     prospect.trial.seconds[i], prospect.trial.counts[i] = seconds, counts
 
 
-@lean
+@lean_inner
 def end_ue(prospect, i, round_s):
     """Replay what UE i uploads in this round, and note what is there when all marked layers are.
 
@@ -252,7 +255,7 @@ def end_ue(prospect, i, round_s):
         trial.wait[i] = seconds / prospect.setting.period_s
 
 
-@lean
+@lean_inner
 def length(seconds, period_s):
     """Length of a round whose inferences take so many seconds (N,)."""
     round_s = period_s
@@ -261,9 +264,9 @@ def length(seconds, period_s):
     return round_s
 
 
-@compiled
+@lean
 def play_round(prospect):
-    """Play the decision: seconds (N,) and length of the round; residency goes to the state.
+    """Play the decision; the length of the round. Seconds and residencies go to the trial.
 
     The length is infinite if an inference never ends; residency is of no use then.
     """
@@ -274,7 +277,7 @@ def play_round(prospect):
     if round_s < np.inf:
         for i in range(n_ues):
             end_ue(prospect, i, round_s)
-    return prospect.trial.seconds, round_s
+    return round_s
 
 
 @njit(inline="always")
@@ -292,7 +295,7 @@ def replay(prospect, i, j):
             begin_ue(prospect, j)
         after = length(seconds, period_s)
     if i == EVERYONE or before != after < np.inf:
-        after = play_round(prospect)[1]
+        after = play_round(prospect)
     elif after < np.inf:
         end_ue(prospect, i, after)
         if j != i:
@@ -300,7 +303,7 @@ def replay(prospect, i, j):
     return after
 
 
-@lean
+@lean_inner
 def same_uploads(known, trial, touched):
     """Whether two forecasts agree on what the UEs touched upload and retain."""
     for i in range(len(touched)):
@@ -314,7 +317,7 @@ def same_uploads(known, trial, touched):
     return True
 
 
-@lean
+@lean_inner
 def bring_together(resident, idle, tables):
     """Let the owners of layers have what any row (R, L) has of them; in place, idle rounds too."""
     for row in range(len(resident)):
@@ -349,14 +352,14 @@ def drop(prospect):
         memory.evict(kept, idle, dnn, tables, setting.common, limit, of_rows)
 
 
-@lean
+@lean_inner
 def rounds_with(when, wait, rounds_ahead):
     """Rounds in which a UE will have the residency `when`, times their weight."""
     soon = min(wait, rounds_ahead)
     return soon if when == NOW else rounds_ahead - soon
 
 
-@lean
+@lean_inner
 def total(trial, weight, rounds_ahead):
     """Weighted seconds of this round and of those to come."""
     weighted = 0.0
@@ -367,7 +370,7 @@ def total(trial, weight, rounds_ahead):
     return weighted
 
 
-@lean
+@lean_inner
 def gained(before, now, parameter_bytes):
     """Bytes that are resident now (L,) in addition to those before."""
     more = 0.0
@@ -377,7 +380,7 @@ def gained(before, now, parameter_bytes):
     return more
 
 
-@lean
+@lean_inner
 def bound(known, trial, there, least_of, links, prices, parameter_bytes, rounds_ahead):
     """Put into the trial's worth what it cannot be below if no more is resident than (2, N, L).
 
@@ -447,7 +450,7 @@ def objective(prospect, i, j, limit):
     return now
 
 
-@lean
+@lean_inner
 def copy_rounds(touched, source, target):
     """Copy the rounds of all touched UEs from one forecast to the other."""
     for i in range(len(touched)):
@@ -460,7 +463,7 @@ def copy_rounds(touched, source, target):
             touched[i] = False
 
 
-@compiled
+@lean_inner
 def accepted(prospect, i, j, best):
     """The objective of the decision if it beats `best`: it is known then; else `best`.
 
@@ -481,7 +484,7 @@ def accepted(prospect, i, j, best):
     return now
 
 
-@compiled
+@lean_inner
 def choose(prospect, chosen, i, n_rows, other, best):
     """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
 
@@ -500,7 +503,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
     return best
 
 
-@compiled
+@njit(inline="always")
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; returns the objective.
 

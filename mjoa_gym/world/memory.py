@@ -58,7 +58,7 @@ def settle(resident, idle, placement, sent):
         idle[layer] = 0 if used or after <= 0.0 else idle[layer] + 1
 
 
-@lean
+@lean_inner
 def count_writers(dnn, tables, writers):
     """Count the UEs (N,) that run each row's network (R,).
 
@@ -74,7 +74,7 @@ def count_writers(dnn, tables, writers):
         writers[dnn[i]] += 1
 
 
-@lean
+@lean_inner
 def combine(dnn, placement, sent, tables, used, arrived):
     """Record what a UE placed and sent (>= L,) at the owners of its layers; in place.
 
@@ -87,7 +87,7 @@ def combine(dnn, placement, sent, tables, used, arrived):
         arrived[row, own] = max(arrived[row, own], sent[layer])
 
 
-@lean
+@lean_inner
 def repeat(resident, idle, tables):
     """Copy the state of the owners of layers into the rows (R, L) that repeat it."""
     for row in range(len(resident)):
@@ -97,7 +97,7 @@ def repeat(resident, idle, tables):
             idle[row, layer] = idle[there, own]
 
 
-@lean
+@lean_inner
 def retain(dnn, i, placement, tables, shared, idle):
     """Make the layers that UE i marks (>= L,) younger, in `idle` (R, L), than all unmarked ones.
 
@@ -114,7 +114,7 @@ def retain(dnn, i, placement, tables, shared, idle):
         rounds[layer] -= RETAINED if placement[layer] & (rounds[layer] >= 0) else 0
 
 
-@lean
+@lean_inner
 def forget_marks(idle):
     """Restore the idle rounds (R, L) from before `retain`."""
     for row in range(len(idle)):

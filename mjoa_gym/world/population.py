@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mjoa_gym.model import radio
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import UE, Horizon, Instance, Stored
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.randomness import fill_uniform, new_stream, normal
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.tables import FACTORS, NO_DEADLINES
@@ -32,6 +33,7 @@ The offset is drawn only if links follow a trace, and the deadline only if there
 """
 
 
+@by_reference
 class Population(NamedTuple):
     """The UEs of a round; each array is (E, N), or (N,) for one environment."""
 

@@ -19,6 +19,7 @@ from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.model.uploads import upload
 from mjoa_gym.world import memory
 from mjoa_gym.world.population import (
@@ -35,6 +36,7 @@ NOTHING = -1
 """Stands for a row of placements without any layer."""
 
 
+@by_reference
 class State(NamedTuple):
     """The state of E environments between two rounds; kernels change it in place."""
 
@@ -45,6 +47,7 @@ class State(NamedTuple):
     stream: NDArray[np.uint64]  # (E,) random streams (see `randomness`)
 
 
+@by_reference
 class Decision(NamedTuple):
     """An answer to one round of E environments with N UEs and at most L layers.
 
@@ -60,6 +63,7 @@ class Decision(NamedTuple):
     compute_share: NDArray[np.float64]  # (E, N) likewise
 
 
+@by_reference
 class Outcome(NamedTuple):
     """The outcome of decisions; zeros for environments that did not play."""
 
@@ -136,10 +140,11 @@ def plan_of(decision: Decision, e: int, instance: Instance) -> Plan:
     return Plan(placements, *shares, prefetch, retain)
 
 
-START, END, THERE, UP_START, UP_END, SENT, ROWS = range(7)
-"""Rows of `Room.rows`, and their number."""
+SENT = kernel.UP_END + 1
+"""The row of `Room.rows` after those of `kernel.Scratch`."""
 
 
+@by_reference
 class Room(NamedTuple):
     """Work arrays for the UEs of one environment."""
 
@@ -157,7 +162,7 @@ class Room(NamedTuple):
 def new_room(n_ues: int, width: int, memory_rows: int = 0) -> Room:
     """Allocate work arrays for N UEs and L layers, with rows of memory if parameters stay."""
     ue_s, missing_bytes = np.empty((2, n_ues, width))
-    rows = np.empty((n_ues, ROWS, width + 1))
+    rows = np.empty((n_ues, SENT + 1, width + 1))
     outline = np.empty((n_ues, width + 1), np.uint8)
     used, arrived = (np.empty((memory_rows, width), kind) for kind in (np.int8, np.float64))
     n_up, of_rows = np.empty(n_ues, np.int64), np.empty(memory_rows, np.int64)
@@ -174,10 +179,7 @@ def inference_in(room, tables, constants, d, i):
 @njit(inline="always")
 def scratch_in(room, i):
     """UE i's scratch."""
-    rows = room.rows[i]
-    return kernel.Scratch(
-        rows[START], rows[END], rows[THERE], room.outline[i], rows[UP_START], rows[UP_END]
-    )
+    return kernel.Scratch(room.rows[i], room.outline[i])
 
 
 @njit(inline="always")

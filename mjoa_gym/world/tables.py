@@ -16,9 +16,11 @@ from mjoa_gym.model.energy import watts
 from mjoa_gym.model.inference import Inference, inference_of
 from mjoa_gym.model.link import Channel
 from mjoa_gym.model.objective import FREE
+from mjoa_gym.model.reference import by_reference, reference
 from mjoa_gym.validation import frozen, non_negative_vector
 
 
+@by_reference
 class Tables(NamedTuple):
     """D networks of at most L layers and K kinds of UE; read-only, padded with zeros.
 
@@ -122,17 +124,19 @@ def stacked(
 def inference_with(tables, d, ue_s, missing_bytes, mode):
     """Return an inference of network d as views; seconds and missing bytes are (>= L,)."""
     n = tables.n_layers[d]
-    return Inference(
-        tables.offsets[d, : n + 1],
-        tables.predecessors[d, : tables.offsets[d, n]],
-        tables.is_sink[d, :n],
-        ue_s[:n],
-        tables.edge_s[d, :n],
-        tables.output_bytes[d, :n],
-        missing_bytes[:n],
-        tables.input_bytes[d],
-        mode,
-        FREE,
+    return reference(
+        Inference(
+            tables.offsets[d, : n + 1],
+            tables.predecessors[d, : tables.offsets[d, n]],
+            tables.is_sink[d, :n],
+            ue_s[:n],
+            tables.edge_s[d, :n],
+            tables.output_bytes[d, :n],
+            missing_bytes[:n],
+            tables.input_bytes[d],
+            mode,
+            FREE,
+        )
     )
 
 

@@ -11,6 +11,7 @@ from mjoa_gym.envs.actions.base import ActionView, checked
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of
 from mjoa_gym.world.scenario import Scenario
@@ -33,6 +34,7 @@ class Choice(NamedTuple):
     compute_bid: NDArray[np.float64]  # > 0
 
 
+@by_reference
 class Menus(NamedTuple):
     """The menus of D networks as kernels read them."""
 

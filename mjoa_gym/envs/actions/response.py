@@ -24,6 +24,7 @@ from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean, lean_inner
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.model.link import link_over
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.batch import in_parts
 from mjoa_gym.world.rounds import (
     NOTHING,
@@ -41,6 +42,7 @@ GREATEST_BID = 2.0**1.5
 """A bid is 0, or a factor from the reciprocal of this number to this number."""
 
 
+@by_reference
 class Bids(NamedTuple):
     """The UEs' bids: factors >= 0 on what they would cost all-local; each array is (E, N)."""
 

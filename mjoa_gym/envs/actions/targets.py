@@ -24,6 +24,7 @@ from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean_inner
 from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import link_over
+from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.rounds import channel_in, scratch_in
 from mjoa_gym.world.tables import inference_with
 
@@ -34,6 +35,7 @@ SPAN = 1e15
 """The highest price over the lowest price that is tried."""
 
 
+@by_reference
 class Targets(NamedTuple):
     """Work arrays for the targets of N UEs with at most M entries each."""
 
