@@ -120,6 +120,14 @@ def test_every_use_is_a_bar_in_its_lane(page, told):
         scale = (lefts[-1] - lefts[0]) / (starts[-1] - starts[0])
         expected = [(start - starts[0]) * scale for start in starts]
         assert [left - lefts[0] for left in lefts] == pytest.approx(expected, abs=0.5)
+        begun = [event["at"] for event in told["events"] if "planned" in event]
+        lines = page.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map((l) => l.x1.baseVal.value)",
+            f"#ue-{ue} line.begins",
+        )
+        assert [line - lefts[0] for line in sorted(lines)] == pytest.approx(
+            [(at - starts[0]) * scale for at in begun], abs=0.5
+        )
         assert any(re.search(r"UE executes: \d \(layer \d\), \d", bar[5]) for bar in bars)
         assert any("the network's input" in bar[5] for bar in bars)
     assert len(page.find_elements(By.CSS_SELECTOR, "line.planned")) == 4
