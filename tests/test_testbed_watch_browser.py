@@ -66,6 +66,7 @@ def page(browser, told):  # noqa: F811
             browser.get_log(log)
         browser.get(watcher.address)
         browser.watcher = watcher
+        browser.execute_script("document.querySelector('input[value=\"60\"]').click()")
         wait_for(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "rect.use"))
         yield browser
         assert [entry["message"] for entry in browser.get_log("browser")] == []
@@ -184,11 +185,10 @@ def test_it_can_be_paused_and_shown_from_further_back(page):
     assert page.execute_script(moving) == stopped
     page.find_element(By.ID, "pause").click()
     wait_for(page, lambda b: b.execute_script(moving) != stopped)
-    width = "return document.querySelector('rect.use').width.baseVal.value"
+    pixels = "return Number(document.querySelector('g.moving').dataset.scale)"  # per second
+    far = page.execute_script(pixels)
     page.execute_script("document.querySelector('input[value=\"5\"]').click()")
-    wide = page.execute_script(width)
-    page.execute_script("document.querySelector('input[value=\"60\"]').click()")
-    assert page.execute_script(width) < wide
+    assert page.execute_script(pixels) == pytest.approx(12 * far)
 
 
 @pytest.mark.parametrize("width", [390, 620, 1300])
