@@ -66,6 +66,7 @@ def page(browser, told):  # noqa: F811
             browser.get_log(log)
         browser.get(watcher.address)
         browser.watcher = watcher
+        browser.execute_script("document.querySelector('input[value=\"60\"]').click()")
         wait_for(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "rect.use"))
         yield browser
         assert [entry["message"] for entry in browser.get_log("browser")] == []
@@ -120,6 +121,14 @@ def test_every_use_is_a_bar_in_its_lane(page, told):
         scale = (lefts[-1] - lefts[0]) / (starts[-1] - starts[0])
         expected = [(start - starts[0]) * scale for start in starts]
         assert [left - lefts[0] for left in lefts] == pytest.approx(expected, abs=0.5)
+        begun = [event["at"] for event in told["events"] if "planned" in event]
+        lines = page.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map((l) => l.x1.baseVal.value)",
+            f"#ue-{ue} line.begins",
+        )
+        assert [line - lefts[0] for line in sorted(lines)] == pytest.approx(
+            [(at - starts[0]) * scale for at in begun], abs=0.5
+        )
         assert any(re.search(r"UE executes: \d \(layer \d\), \d", bar[5]) for bar in bars)
         assert any("the network's input" in bar[5] for bar in bars)
     assert len(page.find_elements(By.CSS_SELECTOR, "line.planned")) == 4
@@ -176,11 +185,10 @@ def test_it_can_be_paused_and_shown_from_further_back(page):
     assert page.execute_script(moving) == stopped
     page.find_element(By.ID, "pause").click()
     wait_for(page, lambda b: b.execute_script(moving) != stopped)
-    width = "return document.querySelector('rect.use').width.baseVal.value"
+    pixels = "return Number(document.querySelector('g.moving').dataset.scale)"  # per second
+    far = page.execute_script(pixels)
     page.execute_script("document.querySelector('input[value=\"5\"]').click()")
-    wide = page.execute_script(width)
-    page.execute_script("document.querySelector('input[value=\"60\"]').click()")
-    assert page.execute_script(width) < wide
+    assert page.execute_script(pixels) == pytest.approx(12 * far)
 
 
 @pytest.mark.parametrize("width", [390, 620, 1300])

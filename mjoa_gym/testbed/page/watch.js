@@ -59,7 +59,8 @@ function take(event) {
   } else if ("began" in event) {
     rounds.get(event.round)?.origins.set(event.began, event.at);
   } else if ("over" in event && rounds.has(event.over)) {
-    Object.assign(rounds.get(event.over), event);
+    const { at: ended, ...found } = event; // `at` stays when the round began
+    Object.assign(rounds.get(event.over), found, { ended });
   }
 }
 function takeNow(said) {
