@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import Scenario, decode_observation
@@ -19,6 +20,7 @@ from mjoa_gym.planners.menu import menu_of
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import bench_startup
+import streaming_bound
 from streaming_floor import GRAIN_BYTES, best_sets, floors, sets_of_layers, with_resident
 from throughput.contenders import IDS
 from throughput.parts import seconds_of_parts
@@ -79,6 +81,17 @@ def test_floors_are_below_what_an_empty_server_allows():
         within_memory, everything = floors(instance, SMALL, menu)
         nothing = with_resident(instance, [np.zeros(ue.dnn.n_layers) for ue in instance.ues])[1]
         assert everything <= within_memory * (1 + 1e-9) <= nothing * (1 + 2e-9)
+
+
+def test_distances_to_the_streaming_bound(tmp_path, capsys):
+    """Nobody is below it, and the certified bound is not above what it aims at."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SMALL.with_changes(name="small", rounds=4).to_dict()))
+    assert streaming_bound.main(["--episodes", "2", "--scenario", str(file)]) == 0
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    means = {cells[0].strip("| "): float(cells[1].split(" ")[0]) for cells in lines}
+    assert set(means) == {*streaming_bound.PLANNERS, streaming_bound.AIM, streaming_bound.BOUND}
+    assert means.pop(streaming_bound.BOUND) <= min(means.values())
 
 
 @pytest.mark.parametrize("env_id", IDS)
