@@ -207,15 +207,17 @@ def divide(packed, portfolio, i, price_b, price_p, target, small, cells, most_ce
 @inner
 def certify(packed, i, cell, price_b, price_p, target):
     """Raise a cell's bound to what its trees certify, at most the target."""
-    bound = least_in(packed, i, cell, price_b, price_p, np.inf, target)
+    trees = TREE_WIDTH, FRONT
+    bound = least_in(packed, i, cell, price_b, price_p, np.inf, target, trees)
     cell[BOUND] = max(cell[BOUND], bound)
 
 
 @inner
-def least_in(packed, i, cell, price_b, price_p, byte_price, target):
+def least_in(packed, i, cell, price_b, price_p, byte_price, target, trees):
     """What no shares in a cell and no placement cost less than, or the target.
 
     A parameter byte may be on the server for `byte_price`, in the unit of costs; inf if none is.
+    `trees` are the width and the front of `priced_bound`.
     """
     paid, seconds = left_for_latency(packed, i, cell, price_b, price_p, target)
     if not seconds > 0.0:
@@ -223,7 +225,7 @@ def least_in(packed, i, cell, price_b, price_p, byte_price, target):
     link = cell_link(packed, i, cell, price_b, price_p, seconds)
     inference, limit = packed_inference(packed, i), seconds * (1.0 + 1e-12)
     price = head_start_price(packed.weight[i], link, byte_price)
-    least = priced_bound(inference, link, TREE_WIDTH, FRONT, limit, price)
+    least = priced_bound(inference, link, trees[0], trees[1], limit, price)
     return min(target, cost(packed.weight[i], least) + paid)
 
 

@@ -35,18 +35,18 @@ layers still to run, with the best side for each layer of the path,
 since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
 with all parameters present; smaller ones carry the long-term influence of an upload.
 
-A head start of the stream may be for sale (`planners.bound` says what it stands for): b seconds of it
-for price x b, with a price below 1. For a given placement that ends at T without any stream and at
-max(T, S) with the whole of it, T + price x max(0, S - T) is the least time and payment together.
+A head start of the stream may be for sale (`streaming_bound` says what it stands for): b seconds of
+it for price x b, with a price below 1. For a given placement that ends at T without any stream and
+at max(T, S) with the whole of it, T + price x max(0, S - T) is the least time and payment together.
 To find the least of that over all placements, count payments as time, on t and on s. A leaf then
 buys just as much as it must not to wait for the stream,
 
     b = max(0, s + B - t - A),    t' = t + A + price x b,    s' = s + C - (1 - price) x b,
 
-which adds up to the same, because a head start that is bought later serves all that comes later. What
-is to come grows with t and s as before, so dominance stays exact. The bounds hold for the weights
-theta >= 1 - price, with times from the block's input only: time that is spent waiting for the stream
-may be bought.
+which adds up to the same, because a head start that is bought later serves all that comes later.
+What is to come grows with t and s as before, so dominance stays exact. The bounds hold for the
+weights theta >= 1 - price, with times from the block's input only: time that is spent waiting for
+the stream may be bought.
 
 Cost: O(layers x width x (live tensors + width)), and O(blocks x leaves x front).
 """
@@ -124,8 +124,8 @@ def finite(amount, rate):
 def tree_of(inference, link, relaxed, price):
     """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
 
-    With WHOLE it is that of PARALLEL: it would only wait for more. The price is that of a head start
-    (1: none is for sale); others need the relaxed reading, and no SERIAL.
+    With WHOLE it is that of PARALLEL: it would only wait for more. The price is that of a head
+    start (1: none is for sale); others need the relaxed reading, and no SERIAL.
     """
     n = len(inference.ue_s)
     edges = len(inference.predecessors)

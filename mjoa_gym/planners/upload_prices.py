@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.model.instance import UE, Instance, Packed, packed_inference, packed_link
+from mjoa_gym.model.instance import (
+    SHARE_TOLERANCE,
+    UE,
+    Instance,
+    Packed,
+    packed_inference,
+    packed_link,
+)
 from mjoa_gym.model.link import BITS_PER_BYTE
 from mjoa_gym.planners.far_sighted import placements_of
 
@@ -87,7 +94,9 @@ class Prices(NamedTuple):
 
     def of(self, r: int, episode: Episode) -> RoundPrices:
         """Those of round r, counted from 0."""
-        there = np.where(r > episode.first, self.memory[r] + self.upload[r - 1] - self.upload[r], np.inf)
+        there = np.where(
+            r > episode.first, self.memory[r] + self.upload[r - 1] - self.upload[r], np.inf
+        )
         return RoundPrices(self.band[r], self.server[r], self.memory[r], there, self.upload[r])
 
 
@@ -137,7 +146,6 @@ def _same(ue: UE, before: UE) -> bool:
 def _groups_of_networks(instances: Sequence[Instance]) -> list[NDArray[np.int64]]:
     """`groups_of` for networks that are stored together if they have a layer in common."""
     group_of: dict[tuple[str, float], int] = {}
-    found: list[NDArray[np.int64]] = []
     everywhere = [[contents_of(ue) for ue in instance.ues] for instance in instances]
     for contents in (own for ues in everywhere for own in ues):
         met = {group_of[layer] for layer in contents if layer in group_of}
@@ -145,9 +153,7 @@ def _groups_of_networks(instances: Sequence[Instance]) -> list[NDArray[np.int64]
         group_of |= {layer: into for layer, g in group_of.items() if g in met}
         group_of |= dict.fromkeys(contents, into)
     names = {g: k for k, g in enumerate(dict.fromkeys(group_of.values()))}
-    for ues in everywhere:
-        found.append(np.array([names[group_of[own[0]]] for own in ues]))
-    return found
+    return [np.array([names[group_of[own[0]]] for own in ues]) for ues in everywhere]
 
 
 def contents_of(ue: UE) -> list[tuple[str, float]]:
@@ -175,7 +181,10 @@ def _round(instance: Instance, group: NDArray[np.int64]) -> Round:
         own[2] *= part[i] / MEGABYTE
         tables.append(own)
     none_s, full_s, megabytes = ([own[k] for own in tables] for k in range(3))
-    rates = [[1e-6 / packed_link(packed, i, b, 1.0).up for b in SHARES] for i in range(len(part))]
+    rates = [
+        [1.0 / MEGABYTE / packed_link(packed, i, b, 1.0).up for b in SHARES]
+        for i in range(len(part))
+    ]
     return Round(
         packed, installed, rows, none_s, full_s, megabytes, np.array(rates), group, part,
         instance.local_s, horizon.period_s,
@@ -186,9 +195,7 @@ def parts_of(ues: Sequence[UE]) -> NDArray[np.float64]:
     """(N,) which part of the price of each of its layers a UE pays at least, if it pays alike."""
     everyone = [contents_of(ue) for ue in ues]
     users = Counter(layer for own in everyone for layer in own)
-    return np.array(
-        [1.0 / max(users[layer] for layer in own) for own in everyone]
-    )
+    return np.array([1.0 / max(users[layer] for layer in own) for own in everyone])
 
 
 @compiled
@@ -221,7 +228,7 @@ def capacity_mb_s(packed: Packed, members: NDArray[np.bool_]) -> float:
     bps = band * np.log2(1.0 + packed.snr_up[concentrates].sum())
     given = members & ~packed.concentrates
     bps += (packed.up_hz[given] * np.log2(1.0 + packed.snr_up[given])).max(initial=0.0)
-    return float(bps / BITS_PER_BYTE / MEGABYTE)
+    return float(bps * (1.0 + SHARE_TOLERANCE) / BITS_PER_BYTE / MEGABYTE)
 
 
 def uploads(known: Round, price: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -293,7 +300,8 @@ def dual_value(
     """
     memory = prices.memory * memory_mb if prices.memory > 0.0 else 0.0
     slowest = min(0.0, float((rewarded - least).min()))
-    return float(least.sum()) + slowest - prices.band - prices.server - memory
+    shares = (prices.band + prices.server) * (1.0 + SHARE_TOLERANCE)
+    return float(least.sum()) + slowest - shares - memory
 
 
 def dual_prices(episode: Episode) -> tuple[Episode, Prices]:
@@ -359,7 +367,8 @@ class _Programme:
         self.size = int(ends[-1])
         parts = zip(np.split(np.arange(self.size), ends[:-1]), self.shapes, strict=True)
         index = [part.reshape(shape) for part, shape in parts]
-        self.band, self.server, self.memory, self.upload, self.reward, self.value, self.least = index
+        self.band, self.server, self.memory, self.upload = index[:4]
+        self.reward, self.value, self.least = index[4:]
         self.rows: list[int] = []
         self.columns: list[int] = []
         self.numbers: list[float] = []
@@ -462,14 +471,9 @@ def _sum(*terms: dict[int, float]) -> dict[int, float]:
     return dict(total)
 
 
-def slope_mb_s(packed: Packed, i: int, share: float) -> float:
-    """By how much a UE's uplink rate grows per share of the band."""
-    return float(rate_slope(packed, i, share)) / MEGABYTE
-
-
 @compiled
 def rate_slope(packed, i, share):
-    """`slope_mb_s` in bytes per second."""
+    """By how many bytes per second a UE's uplink rate grows per share of the band."""
     snr, hz = packed.snr_up[i], packed.up_hz[i] / BITS_PER_BYTE
     if not packed.concentrates[i]:
         return hz * np.log2(1.0 + snr)
