@@ -283,3 +283,14 @@ def test_what_depends_on_decisions_is_refused():
         streaming_bound(rounds_of(scenario, 0))
     with pytest.raises(ValueError, match=r"rounds\[0\]\.horizon=None"):
         streaming_bound([replace(rounds_of(tiny_scenario(0), 0)[0], horizon=None)])
+
+
+def test_rounds_that_are_not_of_one_episode_are_refused():
+    first = rounds_of(tiny_scenario(0), 0)[0]
+    more = replace(first, horizon=replace(first.horizon, server_memory_bytes=7.0))
+    with pytest.raises(ValueError, match=r"rounds\[1\]\.horizon\.server_memory_bytes=7\.0.*must"):
+        streaming_bound([first, more])
+    horizon = replace(first.horizon, idle_rounds=None, snr_up=None, snr_down=None)
+    alone = replace(first, ues=first.ues[:1], horizon=horizon)
+    with pytest.raises(ValueError, match=r"rounds\[1\] has 1 UEs: must be 2"):
+        streaming_bound([first, alone])

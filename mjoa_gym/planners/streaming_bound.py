@@ -19,7 +19,8 @@ the environment does:
 **Prices** (Lagrange multipliers, all >= 0): in round r, a of the band, c of the server, m of a byte
 of memory, and v_g of a byte that group g uploads in the round. So v_g is the value of a byte that
 is on the server in the next round: the penalty of an information relaxation, linear in what is
-there. A byte that is there costs q_g(r) = m(r) + v_g(r - 1) - v_g(r) >= 0, and no policy costs less than
+there. A byte that is there costs q_g(r) = m(r) + v_g(r - 1) - v_g(r) >= 0, and no policy costs
+less than
 
     sum over r of ( min of sum_i cost_i - n_r max(0, D_r - H_r)  -  a - c - m M ),
     cost_i = w T + a b + c (server share) + q_g (bytes that are there) - v_g H_r u_i(b),

@@ -112,7 +112,13 @@ class Answer(NamedTuple):
 
 
 def known_episode(instances: Sequence[Instance]) -> Episode:
-    """What is known of an episode whose rounds pose these problems, each with its `horizon`."""
+    """What is known of an episode whose rounds pose these problems, each with its `horizon`.
+
+    Raises:
+        ValueError: If rounds differ in what they must agree on, or an uplink has no limit.
+    """
+    for r, instance in enumerate(instances):
+        _check_alike(instance, instances[0], r)
     groups = groups_of(instances)
     horizon = instances[0].horizon
     assert horizon is not None
@@ -120,6 +126,19 @@ def known_episode(instances: Sequence[Instance]) -> Episode:
     first = np.array([next(r for r, own in enumerate(groups) if g in own) for g in range(n_groups)])
     rounds = [_round(*pair) for pair in zip(instances, groups, strict=True)]
     return Episode(rounds, first, horizon.server_memory_bytes / MEGABYTE)
+
+
+def _check_alike(instance: Instance, first: Instance, r: int) -> None:
+    """Raise a ValueError if round r does not fit the first one, or an uplink has no limit."""
+    if instance.n_ues != first.n_ues:
+        raise ValueError(f"rounds[{r}] has {instance.n_ues} UEs: must be {first.n_ues} as before")
+    for name in ("server_memory_bytes", "share_parameters"):
+        own, theirs = (getattr(each.horizon, name) for each in (instance, first))
+        if own != theirs:
+            raise ValueError(f"rounds[{r}].horizon.{name}={own!r}: must be {theirs!r} as before")
+    for i, ue in enumerate(instance.ues):
+        if ue.uplink_bps == np.inf:
+            raise ValueError(f"rounds[{r}].ues[{i}].uplink_bps=inf: must be finite")
 
 
 def groups_of(instances: Sequence[Instance]) -> list[NDArray[np.int64]]:
@@ -329,7 +348,7 @@ def _search(episode: Episode, precision: float) -> Prices:
         if value > best:
             best, best_prices = value, prices
         limit, found = programme.solve()
-        if limit - best <= precision * abs(best):
+        if found is None or limit - best <= precision * abs(best):
             break
         middle = [0.5 * (one + two) for one, two in zip(found, best_prices, strict=True)]
         prices = allowed(Prices(*middle), episode)
@@ -448,8 +467,11 @@ class _Programme:
             earned += answer.megabytes
         return terms | {self.upload[r, g]: earned}
 
-    def solve(self) -> tuple[float, Prices]:
-        """The highest value that the answers so far allow, and prices that have it."""
+    def solve(self) -> tuple[float, Prices | None]:
+        """The highest value that the answers so far allow, and prices that have it.
+
+        There are none if numbers are so far apart that the solver gives up.
+        """
         from scipy.optimize import linprog
         from scipy.sparse import coo_array
 
@@ -458,6 +480,8 @@ class _Programme:
         shape = (len(self.right), self.size)
         planes = coo_array((self.numbers, (self.rows, self.columns)), shape=shape).tocsr()
         found = linprog(goal, planes, self.right, bounds=self.bounds, method="highs")
+        if found.x is None:
+            return np.inf, None
         prices = np.maximum(0.0, found.x)
         own = (prices[at] for at in (self.band, self.server, self.memory, self.upload))
         return -found.fun, Prices(*own)
