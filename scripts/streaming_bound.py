@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from mjoa_gym.planners.streaming_bound import streaming_aim, streaming_bound
 
 PLANNERS = ("local-only", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
 BOUND, AIM = "**the bound**", "if certifying lost nothing"
-WITHOUT = {
+WITHOUT: dict[str, dict[str, Any]] = {
     "and uploads took no time": {"period_s": 1e3},
     "and memory had no limit": {"server_memory_bytes": np.inf},
 }
@@ -52,7 +53,7 @@ def of_episodes(rounds: list[PlayedRound], episodes: int) -> NDArray[np.float64]
     return np.array([each.row["latency_s"] for each in rounds]).reshape(episodes, -1).mean(axis=1)
 
 
-def with_horizons(rounds: Sequence[Instance], changes: dict[str, float]) -> list[Instance]:
+def with_horizons(rounds: Sequence[Instance], changes: dict[str, Any]) -> list[Instance]:
     """The rounds with other horizons."""
     found = []
     for instance in rounds:

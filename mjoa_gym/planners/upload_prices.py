@@ -489,10 +489,11 @@ class _Programme:
 
 def _sum(*terms: dict[int, float]) -> dict[int, float]:
     """Sums of variables with factors, added."""
-    total: Counter[int] = Counter()
+    total: dict[int, float] = {}
     for own in terms:
-        total.update(own)
-    return dict(total)
+        for at, number in own.items():
+            total[at] = total.get(at, 0.0) + number
+    return total
 
 
 @compiled
