@@ -1,25 +1,20 @@
 """The scripts behind numbers in the docs measure what they say."""
 
 import sys
-from itertools import product
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 
-import mjoa_gym  # noqa: F401 - registers the environments
-from mjoa_gym import Scenario, decode_observation
+from mjoa_gym import Scenario
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.episodes import Setting, play
-from mjoa_gym.model import kernel
-from mjoa_gym.model.instance import packed_inference, packed_link
-from mjoa_gym.planners.menu import menu_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import bench_startup
-from streaming_floor import GRAIN_BYTES, best_sets, floors, sets_of_layers, with_resident
+import streaming_bound
 from throughput.contenders import IDS
 from throughput.parts import seconds_of_parts
 from view_loss import VIEWS, Through
@@ -29,56 +24,21 @@ SMALL = Scenario(
 )
 
 
-def first_instances(n):
-    env = gym.make("MJOA/Streaming-v1", scenario=SMALL)
-    return [decode_observation(env.reset(seed=seed)[0], SMALL) for seed in range(n)]
-
-
-def test_the_knapsack_finds_the_best_parameters_within_memory():
-    menu = menu_of(SMALL, streaming=True)
-    shares = np.array([[0.5, 0.2], [0.2, 0.5], [0.3, 0.3]])
-    for instance in first_instances(4):
-        packed = instance.packed
-
-        def value(i, resident, packed=packed, instance=instance):
-            ue = instance.ues[i]
-            d = SMALL.profiles.index(ue.dnn)
-            rows = np.ascontiguousarray(menu.placements[d, : menu.size[d], : ue.dnn.n_layers])
-            missing = ue.dnn.parameter_bytes * (1.0 - resident)
-            inference = packed_inference(packed, i)._replace(missing_bytes=missing)
-            link = packed_link(packed, i, *shares[i])
-            return ue.weight * kernel.run_many(rows, inference, link).min()
-
-        options = []
-        for i, ue in enumerate(instance.ues):
-            d = SMALL.profiles.index(ue.dnn)
-            rows = menu.placements[d, : menu.size[d], : ue.dnn.n_layers]
-            sets = sets_of_layers(rows, ue.dnn.parameter_bytes)
-            costs = np.ceil((sets * ue.dnn.parameter_bytes).sum(axis=1) / GRAIN_BYTES)
-            cheapest = {}
-            for own, cost in zip(sets, costs, strict=True):
-                cheapest[cost] = min(cheapest.get(cost, np.inf), value(i, own))
-            options.append(cheapest.items())
-        room = SMALL.server_memory_bytes / GRAIN_BYTES
-        brute = min(
-            sum(seconds_ for _, seconds_ in chosen)
-            for chosen in product(*options)
-            if sum(cost for cost, _ in chosen) <= room
-        )
-        found = best_sets(instance, SMALL, menu, shares)
-        assert sum(value(i, own) for i, own in enumerate(found)) == pytest.approx(brute)
-        used = sum(
-            own @ ue.dnn.parameter_bytes for own, ue in zip(found, instance.ues, strict=True)
-        )
-        assert used <= SMALL.server_memory_bytes
-
-
-def test_floors_are_below_what_an_empty_server_allows():
-    menu = menu_of(SMALL, streaming=True)
-    for instance in first_instances(2):
-        within_memory, everything = floors(instance, SMALL, menu)
-        nothing = with_resident(instance, [np.zeros(ue.dnn.n_layers) for ue in instance.ues])[1]
-        assert everything <= within_memory * (1 + 1e-9) <= nothing * (1 + 2e-9)
+def test_distances_to_the_streaming_bound(tmp_path, capsys):
+    """Nobody is below it, and the certified bound is not above what it aims at."""
+    file, page = tmp_path / "small.yaml", tmp_path / "page.md"
+    file.write_text(yaml.safe_dump(SMALL.with_changes(name="small", rounds=4).to_dict()))
+    page.write_text("".join(f"<!-- streaming-bound:{end} -->\n" for end in ("begin", "end")))
+    arguments = ["--episodes", "2", "--scenario", str(file), "--pages", str(page)]
+    assert streaming_bound.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert text in page.read_text()
+    lines = [line.split(" | ") for line in text.splitlines()[2:]]
+    means = {cells[0].strip("| "): float(cells[1].split(" ")[0]) for cells in lines}
+    bound, aim = means[streaming_bound.BOUND], means[streaming_bound.AIM]
+    assert bound <= aim
+    assert max(bound, aim) <= min(means[name] for name in streaming_bound.PLANNERS)
+    assert len(means) == len(streaming_bound.PLANNERS) + 2 + len(streaming_bound.WITHOUT)
 
 
 @pytest.mark.parametrize("env_id", IDS)

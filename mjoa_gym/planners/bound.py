@@ -37,7 +37,7 @@ from mjoa_gym.model.link import Link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
-from mjoa_gym.planners.pbt_dp import WIDTH, partition_bound
+from mjoa_gym.planners.pbt_dp import WIDTH, priced_bound
 from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, fastest
 from mjoa_gym.planners.pricing import clear, value_all
@@ -208,14 +208,36 @@ def divide(packed, portfolio, i, price_b, price_p, target, small, cells, most_ce
 @inner
 def certify(packed, i, cell, price_b, price_p, target):
     """Raise a cell's bound to what its trees certify, at most the target."""
-    price, seconds = left_for_latency(packed, i, cell, price_b, price_p, target)
-    bound = target
-    if seconds > 0.0:
-        link = cell_link(packed, i, cell, price_b, price_p, seconds)
-        inference, limit = reference(packed_inference(packed, i)), seconds * (1.0 + 1e-12)
-        least = partition_bound(inference, link, TREE_WIDTH, FRONT, limit)
-        bound = min(target, cost(packed.weight[i], least) + price)
+    trees = TREE_WIDTH, FRONT
+    bound = least_in(packed, i, cell, price_b, price_p, np.inf, target, trees)
     cell[BOUND] = max(cell[BOUND], bound)
+
+
+@inner
+def least_in(packed, i, cell, price_b, price_p, byte_price, target, trees):
+    """What no shares in a cell and no placement cost less than, or the target.
+
+    A parameter byte may be on the server for `byte_price`, in the unit of costs; inf if none is.
+    `trees` are the width and the front of `priced_bound`.
+    """
+    paid, seconds = left_for_latency(packed, i, cell, price_b, price_p, target)
+    if not seconds > 0.0:
+        return target
+    link = cell_link(packed, i, cell, price_b, price_p, seconds)
+    inference, limit = reference(packed_inference(packed, i)), seconds * (1.0 + 1e-12)
+    price = head_start_price(packed.weight[i], link, byte_price)
+    least = priced_bound(inference, link, trees[0], trees[1], limit, price)
+    return min(target, cost(packed.weight[i], least) + paid)
+
+
+@inner
+def head_start_price(weight, link, byte_price):
+    """What a second of the parameter stream is worth in seconds of latency, at most 1.
+
+    That is what its bytes cost, `byte_price` each in the unit of costs.
+    """
+    second = cost(weight, link.up)  # as a byte's time costs as latency
+    return byte_price / second if byte_price < second else 1.0
 
 
 @inner

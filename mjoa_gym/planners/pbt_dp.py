@@ -62,7 +62,7 @@ def partition(inference, link, width, placement):
     n = len(inference.ue_s)
     scratch, outline = kernel.new_scratch(n), np.empty(n + 1, np.uint8)
     prices, ue_s = inference.prices, inference.ue_s
-    tree = tree_of(inference, with_tolls(inference), tolled(link, prices), False)
+    tree = tree_of(inference, with_tolls(inference), tolled(link, prices), False, 1.0)
     exact = tree.is_chain and inference.mode != Upload.WHOLE and prices.free
     best = judge(placement, inference, link, scratch)
     local = 0.0
@@ -151,8 +151,29 @@ def partition_bound(inference, link, width, front, limit):
     Returns:
         Seconds.
     """
+    return priced_bound(inference, link, width, front, limit, 1.0)
+
+
+@compiled
+def priced_bound(inference, link, width, front, limit, price):
+    """`partition_bound` where parameters may be on the server already, for a price.
+
+    Bounds the latency plus `price` times the seconds that the uplink would have needed for what is
+    there, over all placements and all fractions of the parameters that may be there.
+
+    Args:
+        inference: What it asks of the resources if nothing is there; not in SERIAL mode.
+        link: What it gets of them.
+        width: As for `partition_bound`.
+        front: Likewise.
+        limit: A value known to be reachable, or inf.
+        price: In [0, 1]; at 1 nothing is worth having, at 0 everything is there.
+
+    Returns:
+        Seconds, exact up to rounding on chains in PARALLEL mode if `front` is large enough.
+    """
     leaf = np.empty((1, len(inference.ue_s)), np.int8)
-    tree = tree_of(inference, inference.ue_s, link, True)
+    tree = tree_of(inference, inference.ue_s, link, True, price)
     cap = UNLIMITED if tree.is_chain else front
     return min(limit, search(tree, width, cap, limit * ROUNDING, leaf)[1])
 

@@ -35,6 +35,19 @@ layers still to run, with the best side for each layer of the path,
 since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
 with all parameters present; smaller ones carry the long-term influence of an upload.
 
+A head start of the stream may be for sale (`streaming_bound` says what it stands for): b seconds of
+it for price x b, with a price below 1. For a given placement that ends at T without any stream and
+at max(T, S) with the whole of it, T + price x max(0, S - T) is the least time and payment together.
+To find the least of that over all placements, count payments as time, on t and on s. A leaf then
+buys just as much as it must not to wait for the stream,
+
+    b = max(0, s + B - t - A),    t' = t + A + price x b,    s' = s + C - (1 - price) x b,
+
+which adds up to the same, because a head start that is bought later serves all that comes later.
+What is to come grows with t and s as before, so dominance stays exact. The bounds hold for the
+weights theta >= 1 - price, with times from the block's input only: time that is spent waiting for
+the stream may be bought.
+
 Cost: O(layers x width x (live tensors + width)), and O(blocks x leaves x front).
 """
 
@@ -91,6 +104,13 @@ class Tree(NamedTuple):
     is_chain: bool  # whether every layer reads just the layer before it
     serial: bool
     relaxed: bool
+    price: float  # of a second's head start of the stream; 1 if none is for sale
+
+
+@lean_inner
+def weight_of(r, price):
+    """The weight of a path's time in bound number r."""
+    return max(WEIGHTS[r], 1.0 - price)
 
 
 @lean_inner
@@ -101,12 +121,12 @@ def finite(amount, rate):
 
 
 @inner
-def tree_of(inference, ue_s, link, relaxed):
+def tree_of(inference, ue_s, link, relaxed, price):
     """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
 
-    `ue_s` (L,) are seconds on the UE.
-
-    With WHOLE it is that of PARALLEL: it would only wait for more.
+    `ue_s` (L,) are seconds on the UE. With WHOLE it is that of PARALLEL: it would only wait for
+    more. The price is that of a head start (1: none is for sale); others need the relaxed reading,
+    and no SERIAL.
     """
     n = len(inference.ue_s)
     edges = len(inference.predecessors)
@@ -146,10 +166,11 @@ def tree_of(inference, ue_s, link, relaxed):
             longest, begin = max(longest, tensor - begin), tensor
     n_weights = 1 if serial else len(WEIGHTS)
     for r in range(n_weights):
-        find_to_go(layers, seconds, n, link.message, serial, r)
+        find_to_go(layers, seconds, n, link.message, serial, r, weight_of(r, price))
     return Tree(
-        layers, seconds, link.message, n, columns, n_weights, longest, is_chain, serial, relaxed
-    )
+        layers, seconds, link.message, n, columns, n_weights, longest, is_chain, serial, relaxed,
+        price,
+    )  # fmt: skip
 
 
 @inner
@@ -181,9 +202,9 @@ def find_places(layers, n):
 
 
 @lean_inner
-def find_to_go(layers, seconds, n, message, serial, r):
-    """Find the bounds' paths from every tensor with weight number r."""
-    path, sent = WEIGHTS[r], 1.0 - WEIGHTS[r]
+def find_to_go(layers, seconds, n, message, serial, r, path):
+    """Find the bounds' paths from every tensor with weight number r, which is `path`."""
+    sent = 1.0 - path
     on_ue, at_edge = TO_GO + 2 * r, TO_GO + 2 * r + 1
     for own in range(n, 0, -1):
         if layers[own, IS_SINK] > 0:
@@ -280,8 +301,10 @@ def least_end(node, own, lists, n_live, origin, tree):
     root = int(node[ROOT])
     highest = 0.0
     for r in range(tree.n_weights):
-        path, least = WEIGHTS[r], 0.0
+        path, least = weight_of(r, tree.price), 0.0
         t, s = origin[root, 2 * r], origin[root, 2 * r + 1]
+        if tree.price < 1.0:  # no bound from the stream's times
+            s = -FOREVER
         for k in range(n_live):
             tensor = lists[LIVE, k]
             column, to_go = layers[tensor, PLACE], TO_GO + 2 * r
@@ -489,6 +512,31 @@ def branch(fronts, source, count, a, b, c, leaf, latest):
 
 
 @lean_inner
+def branch_at(price, fronts, source, count, a, b, c, leaf, latest):
+    """`branch` where a head start is for sale: children come in any order and have to be sorted.
+
+    Some may be dominated.
+    """
+    first = count
+    for i in range(count):
+        t, s = fronts[source + T, i] + a, fronts[source + S, i] + c
+        bought = max(0.0, fronts[source + S, i] + b - t)
+        t, s = t + price * bought, s - (1.0 - price) * bought
+        if t > latest:
+            continue
+        first -= 1
+        at = first
+        while at + 1 < count and fronts[CHILDREN + T, at + 1] < t:
+            for row in range(CHILDREN, CHILDREN + PER_FRONT):
+                fronts[row, at] = fronts[row, at + 1]
+            at += 1
+        fronts[CHILDREN + T, at], fronts[CHILDREN + S, at] = t, s
+        fronts[CHILDREN + NODE, at] = fronts[source + NODE, i]
+        fronts[CHILDREN + LEAF, at] = leaf
+    return first
+
+
+@lean_inner
 def join(fronts, source, n_source, first, end, joined):
     """Merge a front and the children into one without dominated nodes; returns its size."""
     i, j, kept = 0, first, 0
@@ -509,7 +557,7 @@ def join(fronts, source, n_source, first, end, joined):
 
 
 @lean_inner
-def thin(fronts, front, count, to_go, limit, cap, relaxed):
+def thin(fronts, front, count, to_go, limit, cap, relaxed, price):
     """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
 
     `to_go` has the bounds' paths in every other place. Relaxed, neighbours are replaced by their
@@ -519,7 +567,7 @@ def thin(fronts, front, count, to_go, limit, cap, relaxed):
     for i in range(count):
         bound = 0.0
         for r in range(len(WEIGHTS)):
-            path = WEIGHTS[r]
+            path = weight_of(r, price)
             known = path * fronts[front + T, i] + (1.0 - path) * fronts[front + S, i]
             bound = max(bound, known + to_go[2 * r])
         if bound <= limit:
@@ -548,10 +596,10 @@ def longer(array, size):
 
 
 @lean_inner
-def set_origin(origin, side, fronts, front, count):
+def set_origin(origin, side, fronts, front, count, price):
     """Write down the least weighted times that a block starts with on a side, for its bounds."""
     for r in range(len(WEIGHTS)):
-        path = WEIGHTS[r]
+        path = weight_of(r, price)
         t = s = FOREVER
         for i in range(count):
             t = min(t, path * fronts[front + T, i] + (1.0 - path) * fronts[front + S, i])
@@ -560,7 +608,7 @@ def set_origin(origin, side, fronts, front, count):
 
 
 @lean_inner
-def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best):
+def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best, price):
     """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
     n_best, most = 0, best.shape[1] - 1
     for leaf in range(n_leaves):
@@ -568,7 +616,9 @@ def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best):
         a, b, side = nodes[row, DONE], nodes[row, DONE + 1], int(nodes[row, ROOT])
         front = slots[side]
         for i in range(count[side]):
-            t = max(fronts[front + T, i] + a, fronts[front + S, i] + b)
+            t, behind = fronts[front + T, i] + a, fronts[front + S, i] + b
+            if behind > t:
+                t = behind if price >= 1.0 else t + price * (behind - t)
             if t > limit or (n_best == most and t >= best[0, n_best - 1]):
                 continue
             at = min(n_best, most - 1)
@@ -614,7 +664,7 @@ def search(tree, width, cap, limit, placements):
         if layers[cut, IS_CUT] == 0:
             continue
         for side in range(2):
-            set_origin(origin, side, fronts, slots[side], count[side])
+            set_origin(origin, side, fronts, slots[side], count[side], tree.price)
         n_leaves = search_block(nodes, lists, trace, origin, begin, cut, tree, limit)
         begin = np.int64(cut)
         if begin == n:
@@ -632,12 +682,16 @@ def search(tree, width, cap, limit, placements):
                     size = 2 * (n_new + count[side])
                     fronts = longer(fronts, size)
                 c = 0.0 if tree.serial else nodes[row, STREAM + 1]
-                k = branch(fronts, slots[side], count[side], a, b, c, leaf, latest)
+                source, n_source = slots[side], count[side]
+                if tree.price < 1.0:
+                    k = branch_at(tree.price, fronts, source, n_source, a, b, c, leaf, latest)
+                else:
+                    k = branch(fronts, source, n_source, a, b, c, leaf, latest)
                 if k < count[side]:
                     n_new = join(fronts, slots[2 + target], n_new, k, count[side], slots[4])
                     slots[2 + target], slots[4] = slots[4], slots[2 + target]
             front, to_go = slots[2 + target], tree.seconds[begin, TO_GO + target :]
-            n_new = thin(fronts, front, n_new, to_go, limit, cap, tree.relaxed)
+            n_new = thin(fronts, front, n_new, to_go, limit, cap, tree.relaxed, tree.price)
             if n_history + n_new > history.shape[1]:
                 history = longer(history, 2 * (n_history + n_new))
             for i in range(n_new):
@@ -649,7 +703,7 @@ def search(tree, width, cap, limit, placements):
         for side in range(2):
             slots[side], slots[2 + side] = slots[2 + side], slots[side]
             count[side] = count[2 + side]
-    n_best = finish(nodes, lists, n_leaves, fronts, slots, count, limit, best)
+    n_best = finish(nodes, lists, n_leaves, fronts, slots, count, limit, best, tree.price)
     for k in range(n_best):
         node, leaf = int(best[1, k]), int(best[2, k])
         for own in range(n, 0, -1):
