@@ -207,6 +207,7 @@ def test_no_policy_beats_the_bound_of_tiny_episodes(chain, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", [True, False], ids=["chains", "dags"])
 def test_no_policy_beats_the_bound_of_three_rounds(chain):
     for seed in range(100, 104):
@@ -229,7 +230,9 @@ def check_planners(names, upload, seed):
         assert bound <= np.mean([row["latency_s"] for row in rows]) * ROUNDING
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
+)
 def test_no_planner_beats_the_bound(seed):
     check_planners(SEVERAL, "parallel", seed)
 

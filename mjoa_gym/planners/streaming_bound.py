@@ -180,7 +180,7 @@ def _bound_of(
     least = np.array([certified(i, own, 0.0) for i, own in enumerate(answers_to(known, prices))])
     rewarded = np.array([_rewarded(known, i, prices, reward, own) for i, own in enumerate(least)])
     slow = answers_to(known, prices, reward)
-    for i in np.flatnonzero(least - rewarded > LITTLE * least.sum()):
+    for i in map(int, np.flatnonzero(least - rewarded > LITTLE * least.sum())):
         rewarded[i] = max(rewarded[i], certified(i, slow[i], reward))
     return dual_value(memory_mb, prices, least, rewarded)
 

@@ -295,11 +295,11 @@ def _answer_of(known: Round, i: int, prices: RoundPrices, reward: float) -> Answ
         value = costs(seconds) + paid
         if there < np.inf:
             value = value + there * megabytes
-        k, b, c = np.unravel_index(value.argmin(), value.shape)
+        k, b, c = map(int, np.unravel_index(value.argmin(), value.shape))
         if value[k, b, c] < best.value:
             best = Answer(
-                float(value[k, b, c]), seconds[k, b, c], SHARES[b], SHARES[c], megabytes[k, b, c],
-                known.rate_mb_s[i, b],
+                float(value[k, b, c]), float(seconds[k, b, c]), float(SHARES[b]), float(SHARES[c]),
+                float(megabytes[k, b, c]), known.rate_mb_s[i, b],
             )  # fmt: skip
     return best
 
@@ -431,7 +431,8 @@ class _Programme:
         n_rounds, n_ues = self.least.shape
         given = np.repeat([0.2 / n_ues, 0.2 / n_ues, 1e-3 / n_ues], n_rounds)
         given = np.minimum(given, self.bounds[: len(given), 1])
-        return Prices(*given.reshape(3, n_rounds), np.zeros(self.upload.shape))
+        band, server, memory = given.reshape(3, n_rounds)
+        return Prices(band, server, memory, np.zeros(self.upload.shape))
 
     def answered(self, prices: Prices) -> float:
         """Take in the answers to prices; returns the value that they make."""
