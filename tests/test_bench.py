@@ -528,7 +528,7 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
     first, second = ranked(results)
     assert [first.label, second.label] == ["local_only*", "edge_only*"]
     assert 1.0 < first.score < second.score
-    gaps = first.static["1"]
+    gaps = first.static["1000"]
     costs = [
         frozen.cases()[name].instance.local_cost.sum()
         for (name,) in results[0].tracks[STATIC]["none"]

@@ -330,7 +330,7 @@ def test_a_planner_is_brought_once():
         ({"scenario": {"n_uess": 1}}, "did you mean 'n_ues'?"),
         ({"ours": "ionn"}, "planners lacks ['ionn']"),
         ({"sweeps": {}}, "sweeps is empty"),
-        ({"sweeps": {"a": {"fields": ["n_ues"]}}}, "sweep a: either"),
+        ({"sweeps": {"a": {"fields": ["n_ues"]}}}, "sweep a: needs either"),
         ({"sweeps": {"a": {"fields": ["n_ues"], "values": [1, 1]}}}, "same label"),
         ({"sweeps": {"a": {"points": {"x": {}}, "kind": "swep"}}}, "did you mean 'sweep'?"),
         ({"sweeps": {"a": {"points": {"x": {}}, "effects": [{"what": "y"}]}}}, "lacks"),

@@ -110,7 +110,7 @@ def test_a_report_is_written_and_read_again(tmp_path: Path, paced: bool) -> None
     timeline = {"mix": "twins", "rate_mbps": 100.0, "ues": [ue, ue]}
     late = [replace(ALL[0], overruns=1), *ALL[1:]]
     results = Rounds(RoundGrid(paced=paced), {"Cores": "2"}, late, {"net": {}}, timeline)
-    report = publish(results, tmp_path, "make testbed-multi", None).read_text("utf-8")
+    report = publish(results, tmp_path, "make testbed-multi").read_text("utf-8")
     again = Rounds.load(tmp_path)
     assert again.parts == late
     assert again.grid == results.grid
@@ -119,7 +119,7 @@ def test_a_report_is_written_and_read_again(tmp_path: Path, paced: bool) -> None
     assert {path.name for path in tmp_path.glob("*.png")} == {"gains.png", "timelines.png"}
     assert "the planner gave no plan in time: 0" in verdict(results)
     with pytest.raises(ValueError, match="nothing was measured"):
-        publish(Rounds(RoundGrid(), {}), tmp_path, "", None)
+        publish(Rounds(RoundGrid(), {}), tmp_path, "")
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
