@@ -213,7 +213,7 @@ def test_processes_give_the_same_results_and_continue(finished, tmp_path):
 
 def test_goes_on_after_kill_9(tmp_path):
     config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump({**TINY, "seeds": 6}))
+    config.write_text(yaml.safe_dump({**TINY, "seeds": 3}))
     out, suite = tmp_path / "out", load_suite(config)
     command = ["-m", "mjoa_gym", "benchmark", "--suite", config, "--out", out]
     process = Running(*command)

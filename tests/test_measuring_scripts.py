@@ -24,6 +24,7 @@ SMALL = Scenario(
 )
 
 
+@pytest.mark.slow
 def test_distances_to_the_streaming_bound(tmp_path, capsys):
     """Nobody is below it, and the certified bound is not above what it aims at."""
     file, page = tmp_path / "small.yaml", tmp_path / "page.md"

@@ -180,6 +180,9 @@ def test_it_can_be_paused_and_shown_from_further_back(page):
     before = page.execute_script(moving)
     wait_for(page, lambda b: b.execute_script(moving) != before)
     page.find_element(By.ID, "pause").click()
+    page.execute_async_script(  # the frame that is on its way
+        "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+    )
     stopped = page.execute_script(moving)
     page.execute_async_script("setTimeout(arguments[0], 600)")
     assert page.execute_script(moving) == stopped

@@ -188,7 +188,9 @@ def test_every_configuration_trains_and_its_agent_loads(algorithm, env_id, tmp_p
     assert list((tmp_path / "run").glob("events.*")), "nothing for TensorBoard"
 
 
-@pytest.mark.parametrize("action", ["multidiscrete", "shares"])
+@pytest.mark.parametrize(
+    "action", [pytest.param("multidiscrete", marks=pytest.mark.slow), "shares"]
+)
 def test_cloning_is_kept_and_the_critic_follows(action, tmp_path):
     scenario = {"dnns": ["alexnet", "nin"], "n_ues": 2, "rounds": 5}
     config = load_config("ppo", "MJOA/Streaming-v1", scenario=scenario, n_envs=4, copies=2,
