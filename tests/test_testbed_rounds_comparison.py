@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -197,3 +198,14 @@ def test_the_script_runs_a_small_grid_and_goes_on_where_it_stopped(tmp_path: Pat
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "measurements.csv").read_text() == before
+
+
+def test_the_pages_say_what_was_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "testbed-multi-quick"
+    shutil.copytree(ROOT / "results" / "testbed-multi-quick", folder)
+    (tmp_path / "docs").mkdir()
+    names = "README.md", "docs/results.md"
+    pages = [Path(shutil.copy(ROOT / name, tmp_path / name)) for name in names]
+    publish(Rounds.load(folder), folder, "python scripts/testbed_multi.py --quick", pages)
+    for name, page in zip(names, pages, strict=True):
+        assert page.read_text("utf-8") == (ROOT / name).read_text("utf-8")

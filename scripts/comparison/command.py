@@ -13,11 +13,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
 """Options that do not say what is measured."""
-PAGES = {
-    "testbed": (ROOT / "README.md", ROOT / "docs" / "results.md"),
-    "testbed-multi": (ROOT / "docs" / "results.md",),
-}
-"""By the Makefile's target, the pages that show what was measured."""
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+"""What shows what was measured."""
 
 
 def add_usual_options(parser: argparse.ArgumentParser, results: str) -> None:
@@ -54,7 +51,7 @@ def compare(
     flags = [flag for flag in given if flag not in CHOOSING]
     script, target = what
     command = f"python scripts/{script} {shlex.join(flags)}" if flags else f"make {target}"
-    report = publish(results, out, command, PAGES[target] if args.publish else ())
+    report = publish(results, out, command, PAGES if args.publish else ())
     print(f"Done in {time.monotonic() - start:.0f} s. See {report}")
     return 0
 

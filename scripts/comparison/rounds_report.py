@@ -18,7 +18,7 @@ from comparison.kept import COLD, RESIDENT, Note
 from comparison.mixes import MIXES, OURS, Part, RoundCell, RoundGrid, Rounds
 from comparison.pages import FREE, PACED, percent
 from mjoa_gym.evaluation.page import items
-from mjoa_gym.evaluation.plots import COLOURS, new_figure
+from mjoa_gym.evaluation.plots import COLOURS, new_figure, plain_log
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.testbed.controller import FAIR
 
@@ -160,6 +160,23 @@ def verdict(results: Rounds) -> str:
     return items(sentences)
 
 
+def summary(results: Rounds) -> str:
+    """Return the most important sentence."""
+    parts = results.parts
+    size = np.abs(errors(parts))
+    shown = []
+    for than, what in ((EQUAL, "equal shares"), (EARLIER, "DADS")):
+        if both := list(gains(parts, than).values()):
+            promised, measured = np.mean(both, axis=0)
+            shown.append(f"{percent(measured)} over {what} (simulated: {percent(promised)})")
+    return (
+        f"With several devices on one real server, the latency of a device is off by "
+        f"{percent(float(np.median(size)))} in the median over {len(size)} "
+        f"{'paced ' if results.grid.paced else ''}inferences"
+        f"{'; MJOA-MU gains ' if shown else ''}{' and '.join(shown)}."
+    )
+
+
 def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
     if not grid.paced:
         return "Free: layers take what they take, and the machine's noise counts."
@@ -242,6 +259,8 @@ def paired_figure(results: Rounds) -> Figure:
                      color=colour, label=planner, linewidths=0)  # fmt: skip
     both = [s for part in good(results.parts) for s in (part.measured_s, part.predicted_s)]
     pages.equality(left, both)
+    plain_log(left.xaxis)
+    plain_log(left.yaxis)
     left.legend(fontsize=8, frameon=False, loc="upper left")
     marks = dict(zip((LOCAL, EQUAL, EARLIER), "so^", strict=True))
     for than, marker in marks.items():
@@ -282,7 +301,7 @@ def publish(results: Rounds, out: Path, command: str, into: Sequence[Path] = ())
             f"{verdict(results)}\n\n![Several UEs, simulated and measured]({folder}/gains.png)\n\n"
             f"Repeat it with `{command}`. [The report]({folder}/report.md) has every cell."
         )
-        return {"testbed-multi-results": text}
+        return {"testbed-multi": items([summary(results)]), "testbed-multi-results": text}
 
     return pages.publish(results, out, figures, _report(results, command), into, parts)
 
