@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from mjoa_gym import __version__
 from mjoa_gym.cli.main import COMMANDS, parser
 from mjoa_gym.planners.registry import PLANNERS
 from mjoa_gym.world.scenario import Scenario
@@ -162,7 +163,7 @@ def test_the_reference_is_complete(site):
     for name in PLANNERS:
         assert name in planners
     assert "bandwidth_share" in page_text(site, "reference/environments.html")
-    assert "Unreleased" in page_text(site, "changelog.html")
+    assert __version__ in page_text(site, "changelog.html")
 
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
