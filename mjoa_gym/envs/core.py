@@ -30,6 +30,10 @@ OBSERVERS: dict[str, type[Observer]] = {
 }
 
 
+ONE = np.ones(1, dtype=np.bool_)
+"""Selects the environment of a batch of one."""
+
+
 def observers_for(view: ActionView) -> dict[str, type[Observer]]:
     """Return the observations that an action view supports, by name."""
     return {name: kind for name, kind in OBSERVERS.items() if isinstance(view, kind.views)}

@@ -10,12 +10,11 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from mjoa_gym.envs.actions import ActionView
-from mjoa_gym.envs.core import ARGUMENTS, Core, ScenarioLike, refuse_unknown, row
+from mjoa_gym.envs.core import ARGUMENTS, ONE, Core, ScenarioLike, refuse_unknown, row
 from mjoa_gym.world.rounds import Outcome
 from mjoa_gym.world.scenario import Scenario
 
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
-EVERYBODY = np.ones(1, dtype=np.bool_)
 
 
 class RoundsEnv(gym.Env[Any, Any]):
@@ -333,7 +332,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         if seed is not None or not self._seeded:
             self.core.batch.seed(0, self.np_random)
             self._seeded = True
-        self.core.begin(EVERYBODY)
+        self.core.begin(ONE)
         self._begun = True
         return self._observation(), self._info(*self.core.idle())
 
@@ -347,7 +346,7 @@ class RoundsEnv(gym.Env[Any, Any]):
         core = self.core
         if not self._begun or core.batch.over()[0]:
             raise ResetNeeded("the episode is over or has not begun: call reset() first")
-        outcome, complete = core.step(core.view.single(action), EVERYBODY)
+        outcome, complete = core.step(core.view.single(action), ONE)
         reward, truncated = float(outcome.reward[0]), bool(core.batch.over()[0])
         return self._observation(), reward, False, truncated, self._info(outcome, complete)
 

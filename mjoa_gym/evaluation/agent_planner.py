@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from mjoa_gym.devices import Device
 from mjoa_gym.dnn import DNN
-from mjoa_gym.envs.core import Core
+from mjoa_gym.dnn.profile import FULL_BITS
+from mjoa_gym.envs.core import ONE, Core
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.agent_source import AgentSource
 from mjoa_gym.evaluation.episodes import Decider, Setting
@@ -33,7 +34,6 @@ from mjoa_gym.world.rounds import plan_of
 from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.trace import GivenTrace
 
-FULL_BITS = 32
 SETS = 4
 """Of UEs whose environments are kept."""
 
@@ -80,14 +80,8 @@ class AgentPlanner:
         if isinstance(agent, PlannerAgent):  # which needs no environment
             return agent.planner(instance)
         _enter(core, roles, instance)
-        decide, everywhere = Decider(agent, core), np.ones(1, dtype=np.bool_)
-        core.view.restart(everywhere)
-        for _ in instance.ues:
-            actions = decide(core.observe())
-            decision, complete = core.view.decode(actions, core.batch.state, everywhere)
-            if decision is not None and complete.all():
-                return plan_of(decision, 0, instance)
-        raise ValueError(f"{self.source.label} has not decided for all {instance.n_ues} UEs")
+        core.view.restart(ONE)
+        return plan_of(Decider(agent, core).decision(core.observe()), 0, instance)
 
     def prepared(self, instance: Instance) -> tuple[Roles, Any, Core]:
         """What is the same for all instances of the same UEs; kept for the last of them."""
@@ -190,7 +184,10 @@ def _scenario(
             "share_parameters": horizon.share_parameters,
             "departure_probability": horizon.departure_probability,
         }  # fmt: skip
-    links = [(u.uplink_bps, u.downlink_bps, _message_s(u, instance)) for u in instance.ues]
+    messages_s = instance.packed.message_s
+    links = [
+        (u.uplink_bps, u.downlink_bps, s) for u, s in zip(instance.ues, messages_s, strict=True)
+    ]
     rows = [(second, *link) for second, link in enumerate((*links, links[-1]))]
     return Scenario(
         name="given UEs", n_ues=instance.n_ues, dnns=tuple(dnns), parameter_bits=FULL_BITS,
@@ -201,10 +198,6 @@ def _scenario(
     )  # fmt: skip
 
 
-def _message_s(ue: UE, instance: Instance) -> float:
-    return instance.message_s if ue.message_s is None else ue.message_s
-
-
 def _enter(core: Core, roles: Roles, instance: Instance) -> None:
     """Put an environment into the state that an instance describes."""
     state, people = core.batch.state, core.batch.state.population
@@ -212,7 +205,7 @@ def _enter(core: Core, roles: Roles, instance: Instance) -> None:
     people.weight[0] = instance.weights
     people.up[0] = [ue.uplink_bps for ue in instance.ues]
     people.down[0] = [ue.downlink_bps for ue in instance.ues]
-    people.message_s[0] = [_message_s(ue, instance) for ue in instance.ues]
+    people.message_s[0] = instance.packed.message_s
     state.round[0] = 0
     if instance.horizon is None:
         return

@@ -18,11 +18,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from mjoa_gym.envs.core import Core, row
+from mjoa_gym.envs.core import ONE, Core, row
 from mjoa_gym.evaluation.agent import Agent, LowerBoundAgent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.journal import Row, digest
 from mjoa_gym.planners.registry import PLANNERS
 from mjoa_gym.validation import choice
+from mjoa_gym.world.rounds import Decision
 from mjoa_gym.world.scenario import Scenario
 
 ENVIRONMENTS = {"cold-start": "MJOA/ColdStart-v1", "streaming": "MJOA/Streaming-v1"}
@@ -172,6 +173,20 @@ class Decider:
         action, self._state = answer if isinstance(answer, tuple) else (answer, None)
         self._starts = np.zeros_like(self._starts)
         return action if self._batches else self._core.view.single(action)
+
+    def decision(self, observation: Any) -> Decision:
+        """Return the decision of a single environment's round, after all actions that it takes.
+
+        Raises:
+            ValueError: If there is none after an action for each UE.
+        """
+        core = self._core
+        for _ in range(core.scenario.n_ues):
+            decision, complete = core.view.decode(self(observation), core.batch.state, ONE)
+            if decision is not None and complete.all():
+                return decision
+            observation = core.observe()
+        raise ValueError(f"the agent has not decided for all {core.scenario.n_ues} UEs")
 
 
 def _arguments(predict: Callable[..., Any]) -> tuple[str, ...]:

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mjoa_gym.dnn import DNN
 from mjoa_gym.envs.actions import PlanView
-from mjoa_gym.envs.core import Core
+from mjoa_gym.envs.core import ONE, Core
 from mjoa_gym.evaluation.agent import Agent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.bench.frozen import INVALID, Case, cases
 from mjoa_gym.evaluation.bench.instances import plain_plan
@@ -28,7 +27,7 @@ from mjoa_gym.evaluation.journal import Row
 from mjoa_gym.model.instance import UE, Instance, Plan, evaluate_cost
 from mjoa_gym.planners.registry import ANYTIME, PLANNERS, Planner, plan_with
 from mjoa_gym.planners.trivial import local_only
-from mjoa_gym.world.rounds import NOTHING, Decision, Outcome
+from mjoa_gym.world.rounds import Decision, Outcome, plan_of
 from mjoa_gym.world.scenario import Scenario
 
 NO_LIMIT = "none"
@@ -38,8 +37,6 @@ LATE = 2.0
 COLD_START = Setting("cold-start", Scenario())
 """The setting for which planners of the static track are made; they see only the instance."""
 WARM_UP_SEED = 0
-ONE = np.ones(1, dtype=np.bool_)
-"""Selects the one environment."""
 
 
 def takes_budget(planner: Planner) -> bool:
@@ -253,16 +250,10 @@ class Game:
 
     def decided(self) -> Decision:
         """Return the agent's decision for this round, which may take several actions."""
-        core = self._core
         try:
-            while True:
-                actions = self._decide(self._observation)
-                decision, complete = core.view.decode(actions, core.batch.state, ONE)
-                if decision is not None and complete.all():
-                    return decision
-                self._observation = core.observe()
+            return self._decide.decision(self._observation)
         except BaseException:
-            core.view.restart(ONE)
+            self._core.view.restart(ONE)
             raise
 
     def decision_of(self, plan: Plan) -> Decision:
@@ -277,7 +268,7 @@ class Game:
         Raises a ValueError, and nothing changes, if an inference never ends.
         """
         local = float(self.instance.local_cost.sum())
-        plan = plan_of(decision, self.instance)
+        plan = plan_of(decision, 0, self.instance)
         outcome: Outcome = self._core.batch.play(decision, ONE, endless=True)
         cost = (1.0 - float(outcome.reward[0])) * local
         if not self.over:
@@ -285,22 +276,6 @@ class Game:
             self._observation = self._core.observe()
             self.instance = self._core.batch.instance(0)
         return {"cost": cost, "local": local, "plan": plain_plan(plan)}
-
-
-def plan_of(decision: Decision, instance: Instance) -> Plan:
-    """Return a decision of one environment as a plan."""
-
-    def marks(rows: NDArray[np.int64]) -> list[NDArray[np.int8]]:
-        table = decision.placements
-        return [
-            np.zeros(ue.dnn.n_layers, np.int8) if row == NOTHING else table[row, : ue.dnn.n_layers]
-            for row, ue in zip(rows, instance.ues, strict=True)
-        ]
-
-    return Plan(
-        marks(decision.placement_of[0]), decision.bandwidth_share[0], decision.compute_share[0],
-        marks(decision.prefetch_of[0]), marks(decision.retain_of[0]),
-    )  # fmt: skip
 
 
 def replayed(setting: Setting, seed: int, plans: Sequence[Plan]) -> list[Row]:
