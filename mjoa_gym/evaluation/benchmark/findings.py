@@ -9,6 +9,7 @@ from mjoa_gym.evaluation.benchmark.results import (
     ONE_CUT,
     OUR_WORLD,
     THEIR_WORLD,
+    Overview,
     SuiteResults,
     Versus,
     against,
@@ -96,17 +97,24 @@ def _claim(results: SuiteResults) -> str:
     found = against(results, [s for s in results.suite.compared if s.typical], THEIR_WORLD)
     if found is None:
         return ""
-    largest, best = found.largest, found.best
     return (
-        f"The paper reports up to {100 * CLAIM:.1f} %, in settings that are not public; here the "
-        f"largest reduction of a setting is {percent(largest.reduction.mean)} "
-        f"({_setting(largest)}), and that of a single instance "
-        f"{100 * best.reduction.best:.1f} % ({_setting(best)})."
+        f"The paper reports up to {100 * CLAIM:.1f} %, in settings that are not public; here "
+        f"{_largest(found)}."
     )
 
 
-def _setting(found: Versus) -> str:
-    return f"{found.sweep.at(found.point)}; against {found.other}"
+def _largest(found: Overview) -> str:
+    """Return the largest reductions of a setting and of an instance, in words."""
+
+    def where(versus: Versus) -> str:
+        return f"{versus.sweep.at(versus.point)}; against {versus.other}"
+
+    largest, best = found.largest, found.best
+    return (
+        f"the largest reduction of a setting is {percent(largest.reduction.mean)} "
+        f"({where(largest)}), and that of a single instance {100 * best.reduction.best:.1f} % "
+        f"({where(best)})"
+    )
 
 
 def _same_uploading(results: SuiteResults) -> str:
@@ -114,12 +122,7 @@ def _same_uploading(results: SuiteResults) -> str:
     found = against(results, [s for s in results.suite.compared if s.typical], OUR_WORLD)
     if found is None:
         return ""
-    largest, best = found.largest, found.best
-    return (
-        "Against earlier systems that upload while layers execute, the largest reduction of a "
-        f"setting is {percent(largest.reduction.mean)} ({_setting(largest)}), and that of a single "
-        f"instance {100 * best.reduction.best:.1f} % ({_setting(best)})."
-    )
+    return f"Against earlier systems that upload while layers execute, {_largest(found)}."
 
 
 def _one_cut(results: SuiteResults) -> str:

@@ -81,6 +81,7 @@ def publish(
     """
     results = SuiteResults(suite, played)
     write(out / "rounds.csv", rounds_csv(suite, played))
+    first, others = summary(results), findings(results)
     overview, effects = overview_table(results), effect_table(results)
     for name, table in (("overview", overview), ("effects", effects)):
         write(out / "tables" / f"{name}.csv", table.csv())
@@ -94,7 +95,7 @@ def publish(
     ]
     parts = [
         f"<p>{html.escape(suite.about)}</p>",
-        *_opening(results, out),
+        *_opening(results, out, first, others),
         overview.html(suite.ours),
         *([effects.html()] if effects.rows else []),
         *(section.html(suite.ours) for section in sections),
@@ -104,19 +105,21 @@ def publish(
     title = f"mjoa-gym benchmark: {suite.name}"
     write(out / "report.html", page(title, parts, failures))
     written = {
-        "benchmark": items(summary(results)),
-        "benchmark-results": findings_section(results, overview, command),
+        "benchmark": items(first),
+        "benchmark-results": findings_section([*first, *others], suite, overview, command),
     }
     update_pages(pages, written)
     return out / "report.html"
 
 
-def _opening(results: SuiteResults, out: Path) -> list[str]:
+def _opening(
+    results: SuiteResults, out: Path, first: Sequence[str], others: Sequence[str]
+) -> list[str]:
     """Return the summary, its figure, and the other findings."""
-    shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in summary(results))
+    shown = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in first)
     figure = draw.overview_figure(results)
     drawn = [] if figure is None else [figure_html(*_shown(out, "overview", OVERVIEW, figure))]
-    return [f'<div class="headline">{shown}</div>', *drawn, items_html(findings(results))]
+    return [f'<div class="headline">{shown}</div>', *drawn, items_html(others)]
 
 
 def rounds_csv(suite: Suite, played: Mapping[Cell, Sequence[Row]]) -> str:
@@ -230,11 +233,10 @@ def _budgets(results: SuiteResults, sweep: Sweep, out: Path) -> Section:
     return Section(sweep.title, [figure], [table], _conditions(sweep))
 
 
-def findings_section(results: SuiteResults, table: Table, command: str) -> str:
+def findings_section(found: Sequence[str], suite: Suite, table: Table, command: str) -> str:
     """Return the part of a page with the findings, the overview, and its samples."""
-    found = items([*summary(results), *findings(results)])
     return (
-        f"{found}\n\n{table.markdown()}\n\n{table.caption}; {samples(results.suite)}. Repeat it "
+        f"{items(found)}\n\n{table.markdown()}\n\n{table.caption}; {samples(suite)}. Repeat it "
         f"with `{command}`."
     )
 
