@@ -30,19 +30,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
     add("agents", nargs="+", metavar="AGENT", help="see above")
-    add("--env", "--environment", default="streaming", metavar="ENV",
-        help="streaming, cold-start, or an environment's id (%(default)s)")  # fmt: skip
-    add("--scenario", default="default", help="name, or path of a YAML file (%(default)s)")
-    add("--n-ues", type=int, metavar="N", help="number of UEs (the scenario's)")
-    add("--rounds", type=int, metavar="N", help="rounds of an episode (the scenario's)")
-    add("--episodes", type=int, default=40, metavar="N", help="(%(default)s)")
-    add("--seed", type=int, default=FIRST_SEED, help="seed of the first episode (%(default)s)")
+    add_options_of_episodes(parser, 40, FIRST_SEED)
     add("--reference", default=OURS, metavar="AGENT",
         help="agent to compare the others with; it plays too (%(default)s)")  # fmt: skip
     add("--together", type=int, default=20, metavar="N",
         help="episodes in which a learned agent decides at once (%(default)s)")  # fmt: skip
     add("--out", type=Path, help="folder (runs/evaluate/<setting>)")
     add_options_of_playing(parser)
+
+
+def add_options_of_episodes(
+    parser: argparse.ArgumentParser, episodes: int, first_seed: int
+) -> None:
+    """Add the options that select a setting and its episodes."""
+    add = parser.add_argument
+    add("--env", "--environment", default="streaming", metavar="ENV",
+        help="streaming, cold-start, or an environment's id (%(default)s)")  # fmt: skip
+    add("--scenario", default="default", help="name, or path of a YAML file (%(default)s)")
+    add("--n-ues", type=int, metavar="N", help="number of UEs (the scenario's)")
+    add("--rounds", type=int, metavar="N", help="rounds of an episode (the scenario's)")
+    add("--episodes", type=int, default=episodes, metavar="N", help="(%(default)s)")
+    add("--seed", type=int, default=first_seed, help="seed of the first episode (%(default)s)")
+
+
+def episodes_of(args: argparse.Namespace) -> tuple[Setting, range]:
+    """Return the setting and the episodes' seeds that these options select."""
+    scenario = Scenario.load(args.scenario).with_changes(n_ues=args.n_ues, rounds=args.rounds)
+    seeds = range(args.seed, args.seed + count("episodes", args.episodes))
+    return Setting(args.env, scenario), seeds
 
 
 def add_options_of_playing(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +78,8 @@ def playing_of(args: argparse.Namespace) -> Playing:
 def execute(args: argparse.Namespace) -> int:
     """Play, print the table, write everything."""
     start = time.monotonic()
-    scenario = Scenario.load(args.scenario).with_changes(n_ues=args.n_ues, rounds=args.rounds)
-    setting = Setting(args.env, scenario)
+    setting, seeds = episodes_of(args)
+    scenario = setting.scenario
     sources = [source_of(text) for text in dict.fromkeys(args.agents)]
     families = {SEED.sub("", source.label) for source in sources}
     if args.reference not in families:
@@ -74,7 +89,6 @@ def execute(args: argparse.Namespace) -> int:
         args.reference = SEED.sub("", reference.label)
     name = f"{scenario.name}-{setting.environment}-{scenario.n_ues}-ues-{scenario.rounds}-rounds"
     out = args.out or Path("runs") / "evaluate" / name
-    seeds = range(args.seed, args.seed + count("episodes", args.episodes))
     how = playing_of(args)._replace(together=count("together", args.together))
     results = play_comparison(sources, setting, seeds, how, args.reference, out, args.fresh)
     results.save(out)

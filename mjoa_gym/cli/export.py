@@ -12,40 +12,30 @@ from __future__ import annotations
 
 import argparse
 
+from mjoa_gym.cli.evaluate import add_options_of_episodes, episodes_of
 from mjoa_gym.evaluation.agent_source import source_of
-from mjoa_gym.evaluation.episodes import Setting
-from mjoa_gym.validation import count
-from mjoa_gym.world.scenario import Scenario
 
 FIRST_SEED = 500_000
-"""Of the first episode; evaluations begin at 1,000,000."""
+"""The default seed of the first episode; evaluations begin at 1,000,000."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the command's options."""
     add = parser.add_argument
     add("agent", metavar="AGENT", help="as `mjoa-gym evaluate` takes it")
-    add("--env", "--environment", default="streaming", metavar="ENV",
-        help="streaming or cold-start, or an id (%(default)s)")  # fmt: skip
-    add("--scenario", default="default", help="name, or path of a YAML file (%(default)s)")
-    add("--n-ues", type=int, metavar="N", help="UEs (the scenario's)")
-    add("--rounds", type=int, metavar="N", help="of an episode (the scenario's)")
-    add("--episodes", type=int, default=100, metavar="N", help="(%(default)s)")
-    add("--seed", type=int, default=FIRST_SEED, help="of the first episode (%(default)s)")
-    add("--action", metavar="VIEW", help="the action view that is recorded (the agent's)")
+    add_options_of_episodes(parser, 100, FIRST_SEED)
+    add("--action", metavar="VIEW", help="action view to record (the agent's)")
     add("--observation", default="dict", choices=("dict", "flat", "outlook"),
-        help="that is recorded (%(default)s)")  # fmt: skip
+        help="observation to record (%(default)s)")  # fmt: skip
     add("--dataset", metavar="ID", help="name and version (mjoa/<environment>-<agent>-v0)")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Play and write."""
+    """Play the episodes, and write the dataset."""
     from mjoa_gym.evaluation.dataset import export
 
-    scenario = Scenario.load(args.scenario).with_changes(n_ues=args.n_ues, rounds=args.rounds)
-    setting, source = Setting(args.env, scenario), source_of(args.agent)
+    (setting, seeds), source = episodes_of(args), source_of(args.agent)
     name = args.dataset or f"mjoa/{setting.environment}-{source.label}-v0"
-    seeds = range(args.seed, args.seed + count("episodes", args.episodes))
     dataset = export(source, setting, seeds, name, args.action, args.observation)
     print(f"{dataset.total_episodes} episodes, {dataset.total_steps} steps in {name}")
     print(f"Read it with minari.load_dataset({name!r})")
