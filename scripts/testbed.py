@@ -36,8 +36,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
+def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
     """See `compare`."""
+    from comparison import report
     from comparison.measurements import PACED, QUICK, Grid, Measurements, MeasurementStore
     from comparison.runner import run_grid
 
@@ -53,18 +54,12 @@ def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
         return results
 
     name = f"testbed{'-quick' * args.quick}{'-paced' * args.paced}{'-tc' * args.shaped_below}"
-    return name, Measurements.load, measure
+    return name, Measurements.load, measure, report.publish
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
-
-    def publish(*what: Any) -> Path:
-        from comparison import report
-
-        return report.publish(*what)
-
-    return compare(argv, arguments, ("testbed.py", "testbed"), prepare, publish)
+    return compare(argv, arguments, ("testbed.py", "testbed"), prepare)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
+def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
     """See `compare`."""
+    from comparison import rounds_report
     from comparison.mixes import QUICK, RoundGrid, Rounds, RoundStore
     from comparison.rounds_runner import run_rounds
 
@@ -53,18 +54,12 @@ def prepare(args: argparse.Namespace) -> tuple[str, Any, Any]:
     free, fair = args.paced is False, args.compute == "fair"
     name = f"testbed-multi{'-quick' * args.quick}{'-free' * free}{'-fair' * fair}"
     name += "-tc" * bool(args.shaped_below)
-    return name, Rounds.load, measure
+    return name, Rounds.load, measure, rounds_report.publish
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status."""
-
-    def publish(*what: Any) -> Path:
-        from comparison import rounds_report
-
-        return rounds_report.publish(*what)
-
-    return compare(argv, arguments, ("testbed_multi.py", "testbed-multi"), prepare, publish)
+    return compare(argv, arguments, ("testbed_multi.py", "testbed-multi"), prepare)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,12 @@ def compare(
     argv: Sequence[str] | None,
     parse: Callable[[list[str]], argparse.Namespace],
     what: tuple[str, str],
-    prepare: Callable[[argparse.Namespace], tuple[str, Any, Any]],
-    publish: Callable[..., Path],
+    prepare: Callable[[argparse.Namespace], tuple[str, Any, Any, Callable[..., Path]]],
 ) -> int:
     """Run what is not done, or only read it again, and write the report; the exit status.
 
     `what` are the script and the Makefile's target; `prepare` gives the usual folder's name, what
-    reads results again, and what measures them, for a folder.
+    reads results again, what measures them, for a folder, and what writes the report.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     args = parse(given)
@@ -45,7 +44,7 @@ def compare(
 
     start = time.monotonic()
     torch.set_num_threads(1)
-    name, load, measure = prepare(args)
+    name, load, measure, publish = prepare(args)
     out = args.out or ROOT / "results" / name
     results = load(out) if args.report_only else measure(out)
     flags = [flag for flag in given if flag not in CHOOSING]
