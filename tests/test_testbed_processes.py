@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,32 @@ def result_of(program: LayeredProgram, inputs: tuple[Tensor, ...]) -> Tensor:
     result = network.outputs(bundles)
     assert isinstance(result, Tensor)
     return result
+
+
+Sizes = tuple[int, float, int, float]
+"""Descriptors and resident megabytes, of the server's process and of this one."""
+
+
+async def lives_of_four(
+    server: ServerProcess,
+    ue_life: Callable[[Proxy, str, Executor], Coroutine[Any, Any, None]],
+    sizes: list[Sizes],
+) -> None:
+    """Let four UEs live at once, each behind a proxy; notes the processes' sizes meanwhile."""
+    executor = Executor()
+    proxies = [Proxy(server.port) for _ in range(4)]
+    for proxy in proxies:
+        await proxy.__aenter__()
+    lives = [asyncio.create_task(ue_life(p, server.token, executor)) for p in proxies]
+    while not all(life.done() for life in lives):
+        await asyncio.sleep(0.25)
+        there, here = server.process.pid, os.getpid()
+        sizes.append((descriptors(there), resident_mb(there), descriptors(here), resident_mb(here)))
+    for life in lives:
+        await life
+    for proxy in proxies:
+        await proxy.__aexit__()
+    executor.close()
 
 
 def descriptors(pid: int) -> int:
@@ -272,7 +298,7 @@ def test_a_thousand_queries_from_four_ues_with_random_kills(
     n = program.dnn.n_layers
     generator = random.Random(0)
     counts = {"queries": 0, "failures": 0}
-    sizes: list[tuple[int, float, int, float]] = []
+    sizes: list[Sizes] = []
 
     async def ue_life(proxy: Proxy, token: str, executor: Executor) -> None:
         settings = UESettings(
@@ -298,27 +324,10 @@ def test_a_thousand_queries_from_four_ues_with_random_kills(
                 await ue.close()
         await ue.close()
 
-    async def main(server: ServerProcess) -> None:
-        executor = Executor()
-        proxies = [Proxy(server.port) for _ in range(4)]
-        for proxy in proxies:
-            await proxy.__aenter__()
-        lives = [asyncio.create_task(ue_life(p, server.token, executor)) for p in proxies]
-        while not all(life.done() for life in lives):
-            await asyncio.sleep(0.25)
-            pid = server.process.pid
-            own = os.getpid()
-            sizes.append((descriptors(pid), resident_mb(pid), descriptors(own), resident_mb(own)))
-        for life in lives:
-            await life
-        for proxy in proxies:
-            await proxy.__aexit__()
-        executor.close()
-
     memory = ["--memory-mib", "1"]  # less than four UEs want
     with server_process(*arguments_for(tiny, *memory)) as server:
         idle = descriptors(server.process.pid)
-        clock.run(asyncio.wait_for(main(server), 300))
+        clock.run(asyncio.wait_for(lives_of_four(server, ue_life, sizes), 300))
         time.sleep(0.5)
         assert descriptors(server.process.pid) == idle
     assert counts["queries"] == 1000

@@ -31,9 +31,10 @@ from mjoa_gym.testbed.processes import TOKEN_VARIABLE, ServerProcess, server_pro
 from mjoa_gym.testbed.ue import Pacing, UserEquipment  # noqa: E402
 
 from .test_testbed_processes import (  # noqa: E402
+    Sizes,
     arguments_for,
     descriptors,
-    resident_mb,
+    lives_of_four,
     result_of,
     settings_for,
     tiny,  # noqa: F401
@@ -223,7 +224,7 @@ def test_two_thousand_queries_of_four_ues_with_random_kills_and_joins(
     n = program.dnn.n_layers
     generator = random.Random(0)
     counts = {"queries": 0, "failures": 0, "granted": 0}
-    sizes: list[tuple[int, float]] = []
+    sizes: list[Sizes] = []
 
     async def ue_life(proxy: Proxy, token: str, executor: Executor) -> None:
         settings = settings_for(token, proxy.own_port, connect_s=5.0, stall_s=5.0)
@@ -246,34 +247,17 @@ def test_two_thousand_queries_of_four_ues_with_random_kills_and_joins(
                 await asyncio.sleep(generator.random() / 20)
         await ue.close()
 
-    async def main(server: ServerProcess) -> None:
-        executor = Executor()
-        proxies = [Proxy(server.port) for _ in range(4)]
-        for proxy in proxies:
-            await proxy.__aenter__()
-        lives = [asyncio.create_task(ue_life(p, server.token, executor)) for p in proxies]
-        while not all(life.done() for life in lives):
-            await asyncio.sleep(0.25)
-            both = (server.process.pid, os.getpid())
-            sizes.extend((descriptors(pid), resident_mb(pid)) for pid in both)
-        for life in lives:
-            await life
-        for proxy in proxies:
-            await proxy.__aexit__()
-        executor.close()
-
     options = [
         "--controller", "mjoa-mu-prefetch", "--cell-mbps", "400", "--cell-downlink-mbps", "400",
         "--memory-mib", "1", "--gather-s", "0.1", "--share",
     ]  # fmt: skip
     with server_process(*arguments_for(tiny, *options)) as server:
         idle = descriptors(server.process.pid)
-        clock.run(asyncio.wait_for(main(server), 500))
+        clock.run(asyncio.wait_for(lives_of_four(server, ue_life, sizes), 500))
         wait_for(lambda: descriptors(server.process.pid) == idle, 5.0)
     assert counts["queries"] == 2000
     assert counts["failures"] > 50
     assert counts["granted"] > 1500
-    there, here = sizes[::2], sizes[1::2]
-    assert max(row[0] for row in there) <= idle + 12
-    for rows in (there, here):  # at first, everybody warms up
-        assert rows[-1][1] < rows[len(rows) // 2][1] + 20
+    assert max(row[0] for row in sizes) <= idle + 12
+    for megabytes in ([row[1] for row in sizes], [row[3] for row in sizes]):
+        assert megabytes[-1] < megabytes[len(megabytes) // 2] + 20  # at first, everybody warms up
