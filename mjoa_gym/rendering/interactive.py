@@ -57,18 +57,28 @@ def timeline_html(
             `compare_with` is not one of the timelines, or the rate is invalid.
     """
     data = page_data(dnn, timelines, uplink_bps, switches, compare_with)
-    written = json.dumps(data, allow_nan=False, separators=(",", ":"))
     parts = {
         "TITLE": html.escape(title),
         "SUBTITLE": html.escape(subtitle),
         "STYLE": asset("page.css"),
         "BELOW": below,
-        "DATA": written.replace("<", "\\u003c"),  # no layer's name can end the script
+        "DATA": script_data(data),
         "PLOTLY": _plotly_base64(),
         "SCRIPT": asset("page.js"),
     }
+    return filled(asset("page.html"), parts)
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with its `{{NAME}}`s replaced by the parts of these names."""
     # one pass: what is put in is not searched for names of other parts
-    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], asset("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], template)
+
+
+def script_data(data: Any) -> str:
+    """Return data as JSON for the inside of a script; no text in it can end the script."""
+    written = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return written.replace("<", "\\u003c")
 
 
 def page_data(

@@ -25,6 +25,11 @@ class Excerpt(NamedTuple):
     next: int
     lost: int
 
+    def below(self, head: Mapping[str, Any]) -> bytes:
+        """Return the JSON of an object with the events in addition to what is in `head`."""
+        text = json.dumps(head, separators=(",", ":"))
+        return f'{text[:-1]},"events":[{",".join(self.texts)}]}}'.encode()
+
 
 class EventLog:
     """The events; belongs to one thread."""

@@ -11,7 +11,6 @@ it says anew what is in the memory. Answers are `LOOK_S` apart at least.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -154,8 +153,7 @@ class Live:
             "now": now(), "next": found.next, "lost": found.lost, "state": self._state(),
             "memory": self._held(),
         }  # fmt: skip
-        text = json.dumps(head, separators=(",", ":"))
-        return f'{text[:-1]},"events":[{",".join(found.texts)}]}}'.encode()
+        return found.below(head)
 
     def _note(self, ue: int, account: _Account, uses: Sequence[Use]) -> None:
         if fresh := account.fresh(uses):

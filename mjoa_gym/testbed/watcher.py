@@ -12,7 +12,6 @@ import asyncio
 import hmac
 import html
 import json
-import re
 import secrets
 import threading
 from http import HTTPStatus
@@ -20,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mjoa_gym.rendering.interactive import asset
+from mjoa_gym.rendering.interactive import asset, filled, script_data
 from mjoa_gym.rendering.style import LANES, STYLES
 from mjoa_gym.testbed.connection import EdgeError, open_connection
 from mjoa_gym.testbed.event_log import EventLog
@@ -133,7 +132,7 @@ class Watcher:
             head = self._now | {
                 "connection": self._connections, "problem": self._problem, "next": found.next,
             }  # fmt: skip
-            return f'{json.dumps(head)[:-1]},"events":[{",".join(found.texts)}]}}'.encode()
+            return found.below(head)
 
     def page(self) -> bytes:
         """The page."""
@@ -145,11 +144,10 @@ class Watcher:
         parts = {
             "TITLE": html.escape(f"Testbed on {self.settings.host}:{self.settings.port}"),
             "STYLE": asset("page.css") + asset("watch.css", HERE),
-            "DATA": json.dumps(data).replace("<", "\\u003c"),
+            "DATA": script_data(data),
             "SCRIPT": asset("watch.js", HERE),
         }
-        page = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], asset("watch.html", HERE))
-        return page.encode()
+        return filled(asset("watch.html", HERE), parts).encode()
 
 
 class _Pages(ThreadingHTTPServer):
