@@ -13,10 +13,20 @@ pytest.importorskip("msgspec")
 pytest.importorskip("cryptography")
 
 from mjoa_gym.cli.main import main as command  # noqa: E402
+from mjoa_gym.testbed.codec import image_of_bundle  # noqa: E402
+from mjoa_gym.testbed.frames import FrameWriter, Kind  # noqa: E402
 from mjoa_gym.testbed.program import LayeredProgram  # noqa: E402
 from mjoa_gym.testbed.server import EdgeServer  # noqa: E402
 from mjoa_gym.testbed.settings import ServerSettings  # noqa: E402
-from mjoa_gym.testbed.tls import CERTIFICATE, KEY, is_loopback, make_certificate  # noqa: E402
+from mjoa_gym.testbed.tls import (  # noqa: E402
+    CERTIFICATE,
+    KEY,
+    client_context,
+    is_loopback,
+    make_certificate,
+    server_context,
+)
+from mjoa_gym.testbed.transmitter import Transfer, Transmitter  # noqa: E402
 
 from .testbed_helpers import TOKEN, Proxy, run, toy_server, toy_ue  # noqa: E402
 from .testbed_network import diamond  # noqa: E402
@@ -88,6 +98,36 @@ def test_inferences_over_tls_are_right_and_cannot_be_read(pair: tuple[Path, Path
         assert len(seen) > 90_000
         assert b"layer0.weight" not in seen
         assert network.weights["layer0.weight"][:8].numpy().tobytes() not in seen
+
+    run(main())
+
+
+def test_what_the_operating_system_shapes_does_not_wait_for_the_other_side_to_speak(
+    pair: tuple[Path, Path],
+) -> None:
+    """A chunk that has gone is followed by the next one, though the server says nothing."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+
+    async def main() -> None:
+        context = server_context(*pair)
+        async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_context(pair[0]), server_hostname=""
+            )
+            sent = asyncio.Event()
+            frames = FrameWriter(writer)
+            link = Transmitter(frames, 10e6, on_sent=sent.set, shaped_below=True)
+            frames.write(Kind.PING)
+            link.send(Transfer(Kind.TENSOR, 0, image_of_bundle((torch.randn(100_000),))))
+            async with asyncio.timeout(20):
+                await sent.wait()
+            link.stop()
+            writer.close()
 
     run(main())
 

@@ -220,7 +220,8 @@ class Transmitter:
     def _keep_little_unsent(self) -> None:
         """Let but a few chunks wait in buffers, so that activations need not wait for them."""
         transport = self.frames.writer.transport
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: with TLS, asyncio then waits for room even if nothing is left to send.
+        transport.set_write_buffer_limits(high=1, low=0)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             size = max(LEAST_BUFFER_BYTES, 2 * self.chunk_bytes)
