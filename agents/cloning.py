@@ -13,10 +13,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 from tqdm import tqdm
 
-from mjoa_gym import Plan, decode_observation
-from mjoa_gym.envs.actions import MenuView
 from mjoa_gym.envs.outlook import Outlook
-from mjoa_gym.evaluation.agent import Agent
+from mjoa_gym.evaluation.agent import PlannerAgent
 
 
 class Demonstrations(NamedTuple):
@@ -30,7 +28,7 @@ class Demonstrations(NamedTuple):
 
 def demonstrate(
     env_id: str,
-    agent: Agent,
+    planner: PlannerAgent,
     rounds: int,
     seed: int,
     n_envs: int = 16,
@@ -38,12 +36,11 @@ def demonstrate(
     view: str = "multidiscrete",
     **arguments: Any,
 ) -> Demonstrations:
-    """Let a planning agent play through a view that chooses from menus.
+    """Let a planner play through a learned view.
 
     Args:
         env_id: The environment.
-        agent: Plans each round from observations like any other agent; it must be for
-            `action="plan"` and accept batches of observations.
+        planner: Plans each round from observations.
         rounds: Minimum number of rounds to play.
         seed: Seed of the first environment.
         n_envs: Number of environments at once.
@@ -60,9 +57,8 @@ def demonstrate(
     observation, _ = envs.reset(seed=seed)
     steps = range(-(-rounds // n_envs))
     for _ in tqdm(steps, desc="demonstrations", disable=not progress):
-        plans, _ = agent.predict(observation, deterministic=True)
         tokens.append(outlook(observation))
-        actions.append(np.stack([encode(core.view, plans, observation, e) for e in range(n_envs)]))
+        actions.append(planner.nearest(core.view, observation))
         for action in actions[-1].T if one_by_one else [actions[-1]]:
             observation, reward, _, over, _ = envs.step(action)
         rewards.append(reward)
@@ -85,21 +81,6 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
         for part, offset in zip(parts, first, strict=False)
     ]
     return Demonstrations(*map(np.concatenate, zip(*shifted, strict=True)))
-
-
-def encode(
-    view: MenuView, plans: dict[str, NDArray[Any]], observation: Any, e: int
-) -> NDArray[np.int64]:
-    """Return the action nearest to the plan for environment e."""
-    instance = decode_observation({k: v[e] for k, v in observation.items()}, view.scenario)
-    sizes = [ue.dnn.n_layers for ue in instance.ues]
-    placements, prefetch, retain = (
-        [row[:n] for row, n in zip(plans[key][e], sizes, strict=True)] if key in plans else None
-        for key in ("placements", "prefetch", "retain")
-    )
-    assert placements is not None
-    shares = plans["bandwidth_share"][e], plans["compute_share"][e]
-    return view.encode(Plan(placements, *shares, prefetch, retain), instance)
 
 
 def clone(

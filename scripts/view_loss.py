@@ -7,17 +7,16 @@ To beat a planner, a policy in this view must at least beat what the view can ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from agents.cloning import encode
 from agents.training.validation import FIRST_SEED
 from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import command_line, run
-from mjoa_gym.envs.actions import MenuView, action_view
+from mjoa_gym.envs.actions import action_view
 from mjoa_gym.evaluation import compare
+from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.episodes import Setting
 
@@ -30,23 +29,18 @@ class Through:
     batches = True
     observation = "dict"
 
-    def __init__(self, planner: Any, name: str, setting: Setting) -> None:
+    def __init__(self, planner: PlannerAgent, name: str, setting: Setting) -> None:
         self.action_view = name
         self._planner = planner
-        view = action_view(name, setting.scenario, setting.persists)
-        assert isinstance(view, MenuView)
-        self._view, self._waiting = view, np.empty((0, 0), np.int64)
+        self._view = action_view(name, setting.scenario, setting.persists)
+        self._round = np.empty((0, 0))  # its actions
 
-    def predict(
-        self, observation: Mapping[str, Any], *, deterministic: bool = True
-    ) -> tuple[Any, Any]:
-        """Return the nearest action; that of one UE if UEs decide one by one."""
+    def predict(self, observation: Any) -> Any:
+        """Return the nearest actions; those of one UE each if UEs decide one by one."""
         turn = int(observation["turn"][0, 0]) if "turn" in observation else 0
         if turn == 0:
-            plans, _ = self._planner.predict(observation)
-            several = range(len(observation["dnn"]))
-            self._waiting = np.stack([encode(self._view, plans, observation, e) for e in several])
-        return (self._waiting[:, turn] if self._view.one_by_one else self._waiting), None
+            self._round = self._planner.nearest(self._view, observation)
+        return self._round[:, turn] if self._view.one_by_one else self._round
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     setting = Setting(args.environment, Scenario.of(args.scenario))
     planner = source_of(args.planner).agent(setting)
+    if not isinstance(planner, PlannerAgent):
+        parser.error(
+            f"{args.planner} acts through a view of its own: only planners can be measured"
+        )
     agents = {"plan": planner} | {name: Through(planner, name, setting) for name in VIEWS}
     played = compare(
         agents, args.environment, args.episodes, FIRST_SEED, scenario=setting.scenario,

@@ -65,9 +65,10 @@ def demonstrations_for(
     """
     settings = dict(config.cloning or {})
     planner, rounds = str(settings["planner"]), int(settings["rounds"])
-    agent: Any = source_of(planner).agent(config.setting)
-    if isinstance(agent, PlannerAgent):
-        agent.threads = os.cpu_count() or 1
+    agent = source_of(planner).agent(config.setting)
+    if not isinstance(agent, PlannerAgent):
+        raise ValueError(f"cloning: planner={planner!r} is an agent: only planners can be cloned")
+    agent.threads = os.cpu_count() or 1
     view, rounds_each = config.env_kwargs["action"], config.env_kwargs.get("rounds")
     played = config.setting.scenario.with_changes(rounds=rounds_each).to_dict()
     key = json.dumps([planner, config.env_id, view, played])

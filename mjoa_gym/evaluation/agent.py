@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from mjoa_gym.envs import decode_observation
-from mjoa_gym.envs.actions import PlanView
+from mjoa_gym.envs.actions import ActionView, PlanView
+from mjoa_gym.envs.core import row
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners import lower_bound, planner_of
 from mjoa_gym.planners.registry import Planner, each_planned
@@ -77,25 +78,53 @@ class PlannerAgent:
         """
         if np.ndim(observation["dnn"]) == 1:
             return self._act([observation])[0], state
-        several = range(len(observation["dnn"]))
-        actions = self._act([{k: v[e] for k, v in observation.items()} for e in several])
+        actions = self._act(_each(observation))
         return {key: np.stack([action[key] for action in actions]) for key in actions[0]}, state
 
+    def nearest(self, view: ActionView, observation: Mapping[str, Any]) -> np.ndarray:
+        """Return the actions of another view that are nearest to the plans for a batch.
+
+        Args:
+            view: Any view with arrays as actions.
+            observation: A batch of dictionary observations, with a leading axis.
+
+        Returns:
+            A row per observation; in views that decide for one UE after the other, a row holds the
+            actions of all UEs.
+
+        Raises:
+            TypeError: If the planner does not return a plan.
+            ValueError: If its plan does not fit the instance.
+        """
+        pairs = self._planned(_each(observation))
+        return np.stack([view.encode(plan, instance) for instance, plan in pairs])
+
     def _act(self, observations: Sequence[Mapping[str, Any]]) -> list[PlanAction]:
+        persists = "resident" in observations[0]
+        return [
+            self._view(instance.n_ues, persists).encode(plan)
+            for instance, plan in self._planned(observations)
+        ]
+
+    def _planned(self, observations: Sequence[Mapping[str, Any]]) -> list[tuple[Instance, Plan]]:
         instances = [decode_observation(each, self.scenario) for each in observations]
         plans = each_planned(self.planner, instances, self.threads)
-        persists = "resident" in observations[0]
-        return [self._encoded(*pair, persists) for pair in zip(instances, plans, strict=True)]
+        for instance, plan in zip(instances, plans, strict=True):
+            if not isinstance(plan, Plan):
+                raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
+            plan.check_fits(instance)
+        return list(zip(instances, plans, strict=True))
 
-    def _encoded(self, instance: Instance, plan: Any, persists: bool) -> PlanAction:
-        key = (instance.n_ues, persists)
-        if key not in self._views:
-            scenario = self.scenario.with_changes(n_ues=instance.n_ues)
-            self._views[key] = PlanView(scenario, persists=persists)
-        if not isinstance(plan, Plan):
-            raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
-        plan.check_fits(instance)
-        return self._views[key].encode(plan)
+    def _view(self, n_ues: int, persists: bool) -> PlanView:
+        if (n_ues, persists) not in self._views:
+            scenario = self.scenario.with_changes(n_ues=n_ues)
+            self._views[n_ues, persists] = PlanView(scenario, persists=persists)
+        return self._views[n_ues, persists]
+
+
+def _each(observation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the observations of a batch, one by one."""
+    return [row(observation, e) for e in range(len(observation["dnn"]))]
 
 
 class LowerBoundAgent(PlannerAgent):

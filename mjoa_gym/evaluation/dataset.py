@@ -10,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 
 import mjoa_gym
-from mjoa_gym.envs import decode_observation
 from mjoa_gym.envs.core import observation_of, row
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.evaluation.agent_source import AgentSource
@@ -119,8 +118,7 @@ class _Player:
         seen, view = self._observer.observe(self._env.core.batch.state), self._env.view
         if not self._translated:
             return [row(self._decide(seen), 0)]
-        instance = decode_observation(row(seen, 0), self._env.scenario)
-        action = view.encode(self._agent.planner(instance), instance)
+        (action,) = self._agent.nearest(view, seen)
         return list(action) if view.one_by_one else [action]
 
 
