@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from mjoa_gym import Instance, Plan
+from mjoa_gym import Instance, Plan, decode_observation
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_many, plan_with
+from mjoa_gym.planners.far_sighted import prospect_of
 from mjoa_gym.planners.mjoa_mu import GAIN, JointSearch
+from mjoa_gym.planners.prospect import search
 from mjoa_gym.planners.registry import ANYTIME
 from tests.random_instances import random_instance
 from tests.reference_allocation import objective
@@ -35,6 +38,40 @@ def test_plans_get_better_until_they_are_those_without_a_budget(name, piece):
         assert costs[0] == pytest.approx(np.dot(instance.weights, instance.local_s), rel=1e-12)
         assert all(after <= before * (1 + GAIN) for before, after in pairwise(costs))
         assert_same(search.plan(), plan_with(name, instance))
+
+
+@pytest.mark.parametrize("name", ["mjoa-mu-prefetch", "far-sighted"])
+def test_where_parameters_stay_every_plan_fits_and_the_last_is_that_without_a_budget(name):
+    env = gym.make("MJOA/Streaming-v1", action="plan", n_ues=3)
+    observation, _ = env.reset(seed=5)
+    for _ in range(3):
+        instance = decode_observation(observation, env.unwrapped.scenario)
+        search = ANYTIME[name](instance)
+        plans = [search.plan(), *(search.plan() for _ in search.steps(piece=1)), search.plan()]
+        costs = [objective(instance, plan) for plan in plans if plan.check_fits(instance) is None]
+        assert len(costs) == len(plans)
+        assert costs[0] == pytest.approx(np.dot(instance.weights, instance.local_s), rel=1e-12)
+        prefetched = [plan for plan in plans if plan.prefetch is not None]
+        assert 1 < len(prefetched) < len(plans)
+        unbudgeted = plan_with(name, instance)
+        assert_same(plans[-1], unbudgeted)
+        for key in ("prefetch", "retain"):
+            for one, other in zip(getattr(plans[-1], key), getattr(unbudgeted, key), strict=True):
+                np.testing.assert_array_equal(one, other)
+        observation, *_ = env.step(env.unwrapped.view.encode(plans[-1]))
+
+
+def test_the_search_for_later_rounds_only_gets_better():
+    env = gym.make("MJOA/Streaming-v1", action="plan", n_ues=3)
+    observation, _ = env.reset(seed=6)
+    instance = decode_observation(observation, env.unwrapped.scenario)
+    prospect = prospect_of(instance, plan_with("mjoa-mu-prefetch", instance), 3.0, 1.0)
+    objectives, over = [], False
+    while not over:
+        first, now, over = search(prospect, 1)
+        objectives += [first, now] if not objectives else [now]
+    assert all(after <= before for before, after in pairwise(objectives))
+    assert objectives[-1] < objectives[0]
 
 
 @pytest.mark.parametrize("name", ANYTIME)
@@ -73,7 +110,9 @@ def test_what_is_no_budget_is_refused(budget_s):
 
 
 def test_planners_without_one_refuse_a_budget():
-    with pytest.raises(ValueError, match=r"budget_s=1.0: dads takes no budget; .* mjoa-mu, oracle"):
+    with pytest.raises(
+        ValueError, match=r"budget_s=1.0: dads takes no budget; .* mjoa-mu, .* oracle"
+    ):
         plan_with("dads", random_instance(0), budget_s=1.0)
     with pytest.raises(ValueError, match="mjoa-mu"):
         plan_with("mjoa-m", random_instance(0), budget_s=1.0)
@@ -108,8 +147,6 @@ def test_an_error_of_one_of_many_is_the_planners_own():
 
 
 def test_an_agent_plans_a_batch_on_several_threads():
-    import gymnasium as gym
-
     envs = gym.make_vec(
         "MJOA/Streaming-v1", 4, vectorization_mode="vector_entry_point", action="plan", n_ues=2
     )

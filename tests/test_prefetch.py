@@ -9,7 +9,8 @@ from mjoa_gym import DNN, UE, Instance, Plan, evaluate
 from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.model.instance import timelines
 from mjoa_gym.planners import plan_with
-from mjoa_gym.planners.prefetch import with_prefetch
+from mjoa_gym.planners.anytime import finished
+from mjoa_gym.planners.prefetch import Prefetch
 from tests.random_instances import random_instance
 
 modes = pytest.mark.parametrize("upload", UPLOAD_MODES)
@@ -129,6 +130,6 @@ def test_any_plan_can_be_given_a_prefetch():
         instance = drawn(seed)
         for name in ("pbt-dp+equal", "local-only", "edge-only"):
             plan = plan_with(name, instance)
-            more = with_prefetch(instance, plan)
+            more = finished(Prefetch(instance, plan))
             np.testing.assert_array_equal(evaluate(instance, more), evaluate(instance, plan))
             assert more.bandwidth_share.sum() <= 1 + 1e-9

@@ -36,7 +36,8 @@ from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import Link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.model.reference import reference
-from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
+from mjoa_gym.planners.anytime import ALL
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, priced_bound
 from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, fastest

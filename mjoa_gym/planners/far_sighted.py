@@ -21,6 +21,7 @@ which there is no memory. The search is in `prospect`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,9 +32,10 @@ from numpy.typing import NDArray
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.inference import inference_of
 from mjoa_gym.model.instance import Horizon, Instance, Plan, packed_link
+from mjoa_gym.planners.anytime import ALL, Anytime, finished
 from mjoa_gym.planners.menu import menu_of
-from mjoa_gym.planners.mjoa_mu import mjoa_mu, proposals
-from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
+from mjoa_gym.planners.mjoa_mu import JointSearch, proposals
+from mjoa_gym.planners.prefetch import PrefetchSearch
 from mjoa_gym.planners.prospect import Prospect, RoundSetting, new_forecast, search
 from mjoa_gym.world import rounds
 from mjoa_gym.world.population import empty_population
@@ -59,15 +61,35 @@ def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
 
     Cost: MJOA-MU's plan with prefetch, and O(N^2 + N x menu) estimates per sweep of the search.
     """
-    if instance.horizon is None:
-        return mjoa_mu(instance)
-    plan = mjoa_mu_prefetch(instance)
-    rounds_ahead = foresight.patience * instance.horizon.expected_rounds
-    if rounds_ahead == 0.0:
-        return plan
-    prospect = prospect_of(instance, plan, rounds_ahead, foresight.share)
-    search(prospect)
-    return plan_of(prospect)
+    return finished(FarSightedSearch(instance, foresight))
+
+
+class FarSightedSearch:
+    """The search for one instance: MJOA-MU's with prefetch, then changes that pay later."""
+
+    def __init__(self, instance: Instance, foresight: Foresight = DEFAULT) -> None:
+        self._instance, self._foresight = instance, foresight
+        self._start: Anytime = PrefetchSearch(instance)
+        if instance.horizon is None:
+            self._start = JointSearch(instance)
+        self._prospect: Prospect | None = None
+
+    def plan(self) -> Plan:
+        """The best plan so far."""
+        return self._start.plan() if self._prospect is None else plan_of(self._prospect)
+
+    def steps(self, piece: int = ALL) -> Iterator[None]:
+        """See `Anytime`."""
+        yield from self._start.steps(piece)
+        horizon = self._instance.horizon
+        rounds_ahead = 0.0 if horizon is None else horizon.expected_rounds
+        rounds_ahead *= self._foresight.patience
+        if rounds_ahead == 0.0:
+            return
+        share = self._foresight.share
+        self._prospect = prospect_of(self._instance, self._start.plan(), rounds_ahead, share)
+        while not search(self._prospect, piece)[-1]:
+            yield
 
 
 def plan_of(prospect: Prospect) -> Plan:
@@ -128,6 +150,7 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         least_of=np.empty(n_ues),
         guess=np.empty(n_ues, np.int64),
         spare_idle=np.empty_like(idle),
+        progress=np.zeros(4),
         room=rounds.new_room(n_ues, tables.width, len(resident)),
     )  # fmt: skip
 

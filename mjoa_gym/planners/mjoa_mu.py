@@ -39,6 +39,7 @@ from mjoa_gym.model.compiling import compiled
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import AT_EDGE
 from mjoa_gym.model.reference import reference
+from mjoa_gym.planners.anytime import ALL, finished
 from mjoa_gym.planners.ara import ROUNDS, settle
 from mjoa_gym.planners.deadlines import shift
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
@@ -75,8 +76,6 @@ CLEARING = 6
 """Turns in which prices find their place."""
 TRIED = 8
 """Single changes and pairs that are tried before a plan counts as the best."""
-ALL = 1 << 30
-"""UEs that PBT-DP answers at once if nobody waits."""
 MOST_ROUNDS, MOST_CHANGES = 5, 40
 """Rounds of steps 3 to 5, and improvements in step 4."""
 
@@ -92,10 +91,7 @@ class JointPlan(NamedTuple):
 
 def mjoa_mu(instance: Instance) -> Plan:
     """The joint plan of MJOA-MU (see the module's docstring)."""
-    search = JointSearch(instance)
-    for _ in search.steps():
-        pass
-    return search.plan()
+    return finished(JointSearch(instance))
 
 
 def proposals(instance: Instance) -> list[NDArray[np.int8]]:

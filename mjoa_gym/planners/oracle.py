@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.objective import cost
 from mjoa_gym.model.reference import reference
-from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
+from mjoa_gym.planners.anytime import ALL, finished
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add
 
@@ -37,10 +38,7 @@ ENTRIES, TRIED = 96, 48
 
 def oracle(instance: Instance) -> Plan:
     """The oracle's plan (see the module's docstring)."""
-    search = OracleSearch(instance)
-    for _ in search.steps():
-        pass
-    return search.plan()
+    return finished(OracleSearch(instance))
 
 
 class OracleSearch:

@@ -21,7 +21,7 @@ Cost: per UE one call of PBT-DP and O(runs) simulations for every run taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from mjoa_gym.model.energy import judge
 from mjoa_gym.model.inference import Inference
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.link import Link, seconds_for
-from mjoa_gym.planners.mjoa_mu import mjoa_mu
+from mjoa_gym.planners.anytime import ALL, finished
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
 BOUNDARIES = 32
@@ -99,31 +100,65 @@ def add_runs(inference, link, following):
 
 def mjoa_mu_prefetch(instance: Instance) -> Plan:
     """MJOA-MU's plan with layers to prefetch (see the module's docstring)."""
-    return with_prefetch(instance, mjoa_mu(instance))
+    return finished(PrefetchSearch(instance))
 
 
-def with_prefetch(instance: Instance, plan: Plan) -> Plan:
-    """A plan with the greedy prefetch added; band that nobody uses goes to those that prefetch."""
-    packed, n = instance.packed, instance.n_ues
-    bandwidth, compute = plan.bandwidth_share, plan.compute_share
-    unused = bandwidth.sum() == 0
-    retains = instance.horizon is not None and instance.horizon.retain
-    marks, following, saved = [], [], np.zeros(n)
-    for i, ue in enumerate(instance.ues):
-        own = after = np.zeros(ue.dnn.n_layers, np.int8)
-        beta, phi = (1.0 / n, 1.0 / n) if unused else (bandwidth[i], compute[i])
-        if beta > 0 and ue.reachable and instance.upload != "preinstalled":
-            link, inference = packed_link(packed, i, beta, phi), packed_inference(packed, i)
-            own, after = greedy_prefetch(inference, link, plan.placements[i])
-            if retains:
-                saved[i] = ue.weight * saved_s(inference, link, after, ue.dnn.parameter_bytes)
-        marks.append(own)
-        following.append(after)
-    if unused:
-        wanted = np.array([own.any() for own in marks], dtype=np.float64)
-        bandwidth = wanted / max(1.0, wanted.sum())
-    retain = worth_keeping(instance, following, saved) if retains else None
-    return Plan(plan.placements, bandwidth, compute, marks, retain)
+class PrefetchSearch:
+    """The search for one instance: MJOA-MU's, then the prefetch of one UE after the other."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._joint = JointSearch(instance)
+        self._prefetch: Prefetch | None = None
+
+    def plan(self) -> Plan:
+        """The best plan so far."""
+        return self._joint.plan() if self._prefetch is None else self._prefetch.plan()
+
+    def steps(self, piece: int = ALL) -> Iterator[None]:
+        """See `Anytime`."""
+        yield from self._joint.steps(piece)
+        self._prefetch = Prefetch(self._instance, self._joint.plan())
+        yield from self._prefetch.steps()
+
+
+class Prefetch:
+    """The greedy prefetch in addition to a plan; band that nobody uses goes to who prefetches."""
+
+    def __init__(self, instance: Instance, plan: Plan) -> None:
+        self._instance, self._plan = instance, plan
+        self._unused = plan.bandwidth_share.sum() == 0
+        self._retains = instance.horizon is not None and instance.horizon.retain
+        self._marks = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
+        self._following = list(self._marks)  # the edge layers of each UE's next inference
+        self._saved = np.zeros(instance.n_ues)  # weighted seconds if they are there
+
+    def plan(self) -> Plan:
+        """The plan with the prefetch of all UEs so far."""
+        plan, bandwidth = self._plan, self._plan.bandwidth_share
+        if self._unused:
+            wanted = np.array([own.any() for own in self._marks], dtype=np.float64)
+            bandwidth = wanted / max(1.0, wanted.sum())
+        retain = None
+        if self._retains:
+            retain = worth_keeping(self._instance, self._following, self._saved)
+        return Plan(plan.placements, bandwidth, plan.compute_share, self._marks, retain)
+
+    def steps(self) -> Iterator[None]:
+        """Find the prefetch of one UE after the other; `plan` has more whenever this yields."""
+        instance, packed, even = self._instance, self._instance.packed, 1.0 / self._instance.n_ues
+        shares = self._plan.bandwidth_share, self._plan.compute_share
+        for i, ue in enumerate(instance.ues):
+            beta, phi = (even, even) if self._unused else (share[i] for share in shares)
+            if beta > 0 and ue.reachable and instance.upload != "preinstalled":
+                link, inference = packed_link(packed, i, beta, phi), packed_inference(packed, i)
+                placement = self._plan.placements[i]
+                self._marks[i], after = greedy_prefetch(inference, link, placement)
+                self._following[i] = after
+                if self._retains:
+                    saved = saved_s(inference, link, after, ue.dnn.parameter_bytes)
+                    self._saved[i] = ue.weight * saved
+                yield
 
 
 def saved_s(

@@ -51,6 +51,8 @@ GAIN = 1e-5
 NOW, LATER = range(2)
 """Residencies that are valued: after this round, and when all marked layers have been uploaded."""
 UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
+TURN, FIRST, BEFORE, BEST = range(4)
+"""Turns so far; the objective at first, at the start of the sweep, and now."""
 EVERYONE = np.int64(-1)
 """In place of the UE that a decision changes."""
 
@@ -127,6 +129,7 @@ class Prospect(NamedTuple):
     least_of: NDArray[np.float64]  # (N,) the least of these
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
     spare_idle: NDArray[np.int32]  # (R, L) a work array
+    progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `FIRST`, `BEFORE`, `BEST`
     room: Room
 
 
@@ -525,30 +528,49 @@ def hand_over(prospect, shares, i, j, part, best):
     return now
 
 
+@njit(inline="always")
+def take_turn(prospect, i, kind, best):
+    """Let UE i choose (kind 0), or offer its bandwidth (1) or its compute (2) to the others."""
+    decision, now = prospect.decision, best
+    if kind == 0:
+        rows = prospect.first[i + 1] - prospect.first[i]
+        now = choose(prospect, decision.prefetch_of, i, rows, i, now)
+        now = choose(prospect, decision.placement_of, i, prospect.placements[i], i, now)
+        if prospect.setting.retain:
+            now = choose(prospect, decision.retain_of, i, rows, i, now)
+    else:
+        shares = decision.bandwidth_share if kind == 1 else decision.compute_share
+        for j in range(len(prospect.placements)):
+            for part in PARTS:
+                if i != j and shares[0, i] > 0.0:
+                    now = hand_over(prospect, shares, i, j, part, now)
+    return now
+
+
 @compiled
-def search(prospect):
+def search(prospect, turns):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
-    The objective is returned, before and after.
+    In a sweep every UE has three turns: one for its choices, and one for each of its shares. The
+    search continues where it stopped.
+
+    Returns:
+        The objective before the first turn and now, and whether the search is over.
     """
-    decision = prospect.decision
-    n_ues = len(prospect.placements)
-    set_least(prospect)
-    start = best = accepted(prospect, EVERYONE, EVERYONE, np.inf)
-    for _ in range(SWEEPS if start < np.inf else 0):
-        before = best
-        for i in range(n_ues):
-            rows = prospect.first[i + 1] - prospect.first[i]
-            best = choose(prospect, decision.prefetch_of, i, rows, i, best)
-            best = choose(prospect, decision.placement_of, i, prospect.placements[i], i, best)
-            if prospect.setting.retain:
-                best = choose(prospect, decision.retain_of, i, rows, i, best)
-        for shares in (decision.bandwidth_share, decision.compute_share):
-            for i in range(n_ues):
-                for j in range(n_ues):
-                    for part in PARTS:
-                        if i != j and shares[0, i] > 0.0:
-                            best = hand_over(prospect, shares, i, j, part, best)
-        if not best < before * (1.0 - GAIN):
-            break
-    return start, best
+    progress, n_ues = prospect.progress, len(prospect.placements)
+    sweep = 3 * n_ues
+    most = SWEEPS * sweep
+    if progress[TURN] == 0.0:
+        set_least(prospect)
+        progress[FIRST] = progress[BEST] = accepted(prospect, EVERYONE, EVERYONE, np.inf)
+    turn = np.int64(progress[TURN]) if progress[BEST] < np.inf else most
+    end = min(most, turn + turns)
+    while turn < end:
+        if turn % sweep == 0:
+            progress[BEFORE] = progress[BEST]
+        progress[BEST] = take_turn(prospect, turn % n_ues, turn % sweep // n_ues, progress[BEST])
+        turn += 1
+        if turn % sweep == 0 and not progress[BEST] < progress[BEFORE] * (1.0 - GAIN):
+            turn = most
+    progress[TURN] = turn
+    return progress[FIRST], progress[BEST], turn == most

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Protocol
 
 from mjoa_gym.model.instance import Instance, Plan
 from mjoa_gym.planners.ablations import ABLATIONS
+from mjoa_gym.planners.anytime import Anytime
 from mjoa_gym.planners.dads import dads, dads_serial
 from mjoa_gym.planners.efficiency import efficiency
-from mjoa_gym.planners.far_sighted import far_sighted
+from mjoa_gym.planners.far_sighted import FarSightedSearch, far_sighted
 from mjoa_gym.planners.iao import iao
 from mjoa_gym.planners.ionn import ionn
 from mjoa_gym.planners.mjoa_mu import JointSearch, mjoa_mu
 from mjoa_gym.planners.neurosurgeon import neurosurgeon
 from mjoa_gym.planners.oracle import OracleSearch, oracle
-from mjoa_gym.planners.prefetch import mjoa_mu_prefetch
+from mjoa_gym.planners.prefetch import PrefetchSearch, mjoa_mu_prefetch
 from mjoa_gym.planners.single_cut import single_cut
 from mjoa_gym.planners.trivial import edge_only, local_only, random
 from mjoa_gym.validation import choice, count, positive
 
 Planner = Callable[[Instance], Plan]
-
-
-class Anytime(Protocol):
-    """A search that has a plan at any time."""
-
-    def plan(self) -> Plan:
-        """The best plan so far."""
-
-    def steps(self, piece: int) -> Iterator[None]:
-        """Search on; PBT-DP answers for `piece` UEs between two yields."""
 
 
 PLANNERS: dict[str, Planner] = {
@@ -57,7 +47,12 @@ PLANNERS: dict[str, Planner] = {
 }
 """The planners of this package."""
 
-ANYTIME: dict[str, Callable[[Instance], Anytime]] = {"mjoa-mu": JointSearch, "oracle": OracleSearch}
+ANYTIME: dict[str, Callable[[Instance], Anytime]] = {
+    "mjoa-mu": JointSearch,
+    "mjoa-mu-prefetch": PrefetchSearch,
+    "far-sighted": FarSightedSearch,
+    "oracle": OracleSearch,
+}
 """The planners that have a plan at any time, and better ones later."""
 
 GROUP = "mjoa_gym.planners"

@@ -14,8 +14,9 @@ from mjoa_gym.evaluation.journal import Journal
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.model.instance import Instance, Plan, evaluate_cost
 from mjoa_gym.planners import lower_bound, plan_with
+from mjoa_gym.planners.anytime import ALL
 from mjoa_gym.planners.bound import ask_widely, certified_dual
-from mjoa_gym.planners.mjoa_mu import ALL, JointSearch
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.portfolio import add_all, fastest
 from mjoa_gym.planners.pricing import worth_serving
 from mjoa_gym.planners.registry import PLANNERS
