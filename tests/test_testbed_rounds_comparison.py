@@ -123,6 +123,18 @@ def test_a_report_is_written_and_read_again(tmp_path: Path, paced: bool) -> None
         publish(Rounds(RoundGrid(), {}), tmp_path, "")
 
 
+def test_other_comparisons_are_shown_beside_the_main_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page, grids = tmp_path / "page.md", {"all": RoundGrid(), "all-tc": RoundGrid(shaped_below=True)}
+    page.write_text("<!-- testbed-multi-results:begin -->\n<!-- testbed-multi-results:end -->\n")
+    for name, grid in reversed(grids.items()):
+        publish(Rounds(grid, {}, ALL), tmp_path / name, "make testbed-multi", [page])
+    (line,) = (line for line in page.read_text("utf-8").splitlines() if "all-tc" in line)
+    link = "[`all-tc`](all-tc/report.md)"
+    cells = [link, "the system", "stretched", "18", "0.0 %", "50.0 %", "41.7 %", "37.5 %"]
+    assert line == f"| {' | '.join(cells)} |"
+
+
 def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     store = RoundStore(tmp_path, RoundGrid(mixes=("twins",)))
     store.keep(model="net", table={"ue_s": [0.1]})
@@ -201,11 +213,12 @@ def test_the_script_runs_a_small_grid_and_goes_on_where_it_stopped(tmp_path: Pat
 
 
 def test_the_pages_say_what_was_measured(tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "testbed-multi-quick"
-    shutil.copytree(ROOT / "results" / "testbed-multi-quick", folder)
+    for kept in (ROOT / "results").glob("testbed-multi*"):
+        shutil.copytree(kept, tmp_path / "results" / kept.name)
+    folder = tmp_path / "results" / "testbed-multi"
     (tmp_path / "docs").mkdir()
     names = "README.md", "docs/results.md"
     pages = [Path(shutil.copy(ROOT / name, tmp_path / name)) for name in names]
-    publish(Rounds.load(folder), folder, "python scripts/testbed_multi.py --quick", pages)
+    publish(Rounds.load(folder), folder, "make testbed-multi", pages)
     for name, page in zip(names, pages, strict=True):
         assert page.read_text("utf-8") == (ROOT / name).read_text("utf-8")

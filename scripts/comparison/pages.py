@@ -39,10 +39,8 @@ def errors_against(aims: tuple[float, float], signed: np.ndarray) -> str:
 
 def late_layers(late: int, layers: int) -> str:
     """How many paced layers were late."""
-    return (
-        f"{late} of {layers} layers ({percent(late / max(layers, 1))}) took longer than their slot "
-        "and were late."
-    )
+    part = percent(late / max(layers, 1))
+    return f"{late:,} of {layers:,} layers ({part}) took longer than their slot and were late."
 
 
 def equality(axes: Axes, seconds: Iterable[float]) -> np.ndarray:

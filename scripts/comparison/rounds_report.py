@@ -133,7 +133,7 @@ def verdict(results: Rounds) -> str:
     sentences = [
         _pace(parts, grid),
         f"Latency of one UE, predicted against measured: median error {against}, over "
-        f"{len(signed)} inferences.",
+        f"{len(signed):,} inferences.",
         f"Weighted sum of a round's latencies: median error "
         f"{percent(float(np.median([abs(each.error) for each in rounds])))} over {len(rounds)} "
         "rounds.",
@@ -153,7 +153,7 @@ def verdict(results: Rounds) -> str:
     failed = sum(bool(part.failure) for part in parts)
     fallen = sum(part.planned_by != part.planner for part in parts)
     sentences.append(
-        f"Results that differ from local execution: {wrong} of {len(parts)}. Inferences in which "
+        f"Results that differ from local execution: {wrong} of {len(parts):,}. Inferences in which "
         f"the server failed, not counted: {failed}; in which the planner gave no plan in time: "
         f"{fallen}."
     )
@@ -171,10 +171,34 @@ def summary(results: Rounds) -> str:
             shown.append(f"{percent(measured)} over {what} (simulated: {percent(promised)})")
     return (
         f"With several devices on one real server, the latency of a device is off by "
-        f"{percent(float(np.median(size)))} in the median over {len(size)} "
+        f"{percent(float(np.median(size)))} in the median over {len(size):,} "
         f"{'paced ' if results.grid.paced else ''}inferences"
         f"{'; MJOA-MU gains ' if shown else ''}{' and '.join(shown)}."
     )
+
+
+def variants(folder: Path, link: str) -> str:
+    """Return a table of the comparisons beside a folder whose names begin with its name.
+
+    `link` is the path of the folder as seen from the page.
+    """
+    rows = []
+    for path in sorted(folder.parent.glob(f"{folder.name}-*")):
+        results = Rounds.load(path)
+        size = np.abs(errors(results.parts))
+        both = list(gains(results.parts, EQUAL).values())
+        promised, measured = np.mean(both, axis=0) if both else (math.nan, math.nan)
+        rows.append((
+            f"[`{path.name}`]({link}-{path.name[len(folder.name) + 1 :]}/report.md)",
+            "the system" if results.grid.shaped_below else "the testbed",
+            results.grid.compute, f"{len(size):,}",
+            *(percent(float(x)) for x in (*np.quantile(size, (0.5, 0.9)), measured, promised)),
+        ))  # fmt: skip
+    header = (
+        "Folder", "Links shaped by", "Server", "Inferences", "Median error", "90 %",
+        "MJOA-MU over equal shares", "Simulated",
+    )  # fmt: skip
+    return Table("", header, rows).markdown() if rows else ""
 
 
 def _pace(parts: Sequence[Part], grid: RoundGrid) -> str:
@@ -301,6 +325,10 @@ def publish(results: Rounds, out: Path, command: str, into: Sequence[Path] = ())
             f"{verdict(results)}\n\n![Several UEs, simulated and measured]({folder}/gains.png)\n\n"
             f"Repeat it with `{command}`. [The report]({folder}/report.md) has every cell."
         )
+        if others := variants(out, folder):
+            text += (
+                f"\n\nSmaller grids, in which the server or the links work otherwise:\n\n{others}"
+            )
         return {"testbed-multi": items([summary(results)]), "testbed-multi-results": text}
 
     return pages.publish(results, out, figures, _report(results, command), into, parts)
