@@ -51,7 +51,7 @@ def energy_terms(outline, inference):
     if outline[0] & CROSSES:
         up = inference.input_bytes
     for layer in range(len(inference.ue_s)):
-        code = outline[layer + 1]  # no branches below: the processor would predict them badly
+        code = outline[layer + 1]  # selects, not branches, which would be predicted badly
         at_edge, crosses = code & AT_EDGE != 0, code & CROSSES != 0
         busy_s += 0.0 if at_edge else inference.ue_s[layer]
         up += inference.missing_bytes[layer] if at_edge & misses else 0.0

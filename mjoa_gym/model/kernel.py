@@ -99,7 +99,11 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
 
 @lean_inner
 def release_time(layer, inference, outline, message, end):
-    """When the uplink knows that all predecessors of a layer have finished (serial uploading)."""
+    """When the uplink may start to send a layer's parameters in serial mode.
+
+    That is when all predecessors of the layer have finished. Those at the edge count `message`
+    seconds later.
+    """
     release = 0.0
     for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
         tensor = inference.predecessors[i] + 1

@@ -64,7 +64,7 @@ def by_reference(named_tuple: NamedTupleClass) -> NamedTupleClass:
     def _typeof(value: Any, context: Any) -> Reference:
         fields = [typeof_impl(each, context) for each in value]
         fields = [
-            # kernels that only read need not be compiled for both kinds of arrays
+            # kernels only read these arrays, so read-only and writable ones can be one type
             each.copy(readonly=False) if isinstance(each, types.Array) else each
             for each in fields
         ]

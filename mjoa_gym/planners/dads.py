@@ -75,7 +75,7 @@ def minimum_cut(one: OneUE, uploads: bool = True) -> Placement:
     backwards = csr_array((units, (heads, tails)), shape=(3 * n + 3, 3 * n + 3))
     residual = csr_array(backwards - maximum_flow(backwards, sink, source).flow)
     residual.eliminate_zeros()
-    edge_side = breadth_first_order(residual, sink, return_predecessors=False)  # they reach it
+    edge_side = breadth_first_order(residual, sink, return_predecessors=False)  # nodes reaching it
     return np.isin(np.arange(n), edge_side).astype(np.int8)
 
 

@@ -5,8 +5,8 @@ partitions each UE's network and ARA allocates bandwidth and compute, jointly. H
 combined is our formulation, the same for any number of UEs:
 
 1. *Proposals*: PBT-DP proposes placements for every UE at a few shares. They make up a portfolio
-   (`portfolio`). UEs that run the same network share their proposals, and take turns in asking for
-   them.
+   (`portfolio`). UEs that run the same network share their proposals, and PBT-DP proposes for them
+   in turns.
 2. *Starts*: one start is all-local. The others are, for each of these shares, the fastest entry of
    every UE, with ARA's shares. The search begins at the best start.
 3. *Prices*: the prices of bandwidth and compute move until the entries that are best for the UEs
@@ -65,18 +65,18 @@ CONDITIONS = (
     (0.5, EVEN), EQUAL, (1.0, EVEN), *product((0.5, 0.0), TILTS[1:]), (0.0, LITTLE),
 )  # fmt: skip
 HURRIED = (EQUAL, CONDITIONS[0])
-"""The conditions at which a sketch asks."""
+"""The conditions under which PBT-DP proposes for a sketch."""
 FOR_ALL = 3
-"""The number of conditions at which all UEs ask, and with a tree. A condition is a level and a
-tilt, and stands for the shares N^level / N times the tilt: level 0 is an equal share, and level 1
-is everything. At the later conditions only the UEs ask that may be served in a better plan, and
-without a tree: PBT-DP then only improves what is known."""
+"""The number of conditions under which PBT-DP proposes for all UEs, and with a tree. A condition is
+a level and a tilt, and stands for the shares N^level / N times the tilt: level 0 is an equal share,
+and level 1 is everything. Under the later conditions it proposes only for the UEs that may be
+served in a better plan, and without a tree: it then only improves what is known."""
 MOVED = 0.1
-"""A UE asks again if the shares that its best entry is worth have changed by more than this,
-relatively."""
+"""PBT-DP proposes again for a UE if the shares that its best entry is worth have changed by more
+than this, relatively."""
 PER_NETWORK = 24
-"""UEs with the same network take turns if together they would begin with more proposals than
-this."""
+"""PBT-DP proposes in turns for UEs with the same network if together they would begin with more
+proposals than this."""
 CLEARING = 6
 """Turns in which prices are adjusted (`pricing.clear`)."""
 TRIED = 8
@@ -193,8 +193,8 @@ class JointSearch:
     def hurry(self) -> Iterator[None]:
         """Run steps 1 to 4 in about a tenth of the time, for plans that are less good.
 
-        PBT-DP proposes at two shares and without trees. Small networks are asked first. There is a
-        new plan whenever the number of answers has doubled.
+        PBT-DP proposes at two shares and without trees, for small networks first. There is a new
+        plan whenever the number of UEs with proposals has doubled.
         """
         choice = np.empty_like(self.best.choice)
         small_first = np.argsort(np.diff(self.packed.first), kind="stable")
@@ -312,8 +312,8 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 
     Returns:
         Three arrays (N,): the next UE with the same network, in a ring; the UE's index in its ring;
-        and the number of turns, so that one in so many UEs of the ring asks at each of the first
-        conditions.
+        and the number of turns T. PBT-DP proposes for one in T UEs of the ring under each of the
+        first conditions.
     """
     members: dict[DNN, list[int]] = {}
     for i, dnn in enumerate(dnns):

@@ -51,7 +51,7 @@ def partition(inference, link, width, placement):
     that is nearly as fast as the result saves time, because bounds cut off whatever is slower.
 
     Args:
-        inference: What the inference asks of the resources, L layers.
+        inference: What the inference requires of the resources, L layers.
         link: What it gets of them.
         width: The number of nodes that a level of the tree keeps if the network is not a chain.
             With 0 there is no tree: only the start and the best single cut are improved.
@@ -145,7 +145,7 @@ def partition_bound(inference, link, width, front, limit):
     """A certified lower bound on the latency of every placement, at most `limit`.
 
     Args:
-        inference: What the inference asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
         width: Nodes per level of a block's relaxed tree; more give a tighter bound.
         front: Nodes per side at cuts; more give a tighter bound.
@@ -166,7 +166,7 @@ def priced_bound(inference, link, width, front, limit, price):
     parameters that may be there.
 
     Args:
-        inference: What the inference asks of the resources if nothing is on the server; not in
+        inference: What the inference requires of the resources if nothing is on the server; not in
             SERIAL mode.
         link: What it gets of them.
         width: Nodes per level of a block's relaxed tree; more give a tighter bound.
@@ -192,7 +192,7 @@ def best_single_cut(inference, link, scratch, placement, best, trial):
     are not simulated.
 
     Args:
-        inference: What the inference asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
         scratch: Work arrays for the simulation.
         placement: (L,) a placement with the latency `best`; overwritten if a cut is faster.
@@ -237,7 +237,7 @@ def improve(inference, link, scratch, placement, best, longest, outline):
     parameters delay all others.
 
     Args:
-        inference: What the inference asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
         scratch: Work arrays for the simulation.
         placement: (L,) a placement with the latency `best`; it changes in place.
@@ -296,7 +296,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
     the placement.
 
     Args:
-        inference: What the inference asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
         scratch: Work arrays for the simulation.
         placement: (L,) a placement with the latency `best`; it changes in place.

@@ -65,8 +65,8 @@ from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
 INPUT, END, PLACE, FIRST_READER, LAST_READER, IS_CUT, IS_SINK, COLUMNS = range(8)
-"""Columns of what the tree knows of the layers. INPUT lists the tensors that the layers read, up to
-row END for each layer. PLACE is where nodes keep a tensor (0: no layer reads it). FIRST_READER and
+"""Columns of the tree's data on the layers. INPUT lists the tensors that the layers read, up to row
+END for each layer. PLACE is where nodes keep a tensor (0: no layer reads it). FIRST_READER and
 LAST_READER are tensors, too (0: none). After a cut only the cut layer's tensor is live."""
 UE, EDGE, LOAD, UP, DOWN, TO_GO = range(6)
 """Columns of the seconds of a layer and its tensor. From TO_GO on they are the bounds' paths from
@@ -468,7 +468,7 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
     width = nodes.shape[0] // 4
     plant(nodes, lists, begin, tree)
     base = 0
-    n_live, count = np.int64(1), np.int64(2)  # callees would compile again for literals
+    n_live, count = np.int64(1), np.int64(2)  # Numba compiles callees again for literals
     for own in range(begin + 1, end + 1):
         n_live = still_live(lists, n_live, own, tree.layers)
         n_order, base = np.int64(0), 2 * width - base

@@ -1,10 +1,10 @@
 """The portfolio of MJOA-MU's search: a few placements per UE, and what is known of each.
 
-A placement's latency is the maximum of a few planes (`planes`). The search asks two questions about
-an entry: its latency at given shares, and the shares that it is worth at given prices. These are
-the shares with the least *value*, which is the weighted latency plus the price of the shares. With
-planes, both questions cost a few multiplications instead of simulations. The entry is simulated
-once, at the answer. If the simulator finds a higher plane there, that plane is added.
+A placement's latency is the maximum of a few planes (`planes`). The search needs two things of an
+entry: its latency at given shares, and the shares that it is worth at given prices. These are the
+shares with the least *value*, which is the weighted latency plus the price of the shares. With
+planes, both take a few multiplications instead of simulations. The entry is simulated once, at the
+result. If the simulator finds a higher plane there, that plane is added.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
             k = first if other == 0 else other
             if k == LOCAL or (other > 0 and k == first):
                 continue
-            if portfolio.n_planes[i, k] == 0:  # it never ends
+            if portfolio.n_planes[i, k] == 0:  # its inference never ends
                 portfolio.value[i, k] = np.inf
                 continue
             latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], everything)

@@ -65,7 +65,7 @@ class RoundSetting(NamedTuple):
     mode: int
     period_s: float
     server_memory_bytes: float
-    common: int  # 0 or 1 as in a scenario's constants: kernels would compile again for bool
+    common: int  # 0 or 1 as in a scenario's constants: Numba would compile again for a bool
     retain: int
     share_parameters: bool = False
 
@@ -525,7 +525,7 @@ def choose(prospect, chosen, i, n_rows, other, best):
 def hand_over(prospect, shares, i, j, part, best):
     """Offer a part of UE i's share (1, N) to UE j; return the objective.
 
-    If UE j had nothing of the resource before, it also chooses anew what to do with its shares.
+    If UE j had nothing of the resource before, its placement and its prefetch may change as well.
     """
     before_i, before_j = shares[0, i], shares[0, j]
     shares[0, i] -= part * before_i

@@ -112,7 +112,7 @@ def installed_planners() -> dict[str, Planner]:
 
 
 def planner_names() -> tuple[str, ...]:
-    """The names that `plan_with` knows: baselines first, planners of other projects last."""
+    """The names that `plan_with` accepts: baselines first, planners of other projects last."""
     return tuple(PLANNERS | installed_planners() | _registered)
 
 

@@ -2,7 +2,7 @@
 
 In a streaming episode whose links do not depend on what is decided (no UE walks, no trace), every
 policy meets the same rounds: the same UEs over the same links. Policies differ only in what is on
-the server, and in how long rounds last. The bound grants a policy perfect information, and asks
+the server, and in how long rounds last. The bound grants a policy perfect information, and demands
 less of it than the environment does:
 
 *   At the start of round r the server holds at most M bytes, each shared layer once. In each round
