@@ -36,11 +36,13 @@ def watts(power: Power | None) -> NDArray[np.float64]:
 def energy_terms(outline, inference):
     """The seconds and bytes that decide a placement's energy on any link, without its prefetches.
 
-    With these terms `busy_s`, `up` and `down` and the UE's `power` (4,) in watts, an inference
-    takes this many joules:
+    With these terms `busy_s`, `up` and `down`, and with the UE's `power` (4,) in watts, an
+    inference takes
 
         busy_s * (power[COMPUTE] - power[IDLE]) + power[IDLE] * latency
         + power[TRANSMIT] * up * link.up + power[RECEIVE] * down * link.down
+
+    joules.
 
     Returns:
         The seconds for which the UE's processor computes; the bytes that go up (activations, and

@@ -14,7 +14,7 @@ the non-dominated (A, B, C), the *leaves*. The non-dominated pairs (t, s) before
 node of a block's tree carries times as pairs (a, b), which mean max(t + a, s + b). Inputs on either
 side share one tree with two roots.
 
-There are two readings of the timing model:
+There are two readings of the timing model, relaxed and queued:
 
 *   *Relaxed*: links carry any number of tensors at once, with one exception: an edge layer never
     starts before all bytes that it and the edge layers before it need have been sent (they share
