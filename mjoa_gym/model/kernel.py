@@ -267,7 +267,7 @@ def follow(outline, inference, link, scratch):
 
 @compiled
 def run_many(placements, inference, link):
-    """The latencies (P,) of many placements (P, L); allocates nothing for each inference."""
+    """The latencies (P,) of many placements (P, L), without an allocation for each inference."""
     scratch = new_scratch(placements.shape[1])
     latency = np.empty(placements.shape[0])
     for i in range(placements.shape[0]):

@@ -97,7 +97,10 @@ class JointPlan(NamedTuple):
 
 
 def mjoa_mu(instance: Instance) -> Plan:
-    """Plan all UEs jointly with PBT-DP and ARA (see the module)."""
+    """Plan all UEs jointly with PBT-DP and ARA.
+
+    The module's docstring has the steps and the cost.
+    """
     search = JointSearch(instance)
     for _ in search.steps():
         pass
@@ -184,7 +187,7 @@ class JointSearch:
             self.make_deadlines()
 
     def make_deadlines(self) -> None:
-        """Change the best plan such that missed deadlines cost less (`deadlines`)."""
+        """Change the best plan so that missed deadlines cost less (`deadlines`)."""
         objective, choice, shares, prices = self.best
         choice, shares = choice.copy(), shares.copy()
         objective = shift(self.packed, self.portfolio, choice, shares, objective)
@@ -297,7 +300,7 @@ class JointSearch:
         return JointPlan(objective, choice.copy(), shares, (prices[0], prices[1]))
 
     def keep(self, plan: JointPlan) -> None:
-        """Make a plan the best one if it is better than that."""
+        """Make a plan the best one if it is better than the best one so far."""
         if plan.objective < self.limit:
             self.best = plan
 

@@ -36,7 +36,10 @@ ENTRIES, TRIED = 96, 48
 
 
 def oracle(instance: Instance) -> Plan:
-    """Search longer and wider than any other planner here: a yardstick (see the module)."""
+    """Search longer and wider than any other planner here: a yardstick.
+
+    The module's docstring has the method and the cost.
+    """
     search = OracleSearch(instance)
     for _ in search.steps():
         pass
@@ -57,7 +60,7 @@ class OracleSearch:
         return min(leaders, key=lambda search: search.best.objective).plan()
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
-        """Search on, as `JointSearch.steps` does."""
+        """Continue the search, as `JointSearch.steps` does."""
         yield from self._expert.steps(piece)
         grid = Grid(self._instance)
         yield from grid.steps()

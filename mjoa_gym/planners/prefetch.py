@@ -100,7 +100,10 @@ def add_runs(inference, link, following):
 
 
 def mjoa_mu_prefetch(instance: Instance) -> Plan:
-    """Plan as MJOA-MU does, and prefetch layers in the uplink's idle time (see the module)."""
+    """Plan as MJOA-MU does, and prefetch layers in the uplink's idle time.
+
+    The module's docstring has the method and the cost.
+    """
     return with_prefetch(instance, mjoa_mu(instance))
 
 
@@ -153,8 +156,8 @@ def worth_keeping(
 ) -> list[NDArray[np.int8]]:
     """What to retain per UE (L,): what saves most per byte, while it fits into memory.
 
-    For each UE that is all or nothing of the edge layers of its next inference (`following`).
-    `saved` (N,) are the weighted seconds that the UE saves with them on the server.
+    A UE retains either all or none of the edge layers of its next inference (`following`). `saved`
+    (N,) are the weighted seconds that it saves with them on the server.
     """
     retain = [np.zeros_like(layers) for layers in following]
     sizes = [ue.dnn.parameter_bytes @ own for ue, own in zip(instance.ues, following, strict=True)]
