@@ -15,7 +15,7 @@ uploads, but the simulator charges its plan for them. `dads-serial` is our exten
 seconds to upload a layer's missing parameters to the layer's server time. The problem is still a
 minimum cut, and on a chain its solution is the optimum of serial uploading.
 
-The graph: the UE side is the source of the flow, and the edge side is its sink. A layer l that is
+The graph: the source of the flow is on the UE side, its sink on the edge side. A layer l that is
 cut off from the source pays its edge time (arc source -> l). A layer that is cut off from the sink
 pays its UE time (arc l -> sink). Tensor p has a node `sent`, with an arc p -> sent of the uplink
 seconds and an unlimited arc from sent to each reader. Every tensor except the network's input also
@@ -36,7 +36,7 @@ from mjoa_gym.planners.additive import AdditiveSeconds, additive_seconds
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 
 RESOLUTION = 2**29
-"""Units of time in the all-local latency.
+"""The number of units of time in the all-local latency.
 
 Max-flow works on 32-bit integers, so each arc is rounded to a unit. The cut that is found therefore
 exceeds the optimum by at most (arcs in a cut, < 4 L) / 2^29 of the all-local latency: below 2e-6

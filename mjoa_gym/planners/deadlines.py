@@ -2,8 +2,8 @@
 
 The cost jumps at a deadline, but prices and planes express slopes only. So the search starts from
 the best plan and gives one UE at a time more or less of both resources, for one of its portfolio's
-entries. The other UEs divide what is left in proportion. The change that costs least is kept, until
-no change lowers the cost.
+entries. The other UEs divide what is left in proportion to their shares. The change that costs
+least is kept, until no change lowers the cost.
 
 Cost: O(N x entries x `FACTORS`) plans per change, each of N simulations.
 """

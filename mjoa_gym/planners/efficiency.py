@@ -3,9 +3,9 @@
 Source: Shin, Jeong, Moon, "Enhanced Partitioning of DNN Layers for Uploading from Mobile Devices to
 Edge Servers", EMDL 2019, a follow-up of IONN with a finer upload plan.
 
-Its own assumptions: IONN's chain of blocks, and IONN's serial uploading. The efficiency of a range
-of blocks decides whether it is worth uploading: the latency that it takes off later queries, per
-byte of its parameters.
+Its own assumptions: the chain of blocks and the serial uploading are IONN's. Whether a range of
+blocks is worth uploading depends on its efficiency. That is the latency that it takes off later
+queries, per byte of its parameters.
 
 Our formulation of it: only the outline of the system is known to us. The search starts from
 all-local. It takes the range of consecutive blocks whose move to the edge has the greatest gain per
@@ -27,7 +27,10 @@ from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 
 
 def efficiency(instance: Instance) -> Plan:
-    """Plan every UE greedily; at most B steps of O(B^2) for B blocks per UE."""
+    """Plan every UE greedily by latency gained per uploaded byte.
+
+    Cost: at most B steps of O(B^2) for B blocks per UE.
+    """
     return plan_each_with_prefetch(instance, efficient_ranges)
 
 

@@ -150,7 +150,7 @@ def placements_of(instance: Instance) -> list[NDArray[np.int8]]:
 
 
 def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
-    """PBT-DP's proposals for every UE at several shares, with uploads and preinstalled."""
+    """PBT-DP's proposals for every UE at several shares: as the instance is, and preinstalled."""
     installed = replace(instance, upload="preinstalled")
     pairs = zip(proposals(instance), proposals(installed), strict=True)
     return [np.unique(np.concatenate([*pair, np.ones_like(pair[0][:1])]), axis=0) for pair in pairs]
@@ -181,8 +181,7 @@ def up_to_size(dnn: DNN) -> NDArray[np.int8]:
 def _state(instance: Instance, horizon: Horizon, width: int) -> rounds.State:
     """What an instance shows, as the state of a batch of one: UE i has network i and row i.
 
-    After the UEs' networks follow those of which something is on the server although no UE runs
-    them.
+    Networks that no UE runs, but of which something is on the server, come after those of the UEs.
     """
     n_ues = instance.n_ues
     people = empty_population(1, n_ues)

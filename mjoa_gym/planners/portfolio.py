@@ -48,7 +48,7 @@ class Portfolio(NamedTuple):
     shares: NDArray[np.float64]  # (N, K, 2) those that each entry is worth at the prices
     value: NDArray[np.float64]
     """(N, K) the value of each entry: its weighted latency with these shares, plus their price. If
-    the value is too high to be of interest, this is a lower bound of it (see `value_all`). For a
+    the value is too high to be of interest, this is a lower bound on it (see `value_all`). For a
     new entry it is -inf."""
     prices: NDArray[np.float64]  # (2,) the prices of bandwidth and of compute
 

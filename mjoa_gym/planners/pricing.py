@@ -93,7 +93,7 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
 
 @njit(inline="always")
 def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
-    """The value of UE i's entry k at given prices; above `limit`, possibly a lower bound of it."""
+    """The value of UE i's entry k at given prices; above `limit`, possibly a lower bound on it."""
     value = 0.0
     for _ in range(SURPRISES):
         shares = portfolio.shares[i, k]

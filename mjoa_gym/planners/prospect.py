@@ -331,7 +331,8 @@ def same_uploads(known, trial, touched):
 def bring_together(resident, idle, tables):
     """Give the owner of each layer the most that any row (R, L) has of it, in place.
 
-    The idle rounds follow. Then all rows with the layer repeat what the owner has.
+    The owner's idle rounds become the fewest of the rows that have any of it. Then all rows with
+    the layer repeat what the owner has.
     """
     for row in range(len(resident)):
         for layer in range(tables.n_layers[row]):
@@ -483,9 +484,10 @@ def copy_rounds(touched, source, target):
 
 @lean_inner
 def accepted(prospect, i, j, best):
-    """The objective of the decision if it beats `best`, and then it is the known one; else `best`.
+    """Accept the decision if it is better than `best`; return the objective, or else `best`.
 
-    The decision differs from the known one in UEs i and j only, or in all UEs if i is `EVERYONE`.
+    An accepted decision becomes the known one. The decision differs from the known one in UEs i and
+    j only, or in all UEs if i is `EVERYONE`.
     """
     known, trial = prospect.known, prospect.trial
     limit = best * (1.0 - GAIN)
