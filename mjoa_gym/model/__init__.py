@@ -1,1 +1,1 @@
-"""The timing model: one inference, what it gets of the resources, and one round's problem."""
+"""The timing model: one inference, the link that it uses, and the problem of one round."""

@@ -1,7 +1,8 @@
-"""Decorators for kernels, with the compiler options that make them quick to compile.
+"""Decorators that compile kernels, with the compiler options that keep compilation short.
 
-All of them are cached and let go of Python's lock. None has a C entrance, and a division by zero
-gives what NumPy gives, no exception: both would have to be compiled.
+All compiled kernels are cached on disk and release Python's interpreter lock. Two things would cost
+compile time, so they are left out: an entry point for C, and an exception for a division by zero. A
+division by zero gives what NumPy gives.
 """
 
 from __future__ import annotations
@@ -14,36 +15,39 @@ from numba.extending import register_jitable
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """A kernel that Python calls."""
+    """Compile a kernel that Python calls."""
     return _compiled(function)
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """A kernel without an entrance from Python, which takes as long to compile as a small kernel.
+    """Compile a kernel without an entry point from Python.
 
-    For what only kernels call: a call from Python ends the process.
+    The entry point takes as long to compile as a small kernel. Use this decorator for functions
+    that only kernels call: a call from Python ends the process.
     """
     return _compiled(function, no_cpython_wrapper=True)
 
 
 def lean(function: Callable[..., Any]) -> Any:
-    """A kernel that allocates nothing, and so does without Numba's reference counts.
+    """Compile a kernel that allocates nothing, and leave out Numba's reference counts.
 
-    It receives its arrays in half the time, and compiles in three quarters of it. So does what it
-    calls; Numba refuses to compile it if anything there allocates.
+    Such a kernel receives its arrays in half the time and compiles in three quarters of the time.
+    The same applies to the functions that it calls. Numba refuses to compile the kernel if it or
+    one of these functions allocates memory.
     """
     return _compiled(function, _nrt=False)
 
 
 def lean_inner(function: Callable[..., Any]) -> Any:
-    """A kernel that is both."""
+    """Compile a kernel that allocates nothing and that only kernels call (`lean` and `inner`)."""
     return _compiled(function, _nrt=False, no_cpython_wrapper=True)
 
 
 def either(function: Callable[..., Any]) -> Any:
-    """A function that kernels call compiled, and Python as it is; it allocates nothing.
+    """Mark a function that kernels call compiled and Python calls uncompiled; it allocates nothing.
 
-    For what costs Python less than a call of a kernel, let alone its compilation.
+    Use it for a function that Python executes in less time than the call of a kernel takes, not to
+    mention the compilation.
     """
     return register_jitable(_nrt=False)(function)
 

@@ -1,11 +1,12 @@
-"""The joules that one inference takes from its UE's battery: the one implementation.
+"""The joules that one inference takes from its UE's battery: the single implementation.
 
-They are `compute_w` times the seconds for which the UE's processor computes, `idle_w` times the
-other seconds until the inference ends, `transmit_w` times the seconds for which the uplink is busy
-and `receive_w` times those of the downlink (`docs/model.md`). All but the idle part is a sum over
-the layers, which depends on the placement but on no times: `energy_terms`.
+They are the sum of four products: `compute_w` times the seconds for which the UE's processor
+computes, `idle_w` times the other seconds until the inference ends, `transmit_w` times the seconds
+for which the uplink is busy, and `receive_w` times the seconds for which the downlink is busy
+(`docs/model.md`). Everything except the idle part is a sum over the layers that depends on the
+placement, but not on when things happen. `energy_terms` computes that sum.
 
-Cost: O(layers) besides the simulation, no allocation.
+Cost: O(layers) in addition to the simulation, no allocation.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from mjoa_gym.model.kernel import AT_EDGE, CROSSES
 from mjoa_gym.model.link import seconds_for
 
 COMPUTE, IDLE, TRANSMIT, RECEIVE = range(len(POWER_FIELDS))
-"""Columns of a row of watts."""
+"""Columns of a UE's powers in watts."""
 
 
 def watts(power: Power | None) -> NDArray[np.float64]:
-    """(4,) a device's power as kernels read it; NaN if it is not known."""
+    """The watts (4,) of a device in the order of `Power`, for kernels; NaN if they are unknown."""
     if power is None:
         return np.full(len(POWER_FIELDS), np.nan)
     return np.array([getattr(power, name) for name in POWER_FIELDS])
@@ -33,21 +34,26 @@ def watts(power: Power | None) -> NDArray[np.float64]:
 
 @either
 def energy_terms(outline, inference):
-    """What a placement's energy is made of whatever the link, prefetches aside.
+    """The seconds and bytes that decide a placement's energy on any link, without its prefetches.
+
+    With these terms `busy_s`, `up` and `down`, and with the UE's `power` (4,) in watts, an
+    inference takes
+
+        busy_s * (power[COMPUTE] - power[IDLE]) + power[IDLE] * latency
+        + power[TRANSMIT] * up * link.up + power[RECEIVE] * down * link.down
+
+    joules.
 
     Returns:
-        Seconds for which the UE's processor computes, the bytes that go up (activations, and the
-        parameters that the placement's layers miss), and the bytes that come down. With the
-        `power` (4,) of the UE, an inference of some latency takes
-        `busy_s * (power[COMPUTE] - power[IDLE]) + power[IDLE] * latency + power[TRANSMIT] * up
-        * link.up + power[RECEIVE] * down * link.down` joules.
+        The seconds for which the UE's processor computes; the bytes that go up (activations, and
+        the missing parameters of the edge layers); and the bytes that come down.
     """
     busy_s = up = down = 0.0
     misses = inference.mode != Upload.PREINSTALLED
     if outline[0] & CROSSES:
         up = inference.input_bytes
     for layer in range(len(inference.ue_s)):
-        code = outline[layer + 1]  # selects: branches would be predicted badly
+        code = outline[layer + 1]  # selects, not branches, which would be predicted badly
         at_edge, crosses = code & AT_EDGE != 0, code & CROSSES != 0
         busy_s += 0.0 if at_edge else inference.ue_s[layer]
         up += inference.missing_bytes[layer] if at_edge & misses else 0.0
@@ -58,7 +64,7 @@ def energy_terms(outline, inference):
 
 @lean_inner
 def inference_j(power, outline, inference, link, latency_s):
-    """Joules of an inference that takes so long, prefetches aside; infinite if it never ends."""
+    """The joules of an inference with a given latency, without prefetches; inf if it never ends."""
     if latency_s == np.inf:
         return latency_s
     busy_s, up, down = energy_terms(outline, inference)
@@ -72,7 +78,11 @@ def inference_j(power, outline, inference, link, latency_s):
 
 @lean_inner
 def prefetch_j(power, outline, inference, link, sent):
-    """Joules of what an inference's prefetches have sent, (>= L,) as `upload` leaves it."""
+    """The joules of sending an inference's prefetches.
+
+    `sent` (>= L,) is the fraction of each layer's missing bytes that has left, as `upload` writes
+    it.
+    """
     bytes_sent = 0.0
     for layer in range(len(inference.ue_s)):
         at_edge = outline[layer + 1] & AT_EDGE != 0
@@ -82,9 +92,10 @@ def prefetch_j(power, outline, inference, link, sent):
 
 @lean_inner
 def counted(prices, outline, inference, link, latency_s):
-    """Seconds that an inference counts as at some `Prices`, but for being late: its energy's price.
+    """The cost of an inference in seconds, before its weight and without a missed deadline.
 
-    A maximum of planes like the latency, because energy is linear in seconds and bytes.
+    This is the latency plus the price of the energy, at given `Prices`. Like the latency it is a
+    maximum of planes, because energy is linear in seconds and bytes.
     """
     if prices.free or latency_s == np.inf:
         return latency_s
@@ -100,14 +111,17 @@ def counted(prices, outline, inference, link, latency_s):
 
 @lean_inner
 def judge(placement, inference, link, scratch):
-    """Simulate a placement (>= L,); returns the seconds that it counts as, being late included."""
+    """Simulate a placement (>= L,), and return its cost in seconds, before the UE's weight.
+
+    The cost includes a missed deadline, unlike that of `counted`.
+    """
     kernel.outline_of(placement, inference, scratch.outline)
     return judge_outline(scratch.outline, inference, inference.prices, link, scratch)
 
 
 @lean_inner
 def judge_outline(outline, inference, prices, link, scratch):
-    """`judge` for a placement whose outline is known, at given prices."""
+    """Do the same as `judge` for a placement whose outline is known, at given prices."""
     latency_s = kernel.follow(outline, inference, link, scratch)[1]
     counts_s = counted(prices, outline, inference, link, latency_s)
     return counts_s + objective.late(prices, latency_s)
@@ -115,7 +129,10 @@ def judge_outline(outline, inference, prices, link, scratch):
 
 @lean
 def energy_of(power, outline, inference, link, latency_s, sent):
-    """Joules of an inference and its prefetches; arguments as in `inference_j`, `prefetch_j`."""
+    """The joules of an inference and its prefetches.
+
+    The arguments are those of `inference_j` and `prefetch_j`.
+    """
     return inference_j(power, outline, inference, link, latency_s) + prefetch_j(
         power, outline, inference, link, sent
     )
@@ -123,5 +140,5 @@ def energy_of(power, outline, inference, link, latency_s, sent):
 
 @either
 def local_j(power, local_s):
-    """Joules of an inference with every layer on the UE."""
+    """The joules of an inference that spends `local_s` seconds with every layer on the UE."""
     return power[COMPUTE] * local_s

@@ -1,6 +1,6 @@
-"""What one inference asks of the resources: its network, seconds and missing bytes, as arrays.
+"""What one inference requires of the resources, as arrays: network, seconds and missing bytes.
 
-`inference_of` is the one way from a `DNN` to what kernels read.
+`inference_of` is the only way from a `DNN` to the arrays that kernels read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from mjoa_gym.validation import choice, fraction_vector, non_negative_vector
 
 
 class Upload(IntEnum):
-    """When parameters are uploaded (`docs/model.md`); kernels compare its numbers."""
+    """The upload modes, which say when parameters may be sent (`docs/model.md`).
+
+    Kernels compare the numbers of the modes.
+    """
 
     PARALLEL = 0
     SERIAL = 1
@@ -27,12 +30,12 @@ class Upload(IntEnum):
 
     @staticmethod
     def of(name: str) -> Upload:
-        """The mode called "parallel", "serial", "whole" or "preinstalled"."""
+        """The mode with the name "parallel", "serial", "whole" or "preinstalled"."""
         return Upload[choice("upload", name, UPLOAD_MODES).upper()]
 
     @property
     def label(self) -> str:
-        """Its name, as `of` takes it."""
+        """The mode's name, as `of` takes it."""
         return self.name.lower()
 
 
@@ -41,9 +44,9 @@ UPLOAD_MODES = tuple(mode.label for mode in Upload)
 
 @by_reference
 class Inference(NamedTuple):
-    """What one inference asks of the resources, whatever the placement and the link.
+    """What one inference requires of the resources, for any placement and any link.
 
-    Kernels only read its arrays.
+    Kernels do not change its arrays.
     """
 
     offsets: NDArray[np.int64]  # (L + 1,) layer l reads `predecessors[offsets[l]:offsets[l + 1]]`
@@ -55,11 +58,17 @@ class Inference(NamedTuple):
     missing_bytes: NDArray[np.float64]  # (L,) parameter bytes that are not on the server yet
     input_bytes: float  # bytes of the network's input
     mode: int  # the number of the upload mode; with PREINSTALLED no byte counts as missing
-    prices: Prices = FREE  # what it counts as for planners; it changes nothing that happens
+    prices: Prices = FREE  # for planners; the simulation does not depend on them
 
 
 def resident_fractions(dnn: DNN, resident: ArrayLike | None) -> NDArray[np.float64]:
-    """(L,) fractions of the parameters on the server, each in [0, 1]; None is nothing."""
+    """The fractions of a network's parameters on the server: (L,), each in [0, 1].
+
+    `resident=None` means that nothing is on the server.
+
+    Raises:
+        ValueError: If the shape is wrong, or a fraction is out of range.
+    """
     there = np.zeros(dnn.n_layers) if resident is None else resident
     return fraction_vector("resident", there, dnn.n_layers)
 
@@ -71,7 +80,13 @@ def inference_of(
     resident: ArrayLike | None = None,
     upload: Upload = Upload.PARALLEL,
 ) -> Inference:
-    """One inference as arrays; arguments as in `simulate`, and a ValueError names the wrong one."""
+    """Convert one inference to arrays.
+
+    The arguments are those of `simulate`.
+
+    Raises:
+        ValueError: If an argument is not allowed. The message names it.
+    """
     n = dnn.n_layers
     return Inference(
         offsets=dnn.predecessor_offsets.copy(),

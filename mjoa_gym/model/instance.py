@@ -1,4 +1,4 @@
-"""One round's problem (Instance), its answer (Plan), and what the answer costs (evaluate)."""
+"""One round's problem (`Instance`), the answer (`Plan`), and its cost (`evaluate_cost`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from mjoa_gym.validation import (
 )
 
 SHARE_TOLERANCE = 1e-6
-"""Shares may sum to 1 plus this: rounding, of float32 policies too, is not an error."""
+"""How far the sum of shares may exceed 1. Rounding, also that of float32 policies, is not an
+error."""
 
 
 class _Rebuilt:
@@ -45,25 +46,26 @@ class _Rebuilt:
 
 @dataclass(frozen=True, eq=False)
 class UE(_Rebuilt):
-    """One user equipment and the inference it issues.
+    """One user equipment and the inference that it issues.
 
     Attributes:
-        dnn: Its network, L layers.
+        dnn: The network, L layers.
         ue_seconds: (L,) seconds of each layer on the UE.
         edge_seconds: (L,) seconds of each layer on the *whole* server.
         snr_up: Linear uplink SNR at full band; None for a UE with given rates.
-        snr_down: Linear downlink SNR at full band; likewise.
+        snr_down: Linear downlink SNR at full band; None for a UE with given rates.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
-        weight: Weight of its latency in the objective, > 0.
-        uplink_bps: In place of SNRs, the rate that it has with the whole band; with a share of the
-            band it has that share of the rate.
-        downlink_bps: Likewise.
-        message_s: What a message costs it, in place of the instance's; None for that.
-        deadline_s: Seconds within which it wants the result, > 0; by default it has no deadline.
-        power: What it draws from its battery; None if that is not known.
+        weight: Weight of the inference in the cost, > 0.
+        uplink_bps: Uplink rate in bits per second with the whole band, in place of an SNR. A share
+            of the band gives the same share of the rate.
+        downlink_bps: Downlink rate in bits per second with the whole band, in place of an SNR.
+        message_s: Delay of every message of this UE in seconds; None for the delay of the instance.
+        deadline_s: Deadline of the inference in seconds, > 0; by default there is none (inf).
+        power: Power that the UE draws from its battery; None if it is unknown.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
 
     dnn: DNN
@@ -100,7 +102,7 @@ class UE(_Rebuilt):
         rates = {"uplink_bps": uplink_bps, "downlink_bps": downlink_bps}
         given = {name: value for name, value in (snrs | rates).items() if value is not None}
         if list(given) not in (list(snrs), list(rates)):
-            raise ValueError(f"got {list(given)}: needed are {list(snrs)}, or {list(rates)}")
+            raise ValueError(f"got {list(given)}: give either {list(snrs)} or {list(rates)}")
         check = non_negative if snr_up is not None else zero_or_more
         vars(self).update(
             dnn=dnn,
@@ -121,7 +123,7 @@ class UE(_Rebuilt):
 
     @property
     def local_j(self) -> float | None:
-        """Joules of the inference with every layer on the UE; None if its power is not known."""
+        """Joules of the inference with every layer on the UE; None if the UE's power is unknown."""
         return None if self.power is None else float(local_j(watts(self.power), self.local_s))
 
     @property
@@ -131,11 +133,14 @@ class UE(_Rebuilt):
         return min(channel.snr_up * channel.up_hz, channel.snr_down * channel.down_hz) > 0
 
     def channel(self, bandwidth_hz: float, message_s: float) -> Channel:
-        """What decides its rates in a band, where messages usually cost `message_s`."""
+        """What decides the UE's rates in a band.
+
+        `message_s` is the delay of messages, unless the UE has its own.
+        """
         message_s = message_s if self.message_s is None else self.message_s
         if self.snr_up is None or self.snr_down is None:
             assert self.uplink_bps is not None and self.downlink_bps is not None  # noqa: PT018
-            # an SNR of 1 gives a bit per second and Hz
+            # with an SNR of 1 the rate in bits per second equals the band in Hz
             return Channel(self.uplink_bps, self.downlink_bps, 1.0, 1.0, False, message_s)
         return Channel(bandwidth_hz, bandwidth_hz, self.snr_up, self.snr_down, True, message_s)
 
@@ -145,7 +150,7 @@ class Stored(NamedTuple):
 
     Attributes:
         dnn: The network, L layers.
-        resident: (L,) fraction of each layer's parameters.
+        resident: (L,) fraction of each layer's parameters on the server.
         idle_rounds: (L,) rounds since each layer was used.
     """
 
@@ -156,27 +161,28 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Horizon(_Rebuilt):
-    """What is known of the rounds after this one, where UEs and their parameters stay.
+    """What is known about later rounds, if UEs and their parameters stay.
 
     Attributes:
         rounds_left: Rounds of the episode after this one.
-        period_s: Least seconds of a round.
-        server_memory_bytes: Parameters that the server keeps between rounds.
-        departure_probability: Of each UE after each round.
-        idle_rounds: Per UE (L,) rounds since each layer was used; default none since.
-        snr_up: (N,) linear uplink SNRs to be expected in later rounds; default those of this one,
-            as for UEs with given rates.
-        snr_down: (N,) likewise.
-        scenario: The setting from which the UEs were drawn, if there is one; a planner may prepare
+        period_s: Least duration of a round in seconds.
+        server_memory_bytes: Bytes of parameters that the server keeps between rounds.
+        departure_probability: Probability that a UE leaves after a round.
+        idle_rounds: Per UE (L,) rounds since each layer was used; by default all 0.
+        snr_up: (N,) linear uplink SNRs to expect in later rounds. By default they are those of this
+            round. Leave it out for UEs with given rates.
+        snr_down: (N,) linear downlink SNRs to expect in later rounds, as `snr_up`.
+        scenario: The scenario from which the UEs were drawn, if there is one. A planner may prepare
             for it.
-        share_parameters: Whether layers with the same `DNN.fingerprints` are stored once, and found
-            by every UE that has them.
-        retain: Whether the server drops what a plan marks to be retained after everything else.
-        others: What the server holds of networks that none of the UEs runs, where parameters are
+        share_parameters: Whether layers with the same `DNN.fingerprints` are stored once, and serve
+            every UE whose network has them.
+        retain: Whether the server drops the layers that a plan marks in `retain` after all others.
+        others: What the server holds of networks that none of the UEs runs, if parameters are
             shared.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
 
     rounds_left: int
@@ -201,12 +207,12 @@ class Horizon(_Rebuilt):
 
     @property
     def expected_rounds(self) -> float:
-        """Rounds after this one that a UE is expected to stay for."""
+        """The number of rounds after this one for which a UE is expected to stay."""
         stays = 1.0 - self.departure_probability
         return float(np.sum(stays ** np.arange(1, self.rounds_left + 1)))
 
     def check_fits(self, ues: Sequence[UE]) -> None:
-        """Raise a ValueError if the shapes are not those of some UEs."""
+        """Raise a ValueError if the shapes do not fit the UEs."""
         for name in ("snr_up", "snr_down"):
             if (values := getattr(self, name)) is not None:
                 non_negative_vector(f"horizon.{name}", values, len(ues))
@@ -225,18 +231,19 @@ class Instance(_Rebuilt):
     """One round's problem.
 
     Attributes:
-        ues: The N UEs that each issue one inference.
-        bandwidth_hz: The band they share, the same in both directions; of no meaning to UEs with
-            given rates, and 1 by default where all are such.
+        ues: The N UEs. Each issues one inference.
+        bandwidth_hz: The band that the UEs share, the same in both directions. It does not affect
+            UEs with given rates, and is 1 by default if all UEs have given rates.
         upload: Upload mode: "parallel", "serial", "whole" or "preinstalled".
-        message_s: Seconds after its last byte has left until what was sent is of use, >= 0; a UE
-            may have another.
-        horizon: What is known of later rounds; None if nothing of this one stays.
-        energy_price_s_per_j: Seconds of latency that a joule of a UE's counts as, >= 0.
-        miss_price_s: Seconds of latency that a missed deadline counts as, >= 0.
+        message_s: Seconds from the departure of a message's last byte until it can be used, >= 0. A
+            UE may have its own value.
+        horizon: What is known about later rounds; None if nothing of this round stays.
+        energy_price_s_per_j: Price in seconds of a joule that a UE spends, >= 0.
+        miss_price_s: Price in seconds of a missed deadline, >= 0.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
 
     ues: tuple[UE, ...]
@@ -260,7 +267,7 @@ class Instance(_Rebuilt):
         if not ues:
             raise ValueError("ues is empty: an instance has at least one UE")
         if bandwidth_hz is None and any(ue.snr_up is not None for ue in ues):
-            raise ValueError("bandwidth_hz=None: UEs with SNRs need the band that they share")
+            raise ValueError("bandwidth_hz=None: must be given if a UE has SNRs")
         if horizon is not None:
             horizon.check_fits(ues)
         vars(self).update(
@@ -287,24 +294,28 @@ class Instance(_Rebuilt):
 
     @cached_property
     def local_s(self) -> NDArray[np.float64]:
-        """(N,) all-local latencies."""
+        """(N,) all-local latencies in seconds."""
         return np.array([ue.local_s for ue in self.ues])
 
     @cached_property
     def local_counts_s(self) -> NDArray[np.float64]:
-        """(N,) seconds that all-local inferences count as."""
+        """(N,) costs of all-local inferences in seconds, before the UEs' weights."""
         priced = self.energy_price_s_per_j > 0
         joules = [ue.local_j if priced and ue.local_j is not None else 0.0 for ue in self.ues]
         return _counts_s(self, self.local_s, np.array(joules))
 
     @cached_property
     def local_cost(self) -> NDArray[np.float64]:
-        """(N,) what all-local inferences cost, as `evaluate_cost` says it."""
+        """(N,) costs of all-local inferences, as `evaluate_cost` defines them."""
         return objective.cost(self.weights, self.local_counts_s)
 
     @cached_property
     def powers(self) -> NDArray[np.float64]:
-        """(N, 4) watts of the UEs, as in `Power`; a ValueError names one that has none."""
+        """(N, 4) watts of the UEs in the order of `Power`.
+
+        Raises:
+            ValueError: If a UE has no power. The message names it.
+        """
         for i, ue in enumerate(self.ues):
             if ue.power is None:
                 raise ValueError(f"ues[{i}].power=None: its energy is not known without a Power")
@@ -322,14 +333,15 @@ class Plan(_Rebuilt):
 
     Attributes:
         placements: Per UE (L,) 0 = UE, 1 = edge.
-        bandwidth_share: (N,) each >= 0, summing to at most 1.
-        compute_share: (N,) likewise.
-        prefetch: Per UE (L,) layers to upload in addition, or None for none at all.
-        retain: Per UE (L,) layers that the server is to drop after all others, or None for none at
-            all; of no meaning where nothing stays.
+        bandwidth_share: (N,) shares of the band, each >= 0; their sum is at most 1.
+        compute_share: (N,) shares of the server, each >= 0; their sum is at most 1.
+        prefetch: Per UE (L,) marks of layers to upload in addition; None for no prefetch at all.
+        retain: Per UE (L,) marks of layers that the server is to drop after all others; None for no
+            marks at all. The marks have no effect if nothing stays.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
 
     placements: tuple[NDArray[np.int8], ...]
@@ -379,12 +391,13 @@ class Plan(_Rebuilt):
 class Packed(NamedTuple):
     """An instance as flat arrays: UE i's layers are `first[i]..first[i + 1]`.
 
-    Those without a comment are those of `Inference`, per layer, and of `Channel`, per UE.
+    Fields without a comment hold the values of `Inference` for every layer, or of `Channel` for
+    every UE.
     """
 
     first: NDArray[np.int64]  # (N + 1,) offsets into the per-layer arrays
     first_edge: NDArray[np.int64]  # (N + 1,) offsets into `predecessors`
-    offsets: NDArray[np.int64]  # per layer, and one more per UE: into its own predecessors
+    offsets: NDArray[np.int64]  # per layer, plus one per UE: offsets into its own predecessors
     predecessors: NDArray[np.int64]  # tensor indices within the UE's own network
     is_sink: NDArray[np.bool_]
     ue_s: NDArray[np.float64]
@@ -399,9 +412,9 @@ class Packed(NamedTuple):
     concentrates: NDArray[np.bool_]
     message_s: NDArray[np.float64]
     weight: NDArray[np.float64]  # (N,)
-    local_s: NDArray[np.float64]  # (N,) seconds that all-local inferences count as
-    prices: NDArray[np.float64]  # (N, 6) as in `Prices`
-    free: bool  # likewise
+    local_s: NDArray[np.float64]  # (N,) as `Instance.local_counts_s`
+    prices: NDArray[np.float64]  # (N, 6) the fields of `Prices` but for `free`
+    free: bool  # as in `Prices`
     mode: int
 
 
@@ -438,7 +451,7 @@ def pack(instance: Instance) -> Packed:
 
 
 def _prices_of(instance: Instance, ue: UE) -> objective.Prices:
-    """A UE's prices."""
+    """The prices of a UE's inference."""
     watts_of_ue = np.zeros(4) if ue.power is None else watts(ue.power)
     price, miss_s = instance.energy_price_s_per_j, instance.miss_price_s
     computing, waiting, sending, receiving = (price * watts_of_ue).tolist()
@@ -449,14 +462,14 @@ def _prices_of(instance: Instance, ue: UE) -> objective.Prices:
 
 @either
 def packed_prices(packed, i):
-    """UE i's prices."""
+    """The prices of UE i's inference."""
     own = packed.prices[i]
     return objective.Prices(own[0], own[1], own[2], own[3], own[4], own[5], packed.free)
 
 
 @register_jitable
 def packed_inference(packed, i):
-    """UE i's inference, as views into the packed arrays."""
+    """UE i's inference, with views into the packed arrays."""
     a, b = packed.first[i], packed.first[i + 1]
     return Inference(
         packed.offsets[a + i : b + i + 1],
@@ -487,27 +500,27 @@ def packed_channel(packed, i):
 
 @lean
 def packed_link(packed, i, bandwidth_share, compute_share):
-    """UE i's link with the given shares."""
+    """UE i's link with given shares."""
     return link_over(packed_channel(packed, i), bandwidth_share, compute_share)
 
 
 @lean_inner
 def counts_of(packed, i, placement, bandwidth_share, compute_share, scratch):
-    """Seconds that UE i's inference counts as; `placement` is (L,) of that UE."""
+    """The cost of UE i's inference in seconds, before its weight; `placement` (L,) is that UE's."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
     return judge(placement, reference(packed_inference(packed, i)), link, scratch)
 
 
 @lean_inner
 def latency_of(packed, i, placement, bandwidth_share, compute_share, scratch):
-    """Seconds of UE i's inference; `placement` is (L,) of that UE."""
+    """The latency of UE i's inference in seconds; `placement` (L,) is that UE's."""
     link = packed_link(packed, i, bandwidth_share, compute_share)
     return kernel.run(placement, reference(packed_inference(packed, i)), link, scratch)[1]
 
 
 @lean_inner
 def most_layers(packed):
-    """Layers of the deepest network."""
+    """The number of layers of the deepest network."""
     most = kernel.ZERO
     for i in range(len(packed.weight)):
         most = max(most, packed.first[i + 1] - packed.first[i])
@@ -516,7 +529,10 @@ def most_layers(packed):
 
 @compiled
 def latencies(packed, placements, bandwidth_share, compute_share):
-    """(N,) seconds; `placements` is the concatenation over UEs. O(total layers + edges)."""
+    """The latencies (N,) of all UEs in seconds; O(total layers + edges).
+
+    `placements` is the concatenation of the UEs' placements.
+    """
     n_ues, scratch = len(packed.weight), kernel.new_scratch(most_layers(packed))
     seconds = np.empty(n_ues)
     for i in range(n_ues):
@@ -541,9 +557,10 @@ def evaluate(instance: Instance, plan: Plan) -> NDArray[np.float64]:
 
 @compiled
 def energies(packed, powers, placements, prefetch, bandwidth_share, compute_share, round_s):
-    """(N,) joules, with prefetches until the round ends.
+    """The UEs' joules (N,), with prefetches until the round ends.
 
-    `powers` is (N, 4), `prefetch` the marks of layers as `placements`; otherwise as `latencies`.
+    `powers` is (N, 4). `placements` and `prefetch` (marks of layers) are concatenated over the UEs.
+    `round_s` is the time in seconds at which the round ends.
     """
     n_ues, most = len(packed.weight), most_layers(packed)
     scratch, sent = kernel.new_scratch(most), np.empty(most)
@@ -563,11 +580,11 @@ def energies(packed, powers, placements, prefetch, bandwidth_share, compute_shar
 def evaluate_energy(instance: Instance, plan: Plan) -> NDArray[np.float64]:
     """The joules that every UE spends under a plan.
 
-    What is prefetched until the round ends counts. A round lasts as long as its slowest inference
-    and, if there is a `horizon`, at least its period.
+    Prefetches count until the round ends. A round lasts as long as its slowest inference and, if
+    there is a `horizon`, at least its period.
 
     Returns:
-        (N,) joules; inf where `evaluate` says so.
+        (N,) joules; inf where the latency of `evaluate` is inf.
 
     Raises:
         ValueError: If a UE has no `power`, or the plan's shapes are not those of the instance.
@@ -582,14 +599,17 @@ def evaluate_energy(instance: Instance, plan: Plan) -> NDArray[np.float64]:
 
 
 def evaluate_cost(instance: Instance, plan: Plan) -> NDArray[np.float64]:
-    """What every UE's inference costs under a plan, in weighted seconds.
+    """The cost of every UE's inference under a plan, in weighted seconds.
 
-    That is `weight * (latency + energy_price_s_per_j * joules + miss_price_s if it misses its
-    deadline)`, with the prices of the instance; a round's reward is 1 minus the sum of these over
-    that of `Instance.local_cost`.
+    With the prices of the instance it is
+
+        weight * (latency + energy_price_s_per_j * joules + miss_price_s * missed)
+
+    where `missed` is 1 if the latency exceeds the deadline, and otherwise 0. A round's reward is 1
+    minus the sum of these costs divided by the sum of `Instance.local_cost`.
 
     Returns:
-        (N,) weighted seconds; inf where `evaluate` says so.
+        (N,) weighted seconds; inf where the latency of `evaluate` is inf.
 
     Raises:
         ValueError: If the plan's shapes are not those of the instance.
@@ -603,7 +623,7 @@ def evaluate_cost(instance: Instance, plan: Plan) -> NDArray[np.float64]:
 def _counts_s(
     instance: Instance, seconds: NDArray[np.float64], joules: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(N,) seconds that inferences count as that take so long and so much energy."""
+    """(N,) costs of inferences in seconds, before the weights, from their latencies and joules."""
     prices = instance.energy_price_s_per_j, instance.miss_price_s
     return np.array(
         [
@@ -614,7 +634,10 @@ def _counts_s(
 
 
 def timelines(instance: Instance, plan: Plan, until_s: float | None = None) -> tuple[Timeline, ...]:
-    """The timeline of every UE under a plan (see `simulate`); `until_s` ends prefetching."""
+    """The timeline of every UE under a plan (see `simulate`).
+
+    `until_s` is the time in seconds at which the round ends, as for `simulate`.
+    """
     plan.check_fits(instance)
     packed = instance.packed
     results = []

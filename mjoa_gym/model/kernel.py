@@ -1,16 +1,19 @@
-"""The timing model of model-uploading inference: the one implementation that everything calls.
+"""The timing model of model-uploading inference: the single implementation.
 
-Four serial resources (UE processor, edge share, uplink, downlink), each in a fixed order. Because
-processors work strictly in program order and activations pre-empt parameters, no event queue is
-needed: the UE runs ahead until it needs a tensor that the edge has yet to produce; from then on no
-new activation can appear before the edge sends that tensor, so the parameters of all layers up to
-it have a final arrival time. Two sweeps over the layers, one per side, give every time exactly.
+The model has four serial resources (UE processor, edge share, uplink, downlink). Each serves its
+requests in a fixed order. Processors work strictly in program order, and activations pre-empt
+parameters, so no event queue is needed. The UE runs ahead until it needs a tensor that the edge has
+not produced yet. From then on no new activation can appear before the edge sends that tensor, so
+the parameters of all layers up to it have a final arrival time. Two sweeps over the layers, one for
+each side, give every time exactly.
 
-What does not depend on times (which tensors cross, which layers wait for the other side) is a
-placement's *outline*. Callers that simulate one placement repeatedly compute its outline once and
-call `follow`. Inside a side layers need not look at their inputs: they run in order, one at a time.
+A placement's *outline* contains what does not depend on times: which tensors cross, and which
+layers wait for the other side. Callers that simulate one placement repeatedly compute its outline
+once and call `follow`. Layers need not look at inputs from their own side, because each side runs
+its layers in order, one at a time.
 
-What is sent frees the link when its last byte has left, and is of use `link.message` seconds later.
+A transfer frees the link when its last byte has left. What was sent can be used `link.message`
+seconds later.
 
 Cost: O(layers + edges) per inference, no allocation.
 """
@@ -28,23 +31,24 @@ from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
 ZERO = np.int64(0)
-"""For variables that kernels are called with: they would be compiled for a literal 0 as well."""
+"""An int64 zero for calls of kernels. Numba would compile a kernel again for a literal 0."""
 AT_EDGE, WAITS, CROSSES, OUTPUT = 1, 2, 4, 8
-"""An outline's bits: the layer is at the edge, it reads a tensor of the other side, its own tensor
-is sent to the other side, it is a sink."""
+"""The bits of an outline: the layer is at the edge; it reads a tensor of the other side; its own
+tensor is sent to the other side; it is a sink."""
 
 
 START, END, THERE, UP_START, UP_END = range(5)
-"""Rows of a scratch's times: the start of each layer's execution; when each tensor exists where it
-is produced; when each that is sent has arrived on the other side; starts of the uplink's
-activations, in the order sent; their ends."""
+"""Rows of a scratch's times: when each layer starts to execute; when each tensor exists on the side
+that produces it; when each tensor that is sent has arrived on the other side; when the uplink
+starts to send each activation, in the order sent; and when it ends."""
 
 
 class Scratch(NamedTuple):
-    """Work arrays for one inference; they hold its times afterwards.
+    """Work arrays for one inference; after a simulation they hold its times.
 
-    Tensors are indexed from 0 = the network's input, so layer l's output is tensor l + 1. The times
-    are one array, because functions that receive more take longer to compile and to call.
+    Tensors are indexed from 0, which is the network's input, so layer l's output is tensor l + 1.
+    The times are in one array, because functions that receive more arrays take longer to compile
+    and to call.
     """
 
     rows: NDArray[np.float64]  # (>= 5, L + 1) seconds
@@ -53,19 +57,20 @@ class Scratch(NamedTuple):
 
 @register_jitable
 def new_scratch(n_layers):
-    """Scratch for inferences of up to `n_layers` layers."""
+    """Allocate a scratch for inferences of up to `n_layers` layers."""
     return Scratch(np.empty((UP_END + 1, n_layers + 1)), np.empty(n_layers + 1, np.uint8))
 
 
 @lean_inner
 def next_piece(left, now, k, n_up, up_start, up_end):
-    """The next uninterrupted piece of a parameter transfer that gives way to activations.
+    """Find the next uninterrupted piece of a parameter transfer that gives way to activations.
 
-    The transfer still needs `left` seconds of uplink, and may go on from `now`; activation `k` of
-    the `n_up` that are known is the first that the stream has not passed yet.
+    The transfer still needs `left` seconds of uplink and may continue from the time `now`. Of the
+    `n_up` activations that are known, `k` is the first that the parameter stream has not passed
+    yet.
 
     Returns:
-        Start and end of the piece, whether it ends the transfer, and the new k.
+        The start and the end of the piece, whether the piece completes the transfer, and the new k.
     """
     while k < n_up and up_start[k] <= now:
         now = max(now, up_end[k])
@@ -74,13 +79,16 @@ def next_piece(left, now, k, n_up, up_start, up_end):
     if k < n_up and up_start[k] < end:
         if up_start[k] - now < left:
             return now, up_start[k], False, k
-        end = up_start[k]  # only rounding has pushed it further
+        end = up_start[k]  # the piece fits; its end was later because of rounding only
     return now, end, True, k
 
 
 @lean_inner
 def send_parameters(left, now, k, n_up, up_start, up_end):
-    """When a parameter transfer (arguments as in `next_piece`) is complete, and the new k."""
+    """The time at which a parameter transfer is complete, and the new k.
+
+    The arguments are those of `next_piece`.
+    """
     while True:
         now, end, complete, k = next_piece(left, now, k, n_up, up_start, up_end)
         if complete:
@@ -91,7 +99,11 @@ def send_parameters(left, now, k, n_up, up_start, up_end):
 
 @lean_inner
 def release_time(layer, inference, outline, message, end):
-    """When the uplink knows that a layer's predecessors have finished (serial uploading)."""
+    """When the uplink may start to send a layer's parameters in serial mode.
+
+    That is when all predecessors of the layer have finished. Those at the edge count `message`
+    seconds later.
+    """
     release = 0.0
     for i in range(inference.offsets[layer], inference.offsets[layer + 1]):
         tensor = inference.predecessors[i] + 1
@@ -101,20 +113,20 @@ def release_time(layer, inference, outline, message, end):
 
 @lean
 def outline_of(placement, inference, outline):
-    """Write down what follows from a placement whatever the times.
+    """Write down a placement's outline, which does not depend on any times.
 
     Args:
         placement: (>= L,) 0 = UE, 1 = edge.
-        inference: Only its graph is read.
+        inference: The inference, of which only the graph is read.
         outline: (>= L + 1,) uint8, overwritten with sums of AT_EDGE, WAITS, CROSSES and OUTPUT for
-            the network's input and then each layer. Outputs that are produced at the edge cross.
+            the network's input and then for each layer. The output of a sink at the edge crosses.
     """
     write_outline(placement, inference.offsets, inference.predecessors, inference.is_sink, outline)
 
 
 @lean_inner
 def write_outline(placement, offsets, predecessors, is_sink, outline):
-    """`outline_of` for a graph as it is in an `Inference`."""
+    """Do the same as `outline_of` for a graph in the form of an `Inference`'s arrays."""
     outline[0] = 0
     for layer in range(len(is_sink)):
         here = placement[layer] & AT_EDGE
@@ -134,7 +146,8 @@ def inputs_there(layer, inference, outline, there, known):
     """When the last of a layer's inputs from the other side has arrived.
 
     Returns:
-        Seconds; -1 if one of them is an edge layer's that is not among the first `known` layers.
+        Seconds; -1 if one of these inputs is the output of an edge layer that is not among the
+        first `known` layers.
     """
     here = outline[layer + 1] & AT_EDGE
     ready = 0.0
@@ -149,11 +162,13 @@ def inputs_there(layer, inference, outline, there, known):
 
 @lean
 def run(placement, inference, link, scratch):
-    """Simulate one inference with a placement (>= L,); `scratch` is overwritten with all times.
+    """Simulate one inference with a placement (>= L,).
+
+    All times in `scratch` are overwritten, and so is its outline.
 
     Returns:
-        The number of activations sent, and the latency: the time at which the outputs of all sink
-        layers are on the UE (infinite if a rate that is needed is zero).
+        The number of activations sent, and the latency: the time in seconds at which the outputs of
+        all sink layers are on the UE (infinite if a rate that is needed is zero).
     """
     outline_of(placement, inference, scratch.outline)
     return follow(scratch.outline, inference, link, scratch)
@@ -161,7 +176,10 @@ def run(placement, inference, link, scratch):
 
 @lean_inner
 def follow(outline, inference, link, scratch):
-    """`run` for a placement whose outline is known; `scratch.outline` is left alone."""
+    """Do the same as `run` for a placement whose outline is known.
+
+    `scratch.outline` is not changed.
+    """
     rows = scratch.rows
     start, end, there = rows[START], rows[END], rows[THERE]
     up_start, up_end = rows[UP_START], rows[UP_END]
@@ -178,7 +196,7 @@ def follow(outline, inference, link, scratch):
     ue_free = edge_free = down_free = stream = latency = 0.0
     passed = ZERO  # activations that the parameter stream has passed
     whole_ready = -1.0
-    u = e = ZERO  # the next layer of the UE, of the edge
+    u = e = ZERO  # the next layer to look at on the UE, and at the edge
     while True:
         while u < n:  # the UE runs until it needs what the edge has not produced yet
             code = outline[u + 1]
@@ -228,7 +246,7 @@ def follow(outline, inference, link, scratch):
                 if mode == Upload.SERIAL:
                     stream = max(stream, release_time(e, inference, outline, message, end))
                 sending = seconds_for(inference.missing_bytes[e], link.up)
-                if passed == n_up:  # what send_parameters would return, without the call
+                if passed == n_up:  # the same result as send_parameters, without the call
                     stream += sending
                 else:
                     stream, passed = send_parameters(
@@ -249,7 +267,7 @@ def follow(outline, inference, link, scratch):
 
 @compiled
 def run_many(placements, inference, link):
-    """Latencies (P,) under many placements (P, L); no allocation per inference."""
+    """The latencies (P,) of many placements (P, L), without an allocation for each inference."""
     scratch = new_scratch(placements.shape[1])
     latency = np.empty(placements.shape[0])
     for i in range(placements.shape[0]):

@@ -1,7 +1,7 @@
-"""What a round costs, and the reward: weighted seconds, against all-local execution.
+"""What a round costs, and its reward: weighted seconds, compared with all-local execution.
 
-A UE's inference costs its latency; where joules and missed deadlines have a price in seconds, it
-costs these, too. The functions take numbers inside kernels, and arrays elsewhere.
+The cost of a UE's inference is its latency. If joules and missed deadlines have a price in seconds,
+the cost includes these, too. The functions take numbers inside kernels, and arrays elsewhere.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from mjoa_gym.model.compiling import either
 
 
 class Prices(NamedTuple):
-    """What a UE's inference counts as beside its latency, as planners see it: seconds per second.
+    """What a UE's inference costs in addition to its latency, as planners see it.
 
-    With the watts of its device and a price of energy, or without.
+    The first four prices are seconds of cost per second. They are the price of energy times the
+    watts of the UE's device, and 0 if energy has no price.
     """
 
-    computing: float  # for which its processor computes
-    waiting: float  # for which its processor does not, until the inference ends
-    sending: float  # for which its uplink is busy
-    receiving: float  # for which its downlink is busy
+    computing: float  # while its processor computes
+    waiting: float  # while its processor does not compute, until the inference ends
+    sending: float  # while its uplink is busy
+    receiving: float  # while its downlink is busy
     deadline_s: float
-    missing: float  # seconds, not per second, that a missed deadline counts as
+    missing: float  # seconds (not per second) that a missed deadline costs
     free: bool  # whether only the latency counts
 
 
@@ -31,15 +32,15 @@ FREE = Prices(0.0, 0.0, 0.0, 0.0, float("inf"), 0.0, True)
 
 @either
 def late(prices, latency_s):
-    """Seconds that an inference of some latency counts as for being late."""
+    """The seconds that an inference with a given latency costs because it misses its deadline."""
     return prices.missing if latency_s > prices.deadline_s else 0.0
 
 
 @either
 def priced(latency_s, energy_j, deadline_s, energy_price_s_per_j, miss_price_s):
-    """Seconds that an inference counts as: its latency, and its joules and its lateness at prices.
+    """The cost of an inference in seconds before its weight: latency, joules and a missed deadline.
 
-    At prices of zero this is the latency, to the last bit, whatever the energy (it may be NaN).
+    At prices of zero this is the latency, to the last bit, whatever the energy (even NaN).
     """
     seconds = latency_s + miss_price_s * (latency_s > deadline_s)
     if energy_price_s_per_j > 0.0:
@@ -49,14 +50,14 @@ def priced(latency_s, energy_j, deadline_s, energy_price_s_per_j, miss_price_s):
 
 @either
 def cost(weight, seconds):
-    """What a UE's inference costs that counts as so many seconds."""
+    """The cost of a UE's inference: its weight times its cost in seconds before the weight."""
     return weight * seconds
 
 
 @either
 def reduction(total, local):
-    """The reward: by which part the UEs' costs are less than all-local, `1 - total / local`.
+    """The reward: the fraction by which the UEs' costs are below all-local, `1 - total / local`.
 
-    0 for doing nothing, below 1, and negative without bound for harm.
+    It is 0 for all-local execution, below 1, and negative without bound for plans that do harm.
     """
     return 1.0 - total / local

@@ -1,10 +1,11 @@
 """Named tuples that kernels receive by reference.
 
-Numba passes a named tuple as its parts, seven numbers for every array of one dimension. A function
-with a tuple of a hundred arrays thus has seven hundred arguments, which are compiled for every call
-and every look at a field. A class that is declared `by_reference` arrives as one pointer, to where
-the entrance from Python has put the tuple; a field is read when somebody asks for it. The kernels
-of the far-sighted planner's search took 79 s of processor time to compile before, and 31 s after.
+Numba passes a named tuple as its parts, and every array of one dimension as seven numbers. A
+function with a tuple of a hundred arrays thus has seven hundred arguments. They are compiled for
+every call and for every access to a field. A class that is declared `by_reference` is passed as one
+pointer instead, to the place where the entry point from Python has put the tuple. A field is read
+only when a kernel uses it. The kernels of the far-sighted planner's search took 79 s of processor
+time to compile before, and 31 s after.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ NamedTupleClass = TypeVar("NamedTupleClass", bound=type)
 
 
 class Reference(types.Type):
-    """Numba's type of a pointer to a named tuple of some type."""
+    """Numba's type of a pointer to a named tuple of a given type."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
-        # Numba writes the name wherever it calls a function: that of the target may have kilobytes.
+        # Numba writes this name wherever it calls a function, and the target's own name may have
+        # kilobytes.
         digest = hashlib.sha256(f"{target.instance_class}{target}".encode()).hexdigest()[:12]
         super().__init__(name=f"{target.instance_class.__name__}_{digest}")
 
     @property
     def key(self) -> Any:
-        """What makes two of them equal."""
+        """The value by which Numba compares two of these types."""
         return self.target
 
 
@@ -53,15 +55,16 @@ class _Model(models.PrimitiveModel):
 def by_reference(named_tuple: NamedTupleClass) -> NamedTupleClass:
     """Declare a class of named tuples that kernels receive by reference.
 
-    Kernels read their fields by name; they do not unpack, return or replace them. A kernel that
-    allocates counts a reference whenever it reads an array: outside of loops, where it matters.
+    Kernels read the fields by name. They cannot unpack, return or replace such tuples. In a kernel
+    that allocates, every access to an array changes its reference count. Where that takes
+    noticeable time, read the array before a loop.
     """
 
     @typeof_impl.register(named_tuple)
     def _typeof(value: Any, context: Any) -> Reference:
         fields = [typeof_impl(each, context) for each in value]
         fields = [
-            # kernels that read need not be compiled for either kind
+            # kernels only read these arrays, so read-only and writable ones can be one type
             each.copy(readonly=False) if isinstance(each, types.Array) else each
             for each in fields
         ]
@@ -78,7 +81,7 @@ def _unbox(typ: Reference, value: Any, c: Any) -> NativeValue:
     def cleanup() -> None:
         if native.cleanup is not None:
             native.cleanup()
-        if c.context.enable_nrt:  # the entrance looks for arrays in tuples, not behind pointers
+        if c.context.enable_nrt:  # the entry point finds arrays in tuples, not behind pointers
             c.context.nrt.decref(c.builder, typ.target, native.value)
 
     return NativeValue(slot, is_error=native.is_error, cleanup=cleanup)
@@ -101,10 +104,10 @@ def _field(context: Any, builder: Any, typ: Reference, value: Any, attr: str) ->
 
 
 def reference(value: Any) -> Any:
-    """In a kernel, a reference to a named tuple that it has made; elsewhere, the tuple.
+    """In a kernel, a reference to a named tuple that the kernel has made; elsewhere, the tuple.
 
-    It is of use until the kernel returns, and does not own the arrays in the tuple: somebody else
-    has to, the kernel's caller for instance.
+    The reference is valid until the kernel returns. It does not own the arrays in the tuple, so
+    something else must keep them alive, for instance the kernel's caller.
     """
     return value
 

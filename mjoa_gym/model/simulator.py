@@ -1,4 +1,4 @@
-"""One inference in detail: latency, timeline of the four resources, what it leaves behind."""
+"""One inference in detail: its latency, its timeline, and what is on the server afterwards."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Interval(NamedTuple):
     Attributes:
         resource: "ue", "uplink", "edge" or "downlink".
         what: "execute", "activation", "parameters" or "prefetch".
-        layer: The layer that executes, made the tensor or owns the parameters; -1 is the input.
-        start: Seconds.
-        end: Seconds.
+        layer: The layer that executes, produced the tensor or owns the parameters; -1 is the
+            network's input.
+        start: The start in seconds.
+        end: The end in seconds.
     """
 
     resource: str
@@ -40,16 +41,16 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """What `simulate` returns.
+    """The result of `simulate`.
 
     Attributes:
-        latency: Seconds until all outputs are on the UE; inf if a needed rate is zero.
-        intervals: Every use of a resource, ordered by start; uses that never start are left out.
+        latency: Seconds until all outputs are on the UE; inf if a rate that is needed is zero.
+        intervals: Every use of a resource, ordered by start. Uses that never start are left out.
         resident: (L,) fraction of each layer's parameters on the server at `until_s`; 1 for layers
-            without any.
-        until_s: The time that `resident` belongs to; by default the latency.
+            without parameters.
+        until_s: The time in seconds to which `resident` refers; by default the latency.
         energy_j: Joules that the UE has spent on the inference and its prefetches; None if its
-            power is not known, inf if the latency is.
+            power is unknown, inf if the latency is inf.
     """
 
     latency: float
@@ -60,7 +61,7 @@ class Timeline:
 
     @cached_property
     def by_resource(self) -> dict[str, tuple[Interval, ...]]:
-        """The intervals of each of "ue", "uplink", "edge", "downlink"."""
+        """The intervals of each resource: "ue", "uplink", "edge" and "downlink"."""
         lanes = ("ue", "uplink", "edge", "downlink")
         return {r: tuple(i for i in self.intervals if i.resource == r) for r in lanes}
 
@@ -91,15 +92,21 @@ def simulate(
         downlink_bps: Bits per second towards the UE.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
         upload: "parallel", "serial", "whole" or "preinstalled".
-        prefetch: (L,) layers whose parameters are sent in addition, after those the placement
-            needs; a mark on a layer that is placed at the edge adds nothing.
-        until_s: When the round ends: prefetching stops, `resident` is taken. Default: the latency.
-        message_s: Seconds after its last byte has left until what was sent is of use.
+        prefetch: (L,) marks of layers whose parameters are sent in addition, after those that the
+            placement needs. A mark on a layer that is placed at the edge adds nothing.
+        until_s: The time in seconds at which the round ends, and to which `resident` of the result
+            refers. Prefetching stops then, or at the latency if that is later. Default: the
+            latency.
+        message_s: Seconds from the departure of a message's last byte until it can be used.
         compute_share: This UE's share of the server, in [0, 1].
-        power: What the UE draws; without it `energy_j` is None.
+        power: The power that the UE draws; without it `energy_j` is None.
+
+    Returns:
+        The timeline of the inference.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
     n = dnn.n_layers
     inference = inference_of(dnn, ue_seconds, edge_seconds, resident, Upload.of(upload))
@@ -120,10 +127,10 @@ def timeline_of(
     until_s: float | None,
     power: Power | None = None,
 ) -> Timeline:
-    """`simulate` for inputs that the kernel takes."""
+    """Do the same as `simulate` for arguments in the form that the kernel takes."""
     n = dnn.n_layers
     scratch = kernel.new_scratch(n)
-    # a copy, since the kernel would be compiled anew for a read-only array
+    # a copy, because Numba would compile the kernel again for a read-only array
     n_up, latency = kernel.run(placement.copy(), inference, link, scratch)
     outline = scratch.outline
     until = latency if until_s is None else zero_or_more("until_s", until_s)

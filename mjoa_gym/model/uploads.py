@@ -1,4 +1,4 @@
-"""What the uplink has carried by a given time: the parameter stream of an inference, replayed."""
+"""What the uplink has carried by a given time: a replay of an inference's parameter stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from mjoa_gym.model.link import seconds_for
 
 @lean_inner
 def record(segments, n_segments, layer, start, end):
-    """Note a piece of a transfer, as part of the row before if it touches that; count the rows."""
+    """Record a piece of a transfer in `segments`, and return the number of rows in use.
+
+    A piece that continues the last row's layer where that row ends becomes part of it. If all rows
+    are in use, nothing is recorded.
+    """
     if n_segments == segments.shape[0]:
         return n_segments
     row = max(n_segments - 1, 0)
@@ -28,15 +32,22 @@ def record(segments, n_segments, layer, start, end):
 def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segments):
     """Replay the parameter stream of an inference that `run` has just simulated.
 
-    `prefetch` (>= L,) marks layers to send after those of the placement; (0,) for none. The round
-    ends at `until`; what is sent after it does not count. `n_up` and `scratch` are as `run` left
-    them. `sent` (>= L,) is overwritten with the fraction of each layer's missing bytes sent by
-    `until`, 0 where nothing is missing; `segments` (rows, 3) with (layer, start, end) of every
-    uninterrupted piece, each layer of the placement whole, prefetched ones up to `until`. With no
-    rows, nothing is recorded.
+    Args:
+        outline: (>= L + 1,) of the placement.
+        prefetch: (>= L,) marks of layers to send after those of the placement; (0,) for none.
+        inference: The inference.
+        link: Its link.
+        until: The time in seconds at which the round ends. What is sent later does not count.
+        n_up: The number of activations, as `run` returned it.
+        scratch: As `run` left it.
+        sent: (>= L,) overwritten with the fraction of each layer's missing bytes sent by `until`; 0
+            where nothing is missing.
+        segments: (rows, 3) overwritten with (layer, start, end) of every uninterrupted piece.
+            Layers of the placement are recorded to their end, prefetched layers up to `until`. With
+            no rows, nothing is recorded.
 
     Returns:
-        The number of segments; at most 2 L + 1 are needed.
+        The number of rows in use; at most 2 L + 1 are needed.
     """
     end_of, up_start, up_end = scratch.rows[END], scratch.rows[UP_START], scratch.rows[UP_END]
     n, mode = len(inference.ue_s), inference.mode
@@ -53,7 +64,7 @@ def upload(outline, prefetch, inference, link, until, n_up, scratch, sent, segme
             if prefetched == 1 and not prefetch[layer]:
                 continue
             if now > until and len(segments) == 0:
-                return ZERO  # nothing more counts
+                return ZERO  # whatever follows is too late
             if mode == Upload.SERIAL:
                 release = release_time(layer, inference, outline, link.message, end_of)
                 now = max(now, release)

@@ -1,7 +1,8 @@
 """Planners: pure functions Instance -> Plan, one file per system.
 
-The functions `pbt_dp` and `ara` take the names of their modules here; what else the modules hold is
-imported from them: `from mjoa_gym.planners.pbt_dp import partition_bound`.
+In this package the names `pbt_dp` and `ara` are the functions, not the modules that define them.
+Import the other names of these modules from the modules:
+`from mjoa_gym.planners.pbt_dp import partition_bound`.
 """
 
 from mjoa_gym.planners.ara import ara

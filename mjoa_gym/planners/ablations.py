@@ -1,8 +1,8 @@
-"""Every pair of a partition and a share rule, to tell what each of the two contributes.
+"""Every pair of a partition and a share rule, to show what each of the two contributes.
 
-Ours: the partition of each UE is computed with 1/N of band and server, in the instance's upload
-mode (`dads-serial` always charges serial uploading); then the share rule divides both. Whether
-uploading is serial or parallel is up to the instance, too.
+The pairs are ours. The partition places each UE's layers with 1/N of band and server, in the
+instance's upload mode (`dads-serial` always charges serial uploading). Then the share rule divides
+both resources. The instance also decides whether the simulator uploads serially or in parallel.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from mjoa_gym.planners.single_cut import uploading_cut
 
 
 def pbt_dp_partition(one: OneUE) -> Placement:
-    """PBT-DP at 1/N shares."""
+    """PBT-DP's placement at 1/N shares."""
     placement = all_local(one.ue)
     best_partition(one.inference, one.link, WIDTH, placement)
     return placement
 
 
 def demand_shares(instance: Instance, placements: Sequence[Placement]) -> Shares:
-    """Shares in proportion to the (weighted) bytes each UE moves and the seconds it computes.
+    """Shares in proportion to the weighted bytes and edge seconds that each UE demands.
 
-    Bytes are those of the missing parameters of its edge layers and of the tensors that cross. A UE
-    with a layer at the edge always gets a little of both, so that nothing takes forever.
+    The bytes are those of the missing parameters of the UE's edge layers and of the tensors that
+    cross. A UE with a layer at the edge always gets a little of both resources, so that nothing
+    takes forever.
     """
     moved_bytes, edge_s = np.zeros((2, instance.n_ues))
     uses = np.array([placement.any() for placement in placements])
@@ -76,4 +77,4 @@ ABLATIONS: dict[str, Callable[[Instance], Plan]] = {
     for p, partition in PARTITIONS.items()
     for r, share_rule in SHARE_RULES.items()
 }
-"""The planners "single-cut+equal" to "pbt-dp+ara" by name."""
+"""The planners "single-cut+equal" to "pbt-dp+ara", by name."""

@@ -13,22 +13,22 @@ from mjoa_gym.planners.one_ue import OneUE
 
 
 class AdditiveSeconds(NamedTuple):
-    """What an inference of layers (or blocks) 0..L-1 consists of, each part by itself.
+    """The parts of an inference of layers (or blocks) 0..L-1, each by itself.
 
-    Tensor 0 is the network's input, tensor l + 1 is made by layer l.
+    Tensor 0 is the network's input, and tensor l + 1 is the output of layer l.
     """
 
     ue_s: NDArray[np.float64]  # (L,)
     edge_s: NDArray[np.float64]  # (L,) on the UE's share of the server
     missing_bytes: NDArray[np.float64]  # (L,) of parameters that are not on the server yet
-    upload_s: NDArray[np.float64]  # (L,) sending those
-    up_s: NDArray[np.float64]  # (L + 1,) sending each tensor to the edge
-    down_s: NDArray[np.float64]  # (L + 1,) sending each tensor to the UE
+    upload_s: NDArray[np.float64]  # (L,) to send the missing bytes
+    up_s: NDArray[np.float64]  # (L + 1,) to send each tensor to the edge
+    down_s: NDArray[np.float64]  # (L + 1,) to send each tensor to the UE
 
 
 @compiled
 def additive_seconds(inference, link):
-    """The parts of an inference over a link; whatever is sent also takes `link.message`. O(L)."""
+    """The parts of an inference over a link; every transfer also takes `link.message`. O(L)."""
     n = len(inference.ue_s)
     edge_s, upload_s = np.empty(n), np.zeros(n)
     up_s, down_s = np.empty(n + 1), np.empty(n + 1)
@@ -46,9 +46,9 @@ def additive_seconds(inference, link):
 def block_chain(one: OneUE) -> tuple[AdditiveSeconds, NDArray[np.intp]]:
     """The seconds of a UE's chain of blocks, and (L,) the block of every layer. O(L).
 
-    A block is what lies after one layer that every path passes, up to the next (`DNN.is_cut`); a
-    chain is its own chain of blocks. A block executes on one side. This is what IONN and its
-    follow-up plan with.
+    A block begins after a layer that every path passes and ends with the next such layer
+    (`DNN.is_cut`). In a chain every layer is a block. A block executes on one side. IONN and its
+    follow-up plan with this chain.
     """
     inference, is_cut = one.inference, one.ue.dnn.is_cut
     starts = np.concatenate(([0], np.flatnonzero(is_cut)[:-1] + 1))

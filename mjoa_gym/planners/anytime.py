@@ -18,7 +18,7 @@ class Anytime(Protocol):
         """Return the best plan so far; at first, all-local."""
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
-        """Search; `plan` may be better whenever this yields.
+        """Run the search; `plan` may be better whenever this yields.
 
         Args:
             piece: The work between two yields: the number of UEs for which PBT-DP answers, or for

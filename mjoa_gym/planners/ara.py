@@ -1,20 +1,21 @@
 """ARA: shares of bandwidth and compute for given placements (Asynchronous Resource Allocation).
 
-Name and idea are the paper's (Yang et al., Computer Networks 231, 2023): allocate both resources
-asynchronously, from the inner-association of the two resources within a UE and the
-inter-association between UEs. Its details are our formulation, in two steps:
+The name and the idea are the paper's (Yang et al., Computer Networks 231, 2023): both resources are
+allocated asynchronously, from the inner-association of the two resources within a UE and the
+inter-association between UEs. The details are our formulation, in two steps:
 
-1. *Exchange*: one resource and one pair of UEs at a time. The UE whose weighted latency gains most
-   from a little more of the resource takes some from the UE that misses it least, as much as lowers
-   their sum most; only these two are simulated again. The resources take turns.
-2. *Balance*: single exchanges stall where a UE's latency has a kink (its longest path changes from
-   one bound by the link to one bound by the server): there, more of one resource alone helps
-   nobody, although more of both would. So the paths found so far, as planes, are balanced over both
-   resources and all UEs at once (`planes.balance`), the simulator adds the paths that become
-   longest there, and so on until it knows no longer one. On chains the planes bound the latency
-   from below, so this converges to the optimum of the convex problem.
+1. *Exchange*: one resource moves between one pair of UEs at a time. The UE whose weighted latency
+   falls most with a little more of the resource receives some from the UE that loses least. The
+   amount is the one that lowers the sum of both latencies most. Only these two UEs are simulated
+   again. The resources take turns.
+2. *Balance*: single exchanges get stuck where a UE's latency has a kink (its longest path changes
+   from one bound by the link to one bound by the server). There, more of one resource alone helps
+   no UE, although more of both would. So the paths found so far, as planes, are balanced over both
+   resources and all UEs at once (`planes.balance`). Then the simulator adds the paths that have
+   become longest. This repeats until the simulator finds no longer path. On chains the planes bound
+   the latency from below, so it converges to the optimum of the convex problem.
 
-Cost: O(N) simulations per round of exchanges and of planes; a few rounds of each.
+Cost: O(N) simulations per round of exchanges and per round of balancing; a few rounds of each.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from mjoa_gym.planners.planes import SMOOTHING, balance, highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, learn_at, new_portfolio
 
 PRECISION = 1e-6
-"""Balancing ends when no latency exceeds its planes by more, relatively."""
+"""Balancing ends when no latency exceeds its planes by more than this, relatively."""
 ROUNDS = 30
-"""Most rounds of balancing."""
+"""The most rounds of balancing."""
 NUDGE = 1e-4
-"""Relative change of a share that measures a marginal latency."""
+"""The relative change of a share with which marginal costs are measured."""
 
 
 @lean_inner
 def cost_at(packed, placements, i, shares, r, share, scratch):
-    """What UE i would cost if its share of resource r were `share`."""
+    """The cost of UE i if its share of resource r were `share`."""
     beta = share if r == 0 else shares[i, 0]
     phi = share if r == 1 else shares[i, 1]
     placement = placements[packed.first[i] : packed.first[i + 1]]
@@ -50,7 +51,11 @@ def cost_at(packed, placements, i, shares, r, share, scratch):
 
 @lean_inner
 def measure(packed, placements, i, shares, marginal, scratch):
-    """Update UE i's marginal latencies: seconds lost and gained per unit of each resource."""
+    """Update UE i's marginal costs.
+
+    For each resource they are the cost added by having less and the cost saved by having more, per
+    unit of the share.
+    """
     for r in range(2):
         share = shares[i, r]
         here = cost_at(packed, placements, i, shares, r, share, scratch)
@@ -62,7 +67,7 @@ def measure(packed, placements, i, shares, marginal, scratch):
 
 @compiled
 def exchange(packed, placements, active, shares):
-    """Step 1: exchanges of one resource between one pair of UEs; changes `shares` (N, 2)."""
+    """Step 1: exchange one resource between one pair of UEs at a time; changes `shares` (N, 2)."""
     n = len(active)
     scratch = new_scratch(np.max(np.diff(packed.first)))
     marginal = np.zeros((n, 2, 2))
@@ -85,7 +90,7 @@ def exchange(packed, placements, active, shares):
         if idle > 0:
             continue
         low, high = 0.0, 0.9 * shares[giver, r]
-        for _ in range(12):  # the sum of the two is convex in the amount: ternary search
+        for _ in range(12):  # ternary search: the sum of both costs is convex in the amount
             third = (high - low) / 3.0
             left = right = 0.0
             for i, sign in ((giver, -1.0), (taker, 1.0)):
@@ -105,19 +110,19 @@ def exchange(packed, placements, active, shares):
 
 @compiled
 def settle(packed, portfolio, choice, shares, limit, rounds):
-    """Step 2 for the chosen entry (N,) of every UE, from the shares that the entries have.
+    """Step 2 for the chosen entry (N,) of every UE, from the shares that the portfolio has for it.
 
     Args:
         packed: The instance.
-        portfolio: What is chosen from; planes found here are added.
-        choice: (N,) entries.
-        shares: (N, 2) overwritten with the best ones, unless the objective is inf.
-        limit: An objective that is of no use. As soon as the planes say that the shares cannot beat
-            it, the objective is inf.
-        rounds: Most rounds of balancing.
+        portfolio: The entries; planes that are found are added.
+        choice: (N,) the chosen entries.
+        shares: (N, 2) overwritten with the best shares, unless the objective is inf.
+        limit: An objective that must be beaten. The search ends as soon as the planes say that no
+            shares can do that, and the objective is then inf.
+        rounds: The most rounds of balancing.
 
     Returns:
-        The weighted sum of latencies, and the prices of bandwidth and compute.
+        The objective (the sum of the UEs' costs), and the prices of bandwidth and compute.
     """
     n_ues, n, idle, weight = len(choice), ZERO, 0.0, packed.weight
     for i in range(n_ues):
@@ -176,7 +181,10 @@ def copy_planes(source, target):
 
 @inner
 def chosen(portfolio, choice, n):
-    """The n users, and copies of their chosen entries' planes (n, K, 4) and numbers of them."""
+    """The n users, and copies of their entries' planes (n, K, 4) and of the numbers of planes.
+
+    The users are the UEs whose chosen entry is not `LOCAL`.
+    """
     users, n_planes = np.empty(n, np.int64), np.empty(n, np.int64)
     planes = np.empty((n, portfolio.planes.shape[2], 4))
     j = 0
@@ -191,7 +199,7 @@ def chosen(portfolio, choice, n):
 
 @lean_inner
 def start(portfolio, choice, users, shares):
-    """Write the chosen entries' shares (n, 2), in proportion so that they sum to 1."""
+    """Write the chosen entries' shares (n, 2), scaled so that those of each resource sum to 1."""
     sum_b = sum_p = 0.0
     for j in range(len(users)):
         own = portfolio.shares[users[j], choice[users[j]]]
@@ -208,8 +216,8 @@ def ara(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bandwidth and compute shares for given placements.
 
-    On chains within 0.1 % of the optimum of the convex problem; never worse than equal shares among
-    the UEs with a layer at the edge.
+    On chains the result is within 0.1 % of the optimum of the convex problem. It is never worse
+    than equal shares among the UEs with a layer at the edge.
 
     Args:
         instance: The instance.

@@ -5,22 +5,23 @@ For any prices of bandwidth and compute (the Lagrangian dual), no plan costs les
     sum over UEs of min over shares and placements of
         (weighted latency + price x bandwidth share + price x compute share)  -  both prices,
 
-because the shares sum to at most 1. There the UEs separate. Each UE's minimum is bounded from below
-by dividing the square of its two shares into cells. Within a cell no shares are cheaper than those
-of its lower corner, and no placement is faster than PBT-DP's certified bound (`partition_bound`,
-exact on chains) at its upper corner; `cell_link` tells how the bound takes in a part of the prices
-in between.
+because the shares sum to at most 1. With prices, the UEs are independent. Each UE's minimum is
+bounded from below by dividing the square of its two shares into cells. (Here a *cell* is a
+rectangle of shares, not a base station.) Within a cell no shares are cheaper than those of its
+lower corner, and no placement is faster than PBT-DP's certified bound (`partition_bound`, exact on
+chains) at its upper corner. `cell_link` says how the bound includes a part of the prices in
+between.
 
-The placements that are known decide where to look. PBT-DP first proposes some along the whole range
-of bandwidth; the prices are those at which these placements give the highest dual value; and the
-cells are as large as these placements let them be. Only then are cells certified, and those that
-turn out too low are split further.
+The known placements decide where to search. First PBT-DP proposes some along the whole range of
+bandwidth. The prices are those at which these placements give the highest dual value, and the cells
+are as large as these placements allow. Only then are cells certified, and those whose bound is too
+low are split further.
 
-A duality gap remains, because UEs cannot mix placements: it shrinks with the number of UEs and
-vanishes for one.
+A duality gap remains, because UEs cannot mix placements. It shrinks with the number of UEs, and
+vanishes for one UE.
 
 Cost: at most twice `most_cells` relaxed searches of PBT-DP per UE, fewer for UEs that hardly gain;
-up to four seconds for 5 to 8 UEs of which two run GoogLeNet, a tenth of that without.
+up to four seconds for 5 to 8 UEs of which two run GoogLeNet, a tenth of that without GoogLeNet.
 """
 
 from __future__ import annotations
@@ -44,23 +45,25 @@ from mjoa_gym.planners.portfolio import LOCAL, add_all, fastest
 from mjoa_gym.planners.pricing import clear, value_all
 
 TREE_WIDTH, FRONT = 512, 1024
-"""Width of the relaxed trees (`partition_bound`)."""
+"""The width and the front of the relaxed trees (`partition_bound`)."""
 ENTRIES = 96
-"""Most placements that are known of each UE."""
+"""The most placements that are known of each UE."""
 BANDWIDTHS = 0.87 ** np.arange(24)
-"""Shares of the band at which PBT-DP is asked."""
+"""The shares of the band at which PBT-DP proposes placements."""
 CLEARING = 24
-"""Turns in which prices find their place: more than the search needs."""
+"""Turns in which prices are adjusted, which is more than MJOA-MU's search needs."""
 PRICE_STEPS = (1.3, 1.1, 1.03, 1.01)
 """Factors by which prices vary in the search for the highest dual value."""
 EASING = 1.3
-"""Factor by which the tolerance grows until there are few enough cells."""
+"""The factor by which the tolerance grows until there are few enough cells."""
 VAIN = 0.15
-"""Part of what a bound lacks in any case, for trees are relaxed, that smaller cells do not mend."""
+"""A cell is not split if its width is less than this fraction of what its bound lacks. The bound
+lacks something in any case because trees are relaxed, and smaller cells do not change that."""
 BEYOND = 0.01
 """How far, relatively, beyond a cell's upper corner the links' slopes are read."""
 LOW_B, HIGH_B, LOW_C, HIGH_C, BOUND, COLUMNS = range(6)
-"""Columns of a cell: its limits in bandwidth and compute, and what its shares cost at least."""
+"""Columns of a cell: its limits in bandwidth and compute, and a lower bound on the cost within
+it."""
 
 
 def lower_bound(
@@ -70,14 +73,14 @@ def lower_bound(
 
     Args:
         instance: The instance.
-        plan: A good plan, whose placements are looked at beside MJOA-MU's.
-        tolerance: Relative slack at which a UE's cells need not be split further.
-        most_cells: Cells per UE; the tolerance is eased where that takes more.
+        plan: A good plan. Its placements are considered besides MJOA-MU's.
+        tolerance: The relative slack at which a UE's cells need not be split further.
+        most_cells: The most cells per UE. If that is too few, the tolerance grows.
 
     Returns:
-        Seconds (weighted), without what the instance's prices add. Certified up to rounding on any
-        network; how tight it is depends on the networks (chains: PBT-DP is exact) and on the
-        duality gap.
+        Weighted seconds, without what the instance's prices add. The bound is certified up to
+        rounding on any network. How tight it is depends on the networks (on chains, PBT-DP is
+        exact) and on the duality gap.
     """
     search = JointSearch(replace(instance, energy_price_s_per_j=0.0, miss_price_s=0.0), ENTRIES)
     for _ in search.steps():
@@ -94,7 +97,7 @@ def lower_bound(
 
 
 def ask_widely(search: JointSearch) -> None:
-    """Let PBT-DP propose for every UE along the whole range of bandwidth."""
+    """Let PBT-DP propose placements for every UE along the whole range of bandwidth."""
     n = len(search.best.choice)
     everybody, choice = np.arange(n), np.empty(n, np.int64)
     shares = search.best.shares.copy()
@@ -106,9 +109,10 @@ def ask_widely(search: JointSearch) -> None:
 
 
 def highest_dual(search: JointSearch) -> tuple[float, float]:
-    """The prices of bandwidth and compute with (nearly) the highest dual value, by what is known.
+    """The prices of bandwidth and compute with (nearly) the highest dual value.
 
-    The dual is concave in the prices: from where the market clears, one price at a time is varied.
+    The dual value is that of the placements that are known. The dual is concave in the prices. The
+    search begins where the market clears, and varies one price at a time.
     """
     packed, portfolio = search.packed, search.portfolio
     prices, best = clear(
@@ -129,7 +133,7 @@ def highest_dual(search: JointSearch) -> tuple[float, float]:
 def certified_dual(
     search: JointSearch, price_b: float, price_p: float, tolerance: float, most_cells: int
 ) -> float:
-    """The dual's certified value at given prices."""
+    """A certified lower bound on the dual at given prices."""
     packed, portfolio = search.packed, search.portfolio
     value_all(packed, portfolio, price_b, price_p, 0.0)
     total = -price_b - price_p
@@ -142,7 +146,7 @@ def certified_dual(
 def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells):
     """A lower bound on UE i's priced latency over all shares and placements.
 
-    It does not exceed what the UE's known entries reach, less the tolerance.
+    It does not exceed the least value of the UE's known entries, less the tolerance.
     """
     best = np.argmin(portfolio.value[i, : portfolio.size[i]])
     least = portfolio.value[i, best]
@@ -175,12 +179,12 @@ def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells
 
 @inner
 def divide(packed, portfolio, i, price_b, price_p, target, small, cells, most_cells):
-    """Divide the square of shares into cells that the known entries cannot beat the target in.
+    """Divide the square of shares into cells in which the known entries cannot beat the target.
 
     Cells no wider than `small` are not divided.
 
     Returns:
-        The number of cells, `most_cells` + 1 if that is not enough.
+        The number of cells; `most_cells` + 1 if `most_cells` are not enough.
     """
     cells[0, LOW_B] = cells[0, LOW_C] = cells[0, BOUND] = 0.0
     cells[0, HIGH_B] = cells[0, HIGH_C] = 1.0
@@ -208,7 +212,7 @@ def divide(packed, portfolio, i, price_b, price_p, target, small, cells, most_ce
 
 @inner
 def certify(packed, i, cell, price_b, price_p, target):
-    """Raise a cell's bound to what its trees certify, at most the target."""
+    """Raise a cell's bound to what its trees certify, at most to the target."""
     trees = TREE_WIDTH, FRONT
     bound = least_in(packed, i, cell, price_b, price_p, np.inf, target, trees)
     cell[BOUND] = max(cell[BOUND], bound)
@@ -216,10 +220,10 @@ def certify(packed, i, cell, price_b, price_p, target):
 
 @inner
 def least_in(packed, i, cell, price_b, price_p, byte_price, target, trees):
-    """What no shares in a cell and no placement cost less than, or the target.
+    """A lower bound, at most the target, on the cost of any shares in a cell and any placement.
 
-    A parameter byte may be on the server for `byte_price`, in the unit of costs; inf if none is.
-    `trees` are the width and the front of `priced_bound`.
+    A parameter byte may be on the server for `byte_price`, in the unit of costs. The price is inf
+    if no byte may be there. `trees` are the width and the front of `priced_bound`.
     """
     paid, seconds = left_for_latency(packed, i, cell, price_b, price_p, target)
     if not seconds > 0.0:
@@ -233,17 +237,18 @@ def least_in(packed, i, cell, price_b, price_p, byte_price, target, trees):
 
 @inner
 def head_start_price(weight, link, byte_price):
-    """What a second of the parameter stream is worth in seconds of latency, at most 1.
+    """The price of a second's head start of the parameter stream, in seconds of latency, at most 1.
 
-    That is what its bytes cost, `byte_price` each in the unit of costs.
+    It is the price of the bytes that the stream carries in a second. `byte_price` is the price of
+    one byte, in the unit of costs.
     """
-    second = cost(weight, link.up)  # as a byte's time costs as latency
+    second = cost(weight, link.up)  # the cost of the time that a byte takes
     return byte_price / second if byte_price < second else 1.0
 
 
 @inner
 def left_for_latency(packed, i, cell, price_b, price_p, target):
-    """The price of a cell's lower corner, and the seconds of latency that reach the target."""
+    """The price of a cell's lower corner, and the seconds of latency that then reach the target."""
     price = price_b * cell[LOW_B] + price_p * cell[LOW_C]
     return price, (target - price) / packed.weight[i]
 
@@ -256,7 +261,7 @@ def width(cell, price_b, price_p):
 
 @inner
 def split(cell, half, price_b, price_p):
-    """Split a cell in the middle of its dearer side; the upper half goes to `half`."""
+    """Split a cell in the middle of its more expensive side; the upper half goes to `half`."""
     for column in range(COLUMNS):
         half[column] = cell[column]
     dearer = price_b * (cell[HIGH_B] - cell[LOW_B]) >= price_p * (cell[HIGH_C] - cell[LOW_C])
@@ -266,19 +271,20 @@ def split(cell, half, price_b, price_p):
 
 @inner
 def cell_link(packed, i, cell, price_b, price_p, seconds):
-    """A link at which no placement takes longer than, with any shares in a cell, it costs.
+    """A link on which no placement takes longer than it costs with any shares in a cell.
 
-    It is that of the upper corner, slowed down: shares less than that are cheaper, but slower, too.
-    A path with d seconds on the UE, a bytes and e seconds at the edge costs, less the price of the
-    lower corner,
+    It is the link of the cell's upper corner, slowed down: smaller shares are cheaper, but also
+    slower. A path with d seconds on the UE, a bytes and e seconds at the edge costs, without the
+    price of the lower corner,
 
-        f(d, a, e) = min over the shares of  d + a up(b) + e / c + price x (b, c above the corner),
+        f(d, a, e) = min over the shares of  d + a up(b) + e / c + price x (b, c above the corner).
 
-    a minimum of linear functions, hence concave. If the path takes more than `seconds` at the upper
-    corner, the placement is of no interest; the others make up a simplex, in which f is at least
-    the linear function that agrees with it at the vertices: no work at all, or one kind of it for
-    all of the seconds. At such a vertex, a share less by x saves its price, but costs at least x
-    times the slope of the convex `up` at the corner (here even the one beyond it).
+    That is a minimum of linear functions, hence concave. If the path takes more than `seconds` at
+    the upper corner, the placement is of no interest. The other paths make up a simplex. In it f is
+    at least the linear function that agrees with it at the vertices. A vertex is no work at all, or
+    one kind of work for all of the seconds. At such a vertex, a share that is smaller by x saves
+    its price, but costs at least x times the slope of the convex `up` at the corner (here even the
+    slope beyond it).
     """
     high_b, high_c, grown = cell[HIGH_B], cell[HIGH_C], 1.0 + BEYOND
     at = packed_link(packed, i, high_b, high_c)
@@ -296,9 +302,9 @@ def cell_link(packed, i, cell, price_b, price_p, seconds):
 
 @inner
 def slowed(seconds, beyond, part, most):
-    """Seconds per unit at a share, raised for shares that are less by up to a part of it.
+    """Seconds per unit at a share, raised for shares that are smaller by up to a part of it.
 
-    By the slope between there and `beyond`, but at most by the factor 1 + `most`.
+    They rise by the slope between the share and `beyond`, but at most by the factor 1 + `most`.
     """
     if not 0.0 < seconds < np.inf:
         return seconds

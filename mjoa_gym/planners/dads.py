@@ -1,24 +1,26 @@
-"""DADS: the minimum s-t cut of a DAG, models preinstalled; and the same with serial uploading.
+"""DADS: the minimum s-t cut of a DAG, with models preinstalled or with serial uploading.
 
 Source: Hu et al., "Dynamic Adaptive DNN Surgery for Inference Acceleration on the Edge", INFOCOM
-2019, its light-load case: minimise the latency of one inference.
+2019, in its light-load case: minimise the latency of one inference.
 
-Its own assumptions: the server holds every model; the latency is the *sum* of all times on the
-device, on the server and on the network, nothing overlaps. For a chain that is exact. On a DAG the
-simulator overlaps branches and transfers: the minimum of the sum need not be that of the latency.
+Its own assumptions: the server holds every model. The latency is the *sum* of all times on the
+device, on the server and on the network, and nothing overlaps. For a chain that is exact. On a DAG
+the simulator overlaps branches and transfers, so the minimum of the sum need not be the minimum of
+the latency.
 
-Our formulation of it: data may cross in both directions any number of times; a tensor that crosses
-is paid once, however many layers read it; the outputs end on the UE. Each of N UEs plans with 1/N
-of band and server, and those that offload then share both equally. `dads` foresees no upload, yet
-is charged for it; `dads-serial` is our extension: the seconds to upload a layer's missing
-parameters are added to its server time. That leaves the problem a minimum cut, and on a chain it is
-the optimum of serial uploading.
+Our formulation of it: data may cross in both directions any number of times. A tensor that crosses
+is paid once, however many layers read it. The outputs end on the UE. Each of N UEs plans with 1/N
+of band and server, and the UEs that offload then share both equally. `dads` does not consider
+uploads, but the simulator charges its plan for them. `dads-serial` is our extension: it adds the
+seconds to upload a layer's missing parameters to the layer's server time. The problem is still a
+minimum cut, and on a chain its solution is the optimum of serial uploading.
 
-The graph: UE side = source, edge side = sink of the flow. Layer l cut off from the source pays its
-edge time (arc source -> l), cut off from the sink its UE time (l -> sink). Tensor p has a node
-`sent` (arc p -> sent of the uplink seconds, sent -> each reader unlimited) and, unless it is the
-network's input, a node `returned` (reader -> returned unlimited, returned -> p of the downlink
-seconds).
+The graph: the source of the flow is on the UE side, its sink on the edge side. A layer l that is
+cut off from the source pays its edge time (arc source -> l). A layer that is cut off from the sink
+pays its UE time (arc l -> sink). Tensor p has a node `sent`, with an arc p -> sent of the uplink
+seconds and an unlimited arc from sent to each reader. Every tensor except the network's input also
+has a node `returned`, with an unlimited arc from each reader to returned, and an arc returned -> p
+of the downlink seconds.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ from mjoa_gym.planners.additive import AdditiveSeconds, additive_seconds
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each
 
 RESOLUTION = 2**29
-"""Units of time in the all-local latency.
+"""The number of units of time in the all-local latency.
 
-Max-flow works on 32-bit integers. Each arc is rounded to a unit, hence the cut found is at most
-(arcs in a cut, < 4 L) / 2^29 of the all-local latency above the optimum: below 2e-6 for 250 layers.
-An arc that costs more than the whole all-local execution is never cut; there capacities are capped,
-so that neither unlimited arcs nor sums overflow.
+Max-flow works on 32-bit integers, so each arc is rounded to a unit. The cut that is found therefore
+exceeds the optimum by at most (arcs in a cut, < 4 L) / 2^29 of the all-local latency: below 2e-6
+for 250 layers. An arc that costs more than the whole all-local execution is never cut. Capacities
+are limited to slightly more than that, so that neither unlimited arcs nor sums overflow.
 """
 
 
@@ -49,15 +51,15 @@ def dads(instance: Instance) -> Plan:
 
 
 def dads_serial(instance: Instance) -> Plan:
-    """Plan every UE with DADS that pays for serial uploading; one max-flow per UE."""
+    """Plan every UE with DADS extended by serial uploading; one max-flow per UE."""
     return plan_each(instance, minimum_cut)
 
 
 def minimum_cut(one: OneUE, uploads: bool = True) -> Placement:
     """The placement that minimises the sum of UE, edge and transfer seconds.
 
-    Of equally good placements, it is the one that offloads least. With `uploads`, every missing
-    parameter's upload is added; else all are taken to be on the server.
+    Of equally good placements, it is the one that offloads least. With `uploads`, the upload of
+    every missing parameter is added. Otherwise all parameters are taken to be on the server.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
@@ -73,17 +75,17 @@ def minimum_cut(one: OneUE, uploads: bool = True) -> Placement:
     backwards = csr_array((units, (heads, tails)), shape=(3 * n + 3, 3 * n + 3))
     residual = csr_array(backwards - maximum_flow(backwards, sink, source).flow)
     residual.eliminate_zeros()
-    edge_side = breadth_first_order(residual, sink, return_predecessors=False)  # reach the sink
+    edge_side = breadth_first_order(residual, sink, return_predecessors=False)  # nodes reaching it
     return np.isin(np.arange(n), edge_side).astype(np.int8)
 
 
 def _arcs(
     inference: Inference, seconds: AdditiveSeconds, uploads: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """Tails, heads and seconds of all arcs; no two arcs join the same two nodes.
+    """The tails, heads and seconds of all arcs; no two arcs join the same two nodes.
 
-    Nodes: layers 0..n-1, source n, sink n + 1, `sent` of tensors -1..n-1 from n + 3 - 1 on,
-    `returned` of tensors 0..n-1 after them.
+    Nodes 0..n-1 are the layers, n is the source, and n + 1 is the sink. The `sent` nodes of tensors
+    -1..n-1 begin at n + 2. The `returned` nodes of tensors 0..n-1 follow them.
     """
     n = len(inference.ue_s)
     source, sink, sent, returned = n, n + 1, n + 3, 2 * n + 3

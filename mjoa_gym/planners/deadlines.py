@@ -1,8 +1,9 @@
-"""Shares that make deadlines: the last step of MJOA-MU where missing them has a price.
+"""Shares that meet deadlines: the last step of MJOA-MU if a missed deadline has a price.
 
-A missed deadline is a step, and prices and planes know slopes only. So from the best plan on, one
-UE at a time is given more or less of both resources, for one of its portfolio's entries, and the
-others get what is left, in proportion. What costs less is kept, until nothing does.
+The cost jumps at a deadline, but prices and planes express slopes only. So the search starts from
+the best plan and gives one UE at a time more or less of both resources, for one of its portfolio's
+entries. The other UEs divide what is left in proportion to their shares. The change that costs
+least is kept, until no change lowers the cost.
 
 Cost: O(N x entries x `FACTORS`) plans per change, each of N simulations.
 """
@@ -20,16 +21,19 @@ from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.portfolio import LOCAL
 
 FACTORS = (1.0, 1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 0.9, 0.7, 0.5)
-"""Of a UE's shares, those that it has or those that an entry is worth."""
+"""Factors on the shares that a UE has, or on those that the portfolio has for another entry."""
 MOST_SHIFTS = 60
-"""Most changes."""
+"""The most changes."""
 GAIN = 1e-6
-"""Least relative gain for which something changes."""
+"""The least relative gain for which something is changed."""
 
 
 @compiled
 def shift(packed, portfolio, choice, shares, objective):
-    """Improve entries (N,) and shares (N, 2) that cost `objective`, in place; returns the cost."""
+    """Improve entries (N,) and shares (N, 2) in place, and return the new cost.
+
+    `objective` is the cost before.
+    """
     n = len(choice)
     scratch = new_scratch(portfolio.outlines.shape[2] - 1)
     trial, own, others = np.empty((n, 2)), np.empty(2), np.empty(2)
@@ -64,7 +68,10 @@ def shift(packed, portfolio, choice, shares, objective):
 
 @lean_inner
 def give(shares, i, own, trial):
-    """Write shares (N, 2) of which UE i has `own` (2,), and the others what is left, into trial."""
+    """Write shares into `trial` (N, 2): UE i gets `own` (2,), and the others divide the rest.
+
+    The others keep the proportions that they have in `shares` (N, 2).
+    """
     for r in range(2):
         rest = 0.0
         for j in range(len(shares)):
@@ -76,7 +83,10 @@ def give(shares, i, own, trial):
 
 @lean_inner
 def total_cost(packed, portfolio, choice, shares, limit, scratch):
-    """What entries (N,) cost with shares (N, 2), or some number beyond the limit."""
+    """The cost of entries (N,) with shares (N, 2).
+
+    If the cost reaches the limit, the result is some number that also reaches it.
+    """
     total = 0.0
     for i in range(len(choice)):
         seconds = packed.local_s[i]

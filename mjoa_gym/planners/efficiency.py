@@ -3,16 +3,17 @@
 Source: Shin, Jeong, Moon, "Enhanced Partitioning of DNN Layers for Uploading from Mobile Devices to
 Edge Servers", EMDL 2019, a follow-up of IONN with a finer upload plan.
 
-Its own assumptions: IONN's chain of blocks and IONN's serial uploading; a range of blocks is worth
-uploading by its efficiency, the latency it takes off later queries per byte of its parameters.
+Its own assumptions: the chain of blocks and the serial uploading are IONN's. Whether a range of
+blocks is worth uploading depends on its efficiency. That is the latency that it takes off later
+queries, per byte of its parameters.
 
-Our formulation of it, as only its outline is known to us: starting from all-local, take the range
-of consecutive blocks whose move to the edge has the greatest gain per missing byte, the gain being
-that of a query *after* the upload; move it, and repeat until no range has a gain. That is the
-upload plan. In its order, each range is placed at the edge if that shortens this very inference
-with its upload charged in full; the others are marked as `prefetch`, which the simulator sends in
-program order. Each of N UEs plans with 1/N of band and server, and those that offload then share
-both equally.
+Our formulation of it: only the outline of the system is known to us. The search starts from
+all-local. It takes the range of consecutive blocks whose move to the edge has the greatest gain per
+missing byte, where the gain is that of a query *after* the upload. It moves the range, and repeats
+until no range has a gain. The sequence of ranges is the upload plan. In this order, each range is
+placed at the edge if that shortens the present inference with the upload charged in full. The
+others are marked as `prefetch`, which the simulator sends in program order. Each of N UEs plans
+with 1/N of band and server, and the UEs that offload then share both equally.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 
 
 def efficiency(instance: Instance) -> Plan:
-    """Plan every UE greedily; at most B steps of O(B^2) for B blocks per UE."""
+    """Plan every UE greedily by latency gained per uploaded byte.
+
+    Cost: at most B steps of O(B^2) for B blocks per UE.
+    """
     return plan_each_with_prefetch(instance, efficient_ranges)
 
 
 def efficient_ranges(one: OneUE) -> tuple[Placement, Placement]:
-    """The placement that pays within this inference, and marks of all that pays in time."""
+    """The placement that pays within this inference, and marks of all layers that ever pay."""
     chain, block_of = block_chain(one)
     n = len(chain.ue_s)
     uploaded, placed = np.zeros(n, np.int8), np.zeros(n, np.int8)
@@ -61,10 +65,10 @@ def path_seconds(chain, placement, factor):
 
 @compiled
 def most_efficient_range(chain, at_edge):
-    """The range (first, end) of blocks with most seconds gained per missing byte.
+    """The range (first, end) of blocks with the most seconds gained per missing byte.
 
-    It may include blocks that are `at_edge` (B,) already. A gain without any missing byte comes
-    first; first == end if no range has a gain.
+    The range may include blocks that are `at_edge` (B,) already. A range with a gain and no missing
+    bytes comes first. If no range has a gain, first == end.
     """
     n = len(at_edge)
     best_first, best_end, best_gain, best_bytes = 0, 0, 0.0, 0.0
@@ -81,7 +85,7 @@ def most_efficient_range(chain, at_edge):
                 missing_bytes += chain.missing_bytes[b]
             next_side = at_edge[b + 1] if b + 1 < n else 0
             if at_edge[b] == 0 and next_side == 1:
-                gain += chain.up_s[b + 1]  # it crossed so far
+                gain += chain.up_s[b + 1]  # the tensor no longer crosses
             elif at_edge[b] == 1 and next_side == 0:
                 gain += chain.down_s[b + 1]
             range_gain = gain - (chain.down_s[b + 1] if next_side == 0 else 0.0)

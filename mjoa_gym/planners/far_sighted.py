@@ -1,22 +1,23 @@
 """A far-sighted planner for rounds in which UEs and their parameters stay: ours, not the paper's.
 
-MJOA-MU answers a round as if it were the last. This planner starts from its plan (with prefetch)
-and changes placements, shares and prefetches wherever that lowers
+MJOA-MU plans a round as if it were the last. This planner starts from MJOA-MU's plan (with
+prefetch) and changes placements, shares and prefetches wherever that lowers
 
-    sum_i w_i * (T_i + patience * rounds_ahead * V_i),
+    sum_i w_i * (T_i + patience * rounds_ahead * V_i).
 
-where T_i is the latency of this round and V_i that of the UE's fastest placement on its menu in a
-later one, with what will be on the server by then. A round's end is replayed exactly: what the
-uplink has carried, and what the server's memory must drop. The rounds ahead are those that the UE
-is expected to stay for, until the episode ends. A later inference is estimated with a nominal share
-of band and server, at the SNRs that are to be expected (`Horizon`). Layers that this round cannot
-upload to the end count from the round in which they will be there, uploaded at such a share.
+T_i is the latency of this round. V_i is the latency of the UE's fastest placement on its menu in a
+later round, with what will be on the server by then. The end of the round is replayed exactly: what
+the uplink has carried, and what the server's memory must drop. `rounds_ahead` is the number of
+rounds for which the UE is expected to stay, until the episode ends. A later inference is estimated
+with a nominal share of band and server, at the SNRs that are to be expected (`Horizon`). Layers
+that this round cannot upload completely count from the round in which they will be there, if they
+are uploaded at such a share.
 
-Where a plan says what the server is to keep, that is chosen as well. Where parameters are shared,
-what a UE uploads serves all that have the same layers.
+If a plan also says what the server is to keep, the planner chooses that, too. If parameters are
+shared, what a UE uploads serves all UEs that have the same layers.
 
-So bandwidth goes to a UE that stays local if its uploads pay later, and nothing is uploaded for
-which there is no memory. The search is in `prospect`.
+So a UE that stays local gets bandwidth if its uploads pay later, and nothing is uploaded for which
+there is no memory. The search is in `prospect`.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from mjoa_gym.world.rounds import NOTHING, Decision, outlines_of, rows_of
 from mjoa_gym.world.tables import stacked
 
 LARGEST = 6
-"""Prefetches without the one, two, ... largest layers are tried, up to so many."""
+"""Prefetches of all layers except the one, two, ... largest are tried, up to this number."""
 
 
 class Foresight(NamedTuple):
-    """What is tuned (`scripts/tune_far_sighted.py`)."""
+    """The constants that are tuned (`scripts/tune_far_sighted.py`)."""
 
-    patience: float = 0.3  # weight of a round ahead against the present one
+    patience: float = 0.3  # weight of a later round against the present one
     share: float = 2.0  # of band and server, in units of 1 / N, in estimates of later inferences
 
 
@@ -57,7 +58,7 @@ DEFAULT = Foresight()
 
 
 def far_sighted(instance: Instance, foresight: Foresight = DEFAULT) -> Plan:
-    """Plan for this round and those after it; where nothing stays, as MJOA-MU does.
+    """Plan for this round and those after it; without a horizon, plan as MJOA-MU does.
 
     Cost: MJOA-MU's plan with prefetch, and O(N^2 + N x menu) estimates per sweep of the search.
     """
@@ -75,7 +76,7 @@ class FarSightedSearch:
         self._prospect: Prospect | None = None
 
     def plan(self) -> Plan:
-        """The best plan so far."""
+        """Return the best plan so far."""
         return self._start.plan() if self._prospect is None else plan_of(self._prospect)
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
@@ -93,7 +94,7 @@ class FarSightedSearch:
 
 
 def plan_of(prospect: Prospect) -> Plan:
-    """The decision as a plan."""
+    """The decision of a prospect as a plan."""
     decision = prospect.decision
     n_layers = prospect.tables.n_layers[: len(prospect.placements)]
     chosen = (decision.placement_of, decision.prefetch_of, decision.retain_of)
@@ -104,11 +105,11 @@ def plan_of(prospect: Prospect) -> Plan:
 
 
 def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: float) -> Prospect:
-    """What the search needs, with a plan to start from, for an instance with a horizon."""
+    """Collect what the search needs, for an instance with a horizon and a plan to start from."""
     horizon, packed, n_ues = instance.horizon, instance.packed, instance.n_ues
     assert horizon is not None
     seconds = [(ue.dnn, ue.ue_seconds, ue.edge_seconds) for ue in instance.ues]
-    seconds += [(dnn, dnn.flops, dnn.flops) for dnn, _, _ in horizon.others]  # seconds of no use
+    seconds += [(dnn, dnn.flops, dnn.flops) for dnn, _, _ in horizon.others]  # they never run
     nothing_there = [inference_of(*each) for each in seconds]
     tables = stacked([each[0] for each in seconds], nothing_there, [[each[1]] for each in seconds])
     menus = placements_of(instance)
@@ -156,9 +157,9 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
 
 
 def placements_of(instance: Instance) -> list[NDArray[np.int8]]:
-    """Per UE (M, L) placements to choose from: its network's menu, or what PBT-DP proposes.
+    """The placements to choose from, per UE (M, L): its network's menu, or what PBT-DP proposes.
 
-    There is a menu for UEs that were drawn from a scenario.
+    UEs that were drawn from a scenario have a menu.
     """
     scenario = None if instance.horizon is None else instance.horizon.scenario
     if scenario is None:
@@ -172,7 +173,7 @@ def placements_of(instance: Instance) -> list[NDArray[np.int8]]:
 
 
 def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
-    """What PBT-DP proposes for every UE at several shares: as it is, and with all installed."""
+    """PBT-DP's proposals for every UE at several shares: as the instance is, and preinstalled."""
     installed = replace(instance, upload="preinstalled")
     pairs = zip(proposals(instance), proposals(installed), strict=True)
     return [np.unique(np.concatenate([*pair, np.ones_like(pair[0][:1])]), axis=0) for pair in pairs]
@@ -181,9 +182,10 @@ def _proposed(instance: Instance) -> list[NDArray[np.int8]]:
 def _rows(
     instance: Instance, plan: Plan, i: int, menu: NDArray[np.int8], width: int
 ) -> NDArray[np.int8]:
-    """UE i's table: its placements, of which the plan's is the last, then what it may prefetch.
+    """The rows of UE i's table: placements to choose from, then what it may prefetch.
 
-    Those are first the plan's, then all layers but for the largest.
+    The last of the placements is the plan's. The prefetches are the plan's and then those of
+    `up_to_size`.
     """
     dnn = instance.ues[i].dnn
     marks = np.zeros(dnn.n_layers, np.int8) if plan.prefetch is None else plan.prefetch[i]
@@ -193,16 +195,16 @@ def _rows(
 
 @lru_cache(maxsize=256)
 def up_to_size(dnn: DNN) -> NDArray[np.int8]:
-    """(rows, L) all layers of a network, then those but for the one, two, ... largest sizes."""
+    """Prefetches (rows, L): all layers, then all but those of the one, two, ... largest sizes."""
     sizes = dnn.parameter_bytes
     limits = np.unique(sizes[sizes > 0])[::-1][: LARGEST + 1]
     return np.array([sizes <= limit for limit in limits], dtype=np.int8).reshape(-1, len(sizes))
 
 
 def _state(instance: Instance, horizon: Horizon, width: int) -> rounds.State:
-    """What an instance shows, as the state of a batch of one: UE i has network and row i.
+    """What an instance shows, as the state of a batch of one: UE i has network i and row i.
 
-    Networks follow of which something is on the server, though none of the UEs runs them.
+    Networks that no UE runs, but of which something is on the server, come after those of the UEs.
     """
     n_ues = instance.n_ues
     people = empty_population(1, n_ues)

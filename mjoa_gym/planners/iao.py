@@ -1,20 +1,22 @@
-"""IAO: a single cut for every UE, and units of server compute moved between the UEs.
+"""IAO: a single cut for every UE, and units of server compute that move between the UEs.
 
 Source: Tang et al., "Joint Multi-User DNN Partitioning and Computational Resource Allocation for
 Collaborative Edge Intelligence", arXiv 2007.09072 (Iterative Alternating Optimization).
 
-Its own assumptions: models are preinstalled; a network is a chain with one cut; the server's
-compute comes in units that belong to one UE each; every UE's rate is fixed. Cuts and units are
-improved in turn: the best cut for a UE's units, then units move between UEs, until no move helps.
+Its own assumptions: models are preinstalled. A network is a chain with one cut. The server's
+compute comes in units, and each unit belongs to one UE. Every UE's rate is fixed. Cuts and units
+are improved in turn: first the best cut for a UE's units, then units move between UEs, until no
+move helps.
 
-Our formulation of it: the objective is the latency of the slowest UE (weights play no part); the
-server has 10 units per UE, at least 50; each of N UEs plans with 1/N of the band. From equal units,
-the slowest UE repeatedly gets one from the UE that stays fastest without it, as long as that UE
-stays faster than the slowest. More units never make a UE's best cut slower, hence the end is
-optimal for this model: a better allocation had to take units from a UE that would then be at least
-as slow. Moves at the end that did not help the slowest are taken back. Units of UEs that stay local
-go to the others in proportion, and the UEs that offload share the band equally. What it believes is
-not what it is charged: the simulator makes it pay for the uploads that it did not foresee.
+Our formulation of it: the objective is the latency of the slowest UE, so weights have no effect.
+The server has 10 units per UE, and at least 50. Each of N UEs plans with 1/N of the band. The
+search starts from equal units. The slowest UE repeatedly gets one unit from the UE that stays
+fastest without it, as long as that UE stays faster than the slowest. More units never make a UE's
+best cut slower, so the end is optimal for this model: a better allocation would have to take units
+from a UE that would then be at least as slow. Moves at the end that did not help the slowest UE are
+undone. The units of UEs that stay local go to the others in proportion, and the UEs that offload
+share the band equally. The simulator also charges the plan for the uploads, which the planner does
+not consider.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ LEAST_UNITS = 50
 def iao(instance: Instance) -> Plan:
     """Plan all UEs with IAO.
 
-    With C units: at most N C evaluations of L + 1 cuts, O(L (L + edges)) each, usually few of them.
+    Cost: with C units, at most N C searches for a best cut, O(L (L + edges)) each; usually few of
+    them.
     """
     placements, units = balance(instance, max(LEAST_UNITS, UNITS_PER_UE * instance.n_ues))
     bandwidth_share, _ = equal_shares(instance, placements)
@@ -43,7 +46,7 @@ def iao(instance: Instance) -> Plan:
 
 
 def balance(instance: Instance, n_units: int) -> tuple[list[Placement], list[int]]:
-    """The cuts and units (one each per UE) that minimise the slowest UE's preinstalled latency."""
+    """The cuts and the units of all UEs that minimise the slowest UE's preinstalled latency."""
     views = at_equal_shares(instance)
 
     @cache

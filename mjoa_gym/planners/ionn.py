@@ -3,19 +3,20 @@
 Source: Jeong et al., "IONN: Incremental Offloading of Neural Network Computations from Mobile
 Devices to Edge Servers", SoCC 2018.
 
-Its own assumptions: the layers between dominators merge into one, which makes every network a
-chain; a graph with, per block, the client's execution, an upload edge (input / rate), the server's
-execution (with parameters / rate added: uploading is serial) and a download edge; the shortest path
-is the plan. Parameters serve several queries, so the system repeats the search with the parameters'
-seconds scaled by K^level, level 0, 1, 2, ..., with K = 0.8 as in its published example, until the
-factor is below 0.001. Each new plan is the next step of the upload.
+Its own assumptions: the layers between dominators merge into one, so that every network is a chain.
+The plan is a shortest path. For each block the graph has an edge for the client's execution, an
+upload edge (input / rate), an edge for the server's execution (plus parameters / rate, because
+uploading is serial), and a download edge. Parameters serve several queries. The system therefore
+repeats the search with the parameters' seconds multiplied by K^level, for level 0, 1, 2, ..., with
+K = 0.8 as in its published example, until the factor is below 0.001. Each new plan is the next step
+of the upload.
 
 Our formulation for one round: the placement is the plan of level 0, which pays for all of its
-uploading; what the later plans put on the server in addition is marked as `prefetch`. The steps'
-order is not kept: the simulator sends prefetched layers in program order. The system would not wait
-for an upload within a query; here it does, where level 0 finds that this pays. No load time of the
-model on the server. Each of N UEs plans with 1/N of band and server, and those that offload then
-share both equally.
+uploading. The layers that later plans put on the server in addition are marked as `prefetch`. The
+order of the steps is lost, because the simulator sends prefetched layers in program order. The
+original system would not wait for an upload within a query. Here an inference waits if level 0
+finds that this pays. The server takes no time to load the model. Each of N UEs plans with 1/N of
+band and server, and the UEs that offload then share both equally.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mjoa_gym.planners.additive import block_chain
 from mjoa_gym.planners.one_ue import OneUE, Placement, plan_each_with_prefetch
 
 FACTORS = 0.8 ** np.arange(31)
-"""K^level for K = 0.8: what each level multiplies the parameters' seconds by, down to 0.001."""
+"""The factors K^level on the parameters' seconds at each level, for K = 0.8, down to 0.001."""
 
 
 def ionn(instance: Instance) -> Plan:
@@ -37,7 +38,7 @@ def ionn(instance: Instance) -> Plan:
 
 
 def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
-    """The placement of level 0, and marks of what any level uploads."""
+    """The placement of level 0, and marks of the layers that any level uploads."""
     chain, block_of = block_chain(one)
     plans = np.stack([shortest_path(chain, factor) for factor in FACTORS])
     return plans[0][block_of], plans.max(axis=0)[block_of]
@@ -45,13 +46,14 @@ def upload_steps(one: OneUE) -> tuple[Placement, Placement]:
 
 @compiled
 def shortest_path(chain, factor):
-    """(B,) the side of every block on the path of least seconds; of equal ones, the UE's.
+    """The side (B,) of every block on the path of least seconds.
 
-    The seconds of uploading parameters are multiplied by `factor`.
+    The seconds of uploading parameters are multiplied by `factor`. Of equally good sides, the UE is
+    chosen.
     """
     n = len(chain.ue_s)
-    from_edge = np.zeros(n + 1, np.bool_)  # the best way to have tensor b on the UE
-    from_ue = np.zeros(n + 1, np.bool_)  # the best way to have tensor b at the edge
+    from_edge = np.zeros(n + 1, np.bool_)  # whether tensor b best reaches the UE from the edge
+    from_ue = np.zeros(n + 1, np.bool_)  # whether tensor b best reaches the edge from the UE
     on_ue, at_edge = 0.0, chain.up_s[0]
     from_ue[0] = True
     for b in range(n):

@@ -1,13 +1,13 @@
-"""The vocabulary of learned action views: for each network a short menu of sensible placements.
+"""The vocabulary of learned action views: for each network, a short menu of good placements.
 
-A network of L layers has 2^L placements; a learned view offers a few of them. PBT-DP answers many
-conditions that the scenario can produce: who asks, over which link, with which shares and, where
-parameters persist, with what on the server already. Of all placements that it finds, those are
-taken, one after the other, that most reduce the latency in excess of the best one's
-(`docs/menu.md` has what that costs against free placement).
+A network of L layers has 2^L placements, and a learned view offers a few of them. PBT-DP answers
+many conditions that the scenario can produce: a UE, its link, its shares and, if parameters
+persist, what is on the server already. Placements are then taken one by one. Each time it is the
+placement that most reduces the mean latency in excess of the best placement's. (`docs/menu.md` says
+how much a menu loses against free placement.)
 
-Menus of the packaged scenarios are stored in `menus.json`: nobody waits for them, and they stay
-what they are when PBT-DP changes.
+The menus of the packaged scenarios are stored in `menus.json`. So they take no time to compute, and
+they stay the same when PBT-DP changes.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ from mjoa_gym.world.population import random_population, to_instance
 from mjoa_gym.world.scenario import Scenario
 
 ENTRIES = 16
-"""Most placements on a network's menu."""
+"""The most placements on a network's menu."""
 NEGLIGIBLE = 1e-4
 """The menu ends when no entry lowers the mean relative excess latency by more than this."""
 CONDITIONS = 512
-"""Conditions per network by which placements are chosen."""
+"""The number of conditions per network by which placements are chosen."""
 PROPOSALS = 160
-"""The first so many of them are answered by PBT-DP."""
+"""PBT-DP answers this many of the conditions, the first ones."""
 WIDTH = 16
-"""Of PBT-DP's tree: a quarter of a planner's, as good for this purpose and up to 4 times faster."""
+"""The width of PBT-DP's tree: a quarter of a planner's, as good for this purpose and up to 4 times
+faster."""
 SEED = 0
-"""Of the conditions, the same for every network, so its menu does not depend on the others."""
+"""The seed of the conditions. It is the same for every network, so that a network's menu does not
+depend on the others."""
 
 STORED = Path(__file__).with_name("menus.json")
-"""Menus by network and fingerprint; `scripts/store_menus.py` writes it."""
+"""Menus by network and fingerprint; `scripts/store_menus.py` writes the file."""
 
 Conditions = list[tuple[Inference, Link]]
-"""Inferences that might occur, with their shares of the resources."""
+"""Inferences that may occur, each with the link of its shares."""
 
 _BESIDE_THE_POINT: dict[str, Any] = {
     "name": "",
@@ -74,14 +76,15 @@ _IN_TABLES = (
     "dnns", "granularity", "parameter_bits", "activation_bits", "ue_devices", "edge_device",
     "edge_speed",
 )  # fmt: skip
-"""Fields of a scenario that say what networks and devices there are."""
+"""Fields of a scenario that say which networks and devices there are."""
 
 
 class Menu(NamedTuple):
-    """The placements that a learned view can say, for D networks of at most L layers; read-only.
+    """The placements that a learned view can express, for D networks of at most L layers.
 
-    Entry 0 leaves every layer on the UE, a network's last entry none. They are ordered by the bytes
-    of the parameters that they need at the edge, so neighbours are alike.
+    The arrays are read-only. Entry 0 leaves every layer on the UE, and a network's last entry
+    leaves none there. The entries are ordered by the bytes of the parameters that they need at the
+    edge, so neighbouring entries are similar.
     """
 
     placements: NDArray[np.int8]  # (D, M, L), 1 = edge; zeros after a network's last entry or layer
@@ -92,13 +95,13 @@ def menu_of(scenario: Scenario, streaming: bool, entries: int = ENTRIES) -> Menu
     """The menus of a scenario's networks: stored or computed once, the same in every process.
 
     Args:
-        scenario: The setting; fields that no single inference depends on make no difference.
-        streaming: Whether parameters persist, so that there are placements to be found that only
-            pay with some of them resident.
-        entries: Most placements on a network's menu.
+        scenario: The setting. Fields that do not affect a single inference make no difference.
+        streaming: Whether parameters persist. If so, the menu also has placements that only pay
+            with some parameters resident.
+        entries: The most placements on a network's menu.
 
     Raises:
-        ValueError: If `entries` is less than 2: all-UE and all-edge always are on the menu.
+        ValueError: If `entries` is less than 2: all-UE and all-edge are always on the menu.
     """
     if entries < 2:
         raise ValueError(f"entries={entries!r}: must be at least 2")
@@ -118,17 +121,17 @@ def _menu_of(scenario: Scenario, streaming: bool, entries: int) -> Menu:
 
 
 def _network_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
-    """(entries, L) for the scenario's network d."""
+    """The menu (entries, L) of the scenario's network d."""
     menu = stored_menu(scenario, d, streaming, entries)
     return found_menu(scenario, d, streaming, entries) if menu is None else menu
 
 
 def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> str:
-    """A hash of all that the menu of the scenario's network d depends on, but for the code.
+    """A hash of everything that the menu of the scenario's network d depends on, except the code.
 
-    Of the scenario's fields it holds those that differ from the defaults, so that a new field
-    leaves it as it is. Seconds and bytes count to the accuracy of float32: another machine may have
-    other last bits.
+    Of the scenario's fields it covers those that differ from their defaults, so that a new field
+    does not change it. Seconds and bytes count to the accuracy of float32, because another machine
+    may have other last bits.
     """
     tables, dnn = scenario.tables, scenario.profiles[d]
     search = (streaming, entries, NEGLIGIBLE, CONDITIONS, PROPOSALS, WIDTH, SEED)
@@ -142,19 +145,19 @@ def fingerprint(scenario: Scenario, d: int, streaming: bool, entries: int) -> st
     seconds = (*tables.ue_s[d, :, : dnn.n_layers], tables.edge_s[d, : dnn.n_layers])
     for values in (dnn.output_bytes, dnn.parameter_bytes, *seconds):
         found.update(values.astype("<f4").tobytes())
-    found.update(scenario.traces.astype("<f4").tobytes())  # nothing without a trace
+    found.update(scenario.traces.astype("<f4").tobytes())  # empty without a trace
     return found.hexdigest()[:16]
 
 
 def as_text(menu: NDArray[np.int8]) -> str:
-    """A menu (M, L) as base64 of its bits, each row filled up to whole bytes."""
+    """A menu (M, L) as base64 of its bits, with each row filled up to whole bytes."""
     return base64.b64encode(np.packbits(menu, axis=1).tobytes()).decode()
 
 
 def stored_menu(
     scenario: Scenario, d: int, streaming: bool, entries: int
 ) -> NDArray[np.int8] | None:
-    """(entries, L) for the scenario's network d; None if it is not stored."""
+    """The stored menu (entries, L) of the scenario's network d; None if there is none."""
     dnn = scenario.profiles[d]
     text = _stored().get(dnn.name, {}).get(fingerprint(scenario, d, streaming, entries))
     if text is None:
@@ -169,7 +172,7 @@ def _stored() -> Mapping[str, Mapping[str, str]]:
 
 
 def found_menu(scenario: Scenario, d: int, streaming: bool, entries: int) -> NDArray[np.int8]:
-    """(entries, L) for the scenario's network d, by PBT-DP."""
+    """The menu (entries, L) that PBT-DP's answers give for the scenario's network d."""
     conditions, candidates = _proposals(scenario, d, streaming, SEED)
     chosen = candidates[_choose(_excess(candidates, conditions), entries)]
     edge_bytes = (chosen * scenario.profiles[d].parameter_bytes).sum(axis=1)
@@ -182,7 +185,7 @@ def _proposals(
 ) -> tuple[Conditions, NDArray[np.int8]]:
     """All conditions, and the distinct placements (candidates, L); first all-UE, then all-edge."""
     rng = np.random.default_rng(seed)
-    crowd = random_population(scenario, CONDITIONS, rng)  # as newcomers are drawn
+    crowd = random_population(scenario, CONDITIONS, rng)  # in the same way as newcomers
     crowd = crowd._replace(dnn=np.full(CONDITIONS, d))
     packed = to_instance(scenario, crowd, None).packed
     shares = _shares(scenario.n_ues, rng)
@@ -200,7 +203,7 @@ def _proposals(
                 best_partition(inference, link, WIDTH, placement)
             pool.append(placement)
     extremes = [pool[0], np.ones_like(pool[0])]
-    distinct = dict.fromkeys(placement.tobytes() for placement in [*extremes, *pool])  # ordered
+    distinct = dict.fromkeys(placement.tobytes() for placement in [*extremes, *pool])  # in order
     return conditions, np.array([np.frombuffer(sides, np.int8) for sides in distinct])
 
 
@@ -217,15 +220,16 @@ def _shares(n_ues: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def _resident(
     pool: list[NDArray[np.int8]], parameter_bytes: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(L,) fractions that earlier rounds might have left on the server.
+    """(L,) fractions of the parameters that earlier rounds might have left on the server.
 
-    Nothing in a quarter of the cases. Otherwise what one of the placements so far needs (or, again
-    in a quarter, none), and in addition, turn and turn about,
+    In a quarter of the cases, nothing is there. Otherwise, the layers that one of the earlier
+    proposals needs are there (in a quarter of these cases, none of them). In addition there are,
+    with equal probability,
 
-    - all layers up to a random position in program order: an upload that the end of a round cut
-      short (in a fifth of these cases it did not), or
-    - all but some of the largest layers, of equally large ones the later: what memory keeps, which
-      of equally old layers drops these first.
+    - all layers up to a random position in program order, as after an upload that the end of a
+      round cut short (in a fifth of these cases the upload is complete), or
+    - all but some of the largest layers, of equally large ones the later. This is what memory
+      keeps, because of equally old layers it drops these first.
     """
     nothing, no_placement, which, by_size, until = rng.random(5)
     n = len(parameter_bytes)
@@ -247,7 +251,7 @@ def _excess(candidates: NDArray[np.int8], conditions: Conditions) -> NDArray[np.
 
 
 def _choose(excess: NDArray[np.float64], entries: int) -> list[int]:
-    """Candidates 0 and 1, then one by one the candidate that reduces the mean excess most."""
+    """Choose candidates 0 and 1, then one by one the one that reduces the mean excess most."""
     chosen = [0, 1]
     least = excess[:, chosen].min(axis=1)
     while len(chosen) < entries:

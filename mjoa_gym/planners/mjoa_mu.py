@@ -1,27 +1,30 @@
 """MJOA-MU: partition and allocation together, for many UEs.
 
 The idea is the paper's (Yang et al., Computer Networks 231, 2023): by its abstract, PBT-DP
-partitions each UE's network, ARA allocates bandwidth and compute, jointly. How the two meet is our
-formulation, the same for any number of UEs:
+partitions each UE's network and ARA allocates bandwidth and compute, jointly. How the two are
+combined is our formulation, the same for any number of UEs:
 
 1. *Proposals*: PBT-DP proposes placements for every UE at a few shares. They make up a portfolio
-   (`portfolio`); UEs that run the same network share theirs, and take turns in asking.
-2. *Starts*: all-local, and for each of these shares the fastest entry of every UE, with ARA's
-   shares. The best one is where the search begins.
-3. *Prices*: those of bandwidth and compute at which the entries that suit the UEs best demand just
-   what there is (`pricing.clear`); no choice from the portfolio costs less than these prices tell.
-4. *Changes*: from the best responses to these prices, and from the best plan so far at its own
-   prices, the changes of one or two UEs that promise most are made, until none is left that does
-   (`pricing.descend`). ARA divides anew. A change counts only if the simulator confirms it.
-5. *Refinement*: PBT-DP proposes again, at about the shares that each UE would now buy, for those
-   UEs that may be served in a better plan.
+   (`portfolio`). UEs that run the same network share their proposals, and PBT-DP proposes for them
+   in turns.
+2. *Starts*: one start is all-local. The others are, for each of these shares, the fastest entry of
+   every UE, with ARA's shares. The search begins at the best start.
+3. *Prices*: the prices of bandwidth and compute move until the entries that are best for the UEs
+   demand just what there is (`pricing.clear`). The prices give a lower bound on the cost of any
+   choice from the portfolio.
+4. *Changes*: the search begins with the best responses to these prices, and with the best plan so
+   far at its own prices. It makes the most promising changes of one or two UEs until none is left
+   (`pricing.descend`). ARA then divides the resources again. A change counts only if the simulator
+   confirms it.
+5. *Refinement*: PBT-DP proposes again, for the UEs that may be served in a better plan, at about
+   the shares that each of them would now buy.
 
 Steps 3 to 5 repeat until neither a change nor a new proposal is found. The plan is never worse than
 any start, all-local included.
 
-Cost: O(N) calls of PBT-DP at first (a few per network if many UEs run the same) and O(UEs that may
-be served) per round; everything else is arithmetic on planes, O(N x entries) per round, but for
-O(N) simulations per plan that is tried.
+Cost: at first O(N) calls of PBT-DP (a few per network if many UEs run the same one), and in each
+round O(UEs that may be served). Everything else is arithmetic on planes, O(N x entries) per round,
+except for O(N) simulations per plan that is tried.
 """
 
 from __future__ import annotations
@@ -53,35 +56,38 @@ from mjoa_gym.planners.pricing import (
 )
 
 GAIN = 1e-6
-"""Smallest relative improvement worth a change."""
+"""The least relative improvement that counts."""
 ENTRIES = 32
-"""Most entries per UE."""
+"""The most entries per UE."""
 TILTS = EVEN, *_ = (1.0, 1.0), (1.5, 0.6), (0.6, 1.5)
-"""Factors on bandwidth and compute."""
+"""Factors on the shares of bandwidth and compute."""
 EQUAL, LITTLE = (0.0, EVEN), (0.35, 0.35)
 CONDITIONS = (
     (0.5, EVEN), EQUAL, (1.0, EVEN), *product((0.5, 0.0), TILTS[1:]), (0.0, LITTLE),
 )  # fmt: skip
 HURRIED = (EQUAL, CONDITIONS[0])
-"""Those at which a sketch asks."""
+"""The conditions under which PBT-DP proposes for a sketch."""
 FOR_ALL = 3
-"""Proposals begin at shares N^level / N times a tilt: an equal share is of level 0, everything of
-level 1. After the first three, only those UEs are asked that may be served in a better plan, and
-without a tree: what is known is improved."""
+"""The number of conditions under which PBT-DP proposes for all UEs, and with a tree. A condition is
+a level and a tilt, and stands for the shares N^level / N times the tilt: level 0 is an equal share,
+and level 1 is everything. Under the later conditions it proposes only for the UEs that may be
+served in a better plan, and without a tree: it then only improves what is known."""
 MOVED = 0.1
-"""Relative change of what an entry is worth that makes it worth refining again."""
+"""PBT-DP proposes again for a UE if the shares that its best entry is worth have changed by more
+than this, relatively."""
 PER_NETWORK = 24
-"""UEs with the same network take turns if together they would begin with more proposals."""
+"""PBT-DP proposes in turns for UEs with the same network if together they would begin with more
+proposals than this."""
 CLEARING = 6
-"""Turns in which prices find their place."""
+"""Turns in which prices are adjusted (`pricing.clear`)."""
 TRIED = 8
 """Single changes and pairs that are tried before a plan counts as the best."""
 MOST_ROUNDS, MOST_CHANGES = 5, 40
-"""Rounds of steps 3 to 5, and improvements in step 4."""
+"""The most rounds of steps 3 to 5, and the most improvements in step 4."""
 
 
 class JointPlan(NamedTuple):
-    """A choice from the portfolio with shares, and what it is worth."""
+    """A choice from the portfolio, its shares, its objective, and the prices at these shares."""
 
     objective: float
     choice: NDArray[np.int64]  # (N,) entries
@@ -90,12 +96,15 @@ class JointPlan(NamedTuple):
 
 
 def mjoa_mu(instance: Instance) -> Plan:
-    """The joint plan of MJOA-MU (see the module's docstring)."""
+    """Plan all UEs jointly with PBT-DP and ARA.
+
+    The module's docstring has the steps and the cost.
+    """
     return finished(JointSearch(instance))
 
 
 def proposals(instance: Instance) -> list[NDArray[np.int8]]:
-    """Per UE (entries, L) what the search would begin with: all-local, and PBT-DP's proposals."""
+    """The placements with which the search begins: per UE (entries, L) all-local and PBT-DP's."""
     search = JointSearch(instance)
     for _ in search.begin():
         pass
@@ -108,11 +117,12 @@ class JointSearch:
 
     Attributes:
         packed: The instance as arrays.
-        portfolio: What is chosen from.
+        portfolio: The placements to choose from.
         best: The best plan so far.
-        prices: Where the search for prices begins.
-        sketch: With a budget, a quick search of its own for the time until this one has a plan.
-        dual: No choice from the portfolio costs less (on chains), by the prices it is valued at.
+        prices: The prices from which the search for prices begins.
+        sketch: With a budget, a separate quick search that has a plan before this one does.
+        dual: A lower bound on the cost of any choice from the portfolio (on chains), by the prices
+            at which the portfolio is valued.
     """
 
     def __init__(self, instance: Instance, entries: int = ENTRIES, tried: int = TRIED) -> None:
@@ -139,17 +149,18 @@ class JointSearch:
     def leader(self) -> JointSearch:
         """The search with the best plan so far: this one, or its sketch if that is ahead.
 
-        A sketch that is ahead by rounding does not count: the last plan is that without a budget.
+        A sketch that is ahead by rounding only does not count, so that the last plan is the one
+        that a search without a budget finds.
         """
         sketch = self.sketch
         return self if sketch is None or sketch.best.objective >= self.limit else sketch
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
-        """Steps 1 to 5; `plan` may be better whenever this yields.
+        """Run steps 1 to 5; `plan` may be better after each yield.
 
         Args:
-            piece: The number of UEs that PBT-DP answers between two yields. If it is not `ALL`,
-                somebody waits: if there is no plan yet, a sketch comes first.
+            piece: The number of UEs that PBT-DP answers between two yields. If it is not `ALL`, the
+                search has a budget: if there is no plan yet, it makes a sketch first.
         """
         if piece != ALL and not self.best.choice.any():
             self.sketch = copy(self)
@@ -172,16 +183,17 @@ class JointSearch:
             self.make_deadlines()
 
     def make_deadlines(self) -> None:
-        """Change what the best plan has so that it costs less for being late (`deadlines`)."""
+        """Change the best plan so that missed deadlines cost less (`deadlines`)."""
         objective, choice, shares, prices = self.best
         choice, shares = choice.copy(), shares.copy()
         objective = shift(self.packed, self.portfolio, choice, shares, objective)
         self.keep(JointPlan(objective, choice, shares, prices))
 
     def hurry(self) -> Iterator[None]:
-        """Steps 1 to 4 in about a tenth of the time: without trees, at two shares; less good plans.
+        """Run steps 1 to 4 in about a tenth of the time, for plans that are less good.
 
-        Small networks are asked first; whenever twice as many have answered, there is a plan.
+        PBT-DP proposes at two shares and without trees, for small networks first. There is a new
+        plan whenever the number of UEs with proposals has doubled.
         """
         choice = np.empty_like(self.best.choice)
         small_first = np.argsort(np.diff(self.packed.first), kind="stable")
@@ -198,7 +210,7 @@ class JointSearch:
         yield from self.change()
 
     def begin(self, piece: int = ALL) -> Iterator[None]:
-        """Steps 1 and 2, with steps 3 and 4 for what there is so far."""
+        """Run steps 1 and 2, and steps 3 and 4 for the proposals so far."""
         n = len(self._turn)
         choice, hopeful = np.empty(n, np.int64), np.ones(n, np.bool_)
         for k, (level, tilt) in enumerate(CONDITIONS):
@@ -221,7 +233,7 @@ class JointSearch:
                 at = np.zeros((n, 2))
                 worth_serving(self.portfolio, self.best.choice, self.slack, at)
                 hopeful = at[:, 0] > 0.0
-        yield from self.change()  # again, from the last one's prices: a tenth of the plans differ
+        yield from self.change()  # again, from the last prices: this changes a tenth of the plans
 
     def propose(
         self,
@@ -232,7 +244,7 @@ class JointSearch:
         choice: NDArray[np.int64],
         piece: int,
     ) -> Iterator[None]:
-        """Let PBT-DP propose (see the function) for the UEs `asked`, some at a time."""
+        """Let PBT-DP propose (the function `propose`) for the UEs `asked`, `piece` at a time."""
         for first in range(0, len(asked), piece):
             some = asked[first : first + piece]
             propose(
@@ -242,13 +254,13 @@ class JointSearch:
 
     @property
     def slack(self) -> float:
-        """By how much an entry's value may exceed the UE's least if it is part of a better plan."""
+        """The most by which an entry's value may exceed the UE's least value in a better plan."""
         total = self.best.objective
         return max(total - self.dual, 1e-3 * total / len(self._turn))
 
     def change(self) -> Iterator[None]:
-        """Steps 3 and 4."""
-        if max(self.prices) <= 0.0:  # nobody gains
+        """Run steps 3 and 4."""
+        if max(self.prices) <= 0.0:  # no UE gains
             return
         choice = np.empty_like(self.best.choice)
         self.prices, self.dual = clear(
@@ -274,7 +286,7 @@ class JointSearch:
 
     @property
     def limit(self) -> float:
-        """The objective that is an improvement if a plan is below it."""
+        """The objective that a plan must be below to count as an improvement."""
         return self.best.objective * (1.0 - GAIN)
 
     def settled(self, choice: NDArray[np.int64], limit: float) -> JointPlan:
@@ -284,22 +296,23 @@ class JointSearch:
         return JointPlan(objective, choice.copy(), shares, (prices[0], prices[1]))
 
     def keep(self, plan: JointPlan) -> None:
-        """Take over a plan if it is better."""
+        """Make a plan the best one if it is better than the best one so far."""
         if plan.objective < self.limit:
             self.best = plan
 
 
 def shares_of_all(n: int, level: float, tilt: tuple[float, float]) -> NDArray[np.float64]:
-    """(n, 2) the same shares for all of n UEs (see `FOR_ALL`)."""
+    """The same shares for all of n UEs (n, 2), from a level and a tilt (see `FOR_ALL`)."""
     return np.tile(np.minimum(1.0, np.multiply(n ** (level - 1.0), tilt)), (n, 1))
 
 
 def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Who shares proposals: those with the same network.
+    """Group the UEs that share proposals, which are those with the same network.
 
     Returns:
-        Per UE the next one with its network, in a ring; its number among them; and how many take
-        turns in asking at each of the first shares.
+        Three arrays (N,): the next UE with the same network, in a ring; the UE's index in its ring;
+        and the number of turns T. PBT-DP proposes for one in T UEs of the ring under each of the
+        first conditions.
     """
     members: dict[DNN, list[int]] = {}
     for i, dnn in enumerate(dnns):
@@ -316,8 +329,8 @@ def rings(dnns: Sequence[DNN]) -> tuple[NDArray[np.int64], NDArray[np.int64], ND
 def propose(packed, portfolio, asked, shares, width, ring, kept, choice):
     """Let PBT-DP propose for some UEs at their shares (N, 2); their whole rings get the proposals.
 
-    It starts from the entries `choice` (N,), which their new ones replace. Entries `kept` (N,) stay
-    in the portfolio.
+    PBT-DP starts from the entries `choice` (N,), which the new entries of these UEs replace.
+    Entries `kept` (N,) stay in the portfolio.
     """
     for index in range(len(asked)):
         i = asked[index]

@@ -3,14 +3,14 @@
 Source: Kang et al., "Neurosurgeon: Collaborative Intelligence Between the Cloud and Mobile Edge",
 ASPLOS 2017.
 
-Its own assumptions: the server holds every model, so that nothing is uploaded but one tensor; a
-network is a chain with one cut, the early layers on the phone.
+Its own assumptions: the server holds every model, so that only one tensor is uploaded. A network is
+a chain with one cut, and the early layers are on the phone.
 
-Our formulation of it: layer times are taken as given, where the system predicts them by regression;
-in a network that is not a chain the cut goes through the program order and every tensor that
-crosses it is sent, with the simulator's latency for a preinstalled model; each of N UEs plans with
-1/N of band and server, and those that offload then share both equally. What it believes is not what
-it is charged: the simulator makes it pay for the upload that it did not foresee.
+Our formulation of it: layer times are given, whereas the system predicts them by regression. In a
+network that is not a chain the cut goes through the program order, and every tensor that crosses it
+is sent. The latency is the simulator's for a preinstalled model. Each of N UEs plans with 1/N of
+band and server, and the UEs that offload then share both equally. The simulator also charges the
+plan for the uploads, which the planner does not consider.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The oracle: exact over shares on a grid, then MJOA-MU's search from there. A yardstick.
 
-Both resources are cut into equal parts, `LEVELS` of them or `PER_UE` for each UE. For every UE and
-every pair of levels PBT-DP gives the best placement and its latency (exactly so on chains); a
-dynamic programme over the UEs, with the levels left of both resources as its state, then picks the
-pair of every UE. Among many UEs not every number of levels is looked at: beyond the first few they
-grow by a factor. The result is polished: MJOA-MU's search goes on from it, with the placements of
-the tables beside its own in the portfolio, and tries more before it gives up. MJOA-MU's own plan
-counts if it is better.
+Both resources are divided into equal parts (*levels*): `LEVELS` of them, or `PER_UE` for each UE.
+For every UE and every pair of levels, PBT-DP gives the best placement and its latency (exactly so
+on chains). A dynamic programme over the UEs then picks every UE's pair. Its state is the number of
+levels left of each resource. With many UEs, not every number of levels is considered: beyond the
+first few, the numbers grow by a factor. The result is then improved. MJOA-MU's search continues
+from it, with the placements of the tables besides its own in the portfolio, and tries more changes
+before it ends. If MJOA-MU's own plan is better, the oracle returns that.
 
 Cost: O(N x pairs) calls of PBT-DP and O(N x levels^2 x pairs) additions, 400 pairs at most; a
 second or two for 5 UEs, ten times that for 50.
@@ -29,20 +29,23 @@ from mjoa_gym.planners.pbt_dp import WIDTH, partition
 from mjoa_gym.planners.portfolio import LOCAL, add
 
 LEVELS, PER_UE, MOST_LEVELS = 20, 4, 240
-"""Parts of each resource: `LEVELS`, or `PER_UE` per UE if that is more, up to `MOST_LEVELS`."""
+"""The parts of each resource: `LEVELS`, or `PER_UE` per UE if that is more, up to `MOST_LEVELS`."""
 FACTOR = 1.25
-"""Levels that are looked at grow by this factor where there are more than `LEVELS`."""
+"""The numbers of levels that are considered grow by this factor if there are more than `LEVELS`."""
 ENTRIES, TRIED = 96, 48
-"""Entries per UE, and changes tried before a plan counts as the best."""
+"""The most entries per UE, and the changes that are tried before a plan counts as the best."""
 
 
 def oracle(instance: Instance) -> Plan:
-    """The oracle's plan (see the module's docstring)."""
+    """Search longer and wider than any other planner here: a yardstick.
+
+    The module's docstring has the method and the cost.
+    """
     return finished(OracleSearch(instance))
 
 
 class OracleSearch:
-    """The search for one instance: MJOA-MU's, then the oracle's own."""
+    """The search for one instance: first MJOA-MU's, then the oracle's own."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -55,7 +58,7 @@ class OracleSearch:
         return min(leaders, key=lambda search: search.best.objective).plan()
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
-        """As `JointSearch.steps`."""
+        """Continue the search, as `JointSearch.steps` does."""
         yield from self._expert.steps(piece)
         grid = Grid(self._instance)
         yield from grid.steps()
@@ -64,7 +67,11 @@ class OracleSearch:
         yield from self._own.steps(piece)
 
     def _offer(self, grid: Grid, i: int) -> int:
-        """Put what suits UE i at many pairs into the portfolio; returns the entry it has there."""
+        """Add the placements that suit UE i at many pairs, and the chosen one, to the portfolio.
+
+        Returns:
+            The entry of the placement that the grid has chosen for the UE.
+        """
         table = grid.placements[i]
         rows = table.reshape(-1, table.shape[-1])
         _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
@@ -82,8 +89,8 @@ class Grid:
     """The best plan with shares on a grid.
 
     Attributes:
-        n_levels: In how many parts each resource is cut.
-        looked_at: (levels,) the numbers of parts that a UE can have, the first is 0.
+        n_levels: The number of parts into which each resource is divided.
+        looked_at: (levels,) the numbers of parts that a UE can have; the first is 0.
         placements: Per UE (levels, levels, L) the best placement at each pair, bandwidth first.
         chosen: (N, 2) each UE's pair in the best plan, as indices into `looked_at`.
     """
@@ -96,7 +103,7 @@ class Grid:
         self.chosen = np.zeros((instance.n_ues, 2), np.int64)
 
     def steps(self) -> Iterator[None]:
-        """Fill the tables, level by level of one UE after the other, then choose."""
+        """Fill the tables, UE by UE and level by level, then choose the pairs."""
         packed, shares = self._packed, self.looked_at / self.n_levels
         n, size = len(packed.weight), len(self.looked_at)
         costs = np.empty((n, size, size))
@@ -116,7 +123,7 @@ class Grid:
             b, c = np.array([b, c]) - self.looked_at[self.chosen[i]]
 
     def plan(self) -> Plan:
-        """The chosen placements and shares."""
+        """The plan of the chosen placements and shares."""
         sides = [table[b, c] for table, (b, c) in zip(self.placements, self.chosen, strict=True)]
         return Plan(sides, *(self.looked_at[self.chosen] / self.n_levels).T)
 
@@ -130,7 +137,7 @@ def grid_optimum(instance: Instance, n_levels: int | None = None) -> Plan:
 
 
 def levels_up_to(n_levels: int) -> NDArray[np.int64]:
-    """The numbers of levels that are looked at: all of few; of many, fewer the larger they are."""
+    """The numbers of levels to consider: all if they are few, otherwise with growing gaps."""
     if n_levels <= LEVELS:
         return np.arange(n_levels + 1)
     levels = [0]
@@ -141,13 +148,13 @@ def levels_up_to(n_levels: int) -> NDArray[np.int64]:
 
 @njit(cache=True, nogil=True)
 def fill_row(packed, i, b, shares, costs, placements):
-    """Write UE i's weighted latencies and PBT-DP's placements with bandwidth share number b.
+    """Write UE i's costs and PBT-DP's placements for the bandwidth share with index b.
 
     Args:
         packed: The instance.
         i: The UE.
-        b: Of the shares.
-        shares: (levels,) of both resources; the first is 0.
+        b: The index of the bandwidth share.
+        shares: (levels,) the shares of both resources to consider; the first is 0.
         costs: (levels, levels) row b is overwritten.
         placements: (levels, levels, L) row b is overwritten; it must hold zeros before.
     """
@@ -163,16 +170,16 @@ def fill_row(packed, i, b, shares, costs, placements):
 
 @njit(cache=True, nogil=True)
 def divide(best, costs, looked_at, following, pairs):
-    """Let one more UE share what there is: one step of the dynamic programme.
+    """Divide the resources among one more UE: one step of the dynamic programme.
 
     Args:
         best: (parts + 1, parts + 1) at [b, c], the least total cost of the UEs so far with b parts
             of bandwidth and c of compute.
-        costs: (levels, levels) of this UE at each pair of the levels looked at.
-        looked_at: (levels,) numbers of parts, the first is 0.
+        costs: (levels, levels) this UE's cost at each pair of levels.
+        looked_at: (levels,) the numbers of parts; the first is 0.
         following: (parts + 1, parts + 1) overwritten with the least total cost with this UE.
-        pairs: (parts + 1, parts + 1) overwritten with its pair there: bandwidth's number x levels +
-            compute's.
+        pairs: (parts + 1, parts + 1) overwritten with this UE's pair there: the index of bandwidth
+            x levels + the index of compute.
     """
     for b in range(len(best)):
         for c in range(len(best)):

@@ -1,9 +1,10 @@
 """PBT-DP: where to run each layer of one DNN, for given rates (Pruned Binary Tree based DP).
 
 The idea and the name are the paper's (Yang et al., Computer Networks 231, 2023): a binary tree over
-the layers, pruned with regard to the long-term influence between layers. Its details are our
-formulation, told in `pbt_tree`. Here its best leaves are simulated, the fastest are improved, and
-the best takes over what helps from the others.
+the layers, pruned with regard to the long-term influence between layers. The details are our
+formulation, which `pbt_tree` describes. This module simulates the best leaves of the tree and
+improves the fastest of them. The best placement then takes over whatever helps from the other
+leaves.
 """
 
 from __future__ import annotations
@@ -22,42 +23,44 @@ from mjoa_gym.planners.pbt_tree import search, tree_of
 from mjoa_gym.validation import count
 
 WIDTH = 64
-"""Nodes that a level of the tree keeps on a DAG."""
+"""The number of nodes that a level of the tree keeps on a DAG."""
 LONG_BLOCK, RUN, LAST_RUN = 32, 3, 6
-"""In networks with blocks of more layers, runs of layers are moved; how long ones, in leaves and in
-the end."""
+"""In networks with a block of more layers than `LONG_BLOCK`, runs of layers are moved: up to `RUN`
+layers in leaves, and up to `LAST_RUN` layers in the end."""
 LEAVES = 64
-"""Leaves of the tree that are simulated."""
+"""The number of leaves of the tree that are simulated."""
 IMPROVED, HOPELESS = 3, 1.05
-"""How many of the fastest of these are improved, if not this much slower than the best."""
+"""How many of the fastest leaves are improved. Leaves that are slower than `HOPELESS` times the
+best latency are not."""
 PAIRS = 2
-"""With how many of the tensors it reads a layer is moved."""
+"""A layer is moved together with one of the layers that it reads, and this many of them are
+tried."""
 FRONT = 512
-"""Nodes per side that are kept at a cut of a DAG."""
+"""The number of nodes per side that are kept at a cut of a DAG."""
 UNLIMITED = 1 << 60
 BORDER = kernel.WAITS | kernel.CROSSES
-"""An outline's bits of a layer that sends to the other side or reads from there."""
+"""The bits of an outline for a layer that sends to the other side or reads from it."""
 ROUNDING = 1.0 + 1e-9
 
 
 @compiled
 def partition(inference, link, width, placement):
-    """PBT-DP: improves on `placement` and returns the latency, compiled as a whole.
+    """Improve a placement with PBT-DP, and return its latency; compiled as a whole.
 
     The result is never slower than the placement to start from, all-UE, or any single cut. A start
-    that is nearly as fast as the result saves time: bounds cut off whatever is slower.
+    that is nearly as fast as the result saves time, because bounds cut off whatever is slower.
 
     Args:
-        inference: What it asks of the resources, L layers.
+        inference: What the inference requires of the resources, L layers.
         link: What it gets of them.
-        width: Nodes that a level of the tree keeps where the network is no chain; with 0 there is
-            no tree, only the start and the best single cut are improved.
-        placement: (L,) int8, 0 = UE, 1 = edge; one to start from (zeros are all-UE), overwritten if
-            a faster one is found.
+        width: The number of nodes that a level of the tree keeps if the network is not a chain.
+            With 0 there is no tree: only the start and the best single cut are improved.
+        placement: (L,) int8, 0 = UE, 1 = edge. The search starts from it (zeros are all-UE), and
+            overwrites it if a faster one is found.
 
     Returns:
-        The simulated latency of the placement in seconds; with prices (`inference.prices`), what it
-        counts as, which is what is minimised then.
+        The simulated latency of the placement in seconds. With prices (`inference.prices`) it is
+        the cost in seconds before the weight, which is then minimised.
     """
     n = len(inference.ue_s)
     scratch, outline = kernel.new_scratch(n), np.empty(n + 1, np.uint8)
@@ -110,16 +113,16 @@ def partition(inference, link, width, placement):
 def best_partition(
     inference: Inference, link: Link, width: int, placement: NDArray[np.int8]
 ) -> float:
-    """`partition`, for callers that are not compiled."""
+    """Do the same as `partition`, for callers that are not compiled."""
     return float(partition(inference, link, width, placement))
 
 
 @inner
 def with_tolls(inference):
-    """(L,) seconds on the UE, with what computing counts as beside its time, for the tree.
+    """The seconds (L,) on the UE, with the price of computing added, for the tree.
 
-    No placement then takes longer than it counts as, because what happens along a path happens at
-    different times and is paid for each time.
+    No placement then takes longer in the tree than it costs, because what happens along a path
+    happens at different times and is paid for each time.
     """
     prices = inference.prices
     if prices.free:
@@ -132,7 +135,7 @@ def with_tolls(inference):
 
 @lean_inner
 def tolled(link, prices):
-    """The link with what sending and receiving count as beside their time as time, likewise."""
+    """The link with the prices of sending and receiving added to its times, as in `with_tolls`."""
     up, down = link.up * (1.0 + prices.sending), link.down * (1.0 + prices.receiving)
     return Link(up, down, link.message, link.slowdown)
 
@@ -142,10 +145,10 @@ def partition_bound(inference, link, width, front, limit):
     """A certified lower bound on the latency of every placement, at most `limit`.
 
     Args:
-        inference: What it asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
         width: Nodes per level of a block's relaxed tree; more give a tighter bound.
-        front: Nodes per side at cuts; likewise.
+        front: Nodes per side at cuts; more give a tighter bound.
         limit: A latency known to be reachable, or inf.
 
     Returns:
@@ -156,18 +159,21 @@ def partition_bound(inference, link, width, front, limit):
 
 @compiled
 def priced_bound(inference, link, width, front, limit, price):
-    """`partition_bound` where parameters may be on the server already, for a price.
+    """Do the same as `partition_bound` if parameters may be on the server already, for a price.
 
-    Bounds the latency plus `price` times the seconds that the uplink would have needed for what is
-    there, over all placements and all fractions of the parameters that may be there.
+    The bound is on the latency plus `price` times the seconds that the uplink would have needed for
+    the parameters that are there. It holds for all placements and for all fractions of the
+    parameters that may be there.
 
     Args:
-        inference: What it asks of the resources if nothing is there; not in SERIAL mode.
+        inference: What the inference requires of the resources if nothing is on the server; not in
+            SERIAL mode.
         link: What it gets of them.
-        width: As for `partition_bound`.
-        front: Likewise.
+        width: Nodes per level of a block's relaxed tree; more give a tighter bound.
+        front: Nodes per side at cuts; more give a tighter bound.
         limit: A value known to be reachable, or inf.
-        price: In [0, 1]; at 1 nothing is worth having, at 0 everything is there.
+        price: In [0, 1]. At 1 it does not pay to have anything on the server, and at 0 everything
+            is there.
 
     Returns:
         Seconds, exact up to rounding on chains in PARALLEL mode if `front` is large enough.
@@ -180,21 +186,21 @@ def priced_bound(inference, link, width, front, limit, price):
 
 @lean_inner
 def best_single_cut(inference, link, scratch, placement, best, trial):
-    """The best placement with one side for layers below a cut and the other above, both ways.
+    """Overwrite `placement` with the best single cut if that is faster; either side may be first.
 
-    Cuts at which a processor or the uplink alone is busy for longer than the best so far are not
-    simulated.
+    Cuts at which a processor or the uplink alone is busy for longer than the best latency so far
+    are not simulated.
 
     Args:
-        inference: What it asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
-        scratch: For the simulation.
-        placement: (L,) one whose latency is `best`; overwritten if a cut is faster.
+        scratch: Work arrays for the simulation.
+        placement: (L,) a placement with the latency `best`; overwritten if a cut is faster.
         best: Seconds.
         trial: (L,) a work array.
 
     Returns:
-        The latency.
+        The latency of `placement` in seconds.
     """
     n = len(placement)
     uploads = inference.mode != Upload.PREINSTALLED
@@ -224,22 +230,23 @@ def best_single_cut(inference, link, scratch, placement, best, trial):
 
 @lean_inner
 def improve(inference, link, scratch, placement, best, longest, outline):
-    """Move layers to the other side as long as that helps: in runs, or with one that they read.
+    """Move layers to the other side as long as that helps: runs of layers, or two layers at a time.
 
-    Only layers at a border start a move: those that send to the other side or read from it. With
-    WHOLE any layer may, because its parameters delay all others.
+    The two are a layer and one that it reads. Only layers at a border start a move: those that send
+    to the other side or read from it. In WHOLE mode every layer may start a move, because its
+    parameters delay all others.
 
     Args:
-        inference: What it asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
-        scratch: For the simulation.
-        placement: (L,) one whose latency is `best`; changes.
+        scratch: Work arrays for the simulation.
+        placement: (L,) a placement with the latency `best`; it changes in place.
         best: Seconds.
-        longest: Most layers of a run, consecutive ones on one side in program order.
+        longest: The most layers of a run, which are consecutive in program order and on one side.
         outline: (L + 1,) a work array.
 
     Returns:
-        The latency.
+        The latency of `placement` in seconds.
     """
     n = len(placement)
     always = BORDER if inference.mode == Upload.WHOLE else 0
@@ -285,18 +292,19 @@ def improve(inference, link, scratch, placement, best, longest, outline):
 def exchange(inference, link, scratch, placement, best, leaves):
     """Give runs of layers the sides that they have in other leaves, as long as that helps.
 
-    A run is as long as the leaf differs from the placement in every layer, in program order.
+    A run is a sequence of layers, in program order, that all have other sides in the leaf than in
+    the placement.
 
     Args:
-        inference: What it asks of the resources.
+        inference: What the inference requires of the resources.
         link: What it gets of them.
-        scratch: For the simulation.
-        placement: (L,) one whose latency is `best`; changes.
+        scratch: Work arrays for the simulation.
+        placement: (L,) a placement with the latency `best`; it changes in place.
         best: Seconds.
         leaves: (K, L) other placements.
 
     Returns:
-        The latency.
+        The latency of `placement` in seconds.
     """
     n = len(placement)
     failed = k = 0
@@ -323,7 +331,7 @@ def exchange(inference, link, scratch, placement, best, leaves):
 
 @lean_inner
 def n_differences(one, other):
-    """In how many layers two placements differ."""
+    """The number of layers in which two placements differ."""
     differences = 0
     for layer in range(len(one)):
         differences += one[layer] != other[layer]
@@ -344,26 +352,27 @@ def pbt_dp(
 ) -> NDArray[np.int8]:
     """The placement of one DNN with (near-)minimal latency.
 
-    Exactly optimal on chains in every upload mode but "whole"; on other networks near-optimal,
-    never worse than the best single cut, all-UE and all-edge.
+    It is exactly optimal on chains in every upload mode except "whole". On other networks it is
+    near-optimal, and never worse than the best single cut, all-UE and all-edge.
 
     Args:
         dnn: The network, L layers.
-        ue_seconds: (L,) seconds on the UE.
-        edge_seconds: (L,) seconds on the whole server.
+        ue_seconds: (L,) seconds of each layer on the UE.
+        edge_seconds: (L,) seconds of each layer on the whole server.
         uplink_bps: Bits per second towards the edge.
         downlink_bps: Bits per second towards the UE.
         resident: (L,) fraction of each layer's parameters already on the server; default none.
-        upload: Upload mode.
-        width: Nodes that a level of the tree keeps where the network is no chain.
-        message_s: As for `simulate`.
-        compute_share: This UE's share of the server.
+        upload: "parallel", "serial", "whole" or "preinstalled".
+        width: The number of nodes that a level of the tree keeps if the network is not a chain.
+        message_s: Seconds from the departure of a message's last byte until it can be used.
+        compute_share: This UE's share of the server, in [0, 1].
 
     Returns:
         (L,) 0 = UE, 1 = edge.
 
     Raises:
-        ValueError: Naming field, value and what is allowed.
+        ValueError: If an argument is not allowed. The message names the field, its value and what
+            is allowed.
     """
     inference = inference_of(dnn, ue_seconds, edge_seconds, resident, Upload.of(upload))
     link = link_at(uplink_bps, downlink_bps, message_s, compute_share)

@@ -1,30 +1,32 @@
 """PBT-DP's pruned binary tree over the layers of one DNN.
 
-After a cut layer, all that the rest of the inference can feel of the past is the side that its
-output is on and two times: `t`, when it exists there, and `s`, the uplink time used for what edge
-layers so far needed (the *stream*). Whatever side each layer of the next block is given, it acts on
-them as
+After a cut layer, the rest of the inference depends on the past in three things only: the side that
+the cut layer's output is on, the time `t` at which it exists there, and the uplink time `s` used
+for what edge layers needed so far (the *stream*). Whatever sides the layers of the next block are
+given, they act on `t` and `s` as
 
     t' = max(t + A, s + B),    s' = s + C
 
 because every time in the block is a longest path that starts either with the block's input or with
 the parameter stream. From the first block to the last, a binary tree over the block's layers finds
-its non-dominated (A, B, C), the *leaves*; each leaf then takes every pair of the *front*, the
-non-dominated (t, s) per side before the block, to one after it. A node of a block's tree carries
-times as pairs (a, b) meaning max(t + a, s + b). Inputs on either side share one tree with two
-roots.
+the non-dominated (A, B, C), the *leaves*. The non-dominated pairs (t, s) before a block are its
+*front*, one for each side. Each leaf takes every pair of the front to a pair after the block. A
+node of a block's tree carries times as pairs (a, b), which mean max(t + a, s + b). Inputs on either
+side share one tree with two roots.
 
-Two readings of the timing model:
-    *Relaxed*: links carry any number of tensors at once, except that an edge layer never starts
-    before all bytes that it and the edge layers before it need have been sent (they share one
-    uplink, and edge layers run in program order). Every time is at most the true one and grows with
-    every time before it, so dominance is exact, and the best leaf is a lower bound. Nodes beyond
-    the width are replaced by their minimum.
-    *Queued*: links are first come, first served; an estimate. A tensor that was produced before the
-    last one sent counts as sent earlier, and what is sent to the edge delays the edge layers that
-    ran before it was needed as well. Nodes beyond the width are dropped.
+There are two readings of the timing model, relaxed and queued:
+
+*   *Relaxed*: links carry any number of tensors at once, with one exception: an edge layer never
+    starts before all bytes that it and the edge layers before it need have been sent (they share
+    one uplink, and edge layers run in program order). Every time is at most the true one and grows
+    with every time before it. So dominance is exact, and the best leaf is a lower bound. Nodes
+    beyond the width are replaced by their minimum.
+*   *Queued*: links are first come, first served, which is an estimate. A tensor that was produced
+    before the last one sent counts as sent earlier. What is sent to the edge also delays the edge
+    layers that ran before it was needed. Nodes beyond the width are dropped.
+
 On a chain every block is one layer, both readings are the timing model's recursion, and all pairs
-are kept. Each step is non-decreasing in t and s, so a pair with t and s no larger than another's on
+are kept. Each step is non-decreasing in t and s. So a pair with t and s no larger than another's on
 the same side ends no later, and the smallest final t is the optimum over all 2^L placements.
 
 Bounds cut nodes off. For a weight theta in [0, 1], and any path from a tensor of the node through
@@ -32,21 +34,21 @@ layers still to run, with the best side for each layer of the path,
 
     latency >= theta (the tensor's time + the path's) + (1 - theta) (s + C + the path's uploads),
 
-since the latency is at least the last t and at least the whole stream. theta = 1 is the time to go
-with all parameters present; smaller ones carry the long-term influence of an upload.
+because the latency is at least the last t and at least the whole stream. theta = 1 gives the time
+to go with all parameters present. Smaller weights carry the long-term influence of an upload.
 
-A head start of the stream may be for sale (`streaming_bound` says what it stands for): b seconds of
-it for price x b, with a price below 1. For a given placement that ends at T without any stream and
-at max(T, S) with the whole of it, T + price x max(0, S - T) is the least time and payment together.
-To find the least of that over all placements, count payments as time, on t and on s. A leaf then
-buys just as much as it must not to wait for the stream,
+A head start of the stream may be for sale (`streaming_bound` says what it stands for). Then b
+seconds of it cost price x b, with a price below 1. Take a placement that ends at T without any
+stream, and at max(T, S) with the whole of it. Its least time and payment together are T + price x
+max(0, S - T). To find the least of that over all placements, payments are counted as time, on t and
+on s. A leaf then buys just as much as it must in order not to wait for the stream,
 
     b = max(0, s + B - t - A),    t' = t + A + price x b,    s' = s + C - (1 - price) x b,
 
-which adds up to the same, because a head start that is bought later serves all that comes later.
-What is to come grows with t and s as before, so dominance stays exact. The bounds hold for the
-weights theta >= 1 - price, with times from the block's input only: time that is spent waiting for
-the stream may be bought.
+which adds up to the same, because a head start that is bought later serves everything that comes
+later. What is still to come grows with t and s as before, so dominance stays exact. The bounds hold
+for the weights theta >= 1 - price, with times from the block's input only, because time that is
+spent waiting for the stream may be bought.
 
 Cost: O(layers x width x (live tensors + width)), and O(blocks x leaves x front).
 """
@@ -63,70 +65,73 @@ from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.link import seconds_for
 
 INPUT, END, PLACE, FIRST_READER, LAST_READER, IS_CUT, IS_SINK, COLUMNS = range(8)
-"""Columns of what the tree knows of the layers. INPUT lists the tensors that they read, up to row
-END for each. PLACE is where nodes keep a tensor (0: nothing reads it); its first and last reader
-are tensors too (0: none). After a cut only its own tensor is live."""
+"""Columns of the tree's data on the layers. INPUT lists the tensors that the layers read, up to row
+END for each layer. PLACE is where nodes keep a tensor (0: no layer reads it). FIRST_READER and
+LAST_READER are tensors, too (0: none). After a cut only the cut layer's tensor is live."""
 UE, EDGE, LOAD, UP, DOWN, TO_GO = range(6)
-"""Columns of the seconds of a layer and its tensor. From TO_GO on, the bounds' paths from the
-tensor: for each weight, on the UE and at the edge; LATE columns on, the same for tensors that some
-layers have read already."""
+"""Columns of the seconds of a layer and its tensor. From TO_GO on they are the bounds' paths from
+the tensor: for each weight, on the UE and at the edge. LATE columns later are the same paths for
+tensors that some layers have read already."""
 WEIGHTS = np.array([1.0, 0.8, 0.5])
-"""Weights of a path's time in the bounds; the rest is the weight of the uplink's bytes."""
+"""The weights of a path's time in the bounds. The rest is the weight of the uplink's bytes."""
 LATE = 2 * len(WEIGHTS)
 BOUND, HIGHEST, ROOT, UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE, STREAM, DONE = (
     0, 3, 4, 5, 6, 7, 9, 11, 13, 15, 17,
 )  # fmt: skip
 """Columns of a node: its bounds, the highest of them, its root, two times, then pairs."""
 TENSORS, PER_TENSOR = 19, 4
-"""From TENSORS on, two pairs per place of a tensor: when it is on the UE, and at the edge."""
+"""From TENSORS on there are two pairs for each place of a tensor: when it is on the UE, and when it
+is at the edge."""
 NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
 KEPT, ORDER, LIVE, ROW = range(4)
-"""Rows of the lists: the children kept, in some order, the live tensors, the rows of the nodes."""
+"""Rows of the lists: the children that are kept, the children in some order, the live tensors, and
+the rows of the nodes."""
 T, S, NODE, LEAF, PER_FRONT = range(5)
-"""Rows of a front, and their number."""
+"""Rows of a front, and the number of these rows."""
 CHILDREN = 5 * PER_FRONT
-"""The front of the children of one option."""
+"""The first row of the front that holds the children of one leaf."""
 
 
 class Tree(NamedTuple):
     """An inference on a link as the tree reads it; tensor 0 is the input, tensor l + 1 layer l's.
 
-    Compiled functions pass few arrays around: each costs compile time in every one of them.
+    Everything is in few arrays, because each array costs compile time in every function that passes
+    it on.
     """
 
     layers: NDArray[np.int64]  # (max(L + 1, edges), COLUMNS)
     seconds: NDArray[np.float64]  # (L + 1, TO_GO + 2 LATE)
     message: float
-    n: int  # layers
-    columns: int  # of a node
+    n: int  # the number of layers
+    columns: int  # the columns of a node
     n_weights: int
-    longest_block: int  # layers between two cuts
+    longest_block: int  # the most layers between two cuts
     is_chain: bool  # whether every layer reads just the layer before it
     serial: bool
     relaxed: bool
-    price: float  # of a second's head start of the stream; 1 if none is for sale
+    price: float  # the price of a second's head start of the stream; 1 if none is for sale
 
 
 @lean_inner
 def weight_of(r, price):
-    """The weight of a path's time in bound number r."""
+    """The weight of a path's time in the bound with index r."""
     return max(WEIGHTS[r], 1.0 - price)
 
 
 @lean_inner
 def finite(amount, rate):
-    """`seconds_for`, but no longer than FOREVER."""
+    """The same as `seconds_for`, but at most FOREVER."""
     seconds = seconds_for(amount, rate)
     return seconds if seconds < FOREVER else FOREVER
 
 
 @inner
 def tree_of(inference, ue_s, link, relaxed, price):
-    """What the tree needs to know, for one of the readings; O(L x live + edges x weights).
+    """Collect what the tree needs for one of the readings; O(L x live tensors + edges x weights).
 
-    `ue_s` (L,) are seconds on the UE. With WHOLE it is that of PARALLEL: it would only wait for
-    more. The price is that of a head start (1: none is for sale); others need the relaxed reading,
-    and no SERIAL.
+    `ue_s` (L,) are the seconds on the UE. The tree for WHOLE mode is that for PARALLEL mode,
+    because WHOLE only waits for more. `price` is that of a head start (1: none is for sale). Prices
+    below 1 need the relaxed reading, and a mode other than SERIAL.
     """
     n = len(inference.ue_s)
     edges = len(inference.predecessors)
@@ -175,11 +180,11 @@ def tree_of(inference, ue_s, link, relaxed, price):
 
 @inner
 def find_places(layers, n):
-    """Give a place to each tensor that is read, and find the cuts; returns a node's columns."""
+    """Give a place to each tensor that is read, and find the cuts; return a node's columns."""
     free = np.zeros(n + 1, np.int64)
     n_free = n_places = live = sinks = 0
     for tensor in range(n + 1):
-        if layers[tensor, LAST_READER] > 0:  # before the inputs of its own layer are let go
+        if layers[tensor, LAST_READER] > 0:  # before the places of its layer's inputs are freed
             if n_free > 0:
                 n_free -= 1
                 layers[tensor, PLACE] = free[n_free]
@@ -203,7 +208,7 @@ def find_places(layers, n):
 
 @lean_inner
 def find_to_go(layers, seconds, n, message, serial, r, path):
-    """Find the bounds' paths from every tensor with weight number r, which is `path`."""
+    """Find the bounds' paths from every tensor for the weight with index r, which is `path`."""
     sent = 1.0 - path
     on_ue, at_edge = TO_GO + 2 * r, TO_GO + 2 * r + 1
     for own in range(n, 0, -1):
@@ -250,11 +255,11 @@ def extend(node, own, side, tree):
                 node[lane], node[lane + 1] = begin_a + sending, begin_b + sending
             node[here] = begin_a + sending + message
             node[here + 1] = begin_b + sending + message
-        elif tree.relaxed:  # of the nodes that were merged, some may send it in less time
+        elif tree.relaxed:  # some of the nodes that were merged may send it in less time
             node[here] = min(node[here], away + sending + message)
             node[here + 1] = min(node[here + 1], node[there + 1] + sending + message)
         ready_a, ready_b = max(ready_a, node[here]), max(ready_b, node[here + 1])
-        # Serial uploading waits for the UE's tensors to leave, and for word of the edge's.
+        # Serial uploading waits until the UE's tensors have left and the edge's are known here.
         known = message if away == ABSENT else -message
         release_a = max(release_a, node[here] + known)
         release_b = max(release_b, node[here + 1] + known)
@@ -296,14 +301,17 @@ def extend(node, own, side, tree):
 
 @lean_inner
 def least_end(node, own, lists, n_live, origin, tree):
-    """The earliest end of any leaf below a node; writes down each bound and the highest."""
+    """A lower bound on the end of any leaf below a node.
+
+    Each weight's bound and the highest of them, which is returned, are written into the node.
+    """
     layers, seconds = tree.layers, tree.seconds
     root = int(node[ROOT])
     highest = 0.0
     for r in range(tree.n_weights):
         path, least = weight_of(r, tree.price), 0.0
         t, s = origin[root, 2 * r], origin[root, 2 * r + 1]
-        if tree.price < 1.0:  # no bound from the stream's times
+        if tree.price < 1.0:  # time spent waiting for the stream may be bought
             s = -FOREVER
         for k in range(n_live):
             tensor = lists[LIVE, k]
@@ -338,7 +346,7 @@ def sort_by(nodes, column, lists, count):
 
 @lean_inner
 def in_turns(nodes, lists, n_kept, n_weights):
-    """Sort the nodes kept such that every bound in turn gives its best."""
+    """Sort the nodes that are kept such that every bound in turn contributes its best node."""
     for turn in range(n_weights + 1):
         for k in range(n_kept):
             lists[ORDER, k] = lists[KEPT, k]
@@ -353,10 +361,10 @@ def in_turns(nodes, lists, n_kept, n_weights):
 
 @lean_inner
 def merge_similar(nodes, lists, n_kept, width, n_live, layers):
-    """Keep the better half of the width; replace neighbours among the rest by their minimum.
+    """Keep the better half of the width, and replace neighbours among the rest by their minimum.
 
-    Neighbours have the same root, their tensors in the same places, where possible, and similar
-    bounds.
+    Neighbours have the same root and similar bounds. Where possible, they also have their tensors
+    in the same places.
     """
     singles = width // 2 if width >= 4 else 0
     n_rest, n_ue = np.int64(0), 0
@@ -371,7 +379,7 @@ def merge_similar(nodes, lists, n_kept, width, n_live, layers):
                 + (nodes[row, column] == ABSENT)
                 + 2.0 * (nodes[row, column + 2] == ABSENT)
             )
-        nodes[row, BOUND] = key  # which is not needed any more
+        nodes[row, BOUND] = key  # the bound itself is no longer needed
         lists[ORDER, n_rest] = row
         n_rest += 1
     sort_by(nodes, np.int64(BOUND), lists, n_rest)
@@ -393,7 +401,7 @@ def merge_similar(nodes, lists, n_kept, width, n_live, layers):
 
 @lean_inner
 def plant(nodes, lists, tensor, tree):
-    """Start a block's tree: two roots, whose input is on the UE and at the edge."""
+    """Start a block's tree with two roots: the block's input is on the UE, or at the edge."""
     place = tree.layers[tensor, PLACE]
     for side in range(2):
         for column in range(tree.columns):
@@ -410,7 +418,7 @@ def plant(nodes, lists, tensor, tree):
 
 @lean_inner
 def still_live(lists, n_live, own, layers):
-    """Bring the list of live tensors up to date after a layer; returns their number."""
+    """Bring the list of live tensors up to date after a layer; return their number."""
     kept = 0
     for i in range(n_live):
         if layers[lists[LIVE, i], LAST_READER] > own:
@@ -424,7 +432,10 @@ def still_live(lists, n_live, own, layers):
 
 @lean_inner
 def undominated(nodes, lists, n_order):
-    """Put the children that none of the same root dominates into `KEPT`, by bound."""
+    """Put the children that none of the same root dominates into `KEPT`; return their number.
+
+    They stay in the order of their bounds.
+    """
     n_kept = 0
     for k in range(n_order):
         child = lists[ORDER, k]
@@ -449,15 +460,15 @@ def undominated(nodes, lists, n_order):
 
 @lean_inner
 def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
-    """Run the tree over the layers of tensors `begin + 1..end`; returns the number of leaves.
+    """Run the tree over the layers of tensors `begin + 1..end`; return the number of leaves.
 
-    Rows of the nodes change places with their children's at each level: child c of the list ROW is
-    that of node c // 2 with side c % 2.
+    The nodes and their children use the same two blocks of rows and change places at each level.
+    Child c comes from the node that is at c // 2 in the list ROW, and has side c % 2.
     """
     width = nodes.shape[0] // 4
     plant(nodes, lists, begin, tree)
     base = 0
-    n_live, count = np.int64(1), np.int64(2)  # callees would compile anew for literals
+    n_live, count = np.int64(1), np.int64(2)  # Numba compiles callees again for literals
     for own in range(begin + 1, end + 1):
         n_live = still_live(lists, n_live, own, tree.layers)
         n_order, base = np.int64(0), 2 * width - base
@@ -491,15 +502,15 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
 
 @lean_inner
 def branch(fronts, source, count, a, b, c, leaf, latest):
-    """Give every node of the front `source` one option.
+    """Apply a leaf (a, b, c) to every node of the front `source`.
 
-    Children have t' <= `latest`; they fill the front CHILDREN from the back.
+    Only children with t' <= `latest` are kept. They fill the front CHILDREN from the back.
 
     Returns:
         The index of the first child.
     """
     first, best = count, np.inf
-    for i in range(count - 1, -1, -1):  # s grows towards the front: only an earlier t' is worth it
+    for i in range(count - 1, -1, -1):  # s grows on the way: only an earlier t' is of interest
         t = max(fronts[source + T, i] + a, fronts[source + S, i] + b)
         if t < best and t <= latest:
             first -= 1
@@ -513,9 +524,9 @@ def branch(fronts, source, count, a, b, c, leaf, latest):
 
 @lean_inner
 def branch_at(price, fronts, source, count, a, b, c, leaf, latest):
-    """`branch` where a head start is for sale: children come in any order and have to be sorted.
+    """Do the same as `branch` if a head start is for sale.
 
-    Some may be dominated.
+    The children then come in any order and are sorted here. Some may be dominated.
     """
     first = count
     for i in range(count):
@@ -538,7 +549,7 @@ def branch_at(price, fronts, source, count, a, b, c, leaf, latest):
 
 @lean_inner
 def join(fronts, source, n_source, first, end, joined):
-    """Merge a front and the children into one without dominated nodes; returns its size."""
+    """Merge a front and the children into one without dominated nodes; return its size."""
     i, j, kept = 0, first, 0
     least = np.inf
     while i < n_source or j < end:
@@ -558,10 +569,10 @@ def join(fronts, source, n_source, first, end, joined):
 
 @lean_inner
 def thin(fronts, front, count, to_go, limit, cap, relaxed, price):
-    """Drop nodes beyond a bound, then hold the front to `cap` nodes; returns its size.
+    """Drop nodes beyond a bound, then reduce the front to `cap` nodes; return its size.
 
-    `to_go` has the bounds' paths in every other place. Relaxed, neighbours are replaced by their
-    minimum; otherwise one of them stands for them.
+    `to_go` has the bounds' paths in every other place. In the relaxed reading neighbours are
+    replaced by their minimum, otherwise by one of them.
     """
     kept = 0
     for i in range(count):
@@ -597,7 +608,7 @@ def longer(array, size):
 
 @lean_inner
 def set_origin(origin, side, fronts, front, count, price):
-    """Write down the least weighted times that a block starts with on a side, for its bounds."""
+    """Write the least weighted times with which a block starts on a side, for its bounds."""
     for r in range(len(WEIGHTS)):
         path = weight_of(r, price)
         t = s = FOREVER
@@ -609,7 +620,10 @@ def set_origin(origin, side, fronts, front, count, price):
 
 @lean_inner
 def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best, price):
-    """The best ends after the last block: rows time, node, leaf of `best`; returns their number."""
+    """Write the best ends after the last block, and return their number.
+
+    The rows of `best` are the time, the node and the leaf of each end.
+    """
     n_best, most = 0, best.shape[1] - 1
     for leaf in range(n_leaves):
         row = lists[ROW, leaf]
@@ -633,17 +647,17 @@ def finish(nodes, lists, n_leaves, fronts, slots, count, limit, best, price):
 
 @inner
 def search(tree, width, cap, limit, placements):
-    """The best ways through the blocks.
+    """Find the best ways through the blocks.
 
     Args:
-        tree: Of the inference on the link.
+        tree: The inference on the link.
         width: Nodes per level of a block's tree.
-        cap: Most nodes per side at a cut.
-        limit: A latency known to be reachable; nodes that must exceed it are dropped.
+        cap: The most nodes per side at a cut.
+        limit: A latency known to be reachable. Nodes that must exceed it are dropped.
         placements: (K, L) overwritten with the K best leaves, the best first.
 
     Returns:
-        The number of leaves, and the time of the best (inf without leaves).
+        The number of leaves, and the time of the best one (inf without leaves).
     """
     layers, n = tree.layers, tree.n
     width = max(width, 2)

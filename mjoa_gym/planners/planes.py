@@ -1,16 +1,17 @@
 """A latency as the maximum of planes, and the shares that balance such latencies.
 
-For a fixed placement of a chain every path through the timing model is a sum of seconds on the
-UE, bytes over a rate and edge seconds over a share. The latency, the longest path, is thus a
+For a fixed placement of a chain, every path through the timing model is a sum of seconds on the UE,
+bytes over a rate, and edge seconds over a share. The latency is the longest path. It is thus a
 maximum of planes d + a up + b down + c slowdown in the seconds per byte of the links and in 1 /
-compute share: convex in the shares. The plane that holds at some shares is read off the
-simulator with three small steps, exact up to rounding because the latency is piecewise linear.
+compute share, and convex in the shares. The plane that holds at given shares is read off the
+simulator with three small steps. That is exact up to rounding, because the latency is piecewise
+linear.
 
-`balance` minimises the weighted sum of such latencies over all shares of both resources at once by
-Newton's method on a smoothed maximum whose smoothing goes to zero, together with a logarithmic
-barrier: without it, a UE whose latency hardly depends on a resource would make its share zero in
-one step and with that shorten the steps of all others to nothing. UEs couple through the two sums
-of shares only, so a step costs O(N x planes).
+`balance` minimises the weighted sum of such latencies over all shares of both resources at once. It
+uses Newton's method on a smoothed maximum whose smoothing goes to zero, together with a logarithmic
+barrier. Without the barrier, the share of a UE whose latency hardly depends on a resource would
+fall to zero in one step, and that would shorten the steps of all others to nothing. UEs are coupled
+through the two sums of shares only, so a step costs O(N x planes).
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from mjoa_gym.model.objective import cost, late
 from mjoa_gym.model.radio import SPREAD, rate_bps
 
 STEP = 1e-6
-"""Relative step that reads slopes off the simulator."""
+"""The relative step with which slopes are read off the simulator."""
 SMOOTHING = (3e-2, 5e-3, 8e-4, 1e-4, 1e-5)
 """Temperatures of the smoothed maximum, relative to a UE's latency."""
 BARRIER = 0.1
-"""Weight of all barriers together, relative to the objective times the temperature."""
+"""The weight of all barriers together, relative to the objective times the temperature."""
 NEGLIGIBLE = -40.0
-"""Planes so many temperatures below the highest do not count."""
+"""Planes that are this many temperatures below the highest one do not count."""
 SAME = 1e-7
-"""Planes that agree this well, relative to the latency, are one."""
+"""Planes whose difference is at most this fraction of the latency count as one."""
 
 
 @lean_inner
 def height(planes, k, link):
-    """Seconds of plane k at a link."""
+    """The seconds of plane k at a link."""
     return (
         planes[k, 0]
         + planes[k, 1] * link.up
@@ -53,7 +54,7 @@ def height(planes, k, link):
 
 @lean_inner
 def highest(planes, count, link):
-    """Seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
+    """The seconds of the highest of the first `count` planes (K, 4) at a link; -inf without any."""
     top = -np.inf
     for k in range(count):
         top = max(top, height(planes, k, link))
@@ -62,16 +63,17 @@ def highest(planes, count, link):
 
 @lean_inner
 def learn(outline, inference, link, scratch, planes, count):
-    """Simulate at a link, and correct `planes` (K, 4), of which `count` are known, by that.
+    """Simulate an outline at a link, and correct the known planes by the result.
 
-    A plane that is too high there (where networks are no chains, latencies need not be convex) is
-    forgotten. If none is as high as the latency, the one that touches it is added; without room, it
-    takes the place of the lowest.
+    The first `count` of `planes` (K, 4) are known. A plane that is too high at this link is
+    removed. (On networks that are not chains, latencies need not be convex.) If no plane is as high
+    as the latency, the plane that touches it is added. If there is no room, it replaces the lowest
+    plane.
 
     Returns:
-        The latency, or what the inference counts as at its prices, but for being late; how much
-        higher that is than the planes said; seconds that it counts as for being late; and the new
-        count.
+        The latency, or with prices the cost in seconds without a missed deadline; by how much that
+        exceeds the height of the planes before; the seconds that a missed deadline costs; and the
+        new count.
     """
     prices = inference.prices
     latency = kernel.follow(outline, inference, link, scratch)[1]
@@ -120,7 +122,7 @@ def learn(outline, inference, link, scratch, planes, count):
 
 @lean_inner
 def derivatives(bandwidth_hz, share, snr, concentrates):
-    """Seconds per byte at a share of the band, and the first two derivatives in the share."""
+    """The seconds per byte at a share of the band, and the first two derivatives in the share."""
     rate = rate_bps(bandwidth_hz, share, snr, concentrates)
     value = BITS_PER_BYTE / rate
     if not concentrates:
@@ -136,7 +138,7 @@ def derivatives(bandwidth_hz, share, snr, concentrates):
 def smoothed(packed, users, shares, planes, n_planes, temperatures, barrier, local):
     """The sum of the users' smoothed weighted latencies at their shares, plus all barriers.
 
-    Writes gradients and Hessians (g_beta, g_phi, h_bb, h_bp, h_pp) into `local` (n, 5).
+    The gradients and Hessians (g_beta, g_phi, h_bb, h_bp, h_pp) are written into `local` (n, 5).
     """
     total = 0.0
     for j in range(len(users)):
@@ -181,8 +183,8 @@ def newton_step(local, step):
     """Write the Newton step that keeps both sums of shares into `step` (n, 2).
 
     Returns:
-        The price of bandwidth and of compute (the marginal latencies that all users come to share),
-        and the decrease that the step promises, twice.
+        The prices of bandwidth and compute (the marginal latencies that all users have in common in
+        the end), and twice the decrease that the step promises.
     """
     m00 = m01 = m11 = r0 = r1 = 0.0
     for j in range(len(local)):
@@ -209,7 +211,7 @@ def newton_step(local, step):
 
 @lean_inner
 def longest_step(shares, step):
-    """The length, at most 1, of a step (n, 2) that takes no share by more than nine tenths."""
+    """The length, at most 1, at which a step (n, 2) reduces every share by nine tenths at most."""
     length = 1.0
     for j in range(len(shares)):
         for r in range(2):
@@ -220,7 +222,7 @@ def longest_step(shares, step):
 
 @lean_inner
 def temper(packed, users, shares, planes, n_planes, smoothing, temperatures):
-    """Write the users' temperatures (n,); returns the weighted sum of the planes' latencies."""
+    """Write the users' temperatures (n,), and return the weighted sum of the planes' latencies."""
     objective = 0.0
     for j in range(len(users)):
         link = packed_link(packed, users[j], shares[j, 0], shares[j, 1])
@@ -237,13 +239,13 @@ def balance(packed, users, planes, n_planes, shares, first_smoothing):
     Args:
         packed: The instance.
         users: (n,) the UEs with a layer at the edge.
-        planes: (n, K, 4) of user j; the first `n_planes[j]` count.
+        planes: (n, K, 4) the planes of each user; of user j the first `n_planes[j]` count.
         n_planes: (n,) at least 1 each.
-        shares: (n, 2) positive; they change in place, their sums do not.
-        first_smoothing: `SMOOTHING` is gone through from this index on.
+        shares: (n, 2) positive. They change in place, and their sums stay the same.
+        first_smoothing: The index of the first of the `SMOOTHING` to use.
 
     Returns:
-        The prices of bandwidth and compute: minus the common marginal latencies.
+        The prices of bandwidth and compute: the common marginal latencies with their sign changed.
     """
     n = len(users)
     local, step, trial, temperatures = (

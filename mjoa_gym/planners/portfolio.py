@@ -1,9 +1,10 @@
-"""What MJOA-MU's search chooses from: a few placements per UE, and what is known of each.
+"""The portfolio of MJOA-MU's search: a few placements per UE, and what is known of each.
 
-A placement's latency is the maximum of a few planes (`planes`), so that whatever is asked of an
-entry - its latency at some shares, the shares that it is worth at some prices - costs a few
-multiplications instead of simulations. The simulator is asked once at the answer: where it knows of
-a higher plane, that is added.
+A placement's latency is the maximum of a few planes (`planes`). The search needs two things of an
+entry: its latency at given shares, and the shares that it is worth at given prices. These are the
+shares with the least *value*, which is the weighted latency plus the price of the shares. With
+planes, both take a few multiplications instead of simulations. The entry is simulated once, at the
+result. If the simulator finds a higher plane there, that plane is added.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from mjoa_gym.planners.planes import highest, learn
 LOCAL = 0
 """The entry that leaves every layer on the UE."""
 MOST_PLANES = 12
-"""Planes remembered per entry."""
+"""The most planes that are kept for an entry."""
 TOUCHES = ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3))
-"""Shares, in units of those for which an entry is found, at which its first planes are read."""
+"""Shares at which an entry's first planes are read, in units of the shares for which it was
+found."""
 STEPS, MOST_STEPS = (2.0, 1.25, 1.06), 12
-"""Factors by which shares vary in the search for those that an entry is worth, and how often."""
+"""Factors by which shares vary in the search for those that an entry is worth, and the most steps
+with each factor."""
 
 
 @by_reference
@@ -41,18 +44,17 @@ class Portfolio(NamedTuple):
     outlines: NDArray[np.uint8]  # (N, K, L + 1) see `kernel.outline_of`
     size: NDArray[np.int64]  # (N,) entries of each UE
     planes: NDArray[np.float64]  # (N, K, P, 4)
-    n_planes: NDArray[np.int64]  # (N, K) how many of them are known
-    shares: NDArray[
-        np.float64
-    ]  # (N, K, 2) those of both resources that it is worth, at some prices
+    n_planes: NDArray[np.int64]  # (N, K) the number of planes that are known
+    shares: NDArray[np.float64]  # (N, K, 2) those that each entry is worth at the prices
     value: NDArray[np.float64]
-    """(N, K) its weighted latency with them, plus their price; if that is too much to be of
-    interest, no more than that (see `value_all`), and -inf for a new entry."""
-    prices: NDArray[np.float64]  # (2,) the prices, of bandwidth and of compute
+    """(N, K) the value of each entry: its weighted latency with these shares, plus their price. If
+    the value is too high to be of interest, this is a lower bound on it (see `value_all`). For a
+    new entry it is -inf."""
+    prices: NDArray[np.float64]  # (2,) the prices of bandwidth and of compute
 
 
 def new_portfolio(packed: Packed, entries: int) -> Portfolio:
-    """A portfolio with room for so many entries per UE, where everybody has just the first."""
+    """Allocate a portfolio for up to `entries` entries per UE; each UE has the entry `LOCAL`."""
     n, width = len(packed.weight), int(np.max(np.diff(packed.first)))
     portfolio = Portfolio(
         np.zeros((n, entries, width + 1), np.uint8),
@@ -70,7 +72,7 @@ def new_portfolio(packed: Packed, entries: int) -> Portfolio:
 def placements_of(
     packed: Packed, portfolio: Portfolio, entries: Iterable[ArrayLike]
 ) -> list[NDArray[np.int8]]:
-    """Per UE (..., L) 1 for the layers at the edge, of one entry or of several (...)."""
+    """The placements of one entry per UE, or of several: per UE (L,) or (entries, L), 1 = edge."""
     layers = np.diff(packed.first)
     return [
         (outlines[k, 1 : n + 1] & AT_EDGE).astype(np.int8)
@@ -89,10 +91,11 @@ def same(one, other, n):
 
 @lean_inner
 def learn_at(packed, portfolio, i, k, beta, phi, scratch):
-    """Simulate UE i's entry k at some shares, and keep the plane found there if it is new.
+    """Simulate UE i's entry k at given shares, and keep the plane found there if it is new.
 
     Returns:
-        The latency, how much it exceeds the planes known so far, and seconds for being late.
+        The latency (with prices, the cost in seconds without a missed deadline), how much it
+        exceeds the planes known before, and the seconds that a missed deadline costs.
     """
     link = packed_link(packed, i, beta, phi)
     latency, excess, lateness, portfolio.n_planes[i, k] = learn(
@@ -108,9 +111,10 @@ def learn_at(packed, portfolio, i, k, beta, phi, scratch):
 
 @njit(cache=True, nogil=True, inline="always")
 def add(packed, portfolio, i, placement, beta, phi, kept):
-    """Add a placement (L,) for UE i, found for shares of bandwidth and compute; returns its entry.
+    """Add a placement (L,) for UE i, found for shares of bandwidth and compute; return its entry.
 
-    If there is no room, it takes the place of the entry of greatest value, but not that of `kept`.
+    If the UE has the placement already, its entry is returned. If there is no room, the placement
+    replaces the entry with the greatest value, but neither `LOCAL` nor `kept`.
     """
     size, n = portfolio.size[i], packed.first[i + 1] - packed.first[i]
     scratch = kernel.new_scratch(n)
@@ -138,10 +142,10 @@ def add(packed, portfolio, i, placement, beta, phi, kept):
 
 @lean_inner
 def worth(planes, count, weight, channel, shares, price_b, price_p):
-    """The least priced latency of an entry with `count` planes (K, 4), weighted.
+    """The least value of an entry with `count` planes (K, 4), over all shares.
 
-    A pattern search on a logarithmic scale, which starts at `shares` (2,) and leaves them where it
-    ends.
+    It is found by a pattern search on a logarithmic scale. The search starts at `shares` (2,), and
+    overwrites them with those that the entry is worth.
     """
     best, beta, phi = np.inf, min(1.0, shares[0]), min(1.0, shares[1])
     for level in range(len(STEPS)):
@@ -166,7 +170,7 @@ def worth(planes, count, weight, channel, shares, price_b, price_p):
 
 @lean_inner
 def varied(share, way, factor):
-    """A share as it is (way 0), by a factor larger (1), but at most all, or smaller (2)."""
+    """A share as it is (way 0), times a factor but at most 1 (way 1), or divided by it (way 2)."""
     if way == 0:
         return share
     return min(1.0, share * factor) if way == 1 else share / factor
@@ -174,9 +178,10 @@ def varied(share, way, factor):
 
 @compiled
 def add_all(packed, portfolio, placements, shares):
-    """Add a placement for every UE, found for shares (N, 2); returns their entries (N,).
+    """Add a placement for every UE, found for shares (N, 2); return the entries (N,).
 
-    `placements` is the concatenation over UEs.
+    `placements` is the concatenation of the UEs' placements. A UE without a share of both resources
+    gets `LOCAL`.
     """
     choice = np.empty(len(packed.weight), np.int64)
     for i in range(len(choice)):
@@ -189,7 +194,7 @@ def add_all(packed, portfolio, placements, shares):
 
 @lean
 def fastest(packed, portfolio, shares, choice):
-    """Write every UE's entry of least latency at its shares (N, 2) into `choice` (N,)."""
+    """Write every UE's entry with the least latency at its shares (N, 2) into `choice` (N,)."""
     for i in range(len(choice)):
         link = packed_link(packed, i, min(1.0, shares[i, 0]), min(1.0, shares[i, 1]))
         choice[i], least = LOCAL, packed.local_s[i]

@@ -1,22 +1,23 @@
 """MJOA-MU with prefetch: ours, not the paper's.
 
-The plan is MJOA-MU's. In addition, layers are uploaded in the uplink's idle time, for the
-inferences to come: greedily by latency gain per missing byte. What is looked at is the next
-inference at the same shares, with everything resident that this one uploads. Candidates are runs of
-layers in program order: a run's gain is how much earlier that inference would end if the run were
-resident and executed at the edge; the run with the largest gain per missing byte is taken, then the
-next on top of it, until none gains. Where energy has a price, so has sending.
+The plan is MJOA-MU's. In addition, layers are uploaded in the uplink's idle time, for later
+inferences: greedily by latency gain per missing byte. The gain is that of the next inference at the
+same shares, with everything resident that this inference uploads. Candidates are runs of layers in
+program order. A run's gain is how much earlier that inference would end if the run were resident
+and executed at the edge. The run with the largest gain per missing byte is taken, then the next one
+in addition to it, until no run gains. If energy has a price, the price of sending is subtracted
+from the gain.
 
-Prefetches never delay the inference they accompany, so they cost nothing in the round itself. A
-planner knows neither how long the uplink will be idle nor how much memory the server has left:
-layers are sent in program order until the round ends, and what nobody uses is dropped first. A UE
-that MJOA-MU leaves without bandwidth cannot prefetch, unless nobody needs any: then the UEs that
-would gain share the band.
+Prefetches never delay the inference that they accompany, so they take no time in the round itself.
+The planner knows neither how long the uplink will be idle nor how much memory the server has left.
+Layers are sent in program order until the round ends, and layers that no UE uses are dropped first.
+A UE that MJOA-MU leaves without bandwidth cannot prefetch. If no UE needs any bandwidth, however,
+the UEs that would gain share the band.
 
-Where a plan says what the server is to retain, it is what the next inferences have at the edge: of
-those UEs first whose inferences that makes faster by most per byte, until memory is full.
+If a plan also says what the server is to retain, it retains the edge layers of the next inferences.
+The UEs whose inferences that shortens most per byte come first, until memory is full.
 
-Cost: per UE one call of PBT-DP and O(runs) simulations for every run taken.
+Cost: per UE one call of PBT-DP, and O(runs) simulations for every run that is taken.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ from mjoa_gym.planners.mjoa_mu import JointSearch
 from mjoa_gym.planners.pbt_dp import WIDTH, best_partition
 
 BOUNDARIES = 32
-"""Runs of layers start and end at about so many positions, evenly spread."""
+"""Runs of layers start and end at about this many positions, evenly spread."""
 LEAST_GAIN = 1e-3
-"""Smallest gain, relative to the inference, that is worth an upload."""
+"""The least gain, relative to the inference, that is worth an upload."""
 
 
 def greedy_prefetch(
     inference: Inference, link: Link, placement: NDArray[np.int8]
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """The layers to prefetch for one UE, and those that its next inference has at the edge, (L,).
+    """The layers (L,) to prefetch for one UE, and the edge layers (L,) of its next inference.
 
-    What this inference's `placement` misses will be resident after it.
+    The parameters that this inference's `placement` misses will be resident after it.
     """
     missing = np.where(placement == 1, 0.0, inference.missing_bytes)
     after = inference._replace(missing_bytes=missing)
     following = np.zeros_like(placement)
     best_partition(after, link, WIDTH, following)
     before = missing.copy()
-    missing[following == 1] = 0.0  # what the next inference would upload is worth having early
+    missing[following == 1] = 0.0  # prefetch also what the next inference would upload
     add_runs(after, link, following)
     return ((before > 0) & (missing == 0)).astype(np.int8), following
 
@@ -63,8 +64,9 @@ def greedy_prefetch(
 def add_runs(inference, link, following):
     """Extend the edge layers of the next inference by the runs that gain most per missing byte.
 
-    `following` (L,), its placement, changes; the missing bytes of what is taken become 0. Slices
-    are not assigned: that takes Numba 5 s more to compile, for the text of an error.
+    `following` (L,), the placement of the next inference, changes. The missing bytes of the runs
+    that are taken become 0. The code assigns elements, not slices: slices take Numba 5 s more to
+    compile, for the text of an error.
     """
     n = len(following)
     missing = inference.missing_bytes
@@ -99,7 +101,10 @@ def add_runs(inference, link, following):
 
 
 def mjoa_mu_prefetch(instance: Instance) -> Plan:
-    """MJOA-MU's plan with layers to prefetch (see the module's docstring)."""
+    """Plan as MJOA-MU does, and prefetch layers in the uplink's idle time.
+
+    The module's docstring has the method and the cost.
+    """
     return finished(PrefetchSearch(instance))
 
 
@@ -112,7 +117,7 @@ class PrefetchSearch:
         self._prefetch: Prefetch | None = None
 
     def plan(self) -> Plan:
-        """The best plan so far."""
+        """Return the best plan so far."""
         return self._joint.plan() if self._prefetch is None else self._prefetch.plan()
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
@@ -123,7 +128,10 @@ class PrefetchSearch:
 
 
 class Prefetch:
-    """The greedy prefetch in addition to a plan; band that nobody uses goes to who prefetches."""
+    """Adds the greedy prefetch to a plan.
+
+    If no UE uses the band, the UEs that prefetch share it.
+    """
 
     def __init__(self, instance: Instance, plan: Plan) -> None:
         self._instance, self._plan = instance, plan
@@ -134,7 +142,7 @@ class Prefetch:
         self._saved = np.zeros(instance.n_ues)  # weighted seconds if they are there
 
     def plan(self) -> Plan:
-        """The plan with the prefetch of all UEs so far."""
+        """Return the plan with the prefetches found so far."""
         plan, bandwidth = self._plan, self._plan.bandwidth_share
         if self._unused:
             wanted = np.array([own.any() for own in self._marks], dtype=np.float64)
@@ -167,7 +175,10 @@ def saved_s(
     placement: NDArray[np.int8],
     parameter_bytes: NDArray[np.float64],
 ) -> float:
-    """Seconds by which an inference ends earlier if what it has at the edge is on the server."""
+    """The seconds that an inference saves if its edge layers' parameters are on the server.
+
+    The comparison is with PBT-DP's placement for a server that holds nothing.
+    """
     cold = inference._replace(missing_bytes=parameter_bytes.copy())
     there = inference._replace(missing_bytes=np.where(placement == 1, 0.0, parameter_bytes))
     alone = np.zeros_like(placement)
@@ -181,10 +192,10 @@ def saved_s(
 def worth_keeping(
     instance: Instance, following: Sequence[NDArray[np.int8]], saved: NDArray[np.float64]
 ) -> list[NDArray[np.int8]]:
-    """Per UE (L,) what to retain: what saves most per byte, while it fits into memory.
+    """What to retain per UE (L,): what saves most per byte, while it fits into memory.
 
-    That is the edge layers of the next inferences (`following`), by the weighted seconds `saved`
-    (N,) if they are there.
+    A UE retains either all or none of the edge layers of its next inference (`following`). `saved`
+    (N,) are the weighted seconds that it saves with them on the server.
     """
     retain = [np.zeros_like(layers) for layers in following]
     sizes = [ue.dnn.parameter_bytes @ own for ue, own in zip(instance.ues, following, strict=True)]

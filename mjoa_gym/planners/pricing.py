@@ -1,15 +1,16 @@
-"""Prices of bandwidth and compute, and the choices of all UEs that they suggest.
+"""Prices of bandwidth and compute, and the choices for all UEs that they suggest.
 
-At prices lambda = (lambda_b, lambda_p) every entry k of UE i's portfolio has a least priced latency
-q_k and the shares x_k that reach it. By Lagrangian duality no choice of entries costs less than
-sum_i q_i - lambda_b - lambda_p, and if the shares x sum to 1, none costs more. In between, what a
-choice costs is estimated by
+At prices lambda = (lambda_b, lambda_p), every entry k of UE i's portfolio has a least priced
+latency q_k, at the shares x_k. By Lagrangian duality no choice of entries costs less than
+`sum_i q_i - lambda_b - lambda_p`. A choice whose shares x sum to 1 does not cost more than that
+either. In between, the cost of a choice is estimated by
 
-    sum_i q_i - sum_r lambda_r + sum_r lambda_r (X_r - 1)^2,        X_r = sum_i x_ir:
+    sum_i q_i - sum_r lambda_r + sum_r lambda_r (X_r - 1)^2,        X_r = sum_i x_ir.
 
-the price of being out of balance, exact for latencies that are inverse in the shares. A choice thus
-is three sums, and a change of one or two UEs changes them in a few additions. So changes are sorted
-out by their estimates, and only the few best are balanced by ARA and simulated.
+The last sum is the price of being out of balance. The estimate is exact for latencies that are
+inverse in the shares. A choice is thus described by three sums, and a change of one or two UEs
+changes the sums with a few additions. So changes are ranked by their estimates, and only the best
+few are balanced by ARA and simulated.
 
 Cost: `value_all` O(N x entries); `descend` O(changes^2) per step, of at most `CHANGES` changes.
 """
@@ -30,12 +31,12 @@ from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, Portfolio, learn_at, worth
 
 CHANGES = 192
-"""Most changes of one UE that are looked at, alone and in pairs."""
+"""The most changes of one UE that are considered, alone and in pairs."""
 MARGIN = 0.1
-"""By what part of all-local a UE's value may improve with proposals to come."""
+"""The fraction of the all-local cost by which later proposals may improve a UE's value."""
 SURPRISES, PRECISION = 3, 1e-4
-"""Most planes that are added to an entry to know its value, and the excess, relative to it, of the
-latency over the planes at which none are."""
+"""The most planes that are added to an entry to find its value. No more are added once the latency
+and the planes differ by at most this fraction of the value."""
 
 
 def value_all(
@@ -43,9 +44,10 @@ def value_all(
 ) -> float:
     """Value the entries at new prices, and find the shares that they are worth.
 
-    That takes a search for those entries only whose value may be within `slack` of the UE's least.
-    Of the others a bound is known: a value is concave in the prices, hence at t times the old ones,
-    t < 1, no less than t times the old value plus (1 - t) times what it is when shares are free.
+    Only the entries whose value may be within `slack` of the UE's least value need a search. For
+    the others there is a bound. A value is concave in the prices. At t times the old prices
+    (`t < 1`), it is therefore at least t times the old value plus 1 - t times the value at prices
+    of 0.
 
     Returns:
         The dual value: no choice of entries costs less (on chains).
@@ -56,7 +58,7 @@ def value_all(
 
 @lean
 def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
-    """`value_all`, without allocating."""
+    """Do the same as `value_all`, without allocating."""
     t = 1.0
     if price_b < portfolio.prices[0]:
         t = price_b / portfolio.prices[0]
@@ -67,14 +69,14 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
     for i in range(len(packed.weight)):
         everything = packed_link(packed, i, 1.0, 1.0)
         first, best = LOCAL, portfolio.value[i, LOCAL]
-        for k in range(1, portfolio.size[i]):  # the best so far will be among the best
+        for k in range(1, portfolio.size[i]):  # begin with the best at the prices before
             if portfolio.value[i, k] < portfolio.value[i, first]:
                 first = k
         for other in range(portfolio.size[i]):
             k = first if other == 0 else other
             if k == LOCAL or (other > 0 and k == first):
                 continue
-            if portfolio.n_planes[i, k] == 0:  # it never ends
+            if portfolio.n_planes[i, k] == 0:  # its inference never ends
                 portfolio.value[i, k] = np.inf
                 continue
             latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], everything)
@@ -91,7 +93,7 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
 
 @njit(inline="always")
 def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
-    """The value of UE i's entry k at some prices; if it exceeds `limit`, possibly less."""
+    """The value of UE i's entry k at given prices; above `limit`, possibly a lower bound on it."""
     value = 0.0
     for _ in range(SURPRISES):
         shares = portfolio.shares[i, k]
@@ -109,14 +111,14 @@ def value_of(packed, portfolio, i, k, price_b, price_p, limit, scratch):
 
 
 def least_entries(portfolio: Portfolio, first: int = LOCAL) -> NDArray[np.int64]:
-    """(N,) every UE's entry of least value from entry `first` on; `LOCAL` without any."""
+    """Every UE's entry (N,) with the least value from entry `first` on; `LOCAL` without any."""
     entries = np.arange(portfolio.value.shape[1])
     counts = (entries >= first) & (entries < portfolio.size[:, None])
     return np.where(counts, portfolio.value, np.inf).argmin(axis=1)
 
 
 def best_responses(portfolio: Portfolio, choice: NDArray[np.int64]) -> tuple[float, float]:
-    """Write every UE's entry of least value into `choice` (N,); returns the demands."""
+    """Write every UE's entry with the least value into `choice` (N,); return both total demands."""
     choice[:] = least_entries(portfolio)
     demands = portfolio.shares[np.arange(len(choice)), choice].T.tolist()
     return sum(demands[0]), sum(demands[1])
@@ -132,11 +134,12 @@ def clear(
 ) -> tuple[tuple[float, float], float]:
     """Move the prices to where the UEs' best responses demand about as much as there is.
 
-    They follow the demand, which is inverse to about the square root of a price. `choice` (N,)
-    becomes the best responses to the prices returned, at which the portfolio is valued.
+    The prices follow the demand, which is about inverse to the square root of a price. `choice`
+    (N,) is overwritten with the best responses to the prices that are returned. The portfolio is
+    valued at these prices.
 
     Returns:
-        The prices of bandwidth and compute with the largest dual value, and that value.
+        The prices of bandwidth and compute with the greatest dual value, and that value.
     """
     best, best_prices = -np.inf, prices
     for turn in range(turns):
@@ -156,19 +159,19 @@ def clear(
 
 
 class Changes(NamedTuple):
-    """Single changes of a choice: UE `ue` takes entry `entry`. At most `CHANGES`."""
+    """Single changes of a choice: UE `ue` takes entry `entry`. There are at most `CHANGES`."""
 
     ue: NDArray[np.int64]
     entry: NDArray[np.int64]
     value: NDArray[np.float64]  # what each adds to the sum of values
-    demand_b: NDArray[np.float64]  # to the demand for bandwidth
-    demand_p: NDArray[np.float64]  # and for compute
-    estimate: NDArray[np.float64]  # of the choice with this change alone
+    demand_b: NDArray[np.float64]  # what each adds to the demand for bandwidth
+    demand_p: NDArray[np.float64]  # what each adds to the demand for compute
+    estimate: NDArray[np.float64]  # the estimate of the choice with this change alone
 
 
 @inner
 def new_changes():
-    """Room for changes."""
+    """Allocate room for changes."""
     return Changes(
         np.empty(CHANGES, np.int64),
         np.empty(CHANGES, np.int64),
@@ -181,7 +184,7 @@ def new_changes():
 
 @lean_inner
 def estimate(portfolio, value, demand_b, demand_p):
-    """What a choice of these sums costs, by the module's estimate."""
+    """The estimated cost of a choice with these sums (the formula is in the module's docstring)."""
     over_b, over_p = demand_b - 1.0, demand_p - 1.0
     price_b, price_p = portfolio.prices[0], portfolio.prices[1]
     return value + price_b * (over_b * over_b - 1.0) + price_p * (over_p * over_p - 1.0)
@@ -189,7 +192,7 @@ def estimate(portfolio, value, demand_b, demand_p):
 
 @lean_inner
 def totals(portfolio, choice):
-    """The sums of a choice: of values, and of both resources' demands."""
+    """The three sums of a choice: the values, and the demand for each resource."""
     value = demand_b = demand_p = 0.0
     for i in range(len(choice)):
         value += portfolio.value[i, choice[i]]
@@ -200,21 +203,21 @@ def totals(portfolio, choice):
 
 @lean_inner
 def promising(portfolio, choice, slack, changes, found):
-    """The best changes of one or two UEs, by their estimates.
+    """Find the best changes of one or two UEs, by their estimates.
 
-    An entry whose value exceeds the UE's least by more than `slack` cannot be part of a better
-    choice.
+    An entry whose value exceeds the UE's least value by more than `slack` cannot be part of a
+    better choice, and is left out.
 
     Args:
-        portfolio: Valued.
-        choice: (N,) what is changed.
+        portfolio: The portfolio, valued at the present prices.
+        choice: (N,) the choice to change.
         slack: See above.
-        changes: Overwritten.
-        found: (most, 3) overwritten with rows: the estimate, the number of a change, and that of
-            another or -1.
+        changes: Overwritten with the single changes.
+        found: (most, 3) overwritten with rows: the estimate, the index of a change, and the index
+            of another change or -1. The best row comes first.
 
     Returns:
-        The number of rows, the best first.
+        The number of rows.
     """
     sums = totals(portfolio, choice)
     count, rows = ZERO, ZERO
@@ -241,7 +244,7 @@ def promising(portfolio, choice, slack, changes, found):
 
 @lean_inner
 def insert_change(portfolio, i, now, k, sums, changes, count):
-    """Keep UE i's change from entry `now` to k, if its estimate is good enough; the new count."""
+    """Keep UE i's change from entry `now` to k if its estimate is good; return the new count."""
     value = portfolio.value[i, k] - portfolio.value[i, now]
     demand_b = portfolio.shares[i, k, 0] - portfolio.shares[i, now, 0]
     demand_p = portfolio.shares[i, k, 1] - portfolio.shares[i, now, 1]
@@ -261,7 +264,7 @@ def insert_change(portfolio, i, now, k, sums, changes, count):
 
 @lean_inner
 def insert_row(found, rows, value, a, b):
-    """Insert (value, a, b) into rows sorted by value, if there is room; the new number of rows."""
+    """Insert (value, a, b) into rows sorted by value, if it fits; return the number of rows."""
     most = len(found)
     if rows == most and value >= found[rows - 1, 0]:
         return rows
@@ -279,7 +282,7 @@ def insert_row(found, rows, value, a, b):
 
 @lean_inner
 def apply(changes, found, row, choice):
-    """Make a single change or a pair (a row of `promising`) in a choice (N,)."""
+    """Make a single change or a pair of changes (a row of `promising`) in a choice (N,)."""
     for which in range(1, 3):
         c = int(found[row, which])
         if c >= 0:
@@ -301,9 +304,9 @@ def descend(portfolio, choice, slack):
 
 @compiled
 def neighbours(portfolio, choice, slack, choices):
-    """Write the choices (most, N) that promise most; returns their number.
+    """Write the most promising choices (most, N), and return their number.
 
-    The first one is `choice` (N,) itself, the others are its best changes.
+    The first one is `choice` (N,) itself. The others are its best changes.
     """
     changes, found = new_changes(), np.empty((len(choices) - 1, 3))
     rows = promising(portfolio, choice, slack, changes, found)
@@ -318,11 +321,12 @@ def neighbours(portfolio, choice, slack, choices):
 def worth_serving(
     portfolio: Portfolio, choice: NDArray[np.int64], slack: float, shares: NDArray[np.float64]
 ) -> None:
-    """Write what the UEs' best entries are worth into `shares` (N, 2).
+    """Write the shares that the UEs' best entries are worth into `shares` (N, 2).
 
-    They stay as they are for UEs that are not served by `choice` (N,) and will hardly be in a
-    better one: whose best entry's value exceeds that of all-local by more than `slack` and
-    `MARGIN`, for there may be better entries.
+    A UE's shares stay as they are if `choice` (N,) does not serve it and a better choice is
+    unlikely to serve it. That is the case if the value of the UE's best entry exceeds that of
+    all-local by more than `slack` and `MARGIN`. The margin allows for better entries that are not
+    known yet.
     """
     value, ues = portfolio.value, np.arange(len(choice))
     best = least_entries(portfolio, LOCAL + 1)

@@ -1,16 +1,15 @@
 """What a joint decision is worth over the rounds to come, and a local search for a better one.
 
-The kernels of `far_sighted`. A round is replayed with the environment's own functions
+These are the kernels of `far_sighted`. They replay a round with the environment's own functions
 (`rounds.infer`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an
-instance shows, so there is no second model of what a round does. Only what comes after it is
-estimated.
+instance shows. So there is no second model of a round. Only what comes after it is estimated.
 
-An estimate replays only the UEs that a change concerns; of the others it knows the round, and what
-later inferences are worth unless memory keeps something else of theirs.
+An estimate replays only the UEs that a change concerns. For the others the round is known, and so
+is the worth of their later inferences, unless memory keeps other layers of theirs.
 
-Cost: an estimate takes one or two simulations and O(N L) for the memory if uploads change, and up
-to O(menu) simulations for every UE whose residency does; a sweep of the search makes
-O(N^2 + N x menu) estimates.
+Cost: an estimate takes one or two simulations. If uploads change, it also takes O(N L) for the
+memory, and up to O(menu) simulations for every UE whose residency changes. A sweep of the search
+makes O(N^2 + N x menu) estimates.
 """
 
 from __future__ import annotations
@@ -43,31 +42,32 @@ from mjoa_gym.world.rounds import (
 from mjoa_gym.world.tables import Tables
 
 PARTS = (0.5, 0.15)
-"""Parts of a UE's share that are offered to another."""
+"""Parts of a UE's share that are offered to another UE."""
 SWEEPS = 6
-"""Most sweeps of the search."""
+"""The most sweeps of the search."""
 GAIN = 1e-5
-"""Least relative gain for which the decision changes."""
+"""The least relative gain for which the decision changes."""
 NOW, LATER = range(2)
-"""Residencies that are valued: after this round, and when all marked layers have been uploaded."""
+"""The residencies that are valued: after this round, and when all marked layers have been
+uploaded."""
 UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
 TURN, FIRST, BEFORE, BEST = range(4)
 """Turns so far; the objective at first, at the start of the sweep, and now."""
 EVERYONE = np.int64(-1)
-"""In place of the UE that a decision changes."""
+"""In place of the index of a UE: the decision may have changed for all UEs."""
 
 
 class RoundSetting(NamedTuple):
-    """What does not change: the upload mode's number, the clock and the memory.
+    """What the search does not change: the number of the upload mode, the clock and the memory.
 
-    For the inferences every UE has a row of memory of its own; where parameters are `common` to
-    UEs, the rows are brought together before anything is dropped.
+    Every UE has its own row of memory for the inferences. If parameters are `common` to UEs, the
+    rows are combined before anything is dropped.
     """
 
     mode: int
     period_s: float
     server_memory_bytes: float
-    common: int  # 0 or 1, as in a scenario's constants: kernels would be compiled anew for bool
+    common: int  # 0 or 1 as in a scenario's constants: Numba would compile again for a bool
     retain: int
     share_parameters: bool = False
 
@@ -76,21 +76,25 @@ class RoundSetting(NamedTuple):
 class Forecast(NamedTuple):
     """What follows from a decision for every UE, in this round and after it.
 
-    The UEs' rows of memory come first; those of networks that none of them runs follow.
+    The UEs' rows of memory come first. The rows of networks that no UE runs follow.
     """
 
     seconds: NDArray[np.float64]  # (N,) of this round's inferences
-    counts: NDArray[np.float64]  # (N,) seconds that they count as, prefetches included
+    counts: NDArray[np.float64]  # (N,) their costs before the weights, prefetches included
     carried: NDArray[np.float64]  # (2, R, L) residencies (`NOW`, `LATER`) if nothing is dropped
     idle: NDArray[np.int32]  # (R, L) rounds since each layer was used, at the end of this one
     wait: NDArray[np.float64]  # (N,) rounds from `NOW` to `LATER`
-    retained: NDArray[np.int64]  # (N,) the rows of what is dropped last
-    kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows; NaN if of no weight
-    worth: NDArray[np.float64]  # (2, N) seconds that an inference with them counts as
+    retained: NDArray[np.int64]  # (N,) the rows of the layers that are dropped last
+    kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows; NaN if without weight
+    worth: NDArray[np.float64]  # (2, N) cost before its weight of an inference with them
 
 
 def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int32]) -> Forecast:
-    """Room for a forecast for N UEs, with what is there (R, L) of networks that nobody runs."""
+    """Allocate a forecast for N UEs.
+
+    `resident` and `idle` (R, L) are the state of memory. The forecast keeps it for networks that no
+    UE runs.
+    """
     return Forecast(
         np.zeros(n_ues),
         np.zeros(n_ues),
@@ -105,28 +109,29 @@ def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int
 
 @by_reference
 class Prospect(NamedTuple):
-    """One environment's round and what is assumed of the rounds after it."""
+    """One environment's round, and what is assumed about the rounds after it."""
 
     tables: Tables  # of R networks: one for each UE, and those that none of them runs
     setting: RoundSetting
     packed: Packed  # the UEs' links in this round
-    links: NDArray[np.float64]  # (N, 4) and in later ones, as in `Link`
+    links: NDArray[np.float64]  # (N, 4) the UEs' links in later rounds, as in `Link`
     resident: NDArray[np.float64]  # (R, L) at the start of the round
-    idle: NDArray[np.int32]  # (R, L) likewise
+    idle: NDArray[np.int32]  # (R, L) at the start of the round
     decision: Decision
-    """The answer, changed by the search. UE i may place with the rows `first[i]` to
-    `first[i] + placements[i]` of its table, and prefetch with those up to `first[i + 1]`."""
+    """The answer, which the search changes. UE i's placement is one of the rows from `first[i]` up
+    to but not including `first[i] + placements[i]`, and its prefetch one of those up to
+    `first[i + 1]`."""
     first: NDArray[np.int64]  # (N + 1,)
     placements: NDArray[np.int64]  # (N,)
     rounds_ahead: float
-    """The rounds that a UE is expected to stay for after this one, times their weight against this
-    one."""
+    """The number of rounds for which a UE is expected to stay after this one, times the weight of
+    such a round against this one."""
     known: Forecast  # of the present decision
-    trial: Forecast  # of one that is tried; else the same
-    touched: NDArray[np.bool_]  # (N,) the UEs whose rounds may differ between them
+    trial: Forecast  # of a decision that is tried; otherwise the same as `known`
+    touched: NDArray[np.bool_]  # (N,) the UEs whose rounds may differ between these two
     state: State  # of the one environment; its residency and idle rounds are the trial's
-    least: NDArray[np.float64]  # (rows,) seconds of placements in later rounds, all resident
-    least_of: NDArray[np.float64]  # (N,) the least of these
+    least: NDArray[np.float64]  # (rows,) costs of placements in later rounds, all resident
+    least_of: NDArray[np.float64]  # (N,) the least of these for each UE
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
     spare_idle: NDArray[np.int32]  # (R, L) a work array
     progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `FIRST`, `BEFORE`, `BEST`
@@ -151,13 +156,13 @@ def same(one, other):
 
 @lean_inner
 def link_under(packed, decision, i):
-    """UE i's link with the shares that are decided."""
+    """UE i's link with the shares of the decision."""
     return packed_link(packed, i, decision.bandwidth_share[0, i], decision.compute_share[0, i])
 
 
 @njit(inline="always")
 def later_in(prospect, i, resident):
-    """UE i's inference in a later round with (L,) fractions resident, and its link."""
+    """UE i's inference in a later round with the fractions `resident` (L,), and its link."""
     tables, room, link = prospect.tables, prospect.room, prospect.links[i]
     for layer in range(len(resident)):
         missing = tables.parameter_bytes[i, layer] * (1.0 - resident[layer])
@@ -168,14 +173,17 @@ def later_in(prospect, i, resident):
 
 @njit(inline="always")
 def later_counts(prospect, i, outline, inference, link):
-    """Seconds that UE i's inference counts as in a later round with some placement's outline."""
+    """The cost of UE i's inference in a later round, in seconds before its weight.
+
+    `outline` is that of the placement.
+    """
     prices = packed_prices(prospect.packed, i)
     return judge_outline(outline, inference, prices, link, scratch_in(prospect.room, i))
 
 
 @inner
 def set_least(prospect):
-    """Write down the seconds of all placements in later rounds with everything resident."""
+    """Write the costs of all placements in later rounds with everything resident."""
     outlines, least = prospect.decision.outlines, prospect.least
     everything = np.ones(prospect.resident.shape[1])
     for i in range(len(prospect.placements)):
@@ -191,9 +199,10 @@ def set_least(prospect):
 
 @lean_inner
 def best_later(prospect, i, resident):
-    """Seconds of UE i's fastest placement in a later round, with (L,) fractions resident.
+    """The cost of UE i's best placement in a later round with the fractions `resident` (L,).
 
-    Placements are left out that are slower even with everything resident.
+    The cost is in seconds, before the weight. Placements are left out that cost more than the best
+    so far even with everything resident.
     """
     inference, link = later_in(prospect, i, resident)
     first, best = prospect.first[i], np.inf
@@ -231,9 +240,9 @@ def begin_ue(prospect, i):
 
 @lean_inner
 def end_ue(prospect, i, round_s):
-    """Replay what UE i uploads in this round, and note what is there when all marked layers are.
+    """Replay what UE i uploads in this round, and note what is there once all marked layers are.
 
-    The whole uplink share is taken to be idle then: a later inference needs little of it.
+    Until then, the whole uplink share counts as idle, because a later inference needs little of it.
     """
     decision, tables, trial = prospect.decision, prospect.tables, prospect.trial
     link = link_under(prospect.packed, decision, i)
@@ -260,7 +269,7 @@ def end_ue(prospect, i, round_s):
 
 @lean_inner
 def length(seconds, period_s):
-    """Length of a round whose inferences take so many seconds (N,)."""
+    """The length in seconds of a round whose inferences take `seconds` (N,)."""
     round_s = period_s
     for own in seconds:
         round_s = max(round_s, own)
@@ -269,9 +278,9 @@ def length(seconds, period_s):
 
 @lean
 def play_round(prospect):
-    """Play the decision; the length of the round. Seconds and residencies go to the trial.
+    """Play the decision, and return the length of the round; the trial gets times and residencies.
 
-    The length is infinite if an inference never ends; residency is of no use then.
+    The length is infinite if an inference never ends. The residencies have no meaning then.
     """
     n_ues = len(prospect.placements)
     for i in range(n_ues):
@@ -285,9 +294,10 @@ def play_round(prospect):
 
 @njit(inline="always")
 def replay(prospect, i, j):
-    """Play the decision, which differs from the known one in UEs i and j: length of the round.
+    """Play the decision for UEs i and j, and return the length of the round.
 
-    The others are replayed too if that changes, and if i is `EVERYONE`.
+    The decision differs from the known one in UEs i and j only. The other UEs are replayed, too, if
+    the length changes. If i is `EVERYONE`, all UEs are replayed.
     """
     seconds, period_s = prospect.trial.seconds, prospect.setting.period_s
     before = after = np.inf
@@ -308,7 +318,7 @@ def replay(prospect, i, j):
 
 @lean_inner
 def same_uploads(known, trial, touched):
-    """Whether two forecasts agree on what the UEs touched upload and retain."""
+    """Whether two forecasts agree on what the touched UEs upload and retain."""
     for i in range(len(touched)):
         if touched[i] and not (
             trial.retained[i] == known.retained[i]
@@ -322,7 +332,11 @@ def same_uploads(known, trial, touched):
 
 @lean_inner
 def bring_together(resident, idle, tables):
-    """Let the owners of layers have what any row (R, L) has of them; in place, idle rounds too."""
+    """Give the owner of each layer the most that any row (R, L) has of it, in place.
+
+    The owner's idle rounds become the fewest of the rows that have any of it. Then all rows with
+    the layer repeat what the owner has.
+    """
     for row in range(len(resident)):
         for layer in range(tables.n_layers[row]):
             there, own = memory.owner_of(tables, row, layer)
@@ -335,7 +349,7 @@ def bring_together(resident, idle, tables):
 
 @lean
 def drop(prospect):
-    """Write down what memory keeps of the trial's residencies."""
+    """Write what memory keeps of the trial's residencies."""
     trial, tables, setting = prospect.trial, prospect.tables, prospect.setting
     dnn, placements = prospect.state.population.dnn[0], prospect.decision.placements
     idle = prospect.spare_idle
@@ -357,14 +371,14 @@ def drop(prospect):
 
 @lean_inner
 def rounds_with(when, wait, rounds_ahead):
-    """Rounds in which a UE will have the residency `when`, times their weight."""
+    """The number of rounds in which a UE will have the residency `when`, times their weight."""
     soon = min(wait, rounds_ahead)
     return soon if when == NOW else rounds_ahead - soon
 
 
 @lean_inner
 def total(trial, weight, rounds_ahead):
-    """Weighted seconds of this round and of those to come."""
+    """The weighted seconds of this round and of those to come."""
     weighted = 0.0
     for i in range(len(trial.seconds)):
         ahead_s = rounds_with(NOW, trial.wait[i], rounds_ahead) * trial.worth[NOW, i]
@@ -375,7 +389,7 @@ def total(trial, weight, rounds_ahead):
 
 @lean_inner
 def gained(before, now, parameter_bytes):
-    """Bytes that are resident now (L,) in addition to those before."""
+    """The bytes that are resident `now` (L,) in addition to those `before` (L,)."""
     more = 0.0
     for layer in range(len(now)):
         if now[layer] > before[layer]:
@@ -385,11 +399,12 @@ def gained(before, now, parameter_bytes):
 
 @lean_inner
 def bound(known, trial, there, least_of, links, prices, parameter_bytes, rounds_ahead):
-    """Put into the trial's worth what it cannot be below if no more is resident than (2, N, L).
+    """Write lower bounds into the trial's worth if at most `there` (2, N, L) is resident.
 
-    That is the worth with everything resident, and the known worth less the seconds that the bytes
-    take, and count as, that are resident in addition, and what being late counts as. (On networks
-    that are no chains, pre-emption allows rare exceptions; a change may be passed over then.)
+    One bound is the worth with everything resident. The other is the known worth, less the time and
+    the price of uploading the bytes that are resident in addition, and less the price of a missed
+    deadline. (On networks that are not chains, pre-emption allows rare exceptions. A good change
+    may then be missed.)
     """
     for i in range(len(least_of)):
         for when in range(2):
@@ -404,9 +419,9 @@ def bound(known, trial, there, least_of, links, prices, parameter_bytes, rounds_
 
 @njit(inline="always")
 def estimate(prospect, limit):
-    """Estimate later inferences with what the trial keeps, until `total` cannot be below a limit.
+    """Estimate later inferences with what the trial keeps, and return the `total`.
 
-    The total is returned.
+    The estimate stops as soon as the total cannot be below the limit.
     """
     known, trial, ahead = prospect.known, prospect.trial, prospect.rounds_ahead
     weight = prospect.state.population.weight[0]
@@ -427,10 +442,11 @@ def estimate(prospect, limit):
 
 @njit(inline="always")
 def objective(prospect, i, j, limit):
-    """Weighted seconds of this round and, estimated, of those to come, if they are below a limit.
+    """The weighted seconds of this round and, estimated, of those to come.
 
-    Else a number that is not. The decision is the known one but for UEs i and j, or i is
-    `EVERYONE`. The trial becomes its forecast.
+    If they are not below the limit, the result is some number that is not below it either. The
+    decision differs from the known one in UEs i and j only, or in all UEs if i is `EVERYONE`. The
+    trial becomes its forecast.
     """
     known, trial, people = prospect.known, prospect.trial, prospect.state.population
     least_of, links, ahead = prospect.least_of, prospect.links, prospect.rounds_ahead
@@ -443,7 +459,7 @@ def objective(prospect, i, j, limit):
             copy(known.worth[LATER], trial.worth[LATER])
             now = total(trial, weight, ahead)
         else:
-            if not prospect.setting.common:  # else others' uploads count, too
+            if not prospect.setting.common:  # otherwise the uploads of other UEs count, too
                 bound(known, trial, trial.carried, least_of, links, prices, parameter_bytes, ahead)
                 now = total(trial, weight, ahead)
             if now < limit or prospect.setting.common:
@@ -455,7 +471,10 @@ def objective(prospect, i, j, limit):
 
 @lean_inner
 def copy_rounds(touched, source, target):
-    """Copy the rounds of all touched UEs from one forecast to the other."""
+    """Copy the rounds of all touched UEs from one forecast to the other.
+
+    No UE is touched afterwards.
+    """
     for i in range(len(touched)):
         if touched[i]:
             target.seconds[i], target.wait[i] = source.seconds[i], source.wait[i]
@@ -468,9 +487,10 @@ def copy_rounds(touched, source, target):
 
 @lean_inner
 def accepted(prospect, i, j, best):
-    """The objective of the decision if it beats `best`: it is known then; else `best`.
+    """Accept the decision if it is better than `best`; return the objective, or else `best`.
 
-    It is the known one but for UEs i and j, or i is `EVERYONE`.
+    An accepted decision becomes the known one. The decision differs from the known one in UEs i and
+    j only, or in all UEs if i is `EVERYONE`.
     """
     known, trial = prospect.known, prospect.trial
     limit = best * (1.0 - GAIN)
@@ -489,10 +509,10 @@ def accepted(prospect, i, j, best):
 
 @lean_inner
 def choose(prospect, chosen, i, n_rows, other, best):
-    """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); returns the objective.
+    """Let UE i take the best of its first `n_rows` rows in `chosen` (1, N); return the objective.
 
-    `chosen` is the decision's `placement_of`, `prefetch_of` or `retain_of`. Shares of UE i and of
-    another may have changed; with these alone the decision is no better.
+    `chosen` is the decision's `placement_of`, `prefetch_of` or `retain_of`. The shares of UE i and
+    of UE `other` may have changed. With these shares alone, the decision is no better.
     """
     kept = chosen[0, i]
     for row in range(prospect.first[i], prospect.first[i] + n_rows):
@@ -508,9 +528,9 @@ def choose(prospect, chosen, i, n_rows, other, best):
 
 @njit(inline="always")
 def hand_over(prospect, shares, i, j, part, best):
-    """Offer a part of UE i's share (1, N) to UE j; returns the objective.
+    """Offer a part of UE i's share (1, N) to UE j; return the objective.
 
-    A UE that could do nothing without the share chooses anew what to do with it.
+    If UE j had nothing of the resource before, its placement and its prefetch may change as well.
     """
     before_i, before_j = shares[0, i], shares[0, j]
     shares[0, i] -= part * before_i
@@ -551,11 +571,11 @@ def take_turn(prospect, i, kind, best):
 def search(prospect, turns):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
-    In a sweep every UE has three turns: one for its choices, and one for each of its shares. The
-    search continues where it stopped.
+    In a sweep every UE has three turns: one for its choices, and one for each of its shares. Each
+    call takes at most so many turns, and continues where the last one stopped.
 
     Returns:
-        The objective before the first turn and now, and whether the search is over.
+        The objective before the first turn, the objective now, and whether the search is over.
     """
     progress, n_ues = prospect.progress, len(prospect.placements)
     sweep = 3 * n_ues

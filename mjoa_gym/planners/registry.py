@@ -56,25 +56,25 @@ ANYTIME: dict[str, Callable[[Instance], Anytime]] = {
 """The planners that have a plan at any time, and better ones later."""
 
 GROUP = "mjoa_gym.planners"
-"""The entry points under which installed packages offer planners."""
+"""The group of entry points in which installed packages offer planners."""
 
 _registered: dict[str, Planner] = {}
 
 
 def register_planner(name: str, planner: Planner, replace: bool = False) -> None:
-    """Make a planner known by a name, in this process.
+    """Register a planner under a name, in this process.
 
     Args:
-        name: For `plan_with` and everything that takes a planner's name.
+        name: The name for `plan_with` and everything else that takes a planner's name.
         planner: A function `Instance -> Plan`.
-        replace: Whether a planner that was registered under the name before may be replaced.
+        replace: Whether the planner may replace one that was registered under the same name.
 
     Raises:
-        ValueError: If the name is taken, or no name.
+        ValueError: If the name is taken or empty, or is not a text.
         TypeError: If the planner cannot be called.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"name={name!r}: must be a text")
+        raise ValueError(f"name={name!r}: must be a text that is not empty")
     if not callable(planner):
         raise TypeError(f"planner={planner!r}: must be a function Instance -> Plan")
     if name in PLANNERS or (name in _registered and not replace):
@@ -86,7 +86,7 @@ def register_planner(name: str, planner: Planner, replace: bool = False) -> None
 def installed_planners() -> dict[str, Planner]:
     """The planners that installed packages offer in the entry-point group `mjoa_gym.planners`.
 
-    One that cannot be loaded, or has a name that is taken, is left out with a warning.
+    A planner is left out with a warning if it cannot be loaded or its name is taken.
     """
     found: dict[str, Planner] = {}
     for point in entry_points(group=GROUP):
@@ -107,17 +107,17 @@ def installed_planners() -> dict[str, Planner]:
 
 
 def planner_names() -> tuple[str, ...]:
-    """The names that `plan_with` knows: baselines first, those that others brought last."""
+    """The names that `plan_with` accepts: baselines first, planners of other projects last."""
     return tuple(PLANNERS | installed_planners() | _registered)
 
 
 def planner_of(name: str) -> Planner:
-    """The planner of a name.
+    """The planner with a given name.
 
     Raises:
-        ValueError: If no planner has that name (with the nearest one).
+        ValueError: If no planner has that name. The message suggests the nearest one.
     """
-    if name in PLANNERS:  # without a look at what else is installed
+    if name in PLANNERS:  # this does not load what else is installed
         return PLANNERS[name]
     if name not in _registered:
         choice("planner", name, planner_names())
@@ -128,15 +128,16 @@ def plan_with(name: str, instance: Instance, budget_s: float | None = None) -> P
     """The plan of the named planner for an instance.
 
     Args:
-        name: The planner's.
+        name: The planner's name.
         instance: The instance.
         budget_s: Seconds after which the best plan found so far is taken, for the planners of
-            `ANYTIME`: at worst all-local, and with more time never worse. One step beyond is
-            possible: mostly a call of PBT-DP, for the oracle up to 20 or more. Compiling counts, in
-            the first call.
+            `ANYTIME`. At worst the plan is all-local, and with more time it is never worse. The
+            search may exceed the budget by one step: mostly a call of PBT-DP, for the oracle up to
+            20 calls or more. In the first call, the budget includes compiling.
 
     Raises:
-        ValueError: If no planner has that name (with the nearest one), or it takes no budget.
+        ValueError: If no planner has that name (the message suggests the nearest one), or if the
+            planner takes no budget.
     """
     planner = planner_of(name)
     if budget_s is None:
@@ -144,7 +145,7 @@ def plan_with(name: str, instance: Instance, budget_s: float | None = None) -> P
     end = time.perf_counter() + positive("budget_s", budget_s)
     if name not in ANYTIME:
         takers = ", ".join(ANYTIME)
-        raise ValueError(f"budget_s={budget_s!r}: {name} takes no budget; those that do: {takers}")
+        raise ValueError(f"budget_s={budget_s!r}: {name} takes no budget; these do: {takers}")
     search = ANYTIME[name](instance)
     for _ in search.steps(piece=1):
         if time.perf_counter() >= end:
@@ -153,23 +154,24 @@ def plan_with(name: str, instance: Instance, budget_s: float | None = None) -> P
 
 
 def plan_many(name: str, instances: Sequence[Instance], threads: int = 1) -> list[Plan]:
-    """The plans of the named planner for many instances: those that `plan_with` gives.
+    """The plans of the named planner for many instances: the same plans as those of `plan_with`.
 
     Args:
-        name: The planner's.
+        name: The planner's name.
         instances: The instances.
-        threads: How many plan at the same time. MJOA-MU's search is compiled and holds the
-            interpreter's lock for a small part of the time only; planners in plain Python do not
-            gain.
+        threads: The number of threads that plan at the same time. MJOA-MU's search is compiled and
+            holds the interpreter's lock for a small part of the time only. Planners in plain Python
+            do not gain.
 
     Raises:
-        ValueError: If no planner has that name (with the nearest one), or there are no threads.
+        ValueError: If no planner has that name (the message suggests the nearest one), or if
+            `threads` is less than 1.
     """
     return each_planned(planner_of(name), instances, threads)
 
 
 def each_planned(planner: Planner, instances: Sequence[Instance], threads: int) -> list[Plan]:
-    """A planner's plans for many instances, on some threads."""
+    """A planner's plans for many instances, with a number of threads."""
     if count("threads", threads) == 1 or len(instances) < 2:
         return [planner(instance) for instance in instances]
     with ThreadPoolExecutor(threads) as pool:

@@ -1,9 +1,9 @@
-"""Single cuts in program order, and the best one that knows about uploading: `single-cut`.
+"""Single cuts in program order, and the planner `single-cut`, which considers uploading.
 
-That planner is ours, a control: it makes Neurosurgeon's choices at the true cost, which separates
-what a planner gains by knowing the upload (against `neurosurgeon`) from what it gains by more than
-one cut (against PBT-DP). Each of N UEs plans with 1/N of band and server, in the instance's upload
-mode; those that offload then share both equally.
+The planner is ours and serves as a control. It makes Neurosurgeon's choice at the true cost. That
+separates what a planner gains by considering the upload (against `neurosurgeon`) from what it gains
+by more than one cut (against PBT-DP). Each of N UEs plans with 1/N of band and server, in the
+instance's upload mode. The UEs that offload then share both equally.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def uploading_cut(one: OneUE) -> Placement:
 
 
 def best_cut(inference: Inference, link: Link) -> tuple[Placement, float]:
-    """The cut of least latency and that latency; of equal ones, the cut that offloads least.
+    """The cut with the lowest latency, and that latency in seconds.
 
-    Layers before a cut are on the UE, the others at the edge. Every cut is simulated:
-    O(L (L + edges)), on non-chain models too.
+    Layers before a cut are on the UE, the others at the edge. Of equally good cuts, it is the one
+    that offloads least. Every cut is simulated: O(L (L + edges)), also on networks that are not
+    chains.
     """
     n = len(inference.ue_s)
     cuts = np.tri(n + 1, n, -1, dtype=np.int8) ^ 1

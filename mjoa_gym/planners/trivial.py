@@ -13,27 +13,28 @@ DISTINGUISHING = (
     "first", "first_edge", "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes",
     "missing_bytes", "input_bytes", "snr_up", "snr_down", "weight", "local_s",
 )  # fmt: skip
-"""The packed fields that seed `random`, with the band and the upload mode."""
+"""The packed fields that seed `random`, together with the band and the upload mode."""
 OF_RATES = ("up_hz", "down_hz", "message_s")
-"""Further ones, where UEs have given rates in place of SNRs."""
+"""Further fields that seed `random` if a UE has given rates in place of SNRs."""
 
 
 def local_only(instance: Instance) -> Plan:
-    """Every layer on its UE, no shares. O(total layers)."""
+    """Leave every layer on its UE, and give no shares. O(total layers)."""
     nothing = np.zeros(instance.n_ues)
     return Plan([all_local(ue) for ue in instance.ues], nothing, nothing)
 
 
 def edge_only(instance: Instance) -> Plan:
-    """Every layer at the edge, equal shares; a UE that cannot reach it stays local."""
+    """Place every layer at the edge, with equal shares; a UE that cannot reach it stays local."""
     return plan_each(instance, lambda one: np.ones(one.ue.dnn.n_layers, dtype=np.int8))
 
 
 def random(instance: Instance) -> Plan:
-    """A fair coin per layer, and shares uniform over the simplex of the UEs that offload.
+    """Flip a fair coin for each layer, and draw shares uniformly for the UEs that offload.
 
-    A planner sees the instance and no generator, so the seed is a checksum of the instance: equal
-    instances get equal plans, and any other instance gets an unrelated one. O(total layers).
+    The shares are uniform over the simplex. A planner sees the instance and no generator, so the
+    seed is a checksum of the instance: equal instances get equal plans, and any other instance gets
+    an unrelated plan. O(total layers).
     """
     rng = np.random.default_rng(_checksum(instance))
     placements = [
@@ -48,7 +49,7 @@ def random(instance: Instance) -> Plan:
 
 
 def _checksum(instance: Instance) -> int:
-    """CRC-32 over what tells instances apart."""
+    """A CRC-32 checksum of the fields in which instances differ."""
     packed = instance.packed
     names = DISTINGUISHING if packed.concentrates.all() else DISTINGUISHING + OF_RATES
     values = [getattr(packed, name) for name in names]

@@ -1,8 +1,8 @@
 """An episode as its bound sees it, and the prices at which the bound is (nearly) highest.
 
-`streaming_bound` derives what prices are of. Any prices give a bound, so none of this needs to be
-exact. They come from a linear programme over answers of known placements at shares on a grid; each
-of its turns adds every UE's best known answer to the prices so far (cutting planes).
+`streaming_bound` derives what has a price. Any prices give a bound, so nothing here needs to be
+exact. The prices come from a linear programme over the answers of known placements, at shares on a
+grid. Each turn adds every UE's best known answer to the prices so far (cutting planes).
 """
 
 from __future__ import annotations
@@ -30,40 +30,43 @@ from mjoa_gym.model.reference import reference
 from mjoa_gym.planners.far_sighted import placements_of
 
 SHARES = 0.8 ** np.arange(18)
-"""Shares of band and server that the search for prices looks at."""
+"""The shares of band and server that the search for prices considers."""
 TURNS, GUESS, PRECISION = 40, 1e-2, 1e-3
-"""Most turns of that search, and the relative distances to the highest value at which it ends."""
+"""The most turns of that search, and the relative distances from the highest value at which it
+ends: at first, and in the end."""
 MOST_PRICE = 1e3
-"""No price is higher, in seconds per band, server or megabyte."""
+"""The highest price, in seconds per band, server or megabyte."""
 MOST_REWARD = 0.9
-"""How much of a UE's weight the reward for a second of a longer round may take."""
+"""The part of a UE's weight that the reward for a second of a longer round may take at most."""
 MEGABYTE = 1e6
 
 
 class Round(NamedTuple):
-    """A round with N UEs: the problem whatever is on the server, and what known placements reach.
+    """A round with N UEs: its problem, and what known placements reach.
 
-    Tables are (K, S, S), for K placements and S shares of band and of server.
+    The problem is given for a server that holds nothing and for one that holds everything. Tables
+    are (K, S, S), for K placements and S shares of band and of server.
     """
 
-    packed: Packed  # nothing is there, weights sum to 1
-    installed: Packed  # likewise, but with everything there
+    packed: Packed  # with nothing on the server, and weights that sum to 1
+    installed: Packed  # the same with everything on the server
     rows: list[NDArray[np.int8]]  # per UE (K, L) placements
-    none_s: list[NDArray[np.float64]]  # per UE their latencies
-    full_s: list[NDArray[np.float64]]  # the same with everything there
-    megabytes: list[NDArray[np.float64]]  # for which the UE pays then, at least
-    rate_mb_s: NDArray[np.float64]  # (N, S) of the uplinks
+    none_s: list[NDArray[np.float64]]  # per UE the latencies with nothing on the server
+    full_s: list[NDArray[np.float64]]  # per UE the latencies with everything on the server
+    megabytes: list[NDArray[np.float64]]  # per UE the least megabytes that it pays for then
+    rate_mb_s: NDArray[np.float64]  # (N, S) the rates of the uplinks
     group: NDArray[np.int64]  # (N,) see `Episode`
-    part: NDArray[np.float64]  # (N,) of a byte's price that each UE pays
-    local_s: NDArray[np.float64]  # (N,)
-    lasts_s: float  # the round, at least its period; see `streaming_bound`
+    part: NDArray[np.float64]  # (N,) the part of a byte's price that each UE pays
+    local_s: NDArray[np.float64]  # (N,) all-local latencies
+    lasts_s: float  # at least the period: H_r in `streaming_bound`
 
 
 class Episode(NamedTuple):
-    """R rounds. A group are the UEs whose parameters are stored together, over all rounds.
+    """An episode of R rounds, and its groups.
 
-    Where parameters are shared, those are the UEs with networks that have layers in common;
-    otherwise each UE is a group until it leaves.
+    A *group* is made up of the UEs whose parameters are stored together, over all rounds. If
+    parameters are shared, those are the UEs whose networks have layers in common. Otherwise each UE
+    is a group until it leaves.
     """
 
     rounds: list[Round]
@@ -72,21 +75,21 @@ class Episode(NamedTuple):
 
 
 class RoundPrices(NamedTuple):
-    """What things cost in a round, where weights sum to 1."""
+    """The prices in a round whose weights sum to 1."""
 
     band: float
     server: float
     memory: float  # of a megabyte that the server may keep
-    there: NDArray[np.float64]  # (G,) of a group's megabyte that is there; inf if none can be
-    upload: NDArray[np.float64]  # (G,) what a megabyte earns that arrives
+    there: NDArray[np.float64]  # (G,) of a group's megabyte on the server; inf if none can be there
+    upload: NDArray[np.float64]  # (G,) what an uploaded megabyte earns
 
     def earns(self, known: Round) -> NDArray[np.float64]:
-        """(N,) what a megabyte per second earns each UE while the round lasts."""
+        """What a megabyte per second earns each UE (N,) while the round lasts."""
         return known.lasts_s * self.upload[known.group]
 
 
 class Prices(NamedTuple):
-    """The multipliers of an episode."""
+    """The prices in an episode, which are the multipliers of the bound."""
 
     band: NDArray[np.float64]  # (R,)
     server: NDArray[np.float64]  # (R,)
@@ -94,7 +97,7 @@ class Prices(NamedTuple):
     upload: NDArray[np.float64]  # (R, G) per megabyte
 
     def of(self, r: int, episode: Episode) -> RoundPrices:
-        """Those of round r, counted from 0."""
+        """The prices in round r, counted from 0."""
         there = np.where(
             r > episode.first, self.memory[r] + self.upload[r - 1] - self.upload[r], np.inf
         )
@@ -108,12 +111,12 @@ class Answer(NamedTuple):
     seconds: float
     band: float
     server: float
-    megabytes: float  # for which it pays
-    rate_mb_s: float  # at which it can upload
+    megabytes: float  # the megabytes on the server that it pays for
+    rate_mb_s: float  # the rate at which it can upload
 
 
 def known_episode(instances: Sequence[Instance]) -> Episode:
-    """What is known of an episode whose rounds pose these problems, each with its `horizon`.
+    """Collect what is known of an episode from the problem of each round, with its `horizon`.
 
     Raises:
         ValueError: If rounds differ in what they must agree on, or an uplink has no limit.
@@ -130,7 +133,7 @@ def known_episode(instances: Sequence[Instance]) -> Episode:
 
 
 def _check_alike(instance: Instance, first: Instance, r: int) -> None:
-    """Raise a ValueError if round r does not fit the first one, or an uplink has no limit."""
+    """Raise a ValueError if round r does not fit the first one, or if an uplink has no limit."""
     if instance.n_ues != first.n_ues:
         raise ValueError(f"rounds[{r}] has {instance.n_ues} UEs: must be {first.n_ues} as before")
     for name in ("server_memory_bytes", "share_parameters"):
@@ -143,7 +146,7 @@ def _check_alike(instance: Instance, first: Instance, r: int) -> None:
 
 
 def groups_of(instances: Sequence[Instance]) -> list[NDArray[np.int64]]:
-    """Per round (N,) the groups of the UEs."""
+    """The groups of the UEs, per round (N,)."""
     horizon = instances[0].horizon
     if horizon is not None and horizon.share_parameters:
         return _groups_of_networks(instances)
@@ -159,12 +162,15 @@ def groups_of(instances: Sequence[Instance]) -> list[NDArray[np.int64]]:
 
 
 def _same(ue: UE, before: UE) -> bool:
-    """Whether this may be the UE of the round before; who is taken for another one must not be."""
+    """Whether this may be the UE of the round before.
+
+    Another UE may be taken for it, which only lowers the bound. The same UE is always recognised.
+    """
     return ue.dnn == before.dnn and bool(np.array_equal(ue.ue_seconds, before.ue_seconds))
 
 
 def _groups_of_networks(instances: Sequence[Instance]) -> list[NDArray[np.int64]]:
-    """`groups_of` for networks that are stored together if they have a layer in common."""
+    """Do the same as `groups_of` if networks with a layer in common are stored together."""
     group_of: dict[tuple[str, float], int] = {}
     everywhere = [[contents_of(ue) for ue in instance.ues] for instance in instances]
     for contents in (own for ues in everywhere for own in ues):
@@ -177,13 +183,16 @@ def _groups_of_networks(instances: Sequence[Instance]) -> list[NDArray[np.int64]
 
 
 def contents_of(ue: UE) -> list[tuple[str, float]]:
-    """What tells the parameters of each of a UE's layers from others'; those without any aside."""
+    """What identifies the parameters of each of a UE's layers, without the parameter-free layers.
+
+    A network without any parameters is identified by its name.
+    """
     contents = zip(ue.dnn.fingerprints, ue.dnn.parameter_bytes.tolist(), strict=True)
     return [own for own in contents if own[1] > 0.0] or [(ue.dnn.name, 0.0)]
 
 
 def _round(instance: Instance, group: NDArray[np.int64]) -> Round:
-    """What is known of a round."""
+    """Collect what is known of a round."""
     horizon = instance.horizon
     assert horizon is not None
     whole = np.concatenate([ue.dnn.parameter_bytes for ue in instance.ues])
@@ -212,7 +221,10 @@ def _round(instance: Instance, group: NDArray[np.int64]) -> Round:
 
 
 def parts_of(ues: Sequence[UE]) -> NDArray[np.float64]:
-    """(N,) which part of the price of each of its layers a UE pays at least, if it pays alike."""
+    """The part (N,) that each UE pays of the price of its layers: the least over its layers.
+
+    A UE pays an equal part of the price of a layer as every other UE that has the layer.
+    """
     everyone = [contents_of(ue) for ue in ues]
     users = Counter(layer for own in everyone for layer in own)
     return np.array([1.0 / max(users[layer] for layer in own) for own in everyone])
@@ -222,7 +234,8 @@ def parts_of(ues: Sequence[UE]) -> NDArray[np.float64]:
 def tabulate(packed, installed, i, rows, shares, tables):
     """Write UE i's latencies with nothing and with everything there into `tables` (3, K, S, S).
 
-    The third are the bytes that take as long to upload as the two differ: having more is in vain.
+    The third table is the bytes that take as long to upload as the two latencies differ. It does
+    not help to have more bytes.
     """
     scratch = kernel.new_scratch(rows.shape[1])
     none = reference(packed_inference(packed, i))
@@ -239,10 +252,11 @@ def tabulate(packed, installed, i, rows, shares, tables):
 
 
 def capacity_mb_s(packed: Packed, members: NDArray[np.bool_]) -> float:
-    """What the uplinks of some UEs (N,) carry together at most, however the band is divided.
+    """An upper bound in MB/s on what the uplinks of some UEs (N,) carry together.
 
-    Shares b of a band carry sum b log2(1 + snr / b) <= log2(1 + sum snr) per Hz, because the
-    logarithm is concave; shares of given rates no more than the greatest.
+    It holds for any division of the band. Shares b of a band carry sum b log2(1 + snr / b) <=
+    log2(1 + sum snr) per Hz, because the logarithm is concave. Shares of given rates carry no more
+    than the greatest of the rates.
     """
     concentrates = members & packed.concentrates
     band = packed.up_hz[concentrates].max(initial=0.0)
@@ -253,10 +267,10 @@ def capacity_mb_s(packed: Packed, members: NDArray[np.bool_]) -> float:
 
 
 def uploads(known: Round, price: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(G,) the megabytes per second that earn most at prices (G,).
+    """The megabytes per second (G,) that earn most at prices (G,).
 
-    No set of groups carries more than its UEs' uplinks together, so the dearest group gets all it
-    can carry, and every other what it adds to the groups before it.
+    No set of groups carries more than its UEs' uplinks together. So the group with the highest
+    price gets all that it can carry, and every other group gets what it adds to those before it.
     """
     carried, members, before = np.zeros_like(price), np.zeros(len(known.group), np.bool_), 0.0
     for g in np.argsort(-price, kind="stable"):
@@ -268,9 +282,9 @@ def uploads(known: Round, price: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def answers_to(known: Round, prices: RoundPrices, reward: float = 0.0) -> list[Answer]:
-    """The UEs' best answers among the known placements at the shares of the grid.
+    """The UEs' best answers to prices, among the known placements at the shares of the grid.
 
-    A second of a longer round earns the reward.
+    Each second by which a UE makes the round longer earns `reward`.
     """
     return [_answer_of(known, i, prices, reward) for i in range(len(known.group))]
 
@@ -305,7 +319,7 @@ def _answer_of(known: Round, i: int, prices: RoundPrices, reward: float) -> Answ
 
 
 def reward_of(known: Round, prices: RoundPrices) -> float:
-    """What a second of a longer round earns, at least, by what can be uploaded in it."""
+    """An upper bound on what the uploads in one more second of a round earn."""
     return float(prices.upload @ uploads(known, prices.upload))
 
 
@@ -317,7 +331,7 @@ def dual_value(
 ) -> float:
     """A round's part of the bound, if the UEs' answers cost at least `least` (N,).
 
-    Those of the UE that the round lasts for cost at least `rewarded` (N,).
+    The answer of the UE that the round lasts for costs at least its entry of `rewarded` (N,).
     """
     memory = prices.memory * memory_mb if prices.memory > 0.0 else 0.0
     slowest = min(0.0, float((rewarded - least).min()))
@@ -326,9 +340,11 @@ def dual_value(
 
 
 def dual_prices(episode: Episode) -> tuple[Episode, Prices]:
-    """The prices with (nearly) the highest value, by what is known.
+    """The prices with (nearly) the highest value, as far as answers are known.
 
-    Rounds of the episode that is returned last as long as the answers at a first guess of prices.
+    Returns:
+        The episode, with rounds that last as long as the answers at a first guess of prices, and
+        its prices.
     """
     prices = _search(episode, GUESS)
     rounds = []
@@ -341,7 +357,7 @@ def dual_prices(episode: Episode) -> tuple[Episode, Prices]:
 
 
 def _search(episode: Episode, precision: float) -> Prices:
-    """Prices with a value that no others exceed by more, relatively."""
+    """Prices whose value no other prices exceed by more than `precision`, relatively."""
     programme = _Programme(episode)
     prices = programme.start()
     best, best_prices = -np.inf, prices
@@ -358,9 +374,10 @@ def _search(episode: Episode, precision: float) -> Prices:
 
 
 def allowed(prices: Prices, episode: Episode) -> Prices:
-    """The prices, with those of uploads lowered until what is there costs no less than nothing.
+    """Lower the prices of uploads until they are allowed.
 
-    They are lowered, too, until a longer round does not earn more than it costs.
+    They are lowered until what is on the server costs no less than nothing, and until a longer
+    round earns no more than it costs.
     """
     upload = np.zeros_like(prices.upload)
     for r, known in enumerate(episode.rounds[:-1]):
@@ -376,8 +393,8 @@ def allowed(prices: Prices, episode: Episode) -> Prices:
 class _Programme:
     """The linear programme: prices that maximise the value of the answers so far.
 
-    Its variables are the prices, per round the reward of a longer one, the value, and the least
-    that each UE costs.
+    Its variables are the prices and, for each round, the reward of a longer round, the value, and
+    the least cost of each UE.
     """
 
     def __init__(self, episode: Episode) -> None:
@@ -397,12 +414,12 @@ class _Programme:
         self._limit()
 
     def _limit(self) -> None:
-        """What limits the variables, whatever is known."""
+        """Set the limits of the variables, which do not depend on answers."""
         episode = self.episode
         low, high = np.full((2, self.size), np.inf)
         low[: self.value[0]], low[self.value[0] :] = 0.0, -np.inf
         local = sum(float(known.packed.weight @ known.local_s) for known in episode.rounds)
-        # a price at which all there is costs more than staying local gives no bound above 0
+        # if all of a resource costs more than all-local, the bound is not above 0
         high[self.band] = high[self.server] = local
         high[self.upload] = MOST_PRICE
         memory = episode.memory_mb
@@ -420,14 +437,14 @@ class _Programme:
         self.bounds = np.stack([low, high], axis=1)
 
     def _add(self, terms: dict[int, float], limit: float) -> None:
-        """Demand that a sum of variables with factors is at most a limit."""
+        """Require that a sum of variables with factors is at most a limit."""
         self.rows.extend([len(self.right)] * len(terms))
         self.columns.extend(terms)
         self.numbers.extend(terms.values())
         self.right.append(limit)
 
     def start(self) -> Prices:
-        """Prices to begin with."""
+        """The prices with which the search begins."""
         n_rounds, n_ues = self.least.shape
         given = np.repeat([0.2 / n_ues, 0.2 / n_ues, 1e-3 / n_ues], n_rounds)
         given = np.minimum(given, self.bounds[: len(given), 1])
@@ -435,7 +452,7 @@ class _Programme:
         return Prices(band, server, memory, np.zeros(self.upload.shape))
 
     def answered(self, prices: Prices) -> float:
-        """Take in the answers to prices; returns the value that they make."""
+        """Add the answers to prices; return the value that they give."""
         episode, total = self.episode, 0.0
         for r, known in enumerate(episode.rounds):
             own = prices.of(r, episode)
@@ -461,7 +478,7 @@ class _Programme:
         return total
 
     def _terms(self, r: int, known: Round, i: int, answer: Answer) -> dict[int, float]:
-        """What an answer pays, with its sign changed."""
+        """What an answer pays, with its sign changed, as factors of the variables."""
         g = known.group[i]
         terms = {self.band[r]: -answer.band, self.server[r]: -answer.server}
         earned = known.lasts_s * answer.rate_mb_s
@@ -471,9 +488,9 @@ class _Programme:
         return terms | {self.upload[r, g]: earned}
 
     def solve(self) -> tuple[float, Prices | None]:
-        """The highest value that the answers so far allow, and prices that have it.
+        """The highest value that the answers so far allow, and prices that reach it.
 
-        There are none if numbers are so far apart that the solver gives up.
+        The prices are None if the solver gives up because numbers are too far apart.
         """
         from scipy.optimize import linprog
         from scipy.sparse import coo_array
@@ -491,7 +508,7 @@ class _Programme:
 
 
 def _sum(*terms: dict[int, float]) -> dict[int, float]:
-    """Sums of variables with factors, added."""
+    """Add up sums of variables with factors."""
     total: dict[int, float] = {}
     for own in terms:
         for at, number in own.items():
@@ -501,7 +518,7 @@ def _sum(*terms: dict[int, float]) -> dict[int, float]:
 
 @compiled
 def rate_slope(packed, i, share):
-    """By how many bytes per second a UE's uplink rate grows per share of the band."""
+    """The slope of a UE's uplink rate over its share of the band, in bytes per second."""
     snr, hz = packed.snr_up[i], packed.up_hz[i] / BITS_PER_BYTE
     if not packed.concentrates[i]:
         return hz * np.log2(1.0 + snr)
