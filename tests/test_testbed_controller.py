@@ -543,7 +543,7 @@ def test_a_grant_that_is_none_is_not_followed(changes: dict[str, Any]) -> None:
             async with participant(server.port, network) as a:
                 (got,) = await take_part(a, network, 1, failures=True)
                 assert got.grant is None
-                assert "what the server sends is wrong: BEGIN" in got.inference.failure
+                assert "the server broke the protocol: BEGIN" in got.inference.failure
 
     run(main())
 

@@ -39,11 +39,11 @@ DEFAULT_PORT, PAGE_PORT = 4790, 4791
 MEGA = 1e6
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
-    "memory_bytes": ("--memory-mib", MIB, "most parameters that the server keeps"),
-    "ue_memory_bytes": ("--ue-memory-mib", MIB, "most parameters kept from one UE's uploads"),
-    "model_bytes": ("--model-mib", MIB, "largest network"),
-    "query_bytes": ("--activations-mib", MIB, "most tensors of one inference"),
-    "activation_bytes": ("--all-activations-mib", MIB, "most tensors of all inferences"),
+    "memory_bytes": ("--memory-mib", MIB, "largest size of the parameters that are kept"),
+    "ue_memory_bytes": ("--ue-memory-mib", MIB, "largest size of those that one UE has uploaded"),
+    "model_bytes": ("--model-mib", MIB, "largest size of a network's parameters"),
+    "query_bytes": ("--activations-mib", MIB, "largest size of one inference's tensors"),
+    "activation_bytes": ("--all-activations-mib", MIB, "largest size of all inferences' tensors"),
     "payload_bytes": ("--frame-kib", KIB, "longest payload of a frame"),
 }
 """For each field of `ServerSettings` that is a size: its option, the option's unit and its help."""
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add("--models", nargs="*", metavar="NAME",
         help="torchvision classifiers that UEs may use (default: all)")  # fmt: skip
     add("--sessions", type=int, default=ServerSettings.sessions,
-        help="most UEs at a time (default %(default)s)")  # fmt: skip
+        help="largest number of UEs at a time (default %(default)s)")  # fmt: skip
     for field, (option, unit, said) in SIZES.items():
         default = getattr(ServerSettings, field) // unit
         add(option, dest=field, type=int, default=default, metavar=option[-3:].upper(),
