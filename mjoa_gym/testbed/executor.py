@@ -333,7 +333,7 @@ class Executor:
         try:
             times = 0
             while times == 0 or (times < work.repeats and not (work.cancelled or self._closed)):
-                bundle = work.network.run(layer, work.bundles, parameters)  # inputs stay as they are
+                bundle = work.network.run(layer, work.bundles, parameters)  # inputs do not change
                 times += 1
         except Exception as error:  # an error ends the work, not the thread
             with self._lock:
