@@ -67,7 +67,7 @@ class LayeredProgram:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The digest of layers, operators, shapes, types and buffers' values, equal on both sides."""
+        """The digest of layers, operators, shapes, types and buffers' values, for comparison."""
         digest = hashlib.sha256()
         graph = [self.dnn.layer_names, self.dnn.predecessors, self.network.description()]
         digest.update(json.dumps(graph).encode())
