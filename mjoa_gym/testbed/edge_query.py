@@ -139,7 +139,7 @@ class EdgeQuery(Half):
             self.send(execution.layer, self.since(execution))
 
     def _reserve(self) -> set[int]:
-        """Reserve the layers that this query uploads, and what is here of those it prefetches.
+        """Reserve the layers that this query uploads, and those to prefetch that are partly here.
 
         Returns all layers that are reserved.
         """
