@@ -6,8 +6,8 @@ parameters are there.
 **Stretching** emulates a slower device or a share of the server. A layer that took d seconds of the
 core counts as finished after d times the slowdown. Until then the thread serves other works or
 sleeps. On a core that sleeps most of the time, the caches are cold and the clock frequency is low,
-by a different amount each time, and stretching multiplies this effect. A work that has the
-core to itself can therefore execute each layer several times and count the mean (`Work.repeats`).
+by a different amount each time, and stretching multiplies this effect. A work that has the core to
+itself can therefore execute each layer several times and count the mean (`Work.repeats`).
 
 **Paced** works (`Work.table`) do not count the time that their layers took. Each layer is executed
 for real, but counts as finished at the time that the table gives: the layer's seconds times the

@@ -101,7 +101,7 @@ class Begin(Header, frozen=True):
         return UPLOAD_MODES[self.upload]
 
     def check(self, n_layers: int) -> None:
-        """Raise a ProtocolError unless it is about a network with this number of layers."""
+        """Raise a ProtocolError unless it fits a network with this number of layers."""
         for name, bits in (("placement", self.placement), ("prefetch", self.prefetch)):
             if len(bits) != n_layers:
                 raise ProtocolError(f"BEGIN: {name}: {n_layers} bytes are needed")
@@ -200,7 +200,7 @@ class Profile(Header, frozen=True):
     digests: Annotated[list[Digest], Meta(max_length=MOST_ITEMS)]
 
     def check(self, n_layers: int) -> None:
-        """Raise a ProtocolError unless it is about a network with this number of layers."""
+        """Raise a ProtocolError unless it fits a network with this number of layers."""
         wanted = {"ue_s": {n_layers}, "edge_s": {0, n_layers}, "digests": {0, n_layers}}
         for name, lengths in wanted.items():
             if len(getattr(self, name)) not in lengths:

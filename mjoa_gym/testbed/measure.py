@@ -77,9 +77,9 @@ async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray
 
 
 async def measure_message(ue: UserEquipment, repeats: int = 20) -> float:
-    """Return a lower bound of a message's cost, which a UE can measure without a share.
+    """Return the least seconds that a message costs, which a UE can measure without a share.
 
-    The bound is half the time of a question to the server and its answer, plus half the time of a
+    That is half the time of a question to the server and its answer, plus half the time of a
     chunk, which may be ahead of the message. Copies and threads that wake each other cost more time
     in addition. The connection is closed afterwards.
     """

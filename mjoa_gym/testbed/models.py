@@ -54,7 +54,7 @@ def program_of(
     model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
     if not keep_parameters:
         for parameter in module.parameters():
-            parameter.untyped_storage().resize_(0)  # also if it is referred to
+            parameter.untyped_storage().resize_(0)  # frees the memory despite other references
     found = LayeredProgram(model), model.inputs(inputs)
     gc.collect()
     gc.freeze()  # else garbage collections take 0.3 s now and then

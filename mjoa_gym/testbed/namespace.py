@@ -22,7 +22,7 @@ PREFIX_LENGTH = 24
 BURST_BYTES = 1 << 14
 QUEUE_BYTES = 1 << 18
 LEAST_BPS = 1e5
-"""Least rate of a UE, in bits per second: a UE without a share sends control frames."""
+"""Least rate of a UE in bits per second: without a share it still sends control frames."""
 
 
 class ShapedNamespace:

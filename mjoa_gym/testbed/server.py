@@ -334,7 +334,7 @@ class Session:
             )
         if hello.fingerprint != self.program.fingerprint:
             raise ProtocolError(
-                f"the UE's network {hello.model!r} is another one than the server's: "
+                f"the UE's network {hello.model!r} differs from the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
         self.model = hello.model

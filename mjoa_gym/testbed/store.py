@@ -86,7 +86,7 @@ class ParameterStore:
         self._retained[owner] = layers
 
     def get(self, owner: Owner, layer: int) -> Incoming | None:
-        """Return what is here of a layer, complete or not, or None."""
+        """Return the layer's entry, complete or not, or None without one."""
         return self._entries.get(self._key(owner, layer))
 
     def received(self, owner: Owner, layer: int) -> int:

@@ -32,7 +32,7 @@ LEAST_CHUNK_BYTES = 2048
 MOST_CHUNK_BYTES = 1 << 18
 LEAST_BUFFER_BYTES = 1 << 14
 TOUCHING_S = 1e-3
-"""If others shape the link, pieces of a transfer with shorter gaps (seconds) count as one."""
+"""Pieces of a transfer with shorter gaps (seconds) count as one, unless the link is shaped here."""
 UNSENT_BYTES = 1 << 20
 """Unsent bytes in a connection's buffer above which the sender waits."""
 

@@ -252,7 +252,7 @@ class UserEquipment:
         n = self.program.dnn.n_layers
         wanted = range(n) if layers is None else layers
         if unknown := sorted(set(wanted) - set(range(n))):
-            raise ValueError(f"layers: {unknown} are none of this network's, 0 to {n - 1}")
+            raise ValueError(f"layers: {unknown} do not exist; the network has layers 0 to {n - 1}")
         begin = self._begin(bytes(n), bytes(layer in wanted for layer in range(n)), "parallel")
         fast = replace(self.settings, uplink_bps=float("inf"), shaped_below=False)
         async with self._turn:
