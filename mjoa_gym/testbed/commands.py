@@ -40,7 +40,7 @@ MEGA = 1e6
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
     "memory_bytes": ("--memory-mib", MIB, "largest size of the parameters that are kept"),
-    "ue_memory_bytes": ("--ue-memory-mib", MIB, "largest size of those that one UE has uploaded"),
+    "ue_memory_bytes": ("--ue-memory-mib", MIB, "largest size of the parameters kept from one UE"),
     "model_bytes": ("--model-mib", MIB, "largest size of a network's parameters"),
     "query_bytes": ("--activations-mib", MIB, "largest size of one inference's tensors"),
     "activation_bytes": ("--all-activations-mib", MIB, "largest size of all inferences' tensors"),
@@ -143,7 +143,7 @@ CONTROL: dict[str, tuple[str, float, str]] = {
     "budget_s": ("--budget-s", 1, "seconds that the planner may take for a round"),
     "period_s": ("--period-s", 1, "shortest duration of a round in seconds"),
     "patience": ("--patience", 1, "a UE may take this many times its planned latency"),
-    "patience_s": ("--patience-s", 1, "or this many seconds more, whichever is longer"),
+    "patience_s": ("--patience-s", 1, "or this many seconds more than planned, if that is longer"),
     "gather_s": ("--gather-s", 1, "seconds to wait for UEs of the last round"),
     "most_weight": ("--most-weight", 1, "largest weight that a UE may have"),
     "most_share": ("--most-share", 1, "largest share that one of several UEs may have"),
