@@ -49,7 +49,7 @@ class TensorMemory:
             Refusal: If they are too many for one query, or for all together.
         """
         if size > self.query_bytes:
-            raise Refusal(f"tensors of {size} bytes; {self.query_bytes} are allowed")
+            raise Refusal(f"its tensors have {size} bytes; at most {self.query_bytes} are allowed")
         if self.used_bytes + size > self.capacity_bytes:
             raise Refusal("no memory for its tensors beside those of others")
         self.used_bytes += size

@@ -113,7 +113,7 @@ class Watcher:
                 self.connected.set()
                 await asyncio.sleep(ASK_S)
         finally:
-            connection.close("watched enough")
+            connection.close("closed by the watcher")
             await connection.wait_closed()
 
     def _take(self, payload: bytes) -> int:
