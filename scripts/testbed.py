@@ -24,20 +24,20 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--models", nargs="+", metavar="NAME", help="torchvision classifiers")
     add("--rates", nargs="+", type=float, dest="rates_mbps", metavar="MBPS",
         help="Mbit/s of both directions")  # fmt: skip
-    add("--queries", type=int, help="queries of each row with residency")
-    add("--cap-s", type=float, help="do not run inferences with a longer prediction")
-    add("--ue-slowdown", type=float, help="how much slower than this machine the UE is")
-    add("--edge-slowdown", type=float, help="how much slower the UE's share of the server is")
+    add("--queries", type=int, help="number of queries of each row with residency")
+    add("--cap-s", type=float, help="do not run inferences that are predicted to take more seconds")
+    add("--ue-slowdown", type=float, help="how many times slower than this machine the UE is")
+    add("--edge-slowdown", type=float, help="the same for the UE's share of the server")
     add("--paced", action="store_true",
         help="count layers with their first measured times, for noisy machines")  # fmt: skip
     add("--tc", action="store_true", dest="shaped_below",
-        help="links shaped by the operating system, in a network namespace (root)")  # fmt: skip
+        help="let the operating system shape the links, in a network namespace (root)")  # fmt: skip
     add_usual_options(parser, "testbed[-quick][-paced][-tc]")
     return parser.parse_args(argv)
 
 
 def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
-    """See `compare`."""
+    """Return what `compare` needs."""
     from comparison import report
     from comparison.measurements import PACED, QUICK, Grid, Measurements, MeasurementStore
     from comparison.runner import run_grid
@@ -58,7 +58,7 @@ def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the comparison and return the exit status."""
     return compare(argv, arguments, ("testbed.py", "testbed"), prepare)
 
 

@@ -1,8 +1,8 @@
 """Measure rounds of several UEs on one real server, and compare them with the simulator.
 
-The server and its controller run in this process, and each UE runs in its own. If it is killed or
-interrupted, run the same command again to continue. Layers are paced, so that a noisy machine does
-not matter, unless you pass `--free`.
+The server and its controller run in this process, and each UE runs in a separate one. If the script
+is killed or interrupted, run the same command again to continue. Unless you pass `--free`, layers
+are paced, so that a noisy machine does not matter.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         help="the cell's Mbit/s, in both directions")  # fmt: skip
     add("--planners", nargs="+", metavar="NAME", help="planners of cold rounds")
     add("--residents", nargs="*", metavar="NAME", help="planners of rows with residency")
-    add("--repeats", type=int, help="repeats of each cold round")
-    add("--rounds", type=int, help="rounds of each row with residency")
-    add("--ue-slowdown", type=float, help="how much slower than this machine each UE is")
-    add("--edge-slowdown", type=float, help="how much slower the server is")
+    add("--repeats", type=int, help="number of repeats of each cold round")
+    add("--rounds", type=int, help="number of rounds of each row with residency")
+    add("--ue-slowdown", type=float, help="how many times slower than this machine each UE is")
+    add("--edge-slowdown", type=float, help="how many times slower than this machine the server is")
     add("--free", action="store_const", const=False, dest="paced",
-        help="layers take what they take, on a quiet machine")  # fmt: skip
+        help="count the real times of layers; needs a quiet machine")  # fmt: skip
     add("--compute", choices=("stretched", "fair"),
         help="how layers of several UEs share the server (default stretched)")  # fmt: skip
     add("--tc", action="store_true", dest="shaped_below", default=None,
-        help="links shaped by the operating system: one bottleneck for all (root)")  # fmt: skip
+        help="let the operating system shape one bottleneck for all UEs (root)")  # fmt: skip
     add_usual_options(parser, "testbed-multi[-quick][-free][-fair][-tc]")
     return parser.parse_args(argv)
 
 
 def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
-    """See `compare`."""
+    """Return what `compare` needs."""
     from comparison import rounds_report
     from comparison.mixes import QUICK, RoundGrid, Rounds, RoundStore
     from comparison.rounds_runner import run_rounds
@@ -58,7 +58,7 @@ def prepare(args: argparse.Namespace) -> tuple[str, Any, Any, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status."""
+    """Run the comparison and return the exit status."""
     return compare(argv, arguments, ("testbed_multi.py", "testbed-multi"), prepare)
 
 

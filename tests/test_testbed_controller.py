@@ -277,7 +277,7 @@ def test_a_planner_that_fails_costs_its_round_the_last_plan() -> None:
     [
         ([(Kind.ASK, None)], "ASK before REGISTER"),
         ([(Kind.DONE, Done(1, 0.1, 0, 0))], "DONE before REGISTER"),
-        ([(Kind.REGISTER, profile())] * 2, "REGISTER: that is done already"),
+        ([(Kind.REGISTER, profile())] * 2, "REGISTER: the UE has registered already"),
         ([(Kind.REGISTER, profile(ue_s=[0.1]))], "ue_s: 7 entries"),
         ([(Kind.REGISTER, profile(edge_s=[0.1]))], "edge_s: 7 entries"),
         ([(Kind.REGISTER, profile(digests=[b""]))], "digests: 7 entries"),
@@ -402,7 +402,7 @@ def test_what_is_not_what_its_digest_says_is_of_no_use_to_anybody() -> None:
                 wrong.offset = right.offset
                 liar.ue.program.__dict__.pop("fingerprint", None)
                 (got,) = await take_part(liar, wrong, 1, failures=True)
-                assert "do not have the digest" in got.inference.failure
+                assert "do not have the registered digest" in got.inference.failure
                 await take_part(a, right, 2)
 
     run(main())
@@ -543,7 +543,7 @@ def test_a_grant_that_is_none_is_not_followed(changes: dict[str, Any]) -> None:
             async with participant(server.port, network) as a:
                 (got,) = await take_part(a, network, 1, failures=True)
                 assert got.grant is None
-                assert "what the server sends is wrong: BEGIN" in got.inference.failure
+                assert "the server broke the protocol: BEGIN" in got.inference.failure
 
     run(main())
 

@@ -54,7 +54,7 @@ def test_wherever_the_connection_fails_the_ue_has_the_right_answer(
 ) -> None:
     """Cut or stalled after any number of bytes: in uploads, in execution, in downloads."""
     monkeypatch.setattr(edge, "HEARTBEAT_S", 0.02)  # well below stall_s
-    expected_reason = {"cut": "connection", "stall": "nothing heard", "deaf": "taken nothing in"}
+    expected_reason = {"cut": "connection", "stall": "nothing heard", "deaf": "received nothing"}
     network = diamond()
     value = torch.randn(1, network.width)
     expected = network.expected(value)

@@ -155,7 +155,7 @@ def test_a_report_that_is_none_ends_the_connection(kind: Kind, header: Header, r
         async with server, toy_ue(port, network) as ue:
             got = await ue.infer((value,), [0] * N, prefetch=[1] * N)
             assert got.failure is not None
-            assert got.failure.startswith(f"what the server sends is wrong: {reason}")
+            assert got.failure.startswith(f"the server broke the protocol: {reason}")
             assert all(map(torch.equal, got.outputs, network.expected(value)))
             assert not ue.connected
 

@@ -447,7 +447,7 @@ def test_the_event_loop_sleeps_less_than_a_millisecond() -> None:
 def test_only_layers_of_the_network_are_installed() -> None:
     async def main() -> None:
         async with toy_server() as server, toy_ue(server.port) as ue:
-            with pytest.raises(ValueError, match=r"\[7\] are none"):
+            with pytest.raises(ValueError, match=r"\[7\] do not exist"):
                 await ue.install([1, 7])
             assert server.store.used_bytes == 0
             with pytest.raises(EdgeError):

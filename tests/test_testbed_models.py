@@ -414,7 +414,7 @@ def test_layers_needed_for_the_outputs() -> None:
         (
             ["ue", "--token", "x", "--program", "m={bad}", "--program", "m={bad}"],
             1,
-            "bad.pt2 already",
+            "m already stands for",
         ),
     ],
 )

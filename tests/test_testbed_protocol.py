@@ -196,8 +196,8 @@ def test_a_bad_frame_closes_its_connection_with_the_reason_and_nobody_elses(case
         ({"model": "../../etc/passwd"}, "is unknown"),
         ({"model": "x" * 1000}, "`$.model`"),
         ({"model": 3}, "`$.model`"),
-        ({"fingerprint": "0" * 64}, "another one"),
-        ({"fingerprint": "é"}, "another one"),
+        ({"fingerprint": "0" * 64}, "differs from the server's"),
+        ({"fingerprint": "é"}, "differs from the server's"),
     ],
 )
 def test_who_introduces_itself_badly_is_refused(changes: dict[str, Any], expected: str) -> None:

@@ -263,7 +263,7 @@ def test_who_only_watches_can_do_nothing_else() -> None:
                 if kind is not Kind.BEGIN:
                     connection.frames.write(kind, header)
                     await until(lambda: connection.lost is not None)  # noqa: B023
-                    assert f"{kind.name} from somebody who only watches" in connection.lost
+                    assert f"{kind.name} from a client that only watches" in connection.lost
                 connection.close("")
                 await connection.wait_closed()
             async with stranger(server.port, LayeredProgram(diamond())) as (reader, frames):

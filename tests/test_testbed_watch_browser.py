@@ -152,7 +152,7 @@ def test_shares_memory_and_plans_are_told(page, told):
     assert f"{measured:.3f}" in rows[0]
     assert len(page.find_elements(By.CSS_SELECTOR, "#plans figure")) == 2
     assert len(page.find_elements(By.CSS_SELECTOR, "#plans circle.result")) == 4
-    assert any("UE 2 has come: toy" in line for line in texts(page, "#log li"))
+    assert any("UE 2 has registered: toy" in line for line in texts(page, "#log li"))
     assert "plans for 2 UEs; a cell of 40 Mbit/s each way; round 2" in texts(page, "#subtitle")[0]
 
 

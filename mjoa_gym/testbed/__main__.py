@@ -1,4 +1,4 @@
-"""The two sides as commands: `python -m mjoa_gym.testbed` is `mjoa-gym testbed`."""
+"""The testbed's command line: `python -m mjoa_gym.testbed` does the same as `mjoa-gym testbed`."""
 
 import runpy
 import sys

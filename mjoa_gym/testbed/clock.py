@@ -1,7 +1,8 @@
-"""One clock and one event loop for everything that is timed.
+"""The clock and the event loop of everything that is timed.
 
-The default event loop sleeps in whole milliseconds, because `epoll` does. `select` sleeps to within
-0.1 ms, but cannot watch descriptors above 1023; so `select` watches the one of `epoll`.
+The default event loop sleeps in whole milliseconds, because `epoll` does. `select` is accurate to
+0.1 ms, but it cannot watch descriptors above 1023. So `select` watches only the descriptor of
+`epoll`, which watches all others.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 2e-4
-"""How long a thread that executes a layer may keep the interpreter from the one that sends."""
+"""The time for which a thread that executes a layer may keep the interpreter from the sender."""
 
 now = time.monotonic
-"""Seconds; on one machine the same clock in all processes."""
+"""The time in seconds. All processes of a machine have the same clock."""
 
 MOST_FOR_SELECT = 1023
 
@@ -29,7 +30,7 @@ class PreciseSelector(selectors.DefaultSelector):
     """The system's selector, with timeouts that are not rounded up to milliseconds."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """As the base class."""
+        """Wait for events, like the base class, with an accurate timeout in seconds."""
         own = self.fileno() if hasattr(self, "fileno") else MOST_FOR_SELECT + 1
         if timeout is not None and timeout > 0 and own <= MOST_FOR_SELECT:
             select.select([own], [], [], timeout)
@@ -38,7 +39,7 @@ class PreciseSelector(selectors.DefaultSelector):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` with sleeps that are accurate to 0.1 ms."""
+    """Run a coroutine like `asyncio.run`, with sleeps that are accurate to 0.1 ms."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
@@ -51,7 +52,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def sleep_until(when: float) -> None:
-    """Sleep until a time of the clock; returns at once, without a pause, if that is over."""
+    """Sleep until a time of the clock, or return at once if that time has passed."""
     wait = when - now()
     if wait > 0:
         await asyncio.sleep(wait)

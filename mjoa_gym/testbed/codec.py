@@ -1,11 +1,11 @@
-"""Tensors as safetensors, sent without a copy and received without trusting anything.
+"""Tensors as safetensors images, which are sent without a copy and checked when they arrive.
 
-What is sent is a safetensors file image: the length of the header, the header, the data. Both sides
-know from the network which tensors a layer has, so the receiver computes the header that it
-expects and refuses any other: no name, shape, type or offset from outside is ever interpreted.
+An image has the format of a safetensors file: the length of the header, the header, the data. Both
+sides know from the network which tensors a layer has. So the receiver computes the header that it
+expects and refuses any other header. It interprets no name, shape, type or offset that it receives.
 
-Cost: sending copies nothing (chunks are slices of the tensors' memory); receiving copies each byte
-once, into memory that was allocated for exactly these tensors.
+Cost: sending copies nothing, because chunks are slices of the tensors' memory. Receiving copies
+each byte once, into memory that is allocated for exactly these tensors.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 class TensorLayout:
-    """The safetensors image of named tensors: its header, and where each tensor is.
+    """The layout of the safetensors image of named tensors: its header and each tensor's place.
 
-    Raises a ValueError if a type has no name in safetensors.
+    Raises:
+        ValueError: If safetensors has no name for a tensor's type.
     """
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
@@ -57,30 +58,30 @@ class TensorLayout:
 
     @staticmethod
     def of_bundle(specs: Sequence[TensorSpec]) -> TensorLayout:
-        """The layout of what a layer makes, a tuple of tensors."""
+        """Return the layout of a layer's output, a tuple of tensors."""
         return TensorLayout({str(index): spec for index, spec in enumerate(specs)})
 
 
 class Image:
-    """Tensors ready to be sent, as the consecutive bytes of a safetensors image."""
+    """Tensors as the consecutive bytes of a safetensors image, ready to be sent."""
 
     def __init__(self, layout: TensorLayout, tensors: Mapping[str, Tensor]) -> None:
         self.layout = layout
-        self.parts = [memoryview(layout.header)]  # and the data, all as views
+        self.parts = [memoryview(layout.header)]  # then views of the tensors' data
         for name, spec in layout.specs.items():
             if (given := TensorSpec.of(tensors[name])) != spec:
                 raise ValueError(f"{name}: {given} instead of {spec}")
             self.parts.append(_bytes_of(tensors[name].detach().contiguous()))
 
     def digest(self) -> bytes:
-        """The SHA-256 of all its bytes."""
+        """Return the SHA-256 of all bytes of the image."""
         digest = hashlib.sha256()
         for part in self.parts:
             digest.update(part)
         return digest.digest()
 
     def slices(self, offset: int, most: int) -> memoryview | bytes:
-        """At most `most` bytes from `offset` on: a view if they lie in one tensor."""
+        """Return at most `most` bytes from `offset` on, as a view if one part has all of them."""
         found: list[memoryview] = []
         for part in self.parts:
             if piece := part[offset : offset + most]:
@@ -93,31 +94,35 @@ class Image:
 
 
 def image_of_bundle(bundle: Sequence[Tensor]) -> Image:
-    """What a layer has made, ready to be sent."""
+    """Return the image of a layer's output."""
     layout = TensorLayout.of_bundle([TensorSpec.of(tensor) for tensor in bundle])
     return Image(layout, {str(index): tensor for index, tensor in enumerate(bundle)})
 
 
 @dataclass(eq=False)
 class Incoming:
-    """Tensors that arrive in pieces, in order; the memory is allocated with the first piece."""
+    """Tensors that arrive in pieces, in order.
+
+    The memory for their data is allocated when the first bytes of data arrive.
+    """
 
     what: str
     layout: TensorLayout
     received: int = 0
-    digest: hashlib._Hash | None = None  # of what has arrived, where that is wanted
+    digest: hashlib._Hash | None = None  # of the bytes that have arrived, if it is needed
     _data: Tensor = NOTHING
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there."""
+        """Whether all bytes have arrived."""
         return self.received == self.layout.total_bytes
 
     def write(self, offset: int, payload: bytes) -> None:
-        """Take the next piece.
+        """Add the next piece, which begins at byte `offset` of the image.
 
-        Raises a ProtocolError if it does not continue where the last one ended, is empty, goes
-        beyond the end, or differs from the header that these tensors have.
+        Raises:
+            ProtocolError: If the piece does not continue where the last one ended, is empty, goes
+                beyond the end, or differs from the header of these tensors.
         """
         header, total, end = self.layout.header, self.layout.total_bytes, offset + len(payload)
         if offset != self.received or end > total or not payload:
@@ -137,17 +142,17 @@ class Incoming:
         self.received = end
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors, as views of what has arrived; only when complete."""
+        """Return the tensors, as views of the received bytes; call it only when complete."""
         found = {}
         for name, (start, end) in self.layout.places.items():
             piece, (shape, dtype) = self._data[start:end], self.layout.specs[name]
-            if start % dtype.itemsize:  # behind a tensor of a narrower type
+            if start % dtype.itemsize:  # it follows a tensor of a narrower type
                 piece = piece.clone()
             found[name] = piece.view(dtype).view(shape)
         return found
 
     def bundle(self) -> tuple[Tensor, ...]:
-        """The tensors in the order of the layout."""
+        """Return the tensors in the order of the layout."""
         return tuple(self.tensors().values())
 
 

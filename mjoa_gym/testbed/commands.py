@@ -1,4 +1,4 @@
-"""The command lines of both sides."""
+"""The command line of the testbed: `mjoa-gym testbed server | ue | watch | certificate`."""
 
 from __future__ import annotations
 
@@ -39,126 +39,144 @@ DEFAULT_PORT, PAGE_PORT = 4790, 4791
 MEGA = 1e6
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
-    "memory_bytes": ("--memory-mib", MIB, "parameters kept"),
-    "ue_memory_bytes": ("--ue-memory-mib", MIB, "parameters kept that one UE has uploaded"),
-    "model_bytes": ("--model-mib", MIB, "largest network"),
-    "query_bytes": ("--activations-mib", MIB, "tensors of one inference"),
-    "activation_bytes": ("--all-activations-mib", MIB, "tensors of all inferences"),
-    "payload_bytes": ("--frame-kib", KIB, "longest payload"),
+    "memory_bytes": ("--memory-mib", MIB, "largest size of the parameters that are kept"),
+    "ue_memory_bytes": ("--ue-memory-mib", MIB, "largest size of the parameters kept from one UE"),
+    "model_bytes": ("--model-mib", MIB, "largest size of a network's parameters"),
+    "query_bytes": ("--activations-mib", MIB, "largest size of one inference's tensors"),
+    "activation_bytes": ("--all-activations-mib", MIB, "largest size of all inferences' tensors"),
+    "payload_bytes": ("--frame-kib", KIB, "longest payload of a frame"),
 }
-"""Fields of `ServerSettings`: their options, in which unit these are, and what they say."""
+"""For each field of `ServerSettings` that is a size: its option, the option's unit and its help."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of both sides."""
+    """Return the parser of all subcommands."""
     parser = argparse.ArgumentParser(
         prog="mjoa-gym testbed", description="Execute a plan on two real processes."
     )
     sides = parser.add_subparsers(dest="side", required=True)
-    server = sides.add_parser("server", help="the edge server")
-    ue = sides.add_parser("ue", help="a UE")
-    watch = sides.add_parser("watch", help="a web page of what a server with a controller does")
+    server = sides.add_parser("server", help="run the edge server")
+    ue = sides.add_parser("ue", help="run a UE")
+    watch = sides.add_parser(
+        "watch", help="serve a web page that shows what a server with a controller does"
+    )
     for side in (server, ue, watch):
         add = side.add_argument
-        add("--host", default=UESettings.host, help="address (default %(default)s)")
-        add("--port", type=int, default=DEFAULT_PORT, help="port (default %(default)s)")
+        add("--host", default=UESettings.host, help="the server's address (default %(default)s)")
+        add("--port", type=int, default=DEFAULT_PORT,
+            help="the server's port (default %(default)s)")  # fmt: skip
         add("--token", default=os.environ.get(TOKEN_VARIABLE, ""),
-            help=f"shared secret (default: the environment's {TOKEN_VARIABLE})")  # fmt: skip
+            help=f"shared secret (default: the environment variable {TOKEN_VARIABLE})")  # fmt: skip
         add("--certificate", type=Path, metavar="FILE",
-            help="encrypt (TLS): the server's certificate; needed beyond loopback")  # fmt: skip
+            help="the server's certificate for TLS, which is needed beyond loopback")  # fmt: skip
     for side in (server, ue):
         add = side.add_argument
         add("--core", type=int, help="core that executes layers (default: any)")
         add("--program", action="append", default=[], metavar="NAME=FILE",
-            help="an exported program (.pt2), under a name that both sides use")  # fmt: skip
+            help="an exported program (.pt2) and the name that both sides use for it")  # fmt: skip
     watch.add_argument("--page-port", type=int, default=PAGE_PORT,
                        help="port of the page, on loopback (default %(default)s)")  # fmt: skip
-    certificate = sides.add_parser("certificate", help="a certificate and its key, for TLS")
+    certificate = sides.add_parser("certificate", help="make a certificate and its key, for TLS")
     add = certificate.add_argument
-    add("--out", type=Path, default=Path(), help="folder to write them to (default: here)")
-    add("--host", action="append", default=[], help="a name or address that it is for, too")
+    add("--out", type=Path, default=Path(),
+        help="folder to write both to (default: the current one)")  # fmt: skip
+    add("--host", action="append", default=[],
+        help="a name or address of the server, besides localhost; may be repeated")  # fmt: skip
     add = server.add_argument
     add("--key", type=Path, metavar="FILE", help="the certificate's key")
     add("--models", nargs="*", metavar="NAME",
-        help="of torchvision's classifiers, those on offer (default: all)")  # fmt: skip
+        help="torchvision classifiers that UEs may use (default: all)")  # fmt: skip
     add("--sessions", type=int, default=ServerSettings.sessions,
-        help="UEs at a time (default %(default)s)")  # fmt: skip
+        help="largest number of UEs at a time (default %(default)s)")  # fmt: skip
     for field, (option, unit, said) in SIZES.items():
         default = getattr(ServerSettings, field) // unit
         add(option, dest=field, type=int, default=default, metavar=option[-3:].upper(),
             help=f"{said} (default %(default)s)")  # fmt: skip
     add("--idle-s", type=float, default=ServerSettings.idle_s,
-        help="until a silent UE is freed (%(default)s)")  # fmt: skip
-    add("--verbose", action="store_true", help="log every session's end")
+        help="seconds after which a silent UE is disconnected (default %(default)s)")  # fmt: skip
+    add("--verbose", action="store_true", help="log why each session ends")
     _add_control(server)
     add = ue.add_argument
     add(
         "--model",
-        help="a torchvision classifier or the name of a --program (its only one, or resnet18)",
+        help="a torchvision classifier or the name of a --program (default: the only --program, "
+        "else resnet18)",
     )
-    add("--planner", default="mjoa-mu", help="who places the layers (default %(default)s)")
-    add("--upload", default="parallel", choices=UPLOAD_MODES, help="(default %(default)s)")
+    add("--planner", default="mjoa-mu", help="planner that places the layers (default %(default)s)")
+    add("--upload", default="parallel", choices=UPLOAD_MODES,
+        help="upload mode (default %(default)s)")  # fmt: skip
     add("--uplink-mbps", type=float,
-        help="Mbit/s (default 50; with --controlled the cell's)")  # fmt: skip
-    add("--downlink-mbps", type=float, help="Mbit/s (default: as the uplink)")
+        help="the uplink's rate in Mbit/s (default 50; with --controlled the cell's)")  # fmt: skip
+    add("--downlink-mbps", type=float,
+        help="the downlink's rate in Mbit/s (default: the uplink's)")  # fmt: skip
     add("--ue-slowdown", type=float, default=10.0,
-        help="how much slower than this machine the UE is (default %(default)s)")  # fmt: skip
+        help="how many times slower than this machine the UE is (default %(default)s)")  # fmt: skip
     add("--edge-share", type=float, default=1.0,
         help="this UE's share of the server (default %(default)s)")  # fmt: skip
-    add("--queries", type=int, default=3, help="inferences, one after the other (%(default)s)")
-    add("--until-s", type=float, help="prefetch until then after the start of each")
+    add("--queries", type=int, default=3,
+        help="number of inferences, one after the other (default %(default)s)")  # fmt: skip
+    add("--until-s", type=float,
+        help="prefetch until this many seconds after the start of each inference")  # fmt: skip
     add("--stall-s", type=float, default=UESettings.stall_s,
-        help="patience with the server (%(default)s)")  # fmt: skip
+        help="seconds for which the server may be silent, or accept no data, before the UE "
+        "continues by itself (default %(default)s)")  # fmt: skip
     add("--busy", type=float, default=UESettings.busy,
-        help="share of a layer's stretched time in which it is executed (%(default)s)")  # fmt: skip
+        help="part of a layer's stretched time in which the UE executes it "
+        "(default %(default)s)")  # fmt: skip
     add("--paced", action="store_true",
-        help="layers count as what was measured at first, whatever they take")  # fmt: skip
+        help="count layers with their first measured times, for noisy machines")  # fmt: skip
     controlled = ue.add_argument_group("a server with a controller")
     add = controlled.add_argument
     add("--controlled", action="store_true", help="take part in the controller's rounds")
-    add("--weight", type=float, default=1.0, help="of this UE's latency (default %(default)s)")
-    add("--deadline-s", type=float, default=float("inf"), help="seconds (default: none)")
-    add("--share", action="store_true", help="share layers by the digests of their parameters")
+    add("--weight", type=float, default=1.0,
+        help="weight of this UE's latency (default %(default)s)")  # fmt: skip
+    add("--deadline-s", type=float, default=float("inf"),
+        help="seconds within which this UE wants its results (default: no deadline)")  # fmt: skip
+    add("--share", action="store_true",
+        help="share equal layers with other UEs, by the digests of their parameters")  # fmt: skip
     return parser
 
 
 CONTROL: dict[str, tuple[str, float, str]] = {
     "uplink_bps": ("--cell-mbps", MEGA, "the cell's rate towards the edge, Mbit/s"),
-    "downlink_bps": ("--cell-downlink-mbps", MEGA, "and towards the UEs"),
-    "budget_s": ("--budget-s", 1, "seconds that the planner may take"),
-    "period_s": ("--period-s", 1, "least seconds of a round"),
-    "patience": ("--patience", 1, "how many times longer than planned a UE may take"),
-    "patience_s": ("--patience-s", 1, "or how many seconds longer, whichever is more"),
-    "gather_s": ("--gather-s", 1, "how long a UE of the last round is waited for"),
-    "most_weight": ("--most-weight", 1, "largest weight of a UE"),
-    "most_share": ("--most-share", 1, "largest share of one of several UEs"),
+    "downlink_bps": ("--cell-downlink-mbps", MEGA, "the cell's rate towards the UEs, Mbit/s"),
+    "budget_s": ("--budget-s", 1, "seconds that the planner may take for a round"),
+    "period_s": ("--period-s", 1, "shortest duration of a round in seconds"),
+    "patience": ("--patience", 1, "a UE may take this many times its planned latency"),
+    "patience_s": ("--patience-s", 1, "or this many seconds more than planned, if that is longer"),
+    "gather_s": ("--gather-s", 1, "seconds to wait for UEs of the last round"),
+    "most_weight": ("--most-weight", 1, "largest weight that a UE may have"),
+    "most_share": ("--most-share", 1, "largest share that one of several UEs may have"),
 }
-"""Fields of `ControllerSettings`: their options, in which unit these are, and what they say."""
+"""For fields of `ControllerSettings` that are numbers: the option, its unit and its help."""
 
 
 def _add_control(server: argparse.ArgumentParser) -> None:
     add = server.add_argument_group("a controller").add_argument
     add("--controller", metavar="PLANNER",
-        help="plan for all UEs: a planner's name, module:callable or file.py:callable")  # fmt: skip
+        help="plan for all UEs with this planner: its name, module:callable, "
+        "file.py:callable or the folder of a trained agent")  # fmt: skip
     for field, (option, unit, said) in CONTROL.items():
         default = getattr(ControllerSettings, field) / unit
         add(option, dest=field, type=float, default=default, help=f"{said} (default %(default)g)")
     add("--upload", default=ControllerSettings.upload, choices=GRANTED_MODES,
-        help="(default %(default)s)")  # fmt: skip
+        help="upload mode of all inferences (default %(default)s)")  # fmt: skip
     add("--compute", default=ControllerSettings.compute, choices=COMPUTE,
         help="how layers of several UEs share the server (default %(default)s)")  # fmt: skip
     add("--first", type=int, default=ControllerSettings.first,
-        help="UEs that are waited for when rounds begin (default %(default)s)")  # fmt: skip
+        help="number of UEs to wait for before rounds begin (default %(default)s)")  # fmt: skip
     add("--share", action="store_true",
-        help="keep equal layers once, for every UE that knows their digests")  # fmt: skip
+        help="keep equal layers once, for all UEs that know their digests")  # fmt: skip
     add("--slowdown", type=float, default=ServerSettings.slowdown,
-        help="how much slower than this machine the server is (default %(default)s)")  # fmt: skip
-    add("--journal", type=Path, metavar="FILE", help="write what happens, as lines of JSON")
-    add("--unwatched", action="store_true", help="let nobody watch, whoever knows the token")
+        help="how many times slower than this machine the server is "
+        "(default %(default)s)")  # fmt: skip
+    add("--journal", type=Path, metavar="FILE",
+        help="append what happens to this file, as lines of JSON")  # fmt: skip
+    add("--unwatched", action="store_true", help="let nobody watch, not even with the token")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one side; returns the exit status."""
+    """Run the command line and return the exit status."""
     args = parser().parse_args(argv)
     if args.side == "certificate":
         for file in make_certificate(args.out, args.host):
@@ -191,7 +209,7 @@ def _files(texts: list[str]) -> dict[str, Path]:
         if not Path(file).is_file():
             raise ValueError(f"--program {text!r}: there is no file {file}")
         if name in files:
-            raise ValueError(f"--program {text!r}: {name} is {files[name]} already")
+            raise ValueError(f"--program {text!r}: {name} already stands for {files[name]}")
         files[name] = Path(file)
     return files
 
@@ -199,8 +217,8 @@ def _files(texts: list[str]) -> dict[str, Path]:
 async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
     if not args.idle_s > KEEP_ALIVE_S:
         raise ValueError(
-            f"--idle-s {args.idle_s}: must be above {KEEP_ALIVE_S:g}; a UE says so often that it "
-            "is there"
+            f"--idle-s {args.idle_s}: must be above {KEEP_ALIVE_S:g}, the seconds between a UE's "
+            "signs of life"
         )
     if args.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -234,7 +252,7 @@ async def _serve(args: argparse.Namespace, files: dict[str, Path]) -> None:
 
 
 def _told_to_end() -> asyncio.Event:
-    """Set by the signals that end a process."""
+    """Return an event that SIGTERM or SIGINT sets."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -242,7 +260,7 @@ def _told_to_end() -> asyncio.Event:
 
 
 async def _watch(args: argparse.Namespace) -> None:
-    """Serve the page until told to end, or the server cannot be watched."""
+    """Serve the page until a signal ends the process, or until the server cannot be watched."""
     settings = UESettings(args.token, args.port, args.host, certificate=args.certificate)
     async with Watcher(settings, port_number("--page-port", args.page_port)) as watcher:
         watching = asyncio.create_task(watcher.run())
@@ -262,7 +280,10 @@ async def _watch(args: argparse.Namespace) -> None:
 def _journal(
     path: Path | None, stack: contextlib.AsyncExitStack
 ) -> Callable[[dict[str, Any]], None]:
-    """What writes lines of JSON to a file, if there is to be one."""
+    """Return a function that appends events to a file as lines of JSON.
+
+    Without a path, the function ignores them. `stack` closes the file.
+    """
     if path is None:
         return lambda _: None
     file = stack.enter_context(path.open("a", encoding="utf-8"))
@@ -281,7 +302,7 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
     positive("--weight", args.weight)
     positive_or_inf("--deadline-s", args.deadline_s)
     if args.certificate is not None:
-        client_context(args.certificate)  # or it is said at once what is wrong with it
+        client_context(args.certificate)  # raises now if the file is no certificate
     if args.model is None:
         args.model = next(iter(files)) if len(files) == 1 else "resnet18"
     program, inputs = program_of(args.model, files)
@@ -309,7 +330,7 @@ async def _use(args: argparse.Namespace, files: dict[str, Path]) -> None:
 
 
 async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
-    from mjoa_gym.planners import planner_names  # the server needs none of these
+    from mjoa_gym.planners import planner_names  # here, because the server needs none of these
     from mjoa_gym.testbed.measure import measure, plan_one, predict
 
     choice("--planner", args.planner, planner_names())
@@ -338,7 +359,7 @@ async def _queries(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) 
 
 
 async def _rounds(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -> None:
-    """Rounds of the server's controller."""
+    """Take part in rounds of the server's controller and print what each gave."""
     from mjoa_gym.testbed.measure import measure_message, measure_ue
 
     dnn, s = ue.program.dnn, ue.settings
@@ -371,7 +392,7 @@ async def _rounds(ue: UserEquipment, inputs: Bundle, args: argparse.Namespace) -
 
 
 def close(a: object, b: object) -> bool:
-    """Whether two results are equal within float tolerance, in whatever structure."""
+    """Return whether two results are equal within float tolerance, whatever their structure."""
     from torch.utils import _pytree as pytree
 
     left, right = pytree.tree_leaves(a), pytree.tree_leaves(b)

@@ -1,4 +1,7 @@
-"""The UE's end of a connection: introduces itself, hands on what the server says, watches it."""
+"""The UE's end of a connection to the server.
+
+It authenticates the UE, passes the server's frames on, and detects a server that has stalled.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +22,31 @@ ANSWERS = (Kind.RESIDENT, Kind.REPORT, Kind.GRANT, Kind.SEEN)
 
 
 class EdgeError(Exception):
-    """The server cannot be used (any more); the message says why."""
+    """The server cannot be used, or can no longer be used; the message says why."""
 
 
 class Listener(Protocol):
-    """What a query does with the server's frames."""
+    """The interface of an object that receives the server's frames."""
 
     def heard(self, frame: Frame) -> None:
-        """A frame has arrived."""
+        """Handle a frame that has arrived."""
 
     def lost(self, reason: str) -> None:
-        """Nothing will arrive any more."""
+        """Handle the loss of the connection; `reason` says why no more frames arrive."""
 
 
 class Connection:
-    """An authenticated connection; see `open_connection`."""
+    """An authenticated connection to the server, made by `open_connection`."""
 
     def __init__(self, reader: FrameReader, frames: FrameWriter, payload_bytes: int) -> None:
         self.reader = reader
         self.frames = frames
-        self.payload_bytes = payload_bytes  # of the longest payload that the server accepts
-        self.listener: Listener | None = None  # who is told what the server says
-        self.lost: str | None = None  # why the connection is closed
+        self.payload_bytes = payload_bytes  # size of the longest payload that the server accepts
+        self.listener: Listener | None = None  # the query that receives the frames
+        self.lost: str | None = None  # why the connection was closed
         self.heard_at = now()  # when the last frame arrived
-        self.taken_in = 0  # bytes of payload that the server has taken in, as it last said
-        self.watched = asyncio.Event()  # set while somebody watches
+        self.taken_in = 0  # bytes of payload that the server has received, as it last said
+        self.watched = asyncio.Event()  # set while somebody watches the server
         self._asked: asyncio.Future[Frame] | None = None
         self._tasks = [asyncio.create_task(job) for job in (self._listen(), self._keep_alive())]
 
@@ -54,10 +57,15 @@ class Connection:
         most_s: float | None = None,
         header: Header | None = None,
     ) -> Frame:
-        """Send a frame and return its answer, one of `ANSWERS`; an EdgeError without one.
+        """Send a frame and return its answer, a frame whose kind is in `ANSWERS`.
 
-        Waits so long, again and again while the server takes in what is ahead, or, if there is a
-        limit `most_s`, as long as it says anything.
+        The wait has periods of `patience_s` seconds. If a period ends without an answer, the wait
+        continues if the server has received more payload during it. Until `most_s` seconds after
+        the start it also continues if any frame has arrived during the period. Otherwise the
+        connection is closed.
+
+        Raises:
+            EdgeError: If the connection is lost, or no answer arrives in time.
         """
         if self.lost is not None:
             raise EdgeError(self.lost)
@@ -72,13 +80,13 @@ class Connection:
                 alive = self.heard_at > now() - patience_s and now() < end
                 if self.taken_in == before and not alive:
                     self.close("no answer")
-                    asked.exception()  # nobody waits for it
+                    asked.exception()  # retrieved, because nobody awaits it
                     raise EdgeError(f"no answer within {patience_s:g} s")
         finally:
             self._asked = None
 
     def close(self, reason: str) -> None:
-        """Close at once; whoever waits for something hears the reason."""
+        """Close at once; the listener and a waiting `ask` get the reason."""
         if self.lost is not None:
             return
         self.lost = reason
@@ -92,11 +100,11 @@ class Connection:
             self.listener.lost(reason)
 
     async def wait_closed(self) -> None:
-        """Let what was closed finish."""
+        """Wait until a closed connection has ended its tasks and released its socket."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(ConnectionError, OSError):
             await self.frames.writer.wait_closed()
-        self._tasks.clear()  # their tracebacks refer to us
+        self._tasks.clear()  # their tracebacks keep this object alive
 
     async def _listen(self) -> None:
         reason = "the server has closed the connection"
@@ -114,7 +122,7 @@ class Connection:
                 elif self.listener is not None:
                     self.listener.heard(frame)
         except ProtocolError as error:
-            reason = f"what the server sends is wrong: {error}"
+            reason = f"the server broke the protocol: {error}"
         except (ConnectionError, OSError) as error:
             reason = f"connection lost: {type(error).__name__}"
         self.close(reason)
@@ -127,11 +135,18 @@ class Connection:
 
 @dataclass(eq=False)
 class Watch:
-    """Closes the connection of a server that is silent, takes nothing in, or makes no progress.
+    """Closes the connection if the server is silent, receives nothing or makes no progress.
 
-    A task of the event loop, from its making to `stop`. `stall_s` is the patience with silence, and
-    with bytes that do not arrive; `hang_s` that with a server that has all that it needs. While the
-    UE itself executes a layer of `work`, the server may be waiting for it.
+    It is a task of the event loop, from its construction until `stop`.
+
+    Attributes:
+        connection: The connection to the server.
+        work: The layers that the UE executes. While it executes one, the server may be waiting
+            for the output, so this time counts as progress.
+        stall_s: Longest time without a frame from the server, or without news that it has
+            received more of the bytes sent to it.
+        hang_s: Longest time without progress: received bytes, executed layers, tensors that come
+            down.
     """
 
     connection: Connection
@@ -145,7 +160,11 @@ class Watch:
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     def heartbeat(self, said: frames.Heartbeat, n_layers: int) -> None:
-        """The server says how much it has taken in and executed."""
+        """Note how many bytes the server has received and how many layers it has executed.
+
+        Raises:
+            ProtocolError: If these numbers are impossible.
+        """
         before, sent = self.connection.taken_in, self.connection.frames.payload_bytes
         taken_in = frames.within("HEARTBEAT: got", said.got, before, sent)
         executed = frames.within("HEARTBEAT: done", said.done, self._executed, n_layers)
@@ -156,14 +175,14 @@ class Watch:
             self._executed, self._progress_at = executed, now()
 
     def progress(self) -> None:
-        """A tensor comes down."""
+        """Note that a piece of a tensor has come down."""
         self._progress_at = now()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """End the task."""
         if self._task is not None:
             self._task.cancel()
-            self._task = None  # its traceback refers to us
+            self._task = None  # its traceback keeps this object alive
 
     async def _run(self) -> None:
         while True:
@@ -176,15 +195,20 @@ class Watch:
             if time - self.connection.heard_at > self.stall_s:
                 self.connection.close(f"nothing heard for {self.stall_s:g} s")
             elif time - self._taken_in_at > self.stall_s:
-                self.connection.close(f"the server has taken nothing in for {self.stall_s:g} s")
+                self.connection.close(f"the server has received nothing for {self.stall_s:g} s")
             elif time - self._progress_at > self.hang_s:
                 self.connection.close(f"no progress for {self.hang_s:g} s")
 
 
 async def open_connection(settings: UESettings, fingerprint: str | None) -> Connection:
-    """Connect and introduce oneself, or an EdgeError.
+    """Connect to the server and authenticate.
 
-    With the fingerprint of one's program, or without one to watch only.
+    Args:
+        settings: The server's address, the token, and the certificate to accept.
+        fingerprint: The fingerprint of the UE's program; None for a connection that only watches.
+
+    Raises:
+        EdgeError: If there is no server, it is not the expected one, or it refuses the connection.
     """
     s = settings
     try:
@@ -197,7 +221,7 @@ async def open_connection(settings: UESettings, fingerprint: str | None) -> Conn
                 ssl=context,
                 local_addr=None if s.own_host is None else (s.own_host, 0),
             )
-    except (OSError, TimeoutError, ValueError) as error:  # ValueError: no name of a host
+    except (OSError, TimeoutError, ValueError) as error:  # a ValueError: the host is malformed
         raise EdgeError(f"no connection to {s.host}:{s.port}: {_why(error)}") from error
     if (refusal := _distrust(writer, s)) is not None:
         writer.transport.abort()
@@ -228,15 +252,15 @@ async def open_connection(settings: UESettings, fingerprint: str | None) -> Conn
 
 
 def _distrust(writer: asyncio.StreamWriter, settings: UESettings) -> str | None:
-    """Why nothing may be said over a connection; None if it may."""
+    """Return why a connection cannot be trusted, or None if it can."""
     if settings.certificate is not None:
-        return None if tls.is_pinned(writer, settings.certificate) else "another certificate"
+        return None if tls.is_pinned(writer, settings.certificate) else "unknown certificate"
     peer = writer.get_extra_info("peername")
     return None if peer and tls.is_loopback(peer[0]) else tls.REMEDY
 
 
 async def _expect(reader: FrameReader, kind: Kind) -> Any:
-    """The header of the next frame, which must be of this kind."""
+    """Return the header of the next frame, which must be of this kind."""
     frame = await reader.read()
     if frame is None:
         raise EdgeError("the server has closed the connection")

@@ -1,15 +1,17 @@
-"""The controller: plans for all UEs of a server, round after round, and grants them shares.
+"""The controller of a server: it plans rounds for all UEs and grants them shares.
 
-A round is that of the timing model. All UEs that have asked for a plan are granted theirs at the
-same time: a placement, layers to prefetch, a share of the band and one of the server. It ends when
-all outputs are there, and not before its period is over; prefetching ends with it. A UE that comes
-while a round is running takes part from the next one on. One that leaves or fails gives its shares
-to the others at once, in proportion to theirs, so that nobody gets less than it was promised, and
-the next round is planned without it. A UE that takes much longer than planned is waited for no
-more: if the server was serving it, its connection is closed, and it goes on by itself.
+A round is that of the timing model. At its start all UEs that have asked for a plan get a grant at
+the same time: a placement, layers to prefetch, a share of the band and a share of the server. The
+round ends when all outputs have arrived and its period is over. Prefetching ends with it.
 
-The problem that is planned is an ordinary `Instance`, of UEs with given rates, so `evaluate` says
-what to expect. What comes of each round is kept in `Controller.log` and told to its listeners.
+* A UE that arrives during a round takes part in the next one.
+* If a UE leaves or fails, the others get its shares at once, in proportion to their own. No UE gets
+  less than it was promised. The next round is planned without the UE that is gone.
+* The controller stops waiting for a UE that takes much longer than planned. If the server is
+  serving that UE, its connection is closed, and the UE finishes by itself.
+
+The problem of a round is an ordinary `Instance` whose UEs have given rates, so `evaluate` predicts
+the latencies. The controller passes every plan and its outcome to its listener.
 """
 
 from __future__ import annotations
@@ -46,11 +48,11 @@ from mjoa_gym.validation import choice, count, positive, positive_or_inf
 log = logging.getLogger(__name__)
 GRANTED_MODES = tuple(mode for mode in UPLOAD_MODES if mode != "preinstalled")
 COMPUTE = STRETCHED, FAIR = "stretched", "fair"
-"""Ways to share the server out."""
+"""How layers of several UEs share the server; see `executor`."""
 LOCAL = "all on the UEs"
 LAST = "the last plan"
 LEAST_SHARE = 1.0 / MOST_SLOWDOWN
-"""Of the server, where layers are served in turns."""
+"""The least share of the server that counts when layers are served in turns."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,26 @@ class ControllerSettings:
     """How a controller plans.
 
     Attributes:
-        planner: A planner's name, or `module:callable`.
-        uplink_bps: Rate of the cell towards the edge; no UE gets more.
-        downlink_bps: Rate of the cell towards the UEs.
+        planner: The planner or agent, as `PlannerProcess` takes it.
+        uplink_bps: Rate of the cell towards the edge in bits per second; no UE gets more.
+        downlink_bps: Rate of the cell towards the UEs in bits per second; no UE gets more.
         budget_s: Seconds that the planner may take for a round.
-        period_s: Least seconds of a round.
+        period_s: Shortest duration of a round in seconds.
         upload: Upload mode of all inferences: "parallel", "serial" or "whole".
-        compute: How the server is shared out: layers are "stretched", or served in "fair" turns.
-        share: Whether layers are shared by content: by the digests of their parameters.
-        rounds: Rounds that far-sighted planners look ahead.
-        first: How many UEs are waited for when rounds begin: at first, and after all have left.
-        gather_s: How long UEs that took part in the last round are waited for.
-        patience: How many times its planned latency a UE may take,
-        patience_s: or how many seconds more than that latency, whichever is longer.
-        most_weight: Largest weight that a UE may give itself.
-        most_share: Largest share of the band or the server that one of several UEs may have.
-        watched: Whether those who know the token may watch (see `live`).
+        compute: How layers of several UEs share the server: "stretched", or in "fair" turns.
+        share: Whether equal layers are shared, by the digests of their parameters.
+        rounds: Number of later rounds that the planner is told are left.
+        first: Number of UEs to wait for before rounds begin, and again after all UEs have left.
+        gather_s: Seconds to wait for the UEs of the last round.
+        patience: A UE may take this many times its planned latency,
+        patience_s: or this many seconds more than its planned latency, whichever is longer.
+        most_weight: Largest weight that a UE may have.
+        most_share: Largest share of the band or the server that one of several UEs may have, at
+            least 0.5.
+        watched: Whether clients that know the token may watch (see `live`).
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
     """
 
     planner: str = "mjoa-mu"
@@ -115,53 +121,54 @@ class ControllerSettings:
 class Member:
     """A UE that has registered.
 
-    The functions are its session's: `tell` sends it a grant, the rate of its uplink, or (None) that
-    the round is over; `serving` says whether a query of its is open; `expel` closes its connection.
+    Its session provides the functions. `tell` sends a grant, or a new rate of the uplink in bits
+    per second, or (None) the end of the round. `serving` returns whether the server has an open
+    query of this UE. `expel` closes the connection with a reason.
     """
 
     number: int
-    name: str  # its network's
+    name: str  # of its network
     dnn: DNN
     profile: Profile
     resident: Callable[[], NDArray[np.float64]]  # (L,) fractions of parameters at the server
-    retain: Callable[[Collection[int]], None]  # layers that are to be dropped last
+    retain: Callable[[Collection[int]], None]  # sets the layers to drop last
     tell: Callable[[Grant | float | None], None]
     serving: Callable[[], bool]
     expel: Callable[[str], None]
     idle_rounds: NDArray[np.int64]  # (L,) rounds since each layer was used
     asked: bool = False  # whether it waits for a plan
     expected: bool = True  # whether the next round waits for it
-    grant: Grant | None = None  # of the round that is running
-    begun: bool = False  # whether it has asked the server to begin with that
-    bandwidth_share: float = 0.0  # what it has of the band and the server
+    grant: Grant | None = None  # its last grant
+    begun: bool = False  # whether it has begun at the server with this grant
+    bandwidth_share: float = 0.0  # its present shares of the band and the server
     compute_share: float = 0.0
-    limit_s: float = math.inf  # when it is waited for no more
-    done: Done | None = None
-    gone: bool = False
+    limit_s: float = math.inf  # time of the clock at which the controller gives it up
+    done: Done | None = None  # its report on the last grant
+    gone: bool = False  # whether it has left
 
 
 @dataclass(frozen=True)
 class Round:
-    """What was planned for a round and what came of it; lists have an entry for each UE.
+    """The plan of a round and its outcome; lists have one entry for each UE.
 
     Attributes:
-        round: Its number, from 1.
-        date: When it began.
-        ues: The UEs' numbers, in the order in which they came.
-        resident: (L,) fractions of the parameters at the server when it was planned.
-        placements: A digit per layer, 0 = UE.
+        round: Number of the round, from 1.
+        date: Local date and time of its start.
+        ues: Numbers of the UEs, in the order in which they registered.
+        resident: (L,) fractions of the parameters at the server before the round.
+        placements: One digit per layer, 0 = UE, 1 = edge.
         prefetch: Layers that are uploaded in addition.
         retain: Layers that the server drops last.
-        bandwidth_share: Of the cell's rates.
-        compute_share: Of the server.
-        predicted_s: What the simulator says.
-        measured_s: What it took by the UE's own account; None if it has not said.
-        failed: Whether the UE has given the server up, or the controller the UE.
-        overruns: Paced layers that were late.
-        planned_by: Whose plan it is: the planner's, `LAST` or `LOCAL`.
-        problem: Why the planner gave none.
+        bandwidth_share: Share of the cell's rates.
+        compute_share: Share of the server.
+        predicted_s: Simulated latency in seconds.
+        measured_s: Latency in seconds that the UE reports; None without a report.
+        failed: Whether the UE gave the server up, or gave no report.
+        overruns: Number of paced layers that were late.
+        planned_by: Source of the plan: the planner's name, `LAST` or `LOCAL`.
+        problem: Why the planner gave no plan; empty if it did.
         planning_s: Seconds that planning took.
-        round_s: Seconds that the round took.
+        round_s: Seconds from the grants to the end of the round.
     """
 
     round: int
@@ -184,13 +191,14 @@ class Round:
 
 
 class Controller:
-    """Plans rounds for the UEs that have registered. Belongs to the server's event loop.
+    """Plans rounds for the UEs that have registered. It belongs to the server's event loop.
 
     Args:
-        settings: How it plans.
-        planner: What it asks.
-        memory_bytes: Parameters that the server keeps.
-        listener: Told everything that happens, as an object of JSON.
+        settings: How the controller plans.
+        planner: The process that it asks for plans.
+        memory_bytes: Bytes of parameters that the server can keep.
+        listener: Called with every event: a UE that joins or leaves, a plan, the outcome of a
+            round. Events can be written as JSON.
     """
 
     def __init__(
@@ -208,11 +216,11 @@ class Controller:
         self.rounds = 0
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
-        self._running: list[Member] = []  # those of the round that is running
-        self._last: dict[int, tuple[Any, ...]] = {}  # of the last valid plan, by UE
+        self._running: list[Member] = []  # UEs of the current round
+        self._last: dict[int, tuple[Any, ...]] = {}  # a UE's number: its part of the last plan
 
     def check(self, profile: Profile) -> None:
-        """Raise a ProtocolError if a UE wants more than it may."""
+        """Raise a ProtocolError if a UE's weight is larger than allowed."""
         if profile.weight > self.settings.most_weight:
             raise ProtocolError(
                 f"REGISTER: weight={profile.weight:g}: at most {self.settings.most_weight:g} is "
@@ -220,7 +228,7 @@ class Controller:
             )
 
     def join(self, **of_session: Any) -> Member:
-        """A UE has registered, with these fields of a `Member`."""
+        """Add a UE that has registered, with these fields of a `Member`, and return it."""
         n_layers = of_session["dnn"].n_layers
         idle = np.zeros(n_layers, np.int64)
         member = Member(number=next(self._numbers), idle_rounds=idle, **of_session)
@@ -238,7 +246,7 @@ class Controller:
         return member
 
     def leave(self, member: Member, why: str) -> None:
-        """A UE is gone, or has failed: the others get what it had."""
+        """Remove a UE that has left or failed, and give its shares to the others."""
         member.gone = True
         self.members.remove(member)
         self.listener({"left": member.number, "why": why})
@@ -246,12 +254,16 @@ class Controller:
         self._changed.set()
 
     def ask(self, member: Member) -> None:
-        """A UE is ready for a round."""
+        """Note that a UE waits for a plan."""
         member.asked = member.expected = True
         self._changed.set()
 
     def finished(self, member: Member, done: Done) -> None:
-        """A UE has all outputs of a round; a ProtocolError if it was in none."""
+        """Note a UE's report that it has all outputs of a round.
+
+        Raises:
+            ProtocolError: If there was no such round.
+        """
         if done.round < 1 or done.round > self.rounds:
             raise ProtocolError(f"DONE: round={done.round}: allowed are 1 to {self.rounds}")
         if member.grant is not None and done.round == member.grant.round and member.done is None:
@@ -259,13 +271,13 @@ class Controller:
             self._changed.set()
 
     async def run(self) -> None:
-        """Plan rounds for ever."""
+        """Plan one round after the other, without end."""
         while True:
             members = await self._gather()
             try:
                 if members:
                     await self._round(members)
-            except Exception:  # a fault of ours: the UEs ask again
+            except Exception:  # a bug must not end all rounds: the UEs connect again
                 log.exception("a round has failed")
                 self._running = []
                 for member in members:
@@ -274,7 +286,10 @@ class Controller:
                 await asyncio.sleep(self.settings.gather_s)
 
     async def _gather(self) -> list[Member]:
-        """The UEs of the next round: all that have asked, soon after the first has."""
+        """Wait until enough UEs have asked, then a while for the others; return all that have.
+
+        A UE that has not asked by then but is still being served is disconnected.
+        """
         await self._until(self._enough, math.inf)
         patience = now() + self.settings.gather_s
         await self._until(lambda: all(m.asked or not m.expected for m in self.members), patience)
@@ -286,12 +301,12 @@ class Controller:
         return [member for member in self.members if member.asked]
 
     def _enough(self) -> bool:
-        """Whether as many UEs have asked as a round needs."""
+        """Return whether as many UEs have asked as a round needs."""
         least = 1 if any(m.grant is not None for m in self.members) else self.settings.first
         return sum(m.asked for m in self.members) >= least
 
     async def _until(self, condition: Callable[[], bool], when: float) -> bool:
-        """Wait for something that others change, until then at most; whether it is so."""
+        """Wait until a condition holds, or until a time of the clock; return whether it holds."""
         while not condition():
             self._changed.clear()
             left = when - now()
@@ -354,7 +369,7 @@ class Controller:
         return Instance(ues, upload=s.upload, horizon=horizon)
 
     async def _plan(self, members: Sequence[Member], instance: Instance) -> tuple[Plan, str, str]:
-        """A plan, whose it is, and what is wrong with the planner."""
+        """Return a plan, its source, and why the planner gave none (empty if it did)."""
         problem = ""
         try:
             plan = await self.planner.plan(instance, self.settings.budget_s)
@@ -372,7 +387,7 @@ class Controller:
         return plan, planned_by, problem
 
     def _fallback(self, members: Sequence[Member], instance: Instance) -> tuple[Plan, str]:
-        """The last valid plan, with newcomers local; all-local if there is none."""
+        """Return the last plan, with newcomers local, if it still fits, else an all-local plan."""
         rows = []
         for m in members:
             nothing = np.zeros(m.dnn.n_layers, np.int8)
@@ -382,13 +397,14 @@ class Controller:
         try:
             used = any(sides.any() for sides in plan.placements)
             return check_plan(plan, instance), LAST if used else LOCAL
-        except PlanningError:  # links have changed
+        except PlanningError:  # for instance because links have changed
             return local_only(instance), LOCAL
 
     def _capped(self, plan: Plan) -> Plan:
-        """The plan with no UE above its largest share; the others get what is over in proportion.
+        """Return the plan with no share above `most_share`.
 
-        At least half of what there is may be one UE's, so none of the others comes above that.
+        The other UEs get the excess in proportion to their shares. This lifts none of them above
+        `most_share`, because that is at least one half.
         """
         most = self.settings.most_share
 
@@ -405,7 +421,7 @@ class Controller:
     def _grant(
         self, members: Sequence[Member], instance: Instance, plan: Plan, predicted: NDArray
     ) -> None:
-        """Tell everybody at once. Who has gone while it was planned has no part in it."""
+        """Grant a plan to all its UEs at once, except those that have left during planning."""
         s = self.settings
         self._running = list(members)
         for i, m in enumerate(members):
@@ -424,7 +440,7 @@ class Controller:
                 m.tell(m.grant)
 
     def _granted(self, member: Member, plan: Plan, i: int, predicted_s: float) -> Grant:
-        """What UE i of a plan is told."""
+        """Return the grant of UE `i` of a plan."""
         marks = np.zeros_like(plan.placements[i])
         if plan.prefetch is not None and member.bandwidth_share > 0:
             marks = plan.prefetch[i]
@@ -435,7 +451,10 @@ class Controller:
         )  # fmt: skip
 
     def allows(self, member: Member, begin: Begin) -> bool:
-        """Whether a UE may begin with this: once, what it was granted, while the round runs."""
+        """Return whether a UE may begin with this query, and note that it has begun.
+
+        Each UE may begin once in a round, with exactly its grant.
+        """
         grant = member.grant
         if grant is None or member.begun or member not in self._running:
             return False
@@ -444,20 +463,20 @@ class Controller:
         return member.begun
 
     def phase(self, member: Member) -> str:
-        """What a UE is doing: "infers", "is done" while others are not, "waits", or "is idle"."""
+        """Return a UE's state: "infers", "is done" (others are not), "waits" or "is idle"."""
         if member in self._running:
             return "infers" if member.done is None else "is done"
         return "waits" if member.asked else "is idle"
 
     def rates(self, member: Member) -> tuple[float, float]:
-        """Bits per second of a UE's uplink and downlink with its share."""
+        """Return the rates of a UE's uplink and downlink with its share, in bits per second."""
         s, p = self.settings, member.profile
         cells = (min(p.uplink_bps, s.uplink_bps), min(p.downlink_bps, s.downlink_bps))
         up, down = (max(LEAST_RATE_BPS, member.bandwidth_share * cell) for cell in cells)
         return up, down
 
     async def _see_through(self, start: float) -> None:
-        """Until everybody is done, and the period is over; then prefetching ends."""
+        """Wait until all UEs are done and the period is over, then end prefetching."""
         while waiting := [m for m in self._running if m.done is None and not m.gone]:
             nearest = min(m.limit_s for m in waiting)
             await self._until(lambda: any(m.done or m.gone for m in waiting), nearest)
@@ -471,15 +490,15 @@ class Controller:
                 m.tell(None)
 
     def _give_up(self, member: Member) -> None:
-        """Wait for a UE no more."""
+        """Stop waiting for a UE: end its connection if it is served, and give away its shares."""
         member.limit_s = math.inf
         member.expected = False
         if member.serving():
-            member.expel(f"not done after {self.settings.patience:g} times what was planned")
+            member.expel(f"not done after {self.settings.patience:g} times the planned latency")
         self._tell_rates(self._hand_out(member))
 
     def _hand_out(self, member: Member) -> list[Member]:
-        """Give what a UE has to those that are still at it, in proportion; they are returned."""
+        """Give a UE's shares to the other UEs of the round, in proportion, and return those."""
         if member not in self._running:
             return []
         self._running.remove(member)
@@ -498,7 +517,7 @@ class Controller:
                 m.tell(self.rates(m)[0])
 
     def _settle(self, member: Member, before: NDArray[np.float64]) -> None:
-        """Count the rounds since each of a UE's layers was used."""
+        """Update the number of rounds since each of a UE's layers was used."""
         if member.gone or member.grant is None:
             return
         after = member.resident()
@@ -507,7 +526,7 @@ class Controller:
 
 
 def slowdown_of(share: float) -> float:
-    """How many times longer layers take with a share of the server; 1 where none is needed."""
+    """Return how many times longer layers take with a share of the server; 1 for no share."""
     return max(1.0, min(MOST_SLOWDOWN, 1.0 / share)) if share > 0 else 1.0
 
 

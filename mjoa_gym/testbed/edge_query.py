@@ -1,4 +1,4 @@
-"""The server's part of one inference: what it awaits, executes and sends back."""
+"""The server's part of one inference: it receives tensors and parameters, executes and replies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,22 @@ from mjoa_gym.testbed.transmitter import Transmitter
 
 
 class EdgeQuery(Half):
-    """One inference at the server; `close` it in the end.
+    """One inference at the server; call `close` at its end.
 
-    Raises a ProtocolError if it is not about this network, a Refusal if there is no room.
+    Args:
+        begin: What the UE asks for.
+        program: The network.
+        owner: The UE's session, to which the parameters belong.
+        store: The server's memory for parameters.
+        memory: The server's memory for tensors.
+        executor: Executes the layers.
+        frames: Writes the frames to the UE.
+        table: (L,) seconds that each layer counts as, if layers are paced.
+        shaped_below: Whether the operating system shapes the links.
+
+    Raises:
+        ProtocolError: If `begin` does not fit the network.
+        Refusal: If there is no room for the tensors or the parameters.
     """
 
     side = 1
@@ -62,7 +75,7 @@ class EdgeQuery(Half):
         self._open = True
 
     def close(self) -> None:
-        """Stop, once; the parameters stay until memory is short."""
+        """End the query, once. The parameters stay until memory is short."""
         self._open = False
         self.executor.cancel(self.work)
         self.stop_sending()
@@ -72,7 +85,11 @@ class EdgeQuery(Half):
         self.memory.give_back(self._size)
 
     def take_parameters(self, frame: Frame) -> None:
-        """A piece of a layer's parameters; a ProtocolError if it does not follow."""
+        """Store a piece of a layer's parameters.
+
+        Raises:
+            ProtocolError: If the query does not upload this layer, or the piece is not the next.
+        """
         layer = frame.layer(self.program.dnn.n_layers)
         layout = self.program.parameters[layer]
         if layout is None or (layer not in self._reserved and layer not in self.marked):
@@ -94,18 +111,22 @@ class EdgeQuery(Half):
                 self.executor.put(self.here, layer, incoming.tensors())
 
     def take_tensor(self, frame: Frame) -> None:
-        """A piece of a tensor that the UE has made; a ProtocolError if it does not follow."""
+        """Store a piece of a tensor from the UE.
+
+        Raises:
+            ProtocolError: If the query does not send this tensor, or the piece is not the next.
+        """
         if (tensor := self.take_in(frame)) is not None:
             self.put(tensor)
 
     def uses(self) -> tuple[Uses, Uses]:
-        """When the server has executed and sent what, by its clock."""
+        """Return the uses of the edge share and of the downlink, in the server's time."""
         assert self.link is not None, "the query is open"
         sent: Uses = [(piece.layer, piece.start, piece.end) for piece in self.link.pieces]
         return list(self.work.executions), sent
 
     def follow_up(self, execution: Execution | None) -> None:
-        """Send what a layer has made, or say that it has failed."""
+        """Send a layer's output if the UE needs it, or report that the layer has failed."""
         if not self._open:
             return
         if execution is None:
@@ -118,7 +139,10 @@ class EdgeQuery(Half):
             self.send(execution.layer, self.since(execution))
 
     def _reserve(self) -> set[int]:
-        """Keep what this query uploads, and what is here of the layers that it prefetches."""
+        """Reserve the layers that this query uploads, and those to prefetch that are partly here.
+
+        Returns all layers that are reserved.
+        """
         if not self.store.reserve(self.owner, self._layouts(self.uploads)):
             raise Refusal("no memory for these layers beside those that others are using")
         others = self.marked.difference(self.uploads)
@@ -131,7 +155,7 @@ class EdgeQuery(Half):
         return [(layer, layout) for layer, layout in found if layout is not None]
 
     def _parameters(self, layer: int) -> Mapping[str, Tensor] | None:
-        """What a layer reads, when all is here that it waits for."""
+        """Return the parameters that a layer reads, or None if something is still missing."""
         needed = self.program.owners[layer]
         if not all(owner in self.here for owner in (*needed, *self.gate)):
             return None

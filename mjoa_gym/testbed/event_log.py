@@ -1,8 +1,8 @@
-"""Events for those who watch: the newest ones, as texts of JSON, in bounded memory.
+"""A log of the newest events as JSON texts, in bounded memory, for those who watch.
 
-Events have numbers, from 0, so that somebody who comes again is told only what is new. An event
-with a key, such as that of a UE that has come, stays until that key is dropped; of all others the
-oldest go when there are too many bytes of them.
+Events are numbered from 0, so that a reader can ask for the new ones only. An event with a key,
+for instance that a UE has registered, stays until its key is dropped. Of the other events, the
+oldest are deleted when all of them together are too long.
 """
 
 from __future__ import annotations
@@ -13,26 +13,32 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 MOST_BYTES = 1 << 20
-"""Of all events without a key."""
+"""Largest size of all events without a key."""
 MOST_AT_ONCE_BYTES = 1 << 18
-"""Of an excerpt, if it is more than one event."""
+"""Largest size of an excerpt of several events."""
 
 
 class Excerpt(NamedTuple):
-    """Some events: their texts, the number of the next one, how many before it are gone."""
+    """Consecutive events.
+
+    Attributes:
+        texts: The events, as JSON.
+        next: Number of the event that follows them.
+        lost: At most how many of the events that were asked for are deleted.
+    """
 
     texts: list[str]
     next: int
     lost: int
 
     def below(self, head: Mapping[str, Any]) -> bytes:
-        """Return the JSON of an object with the events in addition to what is in `head`."""
+        """Return the JSON of an object that has the entries of `head` and then the events."""
         text = json.dumps(head, separators=(",", ":"))
         return f'{text[:-1]},"events":[{",".join(self.texts)}]}}'.encode()
 
 
 class EventLog:
-    """The events; belongs to one thread."""
+    """Holds the events. One thread at a time may use it."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
@@ -40,10 +46,10 @@ class EventLog:
         self._recent: deque[tuple[int, str]] = deque()
         self._standing: dict[Hashable, tuple[int, str]] = {}
         self._bytes = 0
-        self._gone = 0  # events before this number are gone, but for those with a key
+        self._gone = 0  # events before this number are deleted, except those with a key
 
     def add(self, event: Mapping[str, Any], key: Hashable = None) -> None:
-        """Note an event; one with a key takes the place of the last one with that key."""
+        """Add an event; one with a key replaces the last one with that key."""
         entry = (self.next, json.dumps(event, separators=(",", ":")))
         self.next += 1
         if key is not None:
@@ -57,11 +63,14 @@ class EventLog:
             self._gone = number + 1
 
     def drop(self, key: Hashable) -> None:
-        """Forget the event with a key, if there is one."""
+        """Delete the event with a key, if there is one."""
         self._standing.pop(key, None)
 
     def since(self, first: int, most_bytes: int = MOST_AT_ONCE_BYTES) -> Excerpt:
-        """The events from a number on, in order; more of them next time if they are too long."""
+        """Return the events from number `first` on, in order.
+
+        If they are longer than `most_bytes`, the excerpt ends earlier, after at least one event.
+        """
         found = [entry for entry in self._standing.values() if entry[0] >= first]
         for entry in reversed(self._recent):
             if entry[0] < first:

@@ -1,28 +1,31 @@
-"""The processor of a side: one thread, on a core of its own where the system allows it.
+"""The processor of one side: a thread that executes layers, on its own core where possible.
 
-It executes the layers of every `Work` strictly in program order, each when its inputs and what else
-it needs are there. A slower device, or a share of the server, is emulated by stretching: a layer
-that took d seconds of the core counts as finished after d times the slowdown, and the thread serves
-others (or sleeps) until then. A core that sleeps most of the time finds its caches cold and its
-clock low, differently each time, and stretching multiplies that; who has the core for itself
-therefore executes each layer several times and counts the mean (`Work.repeats`).
+It executes the layers of each `Work` strictly in program order, each layer when its inputs and its
+parameters are there.
 
-A *paced* work (`Work.table`) does not count what its layers took: each is executed for real, and
-counts as finished exactly when its table says, times the slowdown, after it could begin. A machine
-that is noisy then disturbs nothing while layers fit into their slots; those that do not are
-`overruns`. A layer that took longer of the core than its table says is charged what it took.
+**Stretching** emulates a slower device or a share of the server. A layer that took d seconds of the
+core counts as finished after d times the slowdown. Until then the thread serves other works or
+sleeps. On a core that sleeps most of the time, the caches are cold and the clock frequency is low,
+by a different amount each time, and stretching multiplies this effect. A work that has the core to
+itself can therefore execute each layer several times and count the mean (`Work.repeats`).
 
-Where several works share the thread, a layer's time begins when it could begin, not when the thread
-had time for it: the slack of stretched times absorbs the waiting. The one that is due first goes
-first. A second thread then says when a layer is done while the first one executes another.
+**Paced** works (`Work.table`) do not count the time that their layers took. Each layer is executed
+for real, but counts as finished at the time that the table gives: the layer's seconds times the
+slowdown, after it could begin. As long as layers fit into these slots, a noisy machine has no
+effect. Layers that do not fit are `overruns`. A layer that used more seconds of the core than the
+table says is charged for those.
 
-A *fair* executor shares itself out in another way: it serves one layer after the other, each at its
-full speed, and works in proportion to their shares (start-time fair queueing: Goyal, Vin and Cheng,
-SIGCOMM 1996). A layer that has begun is not interrupted. Nobody has to wait while others have
-nothing to execute, so a work may be faster than its share says, and waits for a layer of another
-one at worst.
+**Several works** share the thread in this way: a layer's time begins when it could begin, not when
+the thread got to it. The slack of the stretched times absorbs the wait. The layer that is due first
+runs first. A second thread reports that layers are finished while the first one executes another.
 
-Cost: about 0.1 ms per layer beside the layer itself, which the measured layer times contain.
+**Fair** executors do not stretch for shares. They serve one layer after the other, each at its full
+speed, and works in proportion to their shares (start-time fair queueing: Goyal, Vin and Cheng,
+SIGCOMM 1996). A layer that has begun is not interrupted. A work does not wait while the others have
+nothing to execute, so it may be faster than its share says. At worst it waits for a layer of
+another work.
+
+Cost: about 0.1 ms per layer in addition to the layer itself. The measured layer times contain it.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ T = TypeVar("T")
 
 
 class Execution(NamedTuple):
-    """One layer's use of the processor, until it counted as finished, stretching included."""
+    """One layer's use of the processor, from when it could begin until it counts as finished."""
 
     layer: int
     start: float
@@ -54,7 +57,7 @@ class Execution(NamedTuple):
 
 
 class Overrun(NamedTuple):
-    """A paced layer that was not done when its table said, and by how many seconds."""
+    """A paced layer that was late, and by how many seconds."""
 
     layer: int
     seconds: float
@@ -62,40 +65,61 @@ class Overrun(NamedTuple):
 
 @dataclass(eq=False)
 class Work:
-    """The layers of one inference that one side executes. Shared with the executor's thread.
+    """The layers of one inference that one side executes.
 
-    After each layer `on_done` is called in that thread, and with an error (None) as the last thing.
+    The executor's threads use it too.
+
+    Attributes:
+        network: The network.
+        layers: The layers to execute, in program order.
+        parameters: Returns a layer's parameters, or None while they are missing.
+        slowdown: How many times longer a layer takes, at least 1.
+        on_done: Called in the executor's threads after each layer, and with None after an error.
+        repeats: Executions of each layer within its stretched time; at most `slowdown`.
+        table: (L,) seconds that each layer counts as; None for a work that is not paced.
+        patient: Whether all other works go first.
+        share: Share of a fair executor, above 0.
+        bundles: The tensors that are here, by the layer that made them.
+        executions: The layers that have been executed.
+        error: What a layer raised, which ends the work.
+        position: How many of the layers have been executed.
+        running: The layer that is being executed, until its stretched time is over.
+        unfinished: Execution and output of this layer, while its stretched time is not over.
+        cancelled: Whether the work was removed.
+        ready_at: Time at which the next layer could begin; None if that is not known.
+        overruns: Paced layers that were late.
+        tag: Virtual time at which the next layer may begin, for a fair executor.
     """
 
     network: LayeredModel
-    layers: Sequence[int]  # in program order
-    parameters: Callable[[int], Mapping[str, Tensor] | None]  # a layer's; None while not there
-    slowdown: float  # at least 1
+    layers: Sequence[int]
+    parameters: Callable[[int], Mapping[str, Tensor] | None]
+    slowdown: float
     on_done: Callable[[Work, Execution | None], None]
-    repeats: int = 1  # executions of a layer within its stretched time; at most `slowdown`
-    table: Sequence[float] | None = None  # (L,) seconds that each layer counts as, if it is paced
-    patient: bool = False  # whether all others go first
-    share: float = 1.0  # of a fair executor, above 0
-    bundles: dict[int, Bundle] = field(default_factory=dict)  # what is here, by its producer
+    repeats: int = 1
+    table: Sequence[float] | None = None
+    patient: bool = False
+    share: float = 1.0
+    bundles: dict[int, Bundle] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)
     error: Exception | None = None
-    position: int = 0  # how many of the layers have been executed
-    running: int | None = None  # the layer that is being executed
-    unfinished: tuple[Execution, Bundle] | None = None  # what it made, while its time is not over
+    position: int = 0
+    running: int | None = None
+    unfinished: tuple[Execution, Bundle] | None = None
     cancelled: bool = False
-    ready_at: float | None = None  # since when the next layer could be executed
-    overruns: list[Overrun] = field(default_factory=list)  # of a paced work
-    tag: float = 0.0  # of a fair executor: the virtual time at which its next layer may begin
+    ready_at: float | None = None
+    overruns: list[Overrun] = field(default_factory=list)
+    tag: float = 0.0
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to execute."""
+        """Whether nothing is left to execute, also because of an error."""
         return self.position == len(self.layers) or self.error is not None
 
     def forget(self) -> None:
-        """Let go of all tensors at once, and of who waits for it, instead of when it is collected.
+        """Release all tensors and callbacks now, not only when the object is collected.
 
-        A layer that is being executed may fail because of it, unheard.
+        A layer that is being executed may fail because of this; nothing reports that.
         """
         self.on_done = lambda *_: None
         self.parameters = lambda _: None
@@ -103,7 +127,7 @@ class Work:
         self.unfinished = None
 
     def next_layer(self) -> tuple[int, Mapping[str, Tensor]] | None:
-        """The next layer and its parameters if it can start."""
+        """Return the next layer and its parameters, or None if it cannot start yet."""
         if self.done or self.unfinished is not None:
             return None
         layer = self.layers[self.position]
@@ -113,22 +137,26 @@ class Work:
         return None if parameters is None else (layer, parameters)
 
     def note_ready(self, time: float) -> None:
-        """Note that the next layer can be executed since then, if it can and that is new."""
+        """Note that the next layer could begin at this time, if it can and has no time yet."""
         if self.ready_at is None and self.running is None and self.next_layer() is not None:
             self.ready_at = time
 
     @property
     def due(self) -> float:
-        """When the layer that could be executed should be done, as far as is known."""
+        """The time by which the next layer should be done, as far as it is known.
+
+        For a layer without a table this is the time at which it could begin.
+        """
         ready = float("inf") if self.patient or self.ready_at is None else self.ready_at
         if self.table is None:
             return ready
         return ready + self.table[self.layers[self.position]] * self.slowdown
 
     def counted(self, layer: int, start: float, spent: float) -> Execution:
-        """The use of the processor that a layer counts as which could begin at `start`.
+        """Return the use of the processor that a layer counts as.
 
-        It took `spent` seconds of the core and is done now.
+        The layer could begin at `start`, took `spent` seconds of the core, and is done now. A paced
+        layer that is late is added to `overruns`.
         """
         if self.table is None:
             return Execution(layer, start, start + spent * self.slowdown)
@@ -140,12 +168,12 @@ class Work:
 
 
 class Executor:
-    """The thread, on a core, or any if there is no such one; its lock guards all that it shares.
+    """The thread that executes works. A lock guards everything that other threads may use.
 
     Args:
-        core: The core's number.
-        name: The thread's.
-        fair: Whether works are served in turn, by their shares, in place of being stretched.
+        core: Number of the core that it runs on; None, or a core that does not exist, for any.
+        name: Name of the thread.
+        fair: Whether works are served in turn by their shares, and not stretched for these.
 
     Raises:
         ValueError: If the core's number is negative.
@@ -155,20 +183,20 @@ class Executor:
         if core is not None and core < 0:
             raise ValueError(f"core={core}: must be at least 0")
         lock = threading.RLock()
-        self._lock = threading.Condition(lock)  # what the first thread waits for
-        self._beside = threading.Condition(lock)  # what the second one does
+        self._lock = threading.Condition(lock)  # the first thread waits on it
+        self._beside = threading.Condition(lock)  # the second thread waits on it
         self._core = core
         self._works: list[Work] = []
         self._closed = False
         self._executing = False  # whether the thread is busy with a layer
         self.fair = fair
-        self._free_at = 0.0  # when a fair executor has ended what it served last
-        self._virtual = 0.0  # its virtual time: the tag of the work that it serves
+        self._free_at = 0.0  # when a fair executor finished its last layer
+        self._virtual = 0.0  # virtual time of a fair executor: the tag of the work that it serves
         self._threads = [threading.Thread(target=self._run, name=name, daemon=True)]
         self._threads[0].start()
 
     def submit(self, work: Work) -> None:
-        """Begin with a work."""
+        """Start a work."""
         with self._lock:
             self._works.append(work)
             work.tag = self._virtual
@@ -180,14 +208,14 @@ class Executor:
             self._lock.notify()
 
     def put(self, where: MutableMapping[int, T], key: int, value: T) -> None:
-        """Add what a layer may be waiting for: a tensor's bundle, or a layer's parameters."""
+        """Add something that a layer may be waiting for: a tensor, or a layer's parameters."""
         with self._lock:
             where[key] = value
             self._note_ready(now())
             self._lock.notify()
 
     def cancel(self, work: Work) -> None:
-        """Forget a work; a layer that is being executed ends unheard."""
+        """Remove a work. A layer that is being executed ends without a report."""
         work.cancelled = True
         with self._lock:
             self._remove(work)
@@ -195,10 +223,10 @@ class Executor:
     def redirect(
         self, work: Work, still_needed: Callable[[set[int]], list[int]]
     ) -> tuple[int, ...]:
-        """Give a work other layers to go on with; what is being executed is finished first.
+        """Replace the layers that a work has still to execute; a running layer is finished first.
 
-        They are those that are still needed given the tensors that are here. Returns the ones that
-        are new to this work.
+        `still_needed` gets the tensors that are here, and gives the layers to execute. Returns
+        those that are new to this work.
         """
         with self._lock:
             planned = set(work.layers)
@@ -213,7 +241,7 @@ class Executor:
             return tuple(layer for layer in rest if layer not in planned)
 
     def close(self) -> None:
-        """End the thread after the layer that it is executing."""
+        """End the threads, after the layer that is being executed."""
         with self._lock:
             self._closed = True
             self._lock.notify()
@@ -239,7 +267,7 @@ class Executor:
                 act()
 
     def _watch(self) -> None:
-        """Say that layers are done while the other thread is executing one."""
+        """Report finished layers while the other thread executes one."""
         while True:
             with self._lock:
                 if self._closed:
@@ -251,7 +279,7 @@ class Executor:
             act()
 
     def _until_next(self) -> float | None:
-        """Seconds until the next layer's stretched time is over; None if there is none."""
+        """Return the seconds until a layer's stretched time is over, or None if none is running."""
         ends = [work.unfinished[0].end for work in self._works if work.unfinished]
         return max(0.0, min(ends) - now()) if ends else None
 
@@ -260,7 +288,7 @@ class Executor:
             work.note_ready(time)
 
     def _take_finished(self) -> Callable[[], None] | None:
-        """Say that a layer is done whose stretched time is over."""
+        """Finish a layer whose stretched time is over; return the call that reports it, or None."""
         for work in self._works:
             if work.unfinished is not None and work.unfinished[0].end <= (time := now()):
                 execution, bundle = work.unfinished
@@ -279,7 +307,7 @@ class Executor:
         return None
 
     def _choose(self) -> Callable[[], None] | None:
-        """Execute the layer that is due first, of those that can start."""
+        """Choose the layer that is due first; return the call that executes it, or None."""
         self._note_ready(now())
         ready = [work for work in self._works if work.ready_at is not None]
         if not ready or (self.fair and any(work.running is not None for work in self._works)):
@@ -287,7 +315,7 @@ class Executor:
         work = min(ready, key=self._turn if self.fair else lambda each: each.due)
         found, since = work.next_layer(), work.ready_at
         work.ready_at = None
-        if found is None or since is None:  # it has let go of its tensors
+        if found is None or since is None:  # the work has released its tensors
             return self._choose()
         shared = len(self._works) > 1 or work.table is not None
         since = since if shared else now()
@@ -305,9 +333,9 @@ class Executor:
         try:
             times = 0
             while times == 0 or (times < work.repeats and not (work.cancelled or self._closed)):
-                bundle = work.network.run(layer, work.bundles, parameters)  # nothing is in place
+                bundle = work.network.run(layer, work.bundles, parameters)  # inputs do not change
                 times += 1
-        except Exception as error:  # whatever a layer raises is its work's end, not the thread's
+        except Exception as error:  # an error ends the work, not the thread
             with self._lock:
                 work.error = error
                 self._remove(work)
@@ -321,7 +349,7 @@ class Executor:
                 work.tag = self._virtual + (execution.end - execution.start) / work.share
 
     def _turn(self, work: Work) -> tuple[bool, float, float]:
-        """Who is served first by a fair executor: who is least ahead of its share."""
+        """Return the sort key of a fair executor: the work least ahead of its share is first."""
         assert work.ready_at is not None, "it is ready"
         return work.patient, max(self._virtual, work.tag), work.ready_at
 

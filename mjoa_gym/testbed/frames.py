@@ -1,13 +1,15 @@
-"""Frames: what goes over a connection, and everything that is refused at its border.
+"""The frames that both sides exchange, and the checks of every frame that arrives.
 
-A frame is a fixed prefix (kind, sequence number, lengths), a header of a few named values in
-MessagePack, and a payload of raw bytes. Nothing in it is code, and nothing is unpickled. Lengths
-are checked before anything is read or allocated. Sequence numbers count the frames of one direction
-of one connection, so a frame that is repeated, lost or reordered closes it. A header that has other
-fields than its kind, or values beyond their bounds, is refused when it is decoded. What depends on
-the network (is there such a layer?) is checked where the network is known.
+A frame has a fixed prefix (kind, sequence number, lengths), a header of a few named values in
+MessagePack, and a payload of raw bytes. It contains no code, and nothing is unpickled. Lengths are
+checked before anything is read or allocated. Sequence numbers count the frames of one direction of
+a connection, so a frame that is repeated, lost or reordered closes the connection. The decoder
+refuses a header with fields that its kind does not have, and values beyond their bounds. Checks
+that depend on the network, for instance whether it has such a layer, are made where the network is
+known.
 
-Cost: 11 bytes and the header, 20 to 30 bytes per frame of data; 5 microseconds to read one.
+Cost: 11 bytes and the header, in total 20 to 30 bytes, for each frame of data, and 5 microseconds
+to read it.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ from mjoa_gym.model.inference import UPLOAD_MODES
 VERSION: Literal[1] = 1
 PREFIX = struct.Struct("!BIHI")
 MOST_HEADER_BYTES = 2**16 - 1
-"""As many as the prefix can say."""
+"""The largest number that fits into the prefix."""
 MOST_PAYLOAD_BYTES = 2**32 - 1
 READ_AHEAD_BYTES = 1 << 20
-"""What a connection reads before it is asked to."""
+"""Bytes that a connection reads ahead."""
 MOST_SLOWDOWN = 1e4
-"""Most times that a layer can be stretched."""
+"""Largest factor by which a layer can be stretched."""
 LEAST_RATE_BPS = 1e3
-"""Slowest link: a chunk of parameters on it takes less than a UE's patience."""
+"""Rate of the slowest link, on which a chunk of parameters takes less than a UE's `stall_s`."""
 MOST_ITEMS = 8192
-"""Entries of the longest list; a network has some hundred layers."""
+"""Entries of the longest list. Networks have some hundred layers."""
 MOST_SAID = 200
-"""Characters of what is said about a header that cannot be read."""
+"""Longest message, in characters, about a header that cannot be read."""
 
 Name = Annotated[str, Meta(max_length=256)]
 Secret = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -46,34 +48,37 @@ Natural = Annotated[int, Meta(ge=0)]
 Layer = Annotated[int, Meta(ge=-1)]
 """The layer that makes a tensor or has parameters; -1 makes the network's input."""
 Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
-"""By the clock of the server."""
+"""Seconds: a duration, or a time of the server's clock."""
 Times = Annotated[list[Seconds], Meta(max_length=MOST_ITEMS)]
-"""Seconds of each layer."""
+"""(L,) seconds of each layer."""
 Flag = Annotated[int, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=LEAST_RATE_BPS)]
 Digest = Annotated[bytes, Meta(max_length=32)]
-"""SHA-256, or nothing."""
+"""SHA-256 of a layer's parameters; empty for a layer without."""
 Uses = Annotated[list[tuple[Natural, Seconds, Seconds]], Meta(max_length=MOST_ITEMS)]
 """Layer, start and end of each use of a resource."""
 OWN_USES = (
     ("ue", "execute"), ("uplink", "activation"), ("uplink", "parameters"), ("uplink", "prefetch"),
 )  # fmt: skip
 ALL_USES = (*OWN_USES, ("edge", "execute"), ("downlink", "activation"))
-"""Resources and what they are used for; of the first ones only the UE knows."""
+"""Resources and what they are used for. Only the UE knows of the first ones, `OWN_USES`."""
 OwnUse = tuple[Annotated[int, Meta(ge=0, lt=len(OWN_USES))], Layer, Seconds, Seconds]
-"""Its place in `OWN_USES`, its layer, start and end."""
+"""Index in `OWN_USES`, layer, start and end of a use."""
 
 
 class ProtocolError(Exception):
-    """The other side has broken the protocol; the message says how, and is sent before closing."""
+    """The other side has broken the protocol; the message says how.
+
+    A server sends the message before it closes the connection.
+    """
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True):
-    """The fields of a frame; of some kinds there are none."""
+    """The header of a frame. Some kinds have no fields."""
 
 
 class Hello(Header, frozen=True):
-    """The UE introduces itself, with a proof that it knows the token."""
+    """A UE's first frame, with the proof that it knows the token, and its network."""
 
     version: Literal[1]
     proof: Secret
@@ -82,7 +87,7 @@ class Hello(Header, frozen=True):
 
 
 class Begin(Header, frozen=True):
-    """What a UE asks for; placement and prefetch have a byte per layer, 0 or 1."""
+    """The start of a query. Placement and prefetch have one byte per layer, 0 or 1."""
 
     placement: Bits
     prefetch: Bits
@@ -92,11 +97,11 @@ class Begin(Header, frozen=True):
 
     @property
     def mode(self) -> str:
-        """The name of the upload mode."""
+        """The upload mode's name."""
         return UPLOAD_MODES[self.upload]
 
     def check(self, n_layers: int) -> None:
-        """Raise a ProtocolError unless it is about a network with this number of layers."""
+        """Raise a ProtocolError unless it fits a network with this number of layers."""
         for name, bits in (("placement", self.placement), ("prefetch", self.prefetch)):
             if len(bits) != n_layers:
                 raise ProtocolError(f"BEGIN: {name}: {n_layers} bytes are needed")
@@ -105,7 +110,7 @@ class Begin(Header, frozen=True):
 
 
 class Chunk(Header, frozen=True):
-    """What a payload is a piece of, and where it begins in it."""
+    """The tensor or the parameters of which a payload is a piece, and its place in their bytes."""
 
     layer: Layer
     offset: Natural
@@ -118,32 +123,32 @@ class Reason(Header, frozen=True):
 
 
 class Greeting(Header, frozen=True):
-    """What the UE proves its knowledge of the token with."""
+    """The server's first frame, with the challenge that the UE answers."""
 
     version: Literal[1]
     nonce: Secret
 
 
 class Ready(Header, frozen=True):
-    """The longest payload that the server accepts."""
+    """The server's answer to a correct proof: the longest payload that it accepts."""
 
     payload: Annotated[int, Meta(ge=1, le=MOST_PAYLOAD_BYTES)]
 
 
 class ResidentBytes(Header, frozen=True):
-    """The bytes of each layer's parameters that the server has."""
+    """(L,) bytes of each layer's parameters that the server has."""
 
     bytes: Annotated[list[Natural], Meta(max_length=MOST_ITEMS)]
 
 
 class Started(ResidentBytes, frozen=True):
-    """A query has begun at the server, at this time."""
+    """A query has begun at the server, at this time of the server's clock."""
 
     now: Seconds
 
 
 class QueryReport(ResidentBytes, frozen=True):
-    """When the server has executed and sent what in a query, and how many paced layers overran."""
+    """The server's uses of its resources in a query, and the number of its late paced layers."""
 
     executed: Uses
     sent: Uses
@@ -151,29 +156,37 @@ class QueryReport(ResidentBytes, frozen=True):
 
 
 class OneLayer(Header, frozen=True):
-    """The layer that has been executed, or that there is no room for."""
+    """A layer that has been executed, or for which there is no room."""
 
     layer: Layer
 
 
 class Heartbeat(Header, frozen=True):
-    """Bytes of payload that the server has taken in, and how many layers it has executed."""
+    """How many bytes of payload the server has received, and how many layers it has executed."""
 
     got: Natural
     done: Natural
 
 
 class Pace(Header, frozen=True):
-    """Seconds that each layer counts as at the server, whatever it takes; empty to end that."""
+    """(L,) seconds that each layer counts as at the server if paced; empty to end the pacing."""
 
     edge_s: Times
 
 
 class Profile(Header, frozen=True):
-    """What a UE tells the controller: its layers, its link with the whole band, what it wants.
+    """What a UE reports to the controller when it registers.
 
-    Without `edge_s` the server measures its own seconds. `paced` says that layers count as those
-    seconds at the server. `digests` are those of the layers' parameters, if they may be shared.
+    Attributes:
+        ue_s: (L,) seconds of each layer on the UE.
+        edge_s: (L,) seconds of each layer on the whole server; if empty, the server measures them.
+        uplink_bps: Rate of the uplink with the whole band, in bits per second.
+        downlink_bps: Rate of the downlink with the whole band, in bits per second.
+        message_s: Seconds that a message costs besides its bytes.
+        weight: Weight of the UE's latency.
+        deadline_s: Seconds within which the UE wants its results; infinity for no deadline.
+        paced: Whether layers count as `edge_s` at the server, 0 or 1.
+        digests: (L,) digests of the layers' parameters; empty if they must not be shared.
     """
 
     ue_s: Times
@@ -187,7 +200,7 @@ class Profile(Header, frozen=True):
     digests: Annotated[list[Digest], Meta(max_length=MOST_ITEMS)]
 
     def check(self, n_layers: int) -> None:
-        """Raise a ProtocolError unless it is about a network with this number of layers."""
+        """Raise a ProtocolError unless it fits a network with this number of layers."""
         wanted = {"ue_s": {n_layers}, "edge_s": {0, n_layers}, "digests": {0, n_layers}}
         for name, lengths in wanted.items():
             if len(getattr(self, name)) not in lengths:
@@ -197,72 +210,72 @@ class Profile(Header, frozen=True):
 
 
 class Grant(Header, frozen=True):
-    """What a UE, by its number, may do in a round, and what the controller expects of it."""
+    """What the UE with this number may do in a round, and its predicted latency in seconds."""
 
     ue: Natural
     round: Natural
     placement: Bits
     prefetch: Bits
     upload: Annotated[int, Meta(ge=0, lt=len(UPLOAD_MODES))]
-    uplink_bps: Rate  # the least rate where there is no share
+    uplink_bps: Rate  # at least `LEAST_RATE_BPS`, also without a share
     downlink_bps: Rate
     slowdown: Annotated[float, Meta(ge=1.0, le=MOST_SLOWDOWN)]
     predicted_s: Seconds
 
     @property
     def begin(self) -> Begin:
-        """What it lets a UE ask for."""
+        """The query that the UE may begin."""
         return Begin(self.placement, self.prefetch, self.upload, self.slowdown, self.downlink_bps)
 
 
 class Done(Header, frozen=True):
-    """All outputs of a round's inference are on the UE, after so many seconds."""
+    """A UE's report that it has all outputs of a round's inference."""
 
     round: Natural
     latency_s: Seconds
-    failed: Flag  # whether the server was given up
-    overruns: Natural  # of its paced layers
+    failed: Flag  # whether the UE gave the server up
+    overruns: Natural  # number of its paced layers that were late
 
 
 class Used(Header, frozen=True):
-    """What a UE has used in a round, in seconds from its beginning, for those who watch."""
+    """A UE's uses of its resources in a round, in seconds from its start, for those who watch."""
 
     round: Natural
     uses: Annotated[list[OwnUse], Meta(max_length=MOST_ITEMS)]
 
 
 class Observe(Header, frozen=True):
-    """Somebody who only watches introduces itself, with a proof that it knows the token."""
+    """The first frame of a client that only watches, with the proof that it knows the token."""
 
     version: Literal[1]
     proof: Secret
 
 
 class Look(Header, frozen=True):
-    """The number of the first event that is wanted."""
+    """A watching client's request for the events from this number on."""
 
     since: Natural
 
 
 class Watched(Header, frozen=True):
-    """Whether somebody watches, so that UEs are to say what they use."""
+    """Whether somebody watches, so that UEs must report what they use."""
 
     on: Flag
 
 
 class Shares(Header, frozen=True):
-    """The rate that a UE's uplink has from now on."""
+    """The new rate of a UE's uplink, in bits per second."""
 
     uplink_bps: Rate
 
 
 class Kind(IntEnum):
-    """What a frame is, and the fields of its header."""
+    """The kind of a frame, with a number and the type of its header."""
 
     decoder: Decoder[Any]
 
     def __new__(cls, code: int, header: type[Header] = Header) -> Kind:
-        """The kind with this number; it is the number."""
+        """Make the kind that is this number and has this header."""
         kind = int.__new__(cls, code)
         kind._value_, kind.decoder = code, Decoder(header)
         return kind
@@ -275,12 +288,12 @@ class Kind(IntEnum):
     PING = 6
     PACE = 7, Pace
     REGISTER = 8, Profile
-    ASK = 9  # for the next round's plan
+    ASK = 9  # a request for the next round's plan
     DONE = 10, Done
     USED = 11, Used
     OBSERVE = 12, Observe
     LOOK = 13, Look
-    TENSOR = 16, Chunk  # from either side; above are the UE's, below the server's
+    TENSOR = 16, Chunk  # both sides; the kinds above are the UE's, those below the server's
     ERROR = 17, Reason
     GREETING = 32, Greeting
     READY = 33, Ready
@@ -293,16 +306,20 @@ class Kind(IntEnum):
     FULL = 40, OneLayer
     GRANT = 41, Grant
     SHARES = 42, Shares
-    OVER = 43  # the round is: nothing more is to be uploaded
+    OVER = 43  # the round is over: the UE must upload nothing more
     WATCHED = 44, Watched
-    SEEN = 45  # what has happened, as JSON
+    SEEN = 45  # events and the present state, as JSON
 
     def header(self, packed: bytes) -> Any:
-        """The header of a frame of this kind; a ProtocolError if it is none."""
+        """Decode a header of this kind.
+
+        Raises:
+            ProtocolError: If the bytes are not such a header.
+        """
         try:
             return self.decoder.decode(packed)
-        except (ValueError, RecursionError) as error:  # those of msgspec are ValueErrors
-            said = str(error)[:MOST_SAID]  # it may quote what has come
+        except (ValueError, RecursionError) as error:  # msgspec raises ValueErrors
+            said = str(error)[:MOST_SAID]  # it may quote what has arrived
             raise ProtocolError(f"{self.name}: a header cannot be read: {said}") from error
 
 
@@ -312,7 +329,11 @@ _packed = Encoder().encode
 
 
 def within(what: str, value: int, lowest: int, highest: int) -> int:
-    """A number that has come in a frame; a ProtocolError if it is not in its range."""
+    """Return a number from a frame if it is in its range.
+
+    Raises:
+        ProtocolError: If it is not.
+    """
     if not lowest <= value <= highest:
         raise ProtocolError(f"{what}={value}: a whole number from {lowest} to {highest} is needed")
     return value
@@ -326,12 +347,20 @@ class Frame(NamedTuple):
     payload: bytes
 
     def layer(self, n_layers: int, lowest: int = 0) -> int:
-        """The layer that the header names; a ProtocolError if the network has no such layer."""
+        """Return the layer that the header names.
+
+        Raises:
+            ProtocolError: If it is not in `lowest` to `n_layers - 1`.
+        """
         return within(f"{self.kind.name}: layer", self.header.layer, lowest, n_layers - 1)
 
 
 def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryview = b"") -> bytes:
-    """The bytes of a frame up to its payload, which is not copied."""
+    """Return the bytes of a frame before its payload, which is not copied.
+
+    Raises:
+        ValueError: If the header is too long.
+    """
     packed = _packed(header)
     if len(packed) > MOST_HEADER_BYTES:
         raise ValueError(f"the header of {kind.name} has {len(packed)} bytes: too many")
@@ -340,7 +369,7 @@ def encode(kind: Kind, sequence: int, header: Header, payload: bytes | memoryvie
 
 @dataclass
 class FrameWriter:
-    """Writes the frames of one direction; belongs to one event loop."""
+    """Writes the frames of one direction. It belongs to one event loop."""
 
     writer: asyncio.StreamWriter
     sequence: int = 0
@@ -349,7 +378,7 @@ class FrameWriter:
     def write(
         self, kind: Kind, header: Header | None = None, payload: bytes | memoryview = b""
     ) -> None:
-        """Hand a frame to the connection at once."""
+        """Pass a frame to the connection at once."""
         self.writer.write(encode(kind, self.sequence, header or Header(), payload))
         self.sequence += 1
         self.payload_bytes += len(payload)
@@ -359,7 +388,7 @@ class FrameWriter:
 
 @dataclass
 class FrameReader:
-    """Reads and checks the frames of one direction: kinds, order, and the longest payload."""
+    """Reads the frames of one direction, and checks their kind, order and length."""
 
     reader: asyncio.StreamReader
     allowed: frozenset[Kind]
@@ -369,9 +398,11 @@ class FrameReader:
     all_bytes: int = 0  # prefixes and headers included
 
     async def read(self) -> Frame | None:
-        """The next frame; None if the other side has closed between two frames.
+        """Return the next frame, or None if the other side has closed between two frames.
 
-        Raises a ProtocolError if it is malformed, truncated, too long, repeated or out of order.
+        Raises:
+            ProtocolError: If it is malformed, truncated, too long, repeated or out of order, or of
+                a kind that the other side must not send.
         """
         try:
             if not (first := await self.reader.read(1)):

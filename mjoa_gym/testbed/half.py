@@ -1,4 +1,4 @@
-"""What both sides of an inference do: take tensors in, execute layers, send what these make."""
+"""What both sides of an inference do: receive tensors, execute layers and send their outputs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,19 @@ from mjoa_gym.testbed.transmitter import Transfer, Transmitter
 
 
 class Half:
-    """One side's half of an inference; belongs to the event loop."""
+    """One side's half of an inference. It belongs to the event loop.
 
-    side: int  # whose half this is, 0 = UE, 1 = edge
+    Args:
+        program: The network.
+        begin: The placement, the prefetched layers, the upload mode and the rates.
+        executor: Executes this side's layers.
+        parameters: Returns a layer's parameters, or None while they are not there.
+        slowdown: How many times longer the layers take than on this machine.
+        repeats: Executions of each layer within its stretched time.
+        table: (L,) seconds that each layer counts as, if layers are paced.
+    """
+
+    side: int  # 0 = UE, 1 = edge
 
     def __init__(
         self,
@@ -36,7 +46,7 @@ class Half:
         self.begin = begin
         self.executor = executor
         self.loop = asyncio.get_running_loop()
-        self.link: Transmitter | None = None  # towards the other side, as soon as there is one
+        self.link: Transmitter | None = None  # to the other side, once it exists
         ups, downs = program.crossing(begin.placement)
         arriving, leaving = (ups, downs) if self.side else (downs, ups)
         self.leaving = frozenset(leaving)
@@ -49,7 +59,11 @@ class Half:
         self._followed: Container[int] = every if serial else self.leaving | program.sinks
 
     def take_in(self, frame: Frame) -> int | None:
-        """Take in a piece of a tensor, or raise a ProtocolError; the tensor if it is complete."""
+        """Store a piece of a tensor, and return the tensor's number if it is complete now.
+
+        Raises:
+            ProtocolError: If the query does not send this tensor, or the piece is not the next.
+        """
         tensor = frame.layer(self.program.dnn.n_layers, lowest=INPUT)
         incoming = self.incoming.get(tensor)
         if incoming is None:
@@ -58,37 +72,37 @@ class Half:
         return tensor if incoming.complete else None
 
     def follow_up(self, execution: Execution | None) -> None:
-        """A layer of which something follows has been executed here, or, if None, has failed."""
+        """React to a layer that has been executed here, or to the failure of one (None)."""
         raise NotImplementedError
 
     def put(self, tensor: int) -> None:
-        """Let the executor have a tensor that has come."""
+        """Give a tensor that has arrived to the executor."""
         self.executor.put(self.work.bundles, tensor, self.incoming[tensor].bundle())
 
     def send(self, tensor: int, ready_at: float | None = None) -> None:
-        """Send a tensor that is here, since now or then."""
+        """Send a tensor that exists here since `ready_at` on the clock, by default since now."""
         if self.link is not None:
             image = image_of_bundle(self.work.bundles[tensor])
             since = now() if ready_at is None else ready_at
             self.link.send(Transfer(Kind.TENSOR, tensor, image, ready_at=since))
 
     def since(self, execution: Execution) -> float | None:
-        """When what a layer has made exists: if it is paced, then when its table said."""
+        """Return the time since which a layer's output counts as existing; None if not paced."""
         return None if self.work.table is None else execution.end
 
     def stop_sending(self) -> None:
-        """Send nothing more of this query; a chunk that has not gone out does not."""
+        """Send nothing more of this query, not even the chunk that is on its way."""
         if self.link is not None:
             self.link.stop()
 
     def forget(self) -> None:
-        """Let go of all tensors; only when nothing more is asked of it."""
+        """Release all tensors; use the object no more afterwards."""
         self.work.forget()
         self.incoming.clear()
         self.link = None
 
     def _executed(self, work: Work, execution: Execution | None) -> None:
-        """In the executor's thread: tell the event loop if anything follows."""
+        """Call `follow_up` on the event loop if it has to act; runs in the executor's thread."""
         if execution is None or execution.layer in self._followed:
             with contextlib.suppress(RuntimeError):  # the loop may be closed already
                 self.loop.call_soon_threadsafe(self.follow_up, execution)

@@ -1,11 +1,11 @@
-"""What those who watch a server are told: plans, shares, memory, and which layer is where when.
+"""The live view of a server with a controller: plans, shares, memory and every use of a resource.
 
-Nothing of it is asked for, computed or kept while nobody watches, but for the plans of the last
-rounds. UEs say themselves what they execute and send (`Teller`), the server knows its own part. No
-tensor, no parameter, no token is in it.
+While nobody watches, only UEs that come and go and the plans and results of the last rounds are
+kept, and UEs report nothing. Otherwise UEs report what they execute and send (`Teller`), and the
+server knows its own part. The view contains no tensors, no parameters and no token.
 
-Cost: for five UEs with networks of 60 layers, an answer takes 0.05 ms, twice a second 0.6 ms, when
-it says anew what is in the memory. Answers are `LOOK_S` apart at least.
+Cost: for five UEs with networks of 60 layers, an answer takes 0.05 ms. Twice a second it takes 0.6
+ms, because the state of the memory is computed again. Answers are at least `LOOK_S` apart.
 """
 
 from __future__ import annotations
@@ -28,40 +28,42 @@ if TYPE_CHECKING:
     from mjoa_gym.testbed.server import Session
 
 LOOK_S = 0.05
-"""An observer that asks more often waits."""
+"""Shortest time between two answers to an observer, in seconds."""
 TELL_S = 0.2
+"""Seconds between two reports of a UE."""
 MEMORY_S = 0.5
-"""How old what is told of the memory may be."""
+"""Largest age, in seconds, of the reported state of the memory."""
 LATE_S = 1.0
-"""By how much what a UE says may end after now: its clock counts from a moment before ours."""
+"""Seconds by which a reported use may end after now: the server learns of a UE's start late."""
 USES_PER_LAYER = 16
-"""Of a UE's account of a round, so that nobody can fill the log."""
+"""Uses per layer that a UE may report in a round on average, so that it cannot fill the log."""
 ABSENT, NOTHING, COMPLETE, SHARED_LAYER = ".", "-", "#", "s"
-"""A layer at the server: not there, without parameters, there, shared; else tenths of it."""
+"""The state of a layer at the server: absent, without parameters, complete, shared. Other layers
+have the digit of the tenths that have arrived."""
 Use = tuple[int, int, float, float]
-"""Its place in `ALL_USES`, its layer, start and end."""
+"""Index in `ALL_USES`, layer, start and end of a use."""
 
 
 @dataclass
 class _Account:
-    """What has been told of a UE's part in a round."""
+    """What has been reported of a UE's part in a round."""
 
     round: int
-    origin: float  # when it has begun
-    noted: dict[tuple[int, int, float], float] = field(default_factory=dict)  # the ends
+    origin: float  # time at which the UE's inference began
+    noted: dict[tuple[int, int, float], float] = field(default_factory=dict)  # the end of each use
 
     def fresh(self, uses: Iterable[Use]) -> list[Use]:
-        """Those that are new, or have become longer."""
+        """Return and note the uses that are new or have become longer."""
         found = [use for use in uses if self.noted.get(use[:3]) != use[3]]
         self.noted.update((use[:3], use[3]) for use in found)
         return found
 
 
 class Live:
-    """Collects what happens; belongs to the server's event loop.
+    """Collects the events of a server for its observers. It belongs to the server's event loop.
 
     Args:
-        controller: Whose rounds they are.
+        controller: The controller whose rounds are shown.
         store: The server's memory for parameters.
     """
 
@@ -76,16 +78,16 @@ class Live:
         self._memory_at = -MEMORY_S
 
     def observe(self, session: Session, on: bool) -> None:
-        """Somebody begins, or ceases, to watch."""
+        """Note that an observer begins or ceases to watch."""
         if (session in self.observers) == on:
             return
         (self.observers.add if on else self.observers.discard)(session)
-        if len(self.observers) == on:  # the first has come, or the last has gone
+        if len(self.observers) == on:  # the first one begins, or the last one ceases
             for ue in self.ues.values():
                 self._let_know(ue)
 
     def joined(self, session: Session, member: Member) -> None:
-        """A UE has registered."""
+        """Note that a UE has registered."""
         self.ues[member.number] = session
         if self.observers:
             self._let_know(session)
@@ -98,7 +100,7 @@ class Live:
         self.log.add(event, key=member.number)
 
     def said(self, event: dict[str, Any]) -> None:
-        """The controller has said something."""
+        """Note an event of the controller."""
         if "left" in event:
             self.log.drop(event["left"])
             self.ues.pop(event["left"], None)
@@ -114,14 +116,17 @@ class Live:
             self.log.add({"over": event["round"], "at": now()} | {key: event[key] for key in kept})
 
     def began(self, member: Member) -> None:
-        """A UE has begun with what it was granted: its seconds count from now."""
+        """Note that a UE has begun its inference. The seconds that it reports count from now."""
         if (account := self._accounts.get(member.number)) is not None:
             account.origin = now()
             began = {"began": member.number, "round": account.round, "at": account.origin}
             self.log.add(began)
 
     def told(self, member: Member, said: Used) -> None:
-        """A UE says what it uses; only what can be is believed, of its round, and not too much."""
+        """Note the uses that a UE reports.
+
+        Reports of other rounds, impossible uses and too many uses are ignored.
+        """
         account = self._accounts.get(member.number)
         if account is None or account.round != said.round or not self.observers:
             return
@@ -135,7 +140,7 @@ class Live:
             self._note(member.number, account, uses)
 
     def note(self, session: Session) -> None:
-        """Note what the server does for a UE, in the query that is open."""
+        """Note the server's uses of resources in a UE's open query."""
         member, query = session.member, session.query
         account = None if member is None else self._accounts.get(member.number)
         if member is None or query is None or account is None or not self.observers:
@@ -145,7 +150,7 @@ class Live:
         self._note(member.number, account, uses)
 
     def look(self, since: int) -> bytes:
-        """Everything that is new since an event's number, and how things are now, as JSON."""
+        """Return the events from a number on and the present state, as JSON."""
         for session in self.ues.values():
             self.note(session)
         found = self.log.since(since)
@@ -176,7 +181,7 @@ class Live:
         }  # fmt: skip
 
     def _held(self) -> dict[str, Any]:
-        """Who holds what in the server's memory."""
+        """Return what each UE has in the server's memory, at most `MEMORY_S` old."""
         time = now()
         if time - self._memory_at >= MEMORY_S:
             held = self.store.held_bytes()
@@ -189,7 +194,7 @@ class Live:
         return self._memory
 
     def _layers(self, session: Session) -> str:
-        """A character for each of a UE's layers."""
+        """Return the state of a UE's layers at the server, a character for each."""
 
         def shown(layer: int) -> str:
             if session.program.parameters[layer] is None:
@@ -205,9 +210,15 @@ class Live:
 
 
 class Teller:
-    """Tells a server, while somebody watches, what a UE executes and sends in a round.
+    """Reports what a UE executes and sends in a round to the server while somebody watches.
 
-    Use as `async with Teller(...) as teller`, and let it tell the rest in the end.
+    Use it as `async with Teller(...) as teller`, and call `tell` with the whole timeline at the
+    end.
+
+    Args:
+        ue: The UE.
+        connection: Its connection to the server.
+        number: Number of the round.
     """
 
     def __init__(self, ue: UserEquipment, connection: Connection, number: int) -> None:
@@ -231,7 +242,7 @@ class Teller:
             await asyncio.sleep(TELL_S)
 
     def tell(self, intervals: Iterable[Interval]) -> None:
-        """Say what of a timeline has not been said; the server's part it knows."""
+        """Report the UE's own uses in a timeline that have not been reported yet."""
         if self.connection.lost is not None or not self.connection.watched.is_set():
             return
         places = {use: place for place, use in enumerate(OWN_USES)}

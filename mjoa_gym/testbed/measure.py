@@ -1,7 +1,8 @@
-"""What a planner and the simulator need to know about a testbed: layer times, and an instance.
+"""Measures what planners and the simulator need: layer times and the cost of a message.
 
-Layers are measured where they will run, by the executor that will run them: the UE's in inferences
-that stay on the UE, the server's in inferences of the whole network at the edge, installed before.
+Layers are measured where they will run, by the executor that will run them. The UE's times come
+from inferences with all layers on the UE, the server's from inferences with all layers at the edge
+and all parameters installed before.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ WARM_UPS = 2
 
 @dataclass(frozen=True, eq=False)
 class LayerTimes:
-    """Seconds of each layer on the UE and on the UE's share of the server, medians over inferences.
+    """Layer times, medians over inferences, and the cost of a message.
 
-    `message_s` is what whatever is sent takes beside its bytes at the link's rate: half of what a
-    query at the edge took longer than simulated, as one message goes there and one comes back.
+    Attributes:
+        ue_s: (L,) seconds of each layer on the UE.
+        edge_s: (L,) seconds of each layer on the UE's share of the server.
+        message_s: Seconds that a message takes in addition to its bytes at the link's rate. If all
+            layers are at the edge, one message goes up and one comes down, so it is half of the
+            time by which such an inference takes longer than simulated.
     """
 
-    ue_s: NDArray[np.float64]  # (L,)
-    edge_s: NDArray[np.float64]  # (L,)
+    ue_s: NDArray[np.float64]
+    edge_s: NDArray[np.float64]
     message_s: float
 
     def instance(
@@ -46,7 +51,7 @@ class LayerTimes:
         resident: ArrayLike | None = None,
         upload: str = "parallel",
     ) -> Instance:
-        """The problem that planners are asked to solve: one UE with these rates."""
+        """Return the problem for a planner: one UE with these rates in bits per second."""
         ue = UE(
             dnn, self.ue_s, self.edge_s, resident=resident, uplink_bps=uplink_bps,
             downlink_bps=downlink_bps,
@@ -55,7 +60,7 @@ class LayerTimes:
 
 
 def seconds_of(intervals: Sequence[Interval], resource: str, n_layers: int) -> NDArray[np.float64]:
-    """(L,) seconds that layers have taken on "ue" or "edge"; 0 for those that did not run there."""
+    """Return (L,) seconds that layers took on "ue" or "edge", 0 if they did not run there."""
     seconds = np.zeros(n_layers)
     for interval in intervals:
         if interval.resource == resource and interval.what == "execute":
@@ -64,7 +69,7 @@ def seconds_of(intervals: Sequence[Interval], resource: str, n_layers: int) -> N
 
 
 async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray[np.float64]:
-    """(L,) median seconds of the layers on the UE."""
+    """Return (L,) median seconds of the layers on the UE; two warm-ups do not count."""
     n = ue.program.dnn.n_layers
     runs = [await ue.infer(inputs, np.zeros(n)) for _ in range(WARM_UPS + repeats)]
     rows = [seconds_of(run.timeline, "ue", n) for run in runs[WARM_UPS:]]
@@ -72,10 +77,11 @@ async def measure_ue(ue: UserEquipment, inputs: Bundle, repeats: int) -> NDArray
 
 
 async def measure_message(ue: UserEquipment, repeats: int = 20) -> float:
-    """Seconds that a message takes at least beside its bytes: what a UE can tell without a share.
+    """Return the least seconds that a message costs, which a UE can measure without a share.
 
-    That is half of a question and its answer, and half a chunk that may be ahead; threads that wake
-    each other and copies come on top. 0 without a server.
+    That is half the time of a question to the server and its answer, plus half the time of a
+    chunk, which may be ahead of the message. Copies and threads that wake each other cost more time
+    in addition. The connection is closed afterwards.
     """
     seconds = []
     for _ in range(repeats):
@@ -89,9 +95,12 @@ async def measure_message(ue: UserEquipment, repeats: int = 20) -> float:
 async def measure_edge(
     ue: UserEquipment, inputs: Bundle, repeats: int
 ) -> tuple[NDArray[np.float64], float]:
-    """(L,) median seconds of the layers at the server, and `message_s`.
+    """Return (L,) median seconds of the layers at the server, and `message_s`.
 
-    The server has nothing of the network afterwards. Raises an EdgeError if it fails meanwhile.
+    Two warm-ups do not count. The server has nothing of the network afterwards.
+
+    Raises:
+        EdgeError: If the server fails.
     """
     dnn, s = ue.program.dnn, ue.settings
     everything = np.ones(dnn.n_layers)
@@ -102,7 +111,7 @@ async def measure_edge(
         if run.failure is not None:
             raise EdgeError(run.failure)
         rows.append(seconds_of(run.timeline, "edge", dnn.n_layers))
-        times = LayerTimes(rows[-1], rows[-1], 0.0)  # as they were in this very inference
+        times = LayerTimes(rows[-1], rows[-1], 0.0)  # of this inference
         ideal = times.instance(dnn, s.uplink_bps, s.downlink_bps, upload="preinstalled")
         overheads.append(run.latency_s - predict(ideal, everything).latency)
     await ue.close()
@@ -113,9 +122,13 @@ async def measure_edge(
 async def measure(
     ue: UserEquipment, inputs: Bundle, repeats: int = 3, paced: bool = False
 ) -> LayerTimes:
-    """Everything; if it is to be `paced`, the UE's layers count as what was measured from now on.
+    """Measure all layer times and the cost of a message.
 
-    What a message costs is then measured again, with paced layers.
+    If `paced`, the layers count with the measured times from now on, and the cost of a message is
+    measured again with paced layers.
+
+    Raises:
+        EdgeError: If the server fails.
     """
     ue_s = await measure_ue(ue, inputs, repeats)
     edge_s, message_s = await measure_edge(ue, inputs, repeats)
@@ -128,15 +141,15 @@ async def measure(
 def predict(
     instance: Instance, placement: ArrayLike, prefetch: ArrayLike | None = None
 ) -> Timeline:
-    """An inference as the simulator sees it, with measured layer times and messages."""
+    """Simulate the inference of an instance's only UE, with the whole band and server."""
     marks = None if prefetch is None else [prefetch]
     return timelines(instance, Plan([placement], [1.0], [1.0], marks))[0]
 
 
 async def plan_one(name: str, instance: Instance) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """A planner's placement, and the layers that it prefetches.
+    """Return a planner's placement and its prefetched layers, both (L,), for one UE.
 
-    Planned in a thread, because a planner's first call may compile for a minute.
+    The planner runs in a thread, because its first call may compile for a minute.
     """
     plan = await asyncio.to_thread(plan_with, name, instance)
     placement = plan.placements[0]

@@ -1,8 +1,9 @@
-"""The networks that both sides can build by name: torchvision's classifiers, with seeded values.
+"""The networks that both sides can build by name: torchvision's classifiers with seeded values.
 
-Weights do not matter for timing, but they must be equal in every process, and such that nothing
-overflows or vanishes: every tensor is drawn from a generator seeded with its own name. The server
-builds the same modules to have the same program and buffers, and then forgets the parameters.
+Weights do not matter for timing, but they must be equal in every process, and no activation may
+overflow or vanish. So every tensor is drawn from a generator that is seeded with the tensor's name.
+The server builds the same modules, because it needs the same program and buffers, and then discards
+the parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mjoa_gym.testbed.program import LayeredProgram
 from mjoa_gym.validation import choice
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
-"""A module in inference mode and its inputs."""
+"""A module in inference mode, and its inputs."""
 
 QUIET = {"aux_logits": False, "init_weights": False}
 ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": QUIET, "inception_v3": QUIET}
@@ -31,7 +32,7 @@ DEFAULT_SIDE = 224
 
 
 def model_names() -> tuple[str, ...]:
-    """The names of torchvision's classification models."""
+    """Return the names of torchvision's classification models."""
     models = import_torchvision().models
     return tuple(models.list_models(module=models))
 
@@ -39,31 +40,37 @@ def model_names() -> tuple[str, ...]:
 def program_of(
     name: str, files: Mapping[str, Path], keep_parameters: bool = True
 ) -> tuple[LayeredProgram, Bundle]:
-    """A program and its input: an exported program's if `files` has the name, or a model's.
+    """Return a network's program and its inputs.
 
-    Without parameters it is the program of a server, which is sent them. Raises a ValueError if
-    there is neither.
+    Args:
+        name: Name of an exported program in `files`, or of a torchvision model.
+        files: Exported programs by name.
+        keep_parameters: Whether to keep the parameters; a server does not, because UEs upload them.
+
+    Raises:
+        ValueError: If there is no such network, or its file cannot be used.
     """
     module, inputs = load(files[name]) if name in files else build(name, files)
     model = LayeredModel.from_torch(module, inputs, name, keep_parameters=keep_parameters)
     if not keep_parameters:
         for parameter in module.parameters():
-            parameter.untyped_storage().resize_(0)  # whoever else refers to it
+            parameter.untyped_storage().resize_(0)  # frees the memory despite other references
     found = LayeredProgram(model), model.inputs(inputs)
     gc.collect()
-    gc.freeze()  # or collecting garbage among all that is there takes 0.3 s now and then
+    gc.freeze()  # else garbage collections take 0.3 s now and then
     return found
 
 
 def server_program(name: str, files: Mapping[str, Path]) -> LayeredProgram:
-    """The same program for the server: its parameters are forgotten."""
+    """Return a network's program for the server, without parameters; see `program_of`."""
     return program_of(name, files, keep_parameters=False)[0]
 
 
 def load(file: Path) -> Example:
-    """An exported program (`torch.export.save`) as a module, with the inputs it was exported with.
+    """Load an exported program (`torch.export.save`) as a module, with its example inputs.
 
-    Raises a ValueError if the file cannot be read, or holds no example inputs.
+    Raises:
+        ValueError: If the file cannot be read, or has no positional example inputs.
     """
     try:
         exported = torch.export.load(file)
@@ -75,12 +82,12 @@ def load(file: Path) -> Example:
         raise ValueError(f"{file}: positional example inputs are needed")
     module = _Exported(exported.module())
     for parameter in module.parameters():
-        parameter.data = parameter.data.clone()  # memory of its own, instead of the file's
+        parameter.data = parameter.data.clone()  # in memory, not in the mapped file
     return module, exported.example_inputs[0]
 
 
 class _Exported(nn.Module):
-    """An exported program's module, which refuses to be switched to the mode that it is in."""
+    """An exported program's module, whose `train` and `eval` do nothing instead of raising."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -94,7 +101,11 @@ class _Exported(nn.Module):
 
 
 def build(name: str, others: Collection[str] = ()) -> Example:
-    """A model with seeded values, and an input; the error for other names allows `others`, too."""
+    """Build a torchvision model with seeded values, and an input.
+
+    Raises:
+        ValueError: If there is no such model. The message lists the names in `others` as well.
+    """
     choice("model", name, [*others, *model_names()])
     module = getattr(import_torchvision().models, name)(weights=None, **ARGUMENTS.get(name, {}))
     seed_values(module)
@@ -104,7 +115,7 @@ def build(name: str, others: Collection[str] = ()) -> Example:
 
 
 def seed_values(module: nn.Module) -> None:
-    """Overwrite parameters and running statistics with values that only depend on their names."""
+    """Overwrite parameters and running statistics with values that depend only on their names."""
     with torch.no_grad():
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if not tensor.is_floating_point():

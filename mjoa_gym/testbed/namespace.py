@@ -1,9 +1,9 @@
-"""Links shaped by the operating system: a network namespace for one side, and `tc` on both ends.
+"""Links that the operating system shapes: a network namespace for one side, `tc` at both ends.
 
-Needs Linux, root, `ip` and `tc`. Both ends of a virtual Ethernet pair have a token-bucket filter of
-a small burst, so that packets, acknowledgements and congestion control are real, too. Where several
-UEs are in the namespace, each with an address of its own, the pair is the one bottleneck of all,
-and the kernel divides it among them (HTB).
+This needs Linux, root, `ip` and `tc`. Both ends of a virtual Ethernet pair have a token-bucket
+filter with a small burst, so packets, acknowledgements and congestion control are real. If several
+UEs are in the namespace, each has an address of its own, the pair is the only bottleneck, and the
+kernel divides it among them (HTB).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PREFIX_LENGTH = 24
 BURST_BYTES = 1 << 14
 QUEUE_BYTES = 1 << 18
 LEAST_BPS = 1e5
-"""For what a UE without a share says: questions, answers, signs of life."""
+"""Least rate of a UE in bits per second: without a share it still sends control frames."""
 
 
 class ShapedNamespace:
-    """A namespace that a server can run in, at `address`; see `shaped_namespace`."""
+    """A namespace in which a process can run, at `address`; made by `shaped_namespace`."""
 
     address = SERVER_ADDRESS
 
@@ -37,28 +37,33 @@ class ShapedNamespace:
 
     @property
     def command(self) -> list[str]:
-        """What to put before a command to run it there."""
+        """The words to put before a command to run it in the namespace."""
         return ["ip", "netns", "exec", self.name]
 
     def shape(self, uplink_bps: float, downlink_bps: float) -> None:
-        """Set the rates of both directions; an OSError if `tc` refuses."""
+        """Set the rates of both directions, in bits per second.
+
+        Raises:
+            OSError: If `tc` fails.
+        """
         for (inside, device), rate_bps in zip(self._ends, (uplink_bps, downlink_bps), strict=True):
             _call(*inside, "tc", "qdisc", "replace", "dev", device, "root", "tbf",
                   "rate", f"{round(rate_bps)}bit", "burst", str(BURST_BYTES),
                   "limit", str(QUEUE_BYTES))  # fmt: skip
 
     def divide(self, cell_bps: float, rates: Sequence[tuple[float, float]]) -> None:
-        """Divide the pair among UEs in the namespace, which have the first `ue_addresses`.
+        """Divide the pair among the UEs in the namespace; UE k has the address `ue_address(k)`.
 
         Args:
-            cell_bps: What all of them have together, in either direction.
-            rates: Each UE's uplink and downlink.
+            cell_bps: Rate of all UEs together, in each direction, in bits per second.
+            rates: Each UE's uplink and downlink, in bits per second.
 
-        Raises an OSError if `tc` refuses.
+        Raises:
+            OSError: If `tc` fails.
         """
         anew = self._divided != (len(rates), cell_bps)
         for up, (inside, device) in enumerate(self._ends):
-            key = "src" if up else "dst"  # UEs are inside: there, it is the uplink's end
+            key = "src" if up else "dst"  # UEs are inside, where the uplink begins
             classes, rest = [], []
             for k, (uplink_bps, downlink_bps) in enumerate(rates):
                 leaf, rate = 16 + k, _rate(max(LEAST_BPS, uplink_bps if up else downlink_bps))
@@ -69,7 +74,7 @@ class ShapedNamespace:
                     f"{ue_address(k)}/32 flowid 1:{leaf:x}",
                 ]
             if anew:
-                with contextlib.suppress(OSError):  # there may be none
+                with contextlib.suppress(OSError):  # there may be nothing to delete
                     _call(*inside, "tc", "qdisc", "del", "dev", device, "root")
                 whole = f"class add dev {device} parent 1: classid 1:1 {_rate(cell_bps)}"
                 first = [f"qdisc add dev {device} root handle 1: htb default 1 r2q 1", whole]
@@ -78,13 +83,13 @@ class ShapedNamespace:
         self._divided = len(rates), cell_bps
 
     def add_ues(self, count: int) -> None:
-        """Give the namespace the addresses of so many UEs."""
+        """Give the namespace the addresses of the UEs 0 to `count - 1`."""
         for k in range(count):
             place = f"{ue_address(k)}/{PREFIX_LENGTH} dev {self._ends[1][1]}"
             _call(*self.command, "ip", "addr", "add", *place.split())
 
     def open(self) -> None:
-        """Make it."""
+        """Create the namespace and the pair; raise an OSError if `ip` fails."""
         (_, here), (_, there) = self._ends
         veth = f"ip link add {here} type veth peer name {there} netns {self.name}"
         _call("ip", "netns", "add", self.name)
@@ -97,7 +102,11 @@ class ShapedNamespace:
 
 @contextlib.contextmanager
 def shaped_namespace() -> Iterator[ShapedNamespace]:
-    """A namespace that is removed in the end; an OSError if this user cannot have one."""
+    """Create a namespace, and remove it at the end.
+
+    Raises:
+        OSError: If `ip` or `tc` is missing or fails, or if the user is not root.
+    """
     missing = [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         raise OSError(f"network namespaces need root, ip and tc; missing: {missing or 'root'}")
@@ -105,14 +114,14 @@ def shaped_namespace() -> Iterator[ShapedNamespace]:
     try:
         namespace.open()
         yield namespace
-    finally:  # as far as it is there
+    finally:  # even if only a part of it was created
         for thing in (f"link del {namespace.name}-a", f"netns del {namespace.name}"):
             with contextlib.suppress(OSError):
                 _call("ip", *thing.split())
 
 
 def ue_address(number: int) -> str:
-    """The address of a UE in a namespace, from number 0."""
+    """Return the address of a UE in a namespace; UEs are numbered from 0."""
     return ADDRESSES.format(FIRST_UE + number)
 
 

@@ -1,4 +1,4 @@
-"""A UE that takes part in a controller's rounds, and goes on by itself when there is none."""
+"""A UE that takes part in a controller's rounds, and infers locally without one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Taken:
     """A UE's part in a round.
 
     Attributes:
-        grant: What the controller granted; None if there was no controller, and all was local.
-        inference: What came of it.
+        grant: What the controller granted; None if there was no grant and all was local.
+        inference: The result of the UE's inference.
     """
 
     grant: Grant | None
@@ -29,11 +29,15 @@ class Taken:
 
 
 class Participant:
-    """Lets a UE register with a server's controller and do what it is granted, round by round.
+    """A UE that registers with a server's controller and infers as granted, round by round.
 
     Args:
-        ue: The UE; nobody else is to use it meanwhile.
-        profile: What the controller is told. Without `digests`, nothing is shared by content.
+        ue: The UE; do not use it for anything else meanwhile.
+        profile: What the UE reports to the controller. Without `digests`, none of its layers are
+            shared by content.
+
+    Raises:
+        ProtocolError: If the profile does not fit the UE's network.
     """
 
     def __init__(self, ue: UserEquipment, profile: Profile) -> None:
@@ -43,10 +47,10 @@ class Participant:
         self._registered: Connection | None = None
 
     async def round(self, inputs: Bundle) -> Taken:
-        """Wait for a round, and take part; whatever happens to the server, the outputs are right.
+        """Wait for a round and take part in it.
 
-        Without a server, or if it does not answer for `stall_s`, or grants nothing for `hang_s`,
-        the inference is local.
+        The outputs are right whatever happens to the server. The inference is local if there is no
+        server, if the server is silent for `stall_s`, or if it grants nothing for `hang_s`.
         """
         try:
             grant = await self._ask()
@@ -58,14 +62,14 @@ class Participant:
         told = partial(self._tell, grant)
         begin = Begin(grant.placement, grant.prefetch, grant.upload, 1.0, grant.downlink_bps)
         connection = self._registered
-        assert connection is not None, "it has granted this"
+        assert connection is not None, "the grant came over it"
         async with Teller(self.ue, connection, grant.round) as teller:
             inference = await self.ue.take(begin, inputs, infinite, settings, told)
             teller.tell(inference.timeline)
         return Taken(grant, inference)
 
     async def _ask(self) -> Grant:
-        """Ask for a plan; an EdgeError without one."""
+        """Ask for a plan and return the grant; raise an EdgeError without one."""
         connection, s = await self.ue.connect(), self.ue.settings
         if connection is not self._registered:
             connection.frames.write(Kind.REGISTER, self.profile)
@@ -77,13 +81,13 @@ class Participant:
                 raise ProtocolError(f"{answer.kind.name} instead of GRANT")
             grant.begin.check(self.ue.program.dnn.n_layers)
         except ProtocolError as error:
-            reason = f"what the server sends is wrong: {error}"
+            reason = f"the server broke the protocol: {error}"
             connection.close(reason)
             raise EdgeError(reason) from error
         return grant
 
     def _tell(self, grant: Grant, query: Query) -> None:
-        """Say that all outputs are here."""
+        """Report to the controller that all outputs are on the UE."""
         connection = self._registered
         if connection is not None and connection.lost is None:
             latency_s, late = query.end - query.start, len(query.work.overruns)

@@ -1,8 +1,9 @@
-"""Plans within a time budget, from any planner: in a process that can be killed.
+"""Runs any planner within a time budget, in a process that can be killed.
 
-A planner that raises, hangs (compiled code does not listen), ends its process or gives something
-else than a plan costs the controller its budget once, and nothing else: the process is replaced.
-Instances and plans go through pipes as pickles; the process runs the operator's own code.
+A planner may raise, hang (compiled code cannot be interrupted), end its process, or give something
+that is not a plan. Each of these costs the controller one budget at most. A process that hangs or
+ends is replaced. Instances and plans go through pipes as pickles, which is safe because the process
+runs the operator's own code.
 """
 
 from __future__ import annotations
@@ -29,22 +30,26 @@ from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_SLOWDOWN
 
 START = "import sys; sys.path[:] = {path!r}; from mjoa_gym.testbed.planning import serve; serve()"
 START_S = 600.0
-"""How long a planner may take to be ready; the first time, compiling may take minutes."""
+"""Seconds that a planner may take to be ready. The first time, compiling may take minutes."""
 ANYTIME_SHARE = 0.7
-"""Part of the budget that planners search for which have a plan at any time."""
+"""Part of the budget for which planners search that can give a plan at any time."""
 MOST_ANSWER_BYTES = 1 << 28
 LENGTH = struct.Struct("!I")
 PR_SET_PDEATHSIG = 1
 
 
 class PlanningError(Exception):
-    """There is no plan; the message says why."""
+    """The planner gave no plan that can be executed; the message says why."""
 
 
 def check_plan(plan: Any, instance: Instance) -> Plan:
-    """A plan that can be executed, or a PlanningError.
+    """Return a plan if it can be executed.
 
-    Every UE's latency is finite, and whoever uses the edge has enough of it to be emulated.
+    Every UE's latency must be finite. A UE that uses the edge needs a rate of at least
+    `LEAST_RATE_BPS`, and at least 1 / `MOST_SLOWDOWN` of the server if it executes layers there.
+
+    Raises:
+        PlanningError: If the plan cannot be executed, or is not a plan.
     """
     if not isinstance(plan, Plan):
         raise PlanningError(f"the planner gave {type(plan).__name__}, not a Plan")
@@ -69,7 +74,7 @@ def check_plan(plan: Any, instance: Instance) -> Plan:
 
 
 def example(share: bool = False) -> Instance:
-    """Some problem; what is compiled for it is compiled for those of rounds."""
+    """Return a problem for which the same kernels are compiled as for the problems of rounds."""
     dnn = DNN.load("resnet18")
     seconds = [0.01] * dnn.n_layers, [0.001] * dnn.n_layers
     ues = [UE(dnn, *seconds, uplink_bps=1e8, downlink_bps=1e8, message_s=1e-3) for _ in range(2)]
@@ -77,27 +82,29 @@ def example(share: bool = False) -> Instance:
 
 
 def compile_checks() -> None:
-    """Check some plan, so that no round waits for what is compiled the first time."""
+    """Check a plan once, so that no round has to wait until kernels are compiled."""
     instance = example()
     check_plan(local_only(instance), instance)
 
 
 class PlannerProcess:
-    """A planner or an agent in a process of its own.
+    """A planner or an agent in a separate process, for one plan at a time.
 
-    Use as `async with PlannerProcess("mjoa-mu") as planner`; a ValueError if there is no such
-    planner. One plan at a time.
+    Use it as `async with PlannerProcess("mjoa-mu") as planner`.
 
     Args:
         planner: What `mjoa-gym evaluate` takes: a planner's name, `module:callable` or
             `file.py:name`, a trained agent's folder, `ppo:path/of/model.zip`.
-        share: Whether instances will have shared parameters, for which an agent must be made.
+        share: Whether the instances will have shared parameters, which an agent must support.
+
+    Raises:
+        ValueError: On entering, if there is no such planner.
     """
 
     def __init__(self, planner: str, share: bool = False) -> None:
         self.planner = planner
         self.share = share
-        self._process: Process | None = None  # as soon as it is ready
+        self._process: Process | None = None  # once it is ready
         self._starting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> PlannerProcess:
@@ -115,7 +122,11 @@ class PlannerProcess:
         await self._end()
 
     async def plan(self, instance: Instance, budget_s: float) -> Plan:
-        """The planner's plan; a PlanningError without a valid one within the budget."""
+        """Return the planner's plan.
+
+        Raises:
+            PlanningError: If it gives no plan that can be executed within the budget of seconds.
+        """
         if self._process is None:
             raise PlanningError("the planner is being started again")
         try:
@@ -132,7 +143,7 @@ class PlannerProcess:
         return check_plan(answer, instance)
 
     async def _start(self) -> Process:
-        """A process that is ready."""
+        """Start a process and return it when the planner is ready."""
         command = START.format(path=sys.path)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
@@ -153,7 +164,7 @@ class PlannerProcess:
         return process
 
     async def _replace(self) -> None:
-        """Kill the process, and start another one beside what goes on."""
+        """Kill the process, and start another one in the background."""
         await self._end()
 
         async def again() -> None:
@@ -176,7 +187,11 @@ async def _kill(process: Process) -> None:
 
 
 async def _ask(process: Process, message: Any) -> Any:
-    """The process's answer to a message; a PlanningError if it has ended, or talks nonsense."""
+    """Send a message to the process and return its answer.
+
+    Raises:
+        PlanningError: If the process has ended, or its answer cannot be read.
+    """
     data = pickle.dumps(message)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -187,18 +202,18 @@ async def _ask(process: Process, message: Any) -> Any:
         return pickle.loads(await process.stdout.readexactly(size))
     except (asyncio.IncompleteReadError, OSError) as error:
         raise PlanningError("the planner's process has ended") from error
-    except Exception as error:  # what a planner gives may be anything
+    except Exception as error:  # unpickling a planner's answer may raise anything
         reason = f"the planner's answer cannot be read ({type(error).__name__}: {error})"
         raise PlanningError(reason) from error
 
 
 def serve() -> None:
-    """Plan what comes on standard input until it ends; the planner's output goes to stderr."""
+    """Answer the instances on standard input until it ends. Other output goes to standard error."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller hears of it, too
-    if sys.platform == "linux":  # it ends with the server, whatever the planner is doing
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller gets it too
+    if sys.platform == "linux":  # ends with the server, even if the planner hangs
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         plan = _planner(*_read(incoming))
@@ -222,14 +237,17 @@ def serve() -> None:
 
 
 def _planner(name: str, share: bool) -> Any:
-    """What plans an instance within a budget; the package's own planners are compiled already."""
+    """Return a function of an instance and a budget in seconds that gives a plan.
+
+    The package's own planners have compiled their kernels when this returns.
+    """
     from mjoa_gym.evaluation.agent_source import is_planner, source_of
     from mjoa_gym.evaluation.saved_model import ALGORITHMS
     from mjoa_gym.evaluation.user_code import imported
     from mjoa_gym.planners.registry import ANYTIME, PLANNERS, plan_with, planner_of
 
     if name in PLANNERS or (":" not in name and Path(name).name == name):
-        planner_of(name)  # there is such a planner
+        planner_of(name)  # raises if there is no such planner
         anytime = name in ANYTIME
 
         def plan(instance: Instance, budget_s: float) -> Any:
@@ -249,7 +267,7 @@ def _planner(name: str, share: bool) -> Any:
 
 
 class _Deciding:
-    """An agent as a planner that gets ready for new UEs beside what goes on."""
+    """An agent as a planner, which prepares for new UEs in a second thread."""
 
     def __init__(self, source: Any, share: bool) -> None:
         from mjoa_gym.evaluation.agent_planner import AgentPlanner
@@ -257,7 +275,7 @@ class _Deciding:
         self.planner = AgentPlanner(source)
         self._preparing = ThreadPoolExecutor(1)
         try:
-            self.planner(example(share))  # which compiles, too
+            self.planner(example(share))  # this also compiles the kernels
         except ValueError as error:
             hint = "" if share else " (parameters are shared with --share)"
             raise ValueError(f"{error}{hint}") from error
@@ -267,7 +285,7 @@ class _Deciding:
         try:
             ready.result(ANYTIME_SHARE * budget_s)
         except TimeoutError as error:
-            raise RuntimeError("the agent gets ready for these UEs first") from error
+            raise RuntimeError("the agent is still preparing for these UEs") from error
         return self.planner(instance)
 
 

@@ -1,8 +1,9 @@
-"""A server takes in no more than it has granted, however much a UE sends.
+"""Limits what a server reads from a UE to the granted rate, however much the UE sends.
 
-A bucket of bytes fills at the granted rate and holds what a UE that is woken late may catch up on.
-Who has taken more than there is waits, and everything behind it does: the connection's buffers fill
-and the UE can send no more. A UE that shapes its uplink to its share never waits.
+A bucket of bytes fills at the granted rate, and each byte that is read takes one byte out. Its size
+lets a UE that was late catch up. While the bucket is overdrawn, the server reads no more from the
+connection. So the connection's buffers fill, and the UE can send no more. A UE that shapes its
+uplink to its share never has to wait.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ BURST_S = 0.25
 BURST_BYTES = 1 << 17
 MOST_SLEEP_S = 0.05
 CONTROL_BPS = 1e5
-"""What may be sent without a share: questions, answers, signs of life."""
+"""Rate for control frames, in addition to the granted rate, in bits per second."""
 
 
 class Police:
-    """The bucket of one session; bytes are counted from its beginning."""
+    """The bucket of one session. Byte counts start at the session's beginning."""
 
     def __init__(self) -> None:
         self._rate_bps = CONTROL_BPS
@@ -29,12 +30,12 @@ class Police:
         self._at = now()
 
     def set_rate(self, rate_bps: float, seen_bytes: int) -> None:
-        """Fill at another rate from now on."""
+        """Fill the bucket at another rate from now on, when `seen_bytes` have arrived."""
         self._fill(seen_bytes)
         self._rate_bps = CONTROL_BPS + rate_bps
 
     async def take(self, seen_bytes: int) -> None:
-        """So many bytes have arrived by now; wait if they are too many."""
+        """Note how many bytes have arrived, and wait while the bucket is overdrawn."""
         self._fill(seen_bytes)
         while self._there_bytes < 0:
             owed_s = -self._there_bytes * BITS_PER_BYTE / self._rate_bps

@@ -1,4 +1,4 @@
-"""The server's process, and what is seen of it from outside."""
+"""Starts a server in a process, and chooses cores for both sides."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ TOKEN_VARIABLE = "MJOA_TESTBED_TOKEN"
 
 
 class ServerProcess(NamedTuple):
-    """A running server."""
+    """A server process that is listening."""
 
     process: subprocess.Popen[str]
     host: str
     port: int
-    token: str  # what UEs must know
-    certificate: Path | None = None  # the only one that UEs are to accept, if it is not on loopback
+    token: str  # the secret that UEs need
+    certificate: Path | None = None  # that UEs must accept; None on loopback
 
 
 @contextlib.contextmanager
 def server_process(
     *arguments: str, core: int | None = None, namespace: ShapedNamespace | None = None
 ) -> Iterator[ServerProcess]:
-    """Start a server on any free port, with a random token, and end it afterwards.
+    """Start a server on a free port with a random token, and end it afterwards.
 
-    It gets more `arguments`, and runs in a namespace instead of on loopback if there is one; then
-    it encrypts. Raises an OSError if it does not start.
+    Args:
+        arguments: More arguments for `mjoa-gym testbed server`.
+        core: Core that executes its layers; None for any.
+        namespace: Where the server runs, encrypted; None for loopback without encryption.
+
+    Raises:
+        OSError: If the server does not start.
     """
     with contextlib.ExitStack() as stack:
         certificate = None
@@ -79,11 +84,11 @@ def _started(
 
 
 def available_cores() -> list[int]:
-    """Cores that this process may use; none where the system does not say."""
+    """Return the cores that this process may use; none if the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def cores() -> tuple[int | None, int | None]:
-    """A core for the UE's layers and one for the server's, if there are two."""
+    """Return a core for the UE's layers and one for the server's, or twice None without two."""
     available = available_cores()
     return (available[0], available[1]) if len(available) > 1 else (None, None)

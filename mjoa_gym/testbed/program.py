@@ -1,7 +1,7 @@
-"""A network as both sides know it: what can be executed, and how its tensors look on the wire.
+"""A network as both sides know it: its executable layers, and the layout of its tensors when sent.
 
-The UE has the program and the parameters; the server has the program only, buffers and constants
-included, and is sent the parameters.
+The UE has the program and the parameters. The server has only the program, which includes buffers
+and constants, and gets the parameters from the UE.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ WARM_UPS, MEASUREMENTS = 2, 5
 
 
 class LayeredProgram:
-    """A network, the layout of everything it sends, and a fingerprint to compare.
+    """A network, the layouts of everything that is sent for it, and a fingerprint to compare.
 
-    `parameters` are (L,) layouts of what is charged to each layer, None where that is nothing,
-    `tensors` those of what each layer makes, and of the input (-1). `owners` are (L,) the layers
-    whose parameters a layer reads: itself, and with tied parameters others.
+    Attributes:
+        network: The network in executable layers.
+        dnn: Its profile.
+        sinks: The layers whose outputs are the network's outputs.
+        parameters: (L,) layout of the parameters that each layer is charged for, None if there are
+            none.
+        tensors: Layout of each layer's output, and of the network's input (-1).
+        owners: (L,) the layers whose parameters each layer reads: its own, and with tied parameters
+            also those of others.
     """
 
     def __init__(self, network: LayeredModel) -> None:
@@ -56,12 +62,12 @@ class LayeredProgram:
 
     @property
     def parameter_bytes(self) -> int:
-        """Bytes of all parameters as they are sent."""
+        """Bytes of all parameters, as they are sent."""
         return sum(layout.total_bytes for layout in self.parameters if layout is not None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """What two sides must agree on: layers, operators, shapes, types, and buffers' values."""
+        """The digest of layers, operators, shapes, types and buffers' values, for comparison."""
         digest = hashlib.sha256()
         graph = [self.dnn.layer_names, self.dnn.predecessors, self.network.description()]
         digest.update(json.dumps(graph).encode())
@@ -74,7 +80,7 @@ class LayeredProgram:
         return digest.hexdigest()
 
     def crossing(self, placement: Sequence[int]) -> tuple[list[int], list[int]]:
-        """The tensors that a placement sends up, and those that it sends down."""
+        """Return the tensors that a placement sends up, and those that it sends down."""
         side = {INPUT: 0, **dict(enumerate(placement))}
         read = {(t, side[layer]) for layer, ts in enumerate(self.dnn.predecessors) for t in ts}
         up = [t for t in side if not side[t] and (t, 1) in read]
@@ -82,9 +88,10 @@ class LayeredProgram:
         return up, down
 
     def to_upload(self, placement: Sequence[int]) -> dict[int, int]:
-        """The layers whose parameters the edge layers read, in the order in which they go.
+        """Return the layers whose parameters the edge layers read, in the order of their upload.
 
-        Each with the first layer that reads them: with tied parameters that may be another one.
+        Each is mapped to the first edge layer that reads its parameters, which with tied parameters
+        may be another layer.
         """
         first_reader: dict[int, int] = {}
         for layer, owners in enumerate(self.owners):
@@ -94,7 +101,7 @@ class LayeredProgram:
         return first_reader
 
     def missing_for_outputs(self, there: set[int]) -> list[int]:
-        """The layers that must still be executed to have all outputs, in program order."""
+        """Return the layers needed for all outputs beside the tensors `there`, in program order."""
         needed: set[int] = set()
         stack = list(self.sinks)
         while stack:
@@ -105,7 +112,11 @@ class LayeredProgram:
         return sorted(needed)
 
     def resident_bytes(self, frame: Frame) -> list[int]:
-        """The bytes of each layer that the server says it has; a ProtocolError for nonsense."""
+        """Return the (L,) bytes of each layer's parameters that the server says it has.
+
+        Raises:
+            ProtocolError: If they do not fit the network.
+        """
         here: list[int] = frame.header.bytes
         if len(here) != len(self.parameters):
             raise ProtocolError(f"{frame.kind.name}: bytes must have one entry per layer")
@@ -115,7 +126,7 @@ class LayeredProgram:
         return here
 
     def fractions(self, received: Sequence[int]) -> NDArray[np.float64]:
-        """(L,) fractions of the parameters, as `simulate` takes them, from bytes of each layer."""
+        """Convert (L,) bytes of parameters into (L,) fractions, as `simulate` takes them."""
         found = zip(received, self.parameters, strict=True)
         return np.array([1.0 if of is None else here / of.total_bytes for here, of in found])
 
@@ -123,9 +134,12 @@ class LayeredProgram:
 async def measured_seconds(
     program: LayeredProgram, executor: Executor, slowdown: float, times: int
 ) -> list[float]:
-    """(L,) median seconds of layers on an executor, with parameters that are all alike.
+    """Return (L,) median seconds of layers on an executor, with constant parameters and inputs.
 
-    After some inferences that do not count; empty if none is to.
+    Two warm-ups do not count. With 0 `times` there are only these, and the list is empty.
+
+    Raises:
+        ProtocolError: If a layer fails.
     """
     loop, layers = asyncio.get_running_loop(), range(program.dnn.n_layers)
     layouts = [layout for layout in program.parameters if layout is not None]

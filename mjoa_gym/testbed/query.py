@@ -1,4 +1,4 @@
-"""One inference on the UE: what it executes, sends, awaits, and how it ends if the server fails."""
+"""The UE's part of one inference, which also finishes it if the server fails."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ from mjoa_gym.testbed.transmitter import ParameterStream, Transmitter
 
 
 class Query(Half):
-    """The state of one inference.
+    """One inference on the UE.
 
-    Without `inputs` it uploads what is marked and executes nothing; without a connection to the
-    server it executes everything here. `images` are the layers' parameters, ready to be sent.
+    Args:
+        program: The network, with its parameters.
+        begin: The placement, the prefetched layers, the upload mode and the rates.
+        executor: Executes the UE's layers.
+        images: (L,) the layers' parameters, ready to be sent.
+        settings: How the UE behaves.
+        inputs: The network's input tensors; None to upload the marked layers and execute nothing.
+        connection: The connection to the server; None to execute all layers on the UE.
+        table: (L,) seconds that each layer counts as on the UE, if layers are paced.
     """
 
     side = 0
@@ -43,21 +50,21 @@ class Query(Half):
     ) -> None:
         parameters, slowdown = program.network.needed_parameters, settings.ue_slowdown
         repeats = max(1, int(slowdown * settings.busy))
-        if table is not None:  # which says what layers take on the UE
+        if table is not None:  # it already has the UE's times
             slowdown, repeats = 1.0, 1
         super().__init__(program, begin, executor, parameters, slowdown, repeats, table)
         self.images = images
         self.settings = settings
         self.connection = connection
-        self.failure: str | None = None  # why the server was given up
-        self.recovered: tuple[int, ...] = ()  # layers that the UE executed instead of the server
-        self._latest = self.start = self.end = now()  # the end: when the last output was there
+        self.failure: str | None = None  # why the UE gave the server up
+        self.recovered: tuple[int, ...] = ()  # layers executed here instead
+        self._latest = self.start = self.end = now()  # end: time of the last output
         self.complete: asyncio.Future[None] = self.loop.create_future()
         if inputs is None:
             self.complete.set_result(None)
         else:
             self.work.bundles[INPUT] = inputs
-        self.over = False  # whether the server has said that the round is
+        self.over = False  # whether the server has ended the round
         self._clock_offset = 0.0
         self._stream: ParameterStream | None = None
         self._watch: Watch | None = None
@@ -66,9 +73,12 @@ class Query(Half):
     async def run(
         self, until_s: float | None = None, on_complete: Callable[[Query], None] | None = None
     ) -> None:
-        """Run until all outputs are here, then upload until then after the start, if at all.
+        """Run until all outputs are here, then continue to upload if `until_s` is given.
 
-        Uploading ends before if the server says that the round is over.
+        Args:
+            until_s: Seconds after the start at which uploading ends. It ends earlier when
+                everything is uploaded, the server is lost, or the server ends the round.
+            on_complete: Called when all outputs are here.
         """
         self._latest = self.start = now()
         if self.connection is None:
@@ -86,7 +96,7 @@ class Query(Half):
                         await self._moved.wait()
 
     def stop(self) -> None:
-        """End everything that goes on because of this query."""
+        """End all activity of this query."""
         self.stop_sending()
         if self._watch is not None:
             self._watch.stop()
@@ -95,19 +105,19 @@ class Query(Half):
         self.executor.cancel(self.work)
 
     def forget(self) -> None:
-        """Let go of all tensors; only when nothing more is asked of it."""
+        """Release all tensors; use the query no more afterwards."""
         super().forget()
         self._stream = self._watch = None
 
     @property
     def open_at_server(self) -> bool:
-        """Whether the server has begun with it and can be asked for its report."""
+        """Whether the server has begun the query and can be asked for its report."""
         begun = self._stream is not None
         return begun and self.connection is not None and self.connection.lost is None
 
     @property
     def _uploading(self) -> bool:
-        """Whether parameters are still to be sent, as far as is known."""
+        """Whether there are still parameters to send, as far as is known."""
         if self.connection is None or self.failure is not None or self.over:
             return False
         return self._stream is None or self._stream.busy
@@ -122,7 +132,7 @@ class Query(Half):
         self._watch = Watch(connection, self.work, s.stall_s, s.hang_s)
 
     def heard(self, frame: Frame) -> None:
-        """A frame has arrived."""
+        """Handle a frame of the server."""
         n = self.program.dnn.n_layers
         if frame.kind is Kind.TENSOR:
             self._take_tensor(frame)
@@ -153,7 +163,7 @@ class Query(Half):
         if self._stream is not None or self.failure is not None:
             raise ProtocolError("STARTED twice")
         time, theirs = now(), frame.header.now
-        if not self.start <= theirs <= time:  # else it is our clock, as on one machine
+        if not self.start <= theirs <= time:  # not the UE's clock, as on one machine
             self._clock_offset = (self.start + time) / 2 - theirs
         received = self.program.resident_bytes(frame)
         self._stream = ParameterStream(self.program, self.images, self.begin, received)
@@ -162,7 +172,7 @@ class Query(Half):
             self.lost(f"preinstalled, but layers {absent} are not at the server")
             return
         connection, s = self.connection, self.settings
-        assert connection is not None, "it has said so"
+        assert connection is not None, "the frame came over it"
         frames, most_bytes = connection.frames, connection.payload_bytes
         self.link = Transmitter(
             frames, s.uplink_bps, self._stream, self._moved.set, s.shaped_below, most_bytes
@@ -181,7 +191,7 @@ class Query(Half):
             self._finish(tensor)
 
     def follow_up(self, execution: Execution | None) -> None:
-        """Send what a layer has made and see whether all outputs are here; or say it has failed."""
+        """Send a layer's output if the server needs it, check for completion, or fail (None)."""
         if execution is not None:
             since = self.since(execution)
             if execution.layer in self.leaving and self.failure is None:
@@ -193,7 +203,7 @@ class Query(Half):
             self.complete.set_exception(error)
 
     def _finish(self, layer: int, since: float | None = None) -> None:
-        """A layer has been executed, on either side; now, or then."""
+        """Note that a layer was executed on either side, at `since` on the clock or now."""
         if self._stream is not None:
             self._stream.finished(layer)
         if self.link is not None:
@@ -207,7 +217,10 @@ class Query(Half):
             self.complete.set_result(None)
 
     def timeline(self, report: QueryReport | None) -> tuple[Interval, ...]:
-        """Every use of a resource, as `simulate` gives it, with those that the server reports."""
+        """Return every use of a resource, in the form that `simulate` gives.
+
+        Times are seconds from the start. Without the server's report its uses are missing.
+        """
         found = [("ue", "execute", *execution) for execution in self.work.executions]
         for piece in () if self.link is None else self.link.pieces:
             what = "parameters" if self.begin.placement[piece.layer] else "prefetch"
@@ -223,7 +236,7 @@ class Query(Half):
         return tuple(sorted(intervals, key=lambda interval: (interval.start, interval.end)))
 
     def lost(self, reason: str) -> None:
-        """The server is given up; what is missing is executed here."""
+        """Give the server up, and execute the missing layers on the UE."""
         if self.failure is not None:
             return
         self.failure = reason
@@ -233,7 +246,7 @@ class Query(Half):
             self._recover()
 
     def _recover(self) -> None:
-        """Execute here what is missing, from the tensors that are here."""
+        """Execute on the UE all layers that are still needed, from the tensors that are here."""
         self._latest = now()
         self.recovered = self.executor.redirect(self.work, self.program.missing_for_outputs)
         self._check_complete()

@@ -1,4 +1,4 @@
-"""The edge server: accepts UEs, bounds what they may take, and executes their layers."""
+"""The edge server: it accepts UEs, limits what they may use, and executes their layers."""
 
 from __future__ import annotations
 
@@ -38,28 +38,30 @@ from mjoa_gym.testbed.transmitter import UNSENT_BYTES
 
 log = logging.getLogger(__name__)
 MOST_STRANGERS = 64
-"""Connections that have not proved to know the token; of more, the oldest is closed."""
+"""Connections allowed without a proof that they know the token; the oldest is closed first."""
 HEARTBEAT_S = 0.25
 MOST_UNSENT_BYTES = 2 * UNSENT_BYTES
 GOODBYE_S = 0.5
-"""How long a connection that is closed with a reason may take to hear it."""
+"""Seconds that a connection which is closed with a reason has to read it."""
 TURN_S = 1e-3
-"""How long one UE's frames may be answered while others wait."""
+"""Seconds for which one UE's frames may be answered while others wait."""
 
 
 class EdgeServer:
-    """An asyncio server. Use as `async with EdgeServer(...) as server`.
+    """An asyncio server, used as `async with EdgeServer(...) as server`.
 
     Args:
-        settings: How to run.
-        builders: What makes the program of each model that UEs may name. Called in a thread, until
-            it has succeeded once.
-        control: How the controller plans for all UEs; None for a server without one, where UEs
-            say themselves which shares they have.
-        listener: Told what happens in the controller's rounds, as objects of JSON.
+        settings: How the server runs.
+        builders: For each model that UEs may name, the function that builds its program. It is
+            called in a thread, until it has succeeded once.
+        control: How the controller plans for all UEs. With None there is no controller, and UEs
+            choose their shares themselves.
+        listener: Called with every event of the controller's rounds. Events can be written as
+            JSON.
 
-    Raises a ValueError when it is opened if there is no such planner, or it would listen on
-    anything but loopback without TLS.
+    Raises:
+        ValueError: On entering, if there is no such planner, or if the server would listen on
+            anything but loopback without TLS.
     """
 
     def __init__(
@@ -74,26 +76,26 @@ class EdgeServer:
         self.control = control
         self.listener = listener
         self.controller: Controller | None = None
-        self.live: Live | None = None  # where there is a controller that may be watched
+        self.live: Live | None = None  # None unless a controller may be watched
         self.store = ParameterStore(settings.memory_bytes, owner_bytes=settings.ue_memory_bytes)
         self.memory = TensorMemory(settings.activation_bytes, settings.query_bytes)
         fair = control is not None and control.compute == FAIR
         self.executor = Executor(settings.core, "edge layers", fair)
         self._programs: dict[str, LayeredProgram] = {}
-        self._seconds: dict[str, list[float]] = {}  # of each layer, for UEs that do not know
+        self._seconds: dict[str, list[float]] = {}  # per model, (L,) for UEs that do not know
         self._building = asyncio.Lock()
-        self._sessions: dict[asyncio.Task[None], Session] = {}  # in the order in which they came
+        self._sessions: dict[asyncio.Task[None], Session] = {}  # oldest first
         self._server: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port on which the server listens."""
         assert self._server is not None, "the server is not open"
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """Of all connections that are open."""
+        """The sessions of all open connections."""
         return tuple(self._sessions.values())
 
     async def __aenter__(self) -> EdgeServer:
@@ -131,19 +133,20 @@ class EdgeServer:
         await asyncio.gather(*self._sessions, return_exceptions=True)
 
     def _said(self, event: dict[str, Any]) -> None:
-        """The controller has said something."""
+        """Pass on an event of the controller."""
         self.listener(event)
         if self.live is not None:
             self.live.said(event)
 
     async def load_program(self, model: str) -> LayeredProgram:
-        """The program of a model, for a session that has just authenticated itself.
+        """Return the program of a model, which is built on its first use.
 
-        A ProtocolError if there is none.
+        Raises:
+            ProtocolError: If the model is unknown, or cannot be built.
         """
         if model not in self.builders:
             raise ProtocolError(f"model {model!r} is unknown; there are {sorted(self.builders)}")
-        if model not in self._programs:  # those of networks that are ready need not wait
+        if model not in self._programs:  # built models need not wait for the lock
             async with self._building:
                 try:
                     if model not in self._programs:
@@ -154,9 +157,10 @@ class EdgeServer:
         return self._programs[model]
 
     async def layer_seconds(self, model: str, wanted: bool) -> list[float]:
-        """(L,) seconds of a network's layers on the whole server, measured once, if `wanted`.
+        """Return (L,) seconds of a network's layers on the whole server, measured once.
 
-        Else they are executed, once for all, so that nothing is for the first time in a round.
+        If they are not `wanted` and not known, the layers are only executed, once for all UEs, so
+        that no layer runs for the first time in a round. The list is then empty.
         """
         async with self._building:
             if model not in self._seconds or (wanted and not self._seconds[model]):
@@ -176,13 +180,13 @@ class EdgeServer:
         task.add_done_callback(self._close)
 
     def _close(self, task: asyncio.Task[None]) -> None:
-        """At once, also if it never began: nothing waits for a UE that does not read."""
+        """Close the connection of a session that has ended or never began, without waiting."""
         self._sessions.pop(task).frames.writer.transport.abort()
 
     async def _serve(self, session: Session) -> None:
         try:
             log.info("a UE's session has ended: %s", await session.serve())
-        except Exception:  # a fault of ours ends one session, not the server
+        except Exception:  # a bug ends one session, not the server
             log.exception("a session has failed")
 
 
@@ -192,10 +196,10 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 class Session:
-    """One connection at the server: a UE, its parameters, and one query at a time; see `serve`.
+    """One connection to the server, of a UE with at most one query at a time, or of an observer.
 
-    Where there is a controller, a UE that has registered is one of its members. What it sends is
-    then taken in at the rate that it was granted, whatever it tries: `police`.
+    With a controller, a UE that has registered is one of the controller's members, and the server
+    reads what it sends at the granted rate (see `police`).
     """
 
     def __init__(
@@ -206,19 +210,19 @@ class Session:
         self.reader = FrameReader(reader, frames.FROM_UE, self.settings.payload_bytes)
         self.frames = FrameWriter(writer)
         self.program: LayeredProgram
-        self.authenticated = False  # whether the UE knows the token, and has a place
-        self.looked_at: float | None = None  # when it has last looked, if it only watches
-        self.query: EdgeQuery | None = None  # what it has asked for
+        self.authenticated = False  # whether it knows the token and counts as a session
+        self.looked_at: float | None = None  # an observer's last request; None for a UE
+        self.query: EdgeQuery | None = None  # the query that is open
         self.task: asyncio.Task[None]
         self.registering = False
         self.member: Member | None = None  # of the controller
-        self.table: list[float] | None = None  # seconds that its layers count as, if it is paced
+        self.table: list[float] | None = None  # (L,) seconds that its layers count as, if paced
         self.police: Police | None = None if server.controller is None else Police()
 
     async def serve(self) -> str:
-        """Answer frames until the connection ends, or is to be closed; returns why."""
+        """Answer frames until the connection ends or must be closed, and return the reason."""
         heart, turn_began = asyncio.create_task(self._beat()), now()
-        why = "the server ends it"
+        why = "ended by the server"
         try:
             await self._authenticate()
             while (frame := await self._next(self.settings.idle_s)) is not None:
@@ -231,13 +235,13 @@ class Session:
                 await self._catch_up()
                 if self.police is not None:
                     await self.police.take(self.reader.all_bytes)
-                if now() - turn_began > TURN_S:  # frames that are here are read without a pause
+                if now() - turn_began > TURN_S:  # reading buffered frames does not yield
                     await asyncio.sleep(0)
                     turn_began = now()
             why = "closed by the UE"
         except ProtocolError as error:
             why = str(error)
-            self._leave(why)  # before it is told: the controller must not tell it anything more
+            self._leave(why)  # first, so that the controller sends nothing after the reason
             await self._goodbye(why)
         except (ConnectionError, OSError) as error:
             why = f"connection lost: {type(error).__name__}"
@@ -248,7 +252,7 @@ class Session:
         return why
 
     def _leave(self, why: str) -> None:
-        """End what this UE does here, once."""
+        """End everything that the session does at the server; further calls do nothing."""
         if self.looked_at is not None and self.server.live is not None:
             self.server.live.observe(self, on=False)
         self._end_query()
@@ -264,7 +268,7 @@ class Session:
             raise ProtocolError(f"nothing heard for {patience_s:g} s") from error
 
     async def _catch_up(self) -> None:
-        """Answer nothing more while the UE does not take in what was answered."""
+        """Wait while the UE does not read the answers that it has been sent."""
         writer = self.frames.writer
         if writer.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
             try:
@@ -296,7 +300,7 @@ class Session:
             else:
                 self._observes()
         except ProtocolError:
-            self.authenticated = False  # it takes no place any more
+            self.authenticated = False  # it no longer counts as a session
             raise
         self.frames.write(Kind.READY, frames.Ready(self.settings.payload_bytes))
 
@@ -307,7 +311,7 @@ class Session:
         self.server.live.observe(self, on=True)
 
     async def _watch(self, frame: Frame) -> None:
-        """Answer somebody who watches, but not too often."""
+        """Answer an observer, at most once in `LOOK_S` seconds."""
         assert self.looked_at is not None, "else it is a UE's"
         assert self.server.live is not None, "else it would have been refused"
         if frame.kind is Kind.LOOK:
@@ -315,10 +319,10 @@ class Session:
             self.looked_at = now()
             self.frames.write(Kind.SEEN, payload=self.server.live.look(frame.header.since))
         elif frame.kind is not Kind.PING:
-            raise ProtocolError(f"{frame.kind.name} from somebody who only watches")
+            raise ProtocolError(f"{frame.kind.name} from a client that only watches")
 
     def tell_watched(self, on: bool) -> None:
-        """Let a UE know whether somebody watches."""
+        """Tell the UE whether somebody watches."""
         self.frames.write(Kind.WATCHED, frames.Watched(int(on)))
 
     async def _introduced(self, hello: frames.Hello) -> None:
@@ -330,18 +334,18 @@ class Session:
             )
         if hello.fingerprint != self.program.fingerprint:
             raise ProtocolError(
-                f"the UE's network {hello.model!r} is another one than the server's: "
+                f"the UE's network {hello.model!r} differs from the server's: "
                 "operators, shapes, types and buffers must be equal"
             )
         self.model = hello.model
 
     async def _register(self, profile: frames.Profile) -> None:
-        """Make it a member of the controller."""
+        """Make the UE a member of the controller."""
         controller, n = self.server.controller, self.program.dnn.n_layers
         if controller is None:
             raise ProtocolError("REGISTER: this server has no controller")
         if self.member is not None:
-            raise ProtocolError("REGISTER: that is done already")
+            raise ProtocolError("REGISTER: the UE has registered already")
         profile.check(n)
         controller.check(profile)
         self.registering = True
@@ -362,7 +366,7 @@ class Session:
             self.server.live.joined(self, self.member)
 
     def _tell(self, message: frames.Grant | float | None) -> None:
-        """Pass on what the controller says: a grant, another rate, or that the round is over."""
+        """Send what the controller decides: a grant, a new rate, or (None) the round's end."""
         if message is None:
             self.frames.write(Kind.OVER)
             return
@@ -379,13 +383,13 @@ class Session:
             self.query.link.set_rate(down_bps)
 
     def _expel(self, reason: str) -> None:
-        """Close the connection at once, with a reason."""
+        """Close the connection at once, and send the reason."""
         self._leave(reason)
         self.frames.write(Kind.ERROR, frames.Reason(reason))
         self.task.cancel()
 
     def _emulated(self) -> tuple[float, float, float]:
-        """The rate of a member's downlink, the slowdown of its layers here, its share of them."""
+        """Return a member's downlink in bits per second, its layers' slowdown, and its share."""
         controller, member = self.server.controller, self.member
         assert controller is not None
         assert member is not None
@@ -483,7 +487,7 @@ class Session:
         return self.program.fractions(self._resident())
 
     async def _beat(self) -> None:
-        """While a UE waits, say how much has arrived, so that it notices a stall."""
+        """Report to a waiting UE how much has arrived, so that the UE can detect a stall."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             waits = self.registering or (self.member is not None and self.member.asked)
@@ -493,12 +497,12 @@ class Session:
                 self.frames.write(Kind.HEARTBEAT, said)
 
     async def _goodbye(self, reason: str) -> None:
-        """Say why, and read on for a moment, since unread data would reset the connection."""
+        """Send the reason, and read on for a moment, because unread data resets the connection."""
         with contextlib.suppress(ConnectionError, OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 self.frames.write(Kind.ERROR, frames.Reason(reason))
                 await self.frames.writer.drain()
-                if self.frames.writer.can_write_eof():  # TLS has no end of one direction
+                if self.frames.writer.can_write_eof():  # TLS cannot close one direction
                     self.frames.writer.write_eof()
                 while await self.reader.reader.read(1 << 16):
                     pass

@@ -1,4 +1,4 @@
-"""How a server and a UE behave, and the links and devices that a UE emulates."""
+"""Settings of a server and of a UE, the emulated links and devices included."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mjoa_gym.validation import at_most, count, finite, fraction, positive
 
 MOST_PORT = 2**16 - 1
 MOST_SESSIONS = 500
-"""Beyond, many systems would not give a process the descriptors."""
+"""Many systems give a process no descriptors for more."""
 
 
 def port_number(name: str, port: int) -> int:
-    """A port, 0 to 65535; a ValueError if it is none."""
+    """Return a port, or raise a ValueError if it is not a whole number from 0 to 65535."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= MOST_PORT:
         raise ValueError(f"{name}={port!r}: a whole number from 0 to {MOST_PORT} is needed")
     return port
 
 
 def slowdown(name: str, times: float) -> float:
-    """How many times longer a layer takes, 1 to `MOST_SLOWDOWN`; else a ValueError."""
+    """Return a slowdown, or raise a ValueError if it is not in 1 to `MOST_SLOWDOWN`."""
     if not 1 <= finite(name, times) <= MOST_SLOWDOWN:
         raise ValueError(f"{name}={times!r}: allowed are 1 to {MOST_SLOWDOWN:g}")
     return times
@@ -30,26 +30,29 @@ def slowdown(name: str, times: float) -> float:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How a server is run.
+    """How a server runs.
 
     Attributes:
-        token: What UEs must know.
+        token: The secret that UEs must know.
         host: Address to listen on; anything but loopback needs a certificate.
-        port: 0 for any free one.
-        core: The core that executes layers, or None for any.
-        memory_bytes: Parameters of all UEs that are kept.
-        ue_memory_bytes: Those that one UE has uploaded.
-        activation_bytes: Tensors of all UEs' queries that are at the server at a time.
-        query_bytes: Tensors of one of them.
-        model_bytes: Parameters of one network.
+        port: Port to listen on; 0 for any free one.
+        core: Core that executes layers; None for any.
+        memory_bytes: Largest size of the parameters that are kept.
+        ue_memory_bytes: Largest size of those that one UE has uploaded.
+        activation_bytes: Largest size of the tensors of all open queries.
+        query_bytes: Largest size of the tensors of one query.
+        model_bytes: Largest size of a network's parameters.
         payload_bytes: Longest payload of a frame.
-        sessions: UEs at a time.
-        hello_s: Seconds to authenticate.
-        idle_s: Seconds without a frame until a UE's session is freed.
-        slowdown: Where a controller plans, how much slower than this machine the server is.
-        shaped_below: The operating system shapes all links (see `namespace`).
-        certificate: A file to encrypt with (TLS), and its
-        key: file; without them, nothing is encrypted.
+        sessions: Largest number of sessions at a time, of UEs and of clients that watch.
+        hello_s: Seconds within which a client must authenticate itself.
+        idle_s: Seconds without a frame after which a session ends.
+        slowdown: With a controller, how many times slower than this machine the server is.
+        shaped_below: Whether the operating system shapes all links (see `namespace`).
+        certificate: File of the certificate for TLS; None for no encryption.
+        key: File of the certificate's key.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
     """
 
     token: str = field(repr=False)
@@ -96,21 +99,25 @@ class UESettings:
         port: The server's port.
         host: The server's address.
         model: The network's name at the server.
-        own_host: The address that it connects from; None for any.
+        own_host: Address that the UE connects from; None for any.
         uplink_bps: Bits per second towards the edge; infinity for no shaping.
-        downlink_bps: Bits per second towards the UE.
-        shaped_below: The operating system shapes both links to these rates (see `namespace`).
-        ue_slowdown: Each of the UE's layers takes so many times what it takes on this machine.
-        edge_slowdown: The same for this UE's share of the server.
-        busy: Share of a layer's stretched time in which a slowed-down UE executes it again and
-            again; others on its core get the rest.
-        connect_s: Patience for a connection; without one, inferences are local.
-        ready_s: Patience for the server to get the network ready.
-        stall_s: A server that is silent for so long during an inference is given up.
-        hang_s: So is one that makes no progress for so long.
-        payload_bytes: The longest payload that is accepted from the server.
-        certificate: A copy of the server's, the only one that is accepted; None for no encryption,
-            which only a server on loopback does without.
+        downlink_bps: Bits per second towards the UE; infinity for no shaping.
+        shaped_below: Whether the operating system shapes both links to these rates (see
+            `namespace`).
+        ue_slowdown: How many times longer the UE's layers take than on this machine.
+        edge_slowdown: The same for layers on this UE's share of the server.
+        busy: Part of a layer's stretched time in which a slowed-down UE executes the layer
+            repeatedly. Other UEs on the same core get the rest.
+        connect_s: Seconds to wait for a connection; without one, inferences are local.
+        ready_s: Seconds to wait until the server has prepared the network.
+        stall_s: Seconds of silence after which the UE gives the server up.
+        hang_s: Seconds without progress after which the UE gives the server up.
+        payload_bytes: Longest payload that is accepted from the server.
+        certificate: Copy of the server's certificate, the only one that is accepted. None for no
+            encryption, which is accepted on loopback only.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
     """
 
     token: str = field(repr=False)

@@ -1,14 +1,17 @@
-"""The server's memory. For parameters: layers of all sessions, least recently used ones go first.
+"""The server's memory for parameters and for tensors.
 
-A layer occupies its full size from its first byte on. Layers that a running query has reserved are
-never dropped; a query whose layers do not fit beside those of the others is refused. Layers that
-are to be retained are dropped after all others. For tensors: a sum over all queries, as large as
-they can become.
+**Parameters**: the memory holds layers of all sessions, and drops the least recently used ones
+first. A layer takes its full size from its first byte on. Layers that a running query has reserved
+are never dropped. If a query's layers do not fit beside those that are reserved, the query is
+refused. Layers to retain are dropped after all others.
 
-Layers may be shared by content: a session that has said the digests of its layers finds those that
-others have uploaded. What arrives belongs to its session until it is complete, since nobody should
-have to finish what somebody else has begun wrongly; it is shared if its bytes have that digest, and
-then stays until memory is short, whoever leaves.
+**Sharing**: a session that has registered the digests of its layers finds the layers with these
+digests that other sessions have uploaded. A layer belongs to its session until it is complete, so
+that no session has to continue the wrong upload of another one. If the bytes of a complete layer
+have its digest, the layer is shared, and stays until memory is short, even if its session ends.
+
+**Tensors**: the memory counts the tensors of all running queries, each query with the largest size
+that its tensors can have together.
 """
 
 from __future__ import annotations
@@ -23,83 +26,87 @@ from mjoa_gym.testbed.frames import ProtocolError
 
 Owner = Hashable
 Key = tuple[Hashable, Hashable]
-"""An owner and a layer, or `SHARED` and a digest."""
+"""A session and a layer, or `SHARED` and a digest."""
 SHARED = "shared"
 
 
 class Refusal(Exception):
-    """The server will not do a query, but others; the message says why."""
+    """The server refuses this query, but accepts others; the message says why."""
 
 
 @dataclass
 class TensorMemory:
-    """What the tensors of all running queries may take."""
+    """Counts the bytes of the tensors of all running queries, and limits them."""
 
     capacity_bytes: int
-    query_bytes: int  # of one query
+    query_bytes: int  # largest size for one query
     used_bytes: int = 0
 
     def take(self, size: int) -> None:
-        """Take what a query's tensors need; a Refusal if that is too much."""
+        """Take the bytes that a query's tensors need.
+
+        Raises:
+            Refusal: If they are too many for one query, or for all together.
+        """
         if size > self.query_bytes:
-            raise Refusal(f"tensors of {size} bytes; {self.query_bytes} are allowed")
+            raise Refusal(f"its tensors have {size} bytes; at most {self.query_bytes} are allowed")
         if self.used_bytes + size > self.capacity_bytes:
             raise Refusal("no memory for its tensors beside those of others")
         self.used_bytes += size
 
     def give_back(self, size: int) -> None:
-        """Undo `take`."""
+        """Give back the bytes that `take` took."""
         self.used_bytes -= size
 
 
 @dataclass
 class ParameterStore:
-    """Parameters of all sessions. Belongs to the event loop; complete layers may be read anywhere.
+    """Holds the parameters of all sessions. Sizes are those of safetensors images.
 
-    Sizes are those of safetensors images.
+    It belongs to the event loop, but any thread may read complete layers.
     """
 
     capacity_bytes: int
-    dropped: int = 0  # layers, for want of memory, so far
+    dropped: int = 0  # number of layers dropped so far to make room
     used_bytes: int = 0
-    owner_bytes: float = float("inf")  # most that one session's uploads may take
+    owner_bytes: float = float("inf")  # largest size of one session's uploads
     _entries: OrderedDict[Key, Incoming] = field(default_factory=OrderedDict)
     _pins: Counter[Key] = field(default_factory=Counter)
-    _held: dict[tuple[Owner, int], Key] = field(default_factory=dict)  # what is reserved
-    _payers: dict[Key, Owner] = field(default_factory=dict)  # who has uploaded what
+    _held: dict[tuple[Owner, int], Key] = field(default_factory=dict)  # of reserved layers
+    _payers: dict[Key, Owner] = field(default_factory=dict)  # the session that uploaded an entry
     _digests: dict[Owner, Sequence[bytes]] = field(default_factory=dict)
     _retained: dict[Owner, Collection[int]] = field(default_factory=dict)
 
     def share(self, owner: Owner, digests: Sequence[bytes]) -> None:
-        """Let a session share the layers with these digests, (L,); those without stay its own."""
+        """Let a session share its layers by (L,) digests. Layers with an empty one stay its own."""
         self._digests[owner] = digests
 
     def retain(self, owner: Owner, layers: Collection[int]) -> None:
-        """Drop these layers of a session after all others, and no others any more."""
+        """Set the layers of a session that are dropped last, in place of those set before."""
         self._retained[owner] = layers
 
     def get(self, owner: Owner, layer: int) -> Incoming | None:
-        """What is here of a layer, in part or complete."""
+        """Return the layer's entry, complete or not, or None without one."""
         return self._entries.get(self._key(owner, layer))
 
     def received(self, owner: Owner, layer: int) -> int:
-        """Bytes of a layer that are here."""
+        """Return how many bytes of a layer are here."""
         incoming = self.get(owner, layer)
         return 0 if incoming is None else incoming.received
 
     def shares(self, owner: Owner, layer: int) -> bool:
-        """Whether what is here of a layer is shared."""
+        """Return whether a layer that is here is shared."""
         return self._key(owner, layer)[0] == SHARED
 
     def held_bytes(self) -> Counter[Owner]:
-        """What the layers of each session take, and, as `SHARED`, those that are shared."""
+        """Return the bytes of each session's layers, and, as `SHARED`, those of shared layers."""
         held: Counter[Owner] = Counter()
         for (owner, _), incoming in self._entries.items():
             held[owner] += incoming.layout.total_bytes
         return held
 
     def reserve(self, owner: Owner, wanted: Iterable[tuple[int, TensorLayout]]) -> bool:
-        """Make room for layers and keep them until `release`; all of them or none."""
+        """Reserve room for all of these layers until `release`; return False if that fails."""
         wanted = list(wanted)
         keys = {layer: self._key(owner, layer) for layer, _ in wanted}
         new = sum(layout.total_bytes for n, layout in wanted if keys[n] not in self._entries)
@@ -118,25 +125,26 @@ class ParameterStore:
         return True
 
     def publish(self, owner: Owner, layer: int) -> None:
-        """Share a reserved layer that is complete, if its session shares it.
+        """Share a reserved layer that is complete, if its session shares layers.
 
-        A ProtocolError, and nothing of it is left to be used, if its bytes have another digest.
+        Raises:
+            ProtocolError: If its bytes do not have the registered digest. The layer is not shared.
         """
         key, digest = self._held[owner, layer], self._digest(owner, layer)
         incoming = self._entries[key]
         if key[0] == SHARED or incoming.digest is None:
             return
         if incoming.digest.digest() != digest:
-            raise ProtocolError(f"layer {layer}'s parameters do not have the digest that was said")
+            raise ProtocolError(f"layer {layer}'s parameters do not have the registered digest")
         shared = (SHARED, digest)
-        if shared not in self._entries:  # else its own copy goes when it is released
+        if shared not in self._entries:  # else `release` drops this second copy
             self._entries[shared] = self._entries.pop(key)
             self._payers[shared] = self._payers.pop(key)
             self._pins[shared] += self._pins.pop(key)
             self._held[owner, layer] = shared
 
     def release(self, owner: Owner, layers: Iterable[int]) -> None:
-        """Undo `reserve`: the layers stay, as most recently used, until memory is short."""
+        """End a reservation. The layers stay, as most recently used, until memory is short."""
         for layer in layers:
             key = self._held[owner, layer]
             self._pins[key] -= 1
@@ -145,11 +153,11 @@ class ParameterStore:
                 del self._held[owner, layer]
                 if self._entries[key].received == 0 or self._key(owner, layer) != key:
                     self._drop(key)
-            elif key[0] == SHARED:  # others hold it, too
+            elif key[0] == SHARED:  # other queries have reserved it too
                 del self._held[owner, layer]
 
     def forget(self, owner: Owner) -> None:
-        """Free everything of a session; what is shared stays."""
+        """Delete everything of a session, except what is shared."""
         for key in [key for key in self._entries if key[0] == owner]:
             self._drop(key)
         self._digests.pop(owner, None)
@@ -161,7 +169,7 @@ class ParameterStore:
         return digests[layer] if digests else b""
 
     def _key(self, owner: Owner, layer: int) -> Key:
-        """Where a layer is: what its session holds, else what is shared, else its own."""
+        """Return a layer's key: the reserved entry, else a shared entry, else the session's own."""
         if (held := self._held.get((owner, layer))) is not None:
             return held
         shared = (SHARED, self._digest(owner, layer))

@@ -1,7 +1,7 @@
-"""Encryption between a UE and a server: TLS, with a certificate that the UE knows beforehand.
+"""Encryption between a UE and a server: TLS, with a certificate that the UE knows in advance.
 
-There is no authority: `make_certificate` makes a pair that signs itself, the server has both, and
-every UE a copy of the certificate, which is the only one that it accepts.
+There is no certificate authority. `make_certificate` makes a self-signed certificate and its key.
+The server has both, and each UE has a copy of the certificate and accepts no other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REMEDY = (
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a numeric address is one that no other machine can reach."""
+    """Return whether a numeric address is a loopback address, which no other machine can reach."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
@@ -36,7 +36,12 @@ def is_loopback(address: str) -> bool:
 
 
 async def check_exposure(host: str, encrypted: bool) -> None:
-    """Raise a ValueError if a server without encryption would listen on anything but loopback."""
+    """Check that a server without encryption listens on loopback only.
+
+    Raises:
+        ValueError: If an address of the host is not a loopback address, or none is found. The
+            message says what to do.
+    """
     if encrypted:
         return
     try:
@@ -50,7 +55,11 @@ async def check_exposure(host: str, encrypted: bool) -> None:
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server encrypts with; a ValueError if the files are not a certificate and its key."""
+    """Return a server's TLS context.
+
+    Raises:
+        ValueError: If the files are not a certificate and its key.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
@@ -63,21 +72,25 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def client_context(certificate: Path) -> ssl.SSLContext:
-    """What a UE encrypts with; a ValueError if the file is no certificate."""
+    """Return a UE's TLS context, which trusts only this certificate.
+
+    Raises:
+        ValueError: If the file is not a certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # it is this certificate or none: `is_pinned`
+    context.check_hostname = False  # `is_pinned` compares certificates instead
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(certificate)
         _pinned(certificate)
     except (OSError, ssl.SSLError, ValueError) as error:
-        raise ValueError(f"{certificate} is no certificate: {error}") from error
+        raise ValueError(f"{certificate} is not a certificate: {error}") from error
     return context
 
 
 def is_pinned(writer: asyncio.StreamWriter, certificate: Path) -> bool:
-    """Whether the other side has shown this very certificate."""
+    """Return whether the other side has presented exactly this certificate."""
     connection = writer.get_extra_info("ssl_object")
     return bool(connection.getpeercert(binary_form=True) == _pinned(certificate))
 
@@ -87,9 +100,14 @@ def _pinned(certificate: Path) -> bytes:
 
 
 def make_certificate(folder: Path, hosts: Sequence[str] = ()) -> tuple[Path, Path]:
-    """Write a certificate that signs itself, for some names and addresses, and its key.
+    """Write a self-signed certificate and its key, and return both paths.
 
-    Raises a ValueError if there is one in the folder already.
+    Args:
+        folder: Where to write them. It is created if it is missing.
+        hosts: Names and addresses that the certificate is for, besides localhost.
+
+    Raises:
+        ValueError: If the folder already has one of the files.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -1,12 +1,13 @@
-"""A link of a given rate: one serial transmitter, on which activations go before parameters.
+"""A link of a given rate: one serial transmitter that sends activations before parameters.
 
-A chunk of n bytes occupies the link for n / rate seconds; it is handed to the connection when these
-are over, so what arrives complete arrives when it would on such a link. The time at which the link
-becomes free is computed, not measured: being woken late delays one chunk, never the ones behind it.
-All bytes of data frames are charged, headers included; the few control frames of a query are not.
+A chunk of n bytes occupies the link for n / rate seconds. It is passed to the connection at the end
+of this time, so it arrives when it would arrive complete over such a link. The time at which the
+link becomes free is computed, not measured. So a late wake-up delays one chunk, and none of those
+that follow. All bytes of data frames are charged, headers included. The few control frames of a
+query are not.
 
-Pre-emption is between chunks. A chunk lasts `CHUNK_S`, so an activation waits half of that on
-average if parameters are being sent.
+Activations pre-empt parameters between chunks. A chunk lasts `CHUNK_S` seconds, so an activation
+waits for half of that on average while parameters are being sent.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ LEAST_CHUNK_BYTES = 2048
 MOST_CHUNK_BYTES = 1 << 18
 LEAST_BUFFER_BYTES = 1 << 14
 TOUCHING_S = 1e-3
-"""Pieces of a transfer that are this near are one, where it is not we who shape the link."""
+"""Pieces of a transfer with shorter gaps (seconds) count as one, unless the link is shaped here."""
 UNSENT_BYTES = 1 << 20
-"""The sender waits for the connection when so much is waiting to be sent."""
+"""Unsent bytes in a connection's buffer above which the sender waits."""
 
 
 class Piece(NamedTuple):
-    """An uninterrupted use of the link, for a tensor of a layer's or its parameters."""
+    """An uninterrupted use of the link, for a layer's output or its parameters."""
 
     kind: Kind
     layer: int
@@ -47,7 +48,7 @@ class Piece(NamedTuple):
 
 @dataclass(eq=False)
 class Transfer:
-    """Something on its way: an image, and how much of it has been sent."""
+    """An image that is being sent, and how many of its bytes have been sent."""
 
     kind: Kind
     layer: int
@@ -57,15 +58,21 @@ class Transfer:
 
     @property
     def done(self) -> bool:
-        """Whether its last byte has been sent."""
+        """Whether the last byte has been sent."""
         return self.offset >= self.image.layout.total_bytes
 
 
 class ParameterStream:
-    """The background source of an uplink: the parameters that are missing, in program order.
+    """The background source of an uplink: the missing parameters in program order, then prefetches.
 
-    With serial uploading, a layer's parameters wait until its predecessors have been executed, and
-    hold up those behind them. `received` are the bytes of each layer that the server has already.
+    In serial mode, a layer's parameters wait until its predecessors have been executed, and the
+    layers behind it wait too.
+
+    Args:
+        program: The network.
+        images: (L,) the layers' parameters, ready to be sent; None for a layer without.
+        begin: The placement, the prefetched layers and the upload mode.
+        received: (L,) bytes of each layer that the server already has.
     """
 
     def __init__(
@@ -91,28 +98,28 @@ class ParameterStream:
 
     @property
     def absent(self) -> list[int]:
-        """The layers that the edge needs and that are still to be sent."""
+        """The layers that the edge needs and that are still waiting to be sent."""
         return [transfer.layer for transfer in self._missing if transfer.layer in self._reader]
 
     @property
     def busy(self) -> bool:
-        """Whether anything is still to be sent."""
+        """Whether there is still anything to send."""
         sending = self._current is not None and not self._current.done
         return sending or bool(self._missing)
 
     def finished(self, layer: int) -> None:
-        """A layer has been executed, on either side."""
+        """Note that a layer has been executed, on either side."""
         self._finished.add(layer)
         if self._serial:
             self._released_at = now()
 
     def refused(self, layer: int) -> None:
-        """The server has no room for a prefetched layer: it is not sent any further."""
+        """Stop sending a prefetched layer for which the server has no room."""
         if self._current is not None and self._current.layer == layer:
             self._current = None
 
     def __call__(self) -> Transfer | None:
-        """What to send now, if anything."""
+        """Return what to send now, or None."""
         if self._current is None or self._current.done:
             self._current = None
             if self._missing:
@@ -126,21 +133,31 @@ class ParameterStream:
 
 @dataclass(eq=False)
 class Transmitter:
-    """The transmitter of one direction; a task of the event loop, from its making to `stop`.
+    """The transmitter of one direction.
 
-    When no activation waits it sends what `background` gives, parameters: the same transfer until
-    it is done, None for a pause. Where the link is `shaped_below`, by the operating system, chunks
-    are as long as at its rate, but each goes as soon as the connection has taken the one before.
+    It is a task of the event loop, from its construction until `stop`.
+
+    Attributes:
+        frames: Writes the frames.
+        rate_bps: Rate of the link in bits per second; infinity for no shaping.
+        background: Gives what to send while no activation waits, that is, parameters. It gives the
+            same transfer until that is done, and None for a pause.
+        on_sent: Called when the last byte of a transfer has been passed to the connection.
+        shaped_below: Whether the operating system shapes the link. Then chunks have the same length
+            as otherwise, but each is sent as soon as the connection has taken the one before.
+        most_bytes: Longest payload that the other side accepts.
+        pieces: The uses of the link so far.
+        overhead_bytes: Bytes of the prefixes and headers sent so far.
     """
 
     frames: FrameWriter
-    rate_bps: float  # infinity for no shaping
+    rate_bps: float
     background: Callable[[], Transfer | None] = lambda: None
-    on_sent: Callable[[], None] = lambda: None  # called when a transfer's last byte is handed over
+    on_sent: Callable[[], None] = lambda: None
     shaped_below: bool = False
-    most_bytes: int = MOST_CHUNK_BYTES  # the longest payload that the other side accepts
-    pieces: list[Piece] = field(default_factory=list)  # what has been sent when
-    overhead_bytes: int = 0  # of headers among it
+    most_bytes: int = MOST_CHUNK_BYTES
+    pieces: list[Piece] = field(default_factory=list)
+    overhead_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.set_rate(self.rate_bps)
@@ -152,14 +169,14 @@ class Transmitter:
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._run())
 
     def set_rate(self, rate_bps: float) -> None:
-        """Let the link have another rate, from the next chunk on."""
+        """Set the link's rate in bits per second, from the next chunk on."""
         self.rate_bps = rate_bps
         wanted = min(rate_bps / BITS_PER_BYTE * CHUNK_S, MOST_CHUNK_BYTES)
         self.chunk_bytes = min(max(LEAST_CHUNK_BYTES, int(wanted)), self.most_bytes)
         self.shaped = rate_bps < float("inf") and not self.shaped_below
 
     def send(self, transfer: Transfer) -> None:
-        """Queue an activation behind those that wait already."""
+        """Queue an activation behind those that are already waiting."""
         self._waiting.append(transfer)
         self._wake.set()
 
@@ -168,13 +185,13 @@ class Transmitter:
         self._wake.set()
 
     def stop(self) -> None:
-        """Send nothing more; a chunk that has not gone out does not."""
+        """Send nothing more, not even the chunk that is on its way."""
         if self._task is not None:
             self._task.cancel()
-            self._task = None  # its traceback refers to us
+            self._task = None  # its traceback keeps this object alive
 
     async def _run(self) -> None:
-        with contextlib.suppress(ConnectionError, OSError):  # who reads notices it, too
+        with contextlib.suppress(ConnectionError, OSError):  # the reader notices it too
             while True:
                 self._wake.clear()
                 transfer = self._waiting[0] if self._waiting else self.background()
@@ -206,7 +223,7 @@ class Transmitter:
         if self.frames.writer.transport.get_write_buffer_size() > UNSENT_BYTES:
             await self.frames.writer.drain()
         elif not self.shaped or end < now() - CHUNK_S:
-            await asyncio.sleep(0)  # late or unshaped: let others have a turn
+            await asyncio.sleep(0)  # late or unshaped: let other tasks run
 
     def _note(self, transfer: Transfer, start: float, end: float) -> None:
         if self.pieces:
@@ -218,7 +235,7 @@ class Transmitter:
         self.pieces.append(Piece(transfer.kind, transfer.layer, start, end))
 
     def _keep_little_unsent(self) -> None:
-        """Let but a few chunks wait in buffers, so that activations need not wait for them."""
+        """Keep the buffers small, so that activations do not wait for many chunks."""
         transport = self.frames.writer.transport
         # Not 0: with TLS, asyncio then waits for room even if nothing is left to send.
         transport.set_write_buffer_limits(high=1, low=0)

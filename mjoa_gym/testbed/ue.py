@@ -1,4 +1,4 @@
-"""The user equipment: holds a network, asks the edge server for help, and never depends on it."""
+"""The user equipment: it has a network, uses the edge server, and can always finish without it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from mjoa_gym.validation import binary_vector, choice
 
 @dataclass(frozen=True, eq=False)
 class MeasuredInference:
-    """What came of one inference.
+    """The result of one inference.
 
     Attributes:
-        outputs: The network's result, in its own structure.
-        latency_s: Seconds from the question to the server, or the start of local execution, until
-            all outputs were on the UE. Connecting is not part of it.
-        connect_s: Seconds spent connecting before, if that was necessary.
-        timeline: Every use of a resource, as `simulate` gives it. Of the server's part, only what
-            it has reported, which it does after the inference.
-        failure: What went wrong with the server, or None.
-        recovered: Layers that were placed at the edge and executed here because of that.
+        outputs: The network's result, in the structure that the network gives it.
+        latency_s: Seconds from the first message to the server, or from the start of local
+            execution, until all outputs were on the UE. Connecting is not part of it.
+        connect_s: Seconds spent on connecting before, if that was necessary.
+        timeline: Every use of a resource, in the form that `simulate` gives. The server's uses are
+            those that it has reported after the inference.
+        failure: Why the UE could not use the server; None if it could.
+        recovered: Layers that were placed at the edge, and executed on the UE because of a failure.
         resident: (L,) fractions of the layers' parameters at the server, as it last said.
         overhead_bytes: Bytes on the uplink that are neither parameters nor activations.
-        overruns: Paced layers that were not done when their table said, on both sides.
+        overruns: Number of paced layers that were late, on both sides.
     """
 
     outputs: Any
@@ -56,21 +56,26 @@ class MeasuredInference:
 
 
 class Pacing(NamedTuple):
-    """Seconds that each layer counts as on either side, (L,), whatever it takes for real."""
+    """Seconds that each layer counts as on either side, however long it really takes.
+
+    Attributes:
+        ue_s: (L,) seconds on the UE.
+        edge_s: (L,) seconds on the UE's share of the server; empty if a controller knows them.
+    """
 
     ue_s: Sequence[float]
-    edge_s: Sequence[float] = ()  # at the UE's share of the server; none if a controller knows
+    edge_s: Sequence[float] = ()
 
 
 class UserEquipment:
-    """One UE with one network. Belongs to an event loop; one inference at a time.
+    """One UE with one network. It belongs to an event loop and does one inference at a time.
 
     Args:
         program: The network, with its parameters.
-        executor: Executes its layers; may be shared.
-        settings: How it behaves.
-        pacing: What layers count as, to be free of the machine's noise; the slowdowns of the
-            settings are of no meaning then.
+        executor: Executes its layers. Several UEs may share one.
+        settings: How the UE behaves.
+        pacing: Seconds that layers count as, so that the machine's noise has no effect. The
+            slowdowns of the settings are then ignored.
     """
 
     def __init__(
@@ -88,13 +93,13 @@ class UserEquipment:
             None if layout is None else Image(layout, program.network.parameters(layer))
             for layer, layout in enumerate(program.parameters)
         ]
-        self.query: Query | None = None  # the inference that is going on
+        self.query: Query | None = None  # the inference in progress
         self._connection: Connection | None = None
         self._forgotten()
         self._turn = asyncio.Lock()
 
     def digests(self) -> list[bytes]:
-        """(L,) SHA-256 of the layers' parameters as they are sent; nothing where there are none."""
+        """Return (L,) SHA-256 of the layers' parameters as they are sent, empty without any."""
         return [b"" if image is None else image.digest() for image in self._images]
 
     @property
@@ -103,10 +108,10 @@ class UserEquipment:
         return self._connection is not None and self._connection.lost is None
 
     async def connect(self) -> Connection:
-        """The connection; opened, unless that is done.
+        """Return the connection to the server, and open one if there is none.
 
         Raises:
-            EdgeError: If there is no server, or it does not want us.
+            EdgeError: If there is no server, or it refuses the connection.
         """
         if self._connection is None or self._connection.lost is not None:
             await self.close()
@@ -123,14 +128,17 @@ class UserEquipment:
         await self.close()
 
     async def close(self) -> None:
-        """Leave the server, which then frees what it has of this UE."""
+        """Close the connection. The server then deletes what it has of this UE."""
         if self._connection is not None:
             self._connection.close("closed by the UE")
             await self._connection.wait_closed()
             self._connection = None
 
     async def resident(self) -> NDArray[np.float64]:
-        """(L,) fractions of the layers' parameters at the server; without a server, none."""
+        """Ask the server for the (L,) fractions of the layers' parameters that it has.
+
+        If the server cannot be used, it counts as having none.
+        """
         async with self._turn:
             self._forgotten()
             with contextlib.suppress(EdgeError, ProtocolError):
@@ -147,14 +155,15 @@ class UserEquipment:
         prefetch: ArrayLike | None = None,
         until_s: float | None = None,
     ) -> MeasuredInference:
-        """One inference; whatever happens to the server, the outputs are right.
+        """Execute one inference. The outputs are right whatever happens to the server.
 
         Args:
             inputs: The network's input tensors.
             placement: (L,) 0 = UE, 1 = edge.
             upload: "parallel", "serial", "whole" or "preinstalled".
-            prefetch: (L,) layers to upload in addition, behind the others.
-            until_s: Until when prefetching goes on if that is after the outputs are here.
+            prefetch: (L,) whether to upload the layer in addition, after the others.
+            until_s: Seconds after the start until which the UE continues to upload when all outputs
+                are here; by default it stops then.
 
         Raises:
             ValueError: Naming field, value and what is allowed.
@@ -176,9 +185,17 @@ class UserEquipment:
         settings: UESettings | None = None,
         on_complete: Callable[[Query], None] | None = None,
     ) -> MeasuredInference:
-        """One inference as `infer`, of a plan that is known to be in order.
+        """Execute one inference like `infer`, with a plan that has been checked.
 
-        `settings` are others than the UE's; `on_complete` is called when all outputs are here.
+        Args:
+            begin: The plan.
+            inputs: The network's input tensors.
+            until_s: As for `infer`.
+            settings: Settings for this inference; by default the UE's.
+            on_complete: Called when all outputs are here.
+
+        Raises:
+            ValueError: If the inputs do not fit the network.
         """
         wanted = list(self.program.tensors[INPUT].specs.values())
         if (given := [TensorSpec.of(tensor) for tensor in inputs]) != wanted:
@@ -229,13 +246,13 @@ class UserEquipment:
         """Upload the parameters of layers (default: all) at full speed, without an inference.
 
         Raises:
-            EdgeError: If that fails.
+            EdgeError: If the server fails, or has no memory for all of them.
             ValueError: If there is no such layer.
         """
         n = self.program.dnn.n_layers
         wanted = range(n) if layers is None else layers
         if unknown := sorted(set(wanted) - set(range(n))):
-            raise ValueError(f"layers: {unknown} are none of this network's, 0 to {n - 1}")
+            raise ValueError(f"layers: {unknown} do not exist; the network has layers 0 to {n - 1}")
         begin = self._begin(bytes(n), bytes(layer in wanted for layer in range(n)), "parallel")
         fast = replace(self.settings, uplink_bps=float("inf"), shaped_below=False)
         async with self._turn:
@@ -261,11 +278,11 @@ class UserEquipment:
         until_s: float | None,
         on_complete: Callable[[Query], None] | None = None,
     ) -> QueryReport | None:
-        """Let a query take its course and end it; returns what the server reports."""
+        """Run a query and end it; return the server's report, or None without one."""
         try:
             await query.run(until_s, on_complete)
             report = await self._end(query)
-        except BaseException:  # abandoned: the server must not go on with it either
+        except BaseException:  # abandoned: the server must end it too
             if query.connection is not None:
                 query.connection.close("the query was abandoned")
             query.stop()
@@ -275,22 +292,26 @@ class UserEquipment:
         return report
 
     async def _end(self, query: Query) -> QueryReport | None:
-        """End a query at the server; returns what the server reports."""
+        """End a query at the server; return its report, or None without one."""
         query.stop_sending()
         if query.open_at_server and self._connection is not None:
             try:
                 answer = await self._connection.ask(Kind.END, self.settings.stall_s)
                 return self._checked(answer)
             except ProtocolError as error:
-                self._connection.close(f"what the server sends is wrong: {error}")
+                self._connection.close(f"the server broke the protocol: {error}")
             except EdgeError:
-                pass  # the outputs are here; the next query connects anew
+                pass  # the outputs are here; the next query connects again
         if not self.connected:
             self._forgotten()
         return None
 
     def _checked(self, answer: Frame) -> QueryReport:
-        """A query's report; a ProtocolError unless it is one, of layers of this network."""
+        """Return the report in a frame.
+
+        Raises:
+            ProtocolError: If the frame is not a report on this network.
+        """
         self._received = self.program.resident_bytes(answer)
         report = answer.header
         if not isinstance(report, QueryReport):
@@ -300,9 +321,9 @@ class UserEquipment:
         return report
 
     def _forgotten(self) -> None:
-        """As far as is known the server has nothing of ours."""
+        """Assume that the server has no parameters of this UE."""
         self._received = [0] * self.program.dnn.n_layers
 
     def _fractions(self) -> NDArray[np.float64]:
-        """(L,) fractions of the parameters at the server, as `simulate` takes them."""
+        """Return (L,) fractions of the parameters at the server, as `simulate` takes them."""
         return self.program.fractions(self._received)

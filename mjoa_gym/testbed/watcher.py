@@ -1,9 +1,9 @@
-"""A web page of what a server with a controller does, for people: `mjoa-gym testbed watch`.
+"""A web page that shows live what a server with a controller does: `mjoa-gym testbed watch`.
 
-The watcher asks the server four times a second what is new, however many pages are open, and keeps
-a bounded log of it. The page is served on loopback, to those who know its address: that has a
-random key, which is not the token. Nothing is loaded from anywhere else, and nothing can be changed
-through it.
+The watcher asks the server for news four times a second, however many pages are open, and keeps
+them in a bounded log. It serves the page on loopback, to those who know its address, which contains
+a random key that is not the token. The page loads nothing from elsewhere and cannot change
+anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HERE = "mjoa_gym.testbed"
 ASK_S = 0.25
 RETRY_S = 1.0
 SLOW_S = 30.0
-"""A browser that takes longer to ask is not waited for."""
+"""Seconds that a browser may take to send its request."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src "
@@ -44,20 +44,22 @@ HEADERS = {
 
 
 class Watcher:
-    """Watches a server, and serves the page from a thread of its own.
+    """Watches a server, and serves the page from a separate thread.
 
-    Use as `async with Watcher(settings) as watcher`, and let it `run`. An OSError if the page's
-    port is taken.
+    Use it as `async with Watcher(settings) as watcher`, and call `run`.
 
     Args:
-        settings: Where the server is, and the token.
-        page_port: Of the page, on loopback; 0 for any free one.
+        settings: The server's address, the token and the certificate.
+        page_port: Port of the page, on loopback; 0 for any free one.
+
+    Raises:
+        OSError: If the page's port is taken.
     """
 
     def __init__(self, settings: UESettings, page_port: int = 0) -> None:
         self.settings = settings
         self.key = secrets.token_urlsafe(16)
-        self.connected = asyncio.Event()  # set when it has seen the server for the first time
+        self.connected = asyncio.Event()  # set after the server's first answer
         self._lock = threading.Lock()  # pages are served by other threads
         self._connections = 0
         self._log = EventLog()
@@ -68,7 +70,7 @@ class Watcher:
 
     @property
     def address(self) -> str:
-        """The page's, for a browser on this machine."""
+        """The page's address, for a browser on this machine."""
         return f"http://{LOOPBACK}:{self._pages.server_address[1]}/{self.key}/"
 
     async def __aenter__(self) -> Watcher:
@@ -80,9 +82,12 @@ class Watcher:
         self._pages.server_close()
 
     async def run(self) -> None:
-        """Watch for ever; an EdgeError if the server cannot be watched at first.
+        """Watch without end.
 
-        If it is lost later, the page says so, and the watcher comes back when the server does.
+        If the server is lost later, the page says so, and the watcher connects again when it can.
+
+        Raises:
+            EdgeError: If the server cannot be watched at first.
         """
         while True:
             try:
@@ -108,11 +113,11 @@ class Watcher:
                 self.connected.set()
                 await asyncio.sleep(ASK_S)
         finally:
-            connection.close("watched enough")
+            connection.close("closed by the watcher")
             await connection.wait_closed()
 
     def _take(self, payload: bytes) -> int:
-        """Take in what the server says; returns the number of the event that comes next."""
+        """Store an answer of the server; return the number of the next event."""
         try:
             said = json.loads(payload)
             with self._lock:
@@ -123,10 +128,13 @@ class Watcher:
                 self._now = said
             return int(said.pop("next"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EdgeError("what the server sends cannot be read") from error
+            raise EdgeError("the server's answer cannot be read") from error
 
     def news(self, connection: int, since: int) -> bytes:
-        """What a page has not seen yet, as JSON: it has seen so many events of a connection."""
+        """Return, as JSON, the events from number `since` on, and the present state.
+
+        If the page knows another connection to the server than the present one, it gets all events.
+        """
         with self._lock:
             found = self._log.since(since if connection == self._connections else 0)
             head = self._now | {
@@ -135,7 +143,7 @@ class Watcher:
             return found.below(head)
 
     def page(self) -> bytes:
-        """The page."""
+        """Return the page as HTML."""
         kinds = [
             {"resource": resource, "what": what, **STYLES[resource, what]._asdict()}
             for resource, what in ALL_USES
@@ -162,19 +170,19 @@ class _Pages(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """The page and its news, for those who know the key."""
+    """Serves the page and its news to those who know the key."""
 
     protocol_version = "HTTP/1.1"
     timeout = SLOW_S
     server: _Pages
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request."""
         url = urlsplit(self.path)
         key, _, what = url.path.removeprefix("/").partition("/")
         watcher = self.server.watcher
         if not hmac.compare_digest(key.encode(), watcher.key.encode()):
-            text = "The whole address is needed that `mjoa-gym testbed watch` has printed.\n"
+            text = "Use the whole address that `mjoa-gym testbed watch` has printed.\n"
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", text.encode())
         elif what == "":
             self._answer(HTTPStatus.OK, "text/html", watcher.page())
@@ -200,4 +208,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: addresses have the key in them."""
+        """Log nothing, because addresses contain the key."""

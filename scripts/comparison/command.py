@@ -1,4 +1,4 @@
-"""What the commands of comparisons have in common: their last options, and how they run."""
+"""What the two scripts of comparisons have in common: options, and how they run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOOSING = ("--publish", "--no-publish", "--fresh", "--report-only")
-"""Options that do not say what is measured."""
+"""Options that do not affect what is measured."""
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-"""What shows what was measured."""
+"""The pages that show results of comparisons."""
 
 
 def add_usual_options(parser: argparse.ArgumentParser, results: str) -> None:
-    """Where results go, which are usually in a folder so named, and what is done with them."""
+    """Add the options for the results, whose default folder is `results/` with this name."""
     add = parser.add_argument
     add("--out", type=Path, help=f"folder of the results (default results/{results})")
-    add("--fresh", action="store_true", help="forget earlier results")
-    add("--report-only", action="store_true", help="write the report anew from earlier results")
+    add("--fresh", action="store_true", help="delete earlier results and start again")
+    add("--report-only", action="store_true", help="only write the report of earlier results")
     add("--publish", action=argparse.BooleanOptionalAction, default=False,
-        help="replace what the documentation says of it")  # fmt: skip
+        help="put the results into the documentation")  # fmt: skip
 
 
 def compare(
@@ -33,10 +33,14 @@ def compare(
     what: tuple[str, str],
     prepare: Callable[[argparse.Namespace], tuple[str, Any, Any, Callable[..., Path]]],
 ) -> int:
-    """Run what is not done, or only read it again, and write the report; the exit status.
+    """Measure what has not been measured yet, write the report, and return the exit status.
 
-    `what` are the script and the Makefile's target; `prepare` gives the usual folder's name, what
-    reads results again, what measures them, for a folder, and what writes the report.
+    Args:
+        argv: The command line; None for that of the process.
+        parse: Parses the command line.
+        what: Names of the script and of the Makefile's target.
+        prepare: Returns the name of the default folder of results, a function that reads results
+            from a folder, one that measures them into a folder, and one that writes the report.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     args = parse(given)
@@ -56,6 +60,6 @@ def compare(
 
 
 def chosen(args: argparse.Namespace, grid: Any) -> Any:
-    """A grid with what the command line says of it, by the names of its fields."""
+    """Return a grid with the values of the options that have the names of its fields."""
     given = {key: x for key, x in vars(args).items() if hasattr(grid, key) and x is not None}
     return grid.but(given)

@@ -1,4 +1,4 @@
-"""What comparisons have in common: grids, files that tell their readers everything, a journal."""
+"""What comparisons have in common: grids, files of results, and a journal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ READ: dict[Any, Any] = {
     "str": str, "int": int, "float": float,
     "bool | None": {"True": True, "False": False, "": None}.__getitem__,
 }  # fmt: skip
-"""What makes a field of a text, by the field's type."""
+"""For each type of a field, the function that converts a text to it."""
 Note = dict[str, Any]
 R = TypeVar("R")
 
 
 def machine_now() -> dict[str, str]:
-    """What is measured on, and how much else it had to do just before."""
+    """Describe this machine and how busy it was in the last minutes."""
     found = machine("torch", "torchvision")
     if hasattr(os, "getloadavg"):
         found["Processes that wanted a core"] = f"{os.getloadavg()[1]:.1f} (mean of 5 minutes)"
@@ -39,10 +39,14 @@ def machine_now() -> dict[str, str]:
 
 
 class AnyGrid:
-    """What all grids can do: dataclasses with rates, repeats and slowdowns."""
+    """The base of all grids, which are dataclasses with rates, repeats and slowdowns."""
 
     def check(self, counts: Sequence[str], seconds: Sequence[str] = ()) -> None:
-        """Raise a ValueError for a rate, a number of something, or seconds that cannot be."""
+        """Check rates, slowdowns, the fields that are counts, and those that are seconds.
+
+        Raises:
+            ValueError: Naming field, value and what is allowed.
+        """
         for rate in getattr(self, "rates_mbps"):  # noqa: B009
             positive("rates_mbps", rate)
         for name in (*counts, "profile_repeats"):
@@ -53,7 +57,7 @@ class AnyGrid:
             slowdown(name, getattr(self, name))
 
     def but(self, changes: Mapping[str, Any]) -> Self:
-        """Another grid; lists, which JSON and command lines have, stand for tuples."""
+        """Return a grid with these changes; lists from JSON and command lines become tuples."""
         settings = (asdict(self) | changes).items()  # type: ignore[call-overload]
         return type(self)(**{key: tuple(x) if isinstance(x, list) else x for key, x in settings})
 
@@ -67,7 +71,17 @@ def save(
     times: Note,
     timeline: Note | None,
 ) -> None:
-    """Write a grid and its machine, rows (dataclasses of a kind), layer times, a timeline."""
+    """Write the results of a comparison into a folder.
+
+    Args:
+        folder: The folder.
+        grid: What was measured.
+        machine: The machine on which it was measured.
+        rows: The measurements, dataclasses of type `kind`.
+        kind: Their type.
+        times: The layer times.
+        timeline: A timeline to show; None deletes the file of an earlier one.
+    """
     conditions = {"grid": asdict(grid), "machine": machine}
     write(folder / CONDITIONS, json.dumps(conditions, indent=1) + "\n")
     texts = [tuple("" if x is None else str(x) for x in astuple(row)) for row in rows]
@@ -80,7 +94,10 @@ def save(
 
 
 def load(folder: Path, grid: Any, kind: type[R]) -> tuple[Any, Note, list[R], Note, Note | None]:
-    """Read them again, in that order; columns that are absent have their defaults."""
+    """Read what `save` wrote: the grid, the machine, the rows, the layer times, the timeline.
+
+    Columns that are missing get the defaults of their fields.
+    """
     conditions, times = (
         json.loads((folder / name).read_text("utf-8")) for name in (CONDITIONS, TIMES)
     )
@@ -96,14 +113,21 @@ def load(folder: Path, grid: Any, kind: type[R]) -> tuple[Any, Note, list[R], No
 
 
 class Keeping:
-    """Results of a comparison that is running, each safe in a `Journal`."""
+    """The results of a running comparison, each of them saved in a `Journal`."""
 
     def take(self, **entry: Any) -> None:
-        """Take in what is in an entry of the journal."""
+        """Add the results in an entry of the journal."""
         raise NotImplementedError
 
     def go_on(self, folder: Path, grid: Any, growing: Sequence[str], fresh: bool) -> None:
-        """Go on where the same comparison stopped; these fields of its grid may have changed."""
+        """Continue where the same comparison stopped, or start it.
+
+        Args:
+            folder: The folder of the journal.
+            grid: The comparison's grid, which must be the same as before,
+            growing: except for these fields.
+            fresh: Whether to delete earlier results.
+        """
         settings = asdict(grid) | dict.fromkeys(growing, ())
         identity = {"setting": digest(json.dumps(settings).encode()), "code": code_fingerprint()}
         self._journal = Journal(folder / FILE, identity, fresh)
@@ -111,6 +135,6 @@ class Keeping:
             self.take(**entry)
 
     def keep(self, **entry: Any) -> None:
-        """Keep something, under its name."""
+        """Save results in the journal and add them."""
         self._journal.append(entry)
         self.take(**entry)

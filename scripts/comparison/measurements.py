@@ -1,4 +1,4 @@
-"""The comparison and its results: a grid of cells, a journal during the run, files after it."""
+"""The comparison with one UE and its results: a journal during the run, files after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from comparison import kept
 from comparison.kept import COLD, RESIDENT, AnyGrid, Keeping, Note, machine_now
 
 JOINS = "joins on the UE"
-"""In a planner's place: layers with several inputs on the UE, all others at the edge, installed."""
+"""In place of a planner: layers with several inputs on the UE, all others installed at the edge."""
 
 
 @dataclass(frozen=True)
@@ -121,21 +121,21 @@ class Measurements:
     timeline: Note | None = None  # an inference to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files that tell their readers everything."""
+        """Write the results as files into a folder."""
         found = (self.grid, self.machine, self.rows, Measurement, self.layer_times, self.timeline)
         kept.save(folder, *found)
 
     @classmethod
     def load(cls, folder: Path) -> Measurements:
-        """Read them again."""
+        """Read what `save` wrote."""
         return cls(*kept.load(folder, Grid(), Measurement))
 
 
 class MeasurementStore(Measurements, Keeping):
     """The results of a comparison that is running.
 
-    Models and rates may be added to it; all else of the grid must be the same. It keeps a model's
-    `layer_times` of just now, or the `timeline` that the report shows.
+    A later run may add models and rates; the rest of the grid must be the same. Besides rows it
+    keeps each model's `layer_times`, and the `timeline` that the report shows.
     """
 
     def __init__(self, folder: Path, grid: Grid, fresh: bool = False) -> None:
@@ -155,7 +155,7 @@ class MeasurementStore(Measurements, Keeping):
         layer_times: Note | None = None,
         timeline: Note | None = None,
     ) -> None:
-        """See `Keeping.take`."""
+        """Add the results in an entry of the journal."""
         self.done.update(GridCell(**cell) for cell in cells)
         self.rows += [Measurement(**row) for row in rows]
         if layer_times is not None:

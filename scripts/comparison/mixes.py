@@ -1,4 +1,4 @@
-"""Several UEs: mixes, rates, planners to compare; a journal during the run, files after it."""
+"""The comparison with several UEs and its results: a journal during the run, files after it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class RoundGrid(AnyGrid):
     profile_repeats: int = 5  # inferences whose median gives the layer times
     ue_slowdown: float = 20.0  # how much slower than this machine each UE is
     edge_slowdown: float = 2.5  # the same for the server
-    paced: bool = True  # layers count as what was measured at first, whatever they take
+    paced: bool = True  # layers count with their first measured times
     compute: str = STRETCHED  # how layers of several UEs share the server
-    shaped_below: bool = False  # the operating system shapes the links, of all UEs together
+    shaped_below: bool = False  # the operating system shapes one bottleneck for all UEs
 
     def __post_init__(self) -> None:
         for mix in self.mixes:
@@ -115,21 +115,21 @@ class Rounds:
     timeline: Note | None = None  # a round to show, as simulated and as measured
 
     def save(self, folder: Path) -> None:
-        """Write files that tell their readers everything."""
+        """Write the results as files into a folder."""
         kept.save(folder, self.grid, self.machine, self.parts, Part, self.tables, self.timeline)
 
     @classmethod
     def load(cls, folder: Path) -> Rounds:
-        """Read them again."""
+        """Read what `save` wrote."""
         return cls(*kept.load(folder, RoundGrid(), Part))
 
 
 class RoundStore(Rounds, Keeping):
     """The results of a comparison that is running.
 
-    Mixes and rates may be added to it; all else of the grid must be the same. It keeps a model's
-    `table`, so that what is measured later is held against the same one where layers are paced, or
-    the `timeline` that the report shows.
+    A later run may add mixes and rates; the rest of the grid must be the same. Besides parts it
+    keeps each model's `table` of layer times, so that paced layers have the same times in later
+    runs, and the `timeline` that the report shows.
     """
 
     def __init__(self, folder: Path, grid: RoundGrid, fresh: bool = False) -> None:
@@ -149,7 +149,7 @@ class RoundStore(Rounds, Keeping):
         table: Note | None = None,
         timeline: Note | None = None,
     ) -> None:
-        """See `Keeping.take`."""
+        """Add the results in an entry of the journal."""
         if cell is not None:
             self.done.add(RoundCell(**cell))
         self.parts += [Part(**part) for part in parts]

@@ -1,4 +1,4 @@
-"""What the reports of comparisons have in common: aims, sentences, figures, files."""
+"""What the reports of comparisons have in common: aims, sentences, figures and files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mjoa_gym.model.simulator import Interval, Timeline
 from mjoa_gym.rendering import gantt_figure
 
 FREE, PACED = (0.05, 0.12), (0.02, 0.05)
-"""The largest median and 90th percentile of errors that are aimed at; paced, on any machine."""
+"""The aims for errors, median and 90th percentile. Those for paced layers hold on any machine."""
 SIMULATED = (("predicted", "simulated"), ("measured", "measured"))
 
 
 def percent(part: float, sign: str = "-") -> str:
-    """A part as a text."""
+    """Return a fraction as a percentage."""
     return f"{100 * part:{sign}.1f} %"
 
 
 def errors_against(aims: tuple[float, float], signed: np.ndarray) -> str:
-    """Median, 90th percentile and bias of relative errors (n,), beside what was aimed at."""
+    """Return median, 90th percentile and bias of (n,) relative errors, with the aims, as a text."""
     middle, p90 = np.quantile(np.abs(signed), (0.5, 0.9))
     return (
         f"{percent(middle)} (aim: at most {100 * aims[0]:.0f} %), 90th percentile "
@@ -38,13 +38,13 @@ def errors_against(aims: tuple[float, float], signed: np.ndarray) -> str:
 
 
 def late_layers(late: int, layers: int) -> str:
-    """How many paced layers were late."""
+    """Return a sentence on how many paced layers were late."""
     part = percent(late / max(layers, 1))
     return f"{late:,} of {layers:,} layers ({part}) took longer than their slot and were late."
 
 
 def equality(axes: Axes, seconds: Iterable[float]) -> np.ndarray:
-    """Draw where simulated and measured seconds are equal; returns the ends of both axes."""
+    """Draw the line of equal simulated and measured seconds; return both ends of the axes."""
     both = list(seconds)
     line = np.array([min(both) * 0.8, max(both) * 1.25])
     axes.plot(line, line, color="#888888", linewidth=0.8, zorder=0)
@@ -54,7 +54,7 @@ def equality(axes: Axes, seconds: Iterable[float]) -> np.ndarray:
 
 
 def timelines_figure(inferences: Sequence[Note], heads: Sequence[str]) -> Figure:
-    """The measured timelines of some inferences, each under the simulated one."""
+    """Draw the measured timelines of inferences, each below the simulated one."""
     timelines, titles = [], []
     for inference, head in zip(inferences, heads, strict=True):
         for part, what in SIMULATED:
@@ -66,7 +66,7 @@ def timelines_figure(inferences: Sequence[Note], heads: Sequence[str]) -> Figure
 
 
 def machine_table(machine: Mapping[str, str]) -> str:
-    """What it was run on, as Markdown."""
+    """Return the description of a machine as a Markdown table."""
     return "\n".join(
         ["| | |\n|---|---|", *(f"| {key} | {value} |" for key, value in machine.items())]
     )
@@ -76,9 +76,15 @@ def publish(
     results: Any, out: Path, figures: Mapping[str, Figure | None], report: str,
     into: Sequence[Path], parts: Callable[[str], Mapping[str, str]],
 ) -> Path:  # fmt: skip
-    """Write results, figures and the report, and return the report's path; fill in parts of pages.
+    """Write results, figures and the report, update pages, and return the report's path.
 
-    `parts` makes the parts `into` a page from the path of the folder `out` as seen from the page.
+    Args:
+        results: The results, which have a method `save`.
+        out: The folder of the results.
+        figures: The figures by file name; None for a figure that does not exist.
+        report: The report in Markdown.
+        into: The pages to update.
+        parts: Returns the generated parts of a page, given the path from the page to `out`.
     """
     results.save(out)
     for name, figure in figures.items():

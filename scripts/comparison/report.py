@@ -1,4 +1,4 @@
-"""The results of the comparison: errors, the order of planners, figures, a report."""
+"""The report of the comparison with one UE: errors, the order of planners, figures."""
 
 from __future__ import annotations
 
@@ -129,13 +129,17 @@ def scatter_figure(rows: Sequence[Measurement]) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """A measured timeline under the predicted one."""
+    """Draw a measured timeline below the predicted one."""
     head = f"{content['model']}, {content['rate_mbps']:g} Mbit/s"
     return pages.timelines_figure([content], [head])
 
 
 def publish(results: Measurements, out: Path, command: str, into: Sequence[Path] = ()) -> Path:
-    """Write everything; returns the report's path. A ValueError if nothing was measured."""
+    """Write results, figures and the report, update the pages, and return the report's path.
+
+    Raises:
+        ValueError: If nothing was measured.
+    """
     if not measured(results.rows):
         raise ValueError(f"nothing was measured; {out / ROWS} would be empty")
     shown = results.timeline
@@ -166,7 +170,7 @@ def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
 
 
 def verdict(rows: Sequence[Measurement], grid: Grid) -> str:
-    """What was found, as a list of sentences, against the aims."""
+    """Return the findings as a list of sentences, compared with the aims."""
     run = measured(rows)
     bytes_only, own = (errors(run, predicted) for predicted in PREDICTED[1:])
     signed = np.array([row.predicted_s / row.measured_s - 1.0 for row in run])

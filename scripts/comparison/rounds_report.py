@@ -1,4 +1,4 @@
-"""The results of rounds of several UEs: errors, planners' order, promised and measured gains."""
+"""The report of the comparison with several UEs: errors, the order of planners, gains, figures."""
 
 from __future__ import annotations
 
@@ -301,13 +301,13 @@ def paired_figure(results: Rounds) -> Figure:
 
 
 def timeline_figure(content: Note) -> Figure:
-    """The measured timelines of all UEs of a round, each under the predicted one."""
+    """Draw the measured timelines of a round's UEs, each below the predicted one."""
     heads = [f"UE {number}, {ue['model']}" for number, ue in enumerate(content["ues"], 1)]
     return pages.timelines_figure(content["ues"], heads)
 
 
 def publish(results: Rounds, out: Path, command: str, into: Sequence[Path] = ()) -> Path:
-    """Write everything, and the parts of pages; return the report's path.
+    """Write results, figures and the report, update the pages, and return the report's path.
 
     Raises:
         ValueError: If nothing was measured.

@@ -1,4 +1,4 @@
-"""Runs the mixes: UEs in separate processes, the server and its controller in this one."""
+"""Runs the mixes, with UEs in separate processes and the server and its controller in this one."""
 
 from __future__ import annotations
 
@@ -51,13 +51,17 @@ class UEProcess:
         self.process = process
 
     async def do(self, what: str, **order: Any) -> Any:
-        """Send an order and return the answer; raise an OSError if the process has ended."""
+        """Send an order and return the answer.
+
+        Raises:
+            OSError: If the process has ended.
+        """
         assert self.process.stdin is not None
         self.process.stdin.write((json.dumps({"do": what} | order) + "\n").encode())
         return await self.answer()
 
     async def answer(self) -> Any:
-        """Return the next line of the process."""
+        """Return the next answer of the process, from one line of JSON."""
         assert self.process.stdout is not None
         if not (line := await self.process.stdout.readline()):
             raise OSError("a UE's process has ended; see above")
@@ -65,22 +69,22 @@ class UEProcess:
 
 
 class Links:
-    """Between the server and UEs on loopback, shaped by themselves."""
+    """The links between the server and UEs on loopback, which both sides shape themselves."""
 
     def __init__(self) -> None:
-        self.server: dict[str, Any] = {}  # settings
-        self.before: Sequence[str] = ()  # what stands before the UEs' commands
+        self.server: dict[str, Any] = {}  # further settings of the server
+        self.before: Sequence[str] = ()  # words to put before the UEs' commands
 
     def of_ue(self, number: int, server: EdgeServer) -> dict[str, Any]:
-        """What a UE must know of the server, as JSON."""
+        """Return a UE's settings for connecting to the server, as JSON."""
         return {"token": server.settings.token, "port": server.port}
 
     def divide(self, event: dict[str, Any], controller: Controller | None) -> None:
-        """A round is planned: the UEs are to have their shares."""
+        """Give the UEs their shares of the links when a round is planned."""
 
 
 class KernelLinks(Links):
-    """Between the server and UEs in a namespace: one bottleneck, which the kernel divides."""
+    """The links to UEs in a namespace: one bottleneck, which the kernel divides as planned."""
 
     def __init__(self, namespace: ShapedNamespace, n_ues: int, folder: Path) -> None:
         super().__init__()
@@ -93,7 +97,7 @@ class KernelLinks(Links):
         namespace.divide(n_ues * MEASURING_BPS, [(MEASURING_BPS, MEASURING_BPS)] * n_ues)
 
     def of_ue(self, number: int, server: EdgeServer) -> dict[str, Any]:
-        """See `Links.of_ue`."""
+        """Return a UE's settings for connecting to the server, as JSON."""
         own = {
             "host": HOST_ADDRESS, "certificate": str(self.server["certificate"]),
             "own_host": ue_address(number), "shaped_below": True,
@@ -101,7 +105,7 @@ class KernelLinks(Links):
         return super().of_ue(number, server) | own
 
     def divide(self, event: dict[str, Any], controller: Controller | None) -> None:
-        """See `Links.divide`."""
+        """Divide the bottleneck by the shares of a planned round."""
         assert controller is not None, "it has planned"
         settings = controller.settings
         rates = [(0.0, 0.0)] * self.n_ues
@@ -111,7 +115,7 @@ class KernelLinks(Links):
         self.namespace.divide(max(settings.uplink_bps, settings.downlink_bps), rates)
 
     def _place(self, number: int, controller: Controller) -> int:
-        """Which of the UEs a member of the controller is: they have addresses of their own."""
+        """Return which UE is this member of the controller, from the address of its connection."""
         (member,) = (m for m in controller.members if m.number == number)
         session = member.tell.__self__  # type: ignore[attr-defined]
         peer = session.frames.writer.get_extra_info("peername")[0]
@@ -120,7 +124,11 @@ class KernelLinks(Links):
 
 @contextlib.contextmanager
 def _links(shaped_below: bool, n_ues: int) -> Iterator[Links]:
-    """The links of a mix; an OSError if this user cannot have those of the kernel."""
+    """Make the links of a mix, and remove them at the end.
+
+    Raises:
+        OSError: If the user may not create a network namespace.
+    """
     if not shaped_below:
         yield Links()
         return
@@ -132,7 +140,13 @@ def _links(shaped_below: bool, n_ues: int) -> Iterator[Links]:
 async def ue_processes(
     models: Sequence[str], ue_slowdown: float, before: Sequence[str] = ()
 ) -> AsyncIterator[list[UEProcess]]:
-    """A UE process for each network, all on one core; a command may stand before theirs."""
+    """Start a UE process for each network, all on one core, and end them afterwards.
+
+    Args:
+        models: The networks' names.
+        ue_slowdown: How many times slower than this machine the UEs are.
+        before: Words to put before each process's command.
+    """
     worker = Path(__file__).with_name("ue_worker.py")
     started: list[UEProcess] = []
     try:
@@ -158,7 +172,11 @@ async def ue_processes(
 
 
 def run_rounds(store: RoundStore) -> None:
-    """Run what is not done, and show a progress bar; raise an OSError if a process ends."""
+    """Run what is not done yet, and show a progress bar.
+
+    Raises:
+        OSError: If a UE's process ends, or the user may not create a network namespace.
+    """
     clock.run(_run(store))
 
 
@@ -201,7 +219,7 @@ async def _run_mix(
 
         def listen(event: dict[str, Any]) -> None:
             log.append(event)
-            if "planned" in event:  # before anybody is told
+            if "planned" in event:  # before the UEs get their grants
                 cell_of_all.divide(event, server.controller)
 
         async with EdgeServer(settings, programs, control, listen) as server:
@@ -219,7 +237,7 @@ async def _measure(
     ues: Sequence[UEProcess],
     where: Sequence[dict[str, Any]],
 ) -> None:
-    """Every network's layer times; if they are paced, those that were measured first are kept."""
+    """Measure each network's layer times, or keep the first measured ones if layers are paced."""
     grid = store.grid
     for model, (ue, server) in dict(zip(models, zip(ues, where, strict=True), strict=True)).items():
         if not (grid.paced and model in store.tables):
@@ -248,13 +266,13 @@ class Mixed:
         self.log = log
 
     async def join(self, where: Sequence[dict[str, Any]]) -> None:
-        """Let every UE know its table, and how to reach the server."""
+        """Let every UE join the controller's rounds, with its layer times and weight."""
         for ue, server, (model, weight) in zip(self.ues, where, self.mix, strict=True):
             table, paced = self.store.tables[model], self.store.grid.paced
             await ue.do("join", server=server, table=table, weight=weight, paced=paced)
 
     async def run(self, cell: RoundCell) -> list[Part]:
-        """Run a cell's rounds."""
+        """Run a cell's rounds and return the UEs' parts in them."""
         controller, grid = self.server.controller, self.store.grid
         assert controller is not None
         rate_bps = cell.rate_mbps * MEGA

@@ -1,4 +1,4 @@
-"""Runs the grid: measures layer times, calls planners, executes plans, records both latencies."""
+"""Runs the grid: measures layer times, calls planners, executes plans and records latencies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mjoa_gym.testbed.ue import MeasuredInference, Pacing, UserEquipment
 
 MEGA = 1e6
 FAST_MBPS = 10_000.0
-"""Rate of the operating system's links while nothing is measured that depends on them."""
+"""Rate of the operating system's links while nothing that depends on them is measured."""
 MEASURING_MBPS = 1000.0
 TIMELINE_RATE_MBPS = 100.0
 
@@ -52,7 +52,7 @@ class Planned(NamedTuple):
 
 @dataclass(eq=False)
 class ModelRun:
-    """One network: its program on this side, its layer times, its local result."""
+    """One network with its program on the UE, its layer times and its local result."""
 
     model: str
     server: ServerProcess
@@ -86,7 +86,7 @@ class ModelRun:
         return UserEquipment(self.program, self.executor, settings, self.pacing)
 
     def shape(self, rate_mbps: float) -> None:
-        """Let the operating system shape the links, if the grid says so."""
+        """Set the rate of the links, if the operating system shapes them."""
         if self.namespace is not None:
             self.namespace.shape(rate_mbps * MEGA, rate_mbps * MEGA)
 
@@ -97,7 +97,7 @@ class ModelRun:
         """
         if self.pacing is not None:
             return
-        self.shape(MEASURING_MBPS)  # the message cost is the rest besides this rate
+        self.shape(MEASURING_MBPS)  # message_s is the time besides bytes at this rate
         ue = self.ue(MEASURING_MBPS)
         ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         self.expected = (await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))).outputs
@@ -113,7 +113,7 @@ class ModelRun:
     def predicted(
         self, cell: GridCell, planned: Planned, times: LayerTimes, dnn: DNN | None = None
     ) -> Timeline:
-        """Simulate the inference, or that of another network with the same layers."""
+        """Simulate the inference of a cell, with `dnn` in place of the network if it is given."""
         rate = cell.rate_mbps * MEGA
         instance = times.instance(dnn or self.dnn, rate, rate, planned.resident, cell.upload)
         return predict(instance, planned.placement, planned.marks)
@@ -165,7 +165,7 @@ class ModelRun:
     async def _execute(self, cell: GridCell, planned: Planned) -> MeasuredInference:
         """Run an inference with a server that holds only preinstalled parameters."""
         placement, _, marks = planned
-        async with self.ue(cell.rate_mbps) as ue:  # the server forgets it in the end
+        async with self.ue(cell.rate_mbps) as ue:  # then the server deletes its parameters
             if cell.upload == "preinstalled" and placement.any():
                 self.shape(FAST_MBPS)
                 await ue.install(list(self.program.to_upload(placement.tolist())))
@@ -236,10 +236,11 @@ class ModelRun:
 
 
 def run_grid(store: MeasurementStore) -> None:
-    """Run what is not done, with its own server, and show a progress bar.
+    """Run what is not done yet, with a server of its own, and show a progress bar.
 
-    Raises an EdgeError if the server fails while layer times are measured, and an OSError if it
-    does not start, or the user may not create a network namespace.
+    Raises:
+        EdgeError: If the server fails while layer times are measured.
+        OSError: If the server does not start, or the user may not create a network namespace.
     """
     ue_core, edge_core = cores()
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """A UE in a separate process that follows orders, one line of JSON at a time.
 
-Its first argument defines the network, the core and the slowdown. It answers each line with one
-line on standard output, and ends with standard input.
+The process's first argument, in JSON, has the arguments of `Worker`. It answers each line on
+standard input with one line on standard output, and ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INFINITE = float("inf")
 
 
 class Worker:
-    """A network and its inputs, with the state from earlier orders."""
+    """A network and its inputs, with the state that earlier orders have left."""
 
     def __init__(self, model: str, core: int | None, ue_slowdown: float, busy: float) -> None:
         self.model = model
@@ -43,7 +43,10 @@ class Worker:
         self.participant: Participant | None = None
 
     def ue(self, server: dict[str, Any], rate_bps: float = INFINITE, **more: Any) -> UserEquipment:
-        """Of a server; what it does is not given up because the machine is busy."""
+        """Make a UE of a server.
+
+        It waits long for the server, because a busy machine is no reason to abort a measurement.
+        """
         if "certificate" in server:
             server = server | {"certificate": Path(server["certificate"])}
         settings = UESettings(
@@ -60,7 +63,7 @@ class Worker:
         repeats: int,
         paced: bool,
     ) -> dict[str, Any]:
-        """The layer times, at a server that serves nobody else."""
+        """Measure the layer times, with a server that serves no other UE meanwhile."""
         ue = self.ue(server, rate_bps, edge_slowdown=edge_slowdown)
         times = await measure(ue, self.inputs, repeats, paced)
         return {
@@ -71,7 +74,7 @@ class Worker:
     async def join(
         self, server: dict[str, Any], table: dict[str, Any], weight: float, paced: bool
     ) -> dict[str, Any]:
-        """Become a participant of the controller's rounds."""
+        """Prepare to take part in the controller's rounds, with these layer times."""
         ue = self.ue(server)
         if self.expected is None:
             local = await ue.infer(self.inputs, np.zeros(self.program.dnn.n_layers))
@@ -86,7 +89,7 @@ class Worker:
         return {}
 
     async def rounds(self, count: int) -> list[dict[str, Any]]:
-        """Take part in some rounds."""
+        """Take part in `count` rounds and return the result of each."""
         assert self.participant is not None, "it has joined"
         found = []
         for _ in range(count):
@@ -102,14 +105,14 @@ class Worker:
         return found
 
     async def leave(self) -> dict[str, Any]:
-        """Leave the server, which then keeps nothing of this UE."""
+        """Close the connection to the server, which then keeps nothing of this UE."""
         assert self.participant is not None, "it has joined"
         await self.participant.ue.close()
         return {}
 
 
 async def serve(worker: Worker, answers: Any) -> None:
-    """Follow the orders on standard input."""
+    """Follow the orders on standard input until it ends."""
     lines = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

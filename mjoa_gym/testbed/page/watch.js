@@ -1,5 +1,5 @@
 "use strict";
-// Asks the watcher what is new and draws it. All that is kept here is bounded: seconds, rounds, lines.
+// Asks the watcher for news and draws them. Everything that is kept here is bounded: seconds, rounds, lines.
 const { kinds: KINDS, lanes: LANES } = JSON.parse(document.getElementById("data").textContent);
 const ASK_MS = 250, DELAY_S = 0.8, KEPT_S = 75, WINDOWS_S = [5, 15, 60];
 const MOST_ROUNDS = 200, SHOWN_ROUNDS = 40, TABLE_ROUNDS = 8, MOST_LINES = 30, GONE_S = 10;
@@ -29,7 +29,7 @@ const rate = (bps) => `${digits(bps / 1e6)} Mbit/s`;
 const channels = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 const lighter = (hex) => `rgb(${channels(hex).map((v) => Math.round(v + (255 - v) * 0.27)).join(",")})`;
 
-// Texts are set as texts, never as HTML: models' and layers' names come from elsewhere.
+// Texts are set as texts, never as HTML, because names of models and layers come from elsewhere.
 function element(name, attributes = {}, ...children) {
   const svg = ["svg", "g", "rect", "line", "text", "title", "circle", "path", "clipPath"].includes(name);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
@@ -47,7 +47,7 @@ function take(event) {
     for (const use of ue ? event.uses : []) ue.uses.set(use.slice(0, 3).join(), use);
   } else if ("joined" in event) {
     ues.set(event.joined, { ...event, uses: new Map(), placement: "", band: 0, compute: 0, phase: "is idle", gone: null });
-    line(event.at, `UE ${event.joined} has come: ${event.model}, weight ${digits(event.weight)}, ${duration(event.local_s)} by itself`);
+    line(event.at, `UE ${event.joined} has registered: ${event.model}, weight ${digits(event.weight)}, ${duration(event.local_s)} all-local`);
   } else if ("left" in event) {
     if (ues.has(event.left)) Object.assign(ues.get(event.left), { gone: event.at, phase: "has left", band: 0, compute: 0 });
     line(event.at, `UE ${event.left} has left: ${event.why}`);
@@ -59,7 +59,7 @@ function take(event) {
   } else if ("began" in event) {
     rounds.get(event.round)?.origins.set(event.began, event.at);
   } else if ("over" in event && rounds.has(event.over)) {
-    const { at: ended, ...found } = event; // `at` stays when the round began
+    const { at: ended, ...found } = event; // `at` stays the time at which the round began
     Object.assign(rounds.get(event.over), found, { ended });
   }
 }
@@ -83,7 +83,7 @@ async function ask() {
     const said = await answer.json();
     if (said.connection !== connection) forget();
     [connection, next] = [said.connection, said.next];
-    problem = said.problem ? `The server cannot be watched: ${said.problem}. What is shown is the last that is known.` : "";
+    problem = said.problem ? `The server cannot be watched: ${said.problem}. The page shows the last known state.` : "";
     said.events.forEach(take);
     if (said.state) { takeNow(said); last = said; }
   } catch (error) {
@@ -124,7 +124,7 @@ function drawShared() {
   for (const [id, key, what] of [["band", "band", "of the band"], ["compute", "compute", "of the server"]]) {
     const sum = present.reduce((total, ue) => total + ue[key], 0);
     stack(id, present.map((ue) => [`UE ${ue.joined} ${percent(ue[key])}`, ue[key], colour(ue.joined), `UE ${ue.joined}: ${percent(ue[key])} ${what}`]), Math.max(1, sum));
-    $(`${id}-text`).textContent = sum > 0 ? `${percent(Math.min(1, sum))} is given to ${several(present.filter((ue) => ue[key] > 0).length, "UE")}` : "nobody has any";
+    $(`${id}-text`).textContent = sum > 0 ? `${percent(Math.min(1, sum))} is given to ${several(present.filter((ue) => ue[key] > 0).length, "UE")}` : "no UE has a share";
   }
   const m = last.memory, own = Object.entries(m.ues);
   stack("memory", [...own.map(([ue, [bytes]]) => [`UE ${ue}`, bytes, colour(+ue), `UE ${ue}: ${amount(bytes)} of its own`]),
