@@ -215,11 +215,13 @@ def show_width(browser, width):
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium is missing: make test-browser")
 @pytest.mark.parametrize("width", [1300, 390])
 def test_pages_fit_the_window_and_ask_nobody_else(browser, address, width):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     show_width(browser, width)
     for name in SEEN:
         browser.get(f"{address}/{name}.html")
-        fetched = browser.execute_script(FETCHED)
-        assert fetched
+        # The browser may note what it has fetched a moment after the page is complete.
+        fetched = WebDriverWait(browser, 30).until(lambda b: b.execute_script(FETCHED))
         assert all(url.startswith((address, "data:", "blob:")) for url in fetched), fetched
         assert browser.execute_script(WIDER) <= 0, (name, width)
 
