@@ -51,8 +51,8 @@ NOW, LATER = range(2)
 """The residencies that are valued: after this round, and when all marked layers have been
 uploaded."""
 UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
-TURN, FIRST, BEFORE, BEST = range(4)
-"""Turns so far; the objective at first, at the start of the sweep, and now."""
+TURN, CHANGED, FIRST, BEST = range(4)
+"""The turns so far, and those up to the last change; the objective at first, and now."""
 EVERYONE = np.int64(-1)
 """In place of the index of a UE: the decision may have changed for all UEs."""
 
@@ -134,7 +134,7 @@ class Prospect(NamedTuple):
     least_of: NDArray[np.float64]  # (N,) the least of these for each UE
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
     spare_idle: NDArray[np.int32]  # (R, L) a work array
-    progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `FIRST`, `BEFORE`, `BEST`
+    progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `CHANGED`, `FIRST`, `BEST`
     room: Room
 
 
@@ -571,8 +571,9 @@ def take_turn(prospect, i, kind, best):
 def search(prospect, turns):
     """Improve the decision in place, one UE's choice or one transfer of shares at a time.
 
-    In a sweep every UE has three turns: one for its choices, and one for each of its shares. Each
-    call takes at most so many turns, and continues where the last one stopped.
+    In a sweep every UE has three turns: one for its choices, and one for each of its shares. The
+    search ends when as many turns have changed nothing, because the next ones would not either.
+    Each call takes at most so many turns, and continues where the last one stopped.
 
     Returns:
         The objective before the first turn, the objective now, and whether the search is over.
@@ -586,11 +587,11 @@ def search(prospect, turns):
     turn = np.int64(progress[TURN]) if progress[BEST] < np.inf else most
     end = min(most, turn + turns)
     while turn < end:
-        if turn % sweep == 0:
-            progress[BEFORE] = progress[BEST]
-        progress[BEST] = take_turn(prospect, turn % n_ues, turn % sweep // n_ues, progress[BEST])
+        best = take_turn(prospect, turn % n_ues, turn % sweep // n_ues, progress[BEST])
         turn += 1
-        if turn % sweep == 0 and not progress[BEST] < progress[BEFORE] * (1.0 - GAIN):
+        if best < progress[BEST]:
+            progress[BEST], progress[CHANGED] = best, turn
+        elif turn - progress[CHANGED] >= sweep:
             turn = most
     progress[TURN] = turn
     return progress[FIRST], progress[BEST], turn == most
