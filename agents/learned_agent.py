@@ -119,9 +119,9 @@ class LearnedAgent:
         own, needed = (", ".join(properties_of(s, persists)) or "none" for s in (given, trained))
         if own != needed:
             raise ValueError(
-                f"{folder}: the agent was trained in a scenario with {needed} of"
-                f" {', '.join(PROPERTIES)}; scenario {given.name!r} has {own}. Another one,"
-                f" perhaps with `base: {trained.name}`, would fit"
+                f"{folder}: the agent was trained in a scenario with these properties: {needed};"
+                f" scenario {given.name!r} has these: {own}. They must agree in"
+                f" {', '.join(PROPERTIES)}. A scenario with `base: {trained.name}` may fit"
             )
         outlook = outlook_of(action_of(card), given.with_changes(n_ues=n_ues), persists)
         policy = new_policy(card["algorithm"], outlook, card["width"])

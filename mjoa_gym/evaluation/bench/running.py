@@ -83,7 +83,7 @@ def run(
                 tracks[track][budget] = answers
     if not any(tracks.values()):
         raise ValueError("; ".join(remarks) or f"{source.label}: there is nothing to run")
-    return result, remarks
+    return result, list(dict.fromkeys(remarks))  # most are the same for every budget
 
 
 def planner_in(source: AgentSource, needed: bool) -> Planner | None:
