@@ -165,7 +165,9 @@ def test_a_trained_agent_plans():
     local = sum(ue.weight * ue.local_s for ue in given.ues)
     weights = [ue.weight for ue in given.ues]
     assert weights @ evaluate(given, plan) < 0.95 * local
-    with pytest.raises(ValueError, match="was trained in a scenario with these properties: shared parameters"):
+    with pytest.raises(
+        ValueError, match="was trained in a scenario with these properties: shared parameters"
+    ):
         planner(instance_of(share=False))
 
 

@@ -131,7 +131,8 @@ def test_other_comparisons_are_shown_beside_the_main_one(tmp_path: Path) -> None
         publish(Rounds(grid, {}, ALL), tmp_path / name, "make testbed-multi", [page])
     (line,) = (line for line in page.read_text("utf-8").splitlines() if "all-tc" in line)
     link = "[`all-tc`](all-tc/report.md)"
-    cells = [link, "the system", "stretched", "18", "0.0 %", "50.0 %", "41.7 %", "37.5 %"]
+    cells = [link, "the system", "stretched", "18", "0.0 %", "50.0 %"]
+    cells += ["47.5 % (50.0 %)", "41.7 % (37.5 %)", ""]
     assert line == f"| {' | '.join(cells)} |"
 
 

@@ -160,12 +160,13 @@ def publish(results: Measurements, out: Path, command: str, into: Sequence[Path]
 def summary(rows: Sequence[Measurement], grid: Grid) -> list[str]:
     """Return the two most important sentences."""
     error, found = errors(measured(rows), PREDICTED[0]), choices(rows, grid.uploads)
+    differ = [choice for choice in found if not math.isnan(choice.tau)]
     return [
         f"Over {error.n} real inferences on two processes, the simulated latency is off by "
         f"{percent(error.median)} in the median and by {percent(error.p90)} in the 90th "
         "percentile.",
         f"The simulator's best planner is the best in reality, or within {100 * AIM_REGRET:.0f} % "
-        f"of it, in {_good(found)}.",
+        f"of it, in {_good(found)}; where the planners' plans differ, in {_good(differ)}.",
     ]
 
 

@@ -27,6 +27,7 @@ LINKS = {
     False: "Each UE shapes its uplink to its share, the server the downlinks and its layers.",
     True: "The operating system shapes the links: one bottleneck for all, divided as granted.",
 }
+PACING = " (layers take what a table says, so this checks links, messages and shares)"
 EQUAL, EARLIER, LOCAL = "pbt-dp+equal", "dads-serial", "local-only"
 
 
@@ -122,6 +123,14 @@ def gains(parts: Sequence[Part], than: str) -> dict[RoundCell, tuple[float, floa
     return {cell: gain(found[cell], other) for cell, other in pairs.items() if other is not None}
 
 
+def mean_gain(parts: Sequence[Part], than: str) -> tuple[float, float] | None:
+    """Return the mean of `gains`, promised and measured; None if there is none."""
+    if not (both := list(gains(parts, than).values())):
+        return None
+    promised, measured = np.mean(both, axis=0)
+    return float(promised), float(measured)
+
+
 def verdict(results: Rounds) -> str:
     """Return the findings as a list of sentences, compared with the aims."""
     parts, grid = results.parts, results.grid
@@ -142,12 +151,12 @@ def verdict(results: Rounds) -> str:
         "at most." if taus else "All planners' plans are alike.",
     ]  # fmt: skip
     for than, what in ((LOCAL, "all-local execution"), (EQUAL, "equal shares"),
-                       (EARLIER, "the earlier system DADS, uploading included")):  # fmt: skip
-        if both := list(gains(parts, than).values()):
-            promised, measured = np.mean(both, axis=0)
+                       (EARLIER, "the earlier system `dads-serial`")):  # fmt: skip
+        if both := mean_gain(parts, than):
+            promised, measured = both
             sentences.append(
-                f"MJOA-MU gains {percent(measured)} over {what} in reality; the simulator "
-                f"promised {percent(promised)} (means over {len(both)} mixes and rates, cold)."
+                f"MJOA-MU gains {percent(measured)} over {what} in reality; the simulator promised "
+                f"{percent(promised)} (means over {len(gains(parts, than))} mixes and rates, cold)."
             )
     wrong = sum(part.correct is False for part in parts)
     failed = sum(bool(part.failure) for part in parts)
@@ -165,14 +174,14 @@ def summary(results: Rounds) -> str:
     parts = results.parts
     size = np.abs(errors(parts))
     shown = []
-    for than, what in ((EQUAL, "equal shares"), (EARLIER, "DADS")):
-        if both := list(gains(parts, than).values()):
-            promised, measured = np.mean(both, axis=0)
-            shown.append(f"{percent(measured)} over {what} (simulated: {percent(promised)})")
+    for than, what in ((EQUAL, "equal shares"), (EARLIER, "`dads-serial`")):
+        if both := mean_gain(parts, than):
+            shown.append(f"{percent(both[1])} over {what} (simulated: {percent(both[0])})")
     return (
         f"With several devices on one real server, the latency of a device is off by "
         f"{percent(float(np.median(size)))} in the median over {len(size):,} "
         f"{'paced ' if results.grid.paced else ''}inferences"
+        f"{PACING if results.grid.paced else ''}"
         f"{'; MJOA-MU gains ' if shown else ''}{' and '.join(shown)}."
     )
 
@@ -186,17 +195,17 @@ def variants(folder: Path, link: str) -> str:
     for path in sorted(folder.parent.glob(f"{folder.name}-*")):
         results = Rounds.load(path)
         size = np.abs(errors(results.parts))
-        both = list(gains(results.parts, EQUAL).values())
-        promised, measured = np.mean(both, axis=0) if both else (math.nan, math.nan)
+        gained = [mean_gain(results.parts, than) for than in (LOCAL, EQUAL, EARLIER)]
         rows.append((
             f"[`{path.name}`]({link}-{path.name[len(folder.name) + 1 :]}/report.md)",
             "the system" if results.grid.shaped_below else "the testbed",
             results.grid.compute, f"{len(size):,}",
-            *(percent(float(x)) for x in (*np.quantile(size, (0.5, 0.9)), measured, promised)),
+            *(percent(float(x)) for x in np.quantile(size, (0.5, 0.9))),
+            *("" if x is None else f"{percent(x[1])} ({percent(x[0])})" for x in gained),
         ))  # fmt: skip
     header = (
         "Folder", "Links shaped by", "Server", "Inferences", "Median error", "90 %",
-        "MJOA-MU over equal shares", "Simulated",
+        *(f"MJOA-MU over {than} (simulated)" for than in (LOCAL, EQUAL, EARLIER)),
     )  # fmt: skip
     return Table("", header, rows).markdown() if rows else ""
 
