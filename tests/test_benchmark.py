@@ -468,7 +468,7 @@ def test_summary_and_findings_are_measured(finished):
     waits, reductions, claim = summary(results)
     assert waits.startswith("A UE that has uploaded nothing waits ")
     assert "(MHz: " in waits
-    assert reductions.startswith(f"Over {sum(len(s.points) for s in suite.compared)} ")
+    assert reductions.startswith(f"Over the {sum(len(s.points) for s in suite.compared)} points ")
     assert "64.5 %" in claim
     other = findings(results)
     assert all(html.escape(sentence) in page for sentence in (waits, reductions, claim, *other))
