@@ -38,7 +38,7 @@ class Entry:
     title: str
     setting: Setting
     episodes: int
-    planners: tuple[str, ...]  # reference planners; the others are compared with the first
+    planners: tuple[str, ...]  # and other yardsticks; agents are compared with the first
 
 
 def load_entries(file: Path) -> list[Entry]:
@@ -82,7 +82,8 @@ def play_entry(
 ) -> Comparison:
     """Play the missing episodes of a setting, and return all results."""
     folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    kept = Comparison.kept(folder, seeds, entry.planners if keep_planners else ())
+    labels = [source_of(name).label for name in entry.planners]
+    kept = Comparison.kept(folder, seeds, labels if keep_planners else ())
     kept = replace(kept, setting=entry.setting)
     learned = trained_for(entry.setting.environment, trained)
     sources = [source_of(name) for name in (*entry.planners, *learned)]
@@ -91,7 +92,7 @@ def play_entry(
         return kept
     reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
     played = play_comparison(missing, entry.setting, seeds, how, reference, folder, fresh)
-    labels = [source.label for source in sources]
+    labels += [source_of(name).label for name in learned]
     return replace(played, reference=entry.planners[0]).with_more(kept, labels)
 
 

@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from agents.bidders import Bidder, EqualBids
 from agents.learning_curves import LOG, half_width, reward_figure
 from agents.training.config import TrainingConfig, new_config, short_name
 from agents.training.run import RUN, RunOptions, claim, train
 from agents.training.validation import Score, planner_score, score
 from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import command_line, run
-from mjoa_gym.envs.actions.shares import EVEN, LEVELS
 from mjoa_gym.evaluation.episodes import Setting
 from mjoa_gym.evaluation.page import update_pages
 from mjoa_gym.evaluation.plots import encoded
@@ -112,32 +111,13 @@ def table(given: dict[str, Any], out: Path, planned: dict[str, dict[str, Score]]
     return Table("", HEADER, found)
 
 
-class Bidder:
-    """Bids through `shares` without any learning."""
-
-    action_view, observation, batches = "shares", "dict", True
-
-    def __init__(self, lowest: int, highest: int) -> None:
-        self.levels = lowest, highest + 1
-        self.generator = np.random.default_rng(0)
-
-    def predict(self, observation: Any, **_: Any) -> tuple[NDArray[np.int64], None]:
-        """Return uniformly drawn levels."""
-        n_envs, n_ues = observation["dnn"].shape
-        return self.generator.integers(*self.levels, (n_envs, 2 * n_ues)), None
-
-
-BIDDERS = {
-    "equal bids, no learning": (EVEN, EVEN),
-    "random bids, no learning": (0, len(LEVELS) - 1),
-}
-"""The lowest and the highest level of agents that do not learn."""
+BIDDERS = {"equal bids, no learning": EqualBids, "random bids, no learning": Bidder}
 
 
 def yardsticks(env_id: str, episodes: int, runs: Path) -> dict[str, Score]:
     """Return the scores of planners, cached in the folder of runs, and of non-learning agents."""
     setting, cache = Setting(env_id, Scenario()), runs / "validation.json"
-    bidders = {name: score(Bidder(*own), setting, episodes) for name, own in BIDDERS.items()}
+    bidders = {name: score(own(), setting, episodes) for name, own in BIDDERS.items()}
     names = PLANNERS[env_id]
     return bidders | {name: planner_score(name, setting, episodes, cache) for name in names}
 

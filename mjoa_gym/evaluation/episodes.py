@@ -205,7 +205,8 @@ def _warm_up(agent: Agent, setting: Setting, observation: Any) -> None:
     if type(agent) is PlannerAgent and agent.planner in PLANNERS.values():
         _compile(agent.planner, setting.environment, setting.scenario.upload)
     elif getattr(agent, "batches", False) or isinstance(agent, LowerBoundAgent):
-        agent.predict(row(observation, slice(1)), deterministic=True)
+        asked = {"deterministic": True} if "deterministic" in _arguments(agent.predict) else {}
+        agent.predict(row(observation, slice(1)), **asked)
 
 
 @cache
