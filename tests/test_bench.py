@@ -2,8 +2,9 @@
 
 import json
 import time
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -324,7 +325,10 @@ def test_what_ends_its_process_is_an_invalid_answer(tmp_path, monkeypatch, capsy
     Path("mine.py").write_text(PLANNER)
     command = ["bench", "run", "mine.py:plan", "-o", "out.json.gz", "--track", "static"]
     assert main([*command, "--instances", "6"]) == 0
-    assert "its process ended (with status 3)" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "its process ended (with status 3)" in said.err
+    assert "answers are invalid; the first one: " in said.err
+    assert "static, 1 ms: 6 instances, " in said.out
     result = read_result(Path("out.json.gz"))
     for (name,), row in result.tracks[STATIC]["none"].items():
         assert ("invalid" in row) == (frozen.cases()[name].instance.n_ues == 5)
@@ -537,7 +541,16 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
     np.testing.assert_allclose(sorted(gaps.best), sorted(np.array(costs) / best - 1))
     assert gaps.misses == (0, 0)
     text = markdown(results)
+    assert "|  | local_only* |" in text  # without a rank
     assert "local_only*: static: 20 of 200; dynamic: 2 of 500." in text
+    tracks = {
+        track: {"none": dict(zip(keys_of(track), cycle(answers["none"].values()), strict=False))}
+        for track, answers in results[1].tracks.items()
+    }
+    complete = replace(results[1], label="complete", tracks=tracks)
+    assert not complete.partial
+    first, *_ = ranked([*results, complete])
+    assert first.label == "complete"  # though local_only is better on its part
     with pytest.raises(ValueError, match="several submissions are called edge_only"):
         ranked([results[1], results[1]])
 

@@ -68,7 +68,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from mjoa_gym.evaluation.agent_source import source_of
-    from mjoa_gym.evaluation.bench.running import Asked, run
+    from mjoa_gym.evaluation.bench.ranking import misses
+    from mjoa_gym.evaluation.bench.running import Asked, first_invalid, run
 
     if not args.out.name.endswith((".json", ".json.gz")):
         raise ValueError(f"out={str(args.out)!r}: must end in .json or .json.gz")
@@ -85,8 +86,9 @@ def _run(args: argparse.Namespace) -> int:
     how = Playing(1, positive("timeout", args.timeout))
     result, remarks = run(source, args.agent, asked, how, journal, args.fresh)
     result.write(args.out)
-    for remark in remarks:
+    for remark in [*remarks, *first_invalid(result)]:
         print(f"mjoa-gym bench: {remark}", file=sys.stderr)
+    print("\n".join(misses(result)))
     print(f"{args.out}: {result.partial or 'complete'}")
     return 0
 

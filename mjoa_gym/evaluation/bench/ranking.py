@@ -129,13 +129,25 @@ def misses_of(rows: Sequence[Mapping[str, float]], budget: str) -> Misses:
     return Misses(sum(late), invalid)
 
 
+def misses(result: Result) -> list[str]:
+    """Return a line for each track and budget: how many answers are late and invalid."""
+    one = Standing(result, best_known())
+    found = [(STATIC, b, len(gaps.best), gaps.misses) for b, gaps in one.static.items()]
+    found += [(DYNAMIC, b, len(change.ratio), change.misses) for b, change in one.dynamic.items()]
+    return [
+        f"{track}, {_budget(budget)}{'' if budget == NO_LIMIT else ' ms'}: {number} "
+        f"{'instances' if track == STATIC else 'episodes'}, {late} answers late, {invalid} invalid"
+        for track, budget, number, (late, invalid) in found
+    ]
+
+
 def geometric(ratios: Sequence[float] | NDArray[np.float64]) -> float:
     """Return the geometric mean."""
     return float(np.exp(np.mean(np.log(ratios))))
 
 
 def ranked(results: Sequence[Result]) -> list[Standing]:
-    """Sort submissions, the best first: those with both tracks, then those with one."""
+    """Sort submissions, the best first; incomplete ones met other problems, and come last."""
     labels = [result.label for result in results]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"several submissions are called {', '.join(sorted(twice))}")
@@ -143,9 +155,9 @@ def ranked(results: Sequence[Result]) -> list[Standing]:
     standings = [Standing(result, best) for result in results]
 
     def place(one: Standing) -> tuple[float, ...]:
-        order = (one.score, one.scores.get(STATIC, np.nan), one.scores.get(DYNAMIC, np.nan))
+        scores = one.score, *(one.scores.get(track, np.nan) for track in TRACKS)
         # missing scores come last
-        return tuple(np.nan_to_num(score, nan=np.inf) for score in order)
+        return bool(one.result.partial), *(np.nan_to_num(score, nan=np.inf) for score in scores)
 
     return sorted(standings, key=place)
 
@@ -163,7 +175,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
         scores = [one.score, *(one.scores.get(track, np.nan) for track in TRACKS)]
         static = [_excess(one.static, budget) for budget in BUDGETS]
         dynamic = [_change(one.dynamic, budget) for budget in BUDGETS]
-        rank = "" if np.isnan(one.score) else f"{place}"
+        rank = "" if one.result.partial else f"{place}"
         rows.append((rank, one.label, *map(_ratio, scores), *static, *dynamic))
     header = (
         "Rank", "Submission", "Score", "Static", "Dynamic",
@@ -181,7 +193,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
         "in milliseconds per decision of the nominal machine."
     )
     if notes:
-        caption += f" {MARK} Not complete: of these a part has been run. " + " ".join(notes)
+        caption += f" {MARK} Not complete, therefore without a rank: " + " ".join(notes)
     return Table(caption, header, rows)
 
 

@@ -86,6 +86,20 @@ def run(
     return result, list(dict.fromkeys(remarks))  # most are the same for every budget
 
 
+def first_invalid(result: Result) -> list[str]:
+    """Return a sentence for each track with invalid answers: why the first of them is."""
+    found = []
+    for track, budgets in result.tracks.items():
+        answers = [answer for own in budgets.values() for answer in own.values()]
+        rows = answers if track == STATIC else [row for answer in answers for row in answer]
+        if reasons := [row["invalid"] for row in rows if "invalid" in row]:
+            found.append(
+                f"{track}: {len(reasons)} of {len(rows)} answers are invalid; the first one: "
+                f"{reasons[0]}"
+            )
+    return found
+
+
 def planner_in(source: AgentSource, needed: bool) -> Planner | None:
     """Return a source's planner; for an agent return None, or raise a ValueError if `needed`."""
     try:
