@@ -102,6 +102,14 @@ def test_agents_of_every_kind_are_played(kind):
     assert [row["reward"] for row in play(agent, SETTING, [3])[0]] == [0.0] * 3
 
 
+def test_what_needs_more_than_an_instance_is_refused():
+    def plan(instance, budget):
+        raise AssertionError("is not called")
+
+    with pytest.raises(ValueError, match=r"plan\(instance, budget\): is called with an instance"):
+        agent_from(plan, SETTING)
+
+
 def test_what_plans_nothing_is_refused():
     with pytest.raises(ValueError, match="three=3: is not a planner"):
         compare({"three": 3})

@@ -1,5 +1,6 @@
 """The command's help, its endings, and what it says where something is missing."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -69,7 +70,9 @@ def ends(error):
     ("error", "status", "words"),
     [
         (ValueError("n=0:\n  must be more"), 1, "it: n=0: must be more\n"),
-        (FileNotFoundError(2, "No such file", "x"), 1, "it: [Errno 2] No such file: 'x'"),
+        (FileNotFoundError(2, "No such file", "x"), 1, "it: [Errno 2] No such file: 'x'\n"),
+        (OSError(errno.ENOSPC, "No space", "x"), 1,
+         f"it: [Errno {errno.ENOSPC}] No space: 'x'; make room, then run the same command again\n"),
         (KeyboardInterrupt(), 130, "\nStopped. Run the same command again to continue.\n"),
         (ModuleNotFoundError("No module named 'torch.x'", name="torch.x"), 1,
          "it: No module named 'torch.x'; pip install 'mjoa-gym[torch]'\n"),

@@ -136,5 +136,5 @@ def _improve(args: argparse.Namespace) -> int:
         better = improve(read_result(path), args.best)
         for name, before, now in better:
             print(f"{name}: {before:.6g} -> {now:.6g} ({100 * (now / before - 1):+.4f} %)")
-        print(f"{path}: {len(better)} better plans")
+        print(f"{path}: {len(better)} plans are better than those in {args.best}")
     return 0

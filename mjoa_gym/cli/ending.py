@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -56,7 +57,8 @@ def run(main: Callable[[], int], name: str = "", goes_on: bool = False) -> int:
 def _remedy(error: Exception, goes_on: bool) -> str:
     """Return how to fix an error, if that is known; else ""."""
     if isinstance(error, OSError):
-        return "; then run the same command again" if goes_on else ""
+        full = goes_on and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return "; make room, then run the same command again" if full else ""
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if "pip install" in str(error) or package not in EXTRAS:
         return ""

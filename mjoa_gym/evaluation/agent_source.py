@@ -149,6 +149,7 @@ def agent_from(thing: Any, setting: Setting) -> Agent:
     if not hasattr(thing, "predict"):
         if not callable(thing):
             raise ValueError(f"{type(thing).__name__} is not a planner, and has no `predict`")
+        check_arguments(thing)
         return PlannerAgent(thing, setting.scenario)
     if hasattr(thing, "action_space") and not hasattr(thing, "action_view"):
         return saved_model.model_agent(thing, setting)
@@ -165,6 +166,17 @@ def is_planner(thing: Callable[..., Any]) -> bool:
         return False
     told = first.annotation in (Instance, "Instance") or first.name == "instance"
     return told or (first.default is first.empty and first.kind is not first.VAR_KEYWORD)
+
+
+def check_arguments(planner: Callable[..., Any]) -> None:
+    """Raise a ValueError if a planner needs more than an instance."""
+    signature = signature_of(planner)
+    try:
+        if signature is not None:
+            signature.bind(None)
+    except TypeError as error:
+        name = getattr(planner, "__name__", type(planner).__name__)
+        raise ValueError(f"{name}{signature}: is called with an instance alone: {error}") from error
 
 
 def _of_clone(text: str) -> tuple[ModuleType, Any]:

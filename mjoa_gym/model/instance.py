@@ -364,7 +364,7 @@ class Plan(_Rebuilt):
         for name, share in (("bandwidth_share", bandwidth_share), ("compute_share", compute_share)):
             shares = non_negative_vector(name, share, n)
             if shares.sum() > 1 + SHARE_TOLERANCE:
-                raise ValueError(f"{name} sums to {shares.sum()!r}: at most 1 is allowed")
+                raise ValueError(f"{name} sums to {float(shares.sum())!r}: at most 1 is allowed")
             put(self, name, shares)
         for name, rows in (("prefetch", prefetch), ("retain", retain)):
             if rows is not None and len(rows) != n:
