@@ -49,12 +49,17 @@ testbed: $(BIN)/.installed  ## real inferences on two processes against the simu
 testbed-multi: $(BIN)/.installed  ## real rounds of two to five UEs on one server against the simulator (two cores, 25 minutes)
 	$(BIN)/python scripts/testbed_multi.py
 
-PLANNERS  = $(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)")
-BENCH    ?= --seeds 3
+# The oracle and the ablations would take hours more.
+PLANNERS = $(filter-out oracle %+equal %+demand %+ara, \
+	$(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)"))
+AGENTS   = ppo-streaming dqn-streaming
 
-bench: $(BIN)/.installed  ## the package's planners on the frozen benchmark, and the table (an hour and a half; BENCH= for all episodes)
+bench: $(BIN)/.installed  ## planners and trained agents on the frozen benchmark, and the table (about an hour)
 	for planner in $(PLANNERS); do \
-		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz $(BENCH) || exit 1; done
+		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz || exit 1; done
+	for agent in $(AGENTS); do \
+		$(BIN)/mjoa-gym bench run $$agent=results/agents/$$agent-seed0 --track dynamic \
+			-o results/bench/$$agent.json.gz || exit 1; done
 	$(BIN)/mjoa-gym bench check results/bench/*.json.gz
 	$(BIN)/mjoa-gym bench table results/bench/*.json.gz --out results/bench
 
