@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from mjoa_gym import files
-from mjoa_gym.evaluation.bench.frozen import BEST, FOLDER, scenes
+from mjoa_gym.evaluation.bench.frozen import BEST, CORE, FOLDER, scenes
 from mjoa_gym.evaluation.bench.playing import NO_LIMIT
 from mjoa_gym.evaluation.bench.result import BUDGETS, TRACKS, read_result
 from mjoa_gym.evaluation.processes import Playing
@@ -39,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--budgets-ms", default=",".join(BUDGETS), metavar="MS,...",
         help=f"budgets per decision, or {NO_LIMIT} for no limit (%(default)s)")  # fmt: skip
     add("--instances", type=int, metavar="N", help="answer only N instances, from all groups")
-    add("--seeds", type=int, metavar="N", help="play only N episodes of each scenario")
+    add("--seeds", type=int, metavar="N",
+        help=f"play N episodes of each scenario ({CORE}, which decide the rank)")  # fmt: skip
     add("--limit", type=int, metavar="N", help="set --instances and --seeds at once")
     add("--scenarios", nargs="+", metavar="NAME",
         help="scenarios of the dynamic track; all by default")  # fmt: skip
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"out={str(args.out)!r}: must end in .json or .json.gz")
     given = [text.strip() for text in args.budgets_ms.split(",")]
     budgets = [choice("budgets-ms", text, (*BUDGETS, NO_LIMIT)) for text in given]
-    limits = [args.instances or args.limit, args.seeds or args.limit]
+    limits = [args.instances or args.limit, args.seeds or args.limit or CORE]
     instances, seeds = (None if n is None else count("limit", n) for n in limits)
     tracks = TRACKS if args.track == "both" else (args.track,)
     for name in args.scenarios or ():

@@ -44,6 +44,8 @@ EQUAL = 1e-6
 """Relative difference below which costs are equal: the instance is solved, a plan is no better."""
 REPRODUCES = 1e-9
 """Maximum relative difference of a cost from the simulator's; rounding differs by machine."""
+CORE = 5
+"""The number of episodes of each scenario by which submissions are ranked: the first ones."""
 INVALID = 10.0
 """Cost of an invalid answer in units of all-local, which is also the maximum of any answer."""
 

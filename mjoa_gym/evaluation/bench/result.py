@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mjoa_gym import files
-from mjoa_gym.evaluation.bench.frozen import NAME, cases, content_of, identity, pack, scenes
+from mjoa_gym.evaluation.bench.frozen import CORE, NAME, cases, content_of, identity, pack, scenes
 from mjoa_gym.evaluation.bench.instances import Plain, read_plan
 from mjoa_gym.evaluation.bench.playing import NO_LIMIT, is_late
 from mjoa_gym.validation import choice, mapping, number, short
@@ -67,17 +67,17 @@ class Result:
         late = any(is_late(row["seconds"], row["reference_s"], budget) for row in free)
         return None if late else free
 
-    def lacks(self, track: str, budget: str) -> int:
-        """Return the number of a track's missing answers."""
-        return sum(self.answer(track, budget, key) is None for key in keys_of(track))
+    def lacks(self, track: str, budget: str, seeds: int | None = None) -> int:
+        """Return the number of a track's missing answers, in so many episodes of each scenario."""
+        return sum(self.answer(track, budget, key) is None for key in keys_of(track, seeds))
 
     @property
     def partial(self) -> str:
-        """A description of what is missing; "" if both tracks are complete."""
+        """A description of what is missing for a rank; "" if nothing is."""
         parts = []
         for track in TRACKS:
-            count = len(keys_of(track))
-            there = {count - self.lacks(track, budget) for budget in BUDGETS}
+            count = len(keys_of(track, CORE))
+            there = {count - self.lacks(track, budget, CORE) for budget in BUDGETS}
             if there != {count}:
                 low, high = min(there), max(there)
                 some = f"{low}" if low == high else f"{low} to {high}"
@@ -104,11 +104,11 @@ class Result:
         files.write(path, packed)
 
 
-def keys_of(track: str) -> list[Key]:
-    """Return the keys of all answers of a track."""
+def keys_of(track: str, seeds: int | None = None) -> list[Key]:
+    """Return the keys of all answers of a track, or of so many episodes of each scenario."""
     if track == STATIC:
         return [(name,) for name in cases()]
-    return [(scene.id, str(seed)) for scene in scenes().values() for seed in scene.seeds]
+    return [(scene.id, str(seed)) for scene in scenes().values() for seed in scene.seeds[:seeds]]
 
 
 def covers(tracks: Mapping[str, Mapping[str, Mapping[Key, Any]]]) -> Plain:
