@@ -24,7 +24,7 @@ class Bidder:
         self._levels = lowest, highest + 1
         self._generator = np.random.default_rng(0)
 
-    def predict(self, observation: Any) -> NDArray[np.int64]:
+    def predict(self, observation: Any, *, deterministic: bool = True) -> NDArray[np.int64]:
         """Return two bids for each UE of a batch of environments."""
         n_envs, n_ues = observation["dnn"].shape
         return self._generator.integers(*self._levels, (n_envs, 2 * n_ues))
