@@ -50,7 +50,7 @@ def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
         f"A round's decision for {setting.scenario.n_ues} UEs on one thread: the median over the "
         f"rounds of {EPISODES} episodes that the agent plays itself, one decision after the other, "
         f"and a round's part of {MANY} first rounds at once. What an agent leaves to the "
-        "environment (placements, where it only bids for shares) is part of a step, and not of this."
+        "environment (placements, where it only bids for shares) is part of a step, not of this."
     )
     return Table(caption, header, rows)
 
