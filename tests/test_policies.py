@@ -125,7 +125,7 @@ def test_weights_for_other_columns_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'default' has these: shared parameters, retain, dead"):
         LearnedAgent.load(tmp_path, {"deadline_min_s": 1.0, "deadline_max_s": 2.0})
     agent("ppo", retain=False, energy_price_s_per_j=0.1).save(tmp_path)
-    with pytest.raises(ValueError, match="an energy price; scenario .* has these: shared"):
+    with pytest.raises(ValueError, match=r"an energy price; scenario .* has these: shared"):
         LearnedAgent.load(tmp_path, {"share_parameters": True})  # as many columns
     with pytest.raises(ValueError, match="A scenario with `base: default` may fit"):
         LearnedAgent.load(ROOT / "results" / "agents" / "ppo-streaming-seed0", "ideal")
