@@ -54,7 +54,7 @@ PLANNERS = $(filter-out oracle %+equal %+demand %+ara, \
 	$(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)"))
 AGENTS   = ppo-streaming dqn-streaming
 
-bench: $(BIN)/.installed  ## planners and trained agents on the frozen benchmark, and the table (about an hour)
+bench: $(BIN)/.installed  ## planners and trained agents on the frozen benchmark, and the table (ten minutes)
 	for planner in $(PLANNERS); do \
 		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz || exit 1; done
 	for agent in $(AGENTS); do \
