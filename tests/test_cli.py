@@ -75,7 +75,8 @@ def ends(error):
          f"it: [Errno {errno.ENOSPC}] No space: 'x'; make room, then run the same command again\n"),
         (KeyboardInterrupt(), 130, "\nStopped. Run the same command again to continue.\n"),
         (ModuleNotFoundError("No module named 'torch.x'", name="torch.x"), 1,
-         "it: No module named 'torch.x'; pip install 'mjoa-gym[torch]'\n"),
+         "it: No module named 'torch.x'; without a GPU, first pip install torch torchvision "
+         "--index-url https://download.pytorch.org/whl/cpu; then pip install 'mjoa-gym[torch]'\n"),
         (ImportError("PyQt is needed: pip install PyQt", name="torch"), 1,
          "it: PyQt is needed: pip install PyQt\n"),
         (ModuleNotFoundError("No module named 'mine'", name="mine"), 1,

@@ -21,6 +21,11 @@ EXTRAS = {
     for package in packages
 }  # fmt: skip
 """The extra that installs each package."""
+CPU_BUILD = (
+    "without a GPU, first pip install torch torchvision --index-url "
+    "https://download.pytorch.org/whl/cpu; then "
+)
+"""What comes first where an extra brings PyTorch: its default build brings gigabytes of CUDA."""
 STOPPED = 130
 
 
@@ -62,4 +67,4 @@ def _remedy(error: Exception, goes_on: bool) -> str:
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if "pip install" in str(error) or package not in EXTRAS:
         return ""
-    return f"; pip install 'mjoa-gym[{EXTRAS[package]}]'"
+    return f"; {CPU_BUILD if 'torch' in package else ''}pip install 'mjoa-gym[{EXTRAS[package]}]'"
