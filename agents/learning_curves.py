@@ -75,7 +75,7 @@ def _figure(
     for k, (family, (steps, values)) in enumerate(found.items()):
         mean, half = values.mean(axis=0), half_width(values)
         colour = COLOURS[k % len(COLOURS)]
-        name = f"{family} ({len(values)} seeds)"
+        name = f"{family} ({len(values)} seed{'s' * (len(values) > 1)})"
         style = ("-", "--", ":")[k // len(COLOURS) % 3]
         axes.plot(steps, mean, style, color=colour, marker="o", ms=3, lw=1.6, label=name)
         axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
