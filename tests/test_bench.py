@@ -543,9 +543,12 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
     text = markdown(results)
     assert "|  | local_only* |" in text  # without a rank
     assert "local_only*: static: 20 of 200; dynamic: 2 of 50." in text
+    answers = {track: list(own["none"].values()) for track, own in results[1].tracks.items()}
+    # on time, however busy the machine was
+    answers[DYNAMIC] = [[row | {"seconds": 0.0} for row in rows] for rows in answers[DYNAMIC]]
     tracks = {
-        track: {"none": dict(zip(keys_of(track), cycle(answers["none"].values()), strict=False))}
-        for track, answers in results[1].tracks.items()
+        track: {"none": dict(zip(keys_of(track), cycle(own), strict=False))}
+        for track, own in answers.items()
     }
     core = {key: tracks[DYNAMIC]["none"][key] for key in keys_of(DYNAMIC, frozen.CORE)}
     complete = replace(results[1], label="complete", tracks=tracks | {DYNAMIC: {"none": core}})
