@@ -82,18 +82,18 @@ def play_entry(
 ) -> Comparison:
     """Play the missing episodes of a setting, and return all results."""
     folder, seeds = out / entry.name, range(FIRST_SEED, FIRST_SEED + entry.episodes)
-    labels = [source_of(name).label for name in entry.planners]
-    kept = Comparison.kept(folder, seeds, labels if keep_planners else ())
+    planners = [source_of(name) for name in entry.planners]
+    kept = Comparison.kept(folder, seeds, [p.label for p in planners] if keep_planners else ())
     kept = replace(kept, setting=entry.setting)
-    learned = trained_for(entry.setting.environment, trained)
-    sources = [source_of(name) for name in (*entry.planners, *learned)]
+    sources = [*planners, *map(source_of, trained_for(entry.setting.environment, trained))]
     missing = [source for source in sources if source.label not in kept.episodes]
     if not missing:
         return kept
-    reference = entry.planners[0] if entry.planners[0] not in kept.episodes else None
+    first = planners[0].label
+    reference = first if first not in kept.episodes else None
     played = play_comparison(missing, entry.setting, seeds, how, reference, folder, fresh)
-    labels += [source_of(name).label for name in learned]
-    return replace(played, reference=entry.planners[0]).with_more(kept, labels)
+    labels = [source.label for source in sources]
+    return replace(played, reference=first).with_more(kept, labels)
 
 
 def run_suite(

@@ -25,7 +25,7 @@ CPU_BUILD = (
     "without a GPU, first pip install torch torchvision --index-url "
     "https://download.pytorch.org/whl/cpu; then "
 )
-"""What comes first where an extra brings PyTorch: its default build brings gigabytes of CUDA."""
+"""Advice for extras that need PyTorch, whose default build downloads gigabytes of CUDA."""
 STOPPED = 130
 
 

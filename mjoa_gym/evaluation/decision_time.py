@@ -49,8 +49,8 @@ def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
     caption = (
         f"A round's decision for {setting.scenario.n_ues} UEs on one thread: the median over the "
         f"rounds of {EPISODES} episodes that the agent plays itself, one decision after the other, "
-        f"and a round's part of {MANY} first rounds at once. What an agent leaves to the "
-        "environment (placements, where it only bids for shares) is part of a step, not of this."
+        f"and a round's part of {MANY} first rounds at once. The environment's own work, such as "
+        "choosing placements for `shares`, is not included."
     )
     return Table(caption, header, rows)
 

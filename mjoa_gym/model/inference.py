@@ -1,4 +1,4 @@
-"""What one inference requires of the resources, as arrays: network, seconds and missing bytes.
+"""The demands of one inference as arrays: network, seconds and missing bytes.
 
 `inference_of` is the only way from a `DNN` to the arrays that kernels read.
 """
@@ -44,7 +44,7 @@ UPLOAD_MODES = tuple(mode.label for mode in Upload)
 
 @by_reference
 class Inference(NamedTuple):
-    """What one inference requires of the resources, for any placement and any link.
+    """The demands of one inference, for any placement and any link.
 
     Kernels do not change its arrays.
     """

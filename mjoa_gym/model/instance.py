@@ -133,7 +133,7 @@ class UE(_Rebuilt):
         return min(channel.snr_up * channel.up_hz, channel.snr_down * channel.down_hz) > 0
 
     def channel(self, bandwidth_hz: float, message_s: float) -> Channel:
-        """What decides the UE's rates in a band.
+        """The values that decide the UE's rates in a band.
 
         `message_s` is the delay of messages, unless the UE has its own.
         """
@@ -146,7 +146,7 @@ class UE(_Rebuilt):
 
 
 class Stored(NamedTuple):
-    """What the server holds of a network.
+    """The part of a network that the server holds.
 
     Attributes:
         dnn: The network, L layers.
@@ -161,7 +161,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Horizon(_Rebuilt):
-    """What is known about later rounds, if UEs and their parameters stay.
+    """The knowledge about later rounds, if UEs and their parameters stay.
 
     Attributes:
         rounds_left: Rounds of the episode after this one.

@@ -22,7 +22,7 @@ there is no memory. The search is in `prospect`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -70,9 +70,9 @@ class FarSightedSearch:
 
     def __init__(self, instance: Instance, foresight: Foresight = DEFAULT) -> None:
         self._instance, self._foresight = instance, foresight
-        self._start: Anytime = PrefetchSearch(instance)
-        if instance.horizon is None:
-            self._start = JointSearch(instance)
+        begin: Callable[[Instance], Anytime]
+        begin = JointSearch if instance.horizon is None else PrefetchSearch
+        self._start = begin(instance)
         self._prospect: Prospect | None = None
 
     def plan(self) -> Plan:

@@ -68,7 +68,7 @@ class Result:
         return None if late else free
 
     def lacks(self, track: str, budget: str, seeds: int | None = None) -> int:
-        """Return the number of a track's missing answers, in so many episodes of each scenario."""
+        """Return how many of a track's answers are missing (see `keys_of`)."""
         return sum(self.answer(track, budget, key) is None for key in keys_of(track, seeds))
 
     @property
@@ -105,7 +105,10 @@ class Result:
 
 
 def keys_of(track: str, seeds: int | None = None) -> list[Key]:
-    """Return the keys of all answers of a track, or of so many episodes of each scenario."""
+    """Return the keys of a track's answers.
+
+    If `seeds` is given, the dynamic track has only the first `seeds` episodes of each scenario.
+    """
     if track == STATIC:
         return [(name,) for name in cases()]
     return [(scene.id, str(seed)) for scene in scenes().values() for seed in scene.seeds[:seeds]]
