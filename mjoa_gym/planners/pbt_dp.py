@@ -104,7 +104,9 @@ def partition(inference, link, width, placement):
             for layer in range(n):
                 placement[layer] = leaves[k, layer]
     if n_leaves > 1:
-        before, best = best, exchange(inference, link, scratch, placement, best, leaves[:n_leaves])
+        before, best = best, exchange(
+            inference, link, scratch, placement, best, leaves[:n_leaves], np.zeros(n, np.int64)
+        )
         if best < before or run < last_run:
             best = improve(inference, link, scratch, placement, best, last_run, outline)
     return best
@@ -289,7 +291,7 @@ def improve(inference, link, scratch, placement, best, longest, outline):
 
 
 @lean_inner
-def exchange(inference, link, scratch, placement, best, leaves):
+def exchange(inference, link, scratch, placement, best, leaves, failed_end):
     """Give runs of layers the sides that they have in other leaves, as long as that helps.
 
     A run is a sequence of layers, in program order, that all have other sides in the leaf than in
@@ -302,6 +304,8 @@ def exchange(inference, link, scratch, placement, best, leaves):
         placement: (L,) a placement with the latency `best`; it changes in place.
         best: Seconds.
         leaves: (K, L) other placements.
+        failed_end: (L,) a work array of zeros: the end of the run from each layer that was tried
+            last since the placement changed.
 
     Returns:
         The latency of `placement` in seconds.
@@ -317,11 +321,16 @@ def exchange(inference, link, scratch, placement, best, leaves):
                 placement[end] = leaves[k, end]
                 end += 1
             if end > begin:
-                latency = judge(placement, inference, link, scratch)
+                latency = best
+                if failed_end[begin] != end:
+                    latency = judge(placement, inference, link, scratch)
                 if latency < best:
                     best = latency
                     failed = 0
+                    for layer in range(n):
+                        failed_end[layer] = 0
                 else:
+                    failed_end[begin] = end
                     for layer in range(begin, end):
                         placement[layer] = 1 - placement[layer]
             end += 1

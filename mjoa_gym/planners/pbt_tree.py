@@ -83,9 +83,11 @@ TENSORS, PER_TENSOR = 19, 4
 """From TENSORS on there are two pairs for each place of a tensor: when it is on the UE, and when it
 is at the edge."""
 NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
-KEPT, ORDER, LIVE, ROW = range(4)
-"""Rows of the lists: the children that are kept, the children in some order, the live tensors, and
-the rows of the nodes."""
+MOST_GAPS = 30
+"""The number of live tensors whose gaps fit into 64 bits with those of the root."""
+KEPT, ORDER, LIVE, ROW, GAPS, LISTS = range(6)
+"""Rows of the lists: the children that are kept, the children in some order, the live tensors, the
+rows of the nodes, and the gaps of the children that are kept (`gaps_of`); the number of lists."""
 T, S, NODE, LEAF, PER_FRONT = range(5)
 """Rows of a front, and the number of these rows."""
 CHILDREN = 5 * PER_FRONT
@@ -431,7 +433,7 @@ def still_live(lists, n_live, own, layers):
 
 
 @lean_inner
-def undominated(nodes, lists, n_order):
+def undominated(nodes, lists, n_order, n_live, layers):
     """Put the children that none of the same root dominates into `KEPT`; return their number.
 
     They stay in the order of their bounds.
@@ -439,23 +441,47 @@ def undominated(nodes, lists, n_order):
     n_kept = 0
     for k in range(n_order):
         child = lists[ORDER, k]
+        gaps = gaps_of(nodes[child], lists, n_live, layers)
         beaten = False
         for j in range(n_kept):
-            other = lists[KEPT, j]
-            if (
-                nodes[other, STREAM + 1] <= nodes[child, STREAM + 1]
-                and nodes[other, ROOT] == nodes[child, ROOT]
-            ):
-                column = UE_FREE
-                while column < nodes.shape[1] and nodes[other, column] <= nodes[child, column]:
-                    column += 1
-                beaten = column == nodes.shape[1]
+            if lists[GAPS, j] & ~gaps == 0:
+                beaten = no_later(nodes[lists[KEPT, j]], nodes[child], lists, n_live, layers)
                 if beaten:
                     break
         if not beaten:
-            lists[KEPT, n_kept] = child
+            lists[KEPT, n_kept], lists[GAPS, n_kept] = child, gaps
             n_kept += 1
     return n_kept
+
+
+@lean_inner
+def gaps_of(node, lists, n_live, layers):
+    """What a node lacks, as bits: two for its root, and two for each place of a live tensor.
+
+    A node that dominates another has none of its gaps where the other has none, and the same root.
+    """
+    gaps = np.int64(1) << np.int64(node[ROOT])
+    for k in range(min(n_live, MOST_GAPS)):
+        column = layers[lists[LIVE, k], PLACE]
+        ue, edge = np.int64(node[column] == ABSENT), np.int64(node[column + 2] == ABSENT)
+        gaps = 4 * gaps | 2 * edge | ue
+    return gaps
+
+
+@lean_inner
+def no_later(one, other, lists, n_live, layers):
+    """Whether all times of one node are at most those of another."""
+    if one[STREAM + 1] > other[STREAM + 1]:
+        return False
+    for k in range(n_live):
+        place = layers[lists[LIVE, k], PLACE]
+        for column in range(place, place + PER_TENSOR):
+            if one[column] > other[column]:
+                return False
+    for column in range(UE_FREE, TENSORS):  # noqa: SIM110 - Numba's way
+        if one[column] > other[column]:
+            return False
+    return True
 
 
 @lean_inner
@@ -484,7 +510,7 @@ def search_block(nodes, lists, trace, origin, begin, end, tree, limit):
         sort_by(nodes, np.int64(HIGHEST), lists, n_order)
         count = n_order
         if own < tree.n:
-            count = undominated(nodes, lists, n_order)
+            count = undominated(nodes, lists, n_order, n_live, tree.layers)
         else:
             for k in range(count):
                 lists[KEPT, k] = lists[ORDER, k]
@@ -545,6 +571,18 @@ def branch_at(price, fronts, source, count, a, b, c, leaf, latest):
         fronts[CHILDREN + NODE, at] = fronts[source + NODE, i]
         fronts[CHILDREN + LEAF, at] = leaf
     return first
+
+
+@lean_inner
+def adds(fronts, source, n_source, first, end):
+    """Whether a front lacks any of the children: most leaves have none that it lacks."""
+    i = 0
+    for j in range(first, end):
+        while i < n_source and fronts[source + T, i] <= fronts[CHILDREN + T, j]:
+            i += 1
+        if i == 0 or fronts[CHILDREN + S, j] < fronts[source + S, i - 1]:
+            return True
+    return False
 
 
 @lean_inner
@@ -662,7 +700,7 @@ def search(tree, width, cap, limit, placements):
     layers, n = tree.layers, tree.n
     width = max(width, 2)
     nodes, trace = np.zeros((4 * width, tree.columns)), np.zeros((n + 1, width), np.int64)
-    lists, origin = np.zeros((4, max(2 * width, tree.columns)), np.int64), np.zeros((2, LATE))
+    lists, origin = np.zeros((LISTS, max(2 * width, tree.columns)), np.int64), np.zeros((2, LATE))
     fronts, size = np.zeros((6 * PER_FRONT, 64)), 64
     slots, count = np.zeros(5, np.int64), np.zeros(4, np.int64)
     for k in range(5):
@@ -701,7 +739,7 @@ def search(tree, width, cap, limit, placements):
                     k = branch_at(tree.price, fronts, source, n_source, a, b, c, leaf, latest)
                 else:
                     k = branch(fronts, source, n_source, a, b, c, leaf, latest)
-                if k < count[side]:
+                if adds(fronts, slots[2 + target], n_new, k, count[side]):
                     n_new = join(fronts, slots[2 + target], n_new, k, count[side], slots[4])
                     slots[2 + target], slots[4] = slots[4], slots[2 + target]
             front, to_go = slots[2 + target], tree.seconds[begin, TO_GO + target :]
