@@ -1,7 +1,7 @@
 """Make the files of the frozen benchmark, `mjoa_gym/evaluation/bench/v1`.
 
     python scripts/freeze_bench.py instances     # 200 cold starts, as drawn
-    python scripts/freeze_bench.py best          # the best known plans, and the bounds
+    python scripts/freeze_bench.py best          # better plans and bounds than are known
     python scripts/freeze_bench.py scenarios     # 10 streaming scenarios
     python scripts/freeze_bench.py reference     # costs of MJOA-MU's episodes in them
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mjoa_gym import files
+from mjoa_gym import files, validation
 from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.bench import frozen
 from mjoa_gym.evaluation.bench.instances import Writer
@@ -30,12 +30,17 @@ def main() -> int:
     parser.add_argument("--anew", action="store_true", help="overwrite frozen files")
     parser.add_argument("--quick", action="store_true",
         help="best: search only briefly in instances that have not been searched")  # fmt: skip
+    parser.add_argument("--largest", type=int, metavar="N",
+        help="best: search only the N instances with the most layers")  # fmt: skip
     args = parser.parse_args()
     if args.what == "best":
         from scripts.frozen.search import best_plans
 
-        known = best_plans(RUNS / "best.jsonl", args.quick)
-        frozen.write_best(known, frozen.FOLDER / frozen.BEST)
+        path = frozen.FOLDER / frozen.BEST
+        known = frozen.best_known(path) if path.exists() else {}
+        count = args.largest and validation.count("largest", args.largest)
+        best = best_plans(RUNS / "best.jsonl", known, count, args.quick)
+        frozen.write_best(best, path)
         return 0
     name, content = {"instances": instances, "scenarios": scenarios, "reference": reference}[
         args.what

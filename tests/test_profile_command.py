@@ -43,7 +43,9 @@ def test_profiles_a_function_of_the_users_own(tmp_path, monkeypatch, capsys) -> 
     assert dnn.kinds == ("embedding", "matmul")
     assert dnn.input_bytes == 6 * 8
     assert main(["profile", "mine.json", "--blocks", "--no-files"]) == 0
-    capsys.readouterr()
+    assert main(["profile", "resnet18", "--name", "mine"]) == 1  # it would replace another profile
+    assert DNN.load(tmp_path / "mine.json") == dnn
+    assert "mine.json exists" in capsys.readouterr().err
     for model, message in {
         "own_nets:broken": "TypeError",
         "own_nets:number": "returned int, not a torch module",

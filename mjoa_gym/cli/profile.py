@@ -62,9 +62,17 @@ def table(dnn: DNN) -> str:
 
 
 def write(dnn: DNN, folder: Path, picture: str) -> list[Path]:
-    """Write the profile and its picture; return the paths."""
+    """Write the profile and its picture; return the paths.
+
+    Raises:
+        ValueError: If the profile's file exists and has something else.
+    """
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in dnn.name) or "network"
     paths = [folder / f"{stem}.json"]
+    if paths[0].exists() and DNN.load(paths[0]) != dnn:
+        raise ValueError(
+            f"{paths[0]} exists with another profile: choose another --output or --name"
+        )
     dnn.save(paths[0])
     if picture != "none":
         from mjoa_gym.rendering.network import network_figure

@@ -104,9 +104,8 @@ def partition(inference, link, width, placement):
             for layer in range(n):
                 placement[layer] = leaves[k, layer]
     if n_leaves > 1:
-        before, best = best, exchange(
-            inference, link, scratch, placement, best, leaves[:n_leaves], np.zeros(n, np.int64)
-        )
+        before, failed_end = best, np.zeros(n, np.int64)
+        best = exchange(inference, link, scratch, placement, best, leaves[:n_leaves], failed_end)
         if best < before or run < last_run:
             best = improve(inference, link, scratch, placement, best, last_run, outline)
     return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,27 +33,39 @@ SPREAD = 0.5
 LONG = "long search"
 
 
-def best_plans(journal: Path, quick: bool = False) -> dict[str, Best]:
+def best_plans(
+    journal: Path, known: Mapping[str, Best], count: int | None = None, quick: bool = False
+) -> dict[str, Best]:
     """Return the best plan of every instance and its bound; the journal keeps the results.
 
-    A quick search looks only briefly at instances that the journal lacks, and does not add them to
-    it, so that a later search covers them.
+    Args:
+        journal: The results of searches; instances in it are not searched again.
+        known: What is known before; it is only improved.
+        count: Search only this number of instances, those with the most layers.
+        quick: Look only briefly at instances that the journal lacks, and do not add them to it, so
+            that a later search covers them.
     """
     kept = Journal(journal, {"setting": hashes()["instances.json.gz"], "code": "search/1"})
     found = {entry["id"]: entry for entry in kept.entries}
+    best = dict(known)
     small_first = sorted(cases().items(), key=lambda pair: len(pair[1].instance.packed.ue_s))
-    for name, case in bar(small_first, desc="searching"):
-        if name in found:
-            continue
-        if quick:
+    for name, case in bar(small_first[-(count or len(small_first)) :], desc="searching"):
+        if name not in found and quick:
             found[name] = glanced(case.instance)
-        else:
+        elif name not in found:
             found[name] = {"id": name, **searched(case.instance)}
             kept.append(found[name])
-    return {
-        name: Best(read_plan(one["plan"]), one["cost"], one["bound"], one["found_by"])
-        for name, one in found.items()
-    }
+        best[name] = better(found[name], best.get(name))
+    return best
+
+
+def better(one: Plain, known: Best | None) -> Best:
+    """Return the better of two plans of an instance, and the higher of their bounds."""
+    found = Best(read_plan(one["plan"]), one["cost"], one["bound"], one["found_by"])
+    if known is None:
+        return found
+    bound = max(found.bound, known.bound)
+    return (known if found.cost >= known.cost * (1.0 - EQUAL) else found)._replace(bound=bound)
 
 
 def searched(instance: Instance) -> Plain:
