@@ -14,15 +14,23 @@ class Networks(NamedTuple):
     parameter_bytes: np.ndarray
     owner: np.ndarray
     borrows: np.ndarray
+    owns: np.ndarray
     owned_bytes: np.ndarray
+
+
+def networks_of(sizes):
+    """Networks whose layers of `sizes` (D, L) bytes all own their parameters."""
+    count, width = sizes.shape
+    owner, none = np.indices(sizes.shape), np.zeros(count, np.bool_)
+    return Networks(np.full(count, width), sizes, owner, none, ~none, sizes)
 
 
 def evict(resident, idle, memory_bytes):
     resident, idle = np.array(resident, dtype=float), np.array(idle)
-    owner, borrows = np.arange(6).reshape(2, 3), np.zeros(2, np.bool_)
-    networks = Networks(np.array([3, 3]), PARAMETERS, owner, borrows, PARAMETERS)
     next_of = np.empty(2, np.int64)
-    dropped, kept = memory.evict(resident, idle, DNN, networks, False, memory_bytes, next_of)
+    dropped, kept = memory.evict(
+        resident, idle, DNN, networks_of(PARAMETERS), False, memory_bytes, next_of
+    )
     assert kept == (resident * PARAMETERS[DNN]).sum() <= memory_bytes
     return resident.tolist(), dropped
 
@@ -71,10 +79,7 @@ def test_many_layers_go_as_one_after_the_other_would(seed):
     while left.sum() > limit:
         last = max(zip(*left.nonzero(), strict=True), key=lambda at: (unused[at], left[at], at))
         left[last], unused[last] = 0.0, 0
-    ones = np.ones((4, 30))
-    owner, borrows = np.arange(120).reshape(4, 30), np.zeros(4, np.bool_)
-    networks = Networks(np.array([30] * 4), ones, owner, borrows, ones)
-    next_of = np.empty(4, np.int64)
+    networks, next_of = networks_of(np.ones((4, 30))), np.empty(4, np.int64)
     dropped, kept = memory.evict(resident, idle, np.arange(4), networks, False, limit, next_of)
     np.testing.assert_array_equal(resident, left)
     np.testing.assert_array_equal(idle, unused)

@@ -223,7 +223,7 @@ def _look(
             total += sums[COST, i]
             held += sums[HERE, i]
         if persists and shared:
-            held = memory.bytes_there(state.resident[e], people.dnn[e], tables.owned_bytes, shared)
+            held = memory.bytes_there(state.resident[e], people.dnn[e], tables, shared)
         for i in range(n_ues):
             own = seen[e, (i - turn[e]) % n_ues]
             local_s, part = sums[LOCAL_S, i], sums[COST, i] / total

@@ -85,10 +85,11 @@ class Pictures:
         scenario = self.batch.scenario
         tables = scenario.tables
         networks = [scenario.profiles.index(ue.dnn) for ue in instance.ues]
-        owners = tables.owner[networks]
+        owner = np.ravel_multi_index(tuple(tables.owner), held.shape)
+        owners = owner[networks]
         counted = np.zeros(owners.shape, np.bool_)
         counted.flat[np.unique(owners, return_index=True)[1]] = True
         held_bytes = (held * tables.parameter_bytes).ravel()
-        others = np.setdiff1d(tables.owner, owners)
+        others = np.setdiff1d(owner, owners)
         others_bytes = float(held_bytes[others].sum())
         return {"kept": held[networks], "counted": counted, "others_bytes": others_bytes}

@@ -338,7 +338,7 @@ def bring_together(resident, idle, tables):
     the layer repeat what the owner has.
     """
     for row in range(len(resident)):
-        for layer in range(tables.n_layers[row]):
+        for layer in range(tables.n_layers[row] if tables.borrows[row] else 0):
             there, own = memory.owner_of(tables, row, layer)
             if resident[row, layer] > 0.0:
                 if resident[there, own] <= 0.0 or idle[row, layer] < idle[there, own]:

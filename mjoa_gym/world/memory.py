@@ -38,9 +38,7 @@ def network_of(dnn, row, shared):
 @njit(inline="always")
 def owner_of(tables, row, layer):
     """Return the row and the layer of the owner of a row's layer."""
-    if not tables.borrows[row]:
-        return row, layer
-    return divmod(tables.owner[row, layer], tables.owner.shape[1])
+    return tables.owner[0, row, layer], tables.owner[1, row, layer]
 
 
 @lean
@@ -134,11 +132,12 @@ def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
         The bytes dropped, and the bytes kept. Cost: O(R L), and O(R + L) for each layer dropped.
     """
     sizes = tables.owned_bytes if shared else tables.parameter_bytes
-    dropped, total = 0.0, bytes_there(resident, dnn, sizes, shared)
+    dropped, total = 0.0, bytes_there(resident, dnn, tables, shared)
     if total > memory_bytes:
         for row in range(len(resident)):
-            d = network_of(dnn, row, shared)
-            next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
+            d, next_of[row] = network_of(dnn, row, shared), -1
+            if tables.owns[d] or not shared:
+                next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
         while True:
             row = _next_row(resident, idle, dnn, sizes, shared, next_of)
             if row >= 0:
@@ -151,7 +150,7 @@ def evict(resident, idle, dnn, tables, shared, memory_bytes, next_of):
                 next_of[row] = _next_of_row(resident[row], idle[row], sizes[d], tables.n_layers[d])
             if total <= memory_bytes or row < 0:
                 # sum again, without the rounding errors of the differences
-                total = bytes_there(resident, dnn, sizes, shared)
+                total = bytes_there(resident, dnn, tables, shared)
                 if total <= memory_bytes or row < 0:
                     break
         if shared:
@@ -186,11 +185,12 @@ def _next_row(resident, idle, dnn, sizes, shared, next_of):
 
 
 @lean_inner
-def bytes_there(resident, dnn, sizes, shared):
-    """Return the bytes of all layers on the server; `sizes` (D, L) are bytes of whole layers."""
-    total = 0.0
+def bytes_there(resident, dnn, tables, shared):
+    """Return the bytes of all layers on the server, in rows (R, L) as in `evict`."""
+    sizes, total = tables.owned_bytes if shared else tables.parameter_bytes, 0.0
     for row in range(len(resident)):
-        own, whole = resident[row], sizes[network_of(dnn, row, shared)]
-        for layer in range(len(own)):
-            total += own[layer] * whole[layer]
+        d = network_of(dnn, row, shared)
+        if tables.owns[d] or not shared:
+            for layer in range(resident.shape[1]):
+                total += resident[row, layer] * sizes[d, layer]
     return total

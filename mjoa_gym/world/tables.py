@@ -38,9 +38,10 @@ class Tables(NamedTuple):
     parameter_bytes: NDArray[np.float64]  # (D, L)
     input_bytes: NDArray[np.float64]
     owner: NDArray[np.int64]
-    """(D, L) the first network and layer that hold the same parameters, as `d * L + l`. Most layers
-    own theirs."""
+    """(2, D, L) the first network and its layer that hold the same parameters. Most layers own
+    theirs."""
     borrows: NDArray[np.bool_]  # (D,) whether a network has layers that another one owns
+    owns: NDArray[np.bool_]  # (D,) whether a network has parameters that it owns itself
     owned_bytes: NDArray[np.float64]  # (D, L) `parameter_bytes` of layers that own theirs, else 0
     power: NDArray[np.float64]  # (K, 4) watts of each kind of UE, as in `Power`; NaN if not known
 
@@ -105,7 +106,7 @@ def stacked(
 
     shared = ("offsets", "predecessors", "is_sink", "edge_s", "output_bytes")
     parameter_bytes, owner = padded("missing_bytes"), _owners(dnns)  # all: nothing is resident
-    owns = owner == np.arange(owner.size).reshape(owner.shape)
+    owns = (owner == np.indices(owner.shape[1:])).all(axis=0)
     return Tables(
         n_layers=frozen(np.array([len(i.ue_s) for i in inferences], dtype=np.int64)),
         ue_s=frozen(np.stack([_padded(by_dnn) for by_dnn in zip(*ue_s, strict=True)], axis=1)),
@@ -114,6 +115,7 @@ def stacked(
         input_bytes=frozen(np.array([i.input_bytes for i in inferences])),
         owner=frozen(owner),
         borrows=frozen(~owns.all(axis=1)),
+        owns=frozen((owns & (parameter_bytes > 0.0)).any(axis=1)),
         owned_bytes=frozen(np.where(owns, parameter_bytes, 0.0)),
         power=frozen(np.array([watts(power) for power in powers])),
         **{name: padded(name) for name in shared},
@@ -156,13 +158,12 @@ def channel_with(constants, up, down, message_s):
 
 def _owners(dnns: Sequence[DNN]) -> NDArray[np.int64]:
     """`Tables.owner` of D networks."""
-    width = max(dnn.n_layers for dnn in dnns)
-    owner = np.arange(len(dnns) * width).reshape(-1, width)
-    first: dict[tuple[str, float], int] = {}
-    for own, dnn in zip(owner, dnns, strict=True):
+    owner = np.indices((len(dnns), max(dnn.n_layers for dnn in dnns)))
+    first: dict[tuple[str, float], tuple[int, int]] = {}
+    for d, dnn in enumerate(dnns):
         contents = zip(dnn.fingerprints, dnn.parameter_bytes.tolist(), strict=True)
         for layer, content in enumerate(contents):
-            own[layer] = first.setdefault(content, int(own[layer]))
+            owner[:, d, layer] = first.setdefault(content, (d, layer))
     return owner
 
 
