@@ -49,12 +49,10 @@ testbed: $(BIN)/.installed  ## real inferences on two processes against the simu
 testbed-multi: $(BIN)/.installed  ## real rounds of two to five UEs on one server against the simulator (two cores, 25 minutes)
 	$(BIN)/python scripts/testbed_multi.py
 
-# The oracle and the ablations would take hours more.
-PLANNERS = $(filter-out oracle %+equal %+demand %+ara, \
-	$(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)"))
+PLANNERS = $(shell $(BIN)/python -c "from mjoa_gym.planners.registry import PLANNERS; print(*PLANNERS)")
 AGENTS   = ppo-streaming dqn-streaming
 
-bench: $(BIN)/.installed  ## planners and trained agents on the frozen benchmark, and the table (ten minutes)
+bench: $(BIN)/.installed  ## planners and trained agents on the frozen benchmark, and the table (twenty minutes)
 	for planner in $(PLANNERS); do \
 		$(BIN)/mjoa-gym bench run $$planner -o results/bench/$$planner.json.gz || exit 1; done
 	for agent in $(AGENTS); do \
