@@ -16,6 +16,9 @@ from tqdm import tqdm
 from mjoa_gym.envs.outlook import Outlook
 from mjoa_gym.evaluation.agent import PlannerAgent
 
+N_ENVS = 16
+"""Number of environments in which a planner demonstrates at once."""
+
 
 class Demonstrations(NamedTuple):
     """A planner's decisions in several environments at once, one row per environment and round."""
@@ -31,9 +34,7 @@ def demonstrate(
     planner: PlannerAgent,
     rounds: int,
     seed: int,
-    n_envs: int = 16,
-    progress: bool = True,
-    view: str = "multidiscrete",
+    view: str,
     **arguments: Any,
 ) -> Demonstrations:
     """Let a planner play through a learned view.
@@ -43,20 +44,18 @@ def demonstrate(
         planner: Plans each round from observations.
         rounds: Minimum number of rounds to play.
         seed: Seed of the first environment.
-        n_envs: Number of environments at once.
-        progress: Whether to show a progress bar.
         view: "multidiscrete", "shares", or a view with which a round is N steps.
         **arguments: Arguments of the environment.
     """
     arguments |= {"action": view, "observation": "dict", "autoreset_mode": "same_step"}
-    envs: Any = gym.make_vec(env_id, n_envs, vectorization_mode="vector_entry_point", **arguments)
+    envs: Any = gym.make_vec(env_id, N_ENVS, vectorization_mode="vector_entry_point", **arguments)
     core = envs.unwrapped.core
     outlook = Outlook(core.view)
     one_by_one = core.view.one_by_one
     tokens, actions, rewards, goes_on = [], [], [], []
     observation, _ = envs.reset(seed=seed)
-    steps = range(-(-rounds // n_envs))
-    for _ in tqdm(steps, desc="demonstrations", disable=not progress):
+    steps = -(-rounds // N_ENVS)
+    for _ in range(steps):
         tokens.append(outlook(observation))
         actions.append(planner.nearest(core.view, observation))
         for action in actions[-1].T if one_by_one else [actions[-1]]:
@@ -64,7 +63,7 @@ def demonstrate(
         rewards.append(reward)
         goes_on.append(~over)
     goes_on[-1][:] = False
-    later = np.arange(len(steps) * n_envs).reshape(-1, n_envs) + n_envs
+    later = np.arange(steps * N_ENVS).reshape(-1, N_ENVS) + N_ENVS
     return Demonstrations(
         np.concatenate(tokens),
         np.concatenate(actions),

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mjoa_gym.envs.outlook import OutlookLayout
 
+HIDDEN = 32
+"""Width of the heads' hidden layers."""
 IMPOSSIBLE = -1e8
 """Logit of an entry that a menu does not have."""
 
@@ -47,12 +49,12 @@ class UeEncoder(nn.Module):
 class EntryScorer(nn.Module):
     """Scores the entries of a UE's menu, from their columns and the UE's embedding."""
 
-    def __init__(self, columns: int, width: int, scores: int, hidden: int = 32) -> None:
+    def __init__(self, columns: int, width: int, scores: int) -> None:
         super().__init__()
-        self.entry = nn.Linear(columns, hidden)
-        self.ue = nn.Linear(width, hidden)
-        self.both = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.last = nn.Linear(hidden, scores)
+        self.entry = nn.Linear(columns, HIDDEN)
+        self.ue = nn.Linear(width, HIDDEN)
+        self.both = nn.Sequential(nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
+        self.last = nn.Linear(HIDDEN, scores)
 
     def forward(self, entries: Tensor, known: Tensor) -> Tensor:
         """Map entries (..., M, columns) and embeddings (..., width) to (..., M, scores)."""
@@ -67,13 +69,11 @@ class BidHead(nn.Module):
     there is `retain`, an entry to retain; none if it only bids. Each entry has `columns` numbers.
     """
 
-    def __init__(
-        self, columns: int, width: int, choices: int, logits: int, hidden: int = 32
-    ) -> None:
+    def __init__(self, columns: int, width: int, choices: int, logits: int) -> None:
         super().__init__()
-        self.own = nn.Sequential(nn.Linear(width + choices * columns, hidden), nn.ReLU())
+        self.own = nn.Sequential(nn.Linear(width + choices * columns, HIDDEN), nn.ReLU())
         self.logits = nn.Sequential(
-            nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, logits)
+            nn.Linear(3 * HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, logits)
         )
 
     def forward(self, known: Tensor, entries: Tensor, scores: Tensor) -> Tensor:

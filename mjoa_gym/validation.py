@@ -105,8 +105,7 @@ def number(name: str, value: object) -> float:
 
 def amount(name: str, value: object) -> float:
     """Do `number`, and require the value to be at least 0."""
-    number(name, value)
-    return non_negative(name, value)  # type: ignore[arg-type]
+    return non_negative(name, number(name, value))
 
 
 def finite(name: str, value: float) -> float:

@@ -8,8 +8,6 @@ nothing to decide.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -21,7 +19,7 @@ from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.episodes import ENVIRONMENTS
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.statistics import change
-from mjoa_gym.evaluation.table import Table
+from mjoa_gym.evaluation.table import Table, percent
 from mjoa_gym.planners import plan_with
 
 FIRST_SEED = 600_000
@@ -82,10 +80,9 @@ def limits_table(scenario: Scenario, base: dict[str, Played], episodes: int) -> 
             found = play(environment, scenario.with_changes(**changes), episodes)
             after = units(environment, found.latency_s)
             each = change(after[None], units(environment, before.latency_s))
-            value, low, high = (100 * x for x in each)
             pairs = zip(found.placements, before.placements, strict=True)
             others = np.mean([one != another for one, another in pairs])
-            cells += [f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]", f"{100 * others:.0f} %"]
+            cells += [percent(each, "+"), f"{100 * others:.0f} %"]
         rows.append(tuple(cells))
     heads = [f"{env}, {what}" for env in base for what in ("latency", "other placements")]
     return Table("Without a limit", ("limit lifted", *heads), rows)
@@ -110,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
     parser.add_argument("--episodes", type=int, default=40, help="number of episodes (%(default)s)")
-    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     scenario = Scenario.load(args.scenario)
     base = {name: play(name, scenario, args.episodes) for name in PLAYERS}
     for name, played in base.items():

@@ -7,15 +7,13 @@ paired episodes.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from itertools import product
 
 from mjoa_gym import Scenario
 from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation import compare
 from mjoa_gym.evaluation.statistics import change
-from mjoa_gym.evaluation.table import Table
+from mjoa_gym.evaluation.table import Table, percent
 
 PLANNERS = ("mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
 FIRST_SEED = 600_000
@@ -36,8 +34,7 @@ def measure(scenario: Scenario, episodes: int) -> Table:
             latency_s = found.by_episode(name)
             text = f"{1e3 * latency_s.mean():.1f}"
             if name in base:
-                value, low, high = (100 * x for x in change(latency_s, base[name]))
-                text += f" ({value:+.1f} % [{low:+.1f}, {high:+.1f}])"
+                text += f" ({percent(change(latency_s, base[name]), '+')})"
             base.setdefault(name, latency_s[0])
             cells.append(text)
         rows.append(tuple(cells))
@@ -50,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--scenario", default="default", help="a name, or a YAML file")
     parser.add_argument("--episodes", type=int, default=20, help="number of episodes (%(default)s)")
-    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     table = measure(Scenario.load(args.scenario), args.episodes)
     print(f"\n### {table.caption}\n\n{table.markdown()}")
     return 0

@@ -7,8 +7,6 @@ the same time.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +15,8 @@ import gymnasium as gym
 
 from mjoa_gym import decode_observation
 from mjoa_gym.cli.ending import command_line, run
+from mjoa_gym.evaluation.decision_time import first_instance
+from mjoa_gym.evaluation.episodes import FIRST_SEED
 from mjoa_gym.evaluation.machine import machine
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
@@ -24,27 +24,20 @@ from mjoa_gym.model.instance import Instance
 from mjoa_gym.planners import plan_many, plan_with
 from mjoa_gym.world.scenario import Scenario
 
-FIRST_SEED = 1_000_000
 ALONE = ("dads-serial", "mjoa-mu", "mjoa-mu-prefetch", "far-sighted")
 MANY = 1024
 
 
-def cold_start_rounds(
-    scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
-) -> Iterator[Instance]:
+def cold_start_rounds(scenario: Scenario, n_ues: int, rounds: int) -> Iterator[Instance]:
     """Yield first rounds of a scenario."""
-    scenario = scenario.with_changes(n_ues=n_ues)
-    env = gym.make("MJOA/ColdStart-v1", scenario=scenario)
     for episode in range(rounds):
-        yield decode_observation(env.reset(seed=seed + episode)[0], scenario)
+        yield first_instance(scenario.with_changes(n_ues=n_ues), FIRST_SEED + episode)
 
 
-def streaming_rounds(
-    scenario: Scenario, n_ues: int, rounds: int, seed: int = FIRST_SEED
-) -> Iterator[Instance]:
+def streaming_rounds(scenario: Scenario, n_ues: int, rounds: int) -> Iterator[Instance]:
     """Yield rounds of an episode that MJOA-MU plays, so with parameters on the server."""
     env = gym.make("MJOA/Streaming-v1", scenario=scenario, n_ues=n_ues, rounds=rounds)
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=FIRST_SEED)
     for _ in range(rounds):
         instance = decode_observation(observation, env.unwrapped.scenario)
         yield instance
@@ -99,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="numbers of UEs (default: 5 10 20 50)")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=12, help="rounds per number (%(default)s)")
     parser.add_argument("--many", type=int, default=MANY, help="rounds at once (%(default)s)")
-    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     print("; ".join(f"{key} {value}" for key, value in machine().items()))
     scenario = Scenario.load(args.scenario)
     tables = [

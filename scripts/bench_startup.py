@@ -9,7 +9,6 @@ ratios to the reference of the same turn.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=list(PROGRAMS),
                         metavar="PROGRAM", help="programs to measure")  # fmt: skip
     parser.add_argument("--repetitions", type=int, default=3, help="turns (%(default)s)")
-    args: argparse.Namespace = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     print("; ".join(f"{key} {value}" for key, value in machine().items()))
     table = measure(args.only, args.repetitions)
     print(f"\n### {table.caption}\n\n{table.markdown()}")

@@ -24,8 +24,7 @@ from mjoa_gym.evaluation.episodes import FIRST_SEED, Setting
 def keep(trained: Path, out: Path, episodes: int) -> Path:
     """Copy a finished run's agent, and add its name and its results to the card."""
     agent = LearnedAgent.load(trained / "agent")
-    environment = "streaming" if agent.persists else "cold-start"
-    setting = Setting(environment, agent.outlook.view.scenario)
+    setting = Setting(str(agent.card["environment"]), agent.scenario)
     means = score(agent, setting, episodes, FIRST_SEED)._asdict()
     results = {"first_seed": FIRST_SEED, "episodes": episodes} | means
     agent.card = {"name": trained.name} | agent.card | {"results": results}

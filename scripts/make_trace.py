@@ -6,7 +6,6 @@ choice. The files are the same on every run; on another machine, last digits may
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the files."""
     parser = command_line(__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder (default: the package's)")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     for name, recipe in RECIPES.items():
         path = args.out / f"{name}.csv"
         files.write(path, as_csv(trace_of(recipe)))

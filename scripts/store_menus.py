@@ -9,7 +9,6 @@ if they may change. With `--add`, stored menus do not change, and missing ones a
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 
 from mjoa_gym import DNN, Scenario, files
@@ -33,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the file."""
     parser = command_line(__doc__)
     parser.add_argument("--add", action="store_true", help="keep stored menus")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     menus: dict[str, dict[str, str]] = files.read(STORED, files.parse_json) if args.add else {}
     for scenario in bar(list(scenarios()), desc="scenarios"):
         for d, dnn in enumerate(scenario.profiles):

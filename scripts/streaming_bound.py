@@ -37,9 +37,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "and uploads took no time": {"period_s": 1e3},
     "and memory had no limit": {"server_memory_bytes": np.inf},
 }
-"""What the bound is made of: without it, a horizon has this."""
+"""Changes to a horizon, each of which leaves out one part of the bound."""
 PART = "streaming-bound"
-"""What the markers of the table in a page are called."""
+"""The name of the table's markers in a page."""
 
 
 def in_milliseconds(estimate: Estimate) -> str:

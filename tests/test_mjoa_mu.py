@@ -11,7 +11,8 @@ import pytest
 
 from mjoa_gym import UE, Instance, Plan, Scenario, evaluate
 from mjoa_gym.planners import ara, plan_with
-from mjoa_gym.planners.oracle import grid_optimum
+from mjoa_gym.planners.anytime import finished
+from mjoa_gym.planners.oracle import Grid
 from mjoa_gym.world.population import random_population, to_instance
 from tests.random_instances import random_instance
 from tests.reference_allocation import best_of_all, objective
@@ -114,7 +115,7 @@ def test_near_the_grid_optimum_with_more_ues(n_ues, seeds):
     gaps = []
     for seed in seeds:
         instance = random_instance(50_000 + seed, n_ues, 8, chain=True)
-        grid = grid_optimum(instance)
+        grid = finished(Grid(instance))
         polished = Plan(grid.placements, *ara(instance, grid.placements))
         best = min(objective(instance, plan) for plan in (grid, polished))
         gaps.append(planned("mjoa-mu", instance) / best - 1)

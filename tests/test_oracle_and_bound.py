@@ -9,9 +9,10 @@ import pytest
 
 from mjoa_gym import DNN, UE, Instance
 from mjoa_gym.planners import plan_with, planner_names
+from mjoa_gym.planners.anytime import finished
 from mjoa_gym.planners.bound import certified_cost, lower_bound
 from mjoa_gym.planners.mjoa_mu import JointSearch
-from mjoa_gym.planners.oracle import grid_optimum
+from mjoa_gym.planners.oracle import Grid
 from mjoa_gym.planners.pricing import value_all
 from tests.random_instances import random_instance, varied, without_link
 from tests.reference_allocation import best_of_all, objective, seconds_of_all
@@ -37,7 +38,7 @@ def grid_brute_force(instance: Instance, levels: int) -> float:
 
 
 def grid_plan(instance: Instance, levels: int) -> float:
-    return objective(instance, grid_optimum(instance, levels))
+    return objective(instance, finished(Grid(instance, levels)))
 
 
 @pytest.mark.parametrize("upload", ["parallel", "serial", "preinstalled"])

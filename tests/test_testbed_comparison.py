@@ -316,8 +316,8 @@ def test_a_message_costs_what_is_left_beside_the_rate_that_the_link_really_has(
         seen.append((links.rates, (ue.settings.uplink_bps, ue.settings.downlink_bps)))
         return np.full(n, 0.001), 0.001
 
-    monkeypatch.setattr(runner, "measure_ue", ue_s)
-    monkeypatch.setattr(runner, "measure_edge", edge_s)
+    monkeypatch.setattr("mjoa_gym.testbed.measure.measure_ue", ue_s)
+    monkeypatch.setattr("mjoa_gym.testbed.measure.measure_edge", edge_s)
     asyncio.run(run.measure("before"))
     run.executor.close()
     ((shaped, simulated),) = seen

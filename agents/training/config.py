@@ -28,7 +28,7 @@ STOCK: dict[str, type[BaseAlgorithm]] = {
 }  # fmt: skip
 """Stable-Baselines3's and sb3-contrib's own algorithms, with their policies."""
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "agents"
-OURS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
+OWN_KEYS = ("n_envs", "n_timesteps", "policy", "env_kwargs", "vec_env_wrapper")
 """Keys that are not arguments of the algorithm."""
 
 
@@ -109,7 +109,7 @@ def new_config(
     Raises:
         ValueError: If there is no such algorithm or argument.
     """
-    own = {key: settings.pop(key, None) for key in OURS}
+    own = {key: settings.pop(key, None) for key in OWN_KEYS}
     if own["n_timesteps"] is None:
         raise ValueError("n_timesteps is missing: set the number of training steps")
     config = TrainingConfig(

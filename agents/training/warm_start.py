@@ -77,9 +77,7 @@ def demonstrations_for(
     missing = [k for k, file in enumerate(parts) if not file.is_file()]
     for k in tqdm(missing, desc=f"{planner}: {PART} rounds each", disable=not progress):
         seed = FIRST_SEED + k * PART
-        seen = demonstrate(
-            config.env_id, agent, PART, seed, progress=False, view=view, scenario=played
-        )
+        seen = demonstrate(config.env_id, agent, PART, seed, view, scenario=played)
         content = io.BytesIO()
         np.savez_compressed(content, **seen._asdict())
         write(parts[k], content.getvalue())

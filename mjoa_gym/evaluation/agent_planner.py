@@ -35,11 +35,11 @@ from mjoa_gym.world.scenario import Scenario
 from mjoa_gym.world.trace import GivenTrace
 
 SETS = 4
-"""Of UEs whose environments are kept."""
+"""The number of sets of UEs whose environments are kept."""
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Device):
+class KnownSeconds(Device):
     """A device whose seconds are known for some networks and no others.
 
     Attributes:
@@ -66,8 +66,6 @@ class AgentPlanner:
 
     Args:
         source: What makes the agent.
-
-    A ValueError when it plans says that the agent is not for such UEs.
     """
 
     def __init__(self, source: AgentSource) -> None:
@@ -75,7 +73,11 @@ class AgentPlanner:
         self._prepared = lru_cache(SETS)(self._prepare)
 
     def __call__(self, instance: Instance) -> Plan:
-        """The agent's plan."""
+        """Return the agent's plan.
+
+        Raises:
+            ValueError: If the agent is not for such UEs.
+        """
         roles, agent, core = self.prepared(instance)
         if isinstance(agent, PlannerAgent):  # which needs no environment
             return agent.planner(instance)
@@ -84,7 +86,7 @@ class AgentPlanner:
         return plan_of(Decider(agent, core).decision(core.observe()), 0, instance)
 
     def prepared(self, instance: Instance) -> tuple[Roles, Any, Core]:
-        """What is the same for all instances of the same UEs; kept for the last of them."""
+        """Return what is the same for all instances of the same UEs; the last ones are kept."""
         return self._prepared(_Key(instance))
 
     def _prepare(self, key: _Key) -> tuple[Roles, Any, Core]:
@@ -151,9 +153,9 @@ def roles_of(instance: Instance) -> Roles:
         members[networks[key]].append(i)
     dnns = [_plain(instance.ues[own[0]].dnn) for own in members]
 
-    def seconds(name: str, k: int) -> Table:
+    def seconds(name: str, k: int) -> KnownSeconds:
         own = (getattr(instance.ues[m[min(k, len(m) - 1)]], name) for m in members)
-        return Table("measured", tuple(zip(dnns, own, strict=True)))
+        return KnownSeconds("measured", tuple(zip(dnns, own, strict=True)))
 
     network, device = np.zeros((2, instance.n_ues), np.int64)
     for d, own in enumerate(members):

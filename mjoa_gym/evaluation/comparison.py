@@ -250,7 +250,7 @@ def learned_against_planners(results: Comparison) -> Table:
 
 def latency_figure(results: Comparison) -> Figure:
     """Draw mean latencies; the interval belongs to the ratio to the reference."""
-    from mjoa_gym.evaluation.plots import GREY, OURS, bars_figure
+    from mjoa_gym.evaluation.plots import GREY, HIGHLIGHT, bars_figure
 
     bars = {}
     for family in results.families:
@@ -260,7 +260,7 @@ def latency_figure(results: Comparison) -> Figure:
         compared = results.reference not in ("", family)
         excess = f"  ({100 * own.change.value:+.1f} %)" if compared else ""
         bars[family] = latency_ms, f"{latency_ms.value:.0f}{excess}"
-    colours = dict.fromkeys(bars, OURS) | {results.reference: GREY}
+    colours = dict.fromkeys(bars, HIGHLIGHT) | {results.reference: GREY}
     label = f"mean latency (ms); interval of the ratio to {results.reference}"
     return bars_figure(bars, label, colours)
 

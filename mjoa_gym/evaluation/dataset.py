@@ -38,9 +38,9 @@ def export(
 
     Args:
         source: The planner or the agent.
-        setting: Where it plays. Its scenario must be one that a file can hold.
+        setting: The setting in which it plays, with a scenario that a file can hold.
         seeds: One episode each.
-        dataset_id: Its name and version, like "mjoa/streaming-far-sighted-v0".
+        dataset_id: The dataset's name and version, like "mjoa/streaming-far-sighted-v0".
         action: The action view that is recorded; None for the agent's own. A planner's plan becomes
             the nearest action of the view, and it is that action which is carried out.
         observation: Which observation is recorded: "dict", "flat" or "outlook".
@@ -114,7 +114,10 @@ class _Player:
         self._decide = Decider(agent, env.core)
 
     def actions(self) -> list[Any]:
-        """What the agent does now: an action, or a round's if a planner's are one UE's each."""
+        """Return the agent's next action.
+
+        A planner that acts through a view with one step for each UE returns those of a whole round.
+        """
         seen, view = self._observer.observe(self._env.core.batch.state), self._env.view
         if not self._translated:
             return [row(self._decide(seen), 0)]

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import gymnasium as gym
 
 from mjoa_gym.envs import decode_observation
+from mjoa_gym.envs.core import Core
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.comparison import SEED
-from mjoa_gym.evaluation.episodes import Setting, play, view_of
+from mjoa_gym.evaluation.episodes import Decider, Setting, play
 from mjoa_gym.evaluation.progress import bar
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.model.instance import Instance
@@ -63,9 +64,11 @@ def _times(name: str, setting: Setting, seed: int) -> tuple[float, float | None]
     alone_s = median(row["planning_s"] for rows in episodes for row in rows)
     if not getattr(agent, "batches", False):
         return alone_s, None
-    turns = setting.scenario.n_ues if view_of(agent) == "discrete" else 1
-    observation, _ = setting.environments(agent, MANY).reset(seed=seed)
-    together_s = median_seconds(lambda: agent.predict(observation, deterministic=True))
+    envs = setting.environments(agent, MANY)
+    core: Core = envs.unwrapped.core  # type: ignore[attr-defined]
+    observation, _ = envs.reset(seed=seed)
+    together_s = median_seconds(partial(Decider(agent, core), observation))
+    turns = setting.scenario.n_ues if core.view.one_by_one else 1
     return alone_s, turns * together_s / MANY
 
 

@@ -18,7 +18,7 @@ from mjoa_gym.evaluation.statistics import Estimate
 from mjoa_gym.files import write
 
 INK, GREY, GRID = "#1b1b1f", "#8a8a94", "#e4e4ea"
-OURS = "#D55E00"
+HIGHLIGHT = "#D55E00"
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#7A4FA3", "#A6761D", "#4D4D4D")
 MARKERS = "osD^vPX<>*"
 LEGEND: dict[str, Any] = {"loc": "outside right center", "frameon": False, "fontsize": 8.5}
@@ -49,7 +49,7 @@ def planner_looks(names: Iterable[str], ours: str, reference: str) -> dict[str, 
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         style = "-" if k < len(COLOURS) else "--"
         looks[name] = line_look(colour, marker, 4 + 3 * thick, 0.9 + 1.8 * thick, style)
-    looks[ours] = line_look(OURS, "o", 11.0, 6.0, order=2)
+    looks[ours] = line_look(HIGHLIGHT, "o", 11.0, 6.0, order=2)
     return looks
 
 

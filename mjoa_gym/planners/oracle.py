@@ -128,14 +128,6 @@ class Grid:
         return Plan(sides, *(self.looked_at[self.chosen] / self.n_levels).T)
 
 
-def grid_optimum(instance: Instance, n_levels: int | None = None) -> Plan:
-    """The best plan with shares on a grid of `n_levels` levels; by default the oracle's grid."""
-    grid = Grid(instance, n_levels)
-    for _ in grid.steps():
-        pass
-    return grid.plan()
-
-
 def levels_up_to(n_levels: int) -> NDArray[np.int64]:
     """The numbers of levels to consider: all if they are few, otherwise with growing gaps."""
     if n_levels <= LEVELS:

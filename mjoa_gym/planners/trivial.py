@@ -38,8 +38,8 @@ def random(instance: Instance) -> Plan:
     """
     rng = np.random.default_rng(_checksum(instance))
     placements = [
-        all_local(one_ue) if view is None else rng.integers(2, size=one_ue.dnn.n_layers)
-        for one_ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
+        all_local(ue) if view is None else rng.integers(2, size=ue.dnn.n_layers)
+        for ue, view in zip(instance.ues, at_equal_shares(instance), strict=True)
     ]
     users = np.array([placement.any() for placement in placements])
     shares = np.zeros((2, instance.n_ues))

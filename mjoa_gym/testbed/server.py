@@ -416,11 +416,13 @@ class Session:
         elif frame.kind is Kind.PACE:
             self._pace(frame.header)
         elif frame.kind is Kind.ASK:
-            self._controlled(frame)[0].ask(self._controlled(frame)[1])
+            controller, member = self._controlled(frame)
+            controller.ask(member)
         elif frame.kind is Kind.DONE:
-            self._controlled(frame)[0].finished(self._controlled(frame)[1], frame.header)
+            controller, member = self._controlled(frame)
+            controller.finished(member, frame.header)
         elif frame.kind is Kind.USED:
-            member = self._controlled(frame)[1]
+            _, member = self._controlled(frame)
             if self.server.live is not None:
                 self.server.live.told(member, frame.header)
         elif frame.kind is not Kind.PING:

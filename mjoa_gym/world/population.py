@@ -136,21 +136,21 @@ def _horizon(scenario: Scenario, population: Population, memory: Memory, over: i
         period_s=scenario.period_s,
         server_memory_bytes=scenario.server_memory_bytes,
         departure_probability=scenario.departure_probability,
-        idle_rounds=tuple(map(_cut, idle, n_layers[population.dnn])),
+        idle_rounds=tuple(row[:n] for row, n in zip(idle, n_layers[population.dnn], strict=True)),
         scenario=scenario,
         share_parameters=scenario.share_parameters,
         retain=scenario.retain,
         others=tuple(
-            Stored(scenario.profiles[d], *(_cut(rows[d], n_layers[d]) for rows in memory))
+            Stored(
+                scenario.profiles[d],
+                memory.resident[d, : n_layers[d]],
+                memory.idle[d, : n_layers[d]],
+            )
             for d in sorted(absent)
             if memory.resident[d].any()
         ),
         **({} if scenario.traced else _expected_snrs(scenario, population)),
     )
-
-
-def _cut(row: NDArray[Any], n: int) -> NDArray[Any]:
-    return row[:n]
 
 
 def _expected_snrs(scenario: Scenario, population: Population) -> dict[str, NDArray[np.float64]]:

@@ -172,15 +172,13 @@ class Scenario:
             OSError: If the file cannot be read.
         """
         path = Path(name_or_path)
-        if path.suffix in (".yaml", ".yml"):
-            text, name = path.read_text("utf-8"), path.stem
-        else:
+        if path.suffix not in (".yaml", ".yml"):
             name = validation.choice("scenario", str(name_or_path), Scenario.names())
             return Scenario(**_packaged(name))
-        content = yaml_mapping(text, f"scenario {name!r}")
+        content = yaml_mapping(path.read_text("utf-8"), f"scenario {path.stem!r}")
         if "trace" in content:
             content["trace"] = relative_to(path.parent, content["trace"])
-        return Scenario.from_dict({"name": name, **content})
+        return Scenario.from_dict({"name": path.stem, **content})
 
     @staticmethod
     def from_dict(settings: Mapping[str, Any]) -> Scenario:

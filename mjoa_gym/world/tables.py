@@ -51,11 +51,11 @@ class Tables(NamedTuple):
         return self.is_sink.shape[1]
 
 
-WHOLE = (
+INTEGERS = (
     "mode", "n_dnns", "n_devices", "rayleigh_fading", "traced", "share_parameters", "retain",
     "knows_energy", "deadlines",
 )  # fmt: skip
-REAL = (
+REALS = (
     "message_s", "ue_speed_min", "ue_speed_max", "weight_min", "weight_max", "bandwidth_hz",
     "ue_power_dbm", "edge_power_dbm", "noise_power_dbm", "path_loss_exponent", "reference_loss_db",
     "distance_min_m", "distance_max_m", "shadowing_db", "snr_min", "snr_max", "period_s",
@@ -65,7 +65,7 @@ REAL = (
 )  # fmt: skip
 NO_DEADLINES, FACTORS, SECONDS = range(3)
 """Values of `deadlines`: none, factors of all-local seconds, or seconds."""
-CONSTANTS = np.dtype([(name, np.int64) for name in WHOLE] + [(name, np.float64) for name in REAL])
+CONSTANTS = np.dtype([*((n, np.int64) for n in INTEGERS), *((n, np.float64) for n in REALS)])
 """A scenario's numbers; `Scenario.constants` derives some of them."""
 
 

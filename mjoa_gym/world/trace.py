@@ -37,7 +37,7 @@ class GivenTrace:
 
 
 Traces = str | GivenTrace | tuple[str | GivenTrace, ...] | None
-"""What a scenario may hold."""
+"""The traces that a scenario accepts."""
 
 
 def trace_names() -> tuple[str, ...]:

@@ -21,14 +21,7 @@ from mjoa_gym.model.simulator import Timeline
 from mjoa_gym.testbed import clock
 from mjoa_gym.testbed.commands import close
 from mjoa_gym.testbed.executor import Executor
-from mjoa_gym.testbed.measure import (
-    LayerTimes,
-    measure_edge,
-    measure_ue,
-    plan_one,
-    predict,
-    seconds_of,
-)
+from mjoa_gym.testbed.measure import LayerTimes, measure, plan_one, predict, seconds_of
 from mjoa_gym.testbed.models import program_of
 from mjoa_gym.testbed.namespace import ShapedNamespace, shaped_namespace
 from mjoa_gym.testbed.processes import ServerProcess, cores, server_process
@@ -99,16 +92,12 @@ class ModelRun:
             return
         self.shape(MEASURING_MBPS)  # message_s is the time besides bytes at this rate
         ue = self.ue(MEASURING_MBPS)
-        ue_s = await measure_ue(ue, self.inputs, self.grid.profile_repeats)
         self.expected = (await ue.infer(self.inputs, np.zeros(self.dnn.n_layers))).outputs
-        edge_s, message_s = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
-        if self.grid.paced:
-            ue.pacing = self.pacing = Pacing(ue_s.tolist(), edge_s.tolist())
-            _, message_s = await measure_edge(ue, self.inputs, self.grid.profile_repeats)
-        self.times = LayerTimes(ue_s, edge_s, message_s)
+        times = await measure(ue, self.inputs, self.grid.profile_repeats, self.grid.paced)
+        self.times, self.pacing = times, ue.pacing
         note = {"when": when, "date": time.strftime("%Y-%m-%d %H:%M:%S")}
-        note |= {"ue_s": ue_s.tolist(), "edge_s": edge_s.tolist(), "message_s": message_s}
-        self.store.keep(model=self.model, layer_times=note)
+        note |= {"ue_s": times.ue_s.tolist(), "edge_s": times.edge_s.tolist()}
+        self.store.keep(model=self.model, layer_times=note | {"message_s": times.message_s})
 
     def predicted(
         self, cell: GridCell, planned: Planned, times: LayerTimes, dnn: DNN | None = None

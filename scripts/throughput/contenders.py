@@ -15,6 +15,7 @@ import numpy as np
 
 import mjoa_gym  # noqa: F401 - registers the environments
 from mjoa_gym import DNN, Scenario, simulate
+from mjoa_gym.envs.actions import ACTION_VIEWS
 from mjoa_gym.model import kernel
 from mjoa_gym.model.inference import inference_of
 from mjoa_gym.model.link import link_at
@@ -62,7 +63,7 @@ def ours(env_id: str, view: str, n_envs: int, observation: str = "", **kwargs: A
         mode = "vector_entry_point"
         return VectorPlayer(gym.make_vec(env_id, n_envs, mode, action=view, **kwargs))
 
-    calls = scenario.n_ues if view == "discrete" else 1
+    calls = scenario.n_ues if ACTION_VIEWS[view].one_by_one else 1
     return Contender(env_id, make, view, observation, scenario.n_ues, calls_per_round=calls)
 
 

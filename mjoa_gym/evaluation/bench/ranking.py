@@ -46,7 +46,7 @@ class Gaps(NamedTuple):
     misses: Misses
 
 
-class Changes(NamedTuple):
+class Dynamic(NamedTuple):
     """A submission's dynamic track on a budget."""
 
     ratio: NDArray[np.float64]  # (episodes,) cost over that of MJOA-MU without a limit
@@ -73,16 +73,16 @@ class Standing:
         return {budget: gaps for budget, gaps in found.items() if len(gaps.best)}
 
     @cached_property
-    def dynamic(self) -> dict[str, Changes]:
+    def dynamic(self) -> dict[str, Dynamic]:
         """The dynamic track by budget, for the budgets that have been run."""
         return self._dynamic(None)
 
     @cached_property
-    def core(self) -> dict[str, Changes]:
+    def core(self) -> dict[str, Dynamic]:
         """The part of `dynamic` by which submissions are ranked."""
         return self._dynamic(CORE)
 
-    def _dynamic(self, seeds: int | None) -> dict[str, Changes]:
+    def _dynamic(self, seeds: int | None) -> dict[str, Dynamic]:
         found = {budget: self._changes(budget, seeds) for budget in (*BUDGETS, NO_LIMIT)}
         return {budget: one for budget, one in found.items() if one is not None}
 
@@ -99,7 +99,7 @@ class Standing:
         cost = np.array(costs)
         return Gaps(cost / bests - 1.0, cost / bounds - 1.0, misses_of(rows, budget))
 
-    def _changes(self, budget: str, seeds: int | None) -> Changes | None:
+    def _changes(self, budget: str, seeds: int | None) -> Dynamic | None:
         ratios, reductions, rows = [], [], []
         for scene in scenes().values():
             pairs = []
@@ -114,9 +114,8 @@ class Standing:
                 reductions.append(reduction(own, base))
         if not reductions:
             return None
-        less = mean_reduction(reductions)
-        change = Estimate(-less.value, -less.high, -less.low)
-        return Changes(np.concatenate(ratios), change, misses_of(rows, budget))
+        change = mean_reduction(reductions).negated
+        return Dynamic(np.concatenate(ratios), change, misses_of(rows, budget))
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -283,7 +282,7 @@ def _excess(static: Mapping[str, Gaps], budget: str) -> str:
     return f"{100 * static[budget].best.mean():,.1f} %" if budget in static else ""
 
 
-def _change(dynamic: Mapping[str, Changes], budget: str) -> str:
+def _change(dynamic: Mapping[str, Dynamic], budget: str) -> str:
     return (
         f"{round(100 * dynamic[budget].change.value, 1) + 0.0:+,.1f} %" if budget in dynamic else ""
     )

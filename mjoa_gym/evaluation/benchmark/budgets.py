@@ -82,8 +82,8 @@ def _measured(planner: str, instance: Instance, budget_s: float) -> tuple[float,
     start = time.perf_counter()
     plan = plan_with(planner, instance, budget_s)
     seconds = time.perf_counter() - start
-    weights = [ue.weight for ue in instance.ues]
-    return seconds, float(np.average(evaluate(instance, plan), weights=weights))
+    latency_s = np.average(evaluate(instance, plan), weights=instance.weights)
+    return seconds, float(latency_s)
 
 
 def gaps_of(plans: Sequence[Budgeted]) -> Gaps:

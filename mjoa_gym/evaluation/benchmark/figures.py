@@ -24,17 +24,24 @@ from mjoa_gym.evaluation.benchmark.results import (
     SuiteResults,
     against,
 )
-from mjoa_gym.evaluation.benchmark.suite import Sweep
+from mjoa_gym.evaluation.benchmark.suite import LINES, Sweep
 from mjoa_gym.evaluation.decision_time import Timing
 from mjoa_gym.evaluation.episodes import KINDS
 from mjoa_gym.evaluation.journal import Row
-from mjoa_gym.evaluation.plots import COLOURS, GREY, INK, LEGEND, OURS, dress, new_figure, plain_log
+from mjoa_gym.evaluation.plots import (
+    COLOURS,
+    GREY,
+    HIGHLIGHT,
+    INK,
+    LEGEND,
+    dress,
+    new_figure,
+    plain_log,
+)
 from mjoa_gym.evaluation.statistics import Estimate, gap
 
 HOW = {THEIR_WORLD: "serially", OUR_WORLD: "while layers execute"}
 """The worlds, in words."""
-LINES = "sweep", "condition", "energy", "deadlines"
-"""Kinds of sweeps with a line per planner."""
 BUDGET_LOOKS: tuple[plots.Look, ...] = (
     {"marker": "o", "ms": 6.5, "lw": 3.0, "alpha": 0.55, "mec": "white", "mew": 0.5},
     {"marker": "s", "ms": 3.5, "lw": 1.2, "ls": "--"},
@@ -126,12 +133,12 @@ def overview_figure(results: SuiteResults) -> Figure | None:
     left, right = figure.subplots(1, 2)
     for k, (world, found) in enumerate(reductions.items()):
         means = [overview.mean for overview in found if overview]
-        _draw_estimates(left, means, COLOURS[0] if k else OURS, "so"[k], 0.2 * k - 0.1,
+        _draw_estimates(left, means, COLOURS[0] if k else HIGHLIGHT, "so"[k], 0.2 * k - 0.1,
                         label=f"earlier systems upload {HOW[world]}")  # fmt: skip
     names = [s.title.split(":")[0] + (f" ({s.ours})" if s.ours != results.suite.ours else "")
              for s in sweeps]  # fmt: skip
     left.set_yticks(range(len(sweeps)), names)
-    _draw_estimates(right, [change.mean.negated for *_, change in effects], OURS, "o")
+    _draw_estimates(right, [change.mean.negated for *_, change in effects], HIGHLIGHT, "o")
     right.set_yticks(range(len(effects)), [effect.what for _, effect, _ in effects])
     title = f"{results.suite.ours} against the strongest earlier system"
     dress(left, title, "latency reduction (%)", "", grid="x")
@@ -167,7 +174,7 @@ def _draw_reductions(axes: Axes, sweep: Sweep, found: dict[str, Overview | None]
             estimates = 100 * np.array([c.reduction.mean for c in overview.comparisons])
             axes.errorbar(
                 np.array(_xs(sweep)) + (0 if numeric else 0.12 * k), estimates[:, 0],
-                np.abs(estimates[:, 1:].T - estimates[:, 0]), color=(OURS, COLOURS[0])[k],
+                np.abs(estimates[:, 1:].T - estimates[:, 0]), color=(HIGHLIGHT, COLOURS[0])[k],
                 marker="os"[k], ms=5, lw=1.5, capsize=2.5, label=f"they upload {HOW[world]}",
                 ls="-" if numeric else "none",
             )  # fmt: skip
@@ -267,7 +274,7 @@ def gap_figure(results: SuiteResults, sweep: Sweep) -> Figure:
 
 
 def _colours(results: SuiteResults) -> dict[str, str]:
-    return {results.suite.ours: OURS, results.suite.reference: GREY}
+    return {results.suite.ours: HIGHLIGHT, results.suite.reference: GREY}
 
 
 def _is_numeric(sweep: Sweep) -> bool:
@@ -355,13 +362,13 @@ def runtime_figure(timings: Sequence[Timing]) -> Figure:
     layers, ues = ([t for t in timings if bool(t.label) == alone] for alone in (True, False))
     for chain, name, look in ((True, "chains", "o"), (False, "other graphs", "D")):
         some = [t for t in layers if t.chain == chain]
-        colour = COLOURS[0] if chain else OURS
+        colour = COLOURS[0] if chain else HIGHLIGHT
         seconds = [1e3 * t.seconds for t in some]
         left.plot([t.layers for t in some], seconds, look, color=colour, label=name)
     _name_points(left, layers)
     dress(left, "PBT-DP, one UE", "layers", "planning time (ms)", grid="both")
     for planner, colour, marker in zip(
-        dict.fromkeys(t.what for t in ues), (OURS, *COLOURS), plots.MARKERS, strict=False
+        dict.fromkeys(t.what for t in ues), (HIGHLIGHT, *COLOURS), plots.MARKERS, strict=False
     ):
         some = [t for t in ues if t.what == planner]
         seconds = [1e3 * t.seconds for t in some]

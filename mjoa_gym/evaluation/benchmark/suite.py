@@ -31,7 +31,9 @@ SHARED = ("planners", "worlds", "seeds", "rounds", "environment", "scenario", "o
 """Fields of sweeps that a suite may set, for all sweeps that do not set them."""
 SHOWN = "about", "brought", "title", "label", "phrase", "planners", "effects"
 """Fields that change the report, but not what is played in a cell."""
-KINDS_OF_SWEEPS = "sweep", "condition", "energy", "deadlines", "ablation", "optimum", "budgets"
+LINES = "sweep", "condition", "energy", "deadlines"
+"""Kinds of sweeps with a line per planner."""
+KINDS_OF_SWEEPS = *LINES, "ablation", "optimum", "budgets"
 """Kinds of sweeps: lines over a quantity; lines over a quantity that the headline leaves out,
 because it changes the world and not only its size; latency against energy; met deadlines; bars;
 gaps to the lower bound; and gaps by planning time."""
