@@ -43,7 +43,8 @@ def decision_times(agents: Sequence[str], setting: Setting, seed: int) -> Table:
         base = base or alone_s
         cells = [f"{1e3 * alone_s:.2f}", f"{base / alone_s:.1f}", "", ""]
         if together_s is not None:
-            cells[2:] = [f"{1e3 * together_s:.3f}", f"{base / together_s:.0f}"]
+            batch_ms = f"{1e3 * together_s:.3f}" if together_s > 1e-6 else "< 0.001"
+            cells[2:] = [batch_ms, f"{base / together_s:,.0f}"]
         rows.append((SEED.sub("", source_of(name).label), *cells))
     faster = f"times as fast as {source_of(agents[0]).label}"
     header = ("Agent", "Alone, ms", faster, f"In a batch of {MANY}, ms", faster)
