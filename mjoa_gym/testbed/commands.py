@@ -74,14 +74,25 @@ def parser() -> argparse.ArgumentParser:
         add("--core", type=int, help="core that executes layers (default: any)")
         add("--program", action="append", default=[], metavar="NAME=FILE",
             help="an exported program (.pt2) and the name that both sides use for it")  # fmt: skip
+    certificate = sides.add_parser("certificate", help="make a certificate and its key, for TLS")
     watch.add_argument("--page-port", type=int, default=PAGE_PORT,
                        help="port of the page, on loopback (default %(default)s)")  # fmt: skip
-    certificate = sides.add_parser("certificate", help="make a certificate and its key, for TLS")
+    _add_certificate(certificate)
+    _add_server(server)
+    _add_control(server)
+    _add_ue(ue)
+    return parser
+
+
+def _add_certificate(certificate: argparse.ArgumentParser) -> None:
     add = certificate.add_argument
     add("--out", type=Path, default=Path(),
         help="folder to write both to (default: the current one)")  # fmt: skip
     add("--host", action="append", default=[],
         help="a name or address of the server, besides localhost; may be repeated")  # fmt: skip
+
+
+def _add_server(server: argparse.ArgumentParser) -> None:
     add = server.add_argument
     add("--key", type=Path, metavar="FILE", help="the certificate's key")
     add("--models", nargs="*", metavar="NAME",
@@ -95,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
     add("--idle-s", type=float, default=ServerSettings.idle_s,
         help="seconds after which a silent UE is disconnected (default %(default)s)")  # fmt: skip
     add("--verbose", action="store_true", help="log why each session ends")
-    _add_control(server)
+
+
+def _add_ue(ue: argparse.ArgumentParser) -> None:
     add = ue.add_argument
     add(
         "--model",
@@ -134,7 +147,6 @@ def parser() -> argparse.ArgumentParser:
         help="seconds within which this UE wants its results (default: no deadline)")  # fmt: skip
     add("--share", action="store_true",
         help="share equal layers with other UEs, by the digests of their parameters")  # fmt: skip
-    return parser
 
 
 CONTROL: dict[str, tuple[str, float, str]] = {
