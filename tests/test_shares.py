@@ -11,12 +11,16 @@ from mjoa_gym.envs import ENTRY_POINTS
 from mjoa_gym.envs.actions import action_view
 from mjoa_gym.envs.actions.response import Bids
 from mjoa_gym.envs.actions.shares import EVEN, GREATEST_BID, LEVELS, centred, nearest_levels
+from mjoa_gym.envs.actions.targets import NO_ROUND, PATIENCE
+from mjoa_gym.model.instance import packed_link
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.menu import menu_of
 from mjoa_gym.world.rounds import plan_of
 from tests.responses import costs_of
 from tests.test_outlook import SCENARIOS, played
 
+DEAR = {"dear": {"energy_price_s_per_j": 0.5, "share_parameters": False}}
+"""Energy at a price that decides about many targets."""
 every_env = pytest.mark.parametrize("env_id", tuple(ENTRY_POINTS))
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 
@@ -38,6 +42,9 @@ def expected(scenario, persists, instance, bids):
     prefetch = retain = [np.zeros(ue.dnn.n_layers, np.int8) for ue in instance.ues]
     if persists:
         later = later_costs(instance, menus, shares)
+        if scenario.energy_price_s_per_j > 0.0:
+            sending = sending_costs(scenario, instance, menus, shares, placements)
+            later = [costs + own for costs, own in zip(later, sending, strict=True)]
         targets = best_together(scenario, instance, menus, later)
         wanted = targets
         if scenario.retain:
@@ -79,6 +86,19 @@ def later_costs(instance, menus, shares):
     ]
 
 
+def sending_costs(scenario, instance, menus, shares, placements):
+    """Per UE (M,) the price of sending what an entry misses, by the rounds in which it pays."""
+    rounds = max(PATIENCE * instance.horizon.expected_rounds, NO_ROUND)
+    found = []
+    for i, (ue, rows, placed) in enumerate(zip(instance.ues, menus, placements, strict=True)):
+        sent = (rows * (1 - placed)) @ (ue.dnn.parameter_bytes * (1.0 - ue.resident))
+        up = packed_link(instance.packed, i, *shares[:, i]).up  # seconds per byte
+        busy_s = np.array([own * up if own > 0.0 else 0.0 for own in sent])
+        joules = ue.power.transmit_w * busy_s
+        found.append(ue.weight * scenario.energy_price_s_per_j * joules / rounds)
+    return found
+
+
 def best_together(scenario, instance, menus, later):
     """Per UE its target: of all prices at which some target changes, the lowest that will do."""
     names = [ue.dnn.name if scenario.share_parameters else i for i, ue in enumerate(instance.ues)]
@@ -110,7 +130,7 @@ def replace_resident(ue):
 
 
 @every_env
-@every_scenario
+@pytest.mark.parametrize("scenario", (SCENARIOS | DEAR).values(), ids=SCENARIOS | DEAR)
 def test_placements_are_the_best_at_what_is_bid(env_id, scenario):
     seen, core = played(env_id, "shares", scenario=scenario, n_envs=3)
     view, state = core.view, core.batch.state

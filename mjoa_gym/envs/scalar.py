@@ -88,8 +88,10 @@ class RoundsEnv(gym.Env[Any, Any]):
     the target places at the edge. All targets together fit into the server's memory, because a byte
     of memory has a price: the lowest one at which the targets fit. A UE's target is the entry that
     minimises the sum of two terms: what the UE will cost, at the first shares, with the entry's
-    parameters on the server, and the price of these parameters. Where parameters are shared, UEs
-    with the same network have one target. If the scenario sets `retain`, the server drops the
+    parameters on the server, and the price of these parameters. If energy has a price, sending what
+    is missing counts as well, divided by 0.3 times the number of later rounds for which the UE is
+    expected to stay. Where parameters are shared, UEs with the same network have one target. If the
+    scenario sets `retain`, the server drops the
     targets' layers last, and a UE whose target is complete uploads what would be best for it alone.
 
     | View | Numbers of a UE, in this order |

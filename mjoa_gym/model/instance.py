@@ -159,6 +159,12 @@ class Stored(NamedTuple):
     idle_rounds: NDArray[np.int64]
 
 
+def expected_rounds(rounds_left: int, departure_probability: float) -> float:
+    """Return how many of the next `rounds_left` rounds a UE is expected to see."""
+    stays = 1.0 - departure_probability
+    return float(np.sum(stays ** np.arange(1, rounds_left + 1)))
+
+
 @dataclass(frozen=True, eq=False)
 class Horizon(_Rebuilt):
     """The knowledge about later rounds, if UEs and their parameters stay.
@@ -208,8 +214,7 @@ class Horizon(_Rebuilt):
     @property
     def expected_rounds(self) -> float:
         """The number of rounds after this one for which a UE is expected to stay."""
-        stays = 1.0 - self.departure_probability
-        return float(np.sum(stays ** np.arange(1, self.rounds_left + 1)))
+        return expected_rounds(self.rounds_left, self.departure_probability)
 
     def check_fits(self, ues: Sequence[UE]) -> None:
         """Raise a ValueError if the shapes do not fit the UEs."""

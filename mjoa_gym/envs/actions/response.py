@@ -22,7 +22,7 @@ from mjoa_gym.envs.actions.choices import LEAST, MenuView, answered
 from mjoa_gym.envs.actions.targets import aim, counted, new_targets
 from mjoa_gym.model import kernel
 from mjoa_gym.model.compiling import lean, lean_inner
-from mjoa_gym.model.instance import Instance, Plan
+from mjoa_gym.model.instance import Instance, Plan, expected_rounds
 from mjoa_gym.model.link import link_over
 from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.batch import in_parts
@@ -37,6 +37,7 @@ from mjoa_gym.world.rounds import (
     new_room,
     scratch_in,
 )
+from mjoa_gym.world.scenario import Scenario
 
 GREATEST_BID = 2.0**1.5
 """A bid is 0, or a factor from the reciprocal of this number to this number."""
@@ -65,6 +66,11 @@ class SharesView(MenuView):
 
     observation = "outlook"
 
+    def __init__(self, scenario: Scenario, persists: bool, n_envs: int = 1) -> None:
+        super().__init__(scenario, persists, n_envs)
+        ahead = [expected_rounds(n, scenario.departure_probability) for n in range(scenario.rounds)]
+        self.ahead = np.array([*ahead[::-1], 0.0])  # the rounds ahead, by the number of the round
+
     def respond(self, bids: Bids, state: State, which: NDArray[np.bool_], threads: int) -> Decision:
         """Return the decisions that follow from bids, for the environments of `which` (E,)."""
         scenario, shape = self.scenario, state.population.dnn.shape
@@ -78,12 +84,14 @@ class SharesView(MenuView):
             compute_share=np.zeros(shape),
         )
 
+        ahead = self.ahead[state.round]
+
         def part(first: int, last: int) -> None:
             room = new_room(scenario.n_ues, scenario.tables.width)
             targets = new_targets(scenario.n_ues, self.entries)
             _respond(
                 decision[2:], room, targets, bids, state, scenario.tables, scenario.constants,
-                self.menus, self.persists, which, first, last,
+                self.menus, self.persists, ahead, which, first, last,
             )  # fmt: skip
 
         in_parts(part, len(which), threads)
@@ -101,7 +109,7 @@ class SharesView(MenuView):
 
 @lean
 def _respond(
-    decided, room, targets, bids, state, tables, numbers, menus, persists, which, first, last
+    decided, room, targets, bids, state, tables, numbers, menus, persists, ahead, which, first, last
 ):
     """Fill in the arrays (E, N) of a decision in the environments of `which` (E,)."""
     constants = numbers[0]
@@ -119,7 +127,7 @@ def _respond(
         for i in range(bandwidth.shape[1]):
             _place(decided, room, state, tables, constants, menus, e, i)
         if persists:
-            aim(decided, room, targets, state, tables, constants, menus, e)
+            aim(decided, room, targets, state, tables, constants, menus, ahead, e)
         for i in range(bandwidth.shape[1]):
             if placement_of[e, i] % menus.entries == 0:
                 compute[e, i] = 0.0

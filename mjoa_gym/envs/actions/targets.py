@@ -9,6 +9,10 @@ The price is the lowest one at which all targets fit into the server's memory to
 Lagrangian of a multiple-choice knapsack. Where parameters are shared, UEs with the same network
 have one target, and their costs add up.
 
+If energy has a price, sending what an entry still misses costs energy once, while the entry pays in
+all later rounds. So this energy counts divided by the number of later rounds for which the UE is
+expected to stay, each with the weight `PATIENCE`.
+
 Cost: one simulation per UE and entry, and O(STEPS N M) for the price.
 """
 
@@ -23,7 +27,7 @@ from numpy.typing import NDArray
 from mjoa_gym.model import energy, kernel, objective
 from mjoa_gym.model.compiling import lean_inner
 from mjoa_gym.model.inference import Upload
-from mjoa_gym.model.link import link_over
+from mjoa_gym.model.link import link_over, seconds_for
 from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world.rounds import channel_in, scratch_in
 from mjoa_gym.world.tables import inference_with
@@ -33,6 +37,11 @@ STEPS = 40
 """Halvings of the price's range, on a logarithmic scale."""
 SPAN = 1e15
 """The highest price over the lowest price that is tried."""
+PATIENCE = 0.3
+"""Weight of a later round, as in the far-sighted planner: what is sent may be dropped, and layers
+that are sent later are not wasted."""
+NO_ROUND = 1e-9
+"""The least number of later rounds: in the last round, nothing is worth its energy."""
 
 
 @by_reference
@@ -51,14 +60,16 @@ def new_targets(n_ues: int, entries: int) -> Targets:
 
 
 @lean_inner
-def aim(decided, room, targets, state, tables, constants, menus, e):
+def aim(decided, room, targets, state, tables, constants, menus, ahead, e):
     """Choose the targets in environment e, and mark their layers to upload and to retain.
+
+    `ahead` (E,) is the number of later rounds for which a UE is expected to stay.
 
     Where layers can be retained, a UE that has uploaded all of its target uploads what would be
     best for it alone. The server drops those layers first.
     """
     dnn = state.population.dnn[e]
-    _foresee(decided, room, targets, state, tables, constants, menus, e)
+    _foresee(decided, room, targets, state, tables, constants, menus, ahead, e)
     _fit(targets, dnn, menus, constants.server_memory_bytes)
     placement_of, prefetch_of, retain_of, _, _ = decided
     for i in range(len(dnn)):
@@ -76,12 +87,12 @@ def aim(decided, room, targets, state, tables, constants, menus, e):
 
 
 @lean_inner
-def _foresee(decided, room, targets, state, tables, constants, menus, e):
+def _foresee(decided, room, targets, state, tables, constants, menus, ahead, e):
     """Fill in what UEs will cost with each entry, at their shares, and the UEs' leaders.
 
     A UE without a share of the server is assumed to get an equal share later.
     """
-    _, _, _, bandwidth, compute = decided
+    placement_of, _, _, bandwidth, compute = decided
     people = state.population
     n_ues = people.dnn.shape[1]
     for i in range(n_ues):
@@ -93,6 +104,12 @@ def _foresee(decided, room, targets, state, tables, constants, menus, e):
             outline = menus.outlines[d * menus.entries + entry]
             seconds = kernel.follow(outline, inference, link, scratch)[1]
             counts_s = counted(seconds, outline, inference, link, power, people, constants, e, i)
+            if constants.energy_price_s_per_j > 0.0:
+                placed = menus.outlines[placement_of[e, i]]
+                joules = sending_j(outline, placed, inference, link, power)
+                counts_s += (
+                    constants.energy_price_s_per_j * joules / max(PATIENCE * ahead[e], NO_ROUND)
+                )
             targets.costs[i, entry] = objective.cost(people.weight[e, i], counts_s)
         targets.leader[i] = i
         for j in range(i if constants.share_parameters else 0):
@@ -168,3 +185,13 @@ def sends(target, placement, inference):
         if more and inference.missing_bytes[layer] > 0.0:
             return True
     return False
+
+
+@njit(inline="always")
+def sending_j(target, placement, inference, link, power):
+    """Return the joules of sending what a target misses and the placement does not upload."""
+    missing = 0.0
+    for layer in range(len(inference.ue_s)):
+        if target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE:
+            missing += inference.missing_bytes[layer]
+    return power[energy.TRANSMIT] * seconds_for(missing, link.up)
