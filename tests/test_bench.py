@@ -1,6 +1,9 @@
 """The frozen benchmark: its files, runs, checks of what others hand in, improvements, the table."""
 
+import asyncio
+import gzip
 import json
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,11 +15,19 @@ import pytest
 
 from mjoa_gym import Plan
 from mjoa_gym.cli.main import main
+from mjoa_gym.evaluation import processes
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.bench import frozen, reference
-from mjoa_gym.evaluation.bench.checking import faults_of
+from mjoa_gym.evaluation.bench.checking import faults_of, static_fault
 from mjoa_gym.evaluation.bench.improving import improve
-from mjoa_gym.evaluation.bench.instances import Case, Writer, factor_between, read_cases, read_plan
+from mjoa_gym.evaluation.bench.instances import (
+    Case,
+    Writer,
+    factor_between,
+    plain_plan,
+    read_cases,
+    read_plan,
+)
 from mjoa_gym.evaluation.bench.playing import Clocked, cost_of, counted, is_late, takes_budget
 from mjoa_gym.evaluation.bench.ranking import Standing, markdown, ranked
 from mjoa_gym.evaluation.bench.reference import (
@@ -36,6 +47,7 @@ from mjoa_gym.evaluation.bench.result import (
 )
 from mjoa_gym.evaluation.bench.running import Asked, run
 from mjoa_gym.evaluation.processes import Playing
+from mjoa_gym.model.instance import SHARE_TOLERANCE
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.trivial import edge_only, local_only
 from mjoa_gym.world.scenario import Scenario
@@ -411,6 +423,11 @@ def grow(content):
     plan["bandwidth"] = [share * 1.5 + 0.5 for share in plan["bandwidth"]]
 
 
+def set_share(content, share):
+    """Replace a share."""
+    first_plan(content)["plan"]["bandwidth"][0] = share
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -437,6 +454,17 @@ def grow(content):
         (lambda c: c.pop("made"), "the result has no 'made'"),
         (lambda c: c.update(label=""), "label='': must be a text"),
         (lambda c: c.update(takes_budget="no"), "takes_budget='no': must be true or false"),
+        (lambda c: c.update(label="a|b"), "label='a|b': must not have"),
+        (lambda c: c.update(planner="\x1b[2J"), "planner='\\x1b[2J': must be a text"),
+        (lambda c: c["made"].update(more=[1]), "made.more=list of 1: must be a text"),
+        (lambda c: c["benchmark"].update(more=1), "a field of benchmark='more'"),
+        (lambda c: c["covers"]["static"].update(none=40.0), "covers: says"),
+        (lambda c: c.update(static={}, dynamic={}, covers={"static": {}, "dynamic": {}}),
+         "the result has no answers"),
+        (lambda c: first_plan(c).update(reference_s=1e300), "must be 5e-05 to 0.1 s"),
+        (lambda c: set_share(c, 10**400), "plan.bandwidth[0]: is too large"),
+        (lambda c: set_share(c, True), "plan.bandwidth[0]=True: must be a number"),
+        (lambda c: set_share(c, "0.1"), "plan.bandwidth[0]='0.1': must be a number"),
     ],
 )  # fmt: skip
 def test_what_does_not_reproduce_is_rejected(played, change, said):
@@ -483,6 +511,75 @@ def test_garbage_is_rejected_in_a_line(tmp_path, content, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_messages_about_a_hostile_file_are_one_short_line(played, tmp_path, capsys):
+    path = tmp_path / "hostile.json"
+    name = "a\nok hostile.json: complete\x1b[2J" + 3000 * "x"
+    change = altered(played[1], lambda c: c["static"]["none"].update({name: first_plan(c)}))
+    path.write_text(json.dumps(change))
+    assert main(["bench", "check", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(f"REJECTED {path}: static.none.a ok hostile.json")
+    assert len(said) < 500
+    assert said[:-1].isprintable()
+
+
+def test_data_after_the_compressed_data_is_rejected(played, tmp_path):
+    path = tmp_path / "more.json.gz"
+    played[0].write(path)
+    path.write_bytes(path.read_bytes() + gzip.compress(b"more"))
+    with pytest.raises(ValueError, match="more data after the end of the compressed data"):
+        read_result(path)
+
+
+def test_a_file_that_could_not_be_read_is_not_written(played, tmp_path, monkeypatch):
+    path = tmp_path / "new.json"
+    for result in (replace(played[0], label="a|b"), replace(played[0], tracks=endless(played[0]))):
+        with pytest.raises(ValueError, match=r"label=|Infinity"):
+            result.write(path)
+    monkeypatch.setattr(frozen, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="has more than 1,000 bytes"):
+        played[0].write(path)
+    assert not path.exists()
+
+
+def endless(result):
+    """The tracks of a result, with an infinite cost."""
+    static = result.tracks[STATIC]["none"]
+    name = next(name for name, row in static.items() if "cost" in row)
+    return result.tracks | {STATIC: {"none": {name: static[name] | {"cost": np.inf}}}}
+
+
+def test_a_check_goes_on_after_a_missing_file_and_says_what_is_a_sample(played, capsys):
+    assert main(["bench", "check", "nothing.json", str(played[1]), "--sample", "2"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("REJECTED ")
+    assert "nothing.json" in first
+    assert second.startswith("ok ")
+    assert second.endswith("(only 2 answers of each track and budget checked)")
+
+
+def test_plans_whose_shares_exceed_1_as_little_as_allowed_are_accepted():
+    """The bound holds for shares up to 1, so such plans may cost a little less."""
+    below = 0
+    for name, best in frozen.best_known().items():
+        if best.cost > best.bound * (1.0 + SHARE_TOLERANCE):
+            continue
+        plan = best.plan
+        band, server = (
+            s * ((1.0 + 0.99 * SHARE_TOLERANCE) / s.sum()) if s.any() else s
+            for s in (plan.bandwidth_share, plan.compute_share)
+        )
+        more = Plan(plan.placements, band, server)
+        cost = cost_of(frozen.cases()[name].instance, more)
+        below += cost < best.bound
+        answer = {"plan": plain_plan(more), "cost": cost}
+        assert not static_fault((name,), answer, best), name
+        assert "less than the certified bound" in static_fault(
+            (name,), answer, best._replace(bound=cost * (1.0 + 1.1 * SHARE_TOLERANCE))
+        )
+    assert below
+
+
 # Improving
 
 
@@ -518,6 +615,12 @@ def test_only_checked_better_plans_replace_best_known_ones(best_file, tmp_path, 
     with pytest.raises(ValueError, match="dads-serial, chain-12: the plan costs"):
         improve(result, best_file)
     assert frozen.best_known(best_file)["chain-12"].cost == before["chain-12"].cost
+
+
+def test_another_file_is_not_taken_for_that_of_the_best_known_plans(played):
+    for path in (played[1], frozen.FOLDER / frozen.INSTANCES):
+        with pytest.raises(ValueError, match="does not have the best-known plans of"):
+            improve(played[0], path)
 
 
 # The table
@@ -557,6 +660,12 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
         Standing(more, frozen.best_known()).score == Standing(complete, frozen.best_known()).score
     )
     assert not complete.partial
+    known = frozen.best_known()
+    scene, *_ = keys_of(DYNAMIC)[frozen.CORE]
+    extra = {key: tracks[DYNAMIC]["none"][key] for key in keys_of(DYNAMIC) if key[0] == scene}
+    picked = replace(complete, tracks=tracks | {DYNAMIC: {"none": core | extra}})
+    for one, count in ((complete, 50), (picked, 50), (more, 500)):
+        assert {len(own.ratio) for own in Standing(one, known).dynamic.values()} == {count}
     first, *_ = ranked([*results, complete])
     assert first.label == "complete"  # though local_only is better on its part
     with pytest.raises(ValueError, match="several submissions are called edge_only"):

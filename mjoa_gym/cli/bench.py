@@ -98,12 +98,13 @@ def _check(args: argparse.Namespace) -> int:
     from mjoa_gym.evaluation.bench.checking import faults_of
 
     sample = None if args.sample is None else count("sample", args.sample)
+    remark = "" if sample is None else f" (only {sample} answers of each track and budget checked)"
     failed = 0
     for path in args.results:
         try:
             result = read_result(path)
             faults = list(faults_of(result, sample, None))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             print(f"REJECTED {error}")
             failed += 1
             continue
@@ -112,7 +113,7 @@ def _check(args: argparse.Namespace) -> int:
         if len(faults) > SHOWN:
             print(f"REJECTED {path}: and {len(faults) - SHOWN} more")
         if not faults:
-            print(f"ok {path}: {result.partial or 'complete'}")
+            print(f"ok {path}: {result.partial or 'complete'}{remark}")
         failed += bool(faults)
     return 1 if failed else 0
 
