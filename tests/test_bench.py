@@ -322,6 +322,131 @@ def test_a_second_run_goes_on_from_the_journal(tmp_path):
     assert len(calls) > before
 
 
+@pytest.mark.parametrize("change", ["planner", "timeout"])
+def test_a_journal_does_not_answer_for_another_planner_or_timeout(tmp_path, change):
+    asked, planners = Asked((STATIC,), instances=4), [local_only, edge_only]
+    costs = []
+    for k, timeout_s in enumerate((1.0, 2.0)):
+        name = f"mine.py:{k}" if change == "planner" else "mine.py:plan"
+        how = HERE if change == "planner" else HERE._replace(timeout_s=timeout_s)
+        result, _ = run(source_of(planners[k], "x"), name, asked, how, tmp_path)
+        costs.append([row["cost"] for row in result.tracks[STATIC]["none"].values()])
+    assert costs[0] != costs[1]
+
+
+def test_a_damaged_line_of_a_journal_is_named(tmp_path):
+    asked = Asked((STATIC,), instances=2)
+    go = partial(run, source_of(local_only), "x", asked, HERE, tmp_path)
+    go()
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().replace('{"key"', '{"key', 1))
+    with pytest.raises(ValueError, match=r"journal.jsonl, line 2: is damaged .* --fresh"):
+        go()
+    path.write_text('{"setting": "another", "code": ""}\n{"key": [], "rows": []}\n')
+    with pytest.raises(ValueError, match="write elsewhere with --journal"):
+        go()
+
+
+class Wordless(Exception):
+    """An exception whose text raises another one."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def raising(error):
+    """A planner that raises an exception."""
+
+    def planner(instance):
+        raise error
+
+    return planner
+
+
+def with_shares(shares):
+    """A planner of a plan that `Plan` would refuse, or that takes far too long."""
+
+    def planner(instance):
+        plan = edge_only(instance)
+        vars(plan).update(bandwidth_share=shares(instance.n_ues))
+        return plan
+
+    return planner
+
+
+@pytest.mark.parametrize(
+    ("planner", "said"),
+    [
+        (raising(asyncio.CancelledError("no\x1b[1m | time")), "CancelledError: no [1m | time"),
+        (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (raising(Wordless()), "Wordless: (without a text)"),
+        (with_shares(lambda n: (1.0 / n,) * n), "has no attribute"),
+        (with_shares(lambda n: np.ones(n) + 1.0), "at most 1 is allowed"),
+        (with_shares(lambda n: np.full(n, 1.7e-307)), "never ends"),
+    ],
+)
+def test_whatever_goes_wrong_is_an_invalid_answer(tmp_path, planner, said):
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    result, remarks = run(source_of(planner, "odd"), "odd", asked, HERE, tmp_path)
+    assert not remarks
+    result.write(tmp_path / "odd.json")
+    assert not list(faults_of(read_result(tmp_path / "odd.json")))
+    (rows,) = result.tracks[DYNAMIC]["none"].values()
+    for row in (*result.tracks[STATIC]["none"].values(), *rows):
+        assert said in row["invalid"]
+    assert (len(result.tracks[STATIC]["none"]), len(rows)) == (3, 12)
+
+
+def test_a_planner_that_changes_the_instance_does_not_change_its_cost(tmp_path):
+    def greedy(instance):
+        plan = local_only(instance)
+        for ue in instance.ues:
+            vars(ue)["weight"] = 0.1
+            ue.ue_seconds.flags.writeable = True
+            ue.ue_seconds[:] = 0.0
+        return plan
+
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    result, _ = run(source_of(greedy), "greedy", asked, HERE, tmp_path)
+    assert not list(faults_of(result))
+
+
+def ends(instance):
+    """Ends its process at once."""
+    os._exit(4)
+
+
+def hangs(instance):
+    """Never answers."""
+    time.sleep(1e6)
+
+
+@pytest.mark.parametrize(
+    ("planner", "said"), [(ends, "with status 4"), (hangs, "no decision within 1 s")]
+)
+def test_a_process_that_is_lost_in_the_warm_up_costs_all_answers(
+    tmp_path, monkeypatch, planner, said
+):
+    monkeypatch.setattr(processes, "WARM_UP_S", 1.0)
+    how = processes.Playing(1, 0.5, progress=False)
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    started = []
+    make = processes.Worker.__init__
+    monkeypatch.setattr(
+        processes.Worker, "__init__", lambda *args: started.append(0) or make(*args)
+    )
+    result, (remark,) = run(source_of(planner), "x", asked, how, tmp_path)
+    assert "in the warm-up before instance v1-00" in remark
+    assert len(started) == 1  # it is not tried again
+    assert len(result.tracks[STATIC]["none"]) == 3
+    for answers in result.tracks[DYNAMIC].values():
+        (rows,) = answers.values()
+        assert len(rows) == 12
+        assert all(said in row["invalid"] for row in rows)
+    assert all(said in row["invalid"] for row in result.tracks[STATIC]["none"].values())
+    assert not list(faults_of(result))
+
+
 PLANNER = """
 import os
 from mjoa_gym.planners.trivial import local_only
@@ -338,7 +463,8 @@ def test_what_ends_its_process_is_an_invalid_answer(tmp_path, monkeypatch, capsy
     command = ["bench", "run", "mine.py:plan", "-o", "out.json.gz", "--track", "static"]
     assert main([*command, "--instances", "6"]) == 0
     said = capsys.readouterr()
-    assert "its process ended (with status 3)" in said.err
+    assert "mine.py:plan, in instance " in said.err
+    assert ": its process ended (with status 3)" in said.err
     assert "answers are invalid; the first one: " in said.err
     assert "static, 1 ms: 6 instances, " in said.out
     result = read_result(Path("out.json.gz"))
@@ -376,7 +502,39 @@ def test_agents_with_other_views_take_part_and_can_be_replayed(tmp_path):
         run(source_of(Random, "random agent"), "x", Asked((STATIC,)), HERE, tmp_path / "other")
 
 
-def test_the_command_says_what_is_not_allowed(capsys):
+def only_streaming(scenario):
+    """An agent that cannot be made for a cold start."""
+    raise ValueError("was trained for streaming")
+
+
+def test_what_cannot_be_submitted_is_refused_before_anything_runs(tmp_path):
+    for given, text, asked, said in (
+        (local_only, "x" * 201, Asked(), "planner='x+...: must be a text of 1 to 200"),
+        ("lower-bound", "x", Asked((STATIC,)), "the lower bound has no plans"),
+        (only_streaming, "x", Asked(), "was trained for streaming; .* use --track dynamic"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(source_of(given), text, asked, HERE, tmp_path)
+    for label in ("a|b", "<b>", "`a`", "a*", " a", "..", "a\nb", "\x1b[31mred", ""):
+        with pytest.raises(ValueError, match="label="):
+            run(replace(source_of(local_only), label=label), "x", Asked(), HERE, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_is_not_allowed(capsys, tmp_path):
+    for option in ("instances", "seeds", "limit"):
+        for number in ("0", "-1"):
+            assert main(["bench", "run", "mjoa-mu", "-o", "x.json", f"--{option}", number]) == 1
+            assert f"{option}={number}: must be a whole number >= 1" in capsys.readouterr().err
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "b").write_text("")
+    for name, said in (
+        ("a.json", "is a folder"),
+        ("b/c.json", "exists"),
+        (f"{'c' * 260}.json", ""),
+    ):
+        assert main(["bench", "run", "mjoa-mu", "-o", str(tmp_path / name)]) == 1
+        assert said in capsys.readouterr().err
     assert main(["bench", "run", "mjoa-mu", "-o", "x.txt"]) == 1
     assert "must end in .json or .json.gz" in capsys.readouterr().err
     assert main(["bench", "run", "mjoa-mu", "-o", "x.json", "--budgets-ms", "1,7"]) == 1
