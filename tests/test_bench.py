@@ -1,6 +1,9 @@
 """The frozen benchmark: its files, runs, checks of what others hand in, improvements, the table."""
 
+import asyncio
+import gzip
 import json
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,11 +15,19 @@ import pytest
 
 from mjoa_gym import Plan
 from mjoa_gym.cli.main import main
+from mjoa_gym.evaluation import processes
 from mjoa_gym.evaluation.agent_source import source_of
 from mjoa_gym.evaluation.bench import frozen, reference
-from mjoa_gym.evaluation.bench.checking import faults_of
+from mjoa_gym.evaluation.bench.checking import faults_of, static_fault
 from mjoa_gym.evaluation.bench.improving import improve
-from mjoa_gym.evaluation.bench.instances import Case, Writer, factor_between, read_cases, read_plan
+from mjoa_gym.evaluation.bench.instances import (
+    Case,
+    Writer,
+    factor_between,
+    plain_plan,
+    read_cases,
+    read_plan,
+)
 from mjoa_gym.evaluation.bench.playing import Clocked, cost_of, counted, is_late, takes_budget
 from mjoa_gym.evaluation.bench.ranking import Standing, markdown, ranked
 from mjoa_gym.evaluation.bench.reference import (
@@ -36,6 +47,7 @@ from mjoa_gym.evaluation.bench.result import (
 )
 from mjoa_gym.evaluation.bench.running import Asked, run
 from mjoa_gym.evaluation.processes import Playing
+from mjoa_gym.model.instance import SHARE_TOLERANCE
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.trivial import edge_only, local_only
 from mjoa_gym.world.scenario import Scenario
@@ -310,6 +322,131 @@ def test_a_second_run_goes_on_from_the_journal(tmp_path):
     assert len(calls) > before
 
 
+@pytest.mark.parametrize("change", ["planner", "timeout"])
+def test_a_journal_does_not_answer_for_another_planner_or_timeout(tmp_path, change):
+    asked, planners = Asked((STATIC,), instances=4), [local_only, edge_only]
+    costs = []
+    for k, timeout_s in enumerate((1.0, 2.0)):
+        name = f"mine.py:{k}" if change == "planner" else "mine.py:plan"
+        how = HERE if change == "planner" else HERE._replace(timeout_s=timeout_s)
+        result, _ = run(source_of(planners[k], "x"), name, asked, how, tmp_path)
+        costs.append([row["cost"] for row in result.tracks[STATIC]["none"].values()])
+    assert costs[0] != costs[1]
+
+
+def test_a_damaged_line_of_a_journal_is_named(tmp_path):
+    asked = Asked((STATIC,), instances=2)
+    go = partial(run, source_of(local_only), "x", asked, HERE, tmp_path)
+    go()
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().replace('{"key"', '{"key', 1))
+    with pytest.raises(ValueError, match=r"journal.jsonl, line 2: is damaged .* --fresh"):
+        go()
+    path.write_text('{"setting": "another", "code": ""}\n{"key": [], "rows": []}\n')
+    with pytest.raises(ValueError, match="write elsewhere with --journal"):
+        go()
+
+
+class Wordless(Exception):
+    """An exception whose text raises another one."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def raising(error):
+    """A planner that raises an exception."""
+
+    def planner(instance):
+        raise error
+
+    return planner
+
+
+def with_shares(shares):
+    """A planner of a plan that `Plan` would refuse, or that takes far too long."""
+
+    def planner(instance):
+        plan = edge_only(instance)
+        vars(plan).update(bandwidth_share=shares(instance.n_ues))
+        return plan
+
+    return planner
+
+
+@pytest.mark.parametrize(
+    ("planner", "said"),
+    [
+        (raising(asyncio.CancelledError("no\x1b[1m | time")), "CancelledError: no [1m | time"),
+        (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (raising(Wordless()), "Wordless: (without a text)"),
+        (with_shares(lambda n: (1.0 / n,) * n), "has no attribute"),
+        (with_shares(lambda n: np.ones(n) + 1.0), "at most 1 is allowed"),
+        (with_shares(lambda n: np.full(n, 1.7e-307)), "never ends"),
+    ],
+)
+def test_whatever_goes_wrong_is_an_invalid_answer(tmp_path, planner, said):
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    result, remarks = run(source_of(planner, "odd"), "odd", asked, HERE, tmp_path)
+    assert not remarks
+    result.write(tmp_path / "odd.json")
+    assert not list(faults_of(read_result(tmp_path / "odd.json")))
+    (rows,) = result.tracks[DYNAMIC]["none"].values()
+    for row in (*result.tracks[STATIC]["none"].values(), *rows):
+        assert said in row["invalid"]
+    assert (len(result.tracks[STATIC]["none"]), len(rows)) == (3, 12)
+
+
+def test_a_planner_that_changes_the_instance_does_not_change_its_cost(tmp_path):
+    def greedy(instance):
+        plan = local_only(instance)
+        for ue in instance.ues:
+            vars(ue)["weight"] = 0.1
+            ue.ue_seconds.flags.writeable = True
+            ue.ue_seconds[:] = 0.0
+        return plan
+
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    result, _ = run(source_of(greedy), "greedy", asked, HERE, tmp_path)
+    assert not list(faults_of(result))
+
+
+def ends(instance):
+    """Ends its process at once."""
+    os._exit(4)
+
+
+def hangs(instance):
+    """Never answers."""
+    time.sleep(1e6)
+
+
+@pytest.mark.parametrize(
+    ("planner", "said"), [(ends, "with status 4"), (hangs, "no decision within 1 s")]
+)
+def test_a_process_that_is_lost_in_the_warm_up_costs_all_answers(
+    tmp_path, monkeypatch, planner, said
+):
+    monkeypatch.setattr(processes, "WARM_UP_S", 1.0)
+    how = processes.Playing(1, 0.5, progress=False)
+    asked = Asked(budgets=("1000",), instances=3, seeds=1, scenarios=["default"])
+    started = []
+    make = processes.Worker.__init__
+    monkeypatch.setattr(
+        processes.Worker, "__init__", lambda *args: started.append(0) or make(*args)
+    )
+    result, (remark,) = run(source_of(planner), "x", asked, how, tmp_path)
+    assert "in the warm-up before instance v1-00" in remark
+    assert len(started) == 1  # it is not tried again
+    assert len(result.tracks[STATIC]["none"]) == 3
+    for answers in result.tracks[DYNAMIC].values():
+        (rows,) = answers.values()
+        assert len(rows) == 12
+        assert all(said in row["invalid"] for row in rows)
+    assert all(said in row["invalid"] for row in result.tracks[STATIC]["none"].values())
+    assert not list(faults_of(result))
+
+
 PLANNER = """
 import os
 from mjoa_gym.planners.trivial import local_only
@@ -326,7 +463,8 @@ def test_what_ends_its_process_is_an_invalid_answer(tmp_path, monkeypatch, capsy
     command = ["bench", "run", "mine.py:plan", "-o", "out.json.gz", "--track", "static"]
     assert main([*command, "--instances", "6"]) == 0
     said = capsys.readouterr()
-    assert "its process ended (with status 3)" in said.err
+    assert "mine.py:plan, in instance " in said.err
+    assert ": its process ended (with status 3)" in said.err
     assert "answers are invalid; the first one: " in said.err
     assert "static, 1 ms: 6 instances, " in said.out
     result = read_result(Path("out.json.gz"))
@@ -364,7 +502,39 @@ def test_agents_with_other_views_take_part_and_can_be_replayed(tmp_path):
         run(source_of(Random, "random agent"), "x", Asked((STATIC,)), HERE, tmp_path / "other")
 
 
-def test_the_command_says_what_is_not_allowed(capsys):
+def only_streaming(scenario):
+    """An agent that cannot be made for a cold start."""
+    raise ValueError("was trained for streaming")
+
+
+def test_what_cannot_be_submitted_is_refused_before_anything_runs(tmp_path):
+    for given, text, asked, said in (
+        (local_only, "x" * 201, Asked(), "planner='x+...: must be a text of 1 to 200"),
+        ("lower-bound", "x", Asked((STATIC,)), "the lower bound has no plans"),
+        (only_streaming, "x", Asked(), "was trained for streaming; .* use --track dynamic"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(source_of(given), text, asked, HERE, tmp_path)
+    for label in ("a|b", "<b>", "`a`", "a*", " a", "..", "a\nb", "\x1b[31mred", ""):
+        with pytest.raises(ValueError, match="label="):
+            run(replace(source_of(local_only), label=label), "x", Asked(), HERE, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_is_not_allowed(capsys, tmp_path):
+    for option in ("instances", "seeds", "limit"):
+        for number in ("0", "-1"):
+            assert main(["bench", "run", "mjoa-mu", "-o", "x.json", f"--{option}", number]) == 1
+            assert f"{option}={number}: must be a whole number >= 1" in capsys.readouterr().err
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "b").write_text("")
+    for name, said in (
+        ("a.json", "is a folder"),
+        ("b/c.json", "exists"),
+        (f"{'c' * 260}.json", ""),
+    ):
+        assert main(["bench", "run", "mjoa-mu", "-o", str(tmp_path / name)]) == 1
+        assert said in capsys.readouterr().err
     assert main(["bench", "run", "mjoa-mu", "-o", "x.txt"]) == 1
     assert "must end in .json or .json.gz" in capsys.readouterr().err
     assert main(["bench", "run", "mjoa-mu", "-o", "x.json", "--budgets-ms", "1,7"]) == 1
@@ -411,6 +581,11 @@ def grow(content):
     plan["bandwidth"] = [share * 1.5 + 0.5 for share in plan["bandwidth"]]
 
 
+def set_share(content, share):
+    """Replace a share."""
+    first_plan(content)["plan"]["bandwidth"][0] = share
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -437,6 +612,17 @@ def grow(content):
         (lambda c: c.pop("made"), "the result has no 'made'"),
         (lambda c: c.update(label=""), "label='': must be a text"),
         (lambda c: c.update(takes_budget="no"), "takes_budget='no': must be true or false"),
+        (lambda c: c.update(label="a|b"), "label='a|b': must not have"),
+        (lambda c: c.update(planner="\x1b[2J"), "planner='\\x1b[2J': must be a text"),
+        (lambda c: c["made"].update(more=[1]), "made.more=list of 1: must be a text"),
+        (lambda c: c["benchmark"].update(more=1), "a field of benchmark='more'"),
+        (lambda c: c["covers"]["static"].update(none=40.0), "covers: says"),
+        (lambda c: c.update(static={}, dynamic={}, covers={"static": {}, "dynamic": {}}),
+         "the result has no answers"),
+        (lambda c: first_plan(c).update(reference_s=1e300), "must be 5e-05 to 0.1 s"),
+        (lambda c: set_share(c, 10**400), "plan.bandwidth[0]: is too large"),
+        (lambda c: set_share(c, True), "plan.bandwidth[0]=True: must be a number"),
+        (lambda c: set_share(c, "0.1"), "plan.bandwidth[0]='0.1': must be a number"),
     ],
 )  # fmt: skip
 def test_what_does_not_reproduce_is_rejected(played, change, said):
@@ -483,6 +669,75 @@ def test_garbage_is_rejected_in_a_line(tmp_path, content, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_messages_about_a_hostile_file_are_one_short_line(played, tmp_path, capsys):
+    path = tmp_path / "hostile.json"
+    name = "a\nok hostile.json: complete\x1b[2J" + 3000 * "x"
+    change = altered(played[1], lambda c: c["static"]["none"].update({name: first_plan(c)}))
+    path.write_text(json.dumps(change))
+    assert main(["bench", "check", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(f"REJECTED {path}: static.none.a ok hostile.json")
+    assert len(said) < 500
+    assert said[:-1].isprintable()
+
+
+def test_data_after_the_compressed_data_is_rejected(played, tmp_path):
+    path = tmp_path / "more.json.gz"
+    played[0].write(path)
+    path.write_bytes(path.read_bytes() + gzip.compress(b"more"))
+    with pytest.raises(ValueError, match="more data after the end of the compressed data"):
+        read_result(path)
+
+
+def test_a_file_that_could_not_be_read_is_not_written(played, tmp_path, monkeypatch):
+    path = tmp_path / "new.json"
+    for result in (replace(played[0], label="a|b"), replace(played[0], tracks=endless(played[0]))):
+        with pytest.raises(ValueError, match=r"label=|Infinity"):
+            result.write(path)
+    monkeypatch.setattr(frozen, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="has more than 1,000 bytes"):
+        played[0].write(path)
+    assert not path.exists()
+
+
+def endless(result):
+    """The tracks of a result, with an infinite cost."""
+    static = result.tracks[STATIC]["none"]
+    name = next(name for name, row in static.items() if "cost" in row)
+    return result.tracks | {STATIC: {"none": {name: static[name] | {"cost": np.inf}}}}
+
+
+def test_a_check_goes_on_after_a_missing_file_and_says_what_is_a_sample(played, capsys):
+    assert main(["bench", "check", "nothing.json", str(played[1]), "--sample", "2"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("REJECTED ")
+    assert "nothing.json" in first
+    assert second.startswith("ok ")
+    assert second.endswith("(only 2 answers of each track and budget checked)")
+
+
+def test_plans_whose_shares_exceed_1_as_little_as_allowed_are_accepted():
+    """The bound holds for shares up to 1, so such plans may cost a little less."""
+    below = 0
+    for name, best in frozen.best_known().items():
+        if best.cost > best.bound * (1.0 + SHARE_TOLERANCE):
+            continue
+        plan = best.plan
+        band, server = (
+            s * ((1.0 + 0.99 * SHARE_TOLERANCE) / s.sum()) if s.any() else s
+            for s in (plan.bandwidth_share, plan.compute_share)
+        )
+        more = Plan(plan.placements, band, server)
+        cost = cost_of(frozen.cases()[name].instance, more)
+        below += cost < best.bound
+        answer = {"plan": plain_plan(more), "cost": cost}
+        assert not static_fault((name,), answer, best), name
+        assert "less than the certified bound" in static_fault(
+            (name,), answer, best._replace(bound=cost * (1.0 + 1.1 * SHARE_TOLERANCE))
+        )
+    assert below
+
+
 # Improving
 
 
@@ -518,6 +773,12 @@ def test_only_checked_better_plans_replace_best_known_ones(best_file, tmp_path, 
     with pytest.raises(ValueError, match="dads-serial, chain-12: the plan costs"):
         improve(result, best_file)
     assert frozen.best_known(best_file)["chain-12"].cost == before["chain-12"].cost
+
+
+def test_another_file_is_not_taken_for_that_of_the_best_known_plans(played):
+    for path in (played[1], frozen.FOLDER / frozen.INSTANCES):
+        with pytest.raises(ValueError, match="does not have the best-known plans of"):
+            improve(played[0], path)
 
 
 # The table
@@ -557,6 +818,12 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
         Standing(more, frozen.best_known()).score == Standing(complete, frozen.best_known()).score
     )
     assert not complete.partial
+    known = frozen.best_known()
+    scene, *_ = keys_of(DYNAMIC)[frozen.CORE]
+    extra = {key: tracks[DYNAMIC]["none"][key] for key in keys_of(DYNAMIC) if key[0] == scene}
+    picked = replace(complete, tracks=tracks | {DYNAMIC: {"none": core | extra}})
+    for one, count in ((complete, 50), (picked, 50), (more, 500)):
+        assert {len(own.ratio) for own in Standing(one, known).dynamic.values()} == {count}
     first, *_ = ranked([*results, complete])
     assert first.label == "complete"  # though local_only is better on its part
     with pytest.raises(ValueError, match="several submissions are called edge_only"):

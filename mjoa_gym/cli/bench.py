@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from mjoa_gym import files
@@ -76,8 +77,10 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"out={str(args.out)!r}: must end in .json or .json.gz")
     given = [text.strip() for text in args.budgets_ms.split(",")]
     budgets = [choice("budgets-ms", text, (*BUDGETS, NO_LIMIT)) for text in given]
-    limits = [args.instances or args.limit, args.seeds or args.limit or CORE]
-    instances, seeds = (None if n is None else count("limit", n) for n in limits)
+    for name in ("limit", "instances", "seeds"):
+        if (number := getattr(args, name)) is not None:
+            count(name, number)
+    instances, seeds = args.instances or args.limit, args.seeds or args.limit or CORE
     tracks = TRACKS if args.track == "both" else (args.track,)
     for name in args.scenarios or ():
         choice("scenarios", name, tuple(scenes()))
@@ -85,6 +88,11 @@ def _run(args: argparse.Namespace) -> int:
     source = source_of(args.agent)
     journal = args.journal or Path("runs") / "bench" / re.sub(r"[^\w.+-]+", "-", source.label)
     how = Playing(1, positive("timeout", args.timeout))
+    if args.out.is_dir():
+        raise ValueError(f"out={str(args.out)!r}: is a folder")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=f".{args.out.name}.", dir=args.out.parent):
+        pass  # it can be written; after the run it would be too late to find out
     result, remarks = run(source, args.agent, asked, how, journal, args.fresh)
     result.write(args.out)
     for remark in [*remarks, *first_invalid(result)]:
@@ -98,12 +106,13 @@ def _check(args: argparse.Namespace) -> int:
     from mjoa_gym.evaluation.bench.checking import faults_of
 
     sample = None if args.sample is None else count("sample", args.sample)
+    remark = "" if sample is None else f" (only {sample} answers of each track and budget checked)"
     failed = 0
     for path in args.results:
         try:
             result = read_result(path)
             faults = list(faults_of(result, sample, None))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             print(f"REJECTED {error}")
             failed += 1
             continue
@@ -112,7 +121,7 @@ def _check(args: argparse.Namespace) -> int:
         if len(faults) > SHOWN:
             print(f"REJECTED {path}: and {len(faults) - SHOWN} more")
         if not faults:
-            print(f"ok {path}: {result.partial or 'complete'}")
+            print(f"ok {path}: {result.partial or 'complete'}{remark}")
         failed += bool(faults)
     return 1 if failed else 0
 

@@ -25,15 +25,18 @@ class Journal:
     "code" must then be the same, unless `fresh` starts a new file. `entries` are the lines read.
 
     Raises:
-        ValueError: If the file belongs to another configuration or other code.
+        ValueError: If the file is damaged, or belongs to another configuration or other code. The
+            message names the `option` with which the user can choose another folder.
     """
 
-    def __init__(self, path: Path, identity: Row, fresh: bool = False) -> None:
+    def __init__(
+        self, path: Path, identity: Row, fresh: bool = False, option: str = "--out"
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         content = path.read_bytes() if path.exists() and not fresh else b""
         whole = content[: content.rfind(b"\n") + 1]
-        first, *self.entries = map(json.loads, whole.splitlines() or [b"{}"])
+        first, *self.entries = _lines_of(path, whole) or [{}]
         if not self.entries:  # there is nothing to mix with
             path.unlink(missing_ok=True)
             self.append(identity)
@@ -45,7 +48,7 @@ class Journal:
                 raise ValueError(
                     f"{path} holds results of another {what} ({first.get(key)} instead of "
                     f"{identity[key]}). Results must not be mixed: start again with --fresh, or "
-                    "keep them and write elsewhere with --out."
+                    f"keep them and write elsewhere with {option}."
                 )
 
     def append(self, entry: Row) -> None:
@@ -56,15 +59,30 @@ class Journal:
             os.fsync(file.fileno())
 
 
+def _lines_of(path: Path, content: bytes) -> list[Row]:
+    """Return the lines of a journal; a ValueError names one that is damaged."""
+    rows = []
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: is damaged ({error}); start again with --fresh"
+            ) from error
+    return rows
+
+
 class EpisodeStore:
     """Finished episodes: by key, a row per round; with a folder, also in a `Journal` there."""
 
-    def __init__(self, folder: Path | None, setting: str, fresh: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None, setting: str, fresh: bool = False, option: str = "--out"
+    ) -> None:
         self.rows: dict[Key, list[Row]] = {}
         self._journal: Journal | None = None
         if folder is not None:
             identity = {"setting": setting, "code": code_fingerprint()}
-            self._journal = Journal(folder / FILE, identity, fresh)
+            self._journal = Journal(folder / FILE, identity, fresh, option)
             self.rows = {tuple(entry["key"]): entry["rows"] for entry in self._journal.entries}
 
     def add(self, key: Key, rows: list[Row]) -> None:

@@ -33,8 +33,13 @@ from mjoa_gym.evaluation.agent_source import AgentSource
 from mjoa_gym.evaluation.episodes import PlayError, Setting, Watch, play
 from mjoa_gym.evaluation.journal import EpisodeStore, Key, Row
 from mjoa_gym.evaluation.progress import bar
+from mjoa_gym.evaluation.user_code import reason_of
 
 TIMEOUT_S = 600.0
+WARM_UP = -1
+"""In place of a round, says that an agent's calls do not count yet; see `WARM_UP_S`."""
+WARM_UP_S = 300.0
+"""A warm-up may take a decision's time, or this time if it is longer: it may compile."""
 START = (
     "import sys; sys.path[:] = {path!r}; from mjoa_gym.evaluation.processes import serve; serve()"
 )
@@ -71,7 +76,7 @@ class Job(NamedTuple):
 class Failure(NamedTuple):
     """Why an agent dropped out of an evaluation, and in which episodes and round.
 
-    The round is None, and the seeds may be, if nothing was played yet. `reason` is one line.
+    The round is None if nothing was played yet, and `WARM_UP` in a warm-up. `reason` is one line.
     """
 
     agent: str
@@ -203,7 +208,10 @@ class Worker:
             orders.flush()
             while isinstance(message := pickle.load(answers), Moment):
                 at = message.round
-                self._limit_to(0.0 if message.begins else TIMEOUT_S)
+                least_s = WARM_UP_S if at == WARM_UP else 0.0
+                self._limit_to(least_s if message.begins else TIMEOUT_S)
+            if isinstance(message, Failure) and message.round is None:
+                message = message._replace(round=at)
             return job, message
         except Exception:  # the process has ended
             self._process.kill()
@@ -309,8 +317,7 @@ def _failure(label: str, seeds: tuple[int, ...], error: BaseException) -> Failur
     at = None  # the agent or its environment could not be made
     if isinstance(error, PlayError):
         at, error = error.args[0], error.__cause__ or error
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return Failure(label, seeds, at, reason, "".join(traceback.format_exception(error)))
+    return Failure(label, seeds, at, reason_of(error), "".join(traceback.format_exception(error)))
 
 
 def _seed_everything(seed: int) -> None:

@@ -22,7 +22,7 @@ class NoBar(list[Any]):
         """Show nothing."""
 
 
-def bar(iterable: Iterable[Any] = (), shown: bool | None = None, **options: Any) -> Any:
+def bar(iterable: Iterable[Any] | None = None, shown: bool | None = None, **options: Any) -> Any:
     """Return a tqdm bar over an iterable, or over `total` steps if that is among the options.
 
     `shown` says whether to show it; None means only if standard error is a terminal.
@@ -30,6 +30,6 @@ def bar(iterable: Iterable[Any] = (), shown: bool | None = None, **options: Any)
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
-        return NoBar(iterable)
+        return NoBar(iterable or ())
     disable = None if shown is None else not shown
-    return tqdm(iterable or None, disable=disable, mininterval=0.5, **options)
+    return tqdm(iterable, disable=disable, mininterval=0.5, **options)

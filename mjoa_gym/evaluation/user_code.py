@@ -35,9 +35,24 @@ def imported(text: str, what: str = "agent") -> tuple[ModuleType, Any]:
                 raise ValueError(f"there is no {part!r} in {where}{hint}")
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # the user's own code
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ValueError) else reason_of(error)
         raise ValueError(f"{what}={text!r}: {reason}") from error
     return module, found
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, on one line; an exception of the user may not even have a text."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(without a text)"
+    return one_line(f"{type(error).__name__}: {text}")
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of at most 300 printable characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= 300 else line[:297] + "..."
 
 
 def _module_of_file(text: str) -> ModuleType:

@@ -35,8 +35,8 @@ FROZEN = (INSTANCES, SCENARIOS, REFERENCE)
 """The files that never change."""
 ANSWERED = FROZEN[:2]
 """The files whose problems are answered."""
-MOST_BYTES = 256 * 2**20
-"""Maximum size of an unpacked file, far more than any file of the benchmark needs."""
+MOST_BYTES = 64 * 2**20
+"""Maximum size of a file, packed or not; all 500 episodes on all budgets need half of it."""
 
 T = TypeVar("T")
 
@@ -100,9 +100,11 @@ def unpack(data: bytes) -> bytes:
     """Return the uncompressed data; data that is not compressed is returned as it is.
 
     Raises:
-        ValueError: If the data is cut off, damaged or too large.
+        ValueError: If the data is cut off, damaged or too large, or not all of it is compressed.
     """
     if data[:2] != b"\x1f\x8b":
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"has more than {MOST_BYTES:,} bytes")
         return data
     unzip = zlib.decompressobj(wbits=31)
     try:
@@ -113,12 +115,25 @@ def unpack(data: bytes) -> bytes:
         raise ValueError(f"has more than {MOST_BYTES:,} bytes when unpacked")
     if not unzip.eof:
         raise ValueError("is cut off: the end of the compressed data is missing")
+    if unzip.unused_data:
+        raise ValueError("has more data after the end of the compressed data")
     return content
+
+
+def parsed(data: bytes) -> Any:
+    """Return the JSON in a file's data, compressed or not."""
+    return files.parse_json(unpack(data))
 
 
 def content_of(path: Path) -> Any:
     """Return the JSON in a file, compressed or not; a ValueError names the file and the fault."""
-    return files.read(path, lambda data: files.parse_json(unpack(data)))
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise ValueError("is not a regular file")
+        with path.open("rb") as file:
+            return parsed(file.read(MOST_BYTES + 1))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def hash_of(path: Path) -> str:
@@ -204,11 +219,19 @@ def draws_of(scene: Scene) -> str:
 
 
 def best_known(file: Path | None = None) -> dict[str, Best]:
-    """Read what is known about every instance, from a file or the package."""
-    content = content_of(file or FOLDER / BEST)["instances"]
+    """Read what is known about every instance, from a file or the package.
+
+    Raises:
+        ValueError: If it is another file.
+    """
+    file = file or FOLDER / BEST
+    content = content_of(file)
+    known = content.get("instances") if isinstance(content, dict) else None
+    if not isinstance(known, dict) or set(known) != set(cases()):
+        raise ValueError(f"{file}: does not have the best-known plans of {NAME}")
     return {
         name: Best(read_plan(one["plan"]), one["cost"], one["bound"], one["found_by"])
-        for name, one in content.items()
+        for name, one in known.items()
     }
 
 

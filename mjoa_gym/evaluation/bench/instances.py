@@ -22,7 +22,7 @@ from mjoa_gym.devices.power import POWER_FIELDS
 from mjoa_gym.dnn import DNN
 from mjoa_gym.dnn.profile import BITS
 from mjoa_gym.model.instance import UE, Instance, Plan
-from mjoa_gym.validation import mapping, short
+from mjoa_gym.validation import mapping, number, short
 
 SCHEMA = "mjoa-gym/bench-instances/1"
 PRICES = ("message_s", "energy_price_s_per_j", "miss_price_s")
@@ -241,6 +241,9 @@ def read_plan(plain: Any) -> Plan:
     for name in ("edge", "bandwidth", "compute"):
         if not isinstance(plain.get(name), list):
             raise ValueError(f"plan.{name}={short(plain.get(name))}: must be a list")
+    for name in ("bandwidth", "compute"):
+        for i, share in enumerate(plain[name]):
+            number(f"plan.{name}[{i}]", share)
     marks = {name: _marks(name, plain[name]) for name in known[:3] if name in plain}
     placements = marks.pop("edge")
     return Plan(placements, plain["bandwidth"], plain["compute"], **marks)

@@ -20,10 +20,12 @@ from mjoa_gym.envs.actions import PlanView
 from mjoa_gym.envs.core import ONE, Core
 from mjoa_gym.evaluation.agent import Agent, PlannerAgent, signature_of
 from mjoa_gym.evaluation.bench.frozen import INVALID, Case, cases
-from mjoa_gym.evaluation.bench.instances import plain_plan
+from mjoa_gym.evaluation.bench.instances import plain_plan, read_plan
 from mjoa_gym.evaluation.bench.reference import NOMINAL_S, Stopwatch, normalised, reference_seconds
 from mjoa_gym.evaluation.episodes import Decider, PlayError, Setting, Watch
 from mjoa_gym.evaluation.journal import Row
+from mjoa_gym.evaluation.processes import WARM_UP
+from mjoa_gym.evaluation.user_code import reason_of
 from mjoa_gym.model.instance import UE, Instance, Plan, evaluate_cost
 from mjoa_gym.planners.registry import ANYTIME, PLANNERS, Planner, plan_with
 from mjoa_gym.planners.trivial import local_only
@@ -37,6 +39,8 @@ LATE = 2.0
 COLD_START = Setting("cold-start", Scenario())
 """The setting for which planners of the static track are made; they see only the instance."""
 WARM_UP_SEED = 0
+ENDLESS = 1e100
+"""A cost from which an inference counts as one that never ends; far below what would overflow."""
 
 
 def takes_budget(planner: Planner) -> bool:
@@ -99,7 +103,7 @@ def answer_cases(
     if not isinstance(agent, PlannerAgent):
         raise PlayError(None) from ValueError("the static track is for planners: Instance -> Plan")
     planner, every = Clocked(agent.planner, budget), list(cases().values())
-    _warm(agent.planner, budget)
+    _warm(agent.planner, budget, watch)
     rows = []
     for number in numbers:
         watch(number, True)
@@ -110,29 +114,26 @@ def answer_cases(
 
 def answered(planner: Clocked, case: Case) -> Row:
     """Return a planner's answer to an instance that it has not seen."""
-    instance = replace(case.instance)  # drops everything that was computed and cached for it
+    # a copy, in which nothing is cached, and which the planner may change
+    instance = replace(case.instance, ues=tuple(replace(ue) for ue in case.instance.ues))
     row: Row = {"reference_s": planner.tick()}
     try:
         plan = planner(instance)
         if not isinstance(plan, Plan):
             raise TypeError(f"the planner gave {type(plan).__name__}, not a Plan")
-        cost = cost_of(case.instance, plan)
-    except (Exception, SystemExit) as error:
+        plain = plain_plan(plan)
+        cost = cost_of(case.instance, read_plan(plain))
+    except BaseException as error:  # a process that plays does not get Ctrl-C
         return row | {"seconds": planner.seconds, "invalid": reason_of(error)}
-    return row | {"seconds": planner.seconds, "plan": plain_plan(plan), "cost": cost}
+    return row | {"seconds": planner.seconds, "plan": plain, "cost": cost}
 
 
 def cost_of(instance: Instance, plan: Plan) -> float:
     """Return a plan's cost in weighted seconds; a ValueError says why it is not an answer."""
     cost = float(evaluate_cost(instance, plan).sum())
-    if not np.isfinite(cost):
+    if not cost < ENDLESS:
         raise ValueError("an inference never ends, for want of a share that it needs")
     return cost
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what went wrong, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 _seen: list[tuple[Any, ...]] = []
@@ -146,15 +147,17 @@ def _first_time(*key: Any) -> bool:
     return True
 
 
-def _warm(planner: Planner, budget: str) -> None:
+def _warm(planner: Planner, budget: str, watch: Watch) -> None:
     """Compile and load everything before planning is timed."""
     if not _first_time(planner, budget):
         return
+    watch(WARM_UP, True)
     clocked = Clocked(planner, budget)
     for instance in warm_up_instances():
-        with suppress(Exception, SystemExit):
+        with suppress(BaseException):
             planner(instance)
             clocked(instance)
+    watch(WARM_UP, False)
 
 
 def warm_up_instances() -> list[Instance]:
@@ -184,13 +187,15 @@ def play_episodes(
     if planner is not None:
         agent = PlannerAgent(clock, setting.scenario)
     if new:
+        watch(WARM_UP, True)
         _warm_episode(agent, setting)
+        watch(WARM_UP, False)
     return [_episode(agent, setting, seed, watch, clock, budget) for seed in seeds]
 
 
 def _warm_episode(agent: Agent, setting: Setting) -> None:
     """Warm up like `_warm`: let the agent decide two rounds of an episode that does not count."""
-    with suppress(Exception, SystemExit):
+    with suppress(BaseException):
         game = Game(agent, setting, WARM_UP_SEED)
         for _ in range(2):
             game.advance(game.decided())
@@ -208,7 +213,7 @@ def _episode(
         try:
             decision = game.decided()
             reason = ""
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             decision, reason = None, reason_of(error)
         whole = stopwatch.read()
         row["seconds"] = clock.seconds if isinstance(agent, PlannerAgent) else whole
@@ -279,7 +284,8 @@ class Game:
         """
         local = float(self.instance.local_cost.sum())
         plan = plan_of(decision, 0, self.instance)
-        outcome: Outcome = self._core.batch.play(decision, ONE, endless=True)
+        cost_of(self.instance, plan)
+        outcome: Outcome = self._core.batch.play(decision, ONE, endless=False)
         cost = (1.0 - float(outcome.reward[0])) * local
         if not self.over:
             self._core.view.restart(ONE)

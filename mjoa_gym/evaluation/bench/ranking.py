@@ -20,15 +20,21 @@ from mjoa_gym.evaluation.bench.frozen import (
     scenes,
 )
 from mjoa_gym.evaluation.bench.playing import NO_LIMIT, counted, episode_cost, is_late
-from mjoa_gym.evaluation.bench.result import BUDGETS, DYNAMIC, STATIC, TRACKS, Result, keys_of
+from mjoa_gym.evaluation.bench.result import (
+    BUDGETS,
+    DYNAMIC,
+    MARK,
+    STATIC,
+    TRACKS,
+    Result,
+    keys_of,
+)
 from mjoa_gym.evaluation.page import Section, page
 from mjoa_gym.evaluation.statistics import Estimate, mean_reduction, reduction
 from mjoa_gym.evaluation.table import Table, percent, with_captions
 
 SOLVED = 1e-4
 """Maximum relative excess over the best known cost with which a plan solves an instance."""
-MARK = "*"
-"""Mark at the label of an incomplete submission."""
 
 
 class Misses(NamedTuple):
@@ -74,15 +80,25 @@ class Standing:
 
     @cached_property
     def dynamic(self) -> dict[str, Dynamic]:
-        """The dynamic track by budget, for the budgets that have been run."""
-        return self._dynamic(None)
+        """The dynamic track by budget, for the budgets that have been run.
+
+        Of each scenario, as many of the first episodes count as every budget and scenario has, and
+        at least `CORE`, so that nobody can choose episodes.
+        """
+        there = [
+            [self.result.answer(DYNAMIC, b, (scene.id, str(s))) is not None for s in scene.seeds]
+            for b in (*BUDGETS, NO_LIMIT)
+            for scene in scenes().values()
+        ]
+        leading = [[*own, False].index(False) for own in there if any(own)]
+        return self._dynamic(max(CORE, min(leading, default=0)))
 
     @cached_property
     def core(self) -> dict[str, Dynamic]:
         """The part of `dynamic` by which submissions are ranked."""
         return self._dynamic(CORE)
 
-    def _dynamic(self, seeds: int | None) -> dict[str, Dynamic]:
+    def _dynamic(self, seeds: int) -> dict[str, Dynamic]:
         found = {budget: self._changes(budget, seeds) for budget in (*BUDGETS, NO_LIMIT)}
         return {budget: one for budget, one in found.items() if one is not None}
 
@@ -99,7 +115,7 @@ class Standing:
         cost = np.array(costs)
         return Gaps(cost / bests - 1.0, cost / bounds - 1.0, misses_of(rows, budget))
 
-    def _changes(self, budget: str, seeds: int | None) -> Dynamic | None:
+    def _changes(self, budget: str, seeds: int) -> Dynamic | None:
         ratios, reductions, rows = [], [], []
         for scene in scenes().values():
             pairs = []

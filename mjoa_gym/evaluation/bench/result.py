@@ -14,9 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from mjoa_gym import files
-from mjoa_gym.evaluation.bench.frozen import CORE, NAME, cases, content_of, identity, pack, scenes
+from mjoa_gym.evaluation.bench.frozen import (
+    CORE,
+    NAME,
+    cases,
+    content_of,
+    identity,
+    pack,
+    parsed,
+    scenes,
+)
 from mjoa_gym.evaluation.bench.instances import Plain, read_plan
 from mjoa_gym.evaluation.bench.playing import NO_LIMIT, is_late
+from mjoa_gym.evaluation.user_code import one_line
 from mjoa_gym.validation import choice, mapping, number, short
 
 SCHEMA = "mjoa-gym/bench-result/1"
@@ -30,6 +40,12 @@ FIELDS = (
 ANSWER = {"seconds": True, "reference_s": True, "plan": False, "cost": False, "invalid": False}
 ROUND = {**ANSWER, "plan": True, "cost": True, "local": True}
 """The fields of an answer and of a round, and whether they are required."""
+
+MARK = "*"
+"""Mark at the label of an incomplete submission in tables."""
+LEAST_S, MOST_S = 5e-5, 0.1
+"""The plausible seconds of the reference kernel: 20 times as fast as the nominal machine, to 100
+times as slow."""
 
 Key = tuple[str, ...]
 """Identifies an answer: (instance,), or (scenario, seed)."""
@@ -98,10 +114,16 @@ class Result:
         return plain | {"checksum": checksum_of(plain)}
 
     def write(self, path: Path) -> None:
-        """Write the file; compressed if its name ends in .gz."""
+        """Write the file; compressed if its name ends in .gz.
+
+        Raises:
+            ValueError: If the file could not be read again; nothing is written then.
+        """
         plain = self.to_plain()
-        packed = pack(plain) if path.suffix == ".gz" else json.dumps(plain, indent=1) + "\n"
-        files.write(path, packed)
+        packed = path.suffix == ".gz"
+        content = pack(plain) if packed else f"{json.dumps(plain, indent=1)}\n".encode()
+        result_of(parsed(content))
+        files.write(path, content)
 
 
 def keys_of(track: str, seeds: int | None = None) -> list[Key]:
@@ -139,7 +161,7 @@ def read_result(path: Path) -> Result:
     try:
         return result_of(content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {one_line(str(error))}") from error
 
 
 def result_of(content: Any) -> Result:
@@ -151,19 +173,45 @@ def result_of(content: Any) -> Result:
     if content["checksum"] != checksum_of(content):
         raise ValueError("checksum: the content has changed since it was written")
     _check_benchmark(mapping("benchmark", content["benchmark"]))
-    for name in ("label", "planner"):
-        if not isinstance(content[name], str) or not 0 < len(content[name]) <= 200:
-            raise ValueError(f"{name}={short(content[name])}: must be a text of 1 to 200 letters")
+    check_names(content["label"], content["planner"])
     if not isinstance(content["takes_budget"], bool):
         raise ValueError(f"takes_budget={short(content['takes_budget'])}: must be true or false")
-    made = {str(key): str(value) for key, value in mapping("made", content["made"]).items()}
+    made = mapping("made", content["made"])
+    for name, value in made.items():
+        if not isinstance(value, str):
+            raise ValueError(f"made.{name}={short(value)}: must be a text")
     tracks = {track: dict(_budgets(track, content[track])) for track in TRACKS}
-    if content["covers"] != covers(tracks):
-        raise ValueError(f"covers: says {content['covers']}, but there are {covers(tracks)}")
+    given, counted = (json.dumps(c, sort_keys=True) for c in (content["covers"], covers(tracks)))
+    if given != counted:  # as texts, because 1 == True == 1.0
+        raise ValueError(f"covers: says {short(given)}, but there are {counted}")
+    if not any(answers for budgets in tracks.values() for answers in budgets.values()):
+        raise ValueError("the result has no answers")
     return Result(content["label"], content["planner"], content["takes_budget"], made, tracks)
 
 
+def check_names(label: Any, planner: Any) -> None:
+    """Raise a ValueError unless a submission may have this label and planner."""
+    for name, text in (("label", label), ("planner", planner)):
+        if not isinstance(text, str) or not 0 < len(text) <= 200 or not text.isprintable():
+            raise ValueError(
+                f"{name}={short(text)}: must be a text of 1 to 200 printable characters"
+            )
+    odd = set(label) & set("|<`") or label != label.strip() or label.endswith(MARK)
+    if odd or label in (".", ".."):
+        raise ValueError(
+            f"label={short(label)}: must not have | < or `, end in {MARK}, begin or end with a "
+            "blank, or be . or .. (LABEL=AGENT gives another one)"
+        )
+
+
+def check_reference(name: str, seconds: float) -> None:
+    """Raise a ValueError unless the reference kernel may have taken these seconds."""
+    if not LEAST_S <= seconds <= MOST_S:
+        raise ValueError(f"{name}={short(seconds)}: must be {LEAST_S:g} to {MOST_S:g} s")
+
+
 def _check_benchmark(given: Mapping[str, Any]) -> None:
+    _check_keys("benchmark", given, dict.fromkeys(("name", *identity()), False))
     if given.get("name") != NAME:
         raise ValueError(f"benchmark.name={short(given.get('name'))}: this version has {NAME!r}")
     for name, own in identity().items():
@@ -212,7 +260,8 @@ def _check_row(at: str, row: Any, fields: Mapping[str, bool]) -> None:
     _check_keys(at, row, fields)
     for name in ("seconds", "reference_s", "cost", "local"):
         if name in row and number(f"{at}.{name}", row[name]) <= 0:
-            raise ValueError(f"{at}.{name}={row[name]!r}: must be above 0")
+            raise ValueError(f"{at}.{name}={short(row[name])}: must be above 0")
+    check_reference(f"{at}.reference_s", row["reference_s"])
     if "invalid" in row and not (isinstance(row["invalid"], str) and row["invalid"]):
         raise ValueError(f"{at}.invalid={short(row['invalid'])}: must be a text")
     if "plan" in row:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mjoa_gym.evaluation.agent import PlannerAgent
+from mjoa_gym.evaluation.agent import LowerBoundAgent, PlannerAgent
 from mjoa_gym.evaluation.agent_source import AgentSource
 from mjoa_gym.evaluation.bench.frozen import cases, evenly, identity, scenes
 from mjoa_gym.evaluation.bench.playing import (
@@ -21,10 +21,20 @@ from mjoa_gym.evaluation.bench.playing import (
     play_episodes,
     takes_budget,
 )
-from mjoa_gym.evaluation.bench.result import BUDGETS, DYNAMIC, STATIC, TRACKS, Key, Result
+from mjoa_gym.evaluation.bench.reference import reference_seconds
+from mjoa_gym.evaluation.bench.result import (
+    BUDGETS,
+    DYNAMIC,
+    STATIC,
+    TRACKS,
+    Key,
+    Result,
+    check_names,
+    check_reference,
+)
 from mjoa_gym.evaluation.journal import EpisodeStore, digest, digest_of
 from mjoa_gym.evaluation.machine import machine
-from mjoa_gym.evaluation.processes import Failure, Job, Playing, play_missing
+from mjoa_gym.evaluation.processes import WARM_UP, Job, Playing, play_missing
 from mjoa_gym.planners.registry import Planner
 
 GIVE_UP = 5
@@ -64,26 +74,28 @@ def run(
         The result, and remarks on what went wrong.
 
     Raises:
-        ValueError: If the static track is requested for an agent that is not a planner, if the
-            journal belongs to other problems or other code, or if there is no answer.
+        ValueError: If a name is not allowed, if the static track is requested for an agent that is
+            not a planner, if the journal belongs to other problems or other code, if there is no
+            answer, or if this machine's speed is not plausible.
     """
+    check_names(source.label, text)
+    check_reference("reference_s", reference_seconds())
+    planner = planner_in(source, STATIC in asked.tracks)
     here = Path(__file__).parent
     setting = json.dumps([identity(), digest_of([here / name for name in ANSWERING])])
-    store = EpisodeStore(folder, digest(setting.encode()), fresh)
-    planner = planner_in(source, STATIC in asked.tracks)
+    store = EpisodeStore(folder, digest(setting.encode()), fresh, "--journal")
     timely = planner is not None and takes_budget(planner)
     tracks: dict[str, dict[str, dict[Key, Any]]] = {track: {} for track in TRACKS}
     result = Result(source.label, text, timely, made_by(), tracks)
-    remarks: list[str] = []
+    player = _Player(source, result, asked, how, store)
     for track in asked.tracks:
         for budget in budgets_of(track, asked, timely):
-            answers, more = _played(source, result, track, budget, asked, how, store)
-            remarks += more
-            if answers:
+            if answers := player.answers(track, budget):
                 tracks[track][budget] = answers
+    remarks = list(dict.fromkeys(player.remarks))  # most are the same for every budget
     if not any(tracks.values()):
         raise ValueError("; ".join(remarks) or f"{source.label}: there is nothing to run")
-    return result, list(dict.fromkeys(remarks))  # most are the same for every budget
+    return result, remarks
 
 
 def first_invalid(result: Result) -> list[str]:
@@ -104,10 +116,15 @@ def planner_in(source: AgentSource, needed: bool) -> Planner | None:
     """Return a source's planner; for an agent return None, or raise a ValueError if `needed`."""
     try:
         agent = source.agent(COLD_START if needed else scenes()["default"].setting)
-    except ValueError:  # it may be an agent for only some of the scenarios
+    except ValueError as error:  # it may be an agent for only some of the scenarios
         if needed:
-            raise
+            raise ValueError(
+                f"{source.label}: {error}; for agents of the streaming environment, use --track "
+                "dynamic"
+            ) from error
         return None
+    if isinstance(agent, LowerBoundAgent):
+        raise ValueError(f"{source.label}: the lower bound has no plans, so it is no submission")
     if isinstance(agent, PlannerAgent):
         return agent.planner
     if needed:
@@ -135,78 +152,89 @@ def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
     return [NO_LIMIT] if track == STATIC else [NO_LIMIT, *limited]
 
 
-def _played(
-    source: AgentSource,
-    result: Result,
-    track: str,
-    budget: str,
-    asked: Asked,
-    how: Playing,
-    store: EpisodeStore,
-) -> tuple[dict[Key, Any], list[str]]:
-    """Return a track's answers on a budget, without those already in a result; and remarks."""
-    jobs = (static_jobs if track == STATIC else dynamic_jobs)(source, budget, asked)
-    wanted: list[Job] = []
-    for job in jobs:
-        # answers that were on time without a limit are the same with one
-        left = {
-            s: k for s, k in job.episodes.items() if result.answer(track, budget, k[3:]) is None
-        }
-        if left:
-            wanted.append(job._replace(episodes=left))
-    remarks = _play_through(wanted, track, how, store)
-    there = [key for job in wanted for key in job.episodes.values() if key in store.rows]
-    rows = {key[3:]: store.rows[key] for key in there}
-    return {key: own[0] if track == STATIC else own for key, own in rows.items()}, remarks
+class _Player:
+    """Plays what a journal lacks, with `remarks` on what went wrong."""
 
+    def __init__(
+        self, source: AgentSource, result: Result, asked: Asked, how: Playing, store: EpisodeStore
+    ) -> None:
+        self._source, self._result, self._asked, self._store = source, result, asked, store
+        self._how = how._replace(together=1)  # so that an end of the process loses one answer
+        self._version = digest(json.dumps([source.version, result.planner, how.timeout_s]).encode())
+        self._hopeless = ""  # why the process ended in a warm-up
+        self.remarks: list[str] = []
 
-def static_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
-    """Return one job for the instances, whose numbers are its seeds."""
-    names = list(cases())
-    chosen = evenly(list(range(len(names))), asked.instances)
-    key = STATIC, budget, source.version
-    episodes = {number: (*key, names[number]) for number in chosen}
-    return [Job(source, COLD_START, episodes, partial(answer_cases, budget=budget))]
+    def answers(self, track: str, budget: str) -> dict[Key, Any]:
+        """Return a track's answers on a budget, without those already in the result."""
+        jobs = (self._static_jobs if track == STATIC else self._dynamic_jobs)(budget)
+        wanted: list[Job] = []
+        for job in jobs:
+            # answers that were on time without a limit are the same with one
+            left = {
+                s: k
+                for s, k in job.episodes.items()
+                if self._result.answer(track, budget, k[3:]) is None
+            }
+            if left:
+                wanted.append(job._replace(episodes=left))
+        self._play(wanted, track)
+        rows = self._store.rows
+        there = {k[3:]: rows[k] for job in wanted for k in job.episodes.values() if k in rows}
+        return {key: own[0] if track == STATIC else own for key, own in there.items()}
 
+    def _static_jobs(self, budget: str) -> list[Job]:
+        """Return one job for the instances, whose numbers are its seeds."""
+        names = list(cases())
+        key = STATIC, budget, self._version
+        chosen = evenly(list(range(len(names))), self._asked.instances)
+        episodes = {number: (*key, names[number]) for number in chosen}
+        return [Job(self._source, COLD_START, episodes, partial(answer_cases, budget=budget))]
 
-def dynamic_jobs(source: AgentSource, budget: str, asked: Asked) -> list[Job]:
-    """Return a job for every scenario."""
-    key = DYNAMIC, budget, source.version
-    how = partial(play_episodes, budget=budget)
-    return [
-        Job(
-            source, scene.setting,
-            {s: (*key, scene.id, str(s)) for s in scene.seeds[: asked.seeds]}, how,
-        )
-        for scene in scenes().values()
-        if asked.scenarios is None or scene.id in asked.scenarios
-    ]  # fmt: skip
-
-
-def _play_through(jobs: list[Job], track: str, how: Playing, store: EpisodeStore) -> list[str]:
-    """Play until everything is answered; if the agent's process ends, the answer is invalid."""
-    remarks: list[str] = []
-    while failures := play_missing(jobs, store, how, "instance" if track == STATIC else "episode"):
-        for failure in failures:
-            remarks.append(str(failure))
-            job = next(job for job in jobs if set(failure.seeds) <= set(job.episodes))
-            if failure.round is None:  # the agent cannot be made for this setting
-                jobs = [other for other in jobs if other is not job]
-                continue
-            gone = (
-                failure.seeds if len(remarks) < GIVE_UP else [s for j in jobs for s in j.episodes]
+    def _dynamic_jobs(self, budget: str) -> list[Job]:
+        """Return a job for every scenario."""
+        key = DYNAMIC, budget, self._version
+        how, asked = partial(play_episodes, budget=budget), self._asked
+        return [
+            Job(
+                self._source, scene.setting,
+                {s: (*key, scene.id, str(s)) for s in scene.seeds[: asked.seeds]}, how,
             )
-            for each in jobs:
-                _lose([s for s in gone if s in each.episodes], each, track, how, store, failure)
-    return remarks
+            for scene in scenes().values()
+            if asked.scenarios is None or scene.id in asked.scenarios
+        ]  # fmt: skip
 
+    def _play(self, jobs: list[Job], track: str) -> None:
+        """Play until everything is answered; if the agent's process ends, the answer is invalid."""
+        unit = "instance" if track == STATIC else "episode"
+        ends = 0
+        while not self._hopeless and (failures := play_missing(jobs, self._store, self._how, unit)):
+            for failure in failures:
+                (seed,) = failure.seeds
+                job = next(job for job in jobs if seed in job.episodes)
+                if failure.round is None:  # the agent cannot be made for this setting
+                    self.remarks.append(str(failure))
+                    jobs = [other for other in jobs if other is not job]
+                    continue
+                where = "in the warm-up before" if failure.round == WARM_UP else "in"
+                which = " ".join(job.episodes[seed][3:])
+                self.remarks.append(f"{failure.agent}, {where} {unit} {which}: {failure.reason}")
+                self._lose(job, seed, failure.reason)
+                ends += 1
+                if failure.round == WARM_UP:
+                    self._hopeless = failure.reason
+                elif ends >= GIVE_UP:
+                    self._lose_all(jobs, failure.reason)
+        if self._hopeless:
+            self._lose_all(jobs, self._hopeless)
 
-def _lose(
-    seeds: Sequence[int], job: Job, track: str, how: Playing, store: EpisodeStore, failure: Failure
-) -> None:
-    """Record the answers that were lost when an agent's process ended."""
-    for seed in seeds:
+    def _lose_all(self, jobs: Sequence[Job], reason: str) -> None:
+        for job in jobs:
+            for seed in job.episodes:
+                self._lose(job, seed, reason)
+
+    def _lose(self, job: Job, seed: int, reason: str) -> None:
+        """Record an answer that was lost when the agent's process ended."""
         key: Any = job.episodes[seed]
-        if key not in store.rows:
-            lost = lost_answer if track == STATIC else partial(lost_episode, job.setting, seed)
-            store.add(key, lost(how.timeout_s, failure.reason))
+        if key not in self._store.rows:
+            lost = lost_answer if key[0] == STATIC else partial(lost_episode, job.setting, seed)
+            self._store.add(key, lost(self._how.timeout_s, reason))
