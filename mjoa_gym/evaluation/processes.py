@@ -7,7 +7,6 @@ They do not run the caller's main module again, and end with this process.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import pickle
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
+from mjoa_gym import child_process
 from mjoa_gym.evaluation.agent import Agent
 from mjoa_gym.evaluation.agent_source import AgentSource
 from mjoa_gym.evaluation.episodes import PlayError, Setting, Watch, play
@@ -40,10 +40,6 @@ WARM_UP = -1
 """In place of a round, says that an agent's calls do not count yet; see `WARM_UP_S`."""
 WARM_UP_S = 300.0
 """A warm-up may take a decision's time, or this time if it is longer: it may compile."""
-START = (
-    "import sys; sys.path[:] = {path!r}; from mjoa_gym.evaluation.processes import serve; serve()"
-)
-PR_SET_PDEATHSIG = 1
 
 
 class Playing(NamedTuple):
@@ -183,10 +179,10 @@ class Worker:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s, self._deadline, self._late = timeout_s, math.inf, ""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START.format(path=sys.path)],
+            child_process.command(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,  # unless the user has set it
+            env=child_process.environment(),
         )
 
     @property
@@ -260,12 +256,7 @@ def serve() -> None:
     The process ends with standard input, whatever the agent is doing.
     """
     orders: queue.Queue[Any] = queue.Queue()
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too
-    if sys.platform == "linux":  # works even if compiled code blocks all other threads
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    incoming, outgoing = child_process.channels()
 
     def listen() -> None:
         with suppress(Exception):

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import pickle
-import signal
 import struct
-import sys
 from asyncio.subprocess import Process
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,19 +19,18 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mjoa_gym import child_process
 from mjoa_gym.dnn import DNN
 from mjoa_gym.model.instance import UE, Horizon, Instance, Plan, evaluate
 from mjoa_gym.planners.trivial import local_only
 from mjoa_gym.testbed.frames import LEAST_RATE_BPS, MOST_SLOWDOWN
 
-START = "import sys; sys.path[:] = {path!r}; from mjoa_gym.testbed.planning import serve; serve()"
 START_S = 600.0
 """Seconds that a planner may take to be ready. The first time, compiling may take minutes."""
 ANYTIME_SHARE = 0.7
 """Part of the budget for which planners search that can give a plan at any time."""
 MOST_ANSWER_BYTES = 1 << 28
 LENGTH = struct.Struct("!I")
-PR_SET_PDEATHSIG = 1
 
 
 class PlanningError(Exception):
@@ -144,11 +139,10 @@ class PlannerProcess:
 
     async def _start(self) -> Process:
         """Start a process and return it when the planner is ready."""
-        command = START.format(path=sys.path)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", command, stdin=pipe, stdout=pipe, limit=MOST_ANSWER_BYTES,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
+            *child_process.command(__name__), stdin=pipe, stdout=pipe, limit=MOST_ANSWER_BYTES,
+            env=child_process.environment(),
         )  # fmt: skip
         try:
             async with asyncio.timeout(START_S):
@@ -209,12 +203,7 @@ async def _ask(process: Process, message: Any) -> Any:
 
 def serve() -> None:
     """Answer the instances on standard input until it ends. Other output goes to standard error."""
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller gets it too
-    if sys.platform == "linux":  # ends with the server, even if the planner hangs
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    incoming, outgoing = child_process.channels()
     try:
         plan = _planner(*_read(incoming))
     except Exception as error:
