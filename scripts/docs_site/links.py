@@ -21,6 +21,13 @@ PAGES = {
     "README.md": "index.md",
 }
 """Files of the repository that are pages of the site, under another name."""
+FROM_CODE = {
+    "mjoa_gym/__init__.py": "api/index.md",
+    "mjoa_gym/cli/main.py": "reference/command-line.md",
+    "mjoa_gym/envs/scalar.py": "reference/environments.md",
+    "mjoa_gym/planners/registry.py": "reference/planners.md",
+}
+"""Files of code that the site shows as pages which are made from them."""
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _FENCED = re.compile(r"(^[ ]*```.*?^[ ]*```[ ]*$)", re.DOTALL | re.MULTILINE)
 
@@ -67,8 +74,8 @@ def rewritten(page: str, markdown: str) -> str:
         place = posixpath.normpath(posixpath.join(folder, target))
         if place.startswith("docs/"):
             return posixpath.relpath(place[len("docs/") :], here) + anchor
-        if place in PAGES:
-            return posixpath.relpath(PAGES[place], here) + anchor
+        if shown := (PAGES | FROM_CODE).get(place):
+            return posixpath.relpath(shown, here) + anchor
         if not (ROOT / place).exists():
             raise FileNotFoundError(f"{source_of(page)} links to {target}, which does not exist")
         if place.endswith(COPIED):
