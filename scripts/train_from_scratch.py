@@ -143,6 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--runs", type=Path, default=Path("runs/from_scratch"), help="folder of runs (%(default)s)")
     add("--out", type=Path, default=ROOT / "results" / "from_scratch", help="results folder")
     add("--pages", type=Path, nargs="+", default=[], metavar="FILE", help="pages with the table")
+    add("--report", action="store_true", help="train nothing; report on the finished runs")
     add("--only", metavar="RUN", help="train this run and stop")
     args = parser.parse_args(argv)
     given = yaml_mapping(args.config.read_text("utf-8"), args.config)
@@ -157,8 +158,13 @@ def main(argv: list[str] | None = None) -> int:
     planned = {env_id: yardsticks(env_id, args.episodes, args.runs) for env_id in given["settings"]}
 
     def call(name: str) -> int:
+        if (args.runs / name / DONE).is_file():
+            claim(args.runs / name, wanted[name])  # raises if it is another configuration's
+            return 0
         return subprocess.call([sys.executable, __file__, *argv, "--only", name])
 
+    if args.report:
+        wanted = {name: own for name, own in wanted.items() if (args.runs / name / DONE).is_file()}
     with ThreadPoolExecutor(count("jobs", args.jobs)) as pool:
         statuses = list(tqdm(pool.map(call, wanted), total=len(wanted), unit="run"))
     finished = [name for name, status in zip(wanted, statuses, strict=True) if status == 0]
