@@ -28,6 +28,17 @@ def random_plan(instance: Instance, seed: int) -> Plan:
     return Plan(placements, bandwidth_share, compute_share, prefetch if seed % 2 else None)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_rates_at_shares_are_those_of_the_radio(seed):
+    instance = random_instance(seed)
+    shares = random_plan(instance, seed).bandwidth_share
+    pairs = zip(instance.ues, shares, strict=True)
+    wanted = np.transpose([rates_with(instance, ue, share) for ue, share in pairs])
+    np.testing.assert_allclose(instance.rates_bps(shares), wanted, rtol=1e-12)
+    with pytest.raises(ValueError, match="bandwidth_share"):
+        instance.rates_bps(shares[:-1])
+
+
 def rates_with(instance: Instance, ue: UE, share: float) -> tuple[float, float]:
     if ue.snr_up is None:
         return share * ue.uplink_bps, share * ue.downlink_bps

@@ -19,6 +19,7 @@ from mjoa_gym.model.compiling import compiled, either, lean, lean_inner
 from mjoa_gym.model.energy import energy_of, judge, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
 from mjoa_gym.model.link import Channel, link_over
+from mjoa_gym.model.radio import SPREAD, rate_bps
 from mjoa_gym.model.reference import by_reference, reference
 from mjoa_gym.model.simulator import Timeline, timeline_of
 from mjoa_gym.model.uploads import upload
@@ -325,6 +326,26 @@ class Instance(_Rebuilt):
             if ue.power is None:
                 raise ValueError(f"ues[{i}].power=None: its energy is not known without a Power")
         return np.array([watts(ue.power) for ue in self.ues])
+
+    def rates_bps(
+        self, bandwidth_share: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The UEs' rates at given shares (N,) of the band.
+
+        Returns:
+            The uplinks and the downlinks, (N,) each, in bits per second.
+
+        Raises:
+            ValueError: If there is not one share >= 0 for each UE.
+        """
+        shares = non_negative_vector("bandwidth_share", bandwidth_share, self.n_ues)
+        rates = []
+        for ue, share in zip(self.ues, shares, strict=True):
+            own = ue.channel(self.bandwidth_hz, self.message_s)
+            up = rate_bps(own.up_hz, share, own.snr_up, own.concentrates)
+            rates.append((up, rate_bps(own.down_hz, share, own.snr_down, SPREAD)))
+        up_bps, down_bps = np.array(rates).T
+        return up_bps, down_bps
 
     @cached_property
     def packed(self) -> Packed:
