@@ -303,8 +303,8 @@ def exchange(inference, link, scratch, placement, best, leaves, failed_end):
         placement: (L,) a placement with the latency `best`; it changes in place.
         best: Seconds.
         leaves: (K, L) other placements.
-        failed_end: (L,) a work array of zeros: the end of the run from each layer that was tried
-            last since the placement changed.
+        failed_end: (L,) a work array of zeros: for each layer, the end of the last run from it that
+            did not help, since the placement changed.
 
     Returns:
         The latency of `placement` in seconds.
