@@ -105,7 +105,8 @@ def number(name: str, value: object) -> float:
 
 def amount(name: str, value: object) -> float:
     """Do `number`, and require the value to be at least 0."""
-    return non_negative(name, number(name, value))
+    number(name, value)
+    return non_negative(name, value)  # type: ignore[arg-type] # the message shows it as it is
 
 
 def finite(name: str, value: float) -> float:
