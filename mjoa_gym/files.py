@@ -16,13 +16,17 @@ import yaml
 from mjoa_gym.validation import short
 
 MAX_FILE_BYTES = 16 * 2**20
-"""Maximum size of a file that is read, far more than a network of 50,000 layers needs."""
+"""Usual maximum size of a file that is read: far more than a network of 50,000 layers needs."""
 
 Content = TypeVar("Content")
 
 
-def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) -> Content:
-    """Return the result of `interpret` for the content of a file.
+def read(
+    path: str | os.PathLike[str],
+    interpret: Callable[[bytes], Content],
+    most_bytes: int = MAX_FILE_BYTES,
+) -> Content:
+    """Return the result of `interpret` for the content of a file of at most `most_bytes`.
 
     Raises:
         OSError: If the file cannot be read.
@@ -33,9 +37,9 @@ def read(path: str | os.PathLike[str], interpret: Callable[[bytes], Content]) ->
         if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError("is not a regular file")
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"has more than {MAX_FILE_BYTES:,} bytes, the most that is read")
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise ValueError(f"has more than {most_bytes:,} bytes, the most that is read")
         return interpret(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

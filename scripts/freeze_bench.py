@@ -38,7 +38,7 @@ def main() -> int:
 
         path = frozen.FOLDER / frozen.BEST
         known = frozen.best_known(path) if path.exists() else {}
-        count = args.largest and validation.count("largest", args.largest)
+        count = None if args.largest is None else validation.count("largest", args.largest)
         best = best_plans(RUNS / "best.jsonl", known, count, args.quick)
         frozen.write_best(best, path)
         return 0

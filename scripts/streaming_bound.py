@@ -37,7 +37,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "and uploads took no time": {"period_s": 1e3},
     "and memory had no limit": {"server_memory_bytes": np.inf},
 }
-"""Changes to a horizon, each of which leaves out one part of the bound."""
+"""Limits that are lifted one at a time, as changes to the episodes' horizons."""
 PART = "streaming-bound"
 """The name of the table's markers in a page."""
 

@@ -158,8 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     planned = {env_id: yardsticks(env_id, args.episodes, args.runs) for env_id in given["settings"]}
 
     def call(name: str) -> int:
-        if (args.runs / name / DONE).is_file():
-            claim(args.runs / name, wanted[name])  # raises if it is another configuration's
+        if (args.runs / name / DONE).is_file():  # then this only checks the configuration
+            train_one(name, wanted[name], args.runs, args.episodes)
             return 0
         return subprocess.call([sys.executable, __file__, *argv, "--only", name])
 

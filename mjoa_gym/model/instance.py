@@ -18,8 +18,7 @@ from mjoa_gym.model import kernel, objective
 from mjoa_gym.model.compiling import compiled, either, lean, lean_inner
 from mjoa_gym.model.energy import energy_of, judge, local_j, watts
 from mjoa_gym.model.inference import Inference, Upload, inference_of, resident_fractions
-from mjoa_gym.model.link import Channel, link_over
-from mjoa_gym.model.radio import SPREAD, rate_bps
+from mjoa_gym.model.link import BITS_PER_BYTE, Channel, link_over
 from mjoa_gym.model.reference import by_reference, reference
 from mjoa_gym.model.simulator import Timeline, timeline_of
 from mjoa_gym.model.uploads import upload
@@ -339,12 +338,11 @@ class Instance(_Rebuilt):
             ValueError: If there is not one share >= 0 for each UE.
         """
         shares = non_negative_vector("bandwidth_share", bandwidth_share, self.n_ues)
-        rates = []
-        for ue, share in zip(self.ues, shares, strict=True):
-            own = ue.channel(self.bandwidth_hz, self.message_s)
-            up = rate_bps(own.up_hz, share, own.snr_up, own.concentrates)
-            rates.append((up, rate_bps(own.down_hz, share, own.snr_down, SPREAD)))
-        up_bps, down_bps = np.array(rates).T
+        links = [
+            link_over(ue.channel(self.bandwidth_hz, self.message_s), share, 1.0)
+            for ue, share in zip(self.ues, shares, strict=True)
+        ]
+        up_bps, down_bps = BITS_PER_BYTE / np.array([(own.up, own.down) for own in links]).T
         return up_bps, down_bps
 
     @cached_property

@@ -456,9 +456,10 @@ def undominated(nodes, lists, n_order, n_live, layers):
 
 @lean_inner
 def gaps_of(node, lists, n_live, layers):
-    """What a node lacks, as bits: two for its root, and two for each place of a live tensor.
+    """The side of a node's root and the sides where its live tensors are absent, as a bit mask.
 
-    A node that dominates another has none of its gaps where the other has none, and the same root.
+    A node can only dominate another with the same root, and only if its tensors are absent nowhere
+    else than the other's. Then no bit of its mask is missing in the other's.
     """
     gaps = np.int64(1) << np.int64(node[ROOT])
     for k in range(min(n_live, MOST_GAPS)):

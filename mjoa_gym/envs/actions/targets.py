@@ -106,7 +106,8 @@ def _foresee(decided, room, targets, state, tables, constants, menus, ahead, e):
             counts_s = counted(seconds, outline, inference, link, power, people, constants, e, i)
             if constants.energy_price_s_per_j > 0.0:
                 placed = menus.outlines[placement_of[e, i]]
-                joules = sending_j(outline, placed, inference, link, power)
+                busy_s = seconds_for(missing_of(outline, placed, inference), link.up)
+                joules = power[energy.TRANSMIT] * busy_s
                 counts_s += (
                     constants.energy_price_s_per_j * joules / max(PATIENCE * ahead[e], NO_ROUND)
                 )
@@ -180,18 +181,14 @@ def _own_best(costs, menus, first, d):
 @njit(inline="always")
 def sends(target, placement, inference):
     """Return whether a target misses layers that the placement (both outlines) does not upload."""
-    for layer in range(len(inference.ue_s)):
-        more = target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE
-        if more and inference.missing_bytes[layer] > 0.0:
-            return True
-    return False
+    return missing_of(target, placement, inference) > 0.0
 
 
 @njit(inline="always")
-def sending_j(target, placement, inference, link, power):
-    """Return the joules of sending what a target misses and the placement does not upload."""
+def missing_of(target, placement, inference):
+    """Return the bytes that a target misses and the placement (both outlines) does not upload."""
     missing = 0.0
     for layer in range(len(inference.ue_s)):
         if target[layer + 1] & ~placement[layer + 1] & kernel.AT_EDGE:
             missing += inference.missing_bytes[layer]
-    return power[energy.TRANSMIT] * seconds_for(missing, link.up)
+    return missing

@@ -127,13 +127,7 @@ def parsed(data: bytes) -> Any:
 
 def content_of(path: Path) -> Any:
     """Return the JSON in a file, compressed or not; a ValueError names the file and the fault."""
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would block
-            raise ValueError("is not a regular file")
-        with path.open("rb") as file:
-            return parsed(file.read(MOST_BYTES + 1))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return files.read(path, parsed, MOST_BYTES)
 
 
 def hash_of(path: Path) -> str:

@@ -87,12 +87,12 @@ def run(
     timely = planner is not None and takes_budget(planner)
     tracks: dict[str, dict[str, dict[Key, Any]]] = {track: {} for track in TRACKS}
     result = Result(source.label, text, timely, made_by(), tracks)
-    player = _Player(source, result, asked, how, store)
+    unfinished = _Unfinished(source, result, asked, how, store)
     for track in asked.tracks:
         for budget in budgets_of(track, asked, timely):
-            if answers := player.answers(track, budget):
+            if answers := unfinished.answers(track, budget):
                 tracks[track][budget] = answers
-    remarks = list(dict.fromkeys(player.remarks))  # most are the same for every budget
+    remarks = list(dict.fromkeys(unfinished.remarks))  # most are the same for every budget
     if not any(tracks.values()):
         raise ValueError("; ".join(remarks) or f"{source.label}: there is nothing to run")
     return result, remarks
@@ -152,7 +152,7 @@ def budgets_of(track: str, asked: Asked, timely: bool) -> list[str]:
     return [NO_LIMIT] if track == STATIC else [NO_LIMIT, *limited]
 
 
-class _Player:
+class _Unfinished:
     """Plays what a journal lacks, with `remarks` on what went wrong."""
 
     def __init__(
