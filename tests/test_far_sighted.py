@@ -10,7 +10,7 @@ from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.anytime import ALL
 from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
-from mjoa_gym.planners.prospect import NOW, drop, play_round, search
+from mjoa_gym.planners.prospect import EVERYONE, NOW, drop, replay, search
 from mjoa_gym.world import memory
 from tests.random_instances import random_instance, varied
 
@@ -66,6 +66,11 @@ def test_batches():
         observation, *_ = envs.step(actions)
 
 
+def play(prospect):
+    """Play the prospect's decision, and return the length of the round."""
+    return replay(prospect, EVERYONE, EVERYONE, np.inf)
+
+
 def searched_rounds(**changes):
     """Prospect, what the search returned, info and the observation after it, for many rounds."""
     env, scenario = streaming(**changes)
@@ -87,9 +92,10 @@ def test_the_search_knows_what_memory_will_keep(shared):
     """Shared or not, with what it retains: residency after a round is what the search computes."""
     dropped = 0.0
     for ours, _, info, after in searched_rounds(share_parameters=shared, retain=True):
-        play_round(ours)
+        play(ours)
         drop(ours)
-        kept, width = ours.trial.kept[NOW, : len(ours.placements)], ours.tables.width
+        rows = ours.row_of[: len(ours.placements)]
+        kept, width = ours.trial.kept[NOW, rows], ours.tables.width
         np.testing.assert_allclose(kept, after["resident"][:, :width], rtol=1e-12)
         dropped += info["dropped_bytes"]
     assert dropped > 0
@@ -100,7 +106,7 @@ def test_the_search_replays_what_the_environment_does():
     dropped = 0.0
     for ours, (before, best), info, after in searched_rounds():
         assert best <= before
-        round_s, seconds = play_round(ours), ours.trial.seconds
+        round_s, seconds = play(ours), ours.trial.seconds
         np.testing.assert_array_equal(seconds, info["latency_s"])
         assert round_s == info["round_s"]
         state = ours.state
@@ -116,6 +122,31 @@ def test_the_search_replays_what_the_environment_does():
     assert dropped > 0
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("priced", [False, True])
+def test_the_search_claims_no_more_than_its_plan_is_worth(shared, priced):
+    """What was changed piece by piece is worth the same when everything is estimated anew."""
+    changes = {"server_memory_bytes": 150e6, "departure_probability": 0.1, "rounds": 10}
+    if priced:
+        changes |= {"deadline_factor_min": 0.3, "deadline_factor_max": 0.7, "miss_price_s": 1.0}
+    env, scenario = streaming(share_parameters=shared, retain=shared, **changes)
+    improved = 0
+    for seed in range(3):
+        for observation, *_ in rounds_of(PlannerAgent("far-sighted", scenario), env, seed):
+            instance = decode_observation(observation, scenario)
+            ahead = DEFAULT.patience * instance.horizon.expected_rounds
+            if ahead > 0.0:
+                start = plan_with("mjoa-mu-prefetch", instance)
+                ours = prospect_of(instance, start, ahead, DEFAULT.share)
+                before, best, _ = search(ours, ALL)
+                ours.known.carried.fill(-1.0)  # nothing is known any more
+                ours.known.valued.fill(False)
+                ours.progress.fill(0.0)
+                np.testing.assert_allclose(search(ours, 0)[0], best, rtol=1e-12)
+                improved += best < before
+    assert improved > 10
+
+
 def test_a_patient_search_does_not_forget_the_present():
     """What it gives up in this round is no more than what it expects to gain."""
     env, scenario = streaming()
@@ -126,7 +157,7 @@ def test_a_patient_search_does_not_forget_the_present():
     for ahead in (1e-9, 100.0):
         prospect = prospect_of(instance, plan, ahead, 1.0)
         search(prospect, ALL)
-        play_round(prospect)
+        play(prospect)
         took.append(prospect.trial.seconds.sum())
         np.testing.assert_allclose(evaluate(instance, plan_of(prospect)), prospect.trial.seconds)
     assert took[0] <= took[1]

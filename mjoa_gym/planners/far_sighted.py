@@ -112,6 +112,8 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     seconds += [(dnn, dnn.flops, dnn.flops) for dnn, _, _ in horizon.others]  # they never run
     nothing_there = [inference_of(*each) for each in seconds]
     tables = stacked([each[0] for each in seconds], nothing_there, [[each[1]] for each in seconds])
+    row_of = _rows_of_memory([each[0] for each in seconds], horizon.share_parameters)
+    tables = tables._replace(borrows=tables.borrows & (row_of == np.arange(len(row_of))))
     menus = placements_of(instance)
     blocks = [_rows(instance, plan, i, menus[i], tables.width) for i in range(n_ues)]
     counts, rows = [len(block) for block in blocks], np.concatenate(blocks)
@@ -134,6 +136,7 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         ),
         packed=packed,
         links=np.array([packed_link(later, i, even, even) for i in range(n_ues)]),
+        row_of=row_of,
         resident=resident.copy(),
         idle=idle.copy(),
         decision=Decision(
@@ -150,10 +153,20 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         least=np.empty(len(rows)),
         least_of=np.empty(n_ues),
         guess=np.empty(n_ues, np.int64),
-        spare_idle=np.empty_like(idle),
+        kept_idle=np.empty_like(idle),
+        changed=np.empty((2, len(row_of)), np.bool_),
+        more_bytes=np.empty((2, len(row_of))),
+        later_bytes=np.empty(tables.width),
         progress=np.zeros(4),
         room=rounds.new_room(n_ues, tables.width, len(resident)),
     )  # fmt: skip
+
+
+def _rows_of_memory(dnns: list[DNN], common: bool) -> NDArray[np.int64]:
+    """`Prospect.row_of` (R,) of R networks."""
+    if not common:
+        return np.arange(len(dnns))
+    return np.array([dnns.index(dnn) for dnn in dnns])
 
 
 def placements_of(instance: Instance) -> list[NDArray[np.int8]]:

@@ -1,7 +1,7 @@
 """What a joint decision is worth over the rounds to come, and a local search for a better one.
 
 These are the kernels of `far_sighted`. They replay a round with the environment's own functions
-(`rounds.infer`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an
+(`rounds.follow`, `rounds.upload_of`, `rounds.settle_ue`, `memory.evict`), on a copy of what an
 instance shows. So there is no second model of a round. Only what comes after it is estimated.
 
 An estimate replays only the UEs that a change concerns. For the others the round is known, and so
@@ -33,13 +33,13 @@ from mjoa_gym.world.rounds import (
     Decision,
     Room,
     State,
-    infer,
-    inference_in,
+    follow,
+    load_ue,
     scratch_in,
     settle_ue,
     upload_of,
 )
-from mjoa_gym.world.tables import Tables
+from mjoa_gym.world.tables import Tables, inference_with
 
 PARTS = (0.5, 0.15)
 """Parts of a UE's share that are offered to another UE."""
@@ -60,8 +60,8 @@ EVERYONE = np.int64(-1)
 class RoundSetting(NamedTuple):
     """What the search does not change: the number of the upload mode, the clock and the memory.
 
-    Every UE has its own row of memory for the inferences. If parameters are `common` to UEs, the
-    rows are combined before anything is dropped.
+    Every UE has its own row of layers for the inferences. If parameters are `common` to UEs, the
+    rows are combined before anything is dropped (`Prospect.row_of`).
     """
 
     mode: int
@@ -85,8 +85,9 @@ class Forecast(NamedTuple):
     idle: NDArray[np.int32]  # (R, L) rounds since each layer was used, at the end of this one
     wait: NDArray[np.float64]  # (N,) rounds from `NOW` to `LATER`
     retained: NDArray[np.int64]  # (N,) the rows of the layers that are dropped last
-    kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows; NaN if without weight
+    kept: NDArray[np.float64]  # (2, R, L) residencies that memory allows, in the rows of `row_of`
     worth: NDArray[np.float64]  # (2, N) cost before its weight of an inference with them
+    valued: NDArray[np.bool_]  # (2, N) whether this cost is known: not if it has no weight
 
 
 def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int32]) -> Forecast:
@@ -102,8 +103,9 @@ def new_forecast(n_ues: int, resident: NDArray[np.float64], idle: NDArray[np.int
         (idle + (resident > 0)).astype(np.int32),
         np.zeros(n_ues),
         np.full(n_ues, NOTHING),
-        np.full((2, *resident.shape), np.nan),
+        np.zeros((2, *resident.shape)),
         np.zeros((2, n_ues)),
+        np.zeros((2, n_ues), np.bool_),
     )
 
 
@@ -115,6 +117,9 @@ class Prospect(NamedTuple):
     setting: RoundSetting
     packed: Packed  # the UEs' links in this round
     links: NDArray[np.float64]  # (N, 4) the UEs' links in later rounds, as in `Link`
+    row_of: NDArray[np.int64]
+    """(R,) the row of memory of each network. If parameters are common to UEs, it is the first row
+    with the same network."""
     resident: NDArray[np.float64]  # (R, L) at the start of the round
     idle: NDArray[np.int32]  # (R, L) at the start of the round
     decision: Decision
@@ -133,7 +138,10 @@ class Prospect(NamedTuple):
     least: NDArray[np.float64]  # (rows,) costs of placements in later rounds, all resident
     least_of: NDArray[np.float64]  # (N,) the least of these for each UE
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
-    spare_idle: NDArray[np.int32]  # (R, L) a work array
+    kept_idle: NDArray[np.int32]  # (R, L) `Forecast.idle` in the rows of `row_of`: a work array
+    changed: NDArray[np.bool_]  # (2, R) whether other residencies than the known ones: a work array
+    more_bytes: NDArray[np.float64]  # (2, R) see `gained`: a work array
+    later_bytes: NDArray[np.float64]  # (L,) missing in a later round: a work array
     progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `CHANGED`, `FIRST`, `BEST`
     room: Room
 
@@ -147,11 +155,11 @@ def copy(source, target):
 
 @lean_inner
 def same(one, other):
-    """Whether two rows are equal."""
-    for k in range(len(one)):  # noqa: SIM110 - Numba's way
-        if one[k] != other[k]:
-            return False
-    return True
+    """Whether two rows are equal; without an early exit, so that it is compiled to vectors."""
+    different = 0
+    for k in range(len(one)):
+        different += one[k] != other[k]
+    return different == 0
 
 
 @lean_inner
@@ -163,11 +171,12 @@ def link_under(packed, decision, i):
 @njit(inline="always")
 def later_in(prospect, i, resident):
     """UE i's inference in a later round with the fractions `resident` (L,), and its link."""
-    tables, room, link = prospect.tables, prospect.room, prospect.links[i]
+    tables, link, missing_bytes = prospect.tables, prospect.links[i], prospect.later_bytes
+    parameter_bytes = tables.parameter_bytes[i]
     for layer in range(len(resident)):
-        missing = tables.parameter_bytes[i, layer] * (1.0 - resident[layer])
-        room.missing_bytes[i, layer] = missing
-    inference = inference_in(room, tables, prospect.setting, i, i)
+        missing_bytes[layer] = parameter_bytes[layer] * (1.0 - resident[layer])
+    ue_s, mode = prospect.room.ue_s[i], prospect.setting.mode
+    inference = inference_with(tables, i, ue_s, missing_bytes, mode)
     return inference, Link(link[0], link[1], link[2], link[3])
 
 
@@ -183,11 +192,15 @@ def later_counts(prospect, i, outline, inference, link):
 
 @inner
 def set_least(prospect):
-    """Write the costs of all placements in later rounds with everything resident."""
+    """Write the costs of all placements in later rounds with everything resident.
+
+    Before that, put every UE's seconds and missing bytes into the room, where they stay.
+    """
     outlines, least = prospect.decision.outlines, prospect.least
     everything = np.ones(prospect.resident.shape[1])
     for i in range(len(prospect.placements)):
-        begin_ue(prospect, i)  # leaves the seconds of its layers in the room
+        copy(prospect.resident[i], prospect.state.resident[0, i])
+        load_ue(prospect.room, prospect.tables, prospect.setting, prospect.state, 0, i)
         inference, link = later_in(prospect, i, everything)
         first = fastest = prospect.first[i]
         for row in range(first, first + prospect.placements[i]):
@@ -227,7 +240,7 @@ def begin_ue(prospect, i):
     copy(prospect.idle[i], state.idle[0, i])
     prospect.trial.retained[i] = decision.retain_of[0, i]
     link = link_under(prospect.packed, decision, i)
-    seconds, _, inference = infer(
+    seconds, inference = follow(
         prospect.room, prospect.tables, prospect.setting, state, decision, link, 0, i
     )
     prices, outline = (
@@ -276,44 +289,41 @@ def length(seconds, period_s):
     return round_s
 
 
+@lean_inner
+def least_total(prospect):
+    """The `total` if everything were resident in the rounds to come."""
+    weighted = 0.0
+    for i in range(len(prospect.least_of)):
+        counts = prospect.trial.counts[i] + prospect.rounds_ahead * prospect.least_of[i]
+        weighted += cost(prospect.state.population.weight[0, i], counts)
+    return weighted
+
+
 @lean
-def play_round(prospect):
+def replay(prospect, i, j, limit):
     """Play the decision, and return the length of the round; the trial gets times and residencies.
 
-    The length is infinite if an inference never ends. The residencies have no meaning then.
+    The decision differs from the known one in UEs i and j only, or in all UEs if i is `EVERYONE`.
+    Other UEs are replayed if the length changes and they upload something else in a round of that
+    length. The result is infinite if an inference never ends, or if the inferences alone show that
+    the objective is not below the limit. The residencies have no meaning then.
     """
-    n_ues = len(prospect.placements)
-    for i in range(n_ues):
-        begin_ue(prospect, i)
-    round_s = length(prospect.trial.seconds, prospect.setting.period_s)
-    if round_s < np.inf:
-        for i in range(n_ues):
-            end_ue(prospect, i, round_s)
+    trial, n_ues, period_s = prospect.trial, len(prospect.placements), prospect.setting.period_s
+    before = length(trial.seconds, period_s)
+    for k in range(n_ues):
+        if i == EVERYONE or k in (i, j):
+            begin_ue(prospect, k)
+    round_s = length(trial.seconds, period_s)
+    longer = round_s > before
+    if i != EVERYONE and (longer or round_s == before) and least_total(prospect) >= limit:
+        return np.inf
+    for k in range(n_ues if round_s < np.inf else 0):
+        if not prospect.touched[k]:
+            if round_s == before or (longer and trial.wait[k] == 0.0):
+                continue  # in a longer round, nobody uploads less
+            begin_ue(prospect, k)
+        end_ue(prospect, k, round_s)
     return round_s
-
-
-@njit(inline="always")
-def replay(prospect, i, j):
-    """Play the decision for UEs i and j, and return the length of the round.
-
-    The decision differs from the known one in UEs i and j only. The other UEs are replayed, too, if
-    the length changes. If i is `EVERYONE`, all UEs are replayed.
-    """
-    seconds, period_s = prospect.trial.seconds, prospect.setting.period_s
-    before = after = np.inf
-    if i != EVERYONE:
-        before = length(seconds, period_s)
-        begin_ue(prospect, i)
-        if j != i:
-            begin_ue(prospect, j)
-        after = length(seconds, period_s)
-    if i == EVERYONE or before != after < np.inf:
-        after = play_round(prospect)
-    elif after < np.inf:
-        end_ue(prospect, i, after)
-        if j != i:
-            end_ue(prospect, j, after)
-    return after
 
 
 @lean_inner
@@ -331,20 +341,40 @@ def same_uploads(known, trial, touched):
 
 
 @lean_inner
-def bring_together(resident, idle, tables):
-    """Give the owner of each layer the most that any row (R, L) has of it, in place.
+def bring_together(carried, idle, row_of, kept, kept_idle):
+    """Write what the rows (R, L) have together into the rows of memory.
 
-    The owner's idle rounds become the fewest of the rows that have any of it. Then all rows with
-    the layer repeat what the owner has.
+    These get the most that any row has of each layer, and the fewest idle rounds of the rows that
+    have any of it.
     """
-    for row in range(len(resident)):
+    for row in range(len(row_of)):
+        there = row_of[row]
+        if there == row:
+            copy(carried[row], kept[row])
+            copy(idle[row], kept_idle[row])
+            continue
+        most, fewest, own, own_idle = kept[there], kept_idle[there], carried[row], idle[row]
+        for layer in range(len(own)):
+            newer = (own[layer] > 0.0) & ((most[layer] <= 0.0) | (own_idle[layer] < fewest[layer]))
+            fewest[layer] = own_idle[layer] if newer else fewest[layer]
+            most[layer] = max(most[layer], own[layer])
+
+
+@lean_inner
+def give_to_owners(kept, idle, tables):
+    """Do the same for layers that several networks have in common; in place.
+
+    The owner of a layer gets the most, and the fewest idle rounds. Then all rows with the layer
+    repeat what the owner has.
+    """
+    for row in range(len(kept)):
         for layer in range(tables.n_layers[row] if tables.borrows[row] else 0):
             there, own = memory.owner_of(tables, row, layer)
-            if resident[row, layer] > 0.0:
-                if resident[there, own] <= 0.0 or idle[row, layer] < idle[there, own]:
+            if kept[row, layer] > 0.0:
+                if kept[there, own] <= 0.0 or idle[row, layer] < idle[there, own]:
                     idle[there, own] = idle[row, layer]
-                resident[there, own] = max(resident[there, own], resident[row, layer])
-    memory.repeat(resident, idle, tables)
+                kept[there, own] = max(kept[there, own], kept[row, layer])
+    memory.repeat(kept, idle, tables)
 
 
 @lean
@@ -352,19 +382,17 @@ def drop(prospect):
     """Write what memory keeps of the trial's residencies."""
     trial, tables, setting = prospect.trial, prospect.tables, prospect.setting
     dnn, placements = prospect.state.population.dnn[0], prospect.decision.placements
-    idle = prospect.spare_idle
+    idle, row_of = prospect.kept_idle, prospect.row_of
     for when in range(2):
         kept = trial.kept[when]
-        for row in range(len(idle)):
-            copy(trial.idle[row], idle[row])
-            copy(trial.carried[when, row], kept[row])
+        bring_together(trial.carried[when], trial.idle, row_of, kept, idle)
         if setting.common:
-            bring_together(kept, idle, tables)
+            give_to_owners(kept, idle, tables)
         if setting.retain:
             for i in range(len(trial.retained)):
                 if trial.retained[i] != NOTHING:
                     marked = placements[trial.retained[i]]
-                    memory.retain(dnn[i], i, marked, tables, setting.common, idle)
+                    memory.retain(row_of[i], row_of[i], marked, tables, setting.common, idle)
         limit, of_rows = setting.server_memory_bytes, prospect.room.of_rows
         memory.evict(kept, idle, dnn, tables, setting.common, limit, of_rows)
 
@@ -392,29 +420,42 @@ def gained(before, now, parameter_bytes):
     """The bytes that are resident `now` (L,) in addition to those `before` (L,)."""
     more = 0.0
     for layer in range(len(now)):
-        if now[layer] > before[layer]:
-            more += (now[layer] - before[layer]) * parameter_bytes[layer]
+        more += max(0.0, now[layer] - before[layer]) * parameter_bytes[layer]
     return more
 
 
 @lean_inner
-def bound(known, trial, there, least_of, links, prices, parameter_bytes, rounds_ahead):
-    """Write lower bounds into the trial's worth if at most `there` (2, N, L) is resident.
+def bound(prospect, there):
+    """Write lower bounds into the trial's worth if at most `there` (2, R, L) is resident.
 
-    One bound is the worth with everything resident. The other is the known worth, less the time and
-    the price of uploading the bytes that are resident in addition, and less the price of a missed
-    deadline. (On networks that are not chains, pre-emption allows rare exceptions. A good change
-    may then be missed.)
+    Where just what is known is resident, the worth is known. Otherwise, one bound is the worth with
+    everything resident. Another is the known worth, less the time and the price of uploading the
+    bytes that are resident in addition, and less the price of a missed deadline. (On networks that
+    are not chains, pre-emption allows rare exceptions. A good change may then be missed.)
     """
-    for i in range(len(least_of)):
+    known, trial = prospect.known, prospect.trial
+    changed, more_bytes = prospect.changed, prospect.more_bytes
+    for row in range(len(prospect.least_of)):
+        if prospect.row_of[row] == row:
+            sizes = prospect.tables.parameter_bytes[row]
+            for when in range(2):
+                before, now = known.kept[when, row], there[when, row]
+                changed[when, row] = not same(before, now)
+                if changed[when, row]:
+                    more_bytes[when, row] = gained(before, now, sizes)
+    for i in range(len(prospect.least_of)):
+        row, own = prospect.row_of[i], prospect.packed.prices[i]
         for when in range(2):
-            least = 0.0
-            if rounds_with(when, trial.wait[i], rounds_ahead) > 0.0:
-                more = gained(known.kept[when, i], there[when, i], parameter_bytes[i])
-                own = prices[i]
-                saved_s = seconds_for(more, links[i, UP]) * (1.0 + own[IDLE] + own[TRANSMIT])
-                least = max(known.worth[when, i] - saved_s - own[MISSING], least_of[i])
-            trial.worth[when, i] = least
+            worth = 0.0
+            if rounds_with(when, trial.wait[i], prospect.rounds_ahead) > 0.0:
+                worth = known.worth[when, i]
+                if not known.valued[when, i]:
+                    worth = prospect.least_of[i]
+                elif changed[when, row]:
+                    saved_s = seconds_for(more_bytes[when, row], prospect.links[i, UP])
+                    saved_s *= 1.0 + own[IDLE] + own[TRANSMIT]
+                    worth = max(worth - saved_s - own[MISSING], prospect.least_of[i])
+            trial.worth[when, i] = worth
 
 
 @njit(inline="always")
@@ -427,12 +468,14 @@ def estimate(prospect, limit):
     weight = prospect.state.population.weight[0]
     now = total(trial, weight, ahead)
     for i in range(len(weight)):
+        row = prospect.row_of[i]
         for when in range(2):
-            there = trial.kept[when, i]
-            if rounds_with(when, trial.wait[i], ahead) == 0.0:
-                there[0] = np.nan
-            elif now < limit and not same(there, known.kept[when, i]):
-                if when == LATER and same(there, trial.kept[NOW, i]):
+            there = trial.kept[when, row]
+            valued = trial.valued[when, i] = rounds_with(when, trial.wait[i], ahead) != 0.0
+            if not valued or now >= limit:
+                continue
+            if prospect.changed[when, row] or not known.valued[when, i]:
+                if when == LATER and trial.valued[NOW, i] and same(there, trial.kept[NOW, row]):
                     trial.worth[LATER, i] = trial.worth[NOW, i]
                 else:
                     trial.worth[when, i] = best_later(prospect, i, there)
@@ -448,11 +491,9 @@ def objective(prospect, i, j, limit):
     decision differs from the known one in UEs i and j only, or in all UEs if i is `EVERYONE`. The
     trial becomes its forecast.
     """
-    known, trial, people = prospect.known, prospect.trial, prospect.state.population
-    least_of, links, ahead = prospect.least_of, prospect.links, prospect.rounds_ahead
-    parameter_bytes, weight = prospect.tables.parameter_bytes, people.weight[0]
-    prices = prospect.packed.prices
-    now = replay(prospect, i, j)
+    known, trial, ahead = prospect.known, prospect.trial, prospect.rounds_ahead
+    weight = prospect.state.population.weight[0]
+    now = replay(prospect, i, j, limit)
     if now < np.inf:
         if same_uploads(known, trial, prospect.touched):
             copy(known.worth[NOW], trial.worth[NOW])
@@ -460,11 +501,11 @@ def objective(prospect, i, j, limit):
             now = total(trial, weight, ahead)
         else:
             if not prospect.setting.common:  # otherwise the uploads of other UEs count, too
-                bound(known, trial, trial.carried, least_of, links, prices, parameter_bytes, ahead)
+                bound(prospect, trial.carried)
                 now = total(trial, weight, ahead)
             if now < limit or prospect.setting.common:
                 drop(prospect)
-                bound(known, trial, trial.kept, least_of, links, prices, parameter_bytes, ahead)
+                bound(prospect, trial.kept)
                 now = estimate(prospect, limit)
     return now
 
@@ -501,8 +542,10 @@ def accepted(prospect, i, j, best):
     if not same_uploads(known, trial, prospect.touched):
         for when in range(2):
             copy(trial.worth[when], known.worth[when])
-            for k in range(len(trial.seconds)):
-                copy(trial.kept[when, k], known.kept[when, k])
+            copy(trial.valued[when], known.valued[when])
+            for row in range(len(trial.seconds)):
+                if prospect.row_of[row] == row:
+                    copy(trial.kept[when, row], known.kept[when, row])
     copy_rounds(prospect.touched, trial, known)
     return now
 

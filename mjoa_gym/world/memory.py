@@ -191,6 +191,6 @@ def bytes_there(resident, dnn, tables, shared):
     for row in range(len(resident)):
         d = network_of(dnn, row, shared)
         if tables.owns[d] or not shared:
-            for layer in range(resident.shape[1]):
+            for layer in range(tables.n_layers[d]):
                 total += resident[row, layer] * sizes[d, layer]
     return total

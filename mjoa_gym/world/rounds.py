@@ -246,10 +246,21 @@ def infer(room, tables, constants, state, decision, link, e, i):
         Its seconds, its all-local seconds, and the inference.
     """
     local_s = load_ue(room, tables, constants, state, e, i)
+    latency_s, inference = follow(room, tables, constants, state, decision, link, e, i)
+    return latency_s, local_s, inference
+
+
+@njit(inline="always")
+def follow(room, tables, constants, state, decision, link, e, i):
+    """Do the same as `infer` for a UE that `load_ue` has put into the room.
+
+    Returns:
+        Its seconds, and the inference.
+    """
     inference = inference_in(room, tables, constants, state.population.dnn[e, i], i)
     outline = decision.outlines[decision.placement_of[e, i]]
     room.n_up[i], latency_s = kernel.follow(outline, inference, link, scratch_in(room, i))
-    return latency_s, local_s, inference
+    return latency_s, inference
 
 
 def play(
