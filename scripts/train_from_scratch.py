@@ -7,7 +7,7 @@
 `configs/from_scratch.yaml` lists the rows. If it is stopped, run the same command again to
 continue; finished runs are only read. The folder gets each run's log and configuration, `table.md`
 and a figure of learning curves for each environment. `--pages` puts the table between the markers
-of a page.
+of a page, which have the name of the file of the rows.
 """
 
 from __future__ import annotations
@@ -46,11 +46,17 @@ PLANNERS = {
 """Reference planners; MJOA-MU's reward is 100 %."""
 DONE = "done"
 """A file that marks a finished run."""
-PART = "from-scratch"
-"""Name of the markers of the table in a page."""
+NOT_ARGUMENTS = ("title", "by_environment")
+"""Keys of a row that say what to call it, and what else holds in one of the environments."""
 POINTS = 5
 """Number of validations of a run."""
 HEADER = ("Agent", "Environment", "Seeds", "Steps", "Reward", "Of MJOA-MU's", "Minutes")
+
+
+def arguments_in(env_id: str, common: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's arguments in an environment with arguments that are `common` to all rows."""
+    own = {key: value for key, value in row.items() if key not in NOT_ARGUMENTS}
+    return common | own | row.get("by_environment", {}).get(env_id, {})
 
 
 def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig]:
@@ -58,7 +64,7 @@ def configs(given: dict[str, Any], timesteps: float) -> dict[str, TrainingConfig
     found = {}
     for row, settings in given["rows"].items():
         for env_id, common in given["settings"].items():
-            own = common | {key: value for key, value in settings.items() if key != "title"}
+            own = arguments_in(env_id, common, settings)
             for seed in range(given["seeds"]):
                 name = f"{row}-{short_name(env_id)}-seed{seed}"
                 found[name] = new_config(env_id=env_id, seed=seed, n_timesteps=timesteps, **own)
@@ -172,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
         keep(args.runs, args.out, name)
     text = table(given, args.out, planned).markdown()
     write(args.out / "table.md", text + "\n")
-    update_pages(args.pages, {PART: text})
+    update_pages(args.pages, {args.config.stem.replace("_", "-"): text})
     for env_id in given["settings"]:
         short = short_name(env_id)
         levels = {planner: own.reward for planner, own in planned[env_id].items()}

@@ -1,6 +1,7 @@
 """Stock algorithms train through our script, resume, and end in a table."""
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ pytest.importorskip("stable_baselines3")
 
 from agents.training.config import STOCK, new_config  # noqa: E402
 from agents.training.run import RunOptions, train  # noqa: E402
+from scripts.tune_from_scratch import trials_of  # noqa: E402
 from tests.forked import run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +93,7 @@ def test_a_table_and_curves_come_out(tmp_path):
     given = {"seeds": 2, "timesteps": 80, "rows": rows, "settings": settings}
     config, page = tmp_path / "rows.yaml", tmp_path / "page.md"
     config.write_text(yaml.safe_dump(given))
-    page.write_text("<!-- from-scratch:begin -->\n<!-- from-scratch:end -->\n")
+    page.write_text("<!-- rows:begin -->\n<!-- rows:end -->\n")
     command = [
         SCRIPT, "--config", config, "--episodes", 2, "--runs", tmp_path / "runs", "--out",
         tmp_path / "out", "--pages", page,
@@ -112,3 +114,58 @@ def test_a_table_and_curves_come_out(tmp_path):
     done = run(*map(str, [*command, "--timesteps", 120]))
     assert done.returncode != 0
     assert "holds a run with n_timesteps=80, not 120" in done.stderr
+
+
+def test_draws_are_in_their_ranges_and_fit_every_algorithm():
+    given, tuning = (
+        yaml.safe_load((ROOT / "configs" / name).read_text())
+        for name in ("from_scratch.yaml", "tuning.yaml")
+    )
+    trials = trials_of(given, tuning, 30, 1e4)
+    assert len(trials) == len(given["rows"]) * 2 * 30
+    for trial in trials:
+        ranges = tuning["algorithms"][trial.config.algorithm]
+        assert (trial.drawn == {}) == (trial.number == 0)
+        for name, value in trial.drawn.items():
+            values = ranges.get(name) or tuning["environments"][trial.env_id][name]
+            if isinstance(values, dict):
+                assert values["low"] <= value <= values["high"]
+            else:
+                assert value in values
+            assert trial.config.hyperparameters[name] == value
+    rates = {trial.drawn.get("learning_rate") for trial in trials if trial.row == "sac-box-flat"}
+    assert len(rates) > 25
+
+
+@pytest.mark.slow
+def test_the_best_trial_becomes_a_row(tmp_path):
+    rows = {
+        "ppo-shares": {
+            "title": "PPO", "algorithm": "ppo", "n_envs": 4, "n_steps": 10, "batch_size": 20,
+            "env_kwargs": {"action": "shares"},
+        }
+    }  # fmt: skip
+    given = {"seeds": 1, "timesteps": 80, "rows": rows, "settings": {"MJOA/ColdStart-v1": {}}}
+    ranges = {"algorithms": {"ppo": {"n_epochs": [2, 3], "batch_size": [20, 40]}}}
+    config, file = tmp_path / "rows.yaml", tmp_path / "ranges.yaml"
+    config.write_text(yaml.safe_dump(given))
+    file.write_text(yaml.safe_dump(ranges | {"environments": {}}))
+    command = [
+        "--config", config, "--ranges", file, "--trials", 3, "--episodes", 2, "--jobs", 2,
+        "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--tuned", tmp_path / "tuned.yaml",
+    ]  # fmt: skip
+    done = run(ROOT / "scripts" / "tune_from_scratch.py", *map(str, command))
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
+    trials = [json.loads(line) for line in lines]
+    assert [trial["trial"] for trial in trials] == [
+        f"ppo-shares-coldstart-trial{k}" for k in range(3)
+    ]
+    best = max(trials, key=lambda trial: trial["reward"])
+    row = yaml.safe_load((tmp_path / "tuned.yaml").read_text())["rows"]["ppo-shares"]
+    chosen = row["by_environment"]["MJOA/ColdStart-v1"]
+    assert {"trial": best["trial"], "reward": best["reward"], **chosen} == best
+    (config,) = script().configs(yaml.safe_load((tmp_path / "tuned.yaml").read_text()), 80).values()
+    assert config.hyperparameters == {"n_steps": 10, "batch_size": 20} | chosen
+    shown = (tmp_path / "out" / "table.md").read_text()
+    assert f"| 3 | 80 | {trials[0]['reward']:.3f} | {best['reward']:.3f} |" in shown
