@@ -9,8 +9,14 @@ from mjoa_gym.devices import load_device
 from mjoa_gym.evaluation.agent import PlannerAgent
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.anytime import ALL
-from mjoa_gym.planners.far_sighted import DEFAULT, far_sighted, plan_of, prospect_of
-from mjoa_gym.planners.prospect import EVERYONE, NOW, drop, replay, search
+from mjoa_gym.planners.far_sighted import (
+    DEFAULT,
+    FarSightedSearch,
+    far_sighted,
+    plan_of,
+    prospect_of,
+)
+from mjoa_gym.planners.prospect import EVERYONE, GAIN, NOW, drop, replay, search
 from mjoa_gym.world import memory
 from tests.random_instances import random_instance, varied
 
@@ -161,6 +167,33 @@ def test_a_patient_search_does_not_forget_the_present():
         took.append(prospect.trial.seconds.sum())
         np.testing.assert_allclose(evaluate(instance, plan_of(prospect)), prospect.trial.seconds)
     assert took[0] <= took[1]
+
+
+def test_with_a_budget_it_looks_ahead_before_the_first_trees():
+    """From a sketch, and mostly to a better plan than MJOA-MU with prefetch; the last one is best."""
+    scenario = Scenario.load("default")
+    env = gym.make("MJOA/Streaming-v1", scenario=scenario, disable_env_checker=True)
+    usual, early, last, unhurried = [], [], [], []
+    for observation, *_ in rounds_of(PlannerAgent("mjoa-mu-prefetch", scenario), env, 4):
+        if len(usual) == 10:
+            break
+        instance = decode_observation(observation, scenario)
+        ahead = DEFAULT.patience * instance.horizon.expected_rounds
+        start = prospect_of(instance, plan_with("mjoa-mu-prefetch", instance), ahead, DEFAULT.share)
+        usual.append(search(start, 0)[0])
+        unhurried.append(search(start, ALL)[1])
+        hurried = FarSightedSearch(instance)
+        for _ in hurried.steps(piece=1):
+            if not hurried.start.joint.best.choice.any():  # PBT-DP's trees have not answered
+                objective, prospect = hurried.best
+        assert prospect is not None
+        early.append(objective)
+        last.append(hurried.best[0])
+        assert last[-1] <= min(early[-1], unhurried[-1]) * (1.0 + 2.0 * GAIN)
+    assert len(usual) == 10
+    assert np.sum(early) < np.sum(usual)
+    assert np.sum(np.less(early, usual)) >= 7
+    assert np.sum(early) < 1.1 * np.sum(last)
 
 
 def test_the_last_round_is_planned_as_if_it_were_the_last():

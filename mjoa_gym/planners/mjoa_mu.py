@@ -121,6 +121,7 @@ class JointSearch:
         best: The best plan so far.
         prices: The prices from which the search for prices begins.
         sketch: With a budget, a separate quick search that has a plan before this one does.
+        sketched: Whether that search is over.
         dual: A lower bound on the cost of any choice from the portfolio (on chains), by the prices
             at which the portfolio is valued.
     """
@@ -137,6 +138,7 @@ class JointSearch:
         self.prices, self.dual, self._tried = (0.0, 0.0), 0.0, tried
         self._miss_price = instance.miss_price_s
         self.sketch: JointSearch | None = None
+        self.sketched = False
         self._ring, self._turn, self._turns = rings([ue.dnn for ue in instance.ues])
 
     def plan(self) -> Plan:
@@ -166,6 +168,8 @@ class JointSearch:
             self.sketch = copy(self)
             self.sketch.portfolio = new_portfolio(self.packed, ENTRIES)
             yield from self.sketch.hurry()
+            self.sketched = True
+            yield
         yield from self.begin(piece)
         at, alone = np.full_like(self.best.shares, 1e-9), np.arange(len(self._turn))
         choice = np.empty_like(alone)

@@ -109,21 +109,25 @@ def mjoa_mu_prefetch(instance: Instance) -> Plan:
 
 
 class PrefetchSearch:
-    """The search for one instance: MJOA-MU's, then the prefetch of one UE after the other."""
+    """The search for one instance: MJOA-MU's, then the prefetch of one UE after the other.
+
+    Attributes:
+        joint: MJOA-MU's search.
+    """
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._joint = JointSearch(instance)
+        self.joint = JointSearch(instance)
         self._prefetch: Prefetch | None = None
 
     def plan(self) -> Plan:
         """Return the best plan so far."""
-        return self._joint.plan() if self._prefetch is None else self._prefetch.plan()
+        return self.joint.plan() if self._prefetch is None else self._prefetch.plan()
 
     def steps(self, piece: int = ALL) -> Iterator[None]:
         """See `Anytime`."""
-        yield from self._joint.steps(piece)
-        self._prefetch = Prefetch(self._instance, self._joint.plan())
+        yield from self.joint.steps(piece)
+        self._prefetch = Prefetch(self._instance, self.joint.plan())
         yield from self._prefetch.steps()
 
 
