@@ -170,7 +170,7 @@ def test_a_patient_search_does_not_forget_the_present():
 
 
 def test_with_a_budget_it_looks_ahead_before_the_first_trees():
-    """From a sketch, and mostly to a better plan than MJOA-MU with prefetch; the last one is best."""
+    """Mostly to a better plan than that of MJOA-MU with prefetch; the last plan is the best."""
     scenario = Scenario.load("default")
     env = gym.make("MJOA/Streaming-v1", scenario=scenario, disable_env_checker=True)
     usual, early, last, unhurried = [], [], [], []
