@@ -29,7 +29,13 @@ from mjoa_gym.evaluation.bench.instances import (
     read_plan,
 )
 from mjoa_gym.evaluation.bench.playing import Clocked, cost_of, counted, is_late, takes_budget
-from mjoa_gym.evaluation.bench.ranking import Standing, markdown, ranked
+from mjoa_gym.evaluation.bench.ranking import (
+    Standing,
+    common_scenes,
+    markdown,
+    ranked,
+    tables,
+)
 from mjoa_gym.evaluation.bench.reference import (
     NOMINAL_S,
     Stopwatch,
@@ -824,6 +830,16 @@ def test_the_ranking_puts_the_better_planner_first(tmp_path):
     picked = replace(complete, tracks=tracks | {DYNAMIC: {"none": core | extra}})
     for one, count in ((complete, 50), (picked, 50), (more, 500)):
         assert {len(own.ratio) for own in Standing(one, known).dynamic.values()} == {count}
+    assert len(tables([complete])) == 3
+    part = {key: rows for key, rows in core.items() if key[0] in ("ideal", "drift", "costs")}
+    part.popitem()  # an episode of "costs"
+    few = replace(complete, label="few", tracks=tracks | {STATIC: {}, DYNAMIC: {"none": part}})
+    static = replace(complete, label="static", tracks=tracks | {DYNAMIC: {}})
+    assert [scene.id for scene in common_scenes([complete, few, static])] == ["ideal", "drift"]
+    (*_, shared) = tables([complete, few, static])
+    assert [row[0] for row in shared.rows] == ["complete", "few*"]
+    assert shared.rows[0][1:] == shared.rows[1][1:]  # the same answers, in the same scenarios
+    assert "all of these submissions have: ideal, drift." in shared.caption
     first, *_ = ranked([*results, complete])
     assert first.label == "complete"  # though local_only is better on its part
     with pytest.raises(ValueError, match="several submissions are called edge_only"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from mjoa_gym.evaluation.bench.frozen import (
     EQUAL,
     NAME,
     Best,
+    Scene,
     best_known,
     cases,
     reference,
@@ -63,9 +65,12 @@ class Dynamic(NamedTuple):
 class Standing:
     """The results of a submission."""
 
-    def __init__(self, result: Result, best: Mapping[str, Best]) -> None:
+    def __init__(
+        self, result: Result, best: Mapping[str, Best], where: Sequence[Scene] | None = None
+    ) -> None:
         self.result = result
         self._best = best
+        self._where = list(scenes().values()) if where is None else where
 
     @property
     def label(self) -> str:
@@ -88,7 +93,7 @@ class Standing:
         there = [
             [self.result.answer(DYNAMIC, b, (scene.id, str(s))) is not None for s in scene.seeds]
             for b in (*BUDGETS, NO_LIMIT)
-            for scene in scenes().values()
+            for scene in self._where
         ]
         leading = [[*own, False].index(False) for own in there if any(own)]
         return self._dynamic(max(CORE, min(leading, default=0)))
@@ -117,7 +122,7 @@ class Standing:
 
     def _changes(self, budget: str, seeds: int) -> Dynamic | None:
         ratios, reductions, rows = [], [], []
-        for scene in scenes().values():
+        for scene in self._where:
             pairs = []
             for seed in scene.seeds[:seeds]:
                 episode = self.result.answer(DYNAMIC, budget, (scene.id, str(seed)))
@@ -195,9 +200,11 @@ def ranked(results: Sequence[Result]) -> list[Standing]:
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """Return the ranking, then each track on every budget, then the incomplete submissions."""
+    """Return the ranking, then each track on every budget, then what the submissions share."""
     standings = ranked(results)
-    return [ranking_table(standings), static_table(standings), dynamic_table(standings)]
+    found = [ranking_table(standings), static_table(standings), dynamic_table(standings)]
+    shared = common_scenes(results)
+    return [*found, common_table(standings, shared)] if 0 < len(shared) < len(scenes()) else found
 
 
 def ranking_table(standings: Sequence[Standing]) -> Table:
@@ -274,6 +281,35 @@ def dynamic_table(standings: Sequence[Standing]) -> Table:
         "Change of the mean cost of an episode against mjoa-mu without a limit on the same "
         "episodes, a mean over the scenarios; in brackets a 95 % bootstrap interval over episodes, "
         "resampled in pairs. Late and invalid rounds are played all-local."
+    )
+    return Table(caption, header, rows)
+
+
+def common_scenes(results: Sequence[Result]) -> list[Scene]:
+    """Return the scenarios that all submissions of the dynamic track have.
+
+    They have a scenario if they have its ranked episodes on every budget.
+    """
+    taking_part = [result for result in results if any(result.tracks[DYNAMIC].values())]
+
+    def has(result: Result, scene: Scene) -> bool:
+        keys = product(BUDGETS, [(scene.id, str(seed)) for seed in scene.seeds[:CORE]])
+        return all(result.answer(DYNAMIC, budget, key) is not None for budget, key in keys)
+
+    return [s for s in scenes().values() if all(has(result, s) for result in taking_part)]
+
+
+def common_table(standings: Sequence[Standing], shared: Sequence[Scene]) -> Table:
+    """Return the changes in the scenarios that all submissions of the dynamic track have."""
+    rows = []
+    for one in standings:
+        within = Standing(one.result, {}, shared).core
+        if within:
+            rows.append((one.label, *(_change(within, budget) for budget in BUDGETS)))
+    header = ("Scenarios of all", *(f"{int(budget):,} ms" for budget in BUDGETS))
+    caption = (
+        "As in the ranking, but only in the scenarios that all of these submissions have: "
+        f"{', '.join(scene.id for scene in shared)}."
     )
     return Table(caption, header, rows)
 
