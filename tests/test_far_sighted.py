@@ -135,6 +135,7 @@ def test_the_search_claims_no_more_than_its_plan_is_worth(shared, priced):
     changes = {"server_memory_bytes": 150e6, "departure_probability": 0.1, "rounds": 10}
     if priced:
         changes |= {"deadline_factor_min": 0.3, "deadline_factor_max": 0.7, "miss_price_s": 1.0}
+        changes |= {"energy_price_s_per_j": 0.1}
     env, scenario = streaming(share_parameters=shared, retain=shared, **changes)
     improved = 0
     for seed in range(3):

@@ -29,6 +29,12 @@ SMALL = {
     "dqn": ("shares-discrete", OFF_POLICY),
     "sac": ("shares-box", OFF_POLICY),
 }
+ROWS = {
+    "ppo-shares": {
+        "title": "PPO", "algorithm": "ppo", "n_envs": 4, "n_steps": 10, "batch_size": 20,
+        "env_kwargs": {"action": "shares"},
+    }
+}  # fmt: skip
 
 
 def small(algorithm, timesteps=160):
@@ -83,14 +89,8 @@ def script():
 
 @pytest.mark.slow
 def test_a_table_and_curves_come_out(tmp_path):
-    rows = {
-        "ppo-shares": {
-            "title": "PPO", "algorithm": "ppo", "n_envs": 4, "n_steps": 10, "batch_size": 20,
-            "env_kwargs": {"action": "shares"},
-        }
-    }  # fmt: skip
     settings = {"MJOA/ColdStart-v1": {"gamma": 0.0}}
-    given = {"seeds": 2, "timesteps": 80, "rows": rows, "settings": settings}
+    given = {"seeds": 2, "timesteps": 80, "rows": ROWS, "settings": settings}
     config, page = tmp_path / "rows.yaml", tmp_path / "page.md"
     config.write_text(yaml.safe_dump(given))
     page.write_text("<!-- rows:begin -->\n<!-- rows:end -->\n")
@@ -139,13 +139,7 @@ def test_draws_are_in_their_ranges_and_fit_every_algorithm():
 
 @pytest.mark.slow
 def test_the_best_trial_becomes_a_row(tmp_path):
-    rows = {
-        "ppo-shares": {
-            "title": "PPO", "algorithm": "ppo", "n_envs": 4, "n_steps": 10, "batch_size": 20,
-            "env_kwargs": {"action": "shares"},
-        }
-    }  # fmt: skip
-    given = {"seeds": 1, "timesteps": 80, "rows": rows, "settings": {"MJOA/ColdStart-v1": {}}}
+    given = {"seeds": 1, "timesteps": 80, "rows": ROWS, "settings": {"MJOA/ColdStart-v1": {}}}
     ranges = {"algorithms": {"ppo": {"n_epochs": [2, 3], "batch_size": [20, 40]}}}
     config, file = tmp_path / "rows.yaml", tmp_path / "ranges.yaml"
     config.write_text(yaml.safe_dump(given))
