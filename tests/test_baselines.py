@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,6 +234,16 @@ def test_iao_minimises_the_slowest_latency(cut_off, seed):
 def test_random_plans_follow_the_instance():
     plans = [plan_with("random", random_instance(seed, 3, chain=True)) for seed in range(8)]
     assert len({plan.bandwidth_share.tobytes() for plan in plans}) == len(plans)
+
+
+def test_what_is_installed_demands_no_band():
+    instance = random_instance(7, 3, chain=True, upload="preinstalled")
+    installed = replace(
+        instance, ues=[replace(ue, resident=np.ones(ue.dnn.n_layers)) for ue in instance.ues]
+    )
+    plans = [plan_with("pbt-dp+demand", given) for given in (instance, installed)]
+    assert plans[0].bandwidth_share.any()
+    np.testing.assert_array_equal(plans[0].bandwidth_share, plans[1].bandwidth_share)
 
 
 def test_ablations_are_partitions_with_a_share_rule():

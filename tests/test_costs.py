@@ -9,9 +9,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Instance, Plan, Scenario, decode_observation, evaluate_cost
+from mjoa_gym import DNN, UE, Horizon, Instance, Plan, Scenario, decode_observation, evaluate_cost
 from mjoa_gym.devices import Power
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners import ara, lower_bound, plan_with
+from mjoa_gym.planners.mjoa_mu import JointSearch
 from tests.random_dags import STYLES, predecessors_in_style
 
 LEVELS = 8
@@ -76,6 +78,71 @@ def test_mjoa_mu_is_near_the_least_cost(kind):
         gaps.append(found / optimum_on_a_grid(instance) - 1.0)
     assert np.mean(gaps) <= 0.01
     assert np.max(gaps) <= 0.05
+
+
+def dear_misses(seed: int) -> Instance:
+    """A random instance in any mode of uploading in which a missed deadline costs ten seconds."""
+    instance = random_priced(seed, "deadlines")
+    return replace(instance, miss_price_s=10.0, upload=UPLOAD_MODES[seed % 4])
+
+
+def test_deadlines_are_met_with_more_of_either_resource():
+    """No UE could meet another deadline with other shares, in sixteenths of what two UEs have."""
+    for seed in range(60):
+        instance = dear_misses(seed)
+        if instance.n_ues != 2:
+            continue
+        plan = plan_with("mjoa-mu", instance)
+        found = evaluate_cost(instance, plan).sum()
+        for b, c in product(range(1, 16), repeat=2):
+            shares = [b / 16, 1 - b / 16], [c / 16, 1 - c / 16]
+            assert found <= evaluate_cost(instance, Plan(plan.placements, *shares)).sum() + 5.0
+
+
+def test_the_dual_is_a_bound_with_deadlines():
+    for seed in range(80):
+        search = JointSearch(chain_of(dear_misses(seed)))
+        for _ in search.steps():
+            pass
+        assert search.dual <= search.best.objective * (1.0 + 1e-9)
+
+
+def chain_of(instance: Instance) -> Instance:
+    """The same instance with the layers of each network in a chain."""
+    ues = []
+    for ue in instance.ues:
+        dnn = ue.dnn
+        chain = [[layer - 1] for layer in range(dnn.n_layers)]
+        given = dnn.flops, dnn.parameter_bytes, dnn.output_bytes, chain, dnn.input_bytes
+        ues.append(replace(ue, dnn=DNN("chain", *given)))
+    return replace(instance, ues=tuple(ues))
+
+
+def test_allocation_is_never_worse_than_equal_shares_with_deadlines():
+    for seed in range(120):
+        instance = dear_misses(seed)
+        rng = np.random.default_rng(seed)
+        placements = [rng.integers(0, 2, ue.dnn.n_layers) for ue in instance.ues]
+        uses = np.array([placement.any() for placement in placements])
+        equal = uses / max(1, uses.sum())
+        costs = [
+            evaluate_cost(instance, Plan(placements, *shares)).sum()
+            for shares in (ara(instance, placements), (equal, equal))
+        ]
+        assert costs[0] <= costs[1] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["mjoa-mu-prefetch", "far-sighted"])
+def test_nothing_is_sent_for_later_in_the_last_round(name):
+    """It would cost energy, and nobody would use it."""
+    for rounds_left, expected in ((0, False), (5, True)):
+        horizon = Horizon(rounds_left=rounds_left, period_s=30.0, server_memory_bytes=1e9)
+        plans = [
+            plan_with(name, replace(random_priced(seed, "energy"), horizon=horizon))
+            for seed in range(10)
+        ]
+        marks = [own.any() for plan in plans if plan.prefetch is not None for own in plan.prefetch]
+        assert any(marks) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

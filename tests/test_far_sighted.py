@@ -4,9 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mjoa_gym import DNN, UE, Horizon, Instance, Scenario, decode_observation, evaluate
+from mjoa_gym import DNN, UE, Horizon, Instance, Plan, Scenario, decode_observation, evaluate
 from mjoa_gym.devices import load_device
 from mjoa_gym.evaluation.agent import PlannerAgent
+from mjoa_gym.model.inference import UPLOAD_MODES
 from mjoa_gym.planners import plan_with
 from mjoa_gym.planners.anytime import ALL
 from mjoa_gym.planners.far_sighted import (
@@ -152,6 +153,32 @@ def test_the_search_claims_no_more_than_its_plan_is_worth(shared, priced):
                 np.testing.assert_allclose(search(ours, 0)[0], best, rtol=1e-12)
                 improved += best < before
     assert improved > 10
+
+
+@pytest.mark.parametrize("mode", UPLOAD_MODES)
+def test_the_future_is_not_free_where_nothing_is_uploaded(mode):
+    """UEs over a link on which nothing ever arrives stay local, now and later."""
+    dnn = DNN("one", [1e6], [1e9], [1e5], [[-1]], 1e9)
+    ues = [UE(dnn, [0.1], [0.01], uplink_bps=1.0, downlink_bps=1.0) for _ in range(2)]
+    horizon = Horizon(rounds_left=3, period_s=1.0, server_memory_bytes=1e12)
+    instance = Instance(ues, None, mode, horizon=horizon)
+    prospect = prospect_of(instance, plan_with("mjoa-mu-prefetch", instance), 3.0, 1.0)
+    assert search(prospect, ALL)[:2] == pytest.approx((0.2 * (1 + 3), 0.2 * (1 + 3)))
+
+
+def test_who_uses_no_band_gets_some_if_uploads_pay_later():
+    """A model that is too large for this round, and would be there for the next ten."""
+    dnn = DNN("one", [1e6], [3e6], [1e3], [[-1]], 1e3)
+    ues = [UE(dnn, [0.5], [0.01], uplink_bps=1.6e7, downlink_bps=1e8) for _ in range(2)]
+    horizon = Horizon(rounds_left=10, period_s=4.0, server_memory_bytes=1e9)
+    instance = Instance(ues, None, "parallel", horizon=horizon)
+    nothing = np.zeros(2)
+    local = Plan([[0], [0]], nothing, nothing)
+    prospect = prospect_of(instance, local, 3.0, 1.0)
+    before, best, _ = search(prospect, ALL)
+    assert before == pytest.approx(1.0 * (1 + 3))
+    assert best < 0.5 * before
+    assert plan_of(prospect).bandwidth_share.sum() <= 1.0
 
 
 def test_a_patient_search_does_not_forget_the_present():

@@ -168,6 +168,25 @@ def test_the_bound_without_a_link(direction):
             assert bound == pytest.approx(instance.ues[0].local_s, rel=1e-9)
 
 
+def test_the_bound_of_a_ue_that_needs_nothing():
+    """A layer without bytes that takes the server no time costs nothing at the least of shares."""
+    free = DNN("free", [0.0], [0.0], [0.0], [[-1]], 0.0)
+    slow_server = DNN(
+        "dag", [1.0] * 4, [4.6e5, 5.4e4, 4.7e5, 6.3e4], [6.7e5, 1.2e5, 4.5e5, 2e5],
+        [[-1], [-1, 0], [-1], [0, 1]], 2.9e5,
+    )  # fmt: skip
+    ues = [
+        UE(
+            slow_server, [0.051, 0.29, 0.028, 0.22], [0.082, 0.46, 0.045, 0.35], weight=200.0,
+            uplink_bps=5.4e7, downlink_bps=1.9e7,
+        ),
+        UE(free, [0.22], [0.0], snr_up=5.9, snr_down=32.0, weight=1.7e-4),
+    ]  # fmt: skip
+    instance = Instance(ues, bandwidth_hz=1e9)
+    cost = objective(instance, plan_with("mjoa-mu", instance))
+    assert 0.95 * cost <= lower_bound(instance) <= cost * (1 + 1e-9)
+
+
 def test_the_bound_with_a_free_server_and_with_a_useless_one():
     for seed in range(10):
         instance = random_instance(seed, n_ues=3, max_layers=6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,24 @@ def test_infinitely_fast_links_and_servers():
         fast = {"uplink_bps": np.inf, "downlink_bps": np.inf}
         assert gap(case | fast) <= 0.05
         assert planned(case | fast | {"edge_seconds": np.zeros(len(case["ue_seconds"]))}) == 0
+
+
+def test_serial_uploads_that_take_no_time_still_wait_for_messages():
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(2, 7))
+        parameter_bytes = rng.choice([0.0, 1e6], n)
+        dnn = DNN("chain", [1e6] * n, parameter_bytes, [1e5] * n, [[k - 1] for k in range(n)], 1e5)
+        here = rng.uniform(0.05, 0.4, n)
+        given = {
+            "uplink_bps": np.inf, "downlink_bps": np.inf, "upload": "serial", "message_s": 0.1,
+        }  # fmt: skip
+        seconds = [
+            simulate(dnn, sides, here, here / 1e5, **given).latency
+            for sides in product((0, 1), repeat=n)
+        ]
+        found = pbt_dp(dnn, here, here / 1e5, **given)
+        assert simulate(dnn, found, here, here / 1e5, **given).latency == min(seconds)
 
 
 def test_what_is_resident_is_used():

@@ -27,6 +27,7 @@ class Prices(NamedTuple):
     free: bool  # whether only the latency counts
 
 
+MISSING = Prices._fields.index("missing")
 FREE = Prices(0.0, 0.0, 0.0, 0.0, float("inf"), 0.0, True)
 
 

@@ -46,6 +46,7 @@ def demand_shares(instance: Instance, placements: Sequence[Placement]) -> Shares
     """
     moved_bytes, edge_s = np.zeros((2, instance.n_ues))
     uses = np.array([placement.any() for placement in placements])
+    uploads = instance.upload != "preinstalled"
     for i in np.flatnonzero(uses).tolist():
         ue, at_edge = instance.ues[i], placements[i] == 1
         crossing: set[int] = set()
@@ -53,7 +54,7 @@ def demand_shares(instance: Instance, placements: Sequence[Placement]) -> Shares
             crossing |= {p for p in ps if at_edge[layer] != (p >= 0 and at_edge[p])}
         crossing |= set(np.flatnonzero(ue.dnn.is_sink & at_edge).tolist())
         tensors = sum(ue.dnn.output_bytes[p] if p >= 0 else ue.dnn.input_bytes for p in crossing)
-        missing = ue.dnn.parameter_bytes * (1.0 - ue.resident)
+        missing = ue.dnn.parameter_bytes * (1.0 - ue.resident) * uploads
         moved_bytes[i] = ue.weight * (tensors + missing[at_edge].sum())
         edge_s[i] = ue.weight * ue.edge_seconds[at_edge].sum()
     return _proportional(moved_bytes, uses), _proportional(edge_s, uses)

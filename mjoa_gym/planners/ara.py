@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from mjoa_gym.model.compiling import compiled, inner, lean_inner
 from mjoa_gym.model.instance import Instance, Plan, counts_of, evaluate_cost, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
-from mjoa_gym.model.objective import cost
+from mjoa_gym.model.objective import MISSING, cost
 from mjoa_gym.planners.planes import SMOOTHING, balance, highest
 from mjoa_gym.planners.portfolio import LOCAL, add_all, learn_at, new_portfolio
 
@@ -102,6 +102,14 @@ def exchange(packed, placements, active, shares):
                 high -= third
             else:
                 low += third
+        if packed.prices[giver, MISSING] > 0.0:  # then it is not: costs jump at deadlines
+            change = 0.0
+            for i, sign in ((giver, -1.0), (taker, 1.0)):
+                share = shares[i, r]
+                change += cost_at(packed, placements, i, shares, r, share + sign * low, scratch)
+                change -= cost_at(packed, placements, i, shares, r, share, scratch)
+            if not change < 0.0:
+                continue
         shares[giver, r] -= low
         shares[taker, r] += low
         measure(packed, placements, giver, shares, marginal, scratch)

@@ -29,9 +29,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
-from mjoa_gym.model.compiling import inner
+from mjoa_gym.model.compiling import compiled, inner
 from mjoa_gym.model.instance import Instance, Plan, packed_inference, packed_link
 from mjoa_gym.model.kernel import ZERO
 from mjoa_gym.model.link import Link
@@ -79,8 +78,8 @@ def lower_bound(
 
     Returns:
         Weighted seconds, without what the instance's prices add. The bound is certified up to
-        rounding on any network. How tight it is depends on the networks (on chains, PBT-DP is
-        exact) and on the duality gap.
+        rounding on any network, for shares that sum to at most 1. How tight it is depends on the
+        networks (on chains, PBT-DP is exact) and on the duality gap.
     """
     search = JointSearch(replace(instance, energy_price_s_per_j=0.0, miss_price_s=0.0), ENTRIES)
     for _ in search.steps():
@@ -142,7 +141,7 @@ def certified_dual(
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells):
     """A lower bound on UE i's priced latency over all shares and placements.
 
@@ -151,7 +150,7 @@ def certified_cost(packed, portfolio, i, price_b, price_p, tolerance, most_cells
     best = np.argmin(portfolio.value[i, : portfolio.size[i]])
     least = portfolio.value[i, best]
     cells = np.zeros((2 * most_cells + 2, COLUMNS))
-    if best != LOCAL and tolerance > 0.0:
+    if best != LOCAL and tolerance > 0.0 and least > 0.0:
         one = cells[0]
         one[LOW_B] = one[HIGH_B] = portfolio.shares[i, best, 0]
         one[LOW_C] = one[HIGH_C] = portfolio.shares[i, best, 1]

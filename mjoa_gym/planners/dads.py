@@ -13,7 +13,7 @@ is paid once, however many layers read it. The outputs end on the UE. Each of N 
 of band and server, and the UEs that offload then share both equally. `dads` does not consider
 uploads, but the simulator charges its plan for them. `dads-serial` is our extension: it adds the
 seconds to upload a layer's missing parameters to the layer's server time. The problem is still a
-minimum cut, and on a chain its solution is the optimum of serial uploading.
+minimum cut. If messages take no time, its solution on a chain is the optimum of serial uploading.
 
 The graph: the source of the flow is on the UE side, its sink on the edge side. A layer l that is
 cut off from the source pays its edge time (arc source -> l). A layer that is cut off from the sink

@@ -1,11 +1,11 @@
 """Shares that meet deadlines: the last step of MJOA-MU if a missed deadline has a price.
 
 The cost jumps at a deadline, but prices and planes express slopes only. So the search starts from
-the best plan and gives one UE at a time more or less of both resources, for one of its portfolio's
-entries. The other UEs divide what is left in proportion to their shares. The change that costs
-least is kept, until no change lowers the cost.
+the best plan and gives one UE at a time more or less of one resource or of both, for one of its
+portfolio's entries. The other UEs divide what is left in proportion to their shares. The change
+that costs least is kept, until no change lowers the cost.
 
-Cost: O(N x entries x `FACTORS`) plans per change, each of N simulations.
+Cost: O(N x entries x `CHANGES`) plans per change, each of N simulations.
 """
 
 from __future__ import annotations
@@ -22,6 +22,17 @@ from mjoa_gym.planners.portfolio import LOCAL
 
 FACTORS = (1.0, 1.02, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 0.9, 0.7, 0.5)
 """Factors on the shares that a UE has, or on those that the portfolio has for another entry."""
+CHANGES = np.array(
+    [
+        *((factor, factor) for factor in FACTORS),
+        *((factor, 1.0) for factor in FACTORS[1:]),
+        *((1.0, factor) for factor in FACTORS[1:]),
+        *((b, c) for b in FACTORS[1:] for c in FACTORS[1:] if b != c),
+    ]
+)
+"""Factors on the shares of bandwidth and compute; the first ones change nothing."""
+FEW = 3 * len(FACTORS) - 2
+"""The number of changes that are tried before the others."""
 MOST_SHIFTS = 60
 """The most changes."""
 GAIN = 1e-6
@@ -37,27 +48,30 @@ def shift(packed, portfolio, choice, shares, objective):
     n = len(choice)
     scratch = new_scratch(portfolio.outlines.shape[2] - 1)
     trial, own, others = np.empty((n, 2)), np.empty(2), np.empty(2)
-    trial_choice = choice.copy()
+    trial_choice, tried = choice.copy(), FEW
     for _ in range(MOST_SHIFTS):
         best, best_i, best_k, best_b, best_p = objective * (1.0 - GAIN), -1, -1, 0.0, 0.0
         for i in range(n):
             for k in range(portfolio.size[i]):
-                for factor in FACTORS:
-                    if k == LOCAL and factor != 1.0:
-                        continue
+                for change in range(tried):
+                    if k == LOCAL and change > 0:
+                        break
                     for r in range(2):
                         own[r] = 0.0
                         if k != LOCAL:
                             had = shares[i, r] if k == choice[i] else portfolio.shares[i, k, r]
-                            own[r] = min(1.0, factor * had)
+                            own[r] = min(1.0, CHANGES[change, r] * had)
                     trial_choice[i] = k
                     give(shares, i, own, trial)
                     total = total_cost(packed, portfolio, trial_choice, trial, best, scratch)
                     if total < best:
                         best, best_i, best_k, best_b, best_p = total, i, k, own[0], own[1]
             trial_choice[i] = choice[i]
-        if best_i < 0:
+        if best_i < 0 and tried == len(CHANGES):
             break
+        tried = len(CHANGES) if best_i < 0 else FEW
+        if best_i < 0:
+            continue
         objective, others[0], others[1] = best, best_b, best_p
         give(shares, best_i, others, trial)
         trial_choice[best_i] = choice[best_i] = best_k

@@ -149,7 +149,9 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     expected = {
         name: snr for name in ("snr_up", "snr_down") if (snr := getattr(horizon, name)) is not None
     }
-    trial = new_forecast(n_ues, resident, idle)
+    trial, known = (new_forecast(n_ues, resident, idle) for _ in range(2))
+    known.carried[:, :n_ues] = -1.0  # nothing is known yet
+    shares = [_offered(own) for own in (plan.bandwidth_share, plan.compute_share)]
     later, even = packed._replace(**expected), min(1.0, share / n_ues)
     return Prospect(
         tables=tables,
@@ -164,12 +166,12 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         idle=idle.copy(),
         decision=Decision(
             rows, outlines, own.copy(), own + 1, np.full_like(own, NOTHING),
-            plan.bandwidth_share[None].copy(), plan.compute_share[None].copy(),
+            *shares,
         ),
         first=first,
         placements=placements,
         rounds_ahead=rounds_ahead,
-        known=new_forecast(n_ues, resident, idle),
+        known=known,
         trial=trial,
         touched=np.zeros(n_ues, np.bool_),
         state=state._replace(resident=trial.carried[:1], idle=trial.idle[None]),  # of `NOW`
@@ -183,6 +185,14 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
         progress=np.zeros(4),
         room=rounds.new_room(n_ues, tables.width, len(resident)),
     )  # fmt: skip
+
+
+def _offered(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The shares (1, N) with which the search begins: equal ones if a plan uses none (N,).
+
+    The search only moves shares from one UE to another. A UE that needs nothing loses nothing.
+    """
+    return share[None].copy() if share.any() else np.full((1, len(share)), 1.0 / len(share))
 
 
 def _rows_of_memory(dnns: list[DNN], common: bool) -> NDArray[np.int64]:

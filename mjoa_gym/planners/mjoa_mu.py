@@ -151,8 +151,8 @@ class JointSearch:
     def leader(self) -> JointSearch:
         """The search with the best plan so far: this one, or its sketch if that is ahead.
 
-        A sketch that is ahead by rounding only does not count, so that the last plan is the one
-        that a search without a budget finds.
+        A sketch that is ahead by rounding only does not count, so that the last plan is mostly the
+        one that a search without a budget finds. Rarely, the sketch's is better.
         """
         sketch = self.sketch
         return self if sketch is None or sketch.best.objective >= self.limit else sketch

@@ -82,7 +82,7 @@ BOUND, HIGHEST, ROOT, UP_LAST, DOWN_LAST, UE_FREE, EDGE_FREE, UP_FREE, DOWN_FREE
 TENSORS, PER_TENSOR = 19, 4
 """From TENSORS on there are two pairs for each place of a tensor: when it is on the UE, and when it
 is at the edge."""
-NEVER, ABSENT, FOREVER = -np.inf, np.inf, 1e30
+NEVER, ABSENT, FOREVER, AT_ONCE = -np.inf, np.inf, 1e30, 1e-300
 MOST_GAPS = 30
 """The number of live tensors whose gaps fit into 64 bits with those of the root."""
 KEPT, ORDER, LIVE, ROW, GAPS, LISTS = range(6)
@@ -155,6 +155,8 @@ def tree_of(inference, ue_s, link, relaxed, price):
             seconds[tensor, UE] = finite(ue_s[layer], 1.0)
             seconds[tensor, EDGE] = finite(edge_s[layer], link.slowdown)
             seconds[tensor, LOAD] = finite(missing_bytes[layer], load)
+            if missing_bytes[layer] > 0.0 and inference.mode != Upload.PREINSTALLED:
+                seconds[tensor, LOAD] = max(seconds[tensor, LOAD], AT_ONCE)
             layers[tensor, END] = offsets[tensor]
             layers[tensor, IS_SINK] = is_sink[layer]
             for i in range(layers[layer, END], layers[tensor, END]):

@@ -127,6 +127,10 @@ class PrefetchSearch:
     def steps(self, piece: int = ALL) -> Iterator[None]:
         """See `Anytime`."""
         yield from self.joint.steps(piece)
+        horizon = self._instance.horizon
+        energy_price = self._instance.energy_price_s_per_j
+        if horizon is not None and horizon.expected_rounds == 0.0 and energy_price > 0.0:
+            return  # nothing that is uploaded for later is worth its energy
         self._prefetch = Prefetch(self._instance, self.joint.plan())
         yield from self._prefetch.steps()
 

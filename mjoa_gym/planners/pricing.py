@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from mjoa_gym.model.compiling import compiled, inner, lean, lean_inner
 from mjoa_gym.model.instance import Packed, packed_channel, packed_link
 from mjoa_gym.model.kernel import ZERO, new_scratch
-from mjoa_gym.model.objective import cost
+from mjoa_gym.model.objective import MISSING, cost
 from mjoa_gym.planners.planes import highest
 from mjoa_gym.planners.portfolio import LOCAL, Portfolio, learn_at, worth
 
@@ -67,6 +67,7 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
     portfolio.prices[0], portfolio.prices[1] = price_b, price_p
     total = -price_b - price_p
     for i in range(len(packed.weight)):
+        late = cost(packed.weight[i], packed.prices[i, MISSING])  # at most: no bound includes it
         everything = packed_link(packed, i, 1.0, 1.0)
         first, best = LOCAL, portfolio.value[i, LOCAL]
         for k in range(1, portfolio.size[i]):  # begin with the best at the prices before
@@ -82,12 +83,12 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
             latency = highest(portfolio.planes[i, k], portfolio.n_planes[i, k], everything)
             bound = free = cost(packed.weight[i], latency)
             if portfolio.value[i, k] > -np.inf:
-                bound = max(free, t * portfolio.value[i, k] + (1.0 - t) * free)
+                bound = max(free, t * (portfolio.value[i, k] - late) + (1.0 - t) * free)
             if bound <= best + slack:
                 bound = value_of(packed, portfolio, i, k, price_b, price_p, best + slack, scratch)
                 best = min(best, bound)
             portfolio.value[i, k] = bound
-        total += best
+        total += max(0.0, best - late)
     return total
 
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from mjoa_gym.model.compiling import compiled, inner, lean, lean_inner
 from mjoa_gym.model.energy import IDLE, TRANSMIT, counted, judge_outline, prefetch_j
+from mjoa_gym.model.inference import Upload
 from mjoa_gym.model.instance import Packed, packed_link, packed_prices
 from mjoa_gym.model.link import Link, seconds_for
-from mjoa_gym.model.objective import Prices, cost, late
+from mjoa_gym.model.objective import MISSING, cost, late
 from mjoa_gym.model.reference import by_reference
 from mjoa_gym.world import memory
 from mjoa_gym.world.rounds import (
@@ -50,7 +51,7 @@ GAIN = 1e-5
 NOW, LATER = range(2)
 """The residencies that are valued: after this round, and when all marked layers have been
 uploaded."""
-UP, MISSING = Link._fields.index("up"), Prices._fields.index("missing")
+UP, MESSAGE = Link._fields.index("up"), Link._fields.index("message")
 TURN, CHANGED, FIRST, BEST = range(4)
 """The turns so far, and those up to the last change; the objective at first, and now."""
 EVERYONE = np.int64(-1)
@@ -425,6 +426,15 @@ def gained(before, now, parameter_bytes):
 
 
 @lean_inner
+def n_gained(before, now):
+    """The number of layers of which more is resident `now` (L,) than `before` (L,)."""
+    more = 0
+    for layer in range(len(now)):
+        more += now[layer] > before[layer]
+    return more
+
+
+@lean_inner
 def bound(prospect, there):
     """Write lower bounds into the trial's worth if at most `there` (2, R, L) is resident.
 
@@ -453,6 +463,9 @@ def bound(prospect, there):
                     worth = prospect.least_of[i]
                 elif changed[when, row]:
                     saved_s = seconds_for(more_bytes[when, row], prospect.links[i, UP])
+                    if prospect.setting.mode == Upload.SERIAL:  # what must be sent is waited for
+                        layers = n_gained(known.kept[when, row], there[when, row])
+                        saved_s += 2.0 * layers * prospect.links[i, MESSAGE]
                     saved_s *= 1.0 + own[IDLE] + own[TRANSMIT]
                     worth = max(worth - saved_s - own[MISSING], prospect.least_of[i])
             trial.worth[when, i] = worth

@@ -13,7 +13,8 @@ DISTINGUISHING = (
     "first", "first_edge", "offsets", "predecessors", "is_sink", "ue_s", "edge_s", "output_bytes",
     "missing_bytes", "input_bytes", "snr_up", "snr_down", "weight", "local_s",
 )  # fmt: skip
-"""The packed fields that seed `random`, together with the band and the upload mode."""
+"""The packed fields that seed `random`, together with the band and the upload mode. Instances that
+differ in nothing else get the same plan."""
 OF_RATES = ("up_hz", "down_hz", "message_s")
 """Further fields that seed `random` if a UE has given rates in place of SNRs."""
 
@@ -33,8 +34,8 @@ def random(instance: Instance) -> Plan:
     """Flip a fair coin for each layer, and draw shares uniformly for the UEs that offload.
 
     The shares are uniform over the simplex. A planner sees the instance and no generator, so the
-    seed is a checksum of the instance: equal instances get equal plans, and any other instance gets
-    an unrelated plan. O(total layers).
+    seed is a checksum of the instance: equal instances get equal plans, and with other networks,
+    devices, links or weights the plan is unrelated. O(total layers).
     """
     rng = np.random.default_rng(_checksum(instance))
     placements = [
