@@ -124,7 +124,8 @@ def tuned(given: dict[str, Any], trials: list[Trial], best: dict[tuple[str, str]
         }
         for row, settings in given["rows"].items()
     }  # fmt: skip
-    text = yaml.safe_dump(given | {"rows": rows}, sort_keys=False, width=100)
+    plain = json.loads(json.dumps(given | {"rows": rows}))  # without references to shared parts
+    text = yaml.safe_dump(plain, sort_keys=False, width=100)
     return "# Rows as in from_scratch.yaml, written by scripts/tune_from_scratch.py.\n" + text
 
 
