@@ -3,9 +3,10 @@
 The cost jumps at a deadline, but prices and planes express slopes only. So the search starts from
 the best plan and gives one UE at a time more or less of one resource or of both, for one of its
 portfolio's entries. The other UEs divide what is left in proportion to their shares. The change
-that costs least is kept, until no change lowers the cost.
+that costs least is kept, until no change lowers the cost. Changes of both resources by different
+factors are tried only when no other change helps.
 
-Cost: O(N x entries x `CHANGES`) plans per change, each of N simulations.
+Cost: O(N x entries x `FEW`) plans per change, each of N simulations.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CHANGES = np.array(
         *((b, c) for b in FACTORS[1:] for c in FACTORS[1:] if b != c),
     ]
 )
-"""Factors on the shares of bandwidth and compute; the first ones change nothing."""
+"""Factors on the shares of bandwidth and compute. The first pair changes nothing."""
 FEW = 3 * len(FACTORS) - 2
 """The number of changes that are tried before the others."""
 MOST_SHIFTS = 60
@@ -67,11 +68,12 @@ def shift(packed, portfolio, choice, shares, objective):
                     if total < best:
                         best, best_i, best_k, best_b, best_p = total, i, k, own[0], own[1]
             trial_choice[i] = choice[i]
-        if best_i < 0 and tried == len(CHANGES):
-            break
-        tried = len(CHANGES) if best_i < 0 else FEW
         if best_i < 0:
+            if tried == len(CHANGES):
+                break
+            tried = len(CHANGES)
             continue
+        tried = FEW
         objective, others[0], others[1] = best, best_b, best_p
         give(shares, best_i, others, trial)
         trial_choice[best_i] = choice[best_i] = best_k

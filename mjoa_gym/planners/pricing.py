@@ -67,7 +67,7 @@ def _value_all(packed, portfolio, price_b, price_p, slack, scratch):
     portfolio.prices[0], portfolio.prices[1] = price_b, price_p
     total = -price_b - price_p
     for i in range(len(packed.weight)):
-        late = cost(packed.weight[i], packed.prices[i, MISSING])  # at most: no bound includes it
+        late = cost(packed.weight[i], packed.prices[i, MISSING])  # a miss may be avoided
         everything = packed_link(packed, i, 1.0, 1.0)
         first, best = LOCAL, portfolio.value[i, LOCAL]
         for k in range(1, portfolio.size[i]):  # begin with the best at the prices before

@@ -140,7 +140,7 @@ class Prospect(NamedTuple):
     least_of: NDArray[np.float64]  # (N,) the least of these for each UE
     guess: NDArray[np.int64]  # (N,) the placements that were fastest last time
     kept_idle: NDArray[np.int32]  # (R, L) `Forecast.idle` in the rows of `row_of`: a work array
-    changed: NDArray[np.bool_]  # (2, R) whether other residencies than the known ones: a work array
+    changed: NDArray[np.bool_]  # (2, R) whether `kept` differs from what is known: a work array
     more_bytes: NDArray[np.float64]  # (2, R) see `gained`: a work array
     later_bytes: NDArray[np.float64]  # (L,) missing in a later round: a work array
     progress: NDArray[np.float64]  # (4,) how far the search is: `TURN`, `CHANGED`, `FIRST`, `BEST`
@@ -315,7 +315,7 @@ def replay(prospect, i, j, limit):
         if i == EVERYONE or k in (i, j):
             begin_ue(prospect, k)
     round_s = length(trial.seconds, period_s)
-    longer = round_s > before
+    longer = round_s > before  # in a shorter one, other UEs may spend less energy on uploads
     if i != EVERYONE and (longer or round_s == before) and least_total(prospect) >= limit:
         return np.inf
     for k in range(n_ues if round_s < np.inf else 0):
