@@ -20,6 +20,8 @@ from mjoa_gym.evaluation.statistics import LEVEL
 LOG = "log.csv"
 AGAINST = "against_mjoa_mu"
 """Column with the latency relative to MJOA-MU's, as a fraction."""
+LEAST_REWARD = -0.5
+"""What a figure of rewards shows at the least: worse ones would flatten all others."""
 
 
 def curves(
@@ -59,9 +61,18 @@ def curves_figure(folder: Path) -> Figure | None:
 
 
 def reward_figure(folder: Path, runs: str, planned: Mapping[str, float]) -> Figure | None:
-    """Draw the rewards of the families of `runs`, and planners'; None if there is no log."""
+    """Draw the rewards of the families of `runs`, and planners'; None if there is no log.
+
+    The axis begins at `LEAST_REWARD` if curves or intervals go below, and no reward exceeds 1.
+    """
     found = curves(folder, runs, "reward")
-    return _figure(found, planned, "reward of a round") if found else None
+    if not found:
+        return None
+    figure = _figure(found, planned, "reward of a round")
+    (axes,) = figure.axes
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, LEAST_REWARD), min(top, 1.0))
+    return figure
 
 
 def _figure(
