@@ -111,7 +111,7 @@ class FarSightedSearch:
         over = False
         while not over:
             _, objective, over = search(prospect, piece)
-            if objective <= self.best[0] * (1.0 + GAIN):  # as good: what needs no budget
+            if objective <= self.best[0] * (1.0 + GAIN):  # if as good, the plan without a budget
                 self.best = objective, prospect
             yield
 
@@ -136,7 +136,8 @@ def prospect_of(instance: Instance, plan: Plan, rounds_ahead: float, share: floa
     nothing_there = [inference_of(*each) for each in seconds]
     tables = stacked([each[0] for each in seconds], nothing_there, [[each[1]] for each in seconds])
     row_of = _rows_of_memory([each[0] for each in seconds], horizon.share_parameters)
-    tables = tables._replace(borrows=tables.borrows & (row_of == np.arange(len(row_of))))
+    is_row = row_of == np.arange(len(row_of))  # only these repeat what the owners of layers have
+    tables = tables._replace(borrows=tables.borrows & is_row)
     menus = placements_of(instance)
     blocks = [_rows(instance, plan, i, menus[i], tables.width) for i in range(n_ues)]
     counts, rows = [len(block) for block in blocks], np.concatenate(blocks)
