@@ -21,7 +21,7 @@ LOG = "log.csv"
 AGAINST = "against_mjoa_mu"
 """Column with the latency relative to MJOA-MU's, as a fraction."""
 LEAST_REWARD = -0.5
-"""What a figure of rewards shows at the least: worse ones would flatten all others."""
+"""The lowest reward in a figure. Showing lower ones would squeeze the other curves together."""
 
 
 def curves(

@@ -53,6 +53,14 @@ POINTS = 5
 HEADER = ("Agent", "Environment", "Seeds", "Steps", "Reward", "Of MJOA-MU's", "Minutes")
 
 
+def read_rows(file: Path, names: list[str] | None) -> dict[str, Any]:
+    """Read a file of rows, with the named rows or all; a ValueError names an unknown row."""
+    given = yaml_mapping(file.read_text("utf-8"), file)
+    rows = given["rows"]
+    given["rows"] = {name: rows[choice("row", name, rows)] for name in names or rows}
+    return given
+
+
 def arguments_in(env_id: str, common: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     """Return a row's arguments in an environment with arguments that are `common` to all rows."""
     own = {key: value for key, value in row.items() if key not in NOT_ARGUMENTS}
@@ -152,9 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--report", action="store_true", help="train nothing; report on the finished runs")
     add("--only", metavar="RUN", help="train this run and stop")
     args = parser.parse_args(argv)
-    given = yaml_mapping(args.config.read_text("utf-8"), args.config)
-    rows = args.rows or given["rows"]
-    given["rows"] = {row: given["rows"][choice("row", row, given["rows"])] for row in rows}
+    given = read_rows(args.config, args.rows)
     given["seeds"] = count("seeds", args.seeds or given["seeds"])
     wanted = configs(given, args.timesteps or given["timesteps"])
     if args.only:

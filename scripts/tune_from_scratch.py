@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from mjoa_gym.cli.ending import command_line, run
 from mjoa_gym.evaluation.table import Table
 from mjoa_gym.files import write, yaml_mapping
 from mjoa_gym.validation import choice, count
-from scripts.train_from_scratch import arguments_in
+from scripts.train_from_scratch import arguments_in, read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -103,23 +104,22 @@ def judged(trial: Trial, runs: Path, episodes: int) -> float:
     return float(json.loads(file.read_text("utf-8")))
 
 
-def best_of(trials: list[Trial], rewards: list[float]) -> dict[tuple[str, str], int]:
-    """Return the index of the best trial for each row and environment."""
-    best: dict[tuple[str, str], int] = {}
-    for k, (trial, reward) in enumerate(zip(trials, rewards, strict=True)):
-        key = trial.row, trial.env_id
-        if key not in best or reward > rewards[best[key]]:
-            best[key] = k
-    return best
+Results = dict[tuple[str, str], list[tuple[float, Trial]]]
+"""Rewards and trials, in the order of the trials' numbers, by row and environment."""
 
 
-def tuned(given: dict[str, Any], trials: list[Trial], best: dict[tuple[str, str], int]) -> str:
+def best_of(results: list[tuple[float, Trial]]) -> tuple[float, Trial]:
+    """Return the greatest reward, and the first trial that has it."""
+    return max(results, key=itemgetter(0))
+
+
+def tuned(given: dict[str, Any], results: Results) -> str:
     """Return the file of the rows with the best settings."""
     rows = {
         row: settings | {
             "title": f"{settings['title']}, tuned",
             "by_environment": {
-                env_id: trials[best[row, env_id]].drawn for env_id in given["settings"]
+                env_id: best_of(results[row, env_id])[1].drawn for env_id in given["settings"]
             },
         }
         for row, settings in given["rows"].items()
@@ -129,21 +129,15 @@ def tuned(given: dict[str, Any], trials: list[Trial], best: dict[tuple[str, str]
     return "# Rows as in from_scratch.yaml, written by scripts/tune_from_scratch.py.\n" + text
 
 
-def table(
-    given: dict[str, Any], trials: list[Trial], rewards: list[float],
-    best: dict[tuple[str, str], int],
-) -> Table:  # fmt: skip
+def table(given: dict[str, Any], results: Results) -> Table:
     """Return what the trials found, one line for each row and environment."""
     found = []
-    for (row, env_id), k in best.items():
-        own = [
-            reward for trial, reward in zip(trials, rewards, strict=True)
-            if (trial.row, trial.env_id) == (row, env_id)
-        ]  # fmt: skip
-        drawn = ", ".join(f"{name} {value}" for name, value in trials[k].drawn.items())
+    for (row, env_id), own in results.items():
+        reward, best = best_of(own)
+        drawn = ", ".join(f"{name} {value}" for name, value in best.drawn.items())
         found.append(
             (given["rows"][row]["title"], env_id.split("/")[1], str(len(own)),
-             f"{trials[k].config.n_timesteps:,}", f"{own[0]:.3f}", f"{rewards[k]:.3f}",
+             f"{best.config.n_timesteps:,}", f"{own[0][0]:.3f}", f"{reward:.3f}",
              drawn or "its own")
         )  # fmt: skip
     return Table("", HEADER, found)
@@ -164,22 +158,23 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, default=ROOT / "results" / "tuning", help="results folder")
     add("--tuned", type=Path, default=CONFIGS / "tuned.yaml", help="file that gets the best rows")
     args = parser.parse_args(argv)
-    given, tuning = (yaml_mapping(f.read_text("utf-8"), f) for f in (args.config, args.ranges))
-    rows = args.rows or given["rows"]
-    given["rows"] = {row: given["rows"][choice("row", row, given["rows"])] for row in rows}
+    given = read_rows(args.config, args.rows)
+    tuning = yaml_mapping(args.ranges.read_text("utf-8"), args.ranges)
     timesteps = args.timesteps or given["timesteps"]
     trials = trials_of(given, tuning, count("trials", args.trials), timesteps)
     with ProcessPoolExecutor(count("jobs", args.jobs), get_context("spawn")) as pool:
         waiting = [pool.submit(judged, trial, args.runs, args.episodes) for trial in trials]
         rewards = [each.result() for each in tqdm(waiting, unit="trial")]
-    best = best_of(trials, rewards)
-    write(args.tuned, tuned(given, trials, best))
+    results: Results = {}
+    for trial, reward in zip(trials, rewards, strict=True):
+        results.setdefault((trial.row, trial.env_id), []).append((reward, trial))
+    write(args.tuned, tuned(given, results))
     lines = [
         json.dumps({"trial": trial.name, "reward": reward, **trial.drawn})
         for trial, reward in zip(trials, rewards, strict=True)
     ]
     write(args.out / "trials.jsonl", "\n".join(lines) + "\n")
-    text = table(given, trials, rewards, best).markdown()
+    text = table(given, results).markdown()
     write(args.out / "table.md", text + "\n")
     print(text)
     return 0

@@ -427,7 +427,7 @@ def gained(before, now, parameter_bytes):
 
 @lean_inner
 def n_gained(before, now):
-    """The number of layers of which more is resident `now` (L,) than `before` (L,)."""
+    """The number of layers whose resident fraction is larger `now` (L,) than `before` (L,)."""
     more = 0
     for layer in range(len(now)):
         more += now[layer] > before[layer]
